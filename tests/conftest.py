@@ -1,0 +1,25 @@
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def shared_dir():
+    """Folder of reference data beside the repository, if there is one."""
+    path = ROOT.parent / 'shared'
+    if not path.is_dir():
+        pytest.skip('reference data (../shared) is not present')
+    return path
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    """Every test starts from the same random state, in whatever order."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
