@@ -1,0 +1,63 @@
+"""What the training and the test command have in common."""
+import argparse
+import os
+import os.path as osp
+
+from mmengine.config import Config, DictAction
+
+from .errors import UserError
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments both commands take."""
+    parser.add_argument('--work-dir', help='folder for logs and results '
+                        '(default: work_dirs/<name of the config>)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={},
+        help='config entries to override, e.g. optim_wrapper.optimizer.lr=1e-3'
+        ' or key="[(a,b),(c,d)]" (quoted, without white space)')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none', help='job launcher')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0,
+                        help='set by some launchers, not by people')
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and merge the common arguments, options last.
+
+    Raises:
+        UserError: If there is no such config, or the work dir cannot be
+            written.
+    """
+    if not osp.isfile(args.config):
+        raise UserError(f"config '{args.config}' does not exist; the ones "
+                        'that come along are under configs/')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    name = osp.splitext(osp.basename(args.config))[0]
+    cfg.work_dir = (args.work_dir or cfg.get('work_dir')
+                    or osp.join('work_dirs', name))
+    cfg.merge_from_dict(args.cfg_options)
+    _make_work_dir(cfg.work_dir)
+    return cfg
+
+
+def _make_work_dir(path: str) -> None:
+    """Create the folder now, so that failing costs no time."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"work dir '{path}' cannot be made "
+                        f'({error.strerror}); choose another with '
+                        '--work-dir') from None
+    if not os.access(path, os.W_OK):
+        raise UserError(f"work dir '{path}' cannot be written; choose "
+                        'another with --work-dir')
+
+
+def check_file(path: str, what: str) -> None:
+    """Raise a UserError unless the path is a file or a remote address."""
+    if '://' not in path and not osp.isfile(path):
+        raise UserError(f"{what} '{path}' does not exist")

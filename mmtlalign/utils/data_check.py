@@ -1,0 +1,74 @@
+"""Look for the data a run will read before anything is built."""
+import inspect
+import os.path as osp
+from collections.abc import Iterator
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from .errors import UserError
+
+HINT = 'put or link the data there, as the README describes'
+
+
+def check_data(cfg: Config, *phases: str) -> None:
+    """Raise if a folder or annotation file of a dataset does not exist.
+
+    Datasets that download themselves and remote paths are not checked.
+
+    Args:
+        cfg (Config): Full config. Its optional ``data_hint`` (str) says how
+            to get the data.
+        phases (str): Any of ``train``, ``val``, ``test``.
+
+    Raises:
+        UserError: Naming the path and how to get it or point elsewhere.
+    """
+    for phase in phases:
+        loader = cfg.get(f'{phase}_dataloader')
+        if not loader or cfg.get(f'{phase}_cfg') is None:
+            continue
+        place = f'{phase}_dataloader.dataset'
+        for where, dataset in _leaf_datasets(loader.dataset, place):
+            if not _downloads_itself(dataset, cfg.get('default_scope')):
+                _check_paths(where, dataset, cfg.get('data_hint', HINT))
+
+
+def _leaf_datasets(dataset: dict, where: str) -> Iterator[tuple[str, dict]]:
+    """Walk through wrappers such as RepeatDataset and ConcatDataset."""
+    if 'dataset' in dataset:
+        yield from _leaf_datasets(dataset['dataset'], f'{where}.dataset')
+    elif 'datasets' in dataset:
+        for i, child in enumerate(dataset['datasets']):
+            yield from _leaf_datasets(child, f'{where}.datasets.{i}')
+    else:
+        yield where, dataset
+
+
+def _downloads_itself(dataset: dict, scope: str | None) -> bool:
+    """Whether the dataset fetches what is missing (CIFAR, MNIST)."""
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        cls = registry.get(dataset['type'])
+    if cls is None:
+        return False  # the registry's own message is the better one
+    download = inspect.signature(cls).parameters.get('download')
+    default = download is not None and download.default is True
+    return bool(dataset.get('download', default))
+
+
+def _check_paths(where: str, dataset: dict, hint: str) -> None:
+    """Check one dataset's root, annotation file and prefixes, in order."""
+    root = dataset.get('data_root') or ''
+    prefix = dataset.get('data_prefix') or {}
+    prefixes = prefix if isinstance(prefix, dict) else {'': prefix}
+    parts = [('data_root', ''), ('ann_file', dataset.get('ann_file') or '')]
+    parts += [(f'data_prefix.{key}'.rstrip('.'), value)
+              for key, value in prefixes.items()]
+    for key, part in parts:
+        path = osp.join(root, part)
+        if path and ':' not in path and not osp.exists(path):
+            kind = 'file' if key == 'ann_file' else 'folder'
+            raise UserError(
+                f"dataset {kind} '{path}' ({where}.{key}) does not exist: "
+                f'{hint}, or set another place with --cfg-options '
+                f'{where}.{key}=PATH')

@@ -1,0 +1,35 @@
+"""Several processes without a GPU, which mmengine does not manage alone."""
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+
+from .errors import UserError
+
+
+def use_gloo_without_gpu(cfg: Config) -> None:
+    """Prepare a config for distributed training on CPUs; else do nothing.
+
+    mmengine's ``init_dist`` always selects a CUDA device, and its default
+    wrapper always passes device ids. It leaves a process group that already
+    exists alone, so on a machine without a GPU the group is made here, with
+    gloo, and the wrapper is configured without device ids.
+
+    Args:
+        cfg (Config): Modified in place; ``cfg.launcher`` decides.
+
+    Raises:
+        UserError: If the launcher is not ``pytorch``.
+    """
+    if cfg.launcher == 'none' or torch.cuda.is_available():
+        return
+    if cfg.launcher != 'pytorch':
+        raise UserError(
+            f'--launcher {cfg.launcher} needs GPUs and this machine has '
+            'none; on CPUs use tools/dist_train.sh (--launcher pytorch)')
+    dist.init_process_group('gloo')
+    wrapper = cfg.setdefault('model_wrapper_cfg', {})
+    wrapper.setdefault('type', 'MMDistributedDataParallel')
+    wrapper.setdefault('broadcast_buffers', False)
+    wrapper.setdefault('find_unused_parameters',
+                       cfg.get('find_unused_parameters', False))
+    wrapper['device_ids'] = None

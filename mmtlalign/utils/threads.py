@@ -1,0 +1,45 @@
+"""How many threads a run on a shared machine should take."""
+import os
+
+import psutil
+import torch
+
+
+def free_cores(interval: float = 0.5) -> int:
+    """Count the cores this process may use that nobody uses now.
+
+    Measured over a moment, not read from the load average: that one still
+    remembers the installation or training that ended a minute ago.
+
+    Args:
+        interval (float): Seconds to watch. Defaults to 0.5.
+
+    Returns:
+        int: At least 1.
+    """
+    busy = psutil.cpu_percent(interval=interval, percpu=True)
+    if hasattr(os, 'sched_getaffinity'):
+        allowed = os.sched_getaffinity(0)
+        busy = [share for core, share in enumerate(busy) if core in allowed]
+    return max(1, round(sum(1 - share / 100 for share in busy)))
+
+
+def set_threads(distributed: bool) -> str:
+    """Set torch's thread count and say what was chosen.
+
+    ``OMP_NUM_THREADS``, if set, is obeyed. Otherwise a single process takes
+    the free cores, and each of several processes takes one.
+
+    Args:
+        distributed (bool): Whether several processes share the machine.
+
+    Returns:
+        str: One line for the log.
+    """
+    if 'OMP_NUM_THREADS' in os.environ:
+        return (f'Threads: {torch.get_num_threads()} (OMP_NUM_THREADS='
+                f'{os.environ["OMP_NUM_THREADS"]})')
+    threads = 1 if distributed else free_cores()
+    torch.set_num_threads(threads)
+    why = 'one per process' if distributed else 'the cores that are free now'
+    return f'Threads: {threads} ({why}; OMP_NUM_THREADS overrides)'

@@ -1,0 +1,50 @@
+"""Test a classifier, detector or segmenter: a config and its checkpoint."""
+import argparse
+
+from mmengine.evaluator import DumpResults
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmtlalign.utils import (add_common_arguments, check_checkpoint,
+                             check_data, check_file, load_config,
+                             one_line_errors, set_threads,
+                             use_gloo_without_gpu)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+    parser.add_argument('--out', metavar='FILE.pkl',
+                        help='also write all predictions to this file')
+    add_common_arguments(parser)
+    args = parser.parse_args()
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error(f"--out '{args.out}' must end in .pkl or .pickle")
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    check_file(args.checkpoint, 'checkpoint')
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    check_data(cfg, 'test')
+    use_gloo_without_gpu(cfg)
+    threads = set_threads(distributed=cfg.launcher != 'none')
+
+    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+    runner = build(cfg)
+    print_log(threads, logger='current')
+    check_checkpoint(getattr(runner.model, 'module', runner.model),
+                     args.checkpoint)
+    if args.out:
+        runner.test_evaluator.metrics.append(DumpResults(args.out))
+    runner.test()
+
+
+if __name__ == '__main__':
+    with one_line_errors('test.py'):
+        main()

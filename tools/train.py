@@ -1,0 +1,90 @@
+"""Train a classifier, detector or segmenter from its config."""
+import argparse
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmtlalign.utils import (UserError, add_common_arguments,
+                             check_checkpoint, check_data, check_file,
+                             load_config, one_line_errors, set_threads,
+                             use_gloo_without_gpu)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument(
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+        help='go on from this checkpoint, or from the latest one in the '
+        'work dir if none is named (from the start if there is none)')
+    parser.add_argument('--amp', action='store_true',
+                        help='mixed precision; needs an accelerator')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true',
+        help='scale the learning rate by the real total batch size over '
+        'auto_scale_lr.base_batch_size')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def use_amp(cfg: Config) -> None:
+    """Turn the plain optimizer wrapper into the mixed-precision one."""
+    if get_device() in ('cpu', 'mps'):
+        raise UserError(f'--amp needs an accelerator (CUDA, NPU, MLU, MUSA) '
+                        f"and this machine has only '{get_device()}'; "
+                        'leave it out')
+    wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(f"--amp replaces optim_wrapper.type 'OptimWrapper', "
+                        f"not '{wrapper}'")
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def scale_lr(cfg: Config) -> None:
+    """Switch on mmengine's scaling of the learning rate."""
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise UserError('--auto-scale-lr needs auto_scale_lr.base_batch_size '
+                        'in the config')
+    cfg.auto_scale_lr.enable = True
+
+
+def resume(cfg: Config, checkpoint: str) -> None:
+    """Make the runner go on from a checkpoint."""
+    cfg.resume = True
+    cfg.load_from = None
+    if checkpoint != 'auto':
+        check_file(checkpoint, 'checkpoint')
+        cfg.load_from = checkpoint
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    if args.amp:
+        use_amp(cfg)
+    if args.auto_scale_lr:
+        scale_lr(cfg)
+    if args.resume:
+        resume(cfg, args.resume)
+    check_data(cfg, 'train', 'val')
+    use_gloo_without_gpu(cfg)
+    threads = set_threads(distributed=cfg.launcher != 'none')
+
+    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+    runner = build(cfg)
+    print_log(threads, logger='current')
+    if cfg.get('resume'):
+        found = cfg.load_from or find_latest_checkpoint(cfg.work_dir)
+        if found:
+            model = getattr(runner.model, 'module', runner.model)
+            check_checkpoint(model, found)
+    runner.train()
+
+
+if __name__ == '__main__':
+    with one_line_errors('train.py'):
+        main()
