@@ -1,0 +1,59 @@
+from typing import List
+
+import numpy as np
+from mmpretrain.datasets import CustomDataset
+
+from mmtlalign.registry import DATASETS
+
+
+@DATASETS.register_module()
+class ImageFolderSubset(CustomDataset):
+    """Class-balanced, seeded part of a labelled folder of images.
+
+    The host's ``indices`` takes the first samples, and those of a folder are
+    sorted by class. This one draws equally many samples of every class,
+    always the same ones for the same files, ``num_samples`` and ``seed``.
+
+    Args:
+        num_samples (int): Images to keep in total, a multiple of the number
+            of classes.
+        seed (int): Seed of the draw, independent of the run's own seed.
+            Defaults to 0.
+        **kwargs: Arguments of :class:`mmpretrain.datasets.CustomDataset`.
+
+    Raises:
+        ValueError: If ``num_samples`` is not a positive multiple of the
+            number of classes, or a class has too few images.
+    """
+
+    def __init__(self, *, num_samples: int, seed: int = 0, **kwargs) -> None:
+        self.num_samples = num_samples
+        self.seed = seed
+        super().__init__(**kwargs)
+
+    def filter_data(self) -> List[dict]:
+        """Keep the drawn samples, in their original order."""
+        labels = np.array([info['gt_label'] for info in self.data_list])
+        per_class = self._samples_per_class(labels)
+        rng = np.random.default_rng(self.seed)
+        kept = np.concatenate([
+            rng.choice(
+                np.flatnonzero(labels == label), per_class, replace=False)
+            for label in range(len(self.CLASSES))
+        ])
+        return [self.data_list[i] for i in np.sort(kept)]
+
+    def _samples_per_class(self, labels: np.ndarray) -> int:
+        num_classes = len(self.CLASSES)
+        per_class, rest = divmod(self.num_samples, num_classes)
+        if per_class < 1 or rest:
+            raise ValueError(
+                f'num_samples={self.num_samples} must be a positive multiple '
+                f'of the {num_classes} classes in {self.img_prefix!r}')
+        counts = np.bincount(labels, minlength=num_classes)
+        if counts.min() < per_class:
+            raise ValueError(
+                f'num_samples={self.num_samples} needs {per_class} images of '
+                f'each class, but {self.CLASSES[counts.argmin()]!r} in '
+                f'{self.img_prefix!r} has {counts.min()}; lower num_samples')
+        return per_class
