@@ -1,0 +1,25 @@
+"""Registries of mmtlalign (scope ``mmtlalign``).
+
+Children of the hosts' registries. ``locations`` lets mmpretrain, mmdet and
+mmseg configs find ``mmtlalign.X`` without ``custom_imports``.
+"""
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+from mmpretrain.registry import BATCH_AUGMENTS as MMPRETRAIN_BATCH_AUGMENTS
+
+MODELS = Registry(
+    'model', parent=MMENGINE_MODELS, scope='mmtlalign',
+    locations=['mmtlalign.models'])
+# The host's node has no parent of its own, so it must be named here for its
+# registry to find ours.
+BATCH_AUGMENTS = Registry(
+    'batch augment', parent=MMPRETRAIN_BATCH_AUGMENTS, scope='mmtlalign',
+    locations=['mmtlalign.models'])
+DATASETS = Registry(
+    'dataset', parent=MMENGINE_DATASETS, scope='mmtlalign',
+    locations=['mmtlalign.datasets'])
+HOOKS = Registry(
+    'hook', parent=MMENGINE_HOOKS, scope='mmtlalign',
+    locations=['mmtlalign.engine'])
