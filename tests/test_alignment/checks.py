@@ -1,0 +1,80 @@
+"""Comparisons that several alignment tests share."""
+import torch
+
+from mmtlalign.alignment import LabelTrace
+from tests.oracle import dense_labels
+from tests.test_alignment import toys
+
+
+def assert_labels_follow(backbone, inputs, token_share, atol=2e-6):
+    """Compare a traced forward with the dense oracle, block by block.
+
+    Returns:
+        tuple: The features of the traced forward.
+    """
+    trace = LabelTrace(backbone, record=True)
+    with trace(token_share):
+        features = backbone(inputs)
+    assert_equals_oracle(trace, backbone, inputs, token_share, atol)
+    return features
+
+
+def assert_equals_oracle(trace, backbone, inputs, token_share, atol=2e-6):
+    """Compare what a recording trace holds with the dense oracle."""
+    own, partner = toys.class_labels(len(inputs))
+    blocks, aligned = dense_labels(
+        backbone, inputs, toys.to_labels(token_share, own, partner))
+    assert len(trace.block_shares) == len(blocks)
+    for block_share, labels in zip(trace.block_shares, blocks):
+        assert block_share.shape == labels.shape[:2]
+        moved = toys.to_labels(block_share, own, partner)
+        torch.testing.assert_close(moved, labels, rtol=0, atol=atol)
+    share = trace.output_share
+    assert share.shape == (len(inputs), )
+    moved = toys.to_labels(share, own, partner)
+    torch.testing.assert_close(moved, aligned, rtol=0, atol=atol)
+
+
+def assert_same(actual, expected, atol=1e-5):
+    """Compare tensors, or tuples or dicts of them, shapes included."""
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=atol)
+
+
+def loss_of(features):
+    """A scalar on which every value of every output pulls differently."""
+    flat = torch.cat([feature.flatten() for feature in leaves(features)])
+    weights = torch.linspace(-1, 1, flat.numel(), dtype=flat.dtype)
+    return (flat * weights).mean()
+
+
+def leaves(features):
+    """The tensors of nested tuples, as the distilled ViT returns them."""
+    if isinstance(features, torch.Tensor):
+        return [features]
+    return [leaf for feature in features for leaf in leaves(feature)]
+
+
+def gradients(module):
+    """Gradients of the parameters by name; they are cleared."""
+    found = {
+        name: parameter.grad
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None
+    }
+    module.zero_grad(set_to_none=True)
+    return found
+
+
+def snapshot(module):
+    """The instance attributes of every inner module."""
+    return {name: dict(vars(m)) for name, m in module.named_modules()}
+
+
+def assert_untouched(module, before):
+    """Every inner module holds the very objects of the snapshot."""
+    after = snapshot(module)
+    assert after.keys() == before.keys()
+    for name, attributes in before.items():
+        assert after[name].keys() == attributes.keys(), name
+        for key, value in attributes.items():
+            assert after[name][key] is value, f'{name}.{key}'
