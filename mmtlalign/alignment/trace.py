@@ -10,8 +10,12 @@ from typing import List, Optional
 import torch
 from torch import Tensor, nn
 
-from .attention import (choose_share_attention, inside_backward,
-                        inside_checkpoint, separate_share_attention)
+from .attention import (
+    choose_share_attention,
+    inside_backward,
+    inside_checkpoint,
+    separate_share_attention,
+)
 from .rules import Patch, build_rule
 
 _ABSENT = object()
@@ -75,8 +79,8 @@ class LabelTrace:
         if self._token_share is None:
             raise RuntimeError('A LabelTrace needs shares to start from: '
                                'enter it as `with trace(token_share):`.')
-        owner = getattr(self.backbone.__dict__.get('forward'), '__self__', None)
-        if isinstance(owner, LabelTrace):
+        forward = self.backbone.__dict__.get('forward')
+        if isinstance(getattr(forward, '__self__', None), LabelTrace):
             raise RuntimeError(
                 f'This {type(self.backbone).__name__} is being traced '
                 'already; leave that `with` block first.')

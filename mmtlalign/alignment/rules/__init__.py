@@ -1,7 +1,11 @@
 """One file per backbone family, and the table of what is supported."""
-from mmpretrain.models.backbones import (DeiT3, DistilledVisionTransformer,
-                                         SwinTransformer, SwinTransformerV2,
-                                         VisionTransformer)
+from mmpretrain.models.backbones import (
+    DeiT3,
+    DistilledVisionTransformer,
+    SwinTransformer,
+    SwinTransformerV2,
+    VisionTransformer,
+)
 from torch import nn
 
 from .base import Patch, Rule, require_exact

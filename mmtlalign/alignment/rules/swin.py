@@ -11,7 +11,9 @@ import torch
 from mmcv.cnn.bricks.transformer import PatchMerging
 from mmpretrain.models.backbones.swin_transformer import SwinBlock
 from mmpretrain.models.backbones.swin_transformer_v2 import (
-    SwinBlockV2, SwinTransformerV2)
+    SwinBlockV2,
+    SwinTransformerV2,
+)
 from mmpretrain.models.utils import PatchMerging as PatchMergingV2
 from mmpretrain.models.utils import ShiftWindowMSA, WindowMSA, WindowMSAV2
 from torch import Tensor, nn

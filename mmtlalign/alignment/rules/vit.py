@@ -6,10 +6,13 @@ TL-Align (arXiv 2210.06455, section 3.3): after every block
 from typing import List
 
 import torch
-from mmpretrain.models.backbones.deit3 import (DeiT3,
-                                               DeiT3TransformerEncoderLayer)
+from mmpretrain.models.backbones.deit3 import (
+    DeiT3,
+    DeiT3TransformerEncoderLayer,
+)
 from mmpretrain.models.backbones.vision_transformer import (
-    TransformerEncoderLayer)
+    TransformerEncoderLayer,
+)
 from mmpretrain.models.utils import attention
 from torch import Tensor, nn
 

@@ -1,0 +1,5 @@
+"""Registry-built parts in the host's categories."""
+from .batch_augments import *  # noqa: F401,F403
+from .classifiers import *  # noqa: F401,F403
+from .data_preprocessors import *  # noqa: F401,F403
+from .heads import *  # noqa: F401,F403

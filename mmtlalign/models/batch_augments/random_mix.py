@@ -1,0 +1,90 @@
+"""One of several mixing methods per batch, by probability."""
+from typing import List, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from mmtlalign.registry import BATCH_AUGMENTS
+
+from .batch_mix import BatchMix
+from .mix_record import MixRecord
+
+
+@BATCH_AUGMENTS.register_module()
+class RandomMix(BatchMix):
+    """Draw the method of each batch.
+
+    Stands in for mmpretrain's ``RandomBatchAugment``, which returns no record
+    and draws from numpy's global generator, alike on every rank.
+
+    Args:
+        augments (list[dict | BatchMix] | dict): Methods of this registry,
+            all with the same ``patch_size``.
+        probs (list[float] | float, optional): Their probabilities; what is
+            missing to 1 leaves a batch unmixed. Defaults to equal ones.
+
+    Raises:
+        TypeError: A method without ``draw`` and ``apply``.
+        ValueError: Probabilities or patch sizes that do not fit.
+    """
+
+    def __init__(self,
+                 augments: List[dict],
+                 probs: Optional[Sequence[float]] = None) -> None:
+        if not isinstance(augments, (list, tuple)):
+            augments = [augments]
+        self.augments = [
+            BATCH_AUGMENTS.build(a) if isinstance(a, dict) else a
+            for a in augments
+        ]
+        self.probs = _checked_probs(probs, len(self.augments))
+        super().__init__(patch_size=_common_patch_size(self.augments))
+        self.seed(self.generator.initial_seed())
+
+    def seed(self, seed: int) -> None:
+        """Restart the draws; every method gets a stream of its own."""
+        super().seed(seed)
+        for augment in self.augments:
+            augment.seed(
+                torch.randint(
+                    2**63 - 1, (), generator=self.generator).item())
+
+    def draw(self, inputs: Tensor) -> MixRecord:
+        weights = torch.tensor([*self.probs, 1 - sum(self.probs)])
+        index = torch.multinomial(
+            weights.clamp(min=0), 1, generator=self.generator).item()
+        if index == len(self.augments):
+            return self.unmixed(inputs)
+        return self.augments[index].draw(inputs)
+
+    def apply(self, inputs: Tensor, record: MixRecord) -> Tensor:
+        if record.method is self:
+            return inputs
+        return record.method.apply(inputs, record)
+
+
+def _checked_probs(probs, count: int) -> List[float]:
+    if probs is None:
+        return [1 / count] * count
+    probs = [probs] if isinstance(probs, (int, float)) else list(probs)
+    if len(probs) != count:
+        raise ValueError(f'{count} augments need {count} probs, but got '
+                         f'{len(probs)}: {probs}.')
+    if min(probs) < 0 or sum(probs) > 1 + 1e-6:
+        raise ValueError(f'probs={probs} must not be negative and sum to at '
+                         f'most 1; they sum to {sum(probs)}.')
+    return probs
+
+
+def _common_patch_size(augments: List[BatchMix]) -> int:
+    for augment in augments:
+        if not isinstance(augment, BatchMix):
+            raise TypeError(
+                f'{type(augment).__name__} leaves no record of what it mixed; '
+                'use mmtlalign.TokenCutMix, mmtlalign.CutMix or '
+                'mmtlalign.Mixup.')
+    sizes = [augment.patch_size for augment in augments]
+    if len(set(sizes)) != 1:
+        raise ValueError('All augments need the same patch_size, that of '
+                         f'the backbone; got {sizes}.')
+    return sizes[0]

@@ -1,0 +1,3 @@
+from .tlalign_classifier import TLAlignClassifier
+
+__all__ = ['TLAlignClassifier']

@@ -1,0 +1,3 @@
+from .tlalign_data_preprocessor import TLAlignDataPreprocessor
+
+__all__ = ['TLAlignDataPreprocessor']

@@ -1,0 +1,3 @@
+from .tlalign_head import TLAlignLinearClsHead, TLAlignVisionTransformerClsHead
+
+__all__ = ['TLAlignLinearClsHead', 'TLAlignVisionTransformerClsHead']
