@@ -6,10 +6,18 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmtlalign.utils import (add_common_arguments, check_checkpoint,
-                             check_data, check_file, load_config,
-                             one_line_errors, set_threads,
-                             use_gloo_without_gpu)
+from mmtlalign.utils import (
+    add_common_arguments,
+    check_checkpoint,
+    check_data,
+    check_file,
+    load_config,
+    make_work_dir,
+    one_line_errors,
+    set_threads,
+    silence_known_noise,
+    use_gloo_without_gpu,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,11 +35,13 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    silence_known_noise()
     cfg = load_config(args)
     check_file(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint
     cfg.resume = False
     check_data(cfg, 'test')
+    make_work_dir(cfg.work_dir)
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')
 

@@ -7,10 +7,19 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmtlalign.utils import (UserError, add_common_arguments,
-                             check_checkpoint, check_data, check_file,
-                             load_config, one_line_errors, set_threads,
-                             use_gloo_without_gpu)
+from mmtlalign.utils import (
+    UserError,
+    add_common_arguments,
+    check_checkpoint,
+    check_data,
+    check_file,
+    load_config,
+    make_work_dir,
+    one_line_errors,
+    set_threads,
+    silence_known_noise,
+    use_gloo_without_gpu,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,6 +72,7 @@ def resume(cfg: Config, checkpoint: str) -> None:
 
 def main() -> None:
     args = parse_args()
+    silence_known_noise()
     cfg = load_config(args)
     if args.amp:
         use_amp(cfg)
@@ -71,6 +81,7 @@ def main() -> None:
     if args.resume:
         resume(cfg, args.resume)
     check_data(cfg, 'train', 'val')
+    make_work_dir(cfg.work_dir)
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')
 

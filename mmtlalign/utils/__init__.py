@@ -1,12 +1,19 @@
 from .checkpoint import check_checkpoint
-from .command_line import add_common_arguments, check_file, load_config
+from .command_line import (
+    add_common_arguments,
+    check_file,
+    load_config,
+    make_work_dir,
+)
 from .data_check import check_data
 from .distributed import use_gloo_without_gpu
 from .errors import UserError, one_line_errors
+from .noise import silence_known_noise
 from .threads import free_cores, set_threads
 
 __all__ = [
     'UserError', 'add_common_arguments', 'check_checkpoint', 'check_data',
-    'check_file', 'free_cores', 'load_config', 'one_line_errors',
-    'set_threads', 'use_gloo_without_gpu'
+    'check_file', 'free_cores', 'load_config', 'make_work_dir',
+    'one_line_errors', 'set_threads', 'silence_known_noise',
+    'use_gloo_without_gpu'
 ]

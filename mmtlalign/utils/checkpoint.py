@@ -17,10 +17,16 @@ def check_checkpoint(model: nn.Module, path: str) -> None:
         path (str): File or URL.
 
     Raises:
-        UserError: Naming the first keys or shapes that do not fit.
+        UserError: If the file cannot be read, or naming the first keys or
+            shapes that do not fit.
     """
-    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    state = checkpoint.get('state_dict', checkpoint)
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        state = checkpoint.get('state_dict', checkpoint)
+    except Exception as error:  # unpickling garbage can raise anything
+        raise UserError(
+            f"checkpoint '{path}' cannot be read ({type(error).__name__}: "
+            f'{error}); it is damaged or no checkpoint') from error
     state = {re.sub(r'^module\.', '', key): v for key, v in state.items()}
     try:
         found = model.load_state_dict(state, strict=False)

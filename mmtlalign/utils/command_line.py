@@ -27,8 +27,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config and merge the common arguments, options last.
 
     Raises:
-        UserError: If there is no such config, or the work dir cannot be
-            written.
+        UserError: If there is no such config.
     """
     if not osp.isfile(args.config):
         raise UserError(f"config '{args.config}' does not exist; the ones "
@@ -40,12 +39,11 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.work_dir = (args.work_dir or cfg.get('work_dir')
                     or osp.join('work_dirs', name))
     cfg.merge_from_dict(args.cfg_options)
-    _make_work_dir(cfg.work_dir)
     return cfg
 
 
-def _make_work_dir(path: str) -> None:
-    """Create the folder now, so that failing costs no time."""
+def make_work_dir(path: str) -> None:
+    """Create the folder before anything slow; a UserError if impossible."""
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:

@@ -65,7 +65,7 @@ def _check_paths(where: str, dataset: dict, hint: str) -> None:
     parts += [(f'data_prefix.{key}'.rstrip('.'), value)
               for key, value in prefixes.items()]
     for key, part in parts:
-        path = osp.join(root, part)
+        path = osp.join(root, part) if part else root
         if path and ':' not in path and not osp.exists(path):
             kind = 'file' if key == 'ann_file' else 'folder'
             raise UserError(

@@ -1,0 +1,3 @@
+from .hooks import ResumeRandomState
+
+__all__ = ['ResumeRandomState']

@@ -1,0 +1,3 @@
+from .resume_random_state import ResumeRandomState
+
+__all__ = ['ResumeRandomState']
