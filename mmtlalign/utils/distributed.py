@@ -27,9 +27,8 @@ def use_gloo_without_gpu(cfg: Config) -> None:
             f'--launcher {cfg.launcher} needs GPUs and this machine has '
             'none; on CPUs use tools/dist_train.sh (--launcher pytorch)')
     dist.init_process_group('gloo')
-    wrapper = cfg.setdefault('model_wrapper_cfg', {})
-    wrapper.setdefault('type', 'MMDistributedDataParallel')
-    wrapper.setdefault('broadcast_buffers', False)
-    wrapper.setdefault('find_unused_parameters',
-                       cfg.get('find_unused_parameters', False))
-    wrapper['device_ids'] = None
+    wrapper = dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
+    wrapper.update(cfg.get('model_wrapper_cfg') or {}, device_ids=None)
+    cfg.model_wrapper_cfg = wrapper

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Train under Slurm, one task per GPU.
+#
+#   [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS=...] \
+#       tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of train.py]
+#
+# SRUN_ARGS is split at white space, e.g. SRUN_ARGS='--time=24:00:00 --mem=64G'.
+set -euo pipefail
+
+if [ "$#" -lt 3 ]; then
+    echo "usage: $0 PARTITION JOB_NAME CONFIG [arguments of train.py]" >&2
+    exit 2
+fi
+partition=$1
+job_name=$2
+config=$3
+shift 3
+
+gpus=${GPUS:-8}
+per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+read -ra more <<< "${SRUN_ARGS:-}"
+
+exec srun \
+    --partition="$partition" \
+    --job-name="$job_name" \
+    --ntasks="$gpus" \
+    --ntasks-per-node="$per_node" \
+    --gres="gpu:$per_node" \
+    --cpus-per-task="${CPUS_PER_TASK:-5}" \
+    --kill-on-bad-exit=1 \
+    ${more[@]+"${more[@]}"} \
+    "${PYTHON:-python}" -u "$(dirname "${BASH_SOURCE[0]}")/train.py" \
+    "$config" --launcher slurm "$@"
