@@ -1,4 +1,4 @@
-# AdamW for the small models, 12 epochs at batch 128.
+# AdamW for the small models, 10 epochs at batch 128.
 optim_wrapper = dict(
     optimizer=dict(
         type='AdamW',
@@ -34,7 +34,7 @@ param_scheduler = [
         convert_to_iter_based=True)
 ]
 
-train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=1)
+train_cfg = dict(by_epoch=True, max_epochs=10, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 
