@@ -21,7 +21,7 @@ if [ ! -f "$config" ]; then
     echo "$(basename "$0"): config '$config' does not exist" >&2
     exit 1
 fi
-if [ ! -f "$checkpoint" ]; then
+if [ ! -f "$checkpoint" ] && [[ "$checkpoint" != *://* ]]; then
     echo "$(basename "$0"): checkpoint '$checkpoint' does not exist" >&2
     exit 1
 fi

@@ -1,0 +1,103 @@
+"""The launch scripts themselves, on two processes of this machine."""
+import re
+import socket
+
+import pytest
+import torch
+
+from .tiny import ROOT, run, write_project
+
+# Every rank writes down its weights before and after, and its mixing draws.
+KEEP = """
+import torch
+from copy import deepcopy
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class Keep(Hook):
+    def before_train(self, runner):
+        self.before = deepcopy(runner.model.module.state_dict())
+
+    def after_train(self, runner):
+        model = runner.model.module
+        mixing = model.data_preprocessor.batch_augments.generator
+        torch.save(
+            dict(before=self.before, after=model.state_dict(),
+                 mixing=mixing.get_state()), f'rank{runner.rank}.pth')
+"""
+WITH_KEEP = """
+custom_imports = dict(imports=['keep'])
+custom_hooks.append(dict(type='mmengine.Keep'))
+train_cfg.update(max_epochs=1)
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
+
+
+def test_two_processes_train_and_test_one_model(tmp_path):
+    """From another folder, with blanks in the paths."""
+    folder = tmp_path / 'a folder'
+    folder.mkdir()
+    (folder / 'keep.py').write_text(KEEP)
+    write_project(folder, WITH_KEEP)
+    trained = run(
+        [ROOT / 'tools/dist_train.sh', 'tiny.py', 2, '--work-dir', 'the work'],
+        folder, PORT=free_port(), CUDA_VISIBLE_DEVICES='')
+    assert trained.returncode == 0, trained.stderr
+    assert 'Epoch(train) [1][2/2]' in trained.stdout  # 12 images, 2 x 4 each
+    first, second = (torch.load(folder / f'rank{i}.pth') for i in range(2))
+    # Their images differ, so weights agree only if gradients are averaged.
+    for key, before in first['before'].items():
+        assert torch.equal(before, second['before'][key]), key
+        assert torch.equal(first['after'][key], second['after'][key]), key
+        assert not torch.equal(before, first['after'][key]), key
+    assert not torch.equal(first['mixing'], second['mixing'])
+
+    tested = run(
+        [ROOT / 'tools/dist_test.sh', 'tiny.py', 'the work/epoch_1.pth', 2,
+         '--work-dir', 'the work'],
+        folder, PORT=free_port(), CUDA_VISIBLE_DEVICES='')
+    assert tested.returncode == 0, tested.stderr
+    accuracy = [re.findall(r'accuracy/top1: ([\d.]+)', process.stdout)
+                for process in (trained, tested)]
+    assert len(accuracy[0]) == 1 and accuracy[0] == accuracy[1]
+
+
+@pytest.mark.parametrize('command, line', [
+    (['dist_train.sh', 'gone.py', 2], "config 'gone.py' does not exist"),
+    (['dist_test.sh', 'gone.py', 'a.pth', 2], "config 'gone.py' does not"),
+    (['dist_test.sh', 'tiny.py', 'a.pth', 2], "checkpoint 'a.pth' does not"),
+    (['dist_train.sh', 'tiny.py'], 'usage: '),
+    (['dist_test.sh', 'tiny.py', 'a.pth'], 'usage: '),
+    (['slurm_train.sh', 'partition', 'name'], 'usage: ')])
+def test_a_mistake_is_told_in_one_line(tmp_path, command, line):
+    write_project(tmp_path)
+    script, *arguments = command
+    process = run([ROOT / 'tools' / script, *arguments], tmp_path)
+    assert process.returncode != 0
+    assert line in process.stderr
+    assert process.stderr.count('\n') == 1
+
+
+def test_slurm_gets_every_argument_unbroken(tmp_path):
+    """A stand-in for srun that prints its arguments, one a line."""
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    process = run(
+        ['bash', '-c', 'PATH="$PWD:$PATH" exec "$0" "$@"',
+         ROOT / 'tools/slurm_train.sh', 'gpu', 'my job', 'a config.py',
+         '--work-dir', 'the work'],
+        tmp_path, GPUS='4', SRUN_ARGS='--time=1:00:00 --mem=9G', PYTHON='py')
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines() == [
+        '--partition=gpu', '--job-name=my job', '--ntasks=4',
+        '--ntasks-per-node=4', '--gres=gpu:4', '--cpus-per-task=5',
+        '--kill-on-bad-exit=1', '--time=1:00:00', '--mem=9G', 'py', '-u',
+        str(ROOT / 'tools/train.py'), 'a config.py', '--launcher', 'slurm',
+        '--work-dir', 'the work']

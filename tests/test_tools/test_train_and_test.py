@@ -1,0 +1,213 @@
+"""The commands as a user runs them; a training killed, resumed, tested."""
+import importlib.util
+import logging
+import pickle
+import re
+import runpy
+import signal
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import logger as mmengine_logger
+
+from mmtlalign.utils import UserError
+from mmtlalign.utils.noise import KNOWN_NOISE
+
+from .tiny import ROOT, run_tool, write_project
+
+KILL = """
+import os, signal
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class Kill(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Folder and process of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp('whole')
+    return folder, run_tool('train.py', write_project(folder), folder=folder)
+
+
+def load(path):
+    return torch.load(path, weights_only=False)
+
+
+def same(a, b):
+    """Whether nested containers are equal, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_training_shows_progress_and_no_noise(whole):
+    _, process = whole
+    assert process.returncode == 0, process.stderr
+    assert re.search(r'Epoch\(train\) \[2\]\[1/3\].* eta: \d:\d\d:\d\d',
+                     process.stdout)
+    assert re.search(r'Epoch\(val\) .* eta: ', process.stdout)
+    assert 'token_fluctuation: ' in process.stdout
+    assert 'Threads: 1 (OMP_NUM_THREADS=1)' in process.stdout
+    for message in KNOWN_NOISE:
+        assert message.split('. ')[0] not in process.stdout + process.stderr
+
+
+def test_a_killed_training_resumes_bit_identical(whole, tmp_path):
+    (tmp_path / 'kill.py').write_text(KILL)
+    config = write_project(tmp_path, """
+custom_imports = dict(imports=['kill'])
+custom_hooks.append(dict(type='mmengine.Kill'))
+""")
+    killed = run_tool('train.py', config, folder=tmp_path)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    work = tmp_path / 'work_dirs/tiny'
+    assert sorted(p.name for p in work.glob('*.pth')) == ['epoch_1.pth']
+
+    write_project(tmp_path)
+    resumed = run_tool('train.py', config, '--resume', folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert 'resumed epoch: 1, iter: 3' in resumed.stdout
+    straight = load(whole[0] / 'work_dirs/tiny/epoch_3.pth')
+    broken = load(work / 'epoch_3.pth')
+    for part in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert same(straight[part], broken[part]), part
+
+
+def test_testing_gives_the_accuracy_of_training(whole, tmp_path):
+    folder, trained = whole
+    process = run_tool(
+        'test.py', 'tiny.py', 'work_dirs/tiny/epoch_3.pth', '--work-dir',
+        tmp_path, '--out', tmp_path / 'all.pkl', folder=folder)
+    assert process.returncode == 0, process.stderr
+    accuracy = re.findall(r'accuracy/top1: ([\d.]+)', process.stdout)
+    assert accuracy == re.findall(r'accuracy/top1: ([\d.]+)',
+                                  trained.stdout)[-1:]
+    predictions = pickle.loads((tmp_path / 'all.pkl').read_bytes())
+    right = [p['pred_label'].item() == p['gt_label'].item()
+             for p in predictions]
+    assert float(accuracy[0]) == pytest.approx(100 * sum(right) / 12, abs=.01)
+    assert re.search(r'Epoch\(test\) \[\s*\d/3\].* eta: ', process.stdout)
+
+
+@pytest.fixture
+def ends_with(tmp_path, monkeypatch):
+    """Run a tool here, up to where a user's mistake ends it."""
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+        return ended.value.code
+
+    write_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mmengine_logger, 'print', print, raising=False)
+    factory = logging.getLogRecordFactory()
+    yield run
+    logging.setLogRecordFactory(factory)
+
+
+@pytest.mark.parametrize('arguments, line', [
+    (['train.py', 'gone.py'], "train.py: config 'gone.py' does not exist"),
+    (['test.py', 'gone.py', 'a.pth'], "test.py: config 'gone.py' does not"),
+    (['test.py', 'tiny.py', 'a.pth'], "test.py: checkpoint 'a.pth' does not"),
+    (['train.py', 'tiny.py', '--resume', 'a.pth'],
+     "train.py: checkpoint 'a.pth' does not exist"),
+    (['train.py', 'tiny.py', '--cfg-options',
+      'val_dataloader.dataset.data_root=gone'],
+     "train.py: dataset folder 'gone' (val_dataloader.dataset.data_root) "),
+    (['test.py', 'tiny.py', 'tiny.py', '--cfg-options',
+      'test_dataloader.dataset.data_root=gone'],
+     "test.py: dataset folder 'gone' (test_dataloader.dataset.data_root) "),
+    (['train.py', 'tiny.py', '--work-dir', 'tiny.py/work'],
+     "train.py: work dir 'tiny.py/work' cannot be made"),
+    (['train.py', 'tiny.py', '--auto-scale-lr'],
+     'train.py: --auto-scale-lr needs auto_scale_lr.base_batch_size')])
+def test_a_mistake_is_told_in_one_line(ends_with, arguments, line):
+    said = ends_with(*arguments)
+    assert said.startswith(line)
+    assert '\n' not in said
+
+
+def test_a_checkpoint_of_another_model_is_refused(whole, ends_with):
+    assert re.fullmatch(
+        r"test\.py: checkpoint '.*' does not fit the config's "
+        r'TLAlignClassifier: 12 keys missing in the file \(first: '
+        r'backbone\.layers\.2\..*',
+        ends_with('test.py', 'tiny.py',
+                  whole[0] / 'work_dirs/tiny/epoch_3.pth', '--cfg-options',
+                  'model.backbone.arch.num_layers=3'))
+
+
+def test_a_checkpoint_of_another_model_is_not_resumed(whole, ends_with):
+    said = ends_with('train.py', 'tiny.py', '--resume',
+                     whole[0] / 'work_dirs/tiny/epoch_3.pth', '--cfg-options',
+                     'model.head.num_classes=4',
+                     'data_preprocessor.num_classes=4')
+    assert 'size mismatch for head.layers.head.weight' in said
+    assert '\n' not in said
+
+
+def test_predictions_need_a_name_that_tells_their_format(ends_with, capsys):
+    assert ends_with('test.py', 'tiny.py', 'a.pth', '--out', 'a.json') == 2
+    assert "--out 'a.json' must end in .pkl" in capsys.readouterr().err
+
+
+@pytest.fixture
+def train():
+    """The module ``tools/train.py``."""
+    spec = importlib.util.spec_from_file_location(
+        'train', ROOT / 'tools/train.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize('device', ['cpu', 'mps'])
+def test_amp_needs_an_accelerator(train, monkeypatch, device):
+    monkeypatch.setattr(train, 'get_device', lambda: device)
+    with pytest.raises(UserError, match=f"needs an accelerator.*'{device}'"):
+        train.use_amp(Config(dict(optim_wrapper=dict())))
+
+
+@pytest.mark.parametrize('given', [{}, dict(type='OptimWrapper'),
+                                   dict(type='AmpOptimWrapper')])
+def test_amp_replaces_the_plain_wrapper(train, monkeypatch, given):
+    monkeypatch.setattr(train, 'get_device', lambda: 'cuda')
+    cfg = Config(dict(optim_wrapper=dict(**given, clip_grad=dict())))
+    train.use_amp(cfg)
+    assert cfg.optim_wrapper == dict(
+        type='AmpOptimWrapper', clip_grad=dict(), loss_scale='dynamic')
+
+
+def test_amp_leaves_an_unknown_wrapper_alone(train, monkeypatch):
+    monkeypatch.setattr(train, 'get_device', lambda: 'cuda')
+    with pytest.raises(UserError, match="not 'MyWrapper'"):
+        train.use_amp(Config(dict(optim_wrapper=dict(type='MyWrapper'))))
+
+
+def test_auto_scale_lr_switches_the_hosts_scaling_on(train):
+    cfg = Config(dict(auto_scale_lr=dict(base_batch_size=64)))
+    train.scale_lr(cfg)
+    assert cfg.auto_scale_lr == dict(base_batch_size=64, enable=True)
+
+
+def test_resume_takes_the_latest_or_the_named_checkpoint(train, tmp_path):
+    cfg = Config(dict(load_from='pretrained.pth'))
+    train.resume(cfg, 'auto')
+    assert (cfg.resume, cfg.load_from) == (True, None)
+    (tmp_path / 'a.pth').touch()
+    train.resume(cfg, str(tmp_path / 'a.pth'))
+    assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'a.pth'))

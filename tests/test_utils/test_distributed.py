@@ -1,0 +1,44 @@
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmtlalign.utils import UserError, use_gloo_without_gpu
+
+
+@pytest.fixture
+def groups(monkeypatch):
+    """Backends of the process groups that would have been made."""
+    made = []
+    monkeypatch.setattr(torch.distributed, 'init_process_group', made.append)
+    return made
+
+
+@pytest.mark.parametrize('launcher, gpu', [
+    ('none', False), ('none', True), ('pytorch', True), ('slurm', True)])
+def test_nothing_happens_where_mmengine_manages(
+        monkeypatch, groups, launcher, gpu):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    cfg = Config(dict(launcher=launcher))
+    use_gloo_without_gpu(cfg)
+    assert groups == []
+    assert cfg.to_dict() == dict(launcher=launcher)
+
+
+def test_without_gpu_the_model_is_wrapped_without_devices(
+        monkeypatch, groups):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    cfg = Config(dict(
+        launcher='pytorch', find_unused_parameters=True,
+        model_wrapper_cfg=dict(static_graph=True)))
+    use_gloo_without_gpu(cfg)
+    assert groups == ['gloo']
+    assert cfg.model_wrapper_cfg == dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False,
+        find_unused_parameters=True, static_graph=True, device_ids=None)
+
+
+@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
+def test_other_launchers_need_gpus(monkeypatch, groups, launcher):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(UserError, match=f'--launcher {launcher} needs GPUs'):
+        use_gloo_without_gpu(Config(dict(launcher=launcher)))
