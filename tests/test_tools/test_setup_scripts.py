@@ -1,0 +1,395 @@
+"""The set-up scripts, run on a copy of them with a stand-in for python.
+
+The stand-in answers what the scripts ask of an interpreter and of pip, writes
+down what pip was told to do, and fails where a test wants it to. Nothing is
+downloaded or installed.
+"""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..conftest import ROOT
+
+SCRIPTS = sorted([*(ROOT / 'tools').glob('*.sh'), ROOT / '.ci' / 'run'])
+
+# All that a bare machine needs besides python and, for --ops, a compiler.
+COMMANDS = ('awk', 'bash', 'basename', 'cat', 'cksum', 'dirname', 'du', 'find',
+            'getconf', 'grep', 'gzip', 'head', 'ls', 'mkdir', 'mv', 'rm',
+            'sleep', 'sort', 'tail', 'tar', 'touch', 'uname', 'wc')
+FOR_THE_STAND_IN = ('cp', )
+
+FAKE_PYTHON = r"""#!/usr/bin/env bash
+last=${!#}
+case "$*" in
+    *version_info*) echo "${FAKE_VERSION-3.11}" ;;
+    *ensurepip*) [ -z "${FAKE_NO_VENV:-}" ] ;;
+    *CDLL*) [ "$last" != "${FAKE_NO_LIBRARY:-}" ] ;;
+    *get_path*) echo "$FAKE_HEADERS" ;;
+    *'-m venv'*) mkdir -p "$last/bin" && cp "$0" "$last/bin/python" ;;
+    *'pip --version'*) ;;
+    *'pip install'*)
+        echo "$*" >>"$FAKE_LOG"
+        [ -z "${FAKE_INTERRUPT:-}" ] || kill -TERM $PPID ;;
+    *'pip download'*'onedl-mmcv=='*)
+        echo "$*" >>"$FAKE_LOG"
+        while [ "$1" != -d ]; do shift; done
+        mkdir -p "$2/onedl_mmcv-1" && touch "$2/onedl_mmcv-1/setup.py"
+        tar -czf "$2/onedl_mmcv-1.tar.gz" -C "$2" onedl_mmcv-1 ;;
+    *'pip download'*) [ -z "${FAKE_OFFLINE:-}" ] ;;
+    *'pip wheel'*)
+        echo "$* CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-unset}" \
+            >>"$FAKE_LOG"
+        [ -z "${FAKE_BROKEN:-}" ] ||
+            { echo 'x.cpp:1: error: no such thing'; exit 1; }
+        [ -f "$last/setup.py" ] || exit 1
+        while [ "$1" != -w ]; do shift; done
+        touch "$2/mmcv.whl" ;;
+    *'import mmcv.ops'*) grep -q 'mmcv.whl' "$FAKE_LOG" ;;
+    -) echo "${FAKE_OPS:-none cpu the-key}" ;;
+    *import*) ;;
+    *) echo "unexpected: $*" >&2; exit 9 ;;
+esac
+"""
+
+
+class Project:
+    """A copy of the scripts in a folder of its own, and how to run them."""
+
+    def __init__(self, folder: Path):
+        self.root = folder / 'a checkout'
+        self.log = folder / 'pip.log'
+        self.wheels = folder / 'cache' / 'mmtlalign' / 'wheels'
+        self.bin = folder / 'bin'
+        (folder / 'include').mkdir()
+        (folder / 'include' / 'Python.h').touch()
+        shutil.copytree(ROOT / 'requirements', self.root / 'requirements')
+        shutil.copy(ROOT / 'setup.py', self.root)
+        (self.root / 'tools').mkdir()
+        for script in SCRIPTS[1:]:
+            shutil.copy(script, self.root / 'tools')
+        self.bin.mkdir()
+        for command in COMMANDS + FOR_THE_STAND_IN:
+            (self.bin / command).symlink_to(shutil.which(command))
+        self.put('python3', FAKE_PYTHON)
+        self.put('g++', '#!/usr/bin/env bash\n')
+        self.set_free_disk(100)
+        self.env = dict(
+            PATH=str(self.bin), HOME=str(folder), FAKE_LOG=str(self.log),
+            XDG_CACHE_HOME=str(folder / 'cache'),
+            FAKE_HEADERS=str(folder / 'include'))
+
+    def put(self, name, text):
+        (self.bin / name).write_text(text)
+        (self.bin / name).chmod(0o755)
+
+    def set_free_disk(self, gigabytes):
+        self.put('df', '#!/usr/bin/env bash\necho header\n'
+                 f'echo disk 0 0 {gigabytes * 1000 * 1000} 0% /\n')
+
+    def run(self, script, *options, **env):
+        """From another folder, as somebody might."""
+        return subprocess.run(
+            ['bash', str(self.root / 'tools' / script), *options],
+            cwd=self.bin, env={**self.env, **env}, capture_output=True,
+            text=True)
+
+    def pip(self):
+        """What pip was asked to install, download or build so far."""
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.name)
+def test_syntax(script):
+    subprocess.run(['bash', '-n', script], check=True)
+
+
+def test_scripts_are_found():
+    names = {path.name for path in SCRIPTS}
+    assert {'run', 'setup_env.sh', 'quickstart.sh', 'run_tests.sh'} <= names
+
+
+def test_set_up_lives_in_one_place():
+    for name in ('quickstart.sh', 'run_tests.sh'):
+        text = (ROOT / 'tools' / name).read_text()
+        assert 'tools/setup_env.sh"' in text
+        assert 'pip install' not in text and '-m venv' not in text
+
+
+@pytest.mark.parametrize('env, options, message', [
+    (dict(FAKE_VERSION='3.9'), [], 'Python 3.10 to 3.13 is needed, but'
+     ' python3 is 3.9; install one'),
+    (dict(FAKE_VERSION='3.14'), [], 'python3 is 3.14;'),
+    (dict(PYTHON='no-such-python'), [], 'but there is none;'),
+    (dict(FAKE_NO_VENV='1'), [], 'apt-get install python3-venv'),
+    (dict(FAKE_NO_LIBRARY='libGL.so.1'), [], 'libGL.so.1 is missing (OpenCV '
+     'needs it); on Debian and Ubuntu: apt-get install libgl1'),
+    (dict(FAKE_NO_LIBRARY='libgthread-2.0.so.0'), [], 'libglib2.0-0'),
+    (dict(FAKE_OFFLINE='1'), [], 'no network'),
+    (dict(CXX='no-such-compiler'), ['--ops'], 'the C++ compiler '
+     'no-such-compiler is missing'),
+    (dict(FAKE_HEADERS='/nowhere'), ['--ops'], 'Python.h is missing in '
+     '/nowhere; on Debian and Ubuntu: apt-get install python3-dev'),
+    ({}, ['--opps'], 'unknown option --opps: --ops and --dev are known')])
+def test_one_line_before_any_work(project, env, options, message):
+    result = project.run('setup_env.sh', *options, **env)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert project.pip() == []
+
+
+def test_missing_compiler(project):
+    (project.bin / 'g++').unlink()
+    result = project.run('setup_env.sh', '--ops')
+    assert result.returncode == 1
+    assert result.stderr.count('\n') == 1
+    assert 'apt-get install g++' in result.stderr
+    assert project.pip() == []
+    # Classification does without.
+    assert project.run('setup_env.sh').returncode == 0
+
+
+@pytest.mark.parametrize('free, index, enough', [
+    (10, '', True), (9, '', False), (9, 'host/whl/cpu', True),
+    (3, 'host/whl/cpu', False)])
+def test_disk(project, free, index, enough):
+    project.set_free_disk(free)
+    result = project.run('setup_env.sh', TORCH_INDEX_URL=index)
+    assert (result.returncode == 0) is enough
+    if not enough:
+        need = 4 if index else 10
+        assert result.stderr.count('\n') == 1
+        assert f'{need} GB are needed' in result.stderr
+        assert f'only {free} GB are free' in result.stderr
+        assert project.pip() == []
+
+
+def test_takes_another_python_if_the_first_is_too_old(project):
+    project.put('python3.12', FAKE_PYTHON)
+    project.put('python3', '#!/usr/bin/env bash\necho 3.8\n')
+    assert project.run('setup_env.sh').returncode == 0
+    assert (project.root / '.venv/bin/python').exists()
+
+
+def test_second_run_does_nothing(project):
+    first = project.run('setup_env.sh', '--dev')
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.index('3 GB of downloads') < first.stdout.index(
+        'installing mmtlalign')
+    assert [line.split()[-1] for line in project.pip()] == [
+        'checkout', 'checkout[dev]']
+    project.log.unlink()
+    # Neither the network nor the machine's python is asked any more.
+    second = project.run('setup_env.sh', '--dev', FAKE_OFFLINE='1',
+                         PYTHON='no-such-python')
+    assert second.returncode == 0, second.stderr
+    assert project.pip() == []
+
+
+def test_changed_requirements_are_installed(project):
+    project.run('setup_env.sh')
+    with open(project.root / 'requirements' / 'runtime.txt', 'a') as file:
+        file.write('another-package\n')
+    assert project.run('setup_env.sh').returncode == 0
+    assert len(project.pip()) == 2
+
+
+def test_goes_on_after_an_interruption(project):
+    result = project.run('setup_env.sh', FAKE_INTERRUPT='1')
+    assert result.returncode == 1
+    assert 'interrupted: run bash' in result.stderr
+    assert len(project.pip()) == 1
+    assert project.run('setup_env.sh').returncode == 0
+    assert len(project.pip()) == 2
+
+
+def test_torch_from_another_index(project):
+    project.run('setup_env.sh', TORCH_INDEX_URL='host/whl/cpu')
+    torch, package = project.pip()
+    pins = (ROOT / 'requirements' / 'runtime.txt').read_text().split('\n')
+    for pin in pins:
+        assert pin.startswith('torch') == (f' {pin} ' in f'{torch} ')
+    assert '--index-url host/whl/cpu' in torch
+    assert 'index-url' not in package
+
+
+def test_operators_are_compiled_once(project):
+    """And then kept for other checkouts, away from pip's own cache."""
+    first = project.run('setup_env.sh', '--ops')
+    assert first.returncode == 0, first.stderr
+    assert 'about ten minutes on two cores' in first.stdout
+    build, install = project.pip()[-2:]
+    for option in ('--no-build-isolation', '--no-cache-dir', '--no-deps'):
+        assert option in build
+    # A GPU without a fitting nvcc must not start a CUDA build.
+    assert build.endswith('CUDA_VISIBLE_DEVICES=')
+    wheel = project.wheels / 'the-key' / 'mmcv.whl'
+    assert install.endswith(str(wheel)) and '--force-reinstall' in install
+    assert not (project.root / '.venv' / 'build').exists()
+
+    shutil.rmtree(project.root / '.venv')
+    project.log.unlink()
+    second = project.run('setup_env.sh', '--ops')
+    assert second.returncode == 0, second.stderr
+    assert not any('wheel --no-deps' in line for line in project.pip())
+    assert project.pip()[-1].endswith(str(wheel))
+
+
+def test_operators_that_work_are_left_alone(project):
+    result = project.run('setup_env.sh', '--ops', FAKE_OPS='cpu cpu the-key')
+    assert result.returncode == 0, result.stderr
+    assert 'mmcv has its operators (cpu)' in result.stdout
+    assert not any('mmcv.whl' in line or 'wheel --no-deps' in line
+                   for line in project.pip())
+
+
+def test_cuda_operators_replace_others(project):
+    result = project.run('setup_env.sh', '--ops', FAKE_OPS='cpu cuda the-key')
+    assert result.returncode == 0, result.stderr
+    assert project.pip()[-2].endswith('CUDA_VISIBLE_DEVICES=unset')
+
+
+def test_failed_compilation_is_told_and_repeated(project):
+    broken = project.run('setup_env.sh', '--ops', FAKE_BROKEN='1')
+    assert broken.returncode == 1
+    assert 'x.cpp:1: error: no such thing' in broken.stderr
+    log = broken.stderr.split('output is in ')[-1].strip()
+    assert Path(log).is_file()
+    # The sources are there already.
+    count = sum('pip download' in line for line in project.pip())
+    assert project.run('setup_env.sh', '--ops').returncode == 0
+    assert sum('pip download' in line for line in project.pip()) == count
+
+
+@pytest.mark.parametrize('gpu, nvcc, has, expected', [
+    (True, '12.4', 'not available', 'cpu cuda'),
+    (True, '12.4', '12.4', 'cuda cuda'),
+    (True, '11.8', 'not available', 'cpu cpu'),
+    (True, None, None, 'none cpu'),
+    (False, '12.4', None, 'none cpu')])
+def test_flavour_of_the_operators(tmp_path, gpu, nvcc, has, expected):
+    """CUDA only with a GPU that torch sees and an nvcc of torch's major."""
+    home = None
+    if nvcc:
+        home = str(tmp_path / 'cuda')
+        (tmp_path / 'cuda' / 'bin').mkdir(parents=True)
+        program = tmp_path / 'cuda' / 'bin' / 'nvcc'
+        program.write_text(f'#!/bin/sh\necho "release {nvcc}, V{nvcc}.1"\n')
+        program.chmod(0o755)
+    modules = {
+        'torch/__init__.py': '__version__ = "2.10.0+cu128"\n'
+        'from . import cuda, version\n',
+        'torch/version.py': 'cuda = "12.8"\n',
+        'torch/cuda.py': f'def is_available():\n    return {gpu}\n',
+        'torch/utils/__init__.py': '',
+        'torch/utils/cpp_extension.py': f'CUDA_HOME = {home!r}\n',
+        'mmcv/__init__.py': '',
+        'mmcv/ops.py': 'raise ImportError' if has is None else
+        f'def get_compiling_cuda_version():\n    return {has!r}\n'}
+    for name, text in modules.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    script = (ROOT / 'tools' / 'setup_env.sh').read_text()
+    code = script.split("<<'EOF'\n")[1].split('\nEOF\n')[0]
+    result = subprocess.run(
+        [sys.executable, '-'], input=code, capture_output=True, text=True,
+        env={**os.environ, 'PYTHONPATH': str(tmp_path)}, check=True)
+    assert result.stdout.startswith(expected + ' ')
+    key = result.stdout.split()[-1]
+    assert 'torch-2.10.0+cu128' in key and key.endswith(expected.split()[1])
+
+
+# The quickstart with a stand-in for the trained model --------------------
+
+FAKE_VENV_PYTHON = r"""#!/usr/bin/env bash
+echo "$*" >>"$FAKE_LOG"
+out=$FAKE_OUT
+case "$*" in
+    *tools/train.py*)
+        [ -z "${FAKE_KILLED:-}" ] || exit 1
+        mkdir -p "$out/20250101_000000/vis_data"
+        touch "$out/20250101_000000/20250101_000000.log" \
+            "$out/20250101_000000/vis_data/scalars.json" "$out/epoch_2.pth"
+        echo /an/old/place/epoch_2.pth >"$out/last_checkpoint" ;;
+    *tools/test.py*)
+        mkdir -p "$out/test/20250101_000001"
+        echo "{\"accuracy/top1\": $FAKE_ACCURACY}" \
+            >"$out/test/20250101_000001/20250101_000001.json" ;;
+    *json) exec "$REAL_PYTHON" "$@" ;;
+esac
+"""
+
+
+@pytest.fixture
+def quickstart(project):
+    out = project.root / 'work_dirs' / 'quickstart'
+    project.put('venv_python', FAKE_VENV_PYTHON)
+    (project.root / '.venv' / 'bin').mkdir(parents=True)
+    shutil.copy(project.bin / 'venv_python',
+                project.root / '.venv' / 'bin' / 'python')
+    (project.root / 'tools' / 'setup_env.sh').write_text('echo set up\n')
+
+    def start(*options, accuracy=95.0, **env):
+        return project.run('quickstart.sh', *options, FAKE_OUT=str(out),
+                           FAKE_ACCURACY=str(accuracy),
+                           REAL_PYTHON=sys.executable, **env)
+
+    start.out, start.log = out, project.log
+    return start
+
+
+def trainings(start):
+    return start.log.read_text().count('tools/train.py')
+
+
+def test_quickstart_names_what_it_made(quickstart):
+    result = quickstart()
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith('set up\n')
+    last = result.stdout.splitlines()[-5:]
+    assert '95.00 %' in last[0]
+    run = quickstart.out / '20250101_000000'
+    for line, path in zip(last[1:], (
+            quickstart.out / 'epoch_2.pth', run / '20250101_000000.log',
+            quickstart.out / 'curves.png', quickstart.out / 'alignment.png')):
+        assert line.endswith(str(path))
+
+
+@pytest.mark.parametrize('accuracy, status', [(91.99, 1), (92, 0)])
+def test_quickstart_fails_below_its_bar(quickstart, accuracy, status):
+    result = quickstart(accuracy=accuracy)
+    assert result.returncode == status
+    assert result.stderr.count('\n') == status
+    assert ('below 92 %' in result.stderr) is bool(status)
+
+
+def test_quickstart_goes_on_and_does_not_repeat(quickstart):
+    killed = quickstart(FAKE_KILLED='1')
+    assert killed.returncode == 1
+    assert 'to go on' in killed.stderr
+    assert quickstart().returncode == 0
+    assert trainings(quickstart) == 2
+    assert quickstart.log.read_text().count('--resume') == 2
+    assert 'already trained' in quickstart().stdout
+    assert trainings(quickstart) == 2
+    leftover = quickstart.out / 'leftover'
+    leftover.touch()
+    assert quickstart('--fresh').returncode == 0
+    assert trainings(quickstart) == 3
+    assert not leftover.exists()
+
+
+def test_quickstart_refuses_unknown_options(quickstart):
+    result = quickstart('--frsh')
+    assert result.returncode == 1
+    assert 'unknown option --frsh' in result.stderr
+    assert not quickstart.log.exists()
