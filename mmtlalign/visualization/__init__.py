@@ -1,0 +1,3 @@
+from .alignment_figure import draw_alignment
+
+__all__ = ['draw_alignment']

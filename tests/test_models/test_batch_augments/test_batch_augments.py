@@ -1,0 +1,214 @@
+"""Mixing methods, against loops over pixels written out here."""
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.models import ClsDataPreprocessor
+from mmpretrain.structures import DataSample
+
+from mmtlalign.models import CutMix, Mixup, RandomMix, TokenCutMix
+from mmtlalign.registry import BATCH_AUGMENTS
+
+METHODS = [
+    TokenCutMix(patch_size=4),
+    TokenCutMix(patch_size=4, even_sides=True, partner='random'),
+    CutMix(patch_size=4),
+    CutMix(patch_size=4, partner='random'),
+    Mixup(patch_size=4, partner='random'),
+    RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)], [.4, .4]),
+]
+
+
+def images(batch=3, height=12, width=20):
+    """Images whose every pixel tells which image it is from."""
+    value = torch.arange(1., batch + 1)[:, None, None, None]
+    return value.expand(batch, 3, height, width).clone()
+
+
+@pytest.mark.parametrize('mix', METHODS, ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize('batch', [1, 2, 5])
+def test_record_tells_what_is_in_the_image(mix, batch):
+    mix.seed(0)
+    seen = set()
+    for _ in range(20):
+        inputs = images(batch)
+        record = mix.draw(inputs)
+        mixed = mix.apply(inputs, record)
+        assert torch.equal(inputs, images(batch)), 'modified in place'
+        for i in range(batch):
+            own, partner = i + 1., record.partner[i] + 1.
+            if own == partner:
+                assert torch.allclose(mixed[i], inputs[i])
+                continue
+            # The part of every pixel that is the image's own.
+            part = ((mixed[i, 0] - partner) / (own - partner)).numpy()
+            cells = part.reshape(3, 4, 5, 4).mean((1, 3))
+            np.testing.assert_allclose(
+                record.token_share[i], cells, atol=1e-6)
+            assert record.lam[i].item() == pytest.approx(
+                part.mean(), abs=1e-6)
+            seen.add(round(record.lam[i].item(), 3))
+    assert batch == 1 or len(seen) > 2
+
+
+@pytest.mark.parametrize('mix', METHODS, ids=lambda m: type(m).__name__)
+def test_call_mixes_images_and_scores_by_one_record(mix):
+    inputs, scores = images(), torch.eye(3)
+    for seed in range(5):
+        mix.seed(seed)
+        mixed, target = mix(inputs, scores)
+        mix.seed(seed)
+        record = mix.draw(inputs)
+        assert torch.equal(mixed, mix.apply(inputs, record))
+        for i in range(3):
+            lam, j = record.lam[i].item(), record.partner[i].item()
+            expected = lam * np.eye(3)[i] + (1 - lam) * np.eye(3)[j]
+            np.testing.assert_allclose(target[i], expected, atol=1e-6)
+
+
+def test_partner():
+    reverse = TokenCutMix(patch_size=4).draw(images(5)).partner
+    assert reverse.tolist() == [4, 3, 2, 1, 0]
+    mix = TokenCutMix(patch_size=4, partner='random')
+    drawn = {tuple(mix.draw(images(5)).partner.tolist()) for _ in range(20)}
+    assert len(drawn) > 10
+    assert all(sorted(p) == [0, 1, 2, 3, 4] for p in drawn)
+
+
+def test_token_boxes_never_split_a_patch():
+    mix = TokenCutMix(patch_size=4)
+    for _ in range(50):
+        share = mix.draw(images()).token_share
+        assert ((share == 0) | (share == 1)).all()
+
+
+@pytest.mark.parametrize('even_sides', [True, False])
+def test_box_distribution(even_sides):
+    """Sides of unclipped boxes, and the pasted part against a simulation.
+
+    The simulation draws with numpy, by the rule of the published code:
+    centre anywhere on the 14x14 grid, half a side to both of its sides.
+    """
+    mix = TokenCutMix(even_sides=even_sides)
+    mix.seed(0)
+    inputs = torch.zeros(1, 3, 224, 224)
+    records = [mix.draw(inputs) for _ in range(4000)]
+    boxes = np.array([r.box for r in records]) // 16
+    sides = (boxes[:, [1, 3]] - boxes[:, [0, 2]])
+    inner = ((boxes[:, [0, 2]] > 0) & (boxes[:, [1, 3]] < 14)).all(1)
+    odd = (sides[inner] % 2).any()
+    assert odd != even_sides
+    assert inner.sum() > 100 and sides.max() >= 12
+
+    random = np.random.RandomState(0)
+    pasted = []
+    for _ in range(4000):
+        side = int(14 * np.sqrt(1 - random.beta(1., 1.)))
+        before = side // 2
+        after = before if even_sides else side - before
+        area = 1
+        for centre in random.randint(14, size=2):
+            area *= min(centre + after, 14) - max(centre - before, 0)
+        pasted.append(area / 196)
+    ours = np.array([1 - r.lam.item() for r in records])
+    assert ours.mean() == pytest.approx(np.mean(pasted), abs=.012)
+    assert (ours == 0).mean() == pytest.approx(
+        (np.array(pasted) == 0).mean(), abs=.008)
+
+
+@pytest.mark.parametrize('alpha', [.2, 1., 4.])
+def test_lam_distribution(alpha):
+    """Mean 1/2 and variance 1/(4(2 alpha + 1)) of Beta(alpha, alpha)."""
+    mix = Mixup(alpha=alpha, patch_size=4)
+    mix.seed(0)
+    lam = np.array([mix.draw(images(1)).lam.item() for _ in range(4000)])
+    assert lam.mean() == pytest.approx(.5, abs=.03)
+    assert lam.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=.1)
+
+
+def test_switch_frequencies_and_unmixed_batches():
+    mix = RandomMix(
+        [TokenCutMix(patch_size=4), Mixup(patch_size=4)], probs=[.5, .3])
+    mix.seed(0)
+    methods = [mix.draw(images()).method for _ in range(2000)]
+    for method, prob in zip((*mix.augments, mix), (.5, .3, .2)):
+        count = sum(m is method for m in methods)
+        assert count / 2000 == pytest.approx(prob, abs=.04)
+    never = RandomMix(TokenCutMix(patch_size=4), probs=0.)
+    record = never.draw(images())
+    assert (record.token_share == 1).all() and (record.lam == 1).all()
+    assert torch.equal(never.apply(images(), record), images())
+
+
+def test_seed_makes_draws_repeat_and_leaves_global_state_alone():
+    mix = RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)])
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    draws = []
+    for _ in range(2):
+        mix.seed(3)
+        draws.append([mix.draw(images()).lam[0].item() for _ in range(20)])
+    mix.seed(4)
+    other = [mix.draw(images()).lam[0].item() for _ in range(20)]
+    assert draws[0] == draws[1] != other
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+
+
+@pytest.mark.parametrize('copied', [
+    copy.deepcopy, lambda mix: pickle.loads(pickle.dumps(mix))
+], ids=['deepcopy', 'pickle'])
+def test_copies_go_on_alike(copied):
+    mix = RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)])
+    clone = copied(mix)
+    for _ in range(5):
+        assert torch.equal(
+            mix.draw(images()).token_share, clone.draw(images()).token_share)
+
+
+def test_works_in_the_stock_preprocessor():
+    augment = dict(type='mmtlalign.TokenCutMix', patch_size=4)
+    stock = ClsDataPreprocessor(
+        num_classes=3, batch_augments=dict(augments=[augment]))
+    samples = [DataSample().set_gt_label(i) for i in range(3)]
+    data = stock(dict(inputs=images(), data_samples=samples), training=True)
+    assert data['inputs'].shape == (3, 3, 12, 20)
+    assert data['data_samples'][0].gt_score.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize('cfg, message', [
+    (dict(type='TokenCutMix', alpha=0), 'alpha=0 .* positive'),
+    (dict(type='Mixup', alpha=-1.), 'alpha=-1.0'),
+    (dict(type='CutMix', patch_size=0), 'patch_size=0'),
+    (dict(type='CutMix', partner='next'), "partner='next'.*reverse"),
+    (dict(type='RandomMix', augments=[dict(type='mmtlalign.CutMix')],
+          probs=[.5, .5]), '1 augments need 1 probs.*2'),
+    (dict(type='RandomMix', augments=[dict(type='mmtlalign.CutMix')] * 2,
+          probs=[.9, .9]), 'sum to 1.8'),
+    (dict(type='RandomMix', augments=[dict(type='mmtlalign.CutMix')],
+          probs=-.1), 'negative'),
+    (dict(type='RandomMix', augments=[
+        dict(type='mmtlalign.CutMix'),
+        dict(type='mmtlalign.CutMix', patch_size=4)]), r'\[16, 4\]'),
+])
+def test_bad_settings(cfg, message):
+    with pytest.raises(ValueError, match=message):
+        BATCH_AUGMENTS.build(cfg)
+
+
+def test_methods_without_record_are_refused():
+    with pytest.raises(TypeError, match='CutMix leaves no record'):
+        RandomMix([dict(type='mmpretrain.CutMix', alpha=1.)])
+
+
+def test_images_must_divide_into_patches():
+    for mix in METHODS:
+        with pytest.raises(ValueError, match='14x20 .*patch_size=4'):
+            RandomMix([mix], probs=1.).draw(images(height=14))
+
+
+def test_probs_of_the_caller_stay_as_they_are():
+    probs = [.3]
+    RandomMix([TokenCutMix(patch_size=4)], probs=probs)
+    assert probs == [.3]

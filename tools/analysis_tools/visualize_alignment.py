@@ -1,0 +1,154 @@
+"""Draw how the labels of two mixed images move through a backbone.
+
+Example:
+    python tools/analysis_tools/visualize_alignment.py CONFIG CHECKPOINT \
+        --img A.jpg B.jpg --out alignment.png
+"""
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import init_default_scope
+
+from mmtlalign.utils import (
+    UserError,
+    check_checkpoint,
+    check_file,
+    one_line_errors,
+    silence_known_noise,
+)
+
+silence_known_noise()  # before the hosts are imported, which make it
+logging.disable(logging.INFO)  # how each parameter was initialised
+
+from mmpretrain.registry import MODELS, TRANSFORMS  # noqa: E402
+
+from mmtlalign.alignment import LabelTrace  # noqa: E402
+from mmtlalign.visualization import draw_alignment  # noqa: E402
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='a classification config')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='left out: random weights')
+    parser.add_argument(
+        '--img', nargs=2, required=True, metavar=('A', 'B'))
+    parser.add_argument(
+        '--box', nargs=4, type=int, metavar=('YL', 'YU', 'XL', 'XU'),
+        help='patches of B in A, half-open; default: the middle half of both '
+        'sides')
+    parser.add_argument('--out', default='alignment.png')
+    return parser.parse_args()
+
+
+def build_model(cfg, checkpoint):
+    """The config's classifier, with a checkpoint's weights if one is given."""
+    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    model = MODELS.build(cfg.model)
+    if checkpoint:
+        check_checkpoint(model, checkpoint)
+    else:
+        model.init_weights()
+    return model.eval()
+
+
+def load_images(cfg, paths):
+    """Both images through the config's test pipeline, as a batch."""
+    pipeline = [dict(type='LoadImageFromFile')] + [
+        step for step in cfg.test_dataloader.dataset.pipeline
+        if step['type'] != 'LoadImageFromFile'
+    ]
+    pipeline = Compose([TRANSFORMS.build(step) for step in pipeline])
+    samples = [pipeline(dict(img_path=path, gt_label=0)) for path in paths]
+    shapes = [tuple(sample['inputs'].shape) for sample in samples]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f'--img: {paths[0]} comes out of the test pipeline as {shapes[0]} '
+            f'and {paths[1]} as {shapes[1]}; give images of one size.')
+    return pseudo_collate(samples)
+
+
+def paste(images, grid, box):
+    """Box of image 1 into image 0 and back; shares of the patches."""
+    yl, yu, xl, xu = box or (grid[0] // 4, grid[0] - grid[0] // 4,
+                             grid[1] // 4, grid[1] - grid[1] // 4)
+    if not (0 <= yl < yu <= grid[0] and 0 <= xl < xu <= grid[1]):
+        raise UserError(f'--box {yl} {yu} {xl} {xu} does not lie on the grid '
+                        f'of {grid[0]} x {grid[1]} patches.')
+    share = torch.ones(2, *grid)
+    share[:, yl:yu, xl:xu] = 0
+    size = images.shape[-2:]
+    own = torch.nn.functional.interpolate(share[:, None], size)
+    return own * images + (1 - own) * images.flip(0), share
+
+
+def trace(backbone, mixed, token_share):
+    """Share maps and output shares of sample 0, input first."""
+    tracer = LabelTrace(backbone, record=True)
+    with torch.no_grad(), tracer(token_share):
+        backbone(mixed)
+    maps = [token_share[0].numpy()]
+    outputs = [token_share[0].mean().item()]
+    extra = getattr(backbone, 'num_extra_tokens', 0)
+    has_token = extra > 0 and backbone.out_type in ('cls_token', 'raw')
+    for share in tracer.block_shares:
+        patches = share[0, extra:]
+        read = share[0, :extra] if has_token else patches
+        outputs.append(read.mean().item())
+        maps.append(patches.reshape(grid_of(patches, maps[-1])).numpy())
+    return maps, outputs
+
+
+def grid_of(patches, before):
+    """The grid of a stage: the one before it, or halved by merging."""
+    rows, cols = before.shape
+    while rows * cols > len(patches):
+        rows, cols = -(-rows // 2), -(-cols // 2)
+    return rows, cols
+
+
+def to_pictures(images, preprocessor):
+    """Normalised images (B, 3, H, W) -> (B, H, W, 3) in [0, 1]."""
+    pixels = images * preprocessor.std + preprocessor.mean
+    if not preprocessor.to_rgb:
+        pixels = pixels.flip(1)
+    return (pixels / 255).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+
+
+def main():
+    args = parse_args()
+    check_file(args.config, 'config')
+    for path in args.img:
+        check_file(path, 'image')
+    if args.checkpoint:
+        check_file(args.checkpoint, 'checkpoint')
+    cfg = Config.fromfile(args.config)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    model = build_model(cfg, args.checkpoint)
+    data = load_images(cfg, args.img)
+    images = model.data_preprocessor(data)['inputs']
+    with torch.no_grad():
+        grid = model.backbone.patch_embed(images[:1])[1]
+    mixed, token_share = paste(images, grid, args.box)
+    maps, outputs = trace(model.backbone, mixed, token_share)
+    weights = Path(args.checkpoint).name if args.checkpoint else (
+        'random weights')
+    figure = draw_alignment(
+        to_pictures(images, model.data_preprocessor),
+        to_pictures(mixed, model.data_preprocessor)[0], maps, outputs,
+        f'{Path(args.config).stem}, {weights}')
+    figure.savefig(args.out, dpi=110)
+    print(f'area share {outputs[0]:.4f}, aligned share '
+          f'{np.round(outputs[-1], 4):.4f}; picture: {args.out}')
+
+
+if __name__ == '__main__':
+    with one_line_errors('visualize_alignment.py'):
+        main()
