@@ -11,6 +11,7 @@ from mmtlalign.utils import (
     check_checkpoint,
     check_data,
     check_file,
+    check_host,
     load_config,
     make_work_dir,
     one_line_errors,
@@ -40,6 +41,7 @@ def main() -> None:
     check_file(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint
     cfg.resume = False
+    check_host(cfg)
     check_data(cfg, 'test')
     make_work_dir(cfg.work_dir)
     use_gloo_without_gpu(cfg)

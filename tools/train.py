@@ -13,6 +13,7 @@ from mmtlalign.utils import (
     check_checkpoint,
     check_data,
     check_file,
+    check_host,
     load_config,
     make_work_dir,
     one_line_errors,
@@ -64,10 +65,17 @@ def scale_lr(cfg: Config) -> None:
 def resume(cfg: Config, checkpoint: str) -> None:
     """Make the runner go on from a checkpoint."""
     cfg.resume = True
-    cfg.load_from = None
-    if checkpoint != 'auto':
-        check_file(checkpoint, 'checkpoint')
-        cfg.load_from = checkpoint
+    cfg.load_from = None if checkpoint == 'auto' else checkpoint
+
+
+def find_start(cfg: Config) -> str | None:
+    """The checkpoint that training will start from, if any; it exists."""
+    start = cfg.get('load_from')
+    if cfg.get('resume') and not start:
+        start = find_latest_checkpoint(cfg.work_dir)
+    if start:
+        check_file(start, 'checkpoint')
+    return start
 
 
 def main() -> None:
@@ -80,6 +88,8 @@ def main() -> None:
         scale_lr(cfg)
     if args.resume:
         resume(cfg, args.resume)
+    start = find_start(cfg)
+    check_host(cfg)
     check_data(cfg, 'train', 'val')
     make_work_dir(cfg.work_dir)
     use_gloo_without_gpu(cfg)
@@ -88,11 +98,8 @@ def main() -> None:
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)
     print_log(threads, logger='current')
-    if cfg.get('resume'):
-        found = cfg.load_from or find_latest_checkpoint(cfg.work_dir)
-        if found:
-            model = getattr(runner.model, 'module', runner.model)
-            check_checkpoint(model, found)
+    if start and cfg.get('resume'):
+        check_checkpoint(getattr(runner.model, 'module', runner.model), start)
     runner.train()
 
 

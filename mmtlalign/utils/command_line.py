@@ -32,7 +32,8 @@ def load_config(args: argparse.Namespace) -> Config:
     if not osp.isfile(args.config):
         raise UserError(f"config '{args.config}' does not exist; the ones "
                         'that come along are under configs/')
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     name = osp.splitext(osp.basename(args.config))[0]

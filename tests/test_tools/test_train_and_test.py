@@ -204,10 +204,25 @@ def test_auto_scale_lr_switches_the_hosts_scaling_on(train):
     assert cfg.auto_scale_lr == dict(base_batch_size=64, enable=True)
 
 
-def test_resume_takes_the_latest_or_the_named_checkpoint(train, tmp_path):
-    cfg = Config(dict(load_from='pretrained.pth'))
+def test_a_start_is_the_named_or_the_latest_checkpoint(train, tmp_path):
+    cfg = Config(dict(load_from='pretrained.pth', work_dir=str(tmp_path)))
     train.resume(cfg, 'auto')
-    assert (cfg.resume, cfg.load_from) == (True, None)
-    (tmp_path / 'a.pth').touch()
+    assert cfg.resume and train.find_start(cfg) is None
+    for name in ('a.pth', 'b.pth'):
+        (tmp_path / name).touch()
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'b.pth'))
+    assert train.find_start(cfg) == str(tmp_path / 'b.pth')
     train.resume(cfg, str(tmp_path / 'a.pth'))
-    assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'a.pth'))
+    assert cfg.resume and train.find_start(cfg) == str(tmp_path / 'a.pth')
+
+
+def test_a_start_that_is_gone_is_named(train, tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path)))
+    assert train.find_start(cfg) is None
+    cfg.load_from = 'gone.pth'
+    with pytest.raises(UserError, match="checkpoint 'gone.pth' does not"):
+        train.find_start(cfg)
+    (tmp_path / 'last_checkpoint').write_text('moved.pth')
+    train.resume(cfg, 'auto')
+    with pytest.raises(UserError, match="checkpoint 'moved.pth' does not"):
+        train.find_start(cfg)

@@ -59,6 +59,12 @@ def test_both_spellings_of_the_local_rank(config, flag, monkeypatch):
     assert os.environ['LOCAL_RANK'] == '3'  # that of torchrun goes first
 
 
+def test_mpi_has_its_own_name_for_the_local_rank(config, monkeypatch):
+    monkeypatch.setenv('OMPI_COMM_WORLD_LOCAL_RANK', '2')
+    parse(config)
+    assert os.environ['LOCAL_RANK'] == '2'
+
+
 def test_a_missing_config_is_named(tmp_path):
     with pytest.raises(UserError, match="config '.*gone.py' does not exist"):
         parse(tmp_path / 'gone.py')
