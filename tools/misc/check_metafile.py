@@ -1,0 +1,190 @@
+"""Check model-index.yml, every metafile.yml and the README beside it.
+
+Values are checked, not only keys: paths, names, the parameter count of the
+built model, epochs and batch size of the config, results in the README.
+Prints one line per problem and ends with status 1 if there is any.
+"""
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Iterator, List
+from urllib.parse import urlsplit
+
+import yaml
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, DefaultScope
+from torch import device
+
+COLLECTION_KEYS = {'Name', 'Metadata', 'Paper', 'README'}
+MODEL_KEYS = {'Name', 'In Collection', 'Config', 'Metadata', 'Results'}
+OPTIONAL_MODEL_KEYS = {'Published', 'Weights'}
+RESULT_KEYS = {'Task', 'Dataset', 'Metrics'}
+# {algorithm}_{module}_{devices}xb{batch per device}_{data}
+NAME = re.compile(r'[a-z0-9]+(_[a-z0-9-]+)+_(\d+)xb(\d+)_[a-z0-9-]+')
+
+
+def check(root: Path) -> Iterator[str]:
+    """Yield one line per problem in the repository at ``root``."""
+    listed = yaml.safe_load((root / 'model-index.yml').read_text())['Import']
+    present = [
+        path.relative_to(root).as_posix()
+        for path in root.glob('configs/**/metafile.yml')
+    ]
+    yield from _compare('model-index.yml', 'metafile', listed, present)
+    for metafile in sorted(set(listed) & set(present)):
+        for problem in check_metafile(root, metafile):
+            yield f'{metafile}: {problem}'
+
+
+def check_metafile(root: Path, metafile: str) -> Iterator[str]:
+    """Yield the problems of one metafile, a path relative to ``root``."""
+    meta = yaml.safe_load((root / metafile).read_text())
+    folder = (root / metafile).parent
+    for collection in meta['Collections']:
+        yield from _check_collection(root, collection)
+    names = [collection['Name'] for collection in meta['Collections']]
+    configs = [path.stem for path in folder.glob('*.py')]
+    yield from _compare('Models', 'config', [
+        model.get('Name') for model in meta['Models']], configs)
+    readme = (folder / 'README.md').read_text()
+    counts = {}
+    for model in meta['Models']:
+        for problem in _check_model(root, folder, model, names, counts):
+            yield f'{model.get("Name")}: {problem}'
+        yield from _check_readme(readme, model)
+
+
+def count_parameters(config: Config) -> int:
+    """Number of parameters of a config's model, built in full.
+
+    Built without storage where the model allows it: Swin needs real tensors
+    to lay out its stochastic depth.
+    """
+    model = ConfigDict(config.model)
+    model.pop('train_cfg', None)  # how to mix has no parameters
+    model.setdefault('data_preprocessor', config.data_preprocessor)
+    where = 'cpu' if 'Swin' in model.backbone.type else 'meta'
+    scope = config.default_scope
+    with DefaultScope.overwrite_default_scope(scope), device(where):
+        built = MODELS.build(model)
+    return sum(parameter.numel() for parameter in built.parameters())
+
+
+def _compare(where: str, what: str, listed: List[str],
+             present: List[str]) -> Iterator[str]:
+    """Everything present must be listed exactly once, and nothing else."""
+    for name in sorted(set(present) - set(listed)):
+        yield f'{where}: {what} {name} is not listed'
+    for name in sorted(set(listed) - set(present)):
+        yield f'{where}: {what} {name} does not exist'
+    for name in sorted(set(name for name in listed if listed.count(name) > 1)):
+        yield f'{where}: {what} {name} is listed {listed.count(name)} times'
+
+
+def _check_keys(entry: dict, required: set, optional=frozenset()):
+    for key in sorted(required - set(entry)):
+        yield f'key {key!r} is missing'
+    for key in sorted(set(entry) - required - optional):
+        yield f'key {key!r} is unknown'
+
+
+def _check_collection(root: Path, collection: dict) -> Iterator[str]:
+    name = collection.get('Name')
+    for problem in _check_keys(collection, COLLECTION_KEYS):
+        yield f'collection {name}: {problem}'
+    if not (root / collection.get('README', '')).is_file():
+        yield (f'collection {name}: README {collection.get("README")} does '
+               'not exist')
+    yield from _check_url(f'collection {name}: Paper',
+                          collection.get('Paper', {}).get('URL'))
+
+
+def _check_url(where: str, url: str) -> Iterator[str]:
+    parts = urlsplit(url or '')
+    if parts.scheme != 'https' or '.' not in parts.netloc or not parts.path:
+        yield f'{where}: URL {url!r} is not of the form https://HOST/PATH'
+
+
+def _check_model(root: Path, folder: Path, model: dict, collections: List[str],
+                 counts: dict) -> Iterator[str]:
+    yield from _check_keys(model, MODEL_KEYS, OPTIONAL_MODEL_KEYS)
+    if model.get('In Collection') not in collections:
+        yield f'In Collection: {model.get("In Collection")!r} is unknown'
+    path = root / model.get('Config', '')
+    if path != folder / f'{model.get("Name")}.py' or not path.is_file():
+        yield (f'Config: {model.get("Config")} is not the file of that name '
+               'in this folder')
+        return
+    yield from _check_metadata(model, Config.fromfile(path), counts)
+    for key in ('Results', 'Published'):
+        for result in model.get(key) or []:
+            yield from _check_result(key, result)
+
+
+def _check_metadata(model: dict, config: Config,
+                    counts: dict) -> Iterator[str]:
+    match = NAME.fullmatch(model['Name'])
+    if match is None:
+        yield 'the name is not {algorithm}_{module}_{N}xb{M}_{data}'
+        return
+    devices, batch = (int(number) for number in match.groups()[-2:])
+    if batch != config.train_dataloader.batch_size:
+        yield (f'the name says batch {batch} per device, the config '
+               f'{config.train_dataloader.batch_size}')
+    # The baseline differs in its labels only: build it once for both.
+    key = str({**config.model, 'aligned': None})
+    if key not in counts:
+        counts[key] = count_parameters(config)
+    expected = {
+        'Parameters': counts[key],
+        'Epochs': config.train_cfg.max_epochs,
+        'Batch Size': config.auto_scale_lr.base_batch_size,
+    }
+    for name, value in expected.items():
+        stated = model.get('Metadata', {}).get(name)
+        if stated != value:
+            yield f'{name}: {stated} is stated, the config gives {value}'
+    if devices * batch != expected['Batch Size']:
+        yield (f'the name says {devices} x {batch} images, the learning rate '
+               f'is for {expected["Batch Size"]}')
+
+
+def _check_result(where: str, result: dict) -> Iterator[str]:
+    source = {'Source'} if where == 'Published' else {'Command', 'Seeds'}
+    for problem in _check_keys(result, RESULT_KEYS | source):
+        yield f'{where}: {problem}'
+    for name, value in result.get('Metrics', {}).items():
+        if not isinstance(value, (int, float)) or not 0 < value <= 100:
+            yield f'{where}: {name}: {value!r} is no percentage'
+    if where == 'Published':
+        yield from _check_url(where, result.get('Source'))
+
+
+def _check_readme(readme: str, model: dict) -> Iterator[str]:
+    """The README's table has a row per model, with the same figures."""
+    name = model.get('Name')
+    rows = [line for line in readme.splitlines() if f'[{name}]' in line]
+    if len(rows) != 1:
+        yield f'README: {len(rows)} rows for {name}'
+        return
+    for key in ('Results', 'Published'):
+        for result in model.get(key) or []:
+            for metric, value in result['Metrics'].items():
+                if not re.search(rf'(?<![\d.]){value}(?!\d|\.\d)', rows[0]):
+                    yield f'README: the row of {name} lacks {metric} {value}'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        'root', nargs='?', type=Path,
+        default=Path(__file__).resolve().parents[2],
+        help='repository to check (default: the one this file is in)')
+    problems = list(check(parser.parse_args().root))
+    print(*problems, sep='\n', end='\n' if problems else '')
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == '__main__':
+    main()
