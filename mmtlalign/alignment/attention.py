@@ -30,19 +30,20 @@ def _encode(share: Tensor, like: Tensor) -> Tuple[Tensor, Tensor]:
     Only the deviation from the sample's mean is carried: rows of ``A`` sum to
     one, so the mean passes unchanged, a constant share stays constant in any
     precision, and the rounding of half precision shrinks with the deviation.
-    In half precision a second channel holds what the first one rounded off,
-    and the channels fill up to the multiple of eight that the kernels want.
+    In half precision a second channel holds what the first one rounded off.
+    Kernels for half precision and for GPUs want widths that are multiples of
+    eight; the one for float32 on the CPU takes any, and less is faster.
 
     Args:
         share (Tensor): (B, N), float32.
-        like (Tensor): (B, H, N, D), gives the precision.
+        like (Tensor): (B, H, N, D), gives device and precision.
 
     Returns:
         Tuple[Tensor, Tensor]: channels (B, 1, N, 1 or 8), means (B, 1).
     """
     mean = share.mean(dim=1, keepdim=True)
     rest = share - mean
-    if like.dtype in (torch.float32, torch.float64):
+    if like.device.type == 'cpu' and like.dtype.itemsize >= 4:
         return rest.to(like.dtype)[:, None, :, None], mean
     high = rest.to(like.dtype)
     low = (rest - high.float()).to(like.dtype)
