@@ -14,6 +14,7 @@ from mmtlalign.utils import (
     check_data,
     check_file,
     check_host,
+    keep_parameter_options_off_console,
     load_config,
     make_work_dir,
     one_line_errors,
@@ -97,6 +98,7 @@ def main() -> None:
 
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)
+    keep_parameter_options_off_console(runner.logger)
     print_log(threads, logger='current')
     if start and cfg.get('resume'):
         check_checkpoint(getattr(runner.model, 'module', runner.model), start)

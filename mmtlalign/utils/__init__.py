@@ -9,12 +9,13 @@ from .data_check import check_data
 from .distributed import use_gloo_without_gpu
 from .errors import UserError, one_line_errors
 from .host_check import check_host
-from .noise import silence_known_noise
+from .noise import keep_parameter_options_off_console, silence_known_noise
 from .threads import free_cores, set_threads
 
 __all__ = [
     'UserError', 'add_common_arguments', 'check_checkpoint', 'check_data',
-    'check_file', 'check_host', 'free_cores', 'load_config', 'make_work_dir',
+    'check_file', 'check_host', 'free_cores',
+    'keep_parameter_options_off_console', 'load_config', 'make_work_dir',
     'one_line_errors', 'set_threads', 'silence_known_noise',
     'use_gloo_without_gpu'
 ]

@@ -53,7 +53,7 @@ def same(a, b):
 
 
 def test_training_shows_progress_and_no_noise(whole):
-    _, process = whole
+    folder, process = whole
     assert process.returncode == 0, process.stderr
     assert re.search(r'Epoch\(train\) \[2\]\[1/3\].* eta: \d:\d\d:\d\d',
                      process.stdout)
@@ -62,6 +62,9 @@ def test_training_shows_progress_and_no_noise(whole):
     assert 'Threads: 1 (OMP_NUM_THREADS=1)' in process.stdout
     for message in KNOWN_NOISE:
         assert message.split('. ')[0] not in process.stdout + process.stderr
+    assert 'paramwise_options' not in process.stdout
+    log, = folder.glob('work_dirs/tiny/*/*.log')
+    assert 'paramwise_options' in log.read_text()
 
 
 def test_a_killed_training_resumes_bit_identical(whole, tmp_path):

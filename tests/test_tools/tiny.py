@@ -54,7 +54,9 @@ test_evaluator = val_evaluator
 train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
-optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-2))
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=1e-2),
+    paramwise_cfg=dict(norm_decay_mult=0.))
 param_scheduler = dict(type='CosineAnnealingLR', T_max=3)
 default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
 custom_hooks = [dict(type='mmtlalign.ResumeRandomState')]

@@ -15,6 +15,13 @@ def test_a_user_error_ends_the_program_in_one_line(monkeypatch, rank, code):
     assert ended.value.code == code
 
 
+def test_an_interrupted_program_says_so(capsys):
+    with pytest.raises(SystemExit) as ended, one_line_errors('train.py'):
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == '\ntrain.py: interrupted\n'
+
+
 def test_other_errors_keep_their_stack_trace():
     with pytest.raises(ValueError), one_line_errors('train.py'):
         raise ValueError
