@@ -55,7 +55,7 @@ train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=1e-2),
+    optimizer=dict(type='AdamW', lr=1e-2, weight_decay=.05),
     paramwise_cfg=dict(norm_decay_mult=0.))
 param_scheduler = dict(type='CosineAnnealingLR', T_max=3)
 default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
