@@ -41,6 +41,7 @@ class ResumeRandomState(Hook):
     def __init__(self) -> None:
         self._resumed: dict = {}
         self._host_worker_init: Callable | None = None
+        self._by_epoch = True
 
     def before_save_checkpoint(self, runner: Runner,
                                checkpoint: dict) -> None:
@@ -55,6 +56,7 @@ class ResumeRandomState(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Take over the train dataloader's randomness; restore its order."""
+        self._by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         loader = runner.train_dataloader
         # An iterator seeds its workers with a draw, one more in a resumed
         # run: not from the global state, then.
@@ -66,17 +68,16 @@ class ResumeRandomState(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed an epoch, or the first iteration of this process."""
-        self._reseed(runner, runner.epoch if _by_epoch(runner)
-                     else runner.iter)
+        self._reseed(runner, runner.epoch if self._by_epoch else runner.iter)
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Seed the next iteration, its data included."""
-        if not _by_epoch(runner):
+        if not self._by_epoch:
             self._reseed(runner, runner.iter + 1)
 
     def after_val(self, runner: Runner) -> None:
         """Seed the next iteration again, as validation may have drawn."""
-        if not _by_epoch(runner):
+        if not self._by_epoch:
             self._reseed(runner, runner.iter)
 
     def _reseed(self, runner: Runner, step: int) -> None:
@@ -111,7 +112,7 @@ class ResumeRandomState(Hook):
         """Say once what cannot be repeated."""
         loader = runner.train_dataloader
         if loader.num_workers and (loader.persistent_workers
-                                   or not _by_epoch(runner)):
+                                   or not self._by_epoch):
             print_log(
                 f'The {loader.num_workers} workers of train_dataloader outlive'
                 ' a checkpoint: if this training is resumed, their '
@@ -144,12 +145,8 @@ def _init_worker(worker_id: int, key: tuple[int, ...],
     """Do what the host does in a new worker, then seed it."""
     if host_init is not None:
         host_init(worker_id)
-    seed_everything(*independent_seeds(3, *key, worker_id))
-
-
-def _by_epoch(runner: Runner) -> bool:
-    """Whether training is resumed at epochs, not at iterations."""
-    return isinstance(runner.train_loop, EpochBasedTrainLoop)
+    # From 1, as a key ending in 0 is hashed like the one without that end.
+    seed_everything(*independent_seeds(3, *key, worker_id + 1))
 
 
 def _sampler(runner: Runner):

@@ -118,10 +118,8 @@ def test_a_seed_drawn_at_start_is_resumed_too(tmp_path, monkeypatch):
     assert same(straight, end_of(resumed))
 
 
-@pytest.mark.parametrize('change', ['', BY_ITERATION],
-                         ids=['epochs', 'iterations'])
-def test_without_the_hook_it_does_not(tmp_path, change):
-    straight, resumed = ends(tmp_path, change, hook=False)
+def test_without_the_hook_it_does_not(tmp_path):
+    straight, resumed = ends(tmp_path, '', hook=False)
     assert not same(straight['weights'], resumed['weights'])
 
 
@@ -159,10 +157,11 @@ def test_workers_draw_anew_each_epoch(tmp_path):
     drawn = []
     for epoch in range(2):
         hook._reseed(runner, epoch)
+        drawn.extend(draw())  # the main process
         for worker in range(2):
             runner.train_dataloader.worker_init_fn(worker)
             drawn.extend(draw())
-    assert len(set(drawn)) == 12
+    assert len(set(drawn)) == len(drawn) == 18
 
 
 @pytest.mark.parametrize('change, says', [
@@ -175,18 +174,31 @@ def test_lasting_workers_are_reported(tmp_path, capsys, change, says):
     assert ('outlive a checkpoint' in capsys.readouterr().out) == says
 
 
-def test_another_number_of_threads_is_reported(tmp_path, capsys):
-    build_runner(tmp_path).train()
-    runner = build_runner(tmp_path, 'train_cfg.update(max_epochs=4)',
-                          resume=True)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(threads + 1)
-    try:
-        runner.train()
-    finally:
-        torch.set_num_threads(threads)
-    assert (f'Resuming with {threads + 1} threads a training started with '
-            f'{threads}') in capsys.readouterr().out
+@pytest.mark.parametrize('more', [0, 1])
+def test_another_number_of_threads_is_reported(tmp_path, capsys, more):
+    runner = build_runner(tmp_path)
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner.train_loop._iter = 3
+    now = torch.get_num_threads()
+    hook = ResumeRandomState()
+    hook.after_load_checkpoint(
+        runner, dict(resume_random_state=dict(threads=now + more)))
+    hook.before_train(runner)
+    report = f'Resuming with {now} threads a training started with {now + 1}'
+    assert (report in capsys.readouterr().out) == bool(more)
+
+
+@pytest.mark.parametrize('iteration, seed', [(3, 7), (0, 3)])
+def test_order_is_taken_over_by_resuming_not_by_loading(
+        tmp_path, iteration, seed):
+    runner = build_runner(tmp_path)
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner.train_loop._iter = iteration
+    hook = ResumeRandomState()
+    hook.after_load_checkpoint(
+        runner, dict(resume_random_state=dict(sampler_seed=7)))
+    hook.before_train(runner)
+    assert runner.train_dataloader.sampler.seed == seed
 
 
 def test_what_is_stored_needs_no_trust(tmp_path):
