@@ -8,6 +8,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from statistics import fmean
 from typing import Iterator, List
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ import yaml
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import device
+
+from mmtlalign.utils import silence_known_noise
 
 COLLECTION_KEYS = {'Name', 'Metadata', 'Paper', 'README'}
 MODEL_KEYS = {'Name', 'In Collection', 'Config', 'Metadata', 'Results'}
@@ -120,6 +123,8 @@ def _check_model(root: Path, folder: Path, model: dict, collections: List[str],
     for key in ('Results', 'Published'):
         for result in model.get(key) or []:
             yield from _check_result(key, result)
+    for result in model.get('Results') or []:
+        yield from _check_run(model['Config'], result)
 
 
 def _check_metadata(model: dict, config: Config,
@@ -161,6 +166,17 @@ def _check_result(where: str, result: dict) -> Iterator[str]:
         yield from _check_url(where, result.get('Source'))
 
 
+def _check_run(config: str, result: dict) -> Iterator[str]:
+    """A result of ours: its command, and the mean of its seeds."""
+    if config not in result.get('Command', '').split():
+        yield 'Results: Command does not name the config'
+    stated = result.get('Metrics', {}).get('Top 1 Accuracy', 0)
+    mean = fmean(result.get('Seeds', {0: stated}).values())
+    if abs(mean - stated) > 0.0051:
+        yield (f'Results: Top 1 Accuracy {stated} is not the mean of the '
+               f'seeds, {mean:.2f}')
+
+
 def _check_readme(readme: str, model: dict) -> Iterator[str]:
     """The README's table has a row per model, with the same figures."""
     name = model.get('Name')
@@ -181,7 +197,9 @@ def main() -> None:
         'root', nargs='?', type=Path,
         default=Path(__file__).resolve().parents[2],
         help='repository to check (default: the one this file is in)')
-    problems = list(check(parser.parse_args().root))
+    root = parser.parse_args().root
+    silence_known_noise()
+    problems = list(check(root))
     print(*problems, sep='\n', end='\n' if problems else '')
     sys.exit(1 if problems else 0)
 

@@ -1,0 +1,136 @@
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / 'tools' / 'misc' / 'check_metafile.py'
+FOLDER = Path('configs', 'classification', 'tlalign')
+NAMES = ('tlalign_deit-digits_1xb32_digits', 'cutmix_deit-digits_1xb32_digits')
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('check_metafile', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_nothing_to_report_here(tool):
+    """Parameters of every config, built in full, are among what is checked."""
+    assert list(tool.check(ROOT)) == []
+
+
+@pytest.fixture
+def repo(tmp_path):
+    """A repository of the digits configs alone, without a problem."""
+    shutil.copytree(ROOT / 'configs' / 'classification' / '_base_',
+                    tmp_path / 'configs' / 'classification' / '_base_')
+    (tmp_path / FOLDER).mkdir()
+    for name in NAMES:
+        shutil.copy(ROOT / FOLDER / f'{name}.py', tmp_path / FOLDER)
+    meta = yaml.safe_load((ROOT / FOLDER / 'metafile.yml').read_text())
+    meta['Models'] = [m for m in meta['Models'] if m['Name'] in NAMES]
+    meta['Models'][0]['Results'] = [
+        dict(Task='Image Classification', Dataset='digits',
+             Metrics={'Top 1 Accuracy': 97.5}, Seeds={0: 97, 1: 98},
+             Command=f'python tools/train.py {FOLDER / NAMES[0]}.py')
+    ]
+    meta['Models'][1]['Results'] = None
+    write(tmp_path, meta)
+    (tmp_path / FOLDER / 'README.md').write_text(
+        f'| [{NAMES[0]}](x) | 97.5 |\n| [{NAMES[1]}](x) | - |\n')
+    (tmp_path / 'model-index.yml').write_text(
+        f'Import:\n  - {FOLDER / "metafile.yml"}\n')
+    return tmp_path
+
+
+def write(repo, meta):
+    (repo / FOLDER / 'metafile.yml').write_text(yaml.safe_dump(meta))
+
+
+def problems_after(tool, repo, change):
+    """Problems of the repository once ``change`` was made to its metafile."""
+    meta = yaml.safe_load((repo / FOLDER / 'metafile.yml').read_text())
+    change(meta['Models'][0], meta['Collections'][0], meta)
+    write(repo, meta)
+    return '\n'.join(tool.check(repo))
+
+
+def test_clean_repository(tool, repo, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['check_metafile.py', str(repo)])
+    monkeypatch.setattr(tool, 'silence_known_noise', lambda: None)
+    with pytest.raises(SystemExit) as end:
+        tool.main()
+    assert end.value.code == 0
+    assert capsys.readouterr().out == ''
+
+
+@pytest.mark.parametrize('change, expected', [
+    (lambda m, c, a: m['Metadata'].update(Parameters=1),
+     'Parameters: 1 is stated, the config gives 208074'),
+    (lambda m, c, a: m['Metadata'].update(Epochs=1), 'Epochs: 1 is stated'),
+    (lambda m, c, a: m['Metadata'].pop('Batch Size'),
+     'Batch Size: None is stated, the config gives 32'),
+    (lambda m, c, a: m.pop('Results'), "key 'Results' is missing"),
+    (lambda m, c, a: m.update(Result=None), "key 'Result' is unknown"),
+    (lambda m, c, a: m.update({'In Collection': 'X'}), "'X' is unknown"),
+    (lambda m, c, a: m.update(Config=f'{FOLDER}/x.py'),
+     'is not the file of that name'),
+    (lambda m, c, a: m.update(Name='x'), 'config x does not exist'),
+    (lambda m, c, a: a['Models'].pop(), f'config {NAMES[1]} is not listed'),
+    (lambda m, c, a: a['Models'].append(m), 'is listed 2 times'),
+    (lambda m, c, a: m['Results'][0].pop('Command'),
+     "Results: key 'Command' is missing"),
+    (lambda m, c, a: m['Results'][0].update(Command='python x.py'),
+     'Command does not name the config'),
+    (lambda m, c, a: m['Results'][0]['Seeds'].update({2: 90}),
+     'Top 1 Accuracy 97.5 is not the mean of the seeds, 95.00'),
+    (lambda m, c, a: m['Results'][0]['Metrics'].update({'Top 5': 101}),
+     'Top 5: 101 is no percentage'),
+    (lambda m, c, a: m['Results'][0]['Metrics'].update({'Top 5': 99.9}),
+     'README: the row of .* lacks Top 5 99.9'),
+    (lambda m, c, a: m.update(Published=m['Results']),
+     "Published: key 'Source' is missing"),
+    (lambda m, c, a: c['Paper'].update(URL='2210.06455'),
+     "URL '2210.06455' is not of the form"),
+    (lambda m, c, a: c.update(README='nowhere.md'),
+     'README nowhere.md does not exist'),
+    (lambda m, c, a: c.pop('Paper'), "key 'Paper' is missing"),
+])
+def test_each_problem_is_told(tool, repo, change, expected):
+    assert re.search(expected, problems_after(tool, repo, change))
+
+
+def test_missing_metafile_and_row(tool, repo):
+    (repo / 'configs' / 'other').mkdir()
+    shutil.copy(repo / FOLDER / 'metafile.yml', repo / 'configs' / 'other')
+    (repo / FOLDER / 'README.md').write_text('')
+    problems = list(tool.check(repo))
+    assert ('model-index.yml: metafile configs/other/metafile.yml is not '
+            'listed') in problems
+    assert any(f'0 rows for {NAMES[1]}' in problem for problem in problems)
+
+
+def test_batch_in_the_name(tool, repo):
+    path = repo / FOLDER / f'{NAMES[0]}.py'
+    path.write_text(
+        path.read_text() + 'train_dataloader = dict(batch_size=8)\n')
+    assert any('the name says batch 32 per device, the config 8' in problem
+               for problem in tool.check(repo))
+
+
+def test_command_line(repo):
+    """One line per problem, and the status tells."""
+    (repo / FOLDER / 'README.md').write_text('')
+    done = subprocess.run([sys.executable, str(TOOL), str(repo)],
+                          capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    assert all('README: 0 rows' in line for line in done.stdout.splitlines())
