@@ -179,10 +179,9 @@ show_progress() {
     local plan objects total done_now done_first='' start=$SECONDS left
     # Lives no longer than the script, and holds none of its files open.
     while kill -0 $$ 2>/dev/null && sleep 15 >/dev/null 2>&1; do
-        plan=$(find "$1/build" -name build.ninja 2>/dev/null | head -n 1)
-        [ -n "$plan" ] || continue
-        objects=$(dirname "$plan")
+        plan=$(find "$1/build" -name build.ninja 2>/dev/null) || continue
         total=$(grep -c '^build .*\.o:' "$plan") || continue
+        objects=$(dirname "$plan")
         done_now=$(find "$objects" -name '*.o' | wc -l)
         [ -n "$done_first" ] || { done_first=$done_now; start=$SECONDS; }
         left=''
