@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
 # Train under Slurm, one task per GPU.
 #
-#   [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS=...] \
-#       tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of train.py]
+#   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR \
+#       [arguments of train.py]
 #
-# SRUN_ARGS is split at white space, e.g. SRUN_ARGS='--time=24:00:00 --mem=64G'.
+# Environment variables: GPUS (default 8), GPUS_PER_NODE (at most 8),
+# CPUS_PER_TASK (5), SRUN_ARGS. SRUN_ARGS is split at white space, e.g. SRUN_ARGS='--time=24:00:00 --mem=64G'.
 set -euo pipefail
 
-if [ "$#" -lt 3 ]; then
-    echo "usage: $0 PARTITION JOB_NAME CONFIG [arguments of train.py]" >&2
+if [ "$#" -lt 4 ]; then
+    echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR" \
+        '[arguments of train.py]' >&2
     exit 2
 fi
 partition=$1
 job_name=$2
 config=$3
-shift 3
+work_dir=$4
+shift 4
 
 gpus=${GPUS:-8}
 per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
@@ -30,4 +33,4 @@ exec srun \
     --kill-on-bad-exit=1 \
     ${more[@]+"${more[@]}"} \
     "${PYTHON:-python}" -u "$(dirname "${BASH_SOURCE[0]}")/train.py" \
-    "$config" --launcher slurm "$@"
+    "$config" --work-dir "$work_dir" --launcher slurm "$@"

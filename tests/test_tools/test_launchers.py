@@ -74,7 +74,7 @@ def test_two_processes_train_and_test_one_model(tmp_path):
     (['dist_test.sh', 'tiny.py', 'a.pth', 2], "checkpoint 'a.pth' does not"),
     (['dist_train.sh', 'tiny.py'], 'usage: '),
     (['dist_test.sh', 'tiny.py', 'a.pth'], 'usage: '),
-    (['slurm_train.sh', 'partition', 'name'], 'usage: ')])
+    (['slurm_train.sh', 'partition', 'name', 'tiny.py'], 'usage: ')])
 def test_a_mistake_is_told_in_one_line(tmp_path, command, line):
     write_project(tmp_path)
     script, *arguments = command
@@ -92,12 +92,12 @@ def test_slurm_gets_every_argument_unbroken(tmp_path):
     process = run(
         ['bash', '-c', 'PATH="$PWD:$PATH" exec "$0" "$@"',
          ROOT / 'tools/slurm_train.sh', 'gpu', 'my job', 'a config.py',
-         '--work-dir', 'the work'],
+         'the work', '--cfg-options', 'a=b c'],
         tmp_path, GPUS='4', SRUN_ARGS='--time=1:00:00 --mem=9G', PYTHON='py')
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines() == [
         '--partition=gpu', '--job-name=my job', '--ntasks=4',
         '--ntasks-per-node=4', '--gres=gpu:4', '--cpus-per-task=5',
         '--kill-on-bad-exit=1', '--time=1:00:00', '--mem=9G', 'py', '-u',
-        str(ROOT / 'tools/train.py'), 'a config.py', '--launcher', 'slurm',
-        '--work-dir', 'the work']
+        str(ROOT / 'tools/train.py'), 'a config.py', '--work-dir', 'the work',
+        '--launcher', 'slurm', '--cfg-options', 'a=b c']
