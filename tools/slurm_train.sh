@@ -5,7 +5,8 @@
 #       [arguments of train.py]
 #
 # Environment variables: GPUS (default 8), GPUS_PER_NODE (at most 8),
-# CPUS_PER_TASK (5), SRUN_ARGS. SRUN_ARGS is split at white space, e.g. SRUN_ARGS='--time=24:00:00 --mem=64G'.
+# CPUS_PER_TASK (5) and SRUN_ARGS, which is split at white space:
+# SRUN_ARGS='--time=24:00:00 --mem=64G'
 set -euo pipefail
 
 if [ "$#" -lt 4 ]; then
