@@ -3,7 +3,8 @@
 # .venv, trains a small DeiT with TL-Align on handwritten digits and tests it.
 #
 #   bash tools/quickstart.sh          goes on if it was interrupted; a run
-#                                     that is finished is only tested again
+#                                     that is finished is only tested again,
+#                                     unless its config has changed
 #   bash tools/quickstart.sh --fresh  trains anew
 #
 # tools/setup_env.sh lists the environment variables.
@@ -11,8 +12,9 @@ set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PY=$ROOT/.venv/bin/python
-CONFIG=$ROOT/configs/classification/tlalign
-CONFIG=$CONFIG/tlalign_deit-digits_1xb32_digits.py
+CONFIGS=$ROOT/configs/classification
+NAME=tlalign_deit-digits_1xb32_digits.py
+CONFIG=$CONFIGS/tlalign/$NAME
 OUT=$ROOT/work_dirs/quickstart
 NEEDED=92  # per cent of the held-out digits
 
@@ -24,6 +26,21 @@ case ${1:-} in
     --fresh) rm -rf "$OUT" ;;
     *) fail "unknown option $1: --fresh is the only one" ;;
 esac
+
+# A run of another recipe can neither go on nor be tested with this one.
+check_recipe() {
+    local recipe
+    recipe=$(cd "$CONFIGS" &&
+        find _base_ tlalign/"$NAME" -name '*.py' -exec cksum {} + |
+        sort | cksum)
+    if [ -d "$OUT" ] && [ "$(cat "$OUT/recipe" 2>/dev/null)" != "$recipe" ]
+    then
+        say 'the config has changed since the last run: training anew'
+        rm -rf "$OUT"
+    fi
+    mkdir -p "$OUT"
+    printf '%s\n' "$recipe" >"$OUT/recipe"
+}
 
 train() {
     if [ -f "$OUT/finished" ]; then
@@ -80,6 +97,7 @@ draw() {
 }
 
 bash "$ROOT/tools/setup_env.sh"
+check_recipe
 train
 CHECKPOINT=$OUT/$(basename "$(cat "$OUT/last_checkpoint")")
 run_test

@@ -310,6 +310,7 @@ def test_flavour_of_the_operators(tmp_path, gpu, nvcc, has, expected):
 
 # The quickstart with a stand-in for the trained model --------------------
 
+CONFIG = 'tlalign_deit-digits_1xb32_digits'
 FAKE_VENV_PYTHON = r"""#!/usr/bin/env bash
 echo "$*" >>"$FAKE_LOG"
 out=$FAKE_OUT
@@ -337,13 +338,18 @@ def quickstart(project):
     shutil.copy(project.bin / 'venv_python',
                 project.root / '.venv' / 'bin' / 'python')
     (project.root / 'tools' / 'setup_env.sh').write_text('echo set up\n')
+    configs = project.root / 'configs' / 'classification'
+    base = configs / '_base_' / 'datasets' / 'digits.py'
+    for file in (base, configs / 'tlalign' / f'{CONFIG}.py'):
+        file.parent.mkdir(parents=True)
+        file.touch()
 
     def start(*options, accuracy=95.0, **env):
         return project.run('quickstart.sh', *options, FAKE_OUT=str(out),
                            FAKE_ACCURACY=str(accuracy),
                            REAL_PYTHON=sys.executable, **env)
 
-    start.out, start.log = out, project.log
+    start.out, start.log, start.base = out, project.log, base
     return start
 
 
@@ -386,6 +392,15 @@ def test_quickstart_goes_on_and_does_not_repeat(quickstart):
     assert quickstart('--fresh').returncode == 0
     assert trainings(quickstart) == 3
     assert not leftover.exists()
+
+
+def test_quickstart_trains_anew_after_a_change_of_its_config(quickstart):
+    quickstart()
+    quickstart.base.write_text('max_epochs = 9')
+    result = quickstart()
+    assert result.returncode == 0, result.stderr
+    assert 'the config has changed' in result.stdout
+    assert trainings(quickstart) == 2
 
 
 def test_quickstart_refuses_unknown_options(quickstart):
