@@ -21,6 +21,11 @@ KNOWN_NOISE = (
     'package with CUDA support.\n'
     'To make sure that the package is compiled with CUDA support use '
     'FORCE_CUDA=1 mim install -e .\n',
+    # mmdet: an optional metric, which fails on its own when it is used
+    'faster_coco_eval is not installed, metrics will not be computed. Please '
+    'install it by: mim install onedl-mmdetection[optional]',
+    # mmengine, about the name of mmseg's metric
+    'The prefix is not set in metric class IoUMetric.',
     # mmengine, about its own calls
     '"FileClient" will be deprecated in future. Please use io functions in '
     'https://onedl-mmengine.readthedocs.io/en/latest/api/fileio.html#file-io',

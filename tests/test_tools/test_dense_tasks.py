@@ -5,12 +5,15 @@ import mmcv
 import numpy as np
 import pytest
 
+from mmtlalign.utils.noise import KNOWN_NOISE
+
 from .tiny import run_tool
 
 COMMON = """
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
 val_cfg = dict()
 test_cfg = dict()
+log_processor = dict(by_epoch=False)
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=1e-3))
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=1),
@@ -130,3 +133,5 @@ def test_one_pair_of_commands_serves_every_task(data, config, metric):
                       folder=data)
     assert tested.returncode == 0, tested.stderr
     assert metric in tested.stdout
+    for message in KNOWN_NOISE:
+        assert message.split('. ')[0] not in trained.stdout + trained.stderr
