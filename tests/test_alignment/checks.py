@@ -6,33 +6,54 @@ from tests.oracle import dense_labels
 from tests.test_alignment import toys
 
 
-def assert_labels_follow(backbone, inputs, token_share, atol=2e-6):
+def assert_labels_follow(backbone, inputs, token_share, **kwargs):
     """Compare a traced forward with the dense oracle, block by block.
+
+    Args:
+        kwargs: See :func:`assert_equals_oracle`.
 
     Returns:
         tuple: The features of the traced forward.
     """
     trace = LabelTrace(backbone, record=True)
+    state = torch.get_rng_state()
     with trace(token_share):
         features = backbone(inputs)
-    assert_equals_oracle(trace, backbone, inputs, token_share, atol)
+    torch.set_rng_state(state)
+    assert_equals_oracle(trace, backbone, inputs, token_share, **kwargs)
     return features
 
 
-def assert_equals_oracle(trace, backbone, inputs, token_share, atol=2e-6):
-    """Compare what a recording trace holds with the dense oracle."""
+def assert_equals_oracle(trace,
+                         backbone,
+                         inputs,
+                         token_share,
+                         atol=2e-6,
+                         dtype=torch.float64):
+    """Compare what a recording trace holds with the dense oracle.
+
+    Args:
+        atol (float): Largest difference of a label. Defaults to 2e-6.
+        dtype (torch.dtype): Type of the oracle's arithmetic; random layers
+            repeat their draws only in the type of the traced forward.
+            Defaults to ``torch.float64``.
+    """
     own, partner = toys.class_labels(len(inputs))
-    blocks, aligned = dense_labels(
-        backbone, inputs, toys.to_labels(token_share, own, partner))
+    blocks, aligned = dense_labels(backbone, inputs,
+                                   toys.to_labels(token_share, own, partner),
+                                   dtype)
     assert len(trace.block_shares) == len(blocks)
     for block_share, labels in zip(trace.block_shares, blocks):
         assert block_share.shape == labels.shape[:2]
-        moved = toys.to_labels(block_share, own, partner)
-        torch.testing.assert_close(moved, labels, rtol=0, atol=atol)
-    share = trace.output_share
-    assert share.shape == (len(inputs), )
+        assert_moved(block_share, labels, own, partner, atol)
+    assert trace.output_share.shape == (len(inputs), )
+    assert_moved(trace.output_share, aligned, own, partner, atol)
+
+
+def assert_moved(share, labels, own, partner, atol):
+    """Compare the labels that shares stand for with dense ones."""
     moved = toys.to_labels(share, own, partner)
-    torch.testing.assert_close(moved, aligned, rtol=0, atol=atol)
+    torch.testing.assert_close(moved, labels.double(), rtol=0, atol=atol)
 
 
 def assert_same(actual, expected, atol=1e-5):

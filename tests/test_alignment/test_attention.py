@@ -1,0 +1,198 @@
+"""The ways to carry shares through global attention."""
+import functools
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmtlalign.alignment import LabelTrace, attention
+from tests.test_alignment import toys
+from tests.test_alignment.checks import (
+    assert_labels_follow,
+    assert_same,
+    gradients,
+    loss_of,
+)
+
+PATHS = [
+    attention.fused_share_attention, attention.padded_share_attention,
+    attention.separate_share_attention
+]
+CPU = torch.device('cpu')
+all_paths = pytest.mark.parametrize(
+    'path', PATHS, ids=lambda path: path.__name__)
+
+
+def projections(batch, heads, tokens, width, dtype=torch.float32):
+    """Query, key and value in the layout that mmpretrain hands over."""
+    qkv = torch.randn(batch, tokens, 3, heads, width, dtype=torch.float64)
+    qkv = qkv.to(dtype).requires_grad_()
+    return qkv, qkv.permute(2, 0, 3, 1, 4).unbind()
+
+
+def results(path, shape, dtype=torch.float32):
+    """Features, moved shares and the gradient of the projections."""
+    torch.manual_seed(0)
+    qkv, (query, key, value) = projections(*shape, dtype)
+    share = torch.rand(shape[0], shape[2])
+    out, mixed = path(query, key, value, share)
+    loss_of([out]).backward()
+    return out, mixed, qkv.grad
+
+
+def explicit(query, key, value, share):
+    """The matrix written out."""
+    weights = query @ key.transpose(-2, -1) / query.shape[-1]**.5
+    weights = weights.softmax(-1)
+    mixed = weights.detach().mean(1) @ share.to(weights)[..., None]
+    return weights @ value, mixed[..., 0]
+
+
+@all_paths
+@pytest.mark.parametrize(
+    'shape',
+    [(2, 3, 17, 16), (1, 1, 1, 8), (2, 2, 197, 64), (1, 2, 33, 88),
+     (2, 2, 5, 1)],
+    ids=str)
+def test_paths_agree_with_the_matrix(path, shape):
+    out, mixed, grad = results(path, shape)
+    expected = results(explicit, shape)
+    assert_same(out, expected[0])
+    assert_same(mixed, expected[1], 2e-6)
+    assert_same(grad, expected[2])
+    assert mixed.dtype == torch.float32 and not mixed.requires_grad
+
+
+@all_paths
+def test_paths_agree_in_double_precision(path):
+    out, mixed, grad = results(path, (2, 3, 17, 16), torch.float64)
+    expected = results(explicit, (2, 3, 17, 16), torch.float64)
+    torch.testing.assert_close(out, expected[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(grad, expected[2], rtol=0, atol=1e-12)
+    assert_same(mixed, expected[1].float(), 1e-6)
+
+
+@all_paths
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+def test_paths_in_half_precision(path, dtype):
+    shape = (2, 3, 65, 16)
+    out, mixed, grad = results(path, shape, dtype)
+    expected = results(explicit, shape)
+    assert out.dtype == grad.dtype == dtype
+    assert mixed.dtype == torch.float32
+    assert (out - expected[0]).abs().max() < 3e-2
+    # the error comes from the half precision of queries and keys
+    assert (mixed - expected[1]).abs().max() < 5e-3
+
+
+@all_paths
+def test_features_under_autocast_are_those_of_the_public_function(path):
+
+    def public(query, key, value, share):
+        return F.scaled_dot_product_attention(query, key, value), share
+
+    with torch.autocast('cpu', torch.bfloat16):
+        out, _, grad = results(path, (2, 3, 65, 16))
+        expected, _, expected_grad = results(public, (2, 3, 65, 16))
+    assert out.dtype == expected.dtype == torch.bfloat16
+    assert_same(out, expected, 2e-2)
+    assert_same(grad, expected_grad, 1e-4)
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    """A chooser that has not chosen yet, and what it logged."""
+    logged = []
+    monkeypatch.setattr(attention, 'print_log',
+                        lambda message, *args, **kw: logged.append(message))
+    attention.choose_share_attention.cache_clear()
+    yield attention.choose_share_attention, logged
+    attention.choose_share_attention.cache_clear()
+
+
+def test_fused_path_is_chosen_on_the_cpu(choose):
+    choose, _ = choose
+    assert choose(CPU) is attention.fused_share_attention
+
+
+@pytest.mark.parametrize('guard', [
+    torch.no_grad,
+    functools.partial(torch.autocast, 'cpu', torch.bfloat16)
+])
+def test_the_choice_does_not_depend_on_where_it_is_made(choose, guard):
+    choose, _ = choose
+    with guard():
+        assert choose(CPU) is attention.fused_share_attention
+
+
+def fail(*args):
+    raise RuntimeError('no such operator')
+
+
+def wrong(*args):
+    out, *context = attention._cpu_forward(*args)
+    return out + 1, *context
+
+
+@pytest.mark.parametrize('kernels', [
+    {},
+    dict(cpu=attention._Kernels(fail, attention._cpu_backward)),
+    dict(cpu=attention._Kernels(attention._cpu_forward, fail)),
+    dict(cpu=attention._Kernels(wrong, attention._cpu_backward)),
+],
+                         ids=['missing', 'forward', 'backward', 'wrong'])
+def test_fallback_is_chosen_and_logged_once(choose, kernels, monkeypatch):
+    choose, logged = choose
+    monkeypatch.setattr(attention, 'FUSED_KERNELS', kernels)
+    backbone, images = toys.vit(), toys.images()
+    stock = backbone(images)
+    loss_of(stock).backward()
+    expected = gradients(backbone)
+    for _ in range(2):
+        features = assert_labels_follow(backbone, images, toys.shares())
+        assert_same(features, stock)
+        loss_of(features).backward()
+        assert_same(gradients(backbone), expected)
+    assert choose(CPU) is attention.padded_share_attention
+    assert len(logged) == 1
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('path', [None, *PATHS],
+                         ids=lambda path: path and path.__name__)
+def test_only_the_fused_backend_is_needed(path, dtype, monkeypatch):
+    # the context makes PyTorch raise where it would build the matrix
+    if path:
+        monkeypatch.setattr(LabelTrace, 'attend',
+                            lambda self, *qkv: path(*qkv, self.share))
+    backbone = toys.vit().to(dtype)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        with LabelTrace(backbone)(toys.shares()):
+            features = backbone(toys.images().to(dtype))
+        loss_of(features).backward()
+
+
+def test_no_attention_matrix_is_built():
+
+    class Largest(TorchDispatchMode):
+        """Size of the largest tensor that any operator returns."""
+        numel = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for value in out if isinstance(out, (tuple, list)) else [out]:
+                if isinstance(value, torch.Tensor):
+                    self.numel = max(self.numel, value.numel())
+            return out
+
+    backbone = toys.vit(img_size=96)
+    tokens, channels = 24 * 24 + 1, 32
+    with Largest() as largest:
+        with LabelTrace(backbone)(toys.shares(2, 24)):
+            features = backbone(toys.images(2, 96))
+        loss_of(features).backward()
+    # queries, keys and values together are the largest; the matrix of a
+    # single head would be six times as large
+    assert largest.numel == 2 * tokens * 3 * channels < tokens**2

@@ -1,0 +1,163 @@
+"""Shares and activation checkpointing.
+
+The reference is always the same backbone without checkpointing, and the
+oracle on it.
+"""
+import functools
+
+import pytest
+import torch
+from mmengine.runner import activation_checkpointing
+from torch.utils import checkpoint
+
+from mmtlalign.alignment import LabelTrace
+from tests.test_alignment import toys
+from tests.test_alignment.checks import (
+    assert_equals_oracle,
+    assert_same,
+    gradients,
+    loss_of,
+)
+
+MAKERS = dict(
+    VisionTransformer=toys.vit,
+    DeiT3=toys.vit,
+    SwinTransformer=toys.swin,
+    SwinTransformerV2=toys.swin)
+
+
+@pytest.fixture(params=[True, False], ids=['reentrant', 'non-reentrant'])
+def run_checkpoint(request, monkeypatch):
+    """``checkpoint`` of one kind, also where the hosts call it."""
+    one_kind = functools.partial(
+        checkpoint.checkpoint, use_reentrant=request.param)
+    monkeypatch.setattr(checkpoint, 'checkpoint', one_kind)
+    monkeypatch.setattr(activation_checkpointing, 'checkpoint', one_kind)
+    return one_kind
+
+
+# how a checkpointed backbone is made of a class name: mmengine's function on
+# layers or on parts of them, Swin's own option, a call around the whole
+WAYS = [
+    ('VisionTransformer', ['layers.0', 'layers.2']),
+    ('VisionTransformer', ['layers.1.attn', 'layers.2']),
+    ('DeiT3', ['layers.0', 'layers.1', 'layers.2']),
+    ('SwinTransformer', ['stages.0.blocks.0', 'stages.1.blocks.1']),
+    ('SwinTransformer', ['stages.0.blocks.1.attn', 'stages.0.downsample']),
+    ('SwinTransformerV2', ['stages.0.blocks.0', 'stages.1']),
+    ('SwinTransformer', 'with_cp'),
+    ('SwinTransformerV2', 'with_cp'),
+    ('VisionTransformer', 'whole'),
+    ('SwinTransformer', 'whole'),
+    ('SwinTransformerV2', 'whole'),
+]
+all_ways = pytest.mark.parametrize('type, way', WAYS, ids=str)
+
+
+def make(type, way, run_checkpoint):
+    """Stock backbone, its checkpointed twin, and a call of the twin."""
+    stock = MAKERS[type](type)
+    twin = MAKERS[type](
+        type, **(dict(with_cp=True) if way == 'with_cp' else {}))
+    forward = twin
+    if way == 'whole':
+        forward = functools.partial(run_checkpoint, twin)
+    elif way != 'with_cp':
+        activation_checkpointing.turn_on_activation_checkpointing(twin, way)
+    share = toys.shares(grid=4 if MAKERS[type] is toys.vit else 8)
+    return stock, twin, forward, share
+
+
+def images_with_gradient():
+    # a reentrant checkpoint passes gradients only if an input asks for them
+    return toys.images().requires_grad_()
+
+
+@all_ways
+@pytest.mark.parametrize('inside', [True, False], ids=['inside', 'outside'])
+def test_gradients_and_shares(type, way, inside, run_checkpoint):
+    stock, twin, forward, share = make(type, way, run_checkpoint)
+    images = images_with_gradient()
+    expected = stock(images)
+    loss_of(expected).backward()
+
+    trace = LabelTrace(twin, record=True)
+    with trace(share):
+        features = forward(images)
+        if inside:
+            loss_of(features).backward()
+    if not inside:
+        loss_of(features).backward()
+    assert_same(features, expected)
+    assert_same(gradients(twin), gradients(stock))
+    assert_equals_oracle(trace, stock, images.detach(), share)
+
+
+@all_ways
+@pytest.mark.parametrize('inside', [True, False], ids=['inside', 'outside'])
+def test_recomputing_moves_nothing(type, way, inside, run_checkpoint):
+    # other weights than in the forward: would give other shares if the
+    # recomputation moved them
+    stock, twin, forward, share = make(type, way, run_checkpoint)
+    images = images_with_gradient()
+    trace = LabelTrace(twin, record=True)
+
+    def backward(features):
+        for name, parameter in twin.named_parameters():
+            if 'qkv' in name:
+                # through `data`, unseen by autograd's version check
+                parameter.data.mul_(-2)
+        loss_of(features).backward()
+
+    with trace(share):
+        features = forward(images)
+        if inside:
+            backward(features)
+    if not inside:
+        backward(features)
+    assert_equals_oracle(trace, stock, images.detach(), share)
+
+
+@all_ways
+def test_recomputing_inside_the_next_trace(type, way, run_checkpoint):
+    # accumulated gradients: the backward of one forward runs while shares of
+    # the next are in place
+    stock, twin, forward, share = make(type, way, run_checkpoint)
+    images = images_with_gradient()
+    loss_of(stock(images)).backward()
+    trace = LabelTrace(twin, record=True)
+    with trace(share.flip(-1)):
+        features = forward(images)
+    with trace(share):
+        with torch.no_grad():
+            twin(images)
+        loss_of(features).backward()
+    assert_same(gradients(twin), gradients(stock))
+    assert_equals_oracle(trace, stock, images.detach(), share)
+
+
+def test_instance_forward_of_the_host_stays(run_checkpoint):
+    _, twin, forward, share = make('VisionTransformer', ['layers.0'],
+                                   run_checkpoint)
+    instance_forward = vars(twin.layers[0])['forward']
+    with LabelTrace(twin)(share):
+        twin(images_with_gradient())
+        assert vars(twin.layers[0])['forward'] is instance_forward
+    assert vars(twin.layers[0])['forward'] is instance_forward
+
+
+def test_instance_forward_of_the_backbone_itself_stays(run_checkpoint):
+    stock, twin = toys.vit(), toys.vit()
+    holder = torch.nn.Module()
+    holder.backbone = twin
+    activation_checkpointing.turn_on_activation_checkpointing(
+        holder, 'backbone')
+    instance_forward = vars(twin)['forward']
+    images, share = images_with_gradient(), toys.shares()
+    loss_of(stock(images)).backward()
+    trace = LabelTrace(twin, record=True)
+    with trace(share):
+        loss_of(twin(images)).backward()
+    assert vars(twin)['forward'] is instance_forward
+    assert_same(gradients(twin), gradients(stock))
+    assert_equals_oracle(trace, stock, images.detach(), share)

@@ -1,0 +1,131 @@
+"""Shares and ``torch.compile`` of the backbone."""
+import pytest
+import torch
+from mmcv.cnn.bricks import DropPath
+from torch._dynamo.utils import counters
+
+from mmtlalign.alignment import LabelTrace
+from tests.test_alignment import toys
+from tests.test_alignment.checks import (
+    assert_equals_oracle,
+    assert_same,
+    gradients,
+    loss_of,
+)
+
+MAKERS = dict(
+    VisionTransformer=toys.vit,
+    SwinTransformer=toys.swin,
+    SwinTransformerV2=toys.swin)
+SMALL = dict(
+    VisionTransformer=dict(num_layers=2),
+    SwinTransformer=dict(depths=[2, 1]),
+    SwinTransformerV2=dict(depths=[2, 1]))
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def make(type):
+    """A backbone with random depth in evaluation mode, images and shares.
+
+    The stock ViT keeps its drop rates as numpy floats, over which the
+    compiler breaks the graph in every layer; here they are Python's.
+    """
+    backbone = MAKERS[type](type, arch=SMALL[type], drop_path_rate=.1)
+    backbone.eval()
+    for module in backbone.modules():
+        if isinstance(module, DropPath):
+            module.drop_prob = float(module.drop_prob)
+    grid = 4 if type == 'VisionTransformer' else 8
+    return backbone, toys.images(), toys.shares(grid=grid)
+
+
+def graph_breaks():
+    return sum(counters['graph_break'].values())
+
+
+@pytest.mark.parametrize('type, first', [
+    ('VisionTransformer', 'traced'),
+    ('VisionTransformer', 'untraced'),
+])
+def test_compiled_backbone(type, first):
+    backbone, images, share = make(type)
+    stock = backbone(images)
+    loss_of(stock).backward()
+    expected = gradients(backbone)
+
+    compiled = torch.compile(backbone, backend='aot_eager')
+    if first == 'untraced':
+        assert_same(compiled(images), stock)
+    trace = LabelTrace(backbone, record=True)
+    with trace(share):
+        features = compiled(images)
+    loss_of(features).backward()
+    assert_same(features, stock)
+    assert_same(gradients(backbone), expected)
+    assert_equals_oracle(trace, backbone, images, share)
+    assert graph_breaks() == 0
+
+    # other shares, and the stock again: nothing of the first is baked in
+    kept = trace.output_share
+    with trace(share.flip(-1)):
+        compiled(images)
+    assert_equals_oracle(trace, backbone, images, share.flip(-1))
+    assert not torch.equal(trace.output_share, kept)
+    kept = trace.output_share
+    assert_same(compiled(images), stock)
+    assert torch.equal(trace.output_share, kept)
+    assert graph_breaks() == 0
+
+
+def test_compiled_in_training_mode():
+    backbone, images, share = make('VisionTransformer')
+    backbone.train()
+    compiled = torch.compile(backbone, backend='aot_eager')
+    torch.manual_seed(1)
+    stock = compiled(images)
+    loss_of(stock).backward()
+    expected = gradients(backbone)
+    torch.manual_seed(1)
+    with LabelTrace(backbone)(share):
+        features = compiled(images)
+    loss_of(features).backward()
+    assert_same(features, stock)
+    assert_same(gradients(backbone), expected)
+
+
+def test_backbone_compiled_in_place():
+    backbone, images, share = make('VisionTransformer')
+    stock = backbone(images)
+    backbone.compile(backend='aot_eager')
+    trace = LabelTrace(backbone, record=True)
+    with trace(share):
+        features = backbone(images)
+    assert_same(features, stock)
+    stock_twin, _, _ = make('VisionTransformer')
+    assert_equals_oracle(trace, stock_twin, images, share)
+
+
+def test_step_compiled_with_its_trace():
+    # what mmengine's `compile` option does: the whole step
+    backbone, images, share = make('VisionTransformer')
+    stock = backbone(images)
+    trace = LabelTrace(backbone, record=True)
+
+    @torch.compile(backend='aot_eager')
+    def step(images, share):
+        with trace(share):
+            features = backbone(images)
+        return features, trace.output_share
+
+    for share in (share, share.flip(-1)):
+        features, moved = step(images, share)
+        assert_same(features, stock)
+        assert_same(moved, trace.output_share)
+        assert_equals_oracle(trace, backbone, images, share)

@@ -1,0 +1,123 @@
+"""Copies of a model and its trace, and models across processes."""
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from mmengine.model import ExponentialMovingAverage
+from torch import nn
+
+from mmtlalign.alignment import LabelTrace
+from tests.test_alignment import toys
+from tests.test_alignment.checks import (
+    assert_equals_oracle,
+    assert_untouched,
+    snapshot,
+)
+
+
+class Model(nn.Module):
+    """What a classifier does: a backbone and the trace that follows it."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+        self.trace = LabelTrace(backbone, record=True)
+
+    def forward(self, images, token_share):
+        with self.trace(token_share):
+            return self.backbone(images)
+
+
+def through_pickle(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+def through_file(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def average(model):
+    return ExponentialMovingAverage(model, momentum=.5).module
+
+
+MAKERS = dict(
+    VisionTransformer=toys.vit,
+    DistilledVisionTransformer=toys.vit,
+    SwinTransformer=toys.swin,
+    SwinTransformerV2=toys.swin)
+
+
+@pytest.mark.parametrize('type', MAKERS)
+@pytest.mark.parametrize(
+    'make_copy', [copy.deepcopy, through_pickle, through_file, average])
+@pytest.mark.parametrize('used', [False, True])
+def test_copy_moves_its_own_shares(type, make_copy, used):
+    model = Model(MAKERS[type](type))
+    images = toys.images()
+    share = toys.shares(grid=4 if MAKERS[type] is toys.vit else 8)
+    if used:
+        model(images, share)
+        kept = model.trace.output_share.clone()
+
+    twin = make_copy(model)
+    assert twin.trace.backbone is twin.backbone
+    with pytest.raises(RuntimeError):
+        twin.trace.output_share
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.add_(.1 * torch.randn_like(parameter))
+
+    before = snapshot(model)
+    with twin.trace(share.flip(-1)):
+        assert_untouched(model, before)
+        twin.backbone(images)
+    assert_equals_oracle(twin.trace, twin.backbone, images, share.flip(-1))
+    if used:
+        assert torch.equal(model.trace.output_share, kept)
+    else:
+        with pytest.raises(RuntimeError):
+            model.trace.output_share
+    # and both at once
+    with twin.trace(share.flip(-1)):
+        model(images, share)
+        twin.backbone(images)
+    assert_equals_oracle(model.trace, model.backbone, images, share)
+    assert_equals_oracle(twin.trace, twin.backbone, images, share.flip(-1))
+
+
+def test_moving_average_follows_a_trained_model():
+    model = Model(toys.vit())
+    average = ExponentialMovingAverage(model, momentum=.5)
+    images, share = toys.images(), toys.shares()
+    optimizer = torch.optim.SGD(model.parameters(), lr=.1)
+    for _ in range(2):
+        model(images, share)[0].square().mean().backward()
+        optimizer.step()
+        average.update_parameters(model)
+    average(images, share)
+    trace = average.module.trace
+    assert_equals_oracle(trace, average.module.backbone, images, share)
+    assert not torch.equal(trace.output_share, model.trace.output_share)
+
+
+def test_state_holds_no_shares():
+    model = Model(toys.vit())
+    model(toys.images(), toys.shares())
+    used = len(pickle.dumps(model))
+    assert used == len(pickle.dumps(Model(toys.vit())))
+
+    def tensors(value):
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, dict):
+            yield from tensors(list(value.values()))
+        elif isinstance(value, (list, tuple)):
+            for part in value:
+                yield from tensors(part)
+
+    assert not list(tensors(model.trace.__getstate__()))

@@ -1,0 +1,59 @@
+"""Two processes that average their gradients."""
+import torch
+from torch import distributed, multiprocessing
+from torch.nn.parallel import DistributedDataParallel
+
+from tests.test_alignment import toys
+from tests.test_alignment.checks import (
+    assert_equals_oracle,
+    assert_same,
+    gradients,
+)
+from tests.test_alignment.test_trace_copies import Model
+
+BATCH = 4
+GRID = dict(vit=4, swin=8)
+
+
+def loss_of(model, images, share):
+    """A loss per sample that the share weighs, averaged."""
+    features = model(images, share)[-1]
+    inner = getattr(model, 'module', model)
+    per_sample = features.flatten(1).square().mean(1)
+    return (inner.trace.output_share * per_sample).mean()
+
+
+def batch(type):
+    return toys.images(BATCH), toys.shares(BATCH, GRID[type])
+
+
+def worker(rank, folder):
+    """One of two processes: half of the batch, through each backbone."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        'gloo', f'file://{folder}/init', rank=rank, world_size=2)
+    results = {}
+    for type in GRID:
+        model = Model(getattr(toys, type)())
+        images, share = batch(type)
+        half = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
+        parallel = DistributedDataParallel(model)
+        loss_of(parallel, images[half], share[half]).backward()
+        results[type] = gradients(model), model.trace.output_share
+    torch.save(results, f'{folder}/{rank}.pt')
+    distributed.destroy_process_group()
+
+
+def test_gradients_equal_those_of_one_process(tmp_path):
+    multiprocessing.spawn(worker, (tmp_path, ), nprocs=2)
+    ranks = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
+    for type in GRID:
+        model = Model(getattr(toys, type)())
+        images, share = batch(type)
+        loss_of(model, images, share).backward()
+        expected = gradients(model)
+        assert_equals_oracle(model.trace, model.backbone, images, share)
+        for rank in ranks:
+            assert_same(rank[type][0], expected)
+        both = torch.cat([rank[type][1] for rank in ranks])
+        assert_same(both, model.trace.output_share)
