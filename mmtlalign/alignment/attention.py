@@ -204,9 +204,8 @@ def _agrees_with_padded(device: torch.device) -> Optional[str]:
     for path in (fused_share_attention, padded_share_attention):
         *qkv, grad = inputs.to(device, dtype).unbind()
         qkv = [x.clone().requires_grad_() for x in qkv]
-        with torch.enable_grad(), torch.autocast(device.type, enabled=False):
-            out, mixed = path(*qkv, share)
-            grads = torch.autograd.grad(out, qkv, grad)
+        out, mixed = path(*qkv, share)
+        grads = torch.autograd.grad(out, qkv, grad)
         results.append((out, mixed, *grads))
     for ours, public in zip(*results):
         if not torch.allclose(ours.float(), public.float(), atol=5e-3):
@@ -230,7 +229,10 @@ def choose_share_attention(device: torch.device) -> Callable:
     reason = f'no fused kernel is known for {device.type}'
     if device.type in FUSED_KERNELS:
         try:
-            reason = _agrees_with_padded(device)
+            # Whatever mode the first trace is entered in.
+            with torch.inference_mode(False), torch.enable_grad(), \
+                    torch.autocast(device.type, enabled=False):
+                reason = _agrees_with_padded(device)
         except (RuntimeError, AttributeError, TypeError) as error:
             reason = f'it fails here ({str(error).splitlines()[0]})'
     if reason is None:
