@@ -25,6 +25,12 @@ env_cfg = dict(
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
 
+# What alignment does is drawn anew for every batch: log means over the
+# interval, as for losses, and not one batch.
+log_processor = dict(
+    mean_pattern=r'.*(loss|time|grad_norm|lam|aligned_share|'
+    r'token_fluctuation).*')
+
 log_level = 'INFO'
 load_from = None
 resume = False
