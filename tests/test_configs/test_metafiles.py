@@ -74,7 +74,7 @@ def test_clean_repository(tool, repo, monkeypatch, capsys):
 
 @pytest.mark.parametrize('change, expected', [
     (lambda m, c, a: m['Metadata'].update(Parameters=1),
-     'Parameters: 1 is stated, the config gives 208074'),
+     'Parameters: 1 is stated, the config gives 214218'),
     (lambda m, c, a: m['Metadata'].update(Epochs=1), 'Epochs: 1 is stated'),
     (lambda m, c, a: m['Metadata'].pop('Batch Size'),
      'Batch Size: None is stated, the config gives 32'),

@@ -1,4 +1,10 @@
-# A small DeiT on scikit-learn's digits: trains in minutes on a CPU.
+# A small DeiT on scikit-learn's digits, trained in minutes on a CPU. Chosen on
+# a fifth of the training digits, never on the held-out ones, by short trials:
+# - Patches of 8 px hold 2x2 of the original pixels. Patches of 4 px, which are
+#   single grey values, reached 84 % where these reached 95 % at equal cost.
+# - No `init_cfg`: layers start as the host's ViT does. DeiT's standard
+#   deviation of .02 is too small for 64 channels, and reached 62 % where this
+#   reached 95 % after 24 epochs.
 _base_ = [
     '../_base_/datasets/digits_32.py',
     '../_base_/schedules/mini_bs128_adamw.py',
@@ -15,7 +21,7 @@ model = dict(
             num_heads=4,
             feedforward_channels=256),
         img_size=32,
-        patch_size=4),
+        patch_size=8),
     neck=None,
     head=dict(
         type='mmtlalign.TLAlignVisionTransformerClsHead',
@@ -23,13 +29,9 @@ model = dict(
         in_channels=64,
         loss=dict(
             type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
-    init_cfg=[
-        dict(type='TruncNormal', layer='Linear', std=0.02),
-        dict(type='Constant', layer='LayerNorm', val=1., bias=0.)
-    ],
     # Every batch is mixed
     train_cfg=dict(augments=[
-        dict(type='mmtlalign.TokenCutMix', alpha=1., patch_size=4)
+        dict(type='mmtlalign.TokenCutMix', alpha=1., patch_size=8)
     ]),
 )
 
@@ -37,4 +39,4 @@ train_cfg = dict(max_epochs=45, val_interval=5)
 auto_scale_lr = dict(base_batch_size=32)
 
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=5))
+    logger=dict(interval=15), checkpoint=dict(interval=5))

@@ -7,15 +7,14 @@ data_preprocessor = dict(
     to_rgb=False,
 )
 
-# Writers slant, shift and scale their digits; none of them mirrors one.
+# Small turns, shifts and changes of size; mirrored digits are none.
 train_pipeline = [
     dict(type='NumpyToPIL', to_rgb=True),
     dict(
         type='torchvision/RandomAffine',
-        degrees=10,
-        translate=(0.1, 0.1),
-        scale=(0.9, 1.1),
-        shear=10,
+        degrees=5,
+        translate=(0.03, 0.03),
+        scale=(0.95, 1.05),
         interpolation='bilinear'),
     dict(type='PILToNumpy', to_bgr=True),
     dict(type='PackInputs'),
