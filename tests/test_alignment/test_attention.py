@@ -118,7 +118,7 @@ def test_fused_path_is_chosen_on_the_cpu(choose):
 
 
 @pytest.mark.parametrize('guard', [
-    torch.no_grad,
+    torch.no_grad, torch.inference_mode,
     functools.partial(torch.autocast, 'cpu', torch.bfloat16)
 ])
 def test_the_choice_does_not_depend_on_where_it_is_made(choose, guard):
