@@ -194,7 +194,8 @@ def test_works_in_the_stock_preprocessor():
 ])
 def test_bad_settings(cfg, message):
     with pytest.raises(ValueError, match=message):
-        BATCH_AUGMENTS.build(cfg)
+        # Whatever scope an earlier test has left behind.
+        BATCH_AUGMENTS.build({**cfg, 'type': f'mmtlalign.{cfg["type"]}'})
 
 
 def test_methods_without_record_are_refused():
