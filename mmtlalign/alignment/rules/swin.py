@@ -4,7 +4,6 @@ The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3) inside each
 window, and the mean over merged tokens in patch merging. The paper gives the
 principle for hierarchical backbones; no code was published for them.
 """
-from types import SimpleNamespace
 from typing import List
 
 import torch
@@ -115,16 +114,15 @@ class _SharingWindows:
 
     def __init__(self, trace, attn: ShiftWindowMSA) -> None:
         self.trace = trace
-        self.attn = attn
+        self.geometry = _WindowGeometry(attn)
         self.stock_forward = attn.forward
         self.stock_softmax = attn.w_msa.softmax.forward
-        self.mean_attention = None
 
     def softmax(self, scores: Tensor) -> Tensor:
         attention = self.stock_softmax(scores)
         if self.trace.moving:
             with torch.no_grad():
-                self.mean_attention = attention.mean(
+                self.geometry.attention = attention.mean(
                     dim=1, dtype=torch.float32)
         return attention
 
@@ -135,33 +133,37 @@ class _SharingWindows:
             with torch.no_grad(), torch.autocast(
                     share.device.type, enabled=False):
                 self.trace.move((share + self._mix(share, hw_shape)) / 2)
-            self.mean_attention = None
+            self.geometry.attention = None
         return out
 
     def _mix(self, share: Tensor, hw_shape) -> Tensor:
         channels = torch.stack((share, torch.ones_like(share)), dim=-1)
-        # What ShiftWindowMSA.forward reads of its `self`, with the learned
-        # attention replaced by the matrix it just computed.
-        geometry = SimpleNamespace(
-            window_size=self.attn.window_size,
-            shift_size=self.attn.shift_size,
-            pad_small_map=self.attn.pad_small_map,
-            get_attn_mask=_no_mask,
-            window_partition=ShiftWindowMSA.window_partition,
-            window_reverse=ShiftWindowMSA.window_reverse,
-            w_msa=self._attend,
-            drop=nn.Identity())
-        mixed = ShiftWindowMSA.forward(geometry, channels, hw_shape)
+        mixed = ShiftWindowMSA.forward(self.geometry, channels, hw_shape)
         # `valid` is 0 on padding, so padding has no weight.
         return mixed[..., 0] / mixed[..., 1]
 
-    def _attend(self, windows: Tensor, mask=None) -> Tensor:
-        return self.mean_attention @ windows
 
+class _WindowGeometry:
+    """What ``ShiftWindowMSA.forward`` reads of its ``self``, with the learned
+    attention replaced by the matrix it just computed, masks included."""
 
-def _no_mask(*args, **kwargs) -> None:
-    """The caught attention matrix has the mask in it already."""
-    return None
+    window_partition = staticmethod(ShiftWindowMSA.window_partition)
+    window_reverse = staticmethod(ShiftWindowMSA.window_reverse)
+
+    def __init__(self, attn: ShiftWindowMSA) -> None:
+        self.window_size = attn.window_size
+        self.shift_size = attn.shift_size
+        self.pad_small_map = attn.pad_small_map
+        self.attention = None
+
+    def w_msa(self, windows: Tensor, mask=None) -> Tensor:
+        return self.attention @ windows
+
+    def get_attn_mask(self, *args, **kwargs) -> None:
+        return None
+
+    def drop(self, x: Tensor) -> Tensor:
+        return x
 
 
 class _SharingMerging:
