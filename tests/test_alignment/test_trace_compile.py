@@ -53,6 +53,8 @@ def graph_breaks():
 @pytest.mark.parametrize('type, first', [
     ('VisionTransformer', 'traced'),
     ('VisionTransformer', 'untraced'),
+    ('SwinTransformer', 'untraced'),
+    ('SwinTransformerV2', 'traced'),
 ])
 def test_compiled_backbone(type, first):
     backbone, images, share = make(type)
