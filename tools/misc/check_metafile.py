@@ -172,7 +172,7 @@ def _check_run(config: str, result: dict) -> Iterator[str]:
         yield 'Results: Command does not name the config'
     stated = result.get('Metrics', {}).get('Top 1 Accuracy', 0)
     mean = fmean(result.get('Seeds', {0: stated}).values())
-    if abs(mean - stated) > 0.0051:
+    if abs(mean - stated) > 0.0101:  # both may be rounded to 0.01
         yield (f'Results: Top 1 Accuracy {stated} is not the mean of the '
                f'seeds, {mean:.2f}')
 
