@@ -1,7 +1,8 @@
 # A small DeiT on scikit-learn's digits, trained in minutes on a CPU. Chosen on
 # a fifth of the training digits, never on the held-out ones, by short trials:
-# - Patches of 8 px hold 2x2 of the original pixels. Patches of 4 px, which are
-#   single grey values, reached 84 % where these reached 95 % at equal cost.
+# - Patches of 8 px hold 2x2 of the original pixels; patches of 4 px are single
+#   grey values. The former reached 95 % in 24 epochs with light augmentation,
+#   the latter 84 % in 12 epochs without any, at equal cost.
 # - No `init_cfg`: layers start as the host's ViT does. DeiT's standard
 #   deviation of .02 is too small for 64 channels, and reached 62 % where this
 #   reached 95 % after 24 epochs.
