@@ -125,7 +125,7 @@ class LabelTrace:
     @property
     def moving(self) -> bool:
         """bool: Whether a mixing module should move shares now."""
-        return self._running and not inside_backward()
+        return self._running
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor):
         """Global attention over features and the current shares.
@@ -182,7 +182,7 @@ class LabelTrace:
     def _traced_patch_embed(self, images: Tensor, *args, **kwargs):
         """Start from the grid that this very forward gives."""
         tokens, grid = self._stock_patch_embed(images, *args, **kwargs)
-        if self._running and not inside_backward():
+        if self._running:
             expected = (tokens.size(0), *grid)
             if tuple(self._token_share.shape) != expected:
                 raise ValueError(
