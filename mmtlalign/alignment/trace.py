@@ -5,6 +5,7 @@ images per mix, a token's label is always ``share * own + (1 - share) *
 partner``, and mixing is linear with weights that sum to one, so carrying the
 share alone is exact.
 """
+from functools import partial
 from typing import List, Optional
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from .attention import (
     choose_share_attention,
+    fused_share_attention,
     inside_backward,
     inside_checkpoint,
     separate_share_attention,
@@ -51,7 +53,7 @@ class LabelTrace:
         self.backbone = backbone
         self.record = record
         self._rule = build_rule(backbone)
-        self._replaced = []
+        self._replaced, self._movers, self._buffers = [], [], {}
         self._forget()
 
     def __call__(self, token_share: Tensor) -> 'LabelTrace':
@@ -66,6 +68,7 @@ class LabelTrace:
             LabelTrace: itself, for ``with``.
 
         Raises:
+            TypeError: Not a tensor.
             ValueError: Not three dimensions, NaN, or out of range.
             RuntimeError: Called while it is entered.
         """
@@ -141,20 +144,6 @@ class LabelTrace:
             return separate_share_attention(query, key, value, self.share)
         return self._share_attention(query, key, value, self.share)
 
-    def move(self, share: Tensor, mixes_in_block: bool = True) -> None:
-        """Take the shares (B, N) that one module has moved.
-
-        Args:
-            share (Tensor): (B, N), float32.
-            mixes_in_block (bool): False for mergings between blocks.
-        """
-        self.share = share
-        self._num_moved += 1
-        if self.record and mixes_in_block:
-            self._block_shares.append(share)
-        if self._num_moved == self._rule.output_move:
-            self._output_share = self._rule.read(share)
-
     # How a traced forward runs.
 
     def _traced_forward(self, *args, **kwargs):
@@ -164,9 +153,7 @@ class LabelTrace:
         try:
             feats = self._stock_forward(*args, **kwargs)
             self._check_count()
-        except BaseException:
-            self._output_share = None
-            raise
+            self._collect()
         finally:
             self._running = False
             self.share = None
@@ -174,7 +161,8 @@ class LabelTrace:
 
     def _start_forward(self) -> None:
         self.share = None
-        self._num_moved = 0
+        for mover in self._movers:
+            mover.forget()
         self._block_shares = []
         self._output_share = None
         self._running = True
@@ -196,24 +184,40 @@ class LabelTrace:
         return tokens, grid
 
     def _check_count(self) -> None:
-        if self._num_moved != self._rule.num_moves:
+        moved = sum(mover.times for mover in self._movers)
+        if moved != len(self._movers):
             raise RuntimeError(
-                f'{self._num_moved} modules moved shares in this forward, but '
-                f'the rule expects {self._rule.num_moves}. Were modules '
-                'replaced after LabelTrace was made? Make a new one.')
+                f'{moved} modules moved shares in this forward, but the rule '
+                f'expects {len(self._movers)}. Were modules replaced after '
+                'LabelTrace was made? Make a new one.')
+
+    def _collect(self) -> None:
+        """Take from the movers what users may read."""
+        output = self._movers[self._rule.output_move - 1]
+        self._output_share = self._rule.read(output.share)
+        if self.record:
+            self._block_shares = [
+                mover.share for mover in self._movers if mover.in_block
+            ]
 
     # How it takes hold of a backbone, and lets go.
 
     def _attach(self) -> None:
         device = next(self.backbone.parameters()).device
         self._share_attention = choose_share_attention(device)
+        if self._share_attention is fused_share_attention:
+            # one pair of buffers for all blocks and steps
+            self._share_attention = partial(
+                fused_share_attention, buffers=self._buffers)
         self._stock_forward = self.backbone.forward
         self._stock_patch_embed = self.backbone.patch_embed.forward
+        self._movers = self._rule.movers(self)
         try:
             self._replace(
                 Patch(self.backbone.patch_embed, 'forward',
                       self._traced_patch_embed),
-                *self._rule.patches(self),
+                *(patch for mover in self._movers
+                  for patch in mover.patches()),
                 Patch(self.backbone, 'forward', self._traced_forward))
         except BaseException:
             self._detach()
@@ -234,13 +238,13 @@ class LabelTrace:
                 setattr(owner, name, before)
         self._share_attention = None
         self._stock_forward = self._stock_patch_embed = None
+        self._movers = []
 
     def _forget(self, keep_token_share: bool = False) -> None:
         if not keep_token_share:
             self._token_share: Optional[Tensor] = None
         self.share: Optional[Tensor] = None
         self._running = False
-        self._num_moved = 0
         self._block_shares: List[Tensor] = []
         self._output_share: Optional[Tensor] = None
 
@@ -251,7 +255,7 @@ class LabelTrace:
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        self._replaced = []
+        self._replaced, self._movers, self._buffers = [], [], {}
         self._share_attention = None
         self._stock_forward = self._stock_patch_embed = None
         self._forget()
@@ -262,6 +266,9 @@ _NOTHING_YET = ('There is no share to read yet: run the backbone once under '
 
 
 def _checked(token_share: Tensor) -> Tensor:
+    if not isinstance(token_share, Tensor):
+        raise TypeError('token_share must be a tensor (batch, rows, cols), '
+                        f'but is a {type(token_share).__name__}.')
     if token_share.ndim != 3:
         raise ValueError('token_share must be (batch, rows, cols), but has '
                          f'shape {tuple(token_share.shape)}.')

@@ -65,6 +65,51 @@ def test_paths_agree_with_the_matrix(path, shape):
     assert mixed.dtype == torch.float32 and not mixed.requires_grad
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_what_lies_behind_the_query_in_memory_does_not_count(dtype):
+    torch.manual_seed(0)
+    query = torch.randn(2, 5, 3, 8).to(dtype).transpose(1, 2)
+    key, value = torch.randn(2, 2, 3, 5, 8).to(dtype)
+    share = torch.rand(2, 5)
+    expected = attention.fused_share_attention(query, key, value, share)
+    # the same query with huge numbers behind every row but the last
+    packed = torch.full((2, 5, 3, 16), 1e4, dtype=dtype).transpose(1, 2)
+    packed[..., :8] = query
+    shortest = packed.flatten().new_full((2 * 5 * 3 * 16 - 8, ), 1e4)
+    shortest = shortest.as_strided(packed.shape[:-1] + (8, ), packed.stride())
+    shortest.copy_(query)
+    buffers = {}
+    for same in (query, packed[..., :8], shortest):
+        found = attention.fused_share_attention(
+            same, key, value, share, buffers)
+        assert_same(found[0], expected[0])
+        assert_same(found[1], expected[1])
+
+
+def test_buffers_are_written_over_and_never_read_again():
+    buffers, kept = {}, []
+    for batch in (2, 2, 3, 2):
+        torch.manual_seed(len(kept))
+        qkv, (query, key, value) = projections(batch, 2, 7, 8)
+        share = torch.rand(batch, 7)
+        out, mixed = attention.fused_share_attention(
+            query, key, value, share, buffers)
+        kept.append((out, mixed, qkv, share))
+        assert len(buffers) == 1
+    with torch.inference_mode():
+        attention.fused_share_attention(query, key, value, share, buffers)
+    attention.fused_share_attention(query, key, value, share, buffers)
+    # what came out before is untouched, and so is what the backward needs
+    for out, mixed, qkv, share in kept:
+        same = qkv.detach().clone().requires_grad_()
+        expected = explicit(*same.permute(2, 0, 3, 1, 4).unbind(), share)
+        assert_same(out, expected[0])
+        assert_same(mixed, expected[1], 2e-6)
+        loss_of([out]).backward()
+        loss_of([expected[0]]).backward()
+        assert_same(qkv.grad, same.grad)
+
+
 @all_paths
 def test_paths_agree_in_double_precision(path):
     out, mixed, grad = results(path, (2, 3, 17, 16), torch.float64)

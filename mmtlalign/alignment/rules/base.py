@@ -1,5 +1,5 @@
 """What every backbone rule offers to :class:`LabelTrace`."""
-from typing import Callable, List, NamedTuple
+from typing import Callable, List, NamedTuple, Optional
 
 from torch import Tensor, nn
 
@@ -11,25 +11,58 @@ class Patch(NamedTuple):
     replacement: Callable
 
 
+class Mover:
+    """Moves shares wherever one module of the backbone mixes tokens.
+
+    Each keeps its own count and shares instead of leaving them with the
+    trace: layers share compiled code, and a value on the trace that differs
+    from layer to layer would have that code compiled anew for each.
+
+    Args:
+        trace (LabelTrace): Whose shares it moves.
+
+    Attributes:
+        in_block (bool): False for mergings between blocks.
+        times (int): How often it moved shares in this forward.
+        share (Tensor, optional): (B, N), float32, what it moved them to.
+    """
+    in_block = True
+
+    def __init__(self, trace) -> None:
+        self.trace = trace
+        self.forget()
+
+    def patches(self) -> List[Patch]:
+        """Replacements that call :meth:`move` if ``trace.moving``."""
+        raise NotImplementedError
+
+    def move(self, share: Tensor) -> None:
+        """Take the shares (B, N) that the module has moved."""
+        self.times += 1
+        self.share = self.trace.share = share
+
+    def forget(self) -> None:
+        """Be ready for the next forward."""
+        self.times = 0
+        self.share: Optional[Tensor] = None
+
+
 class Rule:
     """How shares follow the tokens of one backbone.
 
     A rule checks the backbone once, at construction, and never changes it.
 
     Attributes:
-        num_moves (int): Modules that move shares in one forward: attention
-            blocks and mergings.
         output_move (int): After how many moves the share of what the head
             reads is taken.
     """
-    num_moves: int
     output_move: int
 
     def __init__(self, backbone: nn.Module) -> None:
         raise NotImplementedError
 
-    def patches(self, trace) -> List[Patch]:
-        """Replacements that call ``trace.move(share)`` when tokens mix."""
+    def movers(self, trace) -> List[Mover]:
+        """One for every module that mixes tokens, in the forward's order."""
         raise NotImplementedError
 
     def start(self, token_share: Tensor) -> Tensor:

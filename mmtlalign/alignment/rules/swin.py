@@ -17,7 +17,7 @@ from mmpretrain.models.utils import PatchMerging as PatchMergingV2
 from mmpretrain.models.utils import ShiftWindowMSA, WindowMSA, WindowMSAV2
 from torch import Tensor, nn
 
-from .base import Patch, Rule, name_of, refuse_dropout, require_exact
+from .base import Mover, Patch, Rule, name_of, refuse_dropout, require_exact
 
 
 class WindowAttentionRule(Rule):
@@ -52,20 +52,13 @@ class WindowAttentionRule(Rule):
             self.moves += [] if merging_first else merging
             if i == max(backbone.out_indices) and after_merging:
                 self.output_move = len(self.moves)
-        self.num_moves = len(self.moves)
 
-    def patches(self, trace) -> List[Patch]:
-        patches = []
-        for module in self.moves:
-            if isinstance(module, ShiftWindowMSA):
-                windows = _SharingWindows(trace, module)
-                softmax = module.w_msa.softmax
-                patches.append(Patch(softmax, 'forward', windows.softmax))
-                patches.append(Patch(module, 'forward', windows.forward))
-            else:
-                merging = _SharingMerging(trace, module)
-                patches.append(Patch(module, 'forward', merging.forward))
-        return patches
+    def movers(self, trace) -> List[Mover]:
+        return [
+            _SharingWindows(trace, module)
+            if isinstance(module, ShiftWindowMSA) else
+            _SharingMerging(trace, module) for module in self.moves
+        ]
 
     def start(self, token_share: Tensor) -> Tensor:
         return token_share.flatten(1)
@@ -104,7 +97,7 @@ def _check_merging(backbone: nn.Module, merging: nn.Module) -> None:
                              "'same').")
 
 
-class _SharingWindows:
+class _SharingWindows(Mover):
     """Runs stock window attention, then the same windows over shares.
 
     The stock forward sends its attention matrix through ``w_msa.softmax``,
@@ -113,10 +106,17 @@ class _SharingWindows:
     """
 
     def __init__(self, trace, attn: ShiftWindowMSA) -> None:
-        self.trace = trace
+        super().__init__(trace)
+        self.attn = attn
         self.geometry = _WindowGeometry(attn)
         self.stock_forward = attn.forward
         self.stock_softmax = attn.w_msa.softmax.forward
+
+    def patches(self) -> List[Patch]:
+        return [
+            Patch(self.attn.w_msa.softmax, 'forward', self.softmax),
+            Patch(self.attn, 'forward', self.forward)
+        ]
 
     def softmax(self, scores: Tensor) -> Tensor:
         attention = self.stock_softmax(scores)
@@ -132,7 +132,7 @@ class _SharingWindows:
             share = self.trace.share
             with torch.no_grad(), torch.autocast(
                     share.device.type, enabled=False):
-                self.trace.move((share + self._mix(share, hw_shape)) / 2)
+                self.move((share + self._mix(share, hw_shape)) / 2)
             self.geometry.attention = None
         return out
 
@@ -166,22 +166,25 @@ class _WindowGeometry:
         return x
 
 
-class _SharingMerging:
+class _SharingMerging(Mover):
     """Runs stock patch merging, then the mean of the real tokens merged."""
+    in_block = False
 
     def __init__(self, trace, merging: nn.Module) -> None:
-        self.trace = trace
+        super().__init__(trace)
         self.merging = merging
         self.stock_forward = merging.forward
+
+    def patches(self) -> List[Patch]:
+        return [Patch(self.merging, 'forward', self.forward)]
 
     def forward(self, x: Tensor, input_size):
         out = self.stock_forward(x, input_size)
         if self.trace.moving:
             with torch.no_grad():
                 share = self.trace.share.unflatten(1, tuple(input_size))
-                self.trace.move(
-                    self._sum(share) / self._sum(torch.ones_like(share)),
-                    mixes_in_block=False)
+                self.move(
+                    self._sum(share) / self._sum(torch.ones_like(share)))
         return out
 
     def _sum(self, grid: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from mmpretrain.models.backbones.vision_transformer import (
 from mmpretrain.models.utils import attention
 from torch import Tensor, nn
 
-from .base import Patch, Rule, name_of, refuse_dropout, require_exact
+from .base import Mover, Patch, Rule, name_of, refuse_dropout, require_exact
 
 
 class GlobalAttentionRule(Rule):
@@ -36,7 +36,6 @@ class GlobalAttentionRule(Rule):
         self.out_type = backbone.out_type
         self.num_extra_tokens = backbone.num_extra_tokens
         self.attentions = [layer.attn for layer in backbone.layers]
-        self.num_moves = len(self.attentions)
         self.output_move = max(backbone.out_indices) + 1
         self._check_output(backbone)
 
@@ -45,18 +44,15 @@ class GlobalAttentionRule(Rule):
             raise ValueError(
                 "DeiT3 with out_type='avg_featmap' cannot run in mmpretrain "
                 "(it builds no `ln2`); use 'cls_token', 'featmap' or 'raw'.")
-        if self.output_move > self.num_moves:
+        depth = len(self.attentions)
+        if self.output_move > depth:
             raise ValueError(
                 f'out_indices {tuple(backbone.out_indices)} asks for block '
-                f'{self.output_move - 1}, but the last of {self.num_moves} '
-                f'blocks is {self.num_moves - 1}.')
+                f'{self.output_move - 1}, but the last of {depth} blocks is '
+                f'{depth - 1}.')
 
-    def patches(self, trace) -> List[Patch]:
-        name = 'scaled_dot_product_attention'
-        return [
-            Patch(attn, name, _SharingAttention(trace, getattr(attn, name)))
-            for attn in self.attentions
-        ]
+    def movers(self, trace) -> List[Mover]:
+        return [_SharingAttention(trace, attn) for attn in self.attentions]
 
     def start(self, token_share: Tensor) -> Tensor:
         patches = token_share.flatten(1)
@@ -88,12 +84,16 @@ def _check_attention(backbone: nn.Module, attn: nn.Module) -> None:
                          'past attention; set it to False.')
 
 
-class _SharingAttention:
+class _SharingAttention(Mover):
     """Stands in for ``attn.scaled_dot_product_attention``."""
 
-    def __init__(self, trace, stock) -> None:
-        self.trace = trace
-        self.stock = stock
+    def __init__(self, trace, attn: nn.Module) -> None:
+        super().__init__(trace)
+        self.attn = attn
+        self.stock = attn.scaled_dot_product_attention
+
+    def patches(self) -> List[Patch]:
+        return [Patch(self.attn, 'scaled_dot_product_attention', self)]
 
     def __call__(self, query, key, value, dropout_p=0.):
         trace = self.trace
@@ -101,5 +101,5 @@ class _SharingAttention:
             return self.stock(query, key, value, dropout_p=dropout_p)
         refuse_dropout('attention', dropout_p)
         out, mixed = trace.attend(query, key, value)
-        trace.move((trace.share + mixed) / 2)
+        self.move((trace.share + mixed) / 2)
         return out
