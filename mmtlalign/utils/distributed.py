@@ -1,4 +1,6 @@
 """Several processes without a GPU, which mmengine does not manage alone."""
+import atexit
+
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
@@ -27,8 +29,15 @@ def use_gloo_without_gpu(cfg: Config) -> None:
             f'--launcher {cfg.launcher} needs GPUs and this machine has '
             'none; on CPUs use tools/dist_train.sh (--launcher pytorch)')
     dist.init_process_group('gloo')
+    atexit.register(_leave_group)
     wrapper = dict(
         type='MMDistributedDataParallel', broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False))
     wrapper.update(cfg.get('model_wrapper_cfg') or {}, device_ids=None)
     cfg.model_wrapper_cfg = wrapper
+
+
+def _leave_group() -> None:
+    """End gloo's threads: one that outlives the interpreter can abort it."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -42,3 +46,22 @@ def test_other_launchers_need_gpus(monkeypatch, groups, launcher):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(UserError, match=f'--launcher {launcher} needs GPUs'):
         use_gloo_without_gpu(Config(dict(launcher=launcher)))
+
+
+def test_the_group_is_left_before_the_interpreter_ends():
+    """Its threads abort a process now and then if they outlive it."""
+    script = '''
+import atexit, torch.distributed as dist
+from mmengine.config import Config
+# called last, as the first to be registered
+atexit.register(lambda: print('left', not dist.is_initialized()))
+from mmtlalign.utils import use_gloo_without_gpu
+use_gloo_without_gpu(Config(dict(launcher='pytorch')))
+print('joined', dist.is_initialized())
+'''
+    env = dict(os.environ, CUDA_VISIBLE_DEVICES='', MASTER_ADDR='127.0.0.1',
+               MASTER_PORT='0', RANK='0', WORLD_SIZE='1')
+    done = subprocess.run([sys.executable, '-c', script], env=env,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split('\n') == ['joined True', 'left True', '']
