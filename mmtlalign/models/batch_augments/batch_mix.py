@@ -36,7 +36,7 @@ class BatchMix(metaclass=ABCMeta):
         self.partner = partner
         # Its own generator: draws neither depend on nor disturb the others.
         # Until `seed` is called it follows the run's seed and the rank.
-        self.generator = torch.Generator()
+        self.generator = torch.Generator(device='cpu')
         self.generator.manual_seed((torch.initial_seed() + get_rank()) % 2**63)
 
     def seed(self, seed: int) -> None:
@@ -84,17 +84,20 @@ class BatchMix(metaclass=ABCMeta):
         """(B,) index of the image mixed into each; may be itself."""
         if self.partner == 'reverse':
             return torch.arange(batch - 1, -1, -1)
-        return torch.randperm(batch, generator=self.generator)
+        return torch.randperm(
+            batch, generator=self.generator, device='cpu')
 
     def draw_lam(self, alpha: float) -> float:
         """A sample of Beta(alpha, alpha)."""
-        concentration = torch.tensor([alpha, alpha], dtype=torch.float64)
+        concentration = torch.full((2, ), alpha, dtype=torch.float64,
+                                   device='cpu')
         return torch._sample_dirichlet(
             concentration, generator=self.generator)[0].item()
 
     def draw_index(self, end: int) -> int:
         """A whole number in [0, end)."""
-        return torch.randint(end, (), generator=self.generator).item()
+        return torch.randint(
+            end, (), generator=self.generator, device='cpu').item()
 
 
 def check_alpha(alpha: float) -> float:

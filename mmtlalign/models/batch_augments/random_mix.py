@@ -47,10 +47,12 @@ class RandomMix(BatchMix):
         for augment in self.augments:
             augment.seed(
                 torch.randint(
-                    2**63 - 1, (), generator=self.generator).item())
+                    2**63 - 1, (), generator=self.generator,
+                    device='cpu').item())
 
     def draw(self, inputs: Tensor) -> MixRecord:
-        weights = torch.tensor([*self.probs, 1 - sum(self.probs)])
+        weights = torch.tensor([*self.probs, 1 - sum(self.probs)],
+                               device='cpu')
         index = torch.multinomial(
             weights.clamp(min=0), 1, generator=self.generator).item()
         if index == len(self.augments):

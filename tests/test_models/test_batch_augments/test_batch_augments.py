@@ -53,6 +53,20 @@ def test_record_tells_what_is_in_the_image(mix, batch):
     assert batch == 1 or len(seen) > 2
 
 
+@pytest.mark.parametrize('build', [
+    lambda: TokenCutMix(partner='random'), CutMix, Mixup,
+    lambda: RandomMix([CutMix(), Mixup()])])
+def test_built_and_drawn_from_under_another_default_device(build):
+    with torch.device('meta'):
+        mix = build()
+        mix.seed(0)
+        assert 0 <= mix.draw_lam(1.) <= 1
+        assert 0 <= mix.draw_index(4) < 4
+        assert mix.draw_partner(4).device.type in ('cpu', 'meta')
+    record = mix.draw(images(height=32, width=32))
+    assert record.lam.device.type == 'cpu'
+
+
 @pytest.mark.parametrize('mix', METHODS, ids=lambda m: type(m).__name__)
 def test_call_mixes_images_and_scores_by_one_record(mix):
     inputs, scores = images(), torch.eye(3)
