@@ -51,7 +51,7 @@ def main() -> None:
     runner = build(cfg)
     print_log(threads, logger='current')
     check_checkpoint(getattr(runner.model, 'module', runner.model),
-                     args.checkpoint)
+                     args.checkpoint, args.trust)
     if args.out:
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     runner.test()

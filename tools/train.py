@@ -14,6 +14,9 @@ from mmtlalign.utils import (
     check_data,
     check_file,
     check_host,
+    check_sync_bn,
+    find_pretrained,
+    forget_pretrained,
     keep_parameter_options_off_console,
     load_config,
     make_work_dir,
@@ -79,6 +82,23 @@ def find_start(cfg: Config) -> str | None:
     return start
 
 
+def set_weights(runner: Runner, start: str | None, trust: bool) -> None:
+    """See to it that the weights are those that the config names."""
+    model = getattr(runner.model, 'module', runner.model)
+    if start:
+        allowed = [] if runner.cfg.get('resume') else runner.cfg.get(
+            'load_from_allowed', [])
+        check_checkpoint(model, start, trust, allowed)
+        forget_pretrained(model)  # the file may be gone, and is not needed
+        print_log(f"Weights: from '{start}'", logger='current')
+    elif find_pretrained(model):
+        runner.register_hook(dict(type='mmtlalign.VerifyPretrained',
+                                  trust=trust))
+    else:
+        print_log('Weights: random (no init_cfg names a checkpoint)',
+                  logger='current')
+
+
 def main() -> None:
     args = parse_args()
     silence_known_noise()
@@ -91,6 +111,7 @@ def main() -> None:
         resume(cfg, args.resume)
     start = find_start(cfg)
     check_host(cfg)
+    check_sync_bn(cfg)
     check_data(cfg, 'train', 'val')
     make_work_dir(cfg.work_dir)
     use_gloo_without_gpu(cfg)
@@ -100,8 +121,7 @@ def main() -> None:
     runner = build(cfg)
     keep_parameter_options_off_console(runner.logger)
     print_log(threads, logger='current')
-    if start and cfg.get('resume'):
-        check_checkpoint(getattr(runner.model, 'module', runner.model), start)
+    set_weights(runner, start, args.trust)
     runner.train()
 
 

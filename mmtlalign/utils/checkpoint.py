@@ -1,47 +1,209 @@
-"""Notice a checkpoint that belongs to another model."""
+"""Checkpoints: read without running their code, load without leftovers."""
+import os.path as osp
 import re
+from collections.abc import Iterable
+from pickle import UnpicklingError
 
+import torch
 from mmengine.runner import CheckpointLoader
-from torch import nn
+from mmengine.runner.checkpoint import get_torch_safe_globals
+from torch import Tensor, nn
 
 from .errors import UserError
 
+TABLE = 'relative_position_bias_table'
+SWIN_CONVERTER = 'tools/model_converters/convert_swin.py'
+DEIT_CONVERTER = 'tools/model_converters/convert_deit.py'
 
-def check_checkpoint(model: nn.Module, path: str) -> None:
-    """Load a checkpoint strictly; the host only logs what does not fit.
 
-    The module's own resizing and renaming at load time is respected.
+def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
+    """Read a checkpoint onto the CPU; its code, if it holds any, is not run.
+
+    A checkpoint is a pickle, and a pickle can name any function to be called
+    while it is read. mmengine's loader first forbids that and, if the file
+    then cannot be read, permits it; for a web address it permits it at once.
+    So this function comes before every one of the host's: what it has read,
+    the host reads without falling back (web addresses from torch's cache).
+
+    Args:
+        path (str): File or http(s) address.
+        trust (bool): Read with the host's loader, which may run code.
+            Defaults to False.
+
+    Returns:
+        dict: What the file holds.
+
+    Raises:
+        UserError: If the file does not exist, is damaged, would run code, or
+            is no dict.
+    """
+    try:
+        checkpoint = _read(path, trust)
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"checkpoint '{path}' does not exist") from None
+    except Exception as error:  # reading garbage can raise anything
+        raise UserError(_why_unreadable(path, error)) from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"checkpoint '{path}' holds a "
+                        f'{type(checkpoint).__name__}, not a dict of weights')
+    return checkpoint
+
+
+def _read(path: str, trust: bool):
+    """What the file holds; any exception."""
+    if trust:
+        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    with torch.serialization.safe_globals(get_torch_safe_globals()):
+        if re.match('https?://', path):
+            return torch.hub.load_state_dict_from_url(
+                path, map_location='cpu', weights_only=True)
+        if '://' in path:
+            raise UserError(
+                f"checkpoint '{path}' is neither a file nor a web address; "
+                'download it and give its path, or --trust its source')
+        return torch.load(osp.expanduser(path), map_location='cpu',
+                          weights_only=True)
+
+
+def _why_unreadable(path: str, error: Exception) -> str:
+    """One line from torch's many."""
+    # torch names the function or class that it would not call
+    code = re.search(r'(?:GLOBAL|function|class|but got) (\S+)', str(error))
+    if isinstance(error, UnpicklingError) and code:
+        return (f"checkpoint '{path}' holds more than weights ('{code[1]}'), "
+                'and reading that can run any code; ask for a file of weights '
+                'only, or pass --trust if you trust whoever made it')
+    reason = str(error).splitlines()[0] if str(error) else 'no more is known'
+    return (f"checkpoint '{path}' cannot be read ({type(error).__name__}: "
+            f'{reason}); it is damaged or no checkpoint')
+
+
+def get_weights(checkpoint: dict, path: str) -> dict[str, Tensor]:
+    """The model's weights in a checkpoint, without a wrapper's prefix.
+
+    Args:
+        checkpoint (dict): As read.
+        path (str): Only for messages.
+
+    Returns:
+        dict[str, Tensor]: By key.
+
+    Raises:
+        UserError: If there are none, or not where OpenMMLab keeps them.
+    """
+    state = checkpoint.get('state_dict', checkpoint)
+    other = [key for key, value in state.items()
+             if not isinstance(value, Tensor)]
+    if other or not state:
+        kind = f"'{other[0]}' is no tensor" if other else 'there are none'
+        raise UserError(
+            f"checkpoint '{path}' does not hold its weights as OpenMMLab does "
+            f'({kind}); convert a release of DeiT or Swin with '
+            f'{DEIT_CONVERTER} or {SWIN_CONVERTER}')
+    return {re.sub(r'^module\.', '', key): value
+            for key, value in state.items()}
+
+
+def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,
+                  allowed: Iterable[str] = (),
+                  whose: str | None = None) -> tuple[list[str], list[str]]:
+    """Load weights; what is missing or left over must be allowed.
+
+    The module's own resizing and renaming at load time is respected, but for
+    relative-position tables: the host's resize fails with current SciPy.
+
+    Args:
+        module (nn.Module): Not wrapped. Its weights are overwritten.
+        state (dict[str, Tensor]): Weights by key; not modified.
+        path (str): Only for messages.
+        allowed (Iterable[str]): Regular expressions of whole keys.
+        whose (str, optional): What the messages call the module. Defaults to
+            "the config's" and its class.
+
+    Returns:
+        tuple[list[str], list[str]]: Allowed keys that the file lacks, and
+        allowed keys of the file that the module lacks.
+
+    Raises:
+        UserError: Naming the first keys or shapes that do not fit.
+    """
+    def does_not_fit(why: str) -> UserError:
+        name = whose or f"the config's {type(module).__name__}"
+        return UserError(
+            f"checkpoint '{path}' does not fit {name}: {why}; give the "
+            'checkpoint that was trained with this config, or the config it '
+            'was trained with')
+
+    check_window_sizes(module, state, path)
+    try:
+        found = module.load_state_dict(state, strict=False)
+    except (RuntimeError, AssertionError) as error:  # shapes
+        raise does_not_fit(_first_reason(error, module, state)) from None
+    patterns = list(allowed)
+    missing, unexpected = ([
+        key for key in keys
+        if not any(re.fullmatch(pattern, key) for pattern in patterns)
+    ] for keys in (found.missing_keys, found.unexpected_keys))
+    wrong = [f'{len(keys)} {kind} (first: {keys[0]})' for kind, keys in (
+        ('keys missing in the file', missing),
+        ('keys unknown to the model', unexpected)) if keys]
+    if wrong:
+        raise does_not_fit(', '.join(wrong))
+    return found.missing_keys, found.unexpected_keys
+
+
+def _first_reason(error: Exception, module: nn.Module,
+                  state: dict[str, Tensor]) -> str:
+    """What torch or the module's own resizing says, in one line."""
+    file, own = (any(key.endswith('dist_token') for key in keys)
+                 for keys in (state, module.state_dict()))
+    if file and not own:  # positions are then those of one more token
+        return ('it has a distillation token; remove that with `python '
+                f'{DEIT_CONVERTER} FILE OUT --drop-distillation`')
+    lines = str(error).splitlines() or ['shapes differ']
+    return lines[min(1, len(lines) - 1)].strip().rstrip('.')
+
+
+def check_window_sizes(module: nn.Module, state: dict[str, Tensor],
+                       path: str) -> None:
+    """Raise a UserError if a relative-position table has another window."""
+    for key, own in module.state_dict().items():
+        if key.endswith(TABLE) and key in state:
+            # (2 w - 1)^2 rows for a window of w x w
+            sizes = [(round(len(table)**.5) + 1) // 2
+                     for table in (state[key], own)]
+            if sizes[0] != sizes[1]:
+                raise UserError(
+                    f"checkpoint '{path}' has windows of {sizes[0]} and the "
+                    f"config's {type(module).__name__} of {sizes[1]} (first: "
+                    f'{key}); resize its tables with `python {SWIN_CONVERTER} '
+                    f'FILE OUT --window-size {sizes[1]}`')
+
+
+def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
+                     allowed: Iterable[str] = ()) -> None:
+    """Load a checkpoint safely and strictly; the host only logs misfits.
 
     Args:
         model (nn.Module): Not wrapped. Its weights are overwritten.
-        path (str): File or URL.
+        path (str): File or http(s) address.
+        trust (bool): See :func:`load_checkpoint_safely`. Defaults to False.
+        allowed (Iterable[str]): Prefixes of keys, such as ``'head.'``, that
+            may be missing, left over or of another shape. Defaults to none.
 
     Raises:
         UserError: If the file cannot be read, or naming the first keys or
             shapes that do not fit.
     """
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-        state = checkpoint.get('state_dict', checkpoint)
-    except Exception as error:  # unpickling garbage can raise anything
-        raise UserError(
-            f"checkpoint '{path}' cannot be read ({type(error).__name__}: "
-            f'{error}); it is damaged or no checkpoint') from error
-    state = {re.sub(r'^module\.', '', key): v for key, v in state.items()}
-    try:
-        found = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # shapes
-        first = str(error).splitlines()[1].strip()
-        raise UserError(_does_not_fit(path, model, first)) from None
-    wrong = [f'{len(keys)} {kind} (first: {keys[0]})' for kind, keys in (
-        ('keys missing in the file', found.missing_keys),
-        ('keys unknown to the model', found.unexpected_keys)) if keys]
-    if wrong:
-        raise UserError(_does_not_fit(path, model, ', '.join(wrong)))
-
-
-def _does_not_fit(path: str, model: nn.Module, why: str) -> str:
-    """The one line of every refusal."""
-    return (f"checkpoint '{path}' does not fit the config's "
-            f'{type(model).__name__}: {why}; give the checkpoint that was '
-            'trained with this config, or the config it was trained with')
+    state = get_weights(load_checkpoint_safely(path, trust), path)
+    prefixes = tuple(allowed)
+    own = model.state_dict()
+    state = {
+        key: value for key, value in state.items()
+        if not (key.startswith(prefixes) and key in own
+                and own[key].shape != value.shape)
+    }
+    load_strictly(model, state, path,
+                  [re.escape(prefix) + '.*' for prefix in prefixes])

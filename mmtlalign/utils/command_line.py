@@ -17,6 +17,10 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='config entries to override, e.g. optim_wrapper.optimizer.lr=1e-3'
         ' or key="[(a,b),(c,d)]" (quoted, without white space)')
     parser.add_argument(
+        '--trust', action='store_true',
+        help='also load checkpoints that hold more than weights; that runs '
+        'whatever code is in them')
+    parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none', help='job launcher')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0,

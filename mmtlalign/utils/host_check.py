@@ -1,6 +1,8 @@
-"""Whether what a detection or segmentation config needs is installed."""
+"""Whether this machine has what a config needs."""
+from collections.abc import Iterator
 from importlib import import_module
 
+import torch
 from mmengine.config import Config
 
 from mmtlalign.version import check_versions
@@ -28,3 +30,38 @@ def check_host(cfg: Config) -> None:
         raise UserError(
             f'{host} configs need {host} and the compiled operators of mmcv; '
             f'run `bash tools/setup_env.sh --ops` ({error})') from error
+
+
+def check_sync_bn(cfg: Config) -> None:
+    """Raise if the model is to synchronize batch norms without a GPU.
+
+    Args:
+        cfg (Config): Its ``model`` is searched, and ``sync_bn`` read.
+
+    Raises:
+        UserError: Naming the config entry and what to set instead.
+    """
+    if torch.cuda.is_available():
+        return
+    for where, kind in _sync_bns(cfg.model, 'model'):
+        raise UserError(
+            f'{where}={kind} needs a GPU and this machine has none; set '
+            f'--cfg-options {where}=BN')
+    if cfg.get('sync_bn'):
+        raise UserError(f'sync_bn={cfg.sync_bn} needs a GPU and this machine '
+                        'has none; set --cfg-options sync_bn=None')
+
+
+def _sync_bns(cfg, where: str) -> Iterator[tuple[str, str]]:
+    """Paths and names of types that are synchronized batch norms."""
+    if isinstance(cfg, dict):
+        kind = str(getattr(cfg.get('type'), '__name__', cfg.get('type')))
+        if kind.split('.')[-1] in ('SyncBN', 'MMSyncBN', 'SyncBatchNorm'):
+            yield f'{where}.type', kind
+        entries = cfg.items()
+    elif isinstance(cfg, (list, tuple)):
+        entries = enumerate(cfg)
+    else:
+        return
+    for key, value in entries:
+        yield from _sync_bns(value, f'{where}.{key}')

@@ -1,8 +1,15 @@
+import os
+
 import pytest
 import torch
+from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from mmtlalign.utils import UserError, check_checkpoint
+from mmtlalign.utils import (
+    UserError,
+    check_checkpoint,
+    load_checkpoint_safely,
+)
 
 
 def saved(path, model, **more):
@@ -60,3 +67,115 @@ def test_a_truncated_file_is_said_to_be_one(tmp_path, model):
     (tmp_path / 'a.pth').write_bytes(content[:len(content) // 2])
     with pytest.raises(UserError, match='cannot be read'):
         check_checkpoint(model, path)
+
+
+class WritesAFile:
+    """An object that runs a command when it is unpickled."""
+
+    def __init__(self, path):
+        self.command = f'echo ran > {path}'
+
+    def __reduce__(self):
+        return os.system, (self.command, )
+
+
+@pytest.fixture
+def malicious(tmp_path, model):
+    """Weights that fit, beside an object that would write ``trace``."""
+    return saved(tmp_path / 'bad.pth', model,
+                 meta=WritesAFile(tmp_path / 'trace'))
+
+
+@pytest.mark.parametrize('load', [
+    load_checkpoint_safely,
+    lambda path: check_checkpoint(nn.Linear(1, 1), path)])
+def test_code_in_a_checkpoint_is_not_run(tmp_path, malicious, load):
+    with pytest.raises(UserError, match=r"holds more than weights \('\w+"
+                       r"\.system'\).*--trust") as error:
+        load(malicious)
+    assert malicious in str(error.value) and '\n' not in str(error.value)
+    assert not (tmp_path / 'trace').exists()
+
+
+def test_the_hosts_loader_would_run_it(tmp_path, malicious):
+    """So the test above can fail; and this is what trust permits."""
+    CheckpointLoader.load_checkpoint(malicious, map_location='cpu')
+    assert (tmp_path / 'trace').exists()
+    (tmp_path / 'trace').unlink()
+    load_checkpoint_safely(malicious, trust=True)
+    assert (tmp_path / 'trace').exists()
+
+
+def test_a_web_address_is_read_as_safely(tmp_path, malicious, monkeypatch):
+    """As torch does, from its cache, which is filled here without a web."""
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    (tmp_path / 'checkpoints').mkdir()
+    (tmp_path / 'checkpoints/a.pth').write_bytes(
+        (tmp_path / 'bad.pth').read_bytes())
+    with pytest.raises(UserError, match='holds more than weights'):
+        load_checkpoint_safely('https://example.org/a.pth')
+    assert not (tmp_path / 'trace').exists()
+    saved(tmp_path / 'checkpoints/a.pth', nn.Linear(1, 1))
+    found = load_checkpoint_safely('https://example.org/a.pth')
+    assert list(found['state_dict']) == ['weight', 'bias']
+
+
+def test_other_addresses_need_trust():
+    with pytest.raises(UserError, match='neither a file nor a web address'):
+        load_checkpoint_safely('torchvision://resnet50')
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(UserError, match="checkpoint 'gone.pth' does not ex"):
+        load_checkpoint_safely('gone.pth')
+
+
+def test_what_mmengine_saves_is_safe(tmp_path, model):
+    """Its log buffers are numpy arrays in objects of its own."""
+    from mmengine.logging import MessageHub
+    hub = MessageHub.get_instance('safe')
+    hub.update_scalar('train/loss', 1.)
+    path = saved(tmp_path / 'a.pth', model, message_hub=hub.state_dict())
+    assert 'message_hub' in load_checkpoint_safely(path)
+
+
+@pytest.mark.parametrize('content, complaint', [
+    ([torch.zeros(1)], 'holds a list, not a dict'),
+    (dict(model=dict(a=torch.zeros(1))),
+     r"\('model' is no tensor\); convert a release of DeiT or Swin with"),
+    (dict(), 'there are none')])
+def test_weights_must_be_where_openmmlab_keeps_them(
+        tmp_path, model, content, complaint):
+    torch.save(content, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=complaint):
+        check_checkpoint(model, str(tmp_path / 'a.pth'))
+
+
+def test_allowed_prefixes_may_be_of_any_shape_or_missing(tmp_path):
+    def with_head(name, classes):
+        model = nn.Sequential()
+        model.add_module('body', nn.Linear(2, 3))
+        model.add_module(name, nn.Linear(3, classes))
+        return model
+
+    model = with_head('head', 4)
+    own = model.head.weight.clone()
+    for other in (with_head('head', 5), with_head('head2', 4)):
+        path = saved(tmp_path / 'a.pth', other)
+        with pytest.raises(UserError, match='does not fit'):
+            check_checkpoint(model, path)
+        check_checkpoint(model, path, allowed=['head'])
+        assert torch.equal(model.body.weight, other.body.weight)
+        assert torch.equal(model.head.weight, own)
+
+
+def test_another_window_size_is_refused_with_the_command(tmp_path):
+    from mmpretrain.models import SwinTransformer
+    arch = dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2])
+    common = dict(arch=arch, img_size=16, patch_size=2, out_indices=(1, ))
+    path = saved(tmp_path / 'a.pth', SwinTransformer(window_size=2, **common))
+    with pytest.raises(UserError, match=(
+            r'windows of 2 and the config\'s SwinTransformer of 4 .*`python '
+            r'tools/model_converters/convert_swin\.py FILE OUT --window-size '
+            '4`')):
+        check_checkpoint(SwinTransformer(window_size=4, **common), path)

@@ -1,0 +1,226 @@
+"""Weights arrive, or training does not start."""
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.model.weight_init import PretrainedInit
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+from torch.utils.data import DataLoader
+
+from mmtlalign.engine import VerifyPretrained
+from mmtlalign.utils import UserError
+
+VIT = dict(
+    type='mmpretrain.VisionTransformer', img_size=16, patch_size=4,
+    arch=dict(embed_dims=8, num_layers=3, num_heads=2,
+              feedforward_channels=16))
+DISTILLED = dict(VIT, type='mmpretrain.DistilledVisionTransformer')
+SWIN = dict(
+    type='mmpretrain.SwinTransformer', img_size=32, patch_size=2,
+    window_size=4, out_indices=(2, ),
+    arch=dict(embed_dims=8, depths=[1, 2, 1], num_heads=[1, 2, 2]))
+
+
+class Toy(BaseModel):
+    """A backbone and a loss."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = MODELS.build(backbone)
+
+    def forward(self, inputs, mode='tensor'):
+        return dict(loss=sum(f.mean() for f in self.backbone(inputs)))
+
+
+def pretrained(path, backbone, **changes):
+    """Write a classifier's checkpoint; the config of one that starts there."""
+    torch.manual_seed(7)
+    source = MODELS.build(backbone)
+    state = {f'backbone.{key}': torch.randn_like(value)
+             if value.is_floating_point() else value
+             for key, value in source.state_dict().items()}
+    state['head.fc.weight'] = torch.zeros(3, 8)
+    torch.save(dict(state_dict=state, ema_state_dict=dict(state)), path)
+    return dict(backbone, **changes, init_cfg=dict(
+        type='Pretrained', checkpoint=str(path), prefix='backbone.'))
+
+
+def edit(path, change):
+    """Change the weights in a file."""
+    checkpoint = torch.load(path)
+    change(checkpoint['state_dict'])
+    torch.save(checkpoint, path)
+
+
+class Watch(Hook):
+    """Keep the weights of the first step, and the log's messages."""
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.weights = {key: value.clone() for key, value in
+                        runner.model.backbone.state_dict().items()}
+
+
+def train(folder, backbone, *hooks):
+    """One step; return the weights before it and the log."""
+    watch = Watch()
+    size = backbone['img_size']
+    runner = Runner(
+        Toy(ConfigDict(backbone)), str(folder / 'work'),
+        train_dataloader=DataLoader([dict(inputs=torch.rand(3, size, size))]),
+        train_cfg=dict(by_epoch=False, max_iters=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.)),
+        custom_hooks=[VerifyPretrained(), *hooks, watch],
+        experiment_name=str(folder).replace('/', '_'))
+    runner.train()
+    log, = folder.glob('work/*/*.log')
+    return watch.weights, log.read_text()
+
+
+@pytest.mark.parametrize('source, changes, new, unused', [
+    (VIT, {}, [], []),
+    (VIT, dict(out_type='featmap', out_indices=(0, 2)), [], []),
+    (VIT, dict(out_type='featmap', final_norm=False), [], ['ln1']),
+    (VIT, dict(out_type='avg_featmap'), ['ln2.weight', 'ln2.bias'], []),
+    (dict(VIT, out_type='avg_featmap'), dict(out_type='featmap'), [],
+     ['ln2']),
+    (DISTILLED, dict(out_type='featmap'), [], []),
+    (SWIN, {}, [], []),
+    (SWIN, dict(out_indices=(0, 1, 2), pad_small_map=True, with_cp=True),
+     ['norm0.weight', 'norm1.bias'], []),
+    (SWIN, dict(out_indices=(0, 1)), ['norm0.weight', 'norm1.bias'],
+     ['norm2'])],
+    ids=['vit', 'vit-featmap', 'vit-without-final-norm', 'vit-avg_featmap',
+         'vit-from-avg_featmap', 'distilled', 'swin', 'swin-pyramid',
+         'swin-without-last'])
+def test_weights_arrive(tmp_path, source, changes, new, unused):
+    backbone = pretrained(tmp_path / 'a.pth', source, **changes)
+    weights, log = train(tmp_path, backbone)
+    file = torch.load(tmp_path / 'a.pth')['state_dict']
+    arrived = [key for key in weights if f'backbone.{key}' in file]
+    for key in arrived:
+        assert torch.equal(weights[key], file[f'backbone.{key}']), key
+    assert len(arrived) == len(weights) - len(
+        [key for key in weights if key.split('.')[0] in {
+            name.split('.')[0] for name in new}])
+    line = next(line for line in log.splitlines() if 'tensors from' in line)
+    assert f"Weights of backbone: {len(arrived)} tensors from '" in line
+    assert all(key in line for key in new)
+    assert ('initialized: ' in line) == bool(new)
+    assert 'head (1)' in line
+    assert all(f'backbone.{key}' in line for key in unused)
+    assert f'verified, {len(arrived)} tensors' in log
+
+
+def test_a_vit_may_be_resized_by_its_own_rule(tmp_path):
+    backbone = pretrained(tmp_path / 'a.pth', VIT, img_size=24)
+    weights, _ = train(tmp_path, backbone)
+    file = torch.load(tmp_path / 'a.pth')['state_dict']['backbone.pos_embed']
+    grid = file[:, 1:].reshape(1, 4, 4, 8).permute(0, 3, 1, 2)
+    grid = torch.nn.functional.interpolate(grid, size=(6, 6), mode='bicubic')
+    torch.testing.assert_close(
+        weights['pos_embed'][:, 1:], grid.flatten(2).transpose(1, 2))
+    assert torch.equal(weights['pos_embed'][:, :1], file[:, :1])
+
+
+def test_a_sliced_distilled_checkpoint_serves_a_plain_vit(tmp_path):
+    backbone = pretrained(tmp_path / 'a.pth', DISTILLED)
+    backbone['type'] = VIT['type']
+    with pytest.raises(UserError, match='--drop-distillation'):
+        train(tmp_path, backbone)
+
+    def remove_token(state):
+        state['backbone.pos_embed'] = state['backbone.pos_embed'][:, 1:]
+
+    edit(tmp_path / 'a.pth', remove_token)
+    _, log = train(tmp_path / 'second', backbone)
+    assert 'not used: backbone.dist_token (1), head (1)' in log
+
+
+def drop(*keys):
+    """Remove weights of a file."""
+    return lambda state: [state.pop(f'backbone.{key}') for key in keys]
+
+
+def not_finite(state):
+    state['backbone.layers.0.ln1.bias'][0] = torch.nan
+
+
+@pytest.mark.parametrize('source, changes, change, complaint', [
+    (VIT, {}, drop('layers.1.ln1.bias', 'pos_embed'),
+     r'2 keys missing in the file \(first: pos_embed\)'),
+    (VIT, {}, lambda state: state.update({'backbone.more': torch.zeros(1)}),
+     r'1 keys unknown to the model \(first: more\)'),
+    (VIT, dict(arch=dict(VIT['arch'], embed_dims=16)), None,
+     r'model\.backbone \(VisionTransformer\): size mismatch for cls_token'),
+    (VIT, dict(SWIN, patch_size=4, patch_cfg=dict(norm_cfg=None)), None,
+     'keys missing in the file .*keys unknown to the model'),
+    (VIT, {}, drop('ln1.weight', 'ln1.bias'),
+     'lacks the final norm ln1.weight; set final_norm=False'),
+    (SWIN, {}, drop('norm2.weight', 'norm2.bias'),
+     'lacks the final norm norm2.weight'),
+    (VIT, {}, not_finite, 'layers.0.ln1.bias holds values that are not fin'),
+    (SWIN, dict(window_size=2), None,
+     r'windows of 4 and .* SwinTransformer of 2 .*convert_swin\.py FILE OUT '
+     '--window-size 2')])
+def test_a_misfit_stops_before_training(tmp_path, source, changes, change,
+                                        complaint):
+    backbone = pretrained(tmp_path / 'a.pth', source, **changes)
+    if change:
+        edit(tmp_path / 'a.pth', change)
+    with pytest.raises(UserError, match=complaint) as error:
+        train(tmp_path, backbone)
+    assert str(tmp_path / 'a.pth') in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+def test_a_wrong_prefix_is_named_beside_those_of_the_file(tmp_path):
+    backbone = pretrained(tmp_path / 'a.pth', VIT)
+    backbone['init_cfg']['prefix'] = 'encoder.'
+    with pytest.raises(UserError, match=(
+            r"no keys that start with prefix 'encoder\.' "
+            r'\(model\.backbone\.init_cfg\.prefix\).*backbone\., head\.')):
+        train(tmp_path, backbone)
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    backbone = pretrained(tmp_path / 'a.pth', VIT)
+    (tmp_path / 'a.pth').unlink()
+    with pytest.raises(UserError, match=r"checkpoint '.*a\.pth' does not ex"):
+        train(tmp_path, backbone)
+
+
+FULL = dict(type='Pretrained', checkpoint='a.pth', prefix='backbone.')
+
+
+@pytest.mark.parametrize('init_cfg', [
+    [FULL], [dict(type='TruncNormal', layer='Linear'), FULL],
+    dict(FULL, type=PretrainedInit), dict(FULL, type='mmengine.Pretrained'),
+    dict(type='Pretrained', checkpoint='a.pth'), dict(FULL, checkpoint=''),
+    dict(FULL, checkpoint=None), dict(FULL, prefix=''),
+    dict(FULL, map_location='cpu')], ids=str)
+def test_other_forms_are_refused(tmp_path, init_cfg):
+    with pytest.raises(UserError, match=r'model\.backbone\.init_cfg=.* is '
+                       'refused: weights are named in one form only'):
+        train(tmp_path, dict(VIT, init_cfg=init_cfg))
+
+
+@pytest.mark.parametrize('init_cfg', [
+    None, dict(type='TruncNormal', layer='Linear')])
+def test_random_weights_are_nobodys_business(tmp_path, init_cfg):
+    _, log = train(tmp_path, dict(VIT, init_cfg=init_cfg))
+    assert 'Weights of' not in log
+
+
+class Redraw(Hook):
+    """What the host does to position embeddings in some forms."""
+
+    def before_train(self, runner):
+        torch.nn.init.normal_(runner.model.backbone.pos_embed)
+
+
+def test_weights_that_change_after_loading_are_noticed(tmp_path):
+    backbone = pretrained(tmp_path / 'a.pth', VIT)
+    with pytest.raises(UserError, match='model.backbone: pos_embed is not'):
+        train(tmp_path, backbone, Redraw())
