@@ -48,7 +48,7 @@ def test_two_processes_train_and_test_one_model(tmp_path):
     trained = run(
         [ROOT / 'tools/dist_train.sh', 'tiny.py', 2, '--work-dir', 'the work'],
         folder, PORT=free_port(), CUDA_VISIBLE_DEVICES='')
-    assert trained.returncode == 0, trained.stderr
+    assert trained.returncode == 0, trained.stdout + trained.stderr
     assert 'Epoch(train) [1][2/2]' in trained.stdout  # 12 images, 2 x 4 each
     first, second = (torch.load(folder / f'rank{i}.pth') for i in range(2))
     # Their images differ, so weights agree only if gradients are averaged.
@@ -62,7 +62,7 @@ def test_two_processes_train_and_test_one_model(tmp_path):
         [ROOT / 'tools/dist_test.sh', 'tiny.py', 'the work/epoch_1.pth', 2,
          '--work-dir', 'the work'],
         folder, PORT=free_port(), CUDA_VISIBLE_DEVICES='')
-    assert tested.returncode == 0, tested.stderr
+    assert tested.returncode == 0, tested.stdout + tested.stderr
     accuracy = [re.findall(r'accuracy/top1: ([\d.]+)', process.stdout)
                 for process in (trained, tested)]
     assert len(accuracy[0]) == 1 and accuracy[0] == accuracy[1]
