@@ -31,24 +31,25 @@ def _encode(share: Tensor, like: Tensor) -> Tuple[Tensor, Tensor]:
     one, so the mean passes unchanged, a constant share stays constant in any
     precision, and the rounding of half precision shrinks with the deviation.
     Kernels for half precision and for GPUs want widths that are multiples of
-    eight; the one for float32 on the CPU takes any, and less is faster.
+    eight, so there the head is filled up to the next one; the kernel for
+    float32 on the CPU takes any width, and less is faster.
 
     Args:
         share (Tensor): (B, N), float32.
         like (Tensor): (B, H, N, D), gives device and precision.
 
     Returns:
-        Tuple[Tensor, Tensor]: channels (B, 1, N, 1 or 8), means (B, 1).
+        Tuple[Tensor, Tensor]: channels (B, 1, N, 1 to 8), means (B, 1).
     """
     mean = share.mean(dim=1, keepdim=True)
     channels = (share - mean).to(like.dtype)[:, None, :, None]
     if like.device.type != 'cpu' or like.dtype.itemsize < 4:
-        channels = F.pad(channels, (0, 7))
+        channels = F.pad(channels, (0, 7 - like.size(-1) % 8))
     return channels, mean
 
 
 def _decode(channels: Tensor, mean: Tensor) -> Tensor:
-    """Head mean of attended channels (B, H, N, 1 or 8) -> shares (B, N)."""
+    """Head mean of attended channels (B, H, N, 1 to 8) -> shares (B, N)."""
     return mean + channels.detach()[..., 0].float().mean(dim=1)
 
 

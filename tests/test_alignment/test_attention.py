@@ -120,6 +120,26 @@ def test_paths_agree_in_double_precision(path):
 
 
 @all_paths
+@pytest.mark.parametrize('width', [60, 61, 63, 64])
+def test_half_precision_fills_heads_up_to_a_multiple_of_eight(
+        path, width, monkeypatch):
+    widths = []
+    encode = attention._encode
+
+    def watched(share, like):
+        channels, mean = encode(share, like)
+        widths.append(like.size(-1) + channels.size(-1))
+        return channels, mean
+
+    monkeypatch.setattr(attention, '_encode', watched)
+    shape = (2, 3, 17, width)
+    _, mixed, _ = results(path, shape, torch.bfloat16)
+    assert widths == [64 if width < 64 else 72]
+    _, expected, _ = results(path, shape)
+    torch.testing.assert_close(mixed, expected, rtol=0, atol=2e-3)
+
+
+@all_paths
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
 def test_paths_in_half_precision(path, dtype):
     shape = (2, 3, 65, 16)
