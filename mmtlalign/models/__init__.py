@@ -1,5 +1,7 @@
 """Registry-built parts in the host's categories."""
+from .backbones import *  # noqa: F401,F403
 from .batch_augments import *  # noqa: F401,F403
 from .classifiers import *  # noqa: F401,F403
 from .data_preprocessors import *  # noqa: F401,F403
 from .heads import *  # noqa: F401,F403
+from .necks import *  # noqa: F401,F403

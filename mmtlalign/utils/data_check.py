@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from .coco_check import check_coco, check_num_classes, expected_classes
 from .errors import UserError
 
 HINT = 'put or link the data there, as the README describes'
@@ -14,7 +15,9 @@ HINT = 'put or link the data there, as the README describes'
 def check_data(cfg: Config, *phases: str) -> None:
     """Raise if a folder or annotation file of a dataset does not exist.
 
-    Datasets that download themselves and remote paths are not checked.
+    Annotation files in COCO format are read: they must hold annotations and
+    exactly the classes of the config, and heads as many. Datasets that
+    download themselves and remote paths are not checked.
 
     Args:
         cfg (Config): Full config. Its optional ``data_hint`` (str) says how
@@ -22,16 +25,22 @@ def check_data(cfg: Config, *phases: str) -> None:
         phases (str): Any of ``train``, ``val``, ``test``.
 
     Raises:
-        UserError: Naming the path and how to get it or point elsewhere.
+        UserError: Naming the path and how to get it or point elsewhere, or
+            what an annotation file holds and what the config expects.
     """
+    hint = cfg.get('data_hint', HINT)
     for phase in phases:
         loader = cfg.get(f'{phase}_dataloader')
         if not loader or cfg.get(f'{phase}_cfg') is None:
             continue
         place = f'{phase}_dataloader.dataset'
         for where, dataset in _leaf_datasets(loader.dataset, place):
-            if not _downloads_itself(dataset, cfg.get('default_scope')):
-                _check_paths(where, dataset, cfg.get('data_hint', HINT))
+            cls = _dataset_class(dataset, cfg.get('default_scope'))
+            if not _downloads_itself(dataset, cls):
+                _check_paths(where, dataset, hint)
+            if hasattr(cls, 'COCOAPI'):
+                _check_coco(where, dataset, cls, cfg.get('model', {}))
+        _check_evaluator(f'{phase}_evaluator', cfg, hint)
 
 
 def _leaf_datasets(dataset: dict, where: str) -> Iterator[tuple[str, dict]]:
@@ -45,10 +54,14 @@ def _leaf_datasets(dataset: dict, where: str) -> Iterator[tuple[str, dict]]:
         yield where, dataset
 
 
-def _downloads_itself(dataset: dict, scope: str | None) -> bool:
-    """Whether the dataset fetches what is missing (CIFAR, MNIST)."""
+def _dataset_class(dataset: dict, scope: str | None) -> type | None:
+    """What the dataset's type stands for; None if there is no such type."""
     with DATASETS.switch_scope_and_registry(scope) as registry:
-        cls = registry.get(dataset['type'])
+        return registry.get(dataset['type'])
+
+
+def _downloads_itself(dataset: dict, cls: type | None) -> bool:
+    """Whether the dataset fetches what is missing (CIFAR, MNIST)."""
     if cls is None:
         return False  # the registry's own message is the better one
     download = inspect.signature(cls).parameters.get('download')
@@ -72,3 +85,28 @@ def _check_paths(where: str, dataset: dict, hint: str) -> None:
                 f"dataset {kind} '{path}' ({where}.{key}) does not exist: "
                 f'{hint}, or set another place with --cfg-options '
                 f'{where}.{key}=PATH')
+
+
+def _check_coco(where: str, dataset: dict, cls: type, model: dict) -> None:
+    """Read one dataset's annotation file; hold it against the config."""
+    path = osp.join(dataset.get('data_root') or '',
+                    dataset.get('ann_file') or '')
+    classes = expected_classes(dataset, cls)
+    if ':' not in path and osp.isfile(path):
+        # Files without annotations are for testing on a server.
+        check_coco(path, where, classes, annotated=where[:4] != 'test')
+    check_num_classes(model, classes, where)
+
+
+def _check_evaluator(where: str, cfg: Config, hint: str) -> None:
+    """Look for the annotation files that metrics read by themselves."""
+    evaluators = cfg.get(where) or []
+    if isinstance(evaluators, dict):
+        evaluators = [evaluators]
+    for evaluator in evaluators:
+        path = evaluator.get('ann_file') or ''
+        if path and ':' not in path and not osp.exists(path):
+            raise UserError(
+                f"annotation file '{path}' ({where}.ann_file) does not exist: "
+                f'{hint}, or set another with --cfg-options '
+                f'{where}.ann_file=PATH')

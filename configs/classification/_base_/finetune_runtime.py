@@ -1,0 +1,4 @@
+# Many short epochs: fewer checkpoints.
+_base_ = './default_runtime.py'
+
+default_hooks = dict(checkpoint=dict(interval=10))
