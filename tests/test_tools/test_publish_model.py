@@ -1,0 +1,171 @@
+"""tools/publish_model.py, on a training whose weights are known."""
+import hashlib
+import importlib.util
+import json
+import re
+
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import Dataset
+
+from mmtlalign.registry import MODELS
+from mmtlalign.utils import UserError
+
+from .tiny import ROOT, run_tool, write_project
+
+spec = importlib.util.spec_from_file_location(
+    'publish_model', ROOT / 'tools/publish_model.py')
+publish_model = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(publish_model)
+
+
+@MODELS.register_module()
+class Falling(BaseModel):
+    """Every step of SGD with rate 1 takes 1 from its only weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Linear(1, 1, bias=False)
+        self.head = nn.Linear(1, 1)
+        nn.init.zeros_(self.backbone.weight)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return dict(loss=self.backbone.weight.sum() + 0 * sum(
+            weight.sum() for weight in self.head.parameters()))
+
+
+class Nothing(Dataset):
+    """Two samples."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.zeros(1))
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Train for two steps; return the checkpoint's path."""
+
+    def train(*hooks):
+        runner = Runner(
+            model=dict(type='mmtlalign.Falling'),
+            work_dir=str(tmp_path / 'falling'),
+            train_dataloader=dict(
+                batch_size=1, num_workers=0, dataset=Nothing(),
+                sampler=dict(type='DefaultSampler', shuffle=False)),
+            train_cfg=dict(by_epoch=True, max_epochs=1),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.)),
+            custom_hooks=list(hooks), randomness=dict(seed=7),
+            experiment_name='falling' + re.sub(r'\W', '', str(tmp_path)),
+            cfg=dict(model=dict(type='mmtlalign.Falling')))
+        runner.train()
+        return tmp_path / 'falling/epoch_1.pth'
+
+    return train
+
+
+@pytest.fixture
+def publish(tmp_path, monkeypatch):
+    """Run the tool in this process; return what the two files hold."""
+
+    def publish(checkpoint, *arguments):
+        monkeypatch.setattr(
+            'sys.argv', ['publish_model.py', str(checkpoint),
+                         str(tmp_path / 'zoo'), *arguments])
+        publish_model.main()
+        found = {}
+        for path in (tmp_path / 'zoo').iterdir():
+            stem, digest = path.stem.rsplit('-', 1)
+            assert re.fullmatch(r'falling_\d{8}', stem)
+            whole = hashlib.sha256(path.read_bytes()).hexdigest()
+            assert whole.startswith(digest) and len(digest) == 8
+            found[path.suffix] = path
+        assert set(found) == {'.pth', '.safetensors'}
+        pth = torch.load(found['.pth'], weights_only=True)
+        safe = load_file(found['.safetensors'])
+        assert set(pth) == {'meta', 'state_dict'}
+        assert set(safe) == set(pth['state_dict'])
+        for key, value in pth['state_dict'].items():
+            assert torch.equal(value, safe[key])
+        with safe_open(found['.safetensors'], 'pt') as file:
+            assert json.loads(file.metadata()['meta']) == pth['meta']
+        return pth
+
+    return publish
+
+
+EMA = dict(type='EMAHook', momentum=.5)
+
+
+@pytest.mark.parametrize('hooks, arguments, weight, called', [
+    ([], [], -2., 'last step'),
+    # the average starts at the weight after one step, -1
+    ([EMA], [], (-1. + -2.) / 2, 'average'),
+    ([EMA], ['--raw'], -2., 'last step')])
+def test_average_and_last_step(train, publish, hooks, arguments, weight,
+                               called):
+    published = publish(train(*hooks), *arguments)
+    assert set(published['state_dict']) == {
+        'backbone.weight', 'head.weight', 'head.bias'}
+    assert published['state_dict']['backbone.weight'].item() == weight
+    meta = published['meta']
+    assert meta['weights'] == called
+    assert (meta['seed'], meta['epoch'], meta['iter']) == (7, 1, 2)
+    assert "type='mmtlalign.Falling'" in meta['config']
+
+
+def test_backbone_in_half_precision_with_results(train, publish, tmp_path):
+    (tmp_path / 'results.json').write_text('{"accuracy/top1": 51.24}')
+    published = publish(train(), '--backbone-only', '--half', '--metrics',
+                        str(tmp_path / 'results.json'))
+    (key, weight), = published['state_dict'].items()
+    assert (key, weight.item(), weight.dtype) == (
+        'backbone.weight', -2., torch.float16)
+    assert published['meta']['metrics'] == {'accuracy/top1': 51.24}
+
+
+def edit(path, change):
+    checkpoint = torch.load(path, weights_only=False)
+    change(checkpoint)
+    torch.save(checkpoint, path)
+
+
+@pytest.mark.parametrize('change, arguments, message', [
+    (lambda c: c['state_dict']['head.weight'].fill_(torch.nan), [],
+     r'head\.weight is not finite'),
+    (lambda c: c['state_dict']['head.weight'].fill_(1e6), ['--half'],
+     r'head\.weight is too large .* leave out --half'),
+    (lambda c: c['state_dict'].pop('head.bias'), [],
+     r'1 keys missing in the file \(first: head\.bias\)'),
+    (lambda c: c['meta'].pop('cfg'), [], 'does not hold the config'),
+    (lambda c: None, ['--raw'], 'without an EMAHook .* leave out --raw'),
+    (lambda c: None, ['--metrics', 'gone.json'], "'gone.json' does not"),
+    (lambda c: None, ['--name', 'a/b'], "name 'a/b' may hold letters")])
+def test_what_is_not_published(train, publish, tmp_path, change, arguments,
+                               message):
+    path = train()
+    edit(path, change)
+    with pytest.raises(UserError, match=message):
+        publish(path, *arguments)
+    assert not list((tmp_path / 'zoo').glob('*'))
+
+
+def test_a_real_training_from_the_command_line(tmp_path):
+    config = write_project(tmp_path, 'train_cfg.update(max_epochs=1)')
+    trained = run_tool('train.py', config.name, folder=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    made = run_tool('publish_model.py', 'work_dirs/tiny/epoch_1.pth', 'zoo',
+                    folder=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert len(re.findall(r'^zoo/tiny_\d{8}-[0-9a-f]{8}\.(pth|safetensors) ',
+                          made.stdout, re.M)) == 2
+    gone = run_tool('publish_model.py', 'gone.pth', 'zoo', folder=tmp_path)
+    assert gone.stderr == (
+        "publish_model.py: checkpoint 'gone.pth' does not exist\n")

@@ -1,0 +1,245 @@
+"""Make a checkpoint of a training into the files that people download.
+
+    python tools/publish_model.py work_dirs/NAME/epoch_300.pth zoo
+
+writes NAME_YYYYMMDD-hash8.pth and .safetensors: weights and a plain record of
+how they came about, nothing of the optimizer. The hash is the beginning of
+the sha256 of the file that bears it, the date that of the training's end.
+"""
+import argparse
+import hashlib
+import json
+import os.path as osp
+import re
+import tempfile
+from datetime import date, datetime
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import mmtlalign
+from mmtlalign.utils import (
+    UserError,
+    check_file,
+    get_weights,
+    load_checkpoint_safely,
+    load_strictly,
+    one_line_errors,
+    silence_known_noise,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('checkpoint', help='written by tools/train.py')
+    parser.add_argument('out_dir', help='folder for the two files')
+    parser.add_argument(
+        '--name', help="the files' (default: the folder of the checkpoint, "
+        'which tools/train.py names after the config)')
+    parser.add_argument(
+        '--raw', action='store_true',
+        help='the weights of the last step instead of their moving average '
+        '(for trainings with an EMAHook)')
+    parser.add_argument(
+        '--backbone-only', action='store_true', help='leave the head out')
+    parser.add_argument(
+        '--half', action='store_true', help='store weights in 16 bits')
+    parser.add_argument(
+        '--metrics', metavar='FILE.json',
+        help='results to record: the file that tools/test.py writes')
+    parser.add_argument(
+        '--trust', action='store_true',
+        help='also load checkpoints that hold more than weights; that runs '
+        'whatever code is in them')
+    return parser.parse_args()
+
+
+def choose_weights(checkpoint: dict, path: str, raw: bool) -> dict:
+    """The averaged weights, or those of the last step.
+
+    mmengine's EMAHook exchanges the two when it saves: ``state_dict`` holds
+    the average and ``ema_state_dict`` what was trained.
+
+    Raises:
+        UserError: ``raw``, but the training took no average.
+    """
+    state = get_weights(checkpoint, path)
+    if not raw:
+        return state
+    if 'ema_state_dict' not in checkpoint:
+        raise UserError(f"checkpoint '{path}' comes from a training without "
+                        'an EMAHook and holds one set of weights: leave out '
+                        '--raw')
+    trained = {key.removeprefix('module.'): value
+               for key, value in checkpoint['ema_state_dict'].items()
+               if key.startswith('module.')}
+    return {**state, **trained}
+
+
+def prepare(state: dict, path: str, backbone_only: bool,
+            half: bool) -> dict[str, Tensor]:
+    """Plain CPU tensors, each with memory of its own.
+
+    Raises:
+        UserError: Where a weight is not finite, or nothing is left.
+    """
+    if backbone_only:
+        state = {key: value for key, value in state.items()
+                 if key.startswith('backbone.')}
+    if not state:
+        raise UserError(f"checkpoint '{path}' has no weights of a backbone")
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise UserError(f"checkpoint '{path}': {key} is not finite; the "
+                            'training has diverged, publish an earlier one')
+        if half and value.is_floating_point():
+            if value.abs().amax() > torch.finfo(torch.float16).max:
+                raise UserError(f"checkpoint '{path}': {key} is too large for "
+                                '16 bits; leave out --half')
+            value = value.half()
+        state[key] = value.detach().cpu().clone().contiguous()
+    return state
+
+
+def describe(checkpoint: dict, name: str, args) -> dict:
+    """How the weights came about, in strings, numbers, lists and dicts."""
+    meta = checkpoint.get('meta', {})
+    classes = (meta.get('dataset_meta') or {}).get('classes')
+    return dict(
+        name=name,
+        config=meta['cfg'],
+        classes=classes and [str(name) for name in classes],
+        seed=meta.get('seed'),
+        epoch=meta.get('epoch'),
+        iter=meta.get('iter'),
+        weights='last step' if args.raw else (
+            'average' if 'ema_state_dict' in checkpoint else 'last step'),
+        command=f'python tools/train.py configs/.../{name}.py',
+        metrics=read_metrics(args.metrics),
+        versions=dict(
+            mmtlalign=mmtlalign.__version__, torch=str(torch.__version__),
+            mmengine=meta.get('mmengine_version')),
+    )
+
+
+def read_metrics(path: str | None) -> dict:
+    """The results in a JSON file of tools/test.py."""
+    if not path:
+        return {}
+    check_file(path, 'metrics file')
+    try:
+        with open(path) as file:
+            metrics = json.load(file)
+    except ValueError as error:
+        raise UserError(f"metrics file '{path}' is no JSON ({error})"
+                        ) from None
+    return {key: value for key, value in metrics.items()
+            if isinstance(value, (int, float, str))}
+
+
+def finished_on(checkpoint: dict) -> date:
+    """The day the checkpoint was saved, today if it does not say."""
+    time = checkpoint.get('meta', {}).get('time', '')
+    try:
+        return datetime.strptime(time, '%Y%m%d_%H%M%S').date()
+    except ValueError:
+        return date.today()
+
+
+def publish(state: dict, info: dict, out_dir: str, stem: str,
+            module: nn.Module) -> list[Path]:
+    """Write both formats, read them back, and give them their names.
+
+    Returns:
+        list[Path]: ``{stem}-{hash8}.pth`` and ``.safetensors``.
+    """
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        pth = Path(folder, f'{stem}.pth')
+        torch.save(dict(meta=info, state_dict=state), pth)
+        safe = Path(folder, f'{stem}.safetensors')
+        save_file(state, safe, dict(meta=json.dumps(info)))
+        safe.chmod(pth.stat().st_mode)
+        for path, found in ((pth, torch.load(pth, weights_only=True)['state_dict']),
+                            (safe, load_file(safe))):
+            verify(path, found, state, module)
+        return [path.rename(out / f'{stem}-{hash8(path)}{path.suffix}')
+                for path in (pth, safe)]
+
+
+def hash8(path: Path) -> str:
+    """The first eight hexadecimal digits of a file's sha256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+
+
+def verify(path: Path, found: dict, state: dict, module: nn.Module) -> None:
+    """Hold what was read back against what was written, and load it."""
+    if found.keys() != state.keys() or not all(
+            torch.equal(found[key], state[key]) for key in state):
+        raise UserError(f"'{path}' does not read back as it was written; is "
+                        'the disk full?')
+    prefix = '' if has_head(found) else 'backbone.'
+    load_strictly(module.get_submodule(prefix.rstrip('.')), {
+        key.removeprefix(prefix): value for key, value in found.items()
+    }, str(path))
+
+
+def has_head(state: dict) -> bool:
+    """Whether there is more than a backbone."""
+    return not all(key.startswith('backbone.') for key in state)
+
+
+def build(config: str) -> nn.Module:
+    """The model of a config's text, with weights of no importance."""
+    cfg = Config.fromstring(config, '.py')
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    if 'data_preprocessor' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    without_init_cfg(cfg.model)
+    return MODELS.build(cfg.model)
+
+
+def without_init_cfg(cfg) -> None:
+    """Take out every ``init_cfg``: the file it names may have gone."""
+    for value in (cfg.values() if isinstance(cfg, dict) else
+                  cfg if isinstance(cfg, (list, tuple)) else ()):
+        without_init_cfg(value)
+    if isinstance(cfg, dict) and 'init_cfg' in cfg:
+        cfg['init_cfg'] = None
+
+
+def main() -> None:
+    args = parse_args()
+    silence_known_noise()
+    check_file(args.checkpoint, 'checkpoint')
+    checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
+    if 'cfg' not in checkpoint.get('meta', {}):
+        raise UserError(f"checkpoint '{args.checkpoint}' does not hold the "
+                        'config it was trained with; publish one that '
+                        'tools/train.py has written')
+    name = args.name or osp.basename(
+        osp.dirname(osp.abspath(args.checkpoint)))
+    if not re.fullmatch(r'[\w.-]+', name):
+        raise UserError(f"name '{name}' may hold letters, digits, '_', '-' "
+                        "and '.'; give another with --name")
+    state = prepare(
+        choose_weights(checkpoint, args.checkpoint, args.raw),
+        args.checkpoint, args.backbone_only, args.half)
+    info = describe(checkpoint, name, args)
+    stem = f'{name}_{finished_on(checkpoint):%Y%m%d}'
+    paths = publish(state, info, args.out_dir, stem, build(info['config']))
+    for path in paths:
+        print(f'{path}  {path.stat().st_size / 2**20:.1f} MiB, '
+              f'{len(state)} tensors, {info["weights"]}')
+
+
+if __name__ == '__main__':
+    with one_line_errors('publish_model.py'):
+        main()
