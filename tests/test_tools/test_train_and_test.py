@@ -1,16 +1,12 @@
 """The commands as a user runs them; a training killed, resumed, tested."""
 import importlib.util
-import logging
 import pickle
 import re
-import runpy
 import signal
-import sys
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import logger as mmengine_logger
 
 from mmtlalign.utils import UserError
 from mmtlalign.utils.noise import KNOWN_NOISE
@@ -28,13 +24,6 @@ class Kill(Hook):
         if runner.iter == 4:
             os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-@pytest.fixture(scope='module')
-def whole(tmp_path_factory):
-    """Folder and process of an uninterrupted training."""
-    folder = tmp_path_factory.mktemp('whole')
-    return folder, run_tool('train.py', write_project(folder), folder=folder)
 
 
 def load(path):
@@ -102,24 +91,6 @@ def test_testing_gives_the_accuracy_of_training(whole, tmp_path):
              for p in predictions]
     assert float(accuracy[0]) == pytest.approx(100 * sum(right) / 12, abs=.01)
     assert re.search(r'Epoch\(test\) \[\s*\d/3\].* eta: ', process.stdout)
-
-
-@pytest.fixture
-def ends_with(tmp_path, monkeypatch):
-    """Run a tool here, up to where a user's mistake ends it."""
-
-    def run(name, *arguments):
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-        return ended.value.code
-
-    write_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(mmengine_logger, 'print', print, raising=False)
-    factory = logging.getLogRecordFactory()
-    yield run
-    logging.setLogRecordFactory(factory)
 
 
 @pytest.mark.parametrize('arguments, line', [

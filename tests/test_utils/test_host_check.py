@@ -3,7 +3,7 @@ import sys
 import pytest
 from mmengine.config import Config
 
-from mmtlalign.utils import UserError, check_host
+from mmtlalign.utils import UserError, check_host, check_sync_bn
 
 
 @pytest.mark.parametrize('host', ['mmdet', 'mmseg'])
@@ -25,3 +25,26 @@ def test_a_missing_host_is_named(monkeypatch):
 def test_classification_needs_no_operators(monkeypatch, scope):
     monkeypatch.setitem(sys.modules, 'mmcv.ops', None)
     check_host(Config(dict(default_scope=scope)))
+
+
+@pytest.mark.parametrize('model, where', [
+    (dict(decode_head=dict(norm_cfg=dict(type='SyncBN'))),
+     'model.decode_head.norm_cfg.type=SyncBN'),
+    (dict(heads=[dict(type='A'), dict(norm_cfg=dict(type='mmcv.SyncBN'))]),
+     'model.heads.1.norm_cfg.type=mmcv.SyncBN')])
+def test_synchronized_batch_norm_needs_a_gpu(monkeypatch, model, where):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    with pytest.raises(UserError, match=(
+            f'^{where} needs a GPU.* --cfg-options {where.split("=")[0]}=BN')):
+        check_sync_bn(Config(dict(model=model)))
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    check_sync_bn(Config(dict(model=model)))
+
+
+def test_nor_may_batch_norms_be_turned_into_such(monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    cfg = Config(dict(model=dict(norm_cfg=dict(type='BN')), sync_bn='torch'))
+    with pytest.raises(UserError, match='sync_bn=torch needs a GPU'):
+        check_sync_bn(cfg)
+    cfg.sync_bn = None
+    check_sync_bn(cfg)

@@ -1,0 +1,125 @@
+"""Where the weights of a training come from, and where they may not."""
+import os
+import re
+
+import pytest
+import torch
+
+from .tiny import run_tool, write_project
+
+PRETRAINED = """
+model['backbone']['init_cfg'] = dict(
+    type='Pretrained', checkpoint='pretrained.pth', prefix='backbone.')
+"""
+
+
+@pytest.fixture
+def trained(whole):
+    """Path of a checkpoint of the tiny model."""
+    return whole[0] / 'work_dirs/tiny/epoch_3.pth'
+
+
+def test_weights_are_verified_and_a_resume_needs_no_file(trained, tmp_path):
+    pretrained = tmp_path / 'pretrained.pth'
+    pretrained.write_bytes(trained.read_bytes())
+    config = write_project(
+        tmp_path, PRETRAINED + 'train_cfg.update(max_epochs=1)\n')
+    first = run_tool('train.py', config, '--resume', folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    # 12 tensors a layer; patches, positions, class token, final norm
+    assert "Weights of backbone: 30 tensors from 'pretrained.pth'" in (
+        first.stdout)
+    assert 'Weights of backbone: verified, 30 tensors' in first.stdout
+
+    pretrained.unlink()
+    write_project(tmp_path, PRETRAINED + 'train_cfg.update(max_epochs=2)\n')
+    second = run_tool('train.py', config, '--resume', folder=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert re.search("Weights: from '.*epoch_1.pth'", second.stdout)
+    assert 'resumed epoch: 1' in second.stdout
+    assert 'Weights of backbone' not in second.stdout
+
+
+def test_random_weights_are_said_to_be_so(whole):
+    assert 'Weights: random (no init_cfg' in whole[1].stdout
+
+
+def test_a_missing_pretraining_file_ends_it(ends_with, tmp_path):
+    write_project(tmp_path, PRETRAINED)
+    assert ends_with('train.py', 'tiny.py') == (
+        "train.py: checkpoint 'pretrained.pth' does not exist")
+
+
+def test_other_forms_end_it(ends_with, tmp_path):
+    write_project(tmp_path, PRETRAINED + (
+        "model['backbone']['init_cfg'] = [model['backbone']['init_cfg']]\n"))
+    said = ends_with('train.py', 'tiny.py')
+    assert said.startswith('train.py: model.backbone.init_cfg=[')
+    assert "dict(type='Pretrained', checkpoint=FILE, prefix='backb" in said
+
+
+def test_load_from_must_fit(trained, ends_with, tmp_path):
+    write_project(tmp_path, f"""
+load_from = '{trained}'
+model['head']['num_classes'] = 4
+data_preprocessor['num_classes'] = 4
+""")
+    said = ends_with('train.py', 'tiny.py')
+    assert 'size mismatch for head.layers.head.weight' in said
+
+
+def test_load_from_may_leave_out_what_is_named(trained, tmp_path):
+    config = write_project(tmp_path, PRETRAINED + f"""
+load_from = '{trained}'
+load_from_allowed = ['head.']
+model['head']['num_classes'] = 4
+data_preprocessor['num_classes'] = 4
+optim_wrapper['optimizer']['lr'] = 0.
+train_cfg.update(max_epochs=1)
+custom_hooks = []
+""")
+    process = run_tool('train.py', config, folder=tmp_path)
+    assert process.returncode == 0, process.stderr
+    start, end = (torch.load(path, weights_only=False)['state_dict']
+                  for path in (trained,
+                               tmp_path / 'work_dirs/tiny/epoch_1.pth'))
+    for key, value in start.items():  # nothing was learnt
+        if not key.startswith('head.'):
+            assert torch.equal(value, end[key]), key
+    assert end['head.layers.head.weight'].shape == (4, 16)
+
+
+class WritesAFile:
+    """Leaves a trace when it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ('echo ran > trace', )
+
+
+@pytest.mark.parametrize('arguments', [
+    ['train.py', 'tiny.py', '--resume', 'bad.pth'],
+    ['train.py', 'tiny.py', '--cfg-options', 'load_from=bad.pth'],
+    ['train.py', 'pretrained.py'],
+    ['test.py', 'tiny.py', 'bad.pth']], ids=lambda a: ' '.join(a[-2:]))
+def test_no_command_runs_code_in_a_checkpoint(trained, ends_with, tmp_path,
+                                              arguments):
+    weights = torch.load(trained, weights_only=False)['state_dict']
+    torch.save(dict(state_dict=weights, meta=WritesAFile()), 'bad.pth')
+    (tmp_path / 'pretrained.py').write_text(
+        '_base_ = "tiny.py"\n' + PRETRAINED.replace(
+            'pretrained.pth', 'bad.pth').replace(
+                "model['backbone']['init_cfg'] = dict(",
+                'model = dict(backbone=dict(init_cfg=dict(').replace(
+                    "prefix='backbone.')", "prefix='backbone.')))"))
+    said = ends_with(*arguments)
+    assert "checkpoint 'bad.pth' holds more than weights" in said
+    assert not (tmp_path / 'trace').exists()
+
+
+def test_trust_runs_it(ends_with, tmp_path):
+    """What the test above would miss if nothing could have run."""
+    torch.save(dict(state_dict=dict(other=torch.zeros(1)),
+                    meta=WritesAFile()), 'bad.pth')
+    said = ends_with('test.py', 'tiny.py', 'bad.pth', '--trust')
+    assert (tmp_path / 'trace').exists()
+    assert "checkpoint 'bad.pth' does not fit" in said
