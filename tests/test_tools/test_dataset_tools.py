@@ -1,0 +1,206 @@
+import importlib.util
+import json
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from mmtlalign.datasets import Digits
+
+from .tiny import ROOT, run_tool
+
+COUNTS = dict(train=12, val=6)
+
+
+def load_tool(name):
+    """Import ``tools/dataset_tools/<name>.py``."""
+    spec = importlib.util.spec_from_file_location(
+        name, ROOT / 'tools' / 'dataset_tools' / f'{name}.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+@pytest.fixture(scope='module')
+def scene_tool():
+    return load_tool('make_digit_scenes')
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    """The scenes of both splits, made by the command."""
+    folder = tmp_path_factory.mktemp('scenes')
+    done = run_tool('dataset_tools/make_digit_scenes.py', '--train', '12',
+                    '--val', '6', folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('\n') == done.stdout.count(' scenes with ') == 2
+    return folder / 'data' / 'digit_scenes'
+
+
+def read(scenes, split):
+    """Pictures, label maps and the COCO file of one split."""
+    coco = json.loads(
+        (scenes / 'annotations' / f'instances_{split}.json').read_text())
+    pictures, maps = (
+        [cv2.imread(str(scenes / kind / split / image['file_name']),
+                    cv2.IMREAD_UNCHANGED) for image in coco['images']]
+        for kind in ('images', 'annotations'))
+    return pictures, maps, coco
+
+
+def decoded(annotation):
+    """Bool mask, by pycocotools."""
+    rle = annotation['segmentation']
+    return coco_mask.decode(
+        coco_mask.frPyObjects(rle, *rle['size'])).astype(bool)
+
+
+@pytest.mark.parametrize('split', COUNTS)
+def test_files_of_scenes(scenes, split):
+    pictures, maps, coco = read(scenes, split)
+    assert len(pictures) == COUNTS[split]
+    for image in (*pictures, *maps):
+        assert image.shape == (128, 128) and image.dtype == np.uint8
+    assert len(list((scenes / 'images' / split).iterdir())) == COUNTS[split]
+    assert [c['name'] for c in coco['categories']] == list('0123456789')
+    ids = [a['id'] for a in coco['annotations']]
+    assert ids == list(range(1, len(ids) + 1))
+    per_image = np.bincount([a['image_id'] for a in coco['annotations']])
+    assert len(per_image) == COUNTS[split]
+    assert per_image.min() >= 1 and 2 < per_image.max() <= 8
+
+
+@pytest.mark.parametrize('split', COUNTS)
+def test_boxes_masks_and_label_maps_agree(scenes, split):
+    _, maps, coco = read(scenes, split)
+    union = [np.zeros((128, 128), int) for _ in maps]
+    for annotation in coco['annotations']:
+        mask = decoded(annotation)
+        x, y, width, height = annotation['bbox']
+        inside = mask[y:y + height, x:x + width]
+        assert inside.sum() == mask.sum() == annotation['area'] > 0
+        for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]):
+            assert edge.any()
+        image = annotation['image_id']
+        union[image][mask] += annotation['category_id']
+    for found, expected in zip(maps, union):
+        # digits do not overlap, so no sum of two occurs
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize('split', COUNTS)
+def test_digits_are_those_of_the_split(scenes, split):
+    """Each looks like the digit that it says it is."""
+    pictures, _, coco = read(scenes, split)
+    digits = Digits(split, pipeline=[])
+    for annotation in coco['annotations']:
+        info = digits.get_data_info(annotation['digit'])
+        assert annotation['category_id'] == info['gt_label'] + 1
+        x, y, width, height = annotation['bbox']
+        picture = pictures[annotation['image_id']]
+        shown = picture[y:y + height, x:x + width]
+        rows, columns = np.nonzero(info['img'][..., 0] > 0.4 * 255)
+        original = info['img'][rows.min():rows.max() + 1,
+                               columns.min():columns.max() + 1, 0]
+        original = cv2.resize(original, (width, height))
+        assert np.corrcoef(shown.ravel(), original.ravel())[0, 1] > 0.8
+
+
+def test_scenes_follow_the_seed(scenes, scene_tool, tmp_path):
+    for name, seed in (('same', 0), ('other', 1)):
+        scene_tool.write_split(tmp_path / name, 'val', COUNTS['val'], seed)
+    file = 'annotations/instances_val.json'
+    text = (scenes / file).read_text()
+    assert (tmp_path / 'same' / file).read_text() == text
+    assert (tmp_path / 'other' / file).read_text() != text
+    first, again = (read(folder, 'val')[0]
+                    for folder in (scenes, tmp_path / 'same'))
+    np.testing.assert_array_equal(first, again)
+    # the splits do not repeat each other's draws
+    train, val = (read(scenes, split)[0] for split in COUNTS)
+    assert (train[0] != val[0]).any()
+
+
+def test_places_are_free_and_all_can_be_drawn(scene_tool):
+    taken = np.ones((128, 128), bool)
+    taken[10:41, 20:52] = False  # 31 rows of 32 columns
+    rng = np.random.default_rng(0)
+    drawn = {scene_tool.free_place(taken, 30, rng) for _ in range(60)}
+    assert drawn == {(y, x) for y in (10, 11) for x in (20, 21, 22)}
+    assert scene_tool.free_place(taken, 32, rng) is None
+
+
+@pytest.mark.parametrize('mask', [
+    np.zeros((3, 4), bool), np.ones((3, 4), bool),
+    np.random.default_rng(0).random((5, 7)) > 0.5,
+    np.random.default_rng(1).random((5, 7)) > 0.5])
+def test_run_lengths(mask, scene_tool):
+    np.testing.assert_array_equal(
+        decoded(dict(segmentation=scene_tool.run_lengths(mask))), mask)
+
+
+@pytest.mark.parametrize('option, message', [
+    (['--train', '0'], '--train 0 is below 1'),
+    (['--seed', '-1'], '--seed -1 is below 0'),
+    (['--out', '/dev/null/x'], 'cannot be made')])
+def test_bad_options_of_scenes(scene_tool, monkeypatch, option, message):
+    monkeypatch.setattr('sys.argv', ['make_digit_scenes.py', *option])
+    with pytest.raises(scene_tool.UserError, match=message):
+        scene_tool.main()
+
+
+# CIFAR-10 ----------------------------------------------------------------
+
+
+@pytest.fixture
+def cifar(monkeypatch):
+    """The tool with 20 training and 7 test images instead of torchvision's."""
+    tool = load_tool('cifar10_to_folders')
+    rng = np.random.default_rng(0)
+    sets = {}
+    for train, count in ((True, 20), (False, 7)):
+        sets[train] = SimpleNamespace(
+            data=rng.integers(0, 256, (count, 32, 32, 3), np.uint8),
+            targets=[i % 3 for i in range(count)],
+            classes=['airplane', 'automobile', 'bird'])
+    monkeypatch.setattr(tool, 'load', lambda _, train: sets[train])
+    tool.sets = sets
+    return tool
+
+
+def test_folders_of_cifar(cifar, tmp_path, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['tool', '--out', str(tmp_path)])
+    cifar.main()
+    for split, count in (('train', 20), ('val', 3)):
+        files = sorted((tmp_path / split).rglob('*.png'))
+        assert len(files) == count
+        source = cifar.sets[split == 'train']
+        for file in files:
+            i = int(file.stem)
+            assert file.parent.name == source.classes[source.targets[i]]
+            rgb = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+            np.testing.assert_array_equal(rgb, source.data[i])
+        # the first ones, in the official order
+        assert {int(file.stem) for file in files} == set(range(count))
+
+
+def test_folders_of_cifar_are_not_overwritten(cifar, tmp_path, monkeypatch):
+    (tmp_path / 'val').mkdir()
+    monkeypatch.setattr('sys.argv', ['tool', '--out', str(tmp_path)])
+    with pytest.raises(cifar.UserError, match=r"/val' exists already"):
+        cifar.main()
+
+
+def test_missing_archive_of_cifar(tmp_path, monkeypatch):
+    """Without a network, in one line."""
+    tool = load_tool('cifar10_to_folders')
+
+    def no_network(*args, **kwargs):
+        raise OSError('no route to host')
+
+    monkeypatch.setattr(tool, 'CIFAR10', no_network)
+    with pytest.raises(tool.UserError, match='no intact cifar-10-python.tar.gz'
+                       '.*no route to host.*--archive-dir'):
+        tool.load(str(tmp_path), train=True)
