@@ -1,0 +1,88 @@
+"""Disturbed images and calibration, for any classifier of mmpretrain."""
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def drop_patches(images: Tensor, fraction: float, patch_size: int,
+                 generator: Optional[torch.Generator] = None) -> Tensor:
+    """Replace a random part of the patches of every image by the mean colour.
+
+    Random patch drop of Naseer et al., Intriguing Properties of Vision
+    Transformers (arXiv 2105.10497), section 3.1.
+
+    Args:
+        images (Tensor): (B, C, H, W), normalised, so that 0 is the mean
+            colour of the training images.
+        fraction (float): Of the patches, in [0, 1]; rounded to whole patches.
+        patch_size (int): In pixels; H and W must be multiples of it.
+        generator (torch.Generator, optional): Where draws come from, on the
+            CPU. Defaults to torch's own.
+
+    Returns:
+        Tensor: (B, C, H, W).
+
+    Raises:
+        ValueError: For a fraction out of range or a size that does not fit.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f'fraction={fraction} must lie in [0, 1]')
+    batch, _, height, width = images.shape
+    if height % patch_size or width % patch_size:
+        raise ValueError(f'images of {height}x{width} pixels cannot be '
+                         f'divided into patches of {patch_size}')
+    rows, cols = height // patch_size, width // patch_size
+    rank = torch.rand(
+        batch, rows * cols, generator=generator).argsort(1).argsort(1)
+    keep = (rank >= round(fraction * rows * cols)).view(batch, 1, rows, cols)
+    keep = F.interpolate(keep.float(), scale_factor=patch_size)
+    return images * keep.to(images)
+
+
+def fgsm(classifier: nn.Module, images: Tensor, labels: Tensor,
+         strength: float, mean: Tensor, std: Tensor) -> Tensor:
+    """Fast gradient sign method (Goodfellow et al., arXiv 1412.6572).
+
+    Args:
+        classifier (Callable): Images (B, C, H, W) -> logits (B, K).
+        images (Tensor): (B, C, H, W), normalised.
+        labels (Tensor): (B,), the true classes.
+        strength (float): Largest change of a pixel, in pixel values of 0 to
+            255, that is 1 for 1/255.
+        mean, std (Tensor): (C, 1, 1), of the normalisation, in pixel values.
+
+    Returns:
+        Tensor: (B, C, H, W), normalised; its pixels lie in [0, 255].
+    """
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = F.cross_entropy(classifier(images), labels, reduction='sum')
+        grad, = torch.autograd.grad(loss, images)
+    pixels = images.detach() * std + mean
+    pixels = (pixels + strength * grad.sign()).clamp(0, 255)
+    return (pixels - mean) / std
+
+
+def expected_calibration_error(scores: Tensor, labels: Tensor,
+                               bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over bins of confidence.
+
+    Guo et al., On Calibration of Modern Neural Networks (arXiv 1706.04599),
+    equation 3.
+
+    Args:
+        scores (Tensor): (N, K), probabilities.
+        labels (Tensor): (N,).
+        bins (int): Of equal width over (0, 1]. Defaults to 15.
+
+    Returns:
+        float: In [0, 1].
+    """
+    confidence, predicted = scores.double().max(1)
+    right = (predicted == labels).double()
+    index = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.double).index_add_(
+        0, index, right - confidence)
+    return (gaps.abs().sum() / len(labels)).item()

@@ -1,0 +1,252 @@
+"""How a classifier stands disturbed images: accuracy, and a picture.
+
+Measured on the config's test images: top-1 accuracy and calibration error of
+the images as they are; top-1 with a random part of the patches dropped; top-1
+after one step along the sign of the gradient (FGSM). With ``--folders``, top-1
+on other versions of ImageNet (-A, -R, -Sketch, -C), where you have them:
+folders of class folders, at any depth, named like those of the config's own.
+
+    python tools/analysis_tools/robustness.py CONFIG CHECKPOINT \
+        --folders A=data/imagenet-a C=data/imagenet-c
+"""
+import argparse
+import json
+import os
+import os.path as osp
+from pathlib import Path
+
+import matplotlib
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.progress import track
+
+from mmtlalign.utils import (
+    UserError,
+    check_checkpoint,
+    check_data,
+    check_file,
+    one_line_errors,
+    silence_known_noise,
+)
+
+silence_known_noise()
+matplotlib.use('Agg')  # a picture in a file needs no display
+from matplotlib import pyplot as plt  # noqa: E402
+from mmpretrain.registry import MODELS  # noqa: E402
+
+from mmtlalign.evaluation.robustness import (  # noqa: E402
+    drop_patches,
+    expected_calibration_error,
+    fgsm,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='a classification config')
+    parser.add_argument('checkpoint')
+    parser.add_argument(
+        '--drop', nargs='*', type=float, default=[.25, .5, .75],
+        metavar='FRACTION', help='parts of the patches to drop')
+    parser.add_argument(
+        '--patch-size', type=int, default=None, metavar='PIXELS',
+        help="side of a dropped patch (default: a 14th of the image's)")
+    parser.add_argument(
+        '--fgsm', nargs='*', type=float, default=[1., 2.],
+        metavar='STRENGTH', help='in 255ths of the pixel range')
+    parser.add_argument(
+        '--folders', nargs='*', default=[], metavar='NAME=FOLDER',
+        help='further images')
+    parser.add_argument('--seed', type=int, default=0,
+                        help='of the dropped patches')
+    parser.add_argument('--device', default='cpu', help='cpu or cuda')
+    parser.add_argument('--out', default='robustness.json',
+                        help='.json to write; a .png goes beside it')
+    args = parser.parse_args()
+    if not args.out.endswith('.json'):
+        parser.error(f"--out '{args.out}' must end in .json")
+    return args
+
+
+class Classifier:
+    """A trained classifier of mmpretrain: batches in, logits out.
+
+    Args:
+        cfg (Config): Whole config.
+        checkpoint (str): Its weights.
+        device (str): 'cpu' or 'cuda'.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: str, device: str) -> None:
+        cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+        self.model = MODELS.build(cfg.model)
+        check_checkpoint(self.model, checkpoint)
+        self.model.to(device).eval().requires_grad_(False)
+        preprocessor = self.model.data_preprocessor
+        self.mean, self.std = preprocessor.mean, preprocessor.std
+
+    def read(self, batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch of the loader -> normalised images and labels."""
+        data = self.model.data_preprocessor(batch, False)
+        labels = [sample.gt_label for sample in data['data_samples']]
+        return data['inputs'], torch.cat(labels).to(data['inputs'].device)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Images -> logits (B, K)."""
+        return self.model.head(self.model.extract_feat(images))
+
+
+def measure(classifier: Classifier, loader, args) -> dict:
+    """All disturbances of the config's own images, in one pass."""
+    generator = torch.Generator().manual_seed(args.seed)
+    scores, labels, right = [], [], {}
+
+    def count(name: str, images: torch.Tensor, label: torch.Tensor):
+        with torch.no_grad():
+            logits = classifier(images)
+        hits = (logits.argmax(1) == label).sum().item()
+        right[name] = right.get(name, 0) + hits
+        return logits
+
+    for batch in progress(loader, 'test images'):
+        images, label = classifier.read(batch)
+        scores.append(count('clean', images, label).softmax(1).cpu())
+        labels.append(label.cpu())
+        size = args.patch_size or max(images.size(-1) // 14, 1)
+        for fraction in args.drop:
+            count(f'drop {fraction:g}',
+                  drop_patches(images, fraction, size, generator), label)
+        for strength in args.fgsm:
+            count(f'fgsm {strength:g}/255',
+                  fgsm(classifier, images, label, strength, classifier.mean,
+                       classifier.std), label)
+    labels = torch.cat(labels)
+    error = expected_calibration_error(torch.cat(scores), labels)
+    return dict(
+        top1={name: 100 * hits / len(labels) for name, hits in right.items()},
+        calibration_error=100 * error,
+        num_images=len(labels))
+
+
+def progress(loader, what: str):
+    """A bar with the time left."""
+    return track(loader, what, total=len(loader),
+                 console=Console(stderr=True))
+
+
+def measure_folder(classifier: Classifier, cfg: Config, folder: str) -> float:
+    """Mean top-1 over the class-folder trees below a folder, in per cent.
+
+    Only the classes that a tree has compete, as is usual for ImageNet-A and
+    -R, which hold 200 of the 1000.
+    """
+    own = class_folders(dataset_root(cfg))
+    accuracies = []
+    for root in find_trees(folder, set(own)):
+        names = class_folders(root)
+        classes = torch.tensor([own.index(name) for name in names])
+        loader = build_loader(cfg, dict(
+            type='CustomDataset', data_root='', data_prefix=str(root),
+            ann_file='', pipeline=cfg.test_dataloader.dataset.pipeline))
+        hits = total = 0
+        for batch in progress(loader, str(root)):
+            images, label = classifier.read(batch)
+            with torch.no_grad():
+                logits = classifier(images)[:, classes.to(images.device)]
+            hits += (logits.argmax(1) == label).sum().item()
+            total += len(label)
+        accuracies.append(100 * hits / total)
+    return sum(accuracies) / len(accuracies)
+
+
+def dataset_root(cfg: Config) -> Path:
+    """The folder of class folders that the config tests on."""
+    dataset = cfg.test_dataloader.dataset
+    prefix = dataset.get('data_prefix') or dataset.get('split') or ''
+    if isinstance(prefix, dict):
+        prefix = next(iter(prefix.values()))
+    root = Path(dataset.get('data_root') or '', prefix)
+    if not root.is_dir():
+        raise UserError(f"--folders compares class folders with those of the "
+                        f"config's own images, but '{root}' is no folder")
+    return root
+
+
+def class_folders(root: Path) -> list[str]:
+    """Names of the folders below, sorted, which numbers the classes."""
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+
+
+def find_trees(folder: str, own: set[str]) -> list[Path]:
+    """Folders at or below a folder whose folders are all known classes."""
+    if not osp.isdir(folder):
+        raise UserError(f"--folders: '{folder}' does not exist")
+    found = [Path(root) for root, children, _ in os.walk(folder)
+             if children and own.issuperset(children)]
+    if not found:
+        raise UserError(
+            f"--folders: below '{folder}' there is no folder whose folders "
+            'are all named like classes of the config, such as '
+            f"'{min(own)}'")
+    return sorted(found)
+
+
+def build_loader(cfg: Config, dataset: dict):
+    """The config's test loader, with another dataset."""
+    loader = cfg.test_dataloader.copy()
+    loader.dataset = dataset
+    return Runner.build_dataloader(loader)
+
+
+def draw(result: dict, path: Path) -> None:
+    """Bars of accuracy."""
+    names, values = zip(*result['top1'].items())
+    figure, axes = plt.subplots(figsize=(7, .5 + .4 * len(names)))
+    bars = axes.barh(names, values, color='#4878a8')
+    axes.bar_label(bars, fmt='%.1f', padding=3)
+    axes.set(xlim=(0, 108), xlabel='top-1 accuracy, %')
+    axes.set_title(f'{result["config"]}\n{result["num_images"]} images, '
+                   f'calibration error {result["calibration_error"]:.1f} %',
+                   fontsize='medium')
+    axes.invert_yaxis()
+    axes.spines[['top', 'right']].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    args = parse_args()
+    check_file(args.config, 'config')
+    check_file(args.checkpoint, 'checkpoint')
+    pairs = [item.partition('=')[::2] for item in args.folders]
+    for name, folder in pairs:
+        if not folder:
+            raise UserError(f"--folders '{name}' must be NAME=FOLDER")
+    cfg = Config.fromfile(args.config)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    check_data(cfg, 'test')
+    classifier = Classifier(cfg, args.checkpoint, args.device)
+    result = dict(config=Path(args.config).stem,
+                  checkpoint=Path(args.checkpoint).name,
+                  seed=args.seed)
+    loader = build_loader(cfg, cfg.test_dataloader.dataset)
+    result.update(measure(classifier, loader, args))
+    for name, folder in pairs:
+        result['top1'][name] = measure_folder(classifier, cfg, folder)
+    Path(args.out).write_text(json.dumps(result, indent=1) + '\n')
+    picture = Path(args.out).with_suffix('.png')
+    draw(result, picture)
+    for name, value in result['top1'].items():
+        print(f'{name:>14}: {value:6.2f} %')
+    print(f'calibration error {result["calibration_error"]:.2f} %; figures: '
+          f'{args.out}, picture: {picture}')
+
+
+if __name__ == '__main__':
+    with one_line_errors('robustness.py'):
+        main()
