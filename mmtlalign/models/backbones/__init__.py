@@ -1,0 +1,3 @@
+from .lvvit import LVViT
+
+__all__ = ['LVViT']

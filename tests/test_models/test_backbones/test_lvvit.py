@@ -1,0 +1,182 @@
+"""LV-ViT against an independent reference, and its published sizes."""
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+
+from mmtlalign.alignment import LabelTrace
+from mmtlalign.models import LVViT, TokenLabelHead
+from tests.test_alignment import toys
+from tests.test_alignment.checks import assert_labels_follow, assert_same
+
+TOY = dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=72,
+           stem_channels=8, skip_lam=2.)
+
+
+def toy(**cfg):
+    """An LV-ViT of 4 x 4 patches of 4 pixels, for testing."""
+    cfg = {'arch': TOY, 'img_size': 16, 'patch_size': 4, **cfg}
+    backbone = toys.fill(LVViT(**cfg))
+    backbone.eval()  # returns None in the host
+    return backbone
+
+
+@pytest.mark.parametrize('arch, img_size, count', [
+    ('tiny', 224, 8_534_720),
+    ('small', 224, 26_151_824),
+    ('medium', 224, 55_830_544),
+    ('large', 448, 150_473_552),
+])
+def test_parameters_with_both_heads(arch, img_size, count):
+    with torch.device('meta'):
+        backbone = LVViT(arch, img_size)
+        head = TokenLabelHead(1000, backbone.embed_dims)
+    found = sum(p.numel() for part in (backbone, head)
+                for p in part.parameters())
+    assert found == count
+
+
+@pytest.mark.parametrize('arch, skip_lam, width', [
+    ('t', 1, 60), ('s', 2, 64), ('m', 2, 64), ('l', 3, 64)])
+def test_published_settings(arch, skip_lam, width):
+    with torch.device('meta'):
+        backbone = LVViT(arch, drop_path_rate=.3)
+    for i, layer in enumerate(backbone.layers):
+        rate = .3 * i / (len(backbone.layers) - 1)
+        for drop in (layer.attn.out_drop, layer.ffn.dropout_layer):
+            assert drop.skip_lam == skip_lam
+            assert type(drop.drop_prob) is float
+            assert drop.drop_prob == pytest.approx(rate)
+        assert layer.attn.qkv.bias is None
+        assert layer.attn.head_dims == width
+        assert layer.ln1.eps == layer.ln2.eps == backbone.ln1.eps == 1e-5
+        assert layer.ffn.feedforward_channels == 3 * backbone.embed_dims
+
+
+def test_branches_are_divided_after_random_depth():
+    drop = toy(drop_path_rate=.5).layers[1].attn.out_drop
+    drop.train()
+    out = drop(torch.ones(400, 2, 3))
+    # kept samples are scaled by 1 / (1 - .5), and then halved
+    assert sorted(out.unique().tolist()) == [0, 1]
+    assert out.mean().item() == pytest.approx(.5, abs=.1)
+    assert torch.equal(drop.eval()(torch.ones(1)), torch.tensor([.5]))
+
+
+@pytest.mark.parametrize('out_type, shape', [
+    ('raw', (2, 17, 24)), ('cls_token', (2, 24)),
+    ('featmap', (2, 24, 4, 4)), ('avg_featmap', (2, 24))])
+def test_outputs(out_type, shape):
+    backbone = toy(out_type=out_type, out_indices=(0, 1))
+    outs = backbone(toys.images())
+    assert [tuple(out.shape) for out in outs] == [shape, shape]
+
+
+@pytest.mark.parametrize('size', [(16, 24), (12, 20), (18, 15)])
+def test_any_size_of_image(size):
+    # the last one is padded to whole patches
+    backbone = toy(out_type='featmap')
+    out, = backbone(toys.images(size=size))
+    assert out.shape[2:] == tuple(-(-side // 4) for side in size)
+    assert LVViT(TOY, img_size=size, patch_size=4).patch_resolution == (
+        out.shape[2:])
+
+
+def test_starts_as_published():
+    backbone = LVViT(TOY | dict(embed_dims=96), 16, 4)
+    backbone.init_weights()
+    state = backbone.state_dict()
+    for key in ('layers.0.attn.qkv.weight', 'layers.1.attn.proj.weight',
+                'layers.0.ffn.layers.0.0.weight',
+                'layers.1.ffn.layers.1.weight', 'pos_embed'):
+        assert state[key].std().item() == pytest.approx(.02, rel=.05), key
+    assert state['cls_token'].std().item() == pytest.approx(.02, rel=.3)
+    assert not state['layers.0.ffn.layers.0.0.bias'].any()
+
+
+def test_a_named_checkpoint_is_not_drawn_over(tmp_path):
+    path = str(tmp_path / 'lvvit.pth')
+    weights = toy().state_dict()
+    torch.save({f'backbone.{k}': v for k, v in weights.items()}, path)
+    backbone = LVViT(TOY, 16, 4, init_cfg=dict(
+        type='Pretrained', checkpoint=path, prefix='backbone.'))
+    backbone.init_weights()
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+
+
+def test_frozen_stages_include_the_stem():
+    backbone = toy(frozen_stages=1)
+    frozen = {name.split('.')[0] for name, p in backbone.named_parameters()
+              if not p.requires_grad}
+    assert frozen == {'cls_token', 'pos_embed', 'patch_embed', 'layers'}
+    assert not backbone.layers[0].ln1.weight.requires_grad
+    assert backbone.layers[1].ln1.weight.requires_grad
+
+
+@pytest.mark.parametrize('cfg, message', [
+    (dict(patch_size=5), 'patch_size=5 must be even'),
+    (dict(arch={**TOY, 'skip_lam': 0.}), 'skip_lam=0.0 must be positive'),
+])
+def test_bad_settings(cfg, message):
+    with pytest.raises(ValueError, match=message):
+        toy(**cfg)
+
+
+def test_registered_for_every_host():
+    assert MODELS.get('mmtlalign.LVViT') is LVViT
+
+
+# TL-Align on LV-ViT: skip_lam scales features, and no share.
+
+
+@pytest.mark.parametrize('skip_lam', [1., 2., 30.])
+@pytest.mark.parametrize('out_type', ['raw', 'cls_token', 'featmap'])
+def test_labels_follow(skip_lam, out_type):
+    backbone = toy(arch={**TOY, 'skip_lam': skip_lam}, out_type=out_type)
+    assert_labels_follow(backbone, toys.images(), toys.shares())
+
+
+def test_heads_of_60_channels():
+    arch = dict(embed_dims=240, num_layers=2, num_heads=4,
+                feedforward_channels=240, skip_lam=1.)
+    backbone = toy(arch=arch)
+    assert_labels_follow(backbone, toys.images(), toys.shares(), atol=3e-6)
+
+
+@pytest.mark.parametrize('dtype, atol', [
+    (torch.bfloat16, 5e-3), (torch.float16, 5e-3)])
+def test_heads_of_60_channels_in_half_precision(dtype, atol):
+    """Shares as in float32; features as without a trace."""
+    arch = dict(embed_dims=240, num_layers=6, num_heads=4,
+                feedforward_channels=240, skip_lam=1.)
+    backbone = LVViT(arch, 32, 4)
+    backbone.init_weights()
+    backbone.eval()
+    inputs, token_share = toys.images(size=32), toys.shares(grid=8)
+    trace = LabelTrace(backbone)
+    with trace(token_share):
+        backbone(inputs)
+    expected = trace.output_share
+    with torch.autocast('cpu', dtype=dtype), torch.no_grad():
+        stock = backbone(inputs)
+        with trace(token_share):
+            traced = backbone(inputs)
+    assert_same(trace.output_share, expected, atol=atol)
+    assert_same(traced[0].float(), stock[0].float(), atol=2e-2)
+
+
+def test_gradients_equal_stock_under_a_trace():
+    backbone = toy(out_type='raw')
+    inputs = toys.images().requires_grad_()
+    grads = []
+    for traced in (False, True):
+        if traced:
+            with LabelTrace(backbone)(toys.shares()):
+                out, = backbone(inputs)
+        else:
+            out, = backbone(inputs)
+        out.square().sum().backward()
+        grads.append([p.grad.clone() for p in backbone.parameters()])
+        backbone.zero_grad()
+    for stock, ours in zip(*grads):
+        assert_same(ours, stock, atol=1e-4)
