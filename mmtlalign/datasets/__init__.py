@@ -1,4 +1,10 @@
 from .digits import Digits
 from .image_folder_subset import ImageFolderSubset
+from .token_label_store import TokenLabelStore, image_names
+from .token_labels import TokenLabels
+from .transforms import *  # noqa: F401,F403
 
-__all__ = ['Digits', 'ImageFolderSubset']
+__all__ = [
+    'Digits', 'ImageFolderSubset', 'TokenLabelStore', 'TokenLabels',
+    'image_names'
+]

@@ -1,3 +1,7 @@
-from .hooks import ResumeRandomState
+from .hooks import CheckTokenLabels, ResumeRandomState, VerifyPretrained
+from .optimizers import LayerDecayOptimWrapperConstructor
 
-__all__ = ['ResumeRandomState']
+__all__ = [
+    'CheckTokenLabels', 'LayerDecayOptimWrapperConstructor',
+    'ResumeRandomState', 'VerifyPretrained'
+]

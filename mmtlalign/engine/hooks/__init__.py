@@ -1,4 +1,5 @@
+from .check_token_labels import CheckTokenLabels
 from .resume_random_state import ResumeRandomState
 from .verify_pretrained import VerifyPretrained
 
-__all__ = ['ResumeRandomState', 'VerifyPretrained']
+__all__ = ['CheckTokenLabels', 'ResumeRandomState', 'VerifyPretrained']

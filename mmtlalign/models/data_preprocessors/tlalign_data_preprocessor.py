@@ -77,11 +77,20 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
         # For the host `training` only means mixing, which loses the record.
         batch = super().forward(data, training=False)
         if mixes:
-            inputs = batch['inputs']
-            record = self.batch_augments.draw(inputs)
-            batch['inputs'] = self.batch_augments.apply(inputs, record)
-            _set_record(batch['data_samples'], record)
+            self.mix(batch)
         return batch
+
+    def mix(self, batch: dict) -> MixRecord:
+        """Mix the images of a batch; leave the record on its samples."""
+        inputs = batch['inputs']
+        record = self.batch_augments.draw(inputs)
+        batch['inputs'] = self.mix_images(inputs, record)
+        _set_record(batch['data_samples'], record)
+        return record
+
+    def mix_images(self, inputs: Tensor, record: MixRecord) -> Tensor:
+        """Mixed images (B, C, H, W)."""
+        return self.batch_augments.apply(inputs, record)
 
 
 def _require_single_label(data_samples: Optional[List[DataSample]]) -> None:

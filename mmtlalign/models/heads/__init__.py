@@ -1,3 +1,7 @@
 from .tlalign_head import TLAlignLinearClsHead, TLAlignVisionTransformerClsHead
+from .token_label_head import TokenLabelHead
 
-__all__ = ['TLAlignLinearClsHead', 'TLAlignVisionTransformerClsHead']
+__all__ = [
+    'TLAlignLinearClsHead', 'TLAlignVisionTransformerClsHead',
+    'TokenLabelHead'
+]

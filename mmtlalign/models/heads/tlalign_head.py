@@ -1,5 +1,5 @@
 """Heads of the host whose training target follows the shares."""
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import torch
 from mmpretrain.models import LinearClsHead, VisionTransformerClsHead
@@ -46,15 +46,21 @@ class _AlignedTarget:
         """
         if share is None:
             return super()._get_loss(cls_score, data_samples, **kwargs)
-        own = torch.stack([sample.own_score for sample in data_samples])
-        partner = torch.stack(
-            [sample.partner_score for sample in data_samples])
+        own, partner = self._own_and_partner(data_samples)
         share = share[:, None].to(own)
         target = share * own + (1 - share) * partner
         loss = self.loss_module(
             cls_score, target, avg_factor=self._avg_factor(cls_score),
             **kwargs)
         return dict(loss=loss)
+
+    def _own_and_partner(
+            self, data_samples: List[DataSample]) -> Tuple[Tensor, Tensor]:
+        """Scores of each image and of its partner, (B, num_classes)."""
+        own = torch.stack([sample.own_score for sample in data_samples])
+        partner = torch.stack(
+            [sample.partner_score for sample in data_samples])
+        return own, partner
 
     def _avg_factor(self, cls_score: Tensor) -> int:
         """Samples; for binary cross entropy also classes, over which the

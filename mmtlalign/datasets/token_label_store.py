@@ -1,0 +1,227 @@
+"""Token labels of a whole data set on disk."""
+import json
+import os
+import os.path as osp
+import zlib
+from typing import List, Optional, Sequence
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from mmtlalign.utils.errors import UserError
+
+from .token_labels import SCORE_MODES, TokenLabels
+
+FORMAT = 1
+REMAKE = 'make the maps anew with tools/dataset_tools/make_token_labels.py'
+
+
+class TokenLabelStore:
+    """Memory-mapped top-k maps, one per image of a data set, in its order.
+
+    A folder with
+
+    - ``index.json``: format, number of images, grid, k, score mode, classes;
+    - ``names.txt``: one image per line, see :func:`image_names`;
+    - ``ids.npy``: (images, rows, cols, k), int16 (int32 for more than 32,767
+      classes);
+    - ``scores.npy``: (images, rows, cols, k), float16;
+    - ``rectangles.npy``: (images, 4), float32: x1, y1, x2, y2 of what a map
+      covers, as parts of the image's width and height;
+    - ``checks.npy``: (images,), uint32: a hash of each image's file name;
+    - ``done.npy``: (images,), bool: which maps are complete.
+
+    Args:
+        path (str): The folder.
+        writable (bool): Open for writing maps. Defaults to False.
+
+    Raises:
+        UserError: If the folder is no such store or, unless writable, lacks
+            maps.
+    """
+
+    def __init__(self, path: str, writable: bool = False) -> None:
+        self.path = path
+        self.index = _read_index(path)
+        mode = 'r+' if writable else 'r'
+        try:
+            self._arrays = {
+                name: np.load(osp.join(path, f'{name}.npy'), mmap_mode=mode)
+                for name in ('ids', 'scores', 'rectangles', 'checks', 'done')
+            }
+        except (OSError, ValueError) as error:
+            raise UserError(f"token labels '{path}' are damaged ({error}); "
+                            f'{REMAKE}') from None
+        if not writable and not self.done.all():
+            raise UserError(
+                f"token labels '{path}' are not complete: {self.done.sum()} "
+                f'of {len(self)} maps; run make_token_labels.py again, which '
+                'goes on where it stopped')
+
+    @classmethod
+    def create(cls, path: str, names: List[str], classes: Sequence[str],
+               grid: Sequence[int], top_k: int,
+               score_mode: str = 'probs') -> 'TokenLabelStore':
+        """Lay out an empty store, with ``index.json`` last.
+
+        Args:
+            path (str): A folder that does not exist or is empty.
+            names (list[str]): From :func:`image_names`.
+            classes (Sequence[str]): Class names, in the order of ids.
+            grid (Sequence[int]): Rows and columns of every map.
+            top_k (int): Classes kept per cell.
+            score_mode (str): 'probs' or 'logits'. Defaults to 'probs'.
+        """
+        os.makedirs(path, exist_ok=True)
+        count, maps = len(names), (len(names), *grid, top_k)
+        ids = np.int16 if len(classes) <= 32767 else np.int32
+        arrays = dict(
+            ids=(maps, ids), scores=(maps, np.float16),
+            rectangles=((count, 4), np.float32),
+            checks=((count, ), np.uint32), done=((count, ), np.bool_))
+        for name, (shape, dtype) in arrays.items():
+            array = np.lib.format.open_memmap(
+                osp.join(path, f'{name}.npy'), 'w+', dtype, shape)
+            if name == 'checks':
+                array[:] = [_hash(line) for line in names]
+            array.flush()
+        with open(osp.join(path, 'names.txt'), 'w') as file:
+            file.writelines(f'{name}\n' for name in names)
+        index = dict(
+            format=FORMAT, num_images=count, grid=list(grid), top_k=top_k,
+            score_mode=score_mode, classes=list(classes))
+        temporary = osp.join(path, 'index.json.tmp')
+        with open(temporary, 'w') as file:
+            json.dump(index, file, indent=1)
+        os.replace(temporary, osp.join(path, 'index.json'))
+        return cls(path, writable=True)
+
+    def __len__(self) -> int:
+        return self.index['num_images']
+
+    @property
+    def classes(self) -> List[str]:
+        """list[str]: Class names, in the order of ids."""
+        return self.index['classes']
+
+    @property
+    def done(self) -> np.ndarray:
+        """np.ndarray: (images,), bool: which maps are complete."""
+        return self._arrays['done']
+
+    def write(self, rows: np.ndarray, ids: np.ndarray, scores: np.ndarray,
+              rectangle: Sequence[float] = (0, 0, 1, 1)) -> None:
+        """Write maps and, once they are on disk, mark them as done.
+
+        Args:
+            rows (np.ndarray): (B,): numbers of the images.
+            ids, scores (np.ndarray): (B, rows, cols, k).
+            rectangle (Sequence[float]): What the maps cover. Defaults to the
+                whole image.
+        """
+        values = dict(ids=ids, scores=scores, rectangles=rectangle)
+        for name, value in values.items():
+            self._arrays[name][rows] = value
+            self._arrays[name].flush()
+        self._arrays['done'][rows] = True
+        self._arrays['done'].flush()
+
+    def read(self, row: int, name: Optional[str],
+             image_size: Sequence[int]) -> TokenLabels:
+        """The token labels of one whole image.
+
+        Args:
+            row (int): Number of the image in the data set.
+            name (str, optional): Its path, of which the file name is compared
+                with the store's. Defaults to None, for images without files.
+            image_size (Sequence[int]): Its rows and columns in pixels.
+
+        Raises:
+            UserError: If the store has another image there.
+        """
+        if not 0 <= row < len(self) or (
+                name and _hash(name) != self._arrays['checks'][row]):
+            raise UserError(
+                f"token labels '{self.path}' have no image {row}, "
+                f"'{name}', among their {len(self)}: they belong to another "
+                f'data set, or its files have changed; {REMAKE}')
+        x1, y1, x2, y2 = self._arrays['rectangles'][row]
+        rows, cols = self.index['grid']
+        # The whole image, 0 to 1, in cells of the map.
+        box = np.array([
+            -x1 / (x2 - x1) * cols, -y1 / (y2 - y1) * rows,
+            (1 - x1) / (x2 - x1) * cols, (1 - y1) / (y2 - y1) * rows
+        ], np.float32)
+        return TokenLabels(
+            np.array(self._arrays['ids'][row]),
+            np.array(self._arrays['scores'][row]), box, tuple(image_size),
+            len(self.classes), self.index['score_mode'])
+
+    def check(self, dataset: BaseDataset) -> None:
+        """Compare with a data set: number of images, classes, names.
+
+        Raises:
+            UserError: Naming the first difference.
+        """
+        classes = dataset.metainfo.get('classes')
+        if list(classes or []) != self.classes:
+            raise UserError(
+                f"token labels '{self.path}' are for other classes than the "
+                f'data set: {_first_difference(self.classes, classes or [])}; '
+                'annotate with a classifier of the same classes')
+        with open(osp.join(self.path, 'names.txt')) as file:
+            stored = file.read().splitlines()
+        names = image_names(dataset)
+        if stored != names:
+            raise UserError(
+                f"token labels '{self.path}' belong to {len(stored)} images, "
+                f'the data set has {len(names)}: '
+                f'{_first_difference(stored, names)}; {REMAKE}')
+
+
+def image_names(dataset: BaseDataset) -> List[str]:
+    """One name per image of a data set, in its order.
+
+    A path relative to the data set's folder; number and label where images
+    come without files.
+    """
+    names = []
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        if 'img_path' in info:
+            names.append(osp.relpath(info['img_path'], dataset.img_prefix))
+        else:
+            names.append(f'image {i} of class {info.get("gt_label")}')
+    return names
+
+
+def _hash(name: str) -> int:
+    """A number in [0, 2**32) from a file name without its folders."""
+    return zlib.crc32(osp.basename(name).encode())
+
+
+def _read_index(path: str) -> dict:
+    try:
+        with open(osp.join(path, 'index.json')) as file:
+            index = json.load(file)
+    except FileNotFoundError:
+        raise UserError(
+            f"token labels '{path}' do not exist; make them with "
+            'tools/dataset_tools/make_token_labels.py') from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"token labels '{path}' are damaged (index.json: "
+                        f'{error}); {REMAKE}') from None
+    if (index.get('format') != FORMAT
+            or index.get('score_mode') not in SCORE_MODES):
+        raise UserError(
+            f"token labels '{path}' have format {index.get('format')} and "
+            f'score mode {index.get("score_mode")!r}; this version reads '
+            f'format {FORMAT}, {" or ".join(SCORE_MODES)}; {REMAKE}')
+    return index
+
+
+def _first_difference(stored: Sequence[str], own: Sequence[str]) -> str:
+    for i, (a, b) in enumerate(zip(stored, own)):
+        if a != b:
+            return f"number {i} is '{a}' there and '{b}' here"
+    return f'there are {len(stored)} there and {len(own)} here'

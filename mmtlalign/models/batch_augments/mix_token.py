@@ -1,0 +1,64 @@
+"""MixToken (Token Labeling, arXiv 2104.10858, section 3.2)."""
+import torch
+from torch import Tensor
+
+from mmtlalign.registry import BATCH_AUGMENTS
+
+from .mix_record import MixRecord
+from .token_cutmix import TokenCutMix
+
+
+@BATCH_AUGMENTS.register_module()
+class MixToken(TokenCutMix):
+    """CutMix of the outputs of the patch embedding instead of pixels.
+
+    Where the field of view of a patch embedding crosses patches, as in the
+    stem of LV-ViT, a token is then of one image alone. Here only partner and
+    box are drawn; :class:`TokenLabelClassifier` swaps the tokens inside the
+    backbone, as it has none before.
+
+    Args:
+        alpha (float): Of Beta(alpha, alpha). Defaults to 1.
+        even_sides (bool): Boxes with an even number of patches per side only,
+            as in the published implementation. Defaults to False.
+        patch_size (int): Edge of the backbone's patches in pixels.
+            Defaults to 16.
+        partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
+    """
+
+    def apply(self, inputs: Tensor, record: MixRecord) -> Tensor:
+        """Refuse, as there are no tokens here.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(
+            'MixToken mixes tokens inside the backbone, not images; use it in '
+            'mmtlalign.TokenLabelClassifier, or mmtlalign.TokenCutMix here.')
+
+
+def swap_tokens(tokens: Tensor, token_share: Tensor,
+                partner: Tensor) -> Tensor:
+    """Put the partner's token wherever a token is not its own image's.
+
+    Args:
+        tokens (Tensor): (B, N, C), patch tokens only.
+        token_share (Tensor): (B, rows, cols), 0 or 1, equal in all samples.
+        partner (Tensor): (B,), int64: where the other tokens come from.
+
+    Returns:
+        Tensor: (B, N, C); ``tokens`` are left as they are.
+    """
+    partner = partner.to(tokens.device, non_blocking=True)
+    return torch.where(_own(tokens, token_share), tokens, tokens[partner])
+
+
+def put_back_tokens(tokens: Tensor, token_share: Tensor,
+                    partner: Tensor) -> Tensor:
+    """Undo :func:`swap_tokens`, with the same arguments."""
+    return swap_tokens(tokens, token_share, partner.argsort())
+
+
+def _own(tokens: Tensor, token_share: Tensor) -> Tensor:
+    own = token_share.flatten(1)[..., None] > 0.5
+    return own.to(tokens.device, non_blocking=True)
