@@ -5,4 +5,12 @@ from .version import __version__, check_versions
 # as such instead of failing somewhere inside a package.
 check_versions('torch', 'mmengine', 'mmcv', 'mmpretrain')
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'get_model']
+
+
+def __getattr__(name: str):
+    """Import the interface when it is first asked for: it is heavy."""
+    if name == 'get_model':
+        from .apis import get_model
+        return get_model
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

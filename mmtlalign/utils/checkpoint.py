@@ -183,7 +183,7 @@ def check_window_sizes(module: nn.Module, state: dict[str, Tensor],
 
 
 def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
-                     allowed: Iterable[str] = ()) -> None:
+                     allowed: Iterable[str] = ()) -> dict:
     """Load a checkpoint safely and strictly; the host only logs misfits.
 
     Args:
@@ -193,11 +193,15 @@ def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
         allowed (Iterable[str]): Prefixes of keys, such as ``'head.'``, that
             may be missing, left over or of another shape. Defaults to none.
 
+    Returns:
+        dict: What the file holds.
+
     Raises:
         UserError: If the file cannot be read, or naming the first keys or
             shapes that do not fit.
     """
-    state = get_weights(load_checkpoint_safely(path, trust), path)
+    checkpoint = load_checkpoint_safely(path, trust)
+    state = get_weights(checkpoint, path)
     prefixes = tuple(allowed)
     own = model.state_dict()
     state = {
@@ -207,3 +211,4 @@ def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
     }
     load_strictly(model, state, path,
                   [re.escape(prefix) + '.*' for prefix in prefixes])
+    return checkpoint

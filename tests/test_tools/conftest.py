@@ -17,14 +17,12 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture
-def ends_with(tmp_path, monkeypatch):
-    """Run a tool here, up to where a user's mistake ends it."""
+def here(tmp_path, monkeypatch):
+    """Run a tool in this process, in a folder with the tiny project."""
 
     def run(name, *arguments):
         monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-        return ended.value.code
+        runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
 
     write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -32,3 +30,15 @@ def ends_with(tmp_path, monkeypatch):
     factory = logging.getLogRecordFactory()
     yield run
     logging.setLogRecordFactory(factory)
+
+
+@pytest.fixture
+def ends_with(here):
+    """Run a tool here, up to where a user's mistake ends it."""
+
+    def run(name, *arguments):
+        with pytest.raises(SystemExit) as ended:
+            here(name, *arguments)
+        return ended.value.code
+
+    return run

@@ -1,0 +1,131 @@
+"""Classify, detect or segment: draw what a model sees in images.
+
+Examples:
+    python demo/image_demo.py IMAGE.jpg CONFIG CHECKPOINT
+    python demo/image_demo.py FOLDER CONFIG CHECKPOINT --out-dir pictures
+    python demo/image_demo.py 'FOLDER/*/a*.png' CONFIG CHECKPOINT
+"""
+import argparse
+import glob
+import os.path as osp
+from pathlib import Path
+
+import cv2
+import mmcv
+from mmengine.config import Config, DictAction
+from rich.progress import track
+
+from mmtlalign.utils import (
+    UserError,
+    check_file,
+    make_work_dir,
+    one_line_errors,
+    silence_known_noise,
+)
+
+silence_known_noise()  # before the hosts are imported, which make it
+
+from mmtlalign.apis import build_inference  # noqa: E402
+
+SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
+            '.webp')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'image', help='a file, a folder, or a quoted pattern with * or ?')
+    parser.add_argument('config', help='tells what the model does')
+    parser.add_argument('checkpoint', help='path or URL; it must fit')
+    parser.add_argument('--out-dir', default='work_dirs/demo',
+                        help='folder of the pictures (default: %(default)s)')
+    parser.add_argument('--device', help='default: a GPU if there is one')
+    parser.add_argument('--score-thr', type=float, default=.3,
+                        help='least score of an object (default: %(default)s)')
+    parser.add_argument(
+        '--trust', action='store_true',
+        help='also load a checkpoint that holds more than weights; that runs '
+        'whatever code is in it')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        default={}, help='config entries to override')
+    return parser.parse_args()
+
+
+def find_images(where: str) -> list[str]:
+    """Paths of the image, of those in a folder, or that fit a pattern."""
+    if osp.isdir(where):
+        found = sorted(path for path in glob.glob(
+            osp.join(glob.escape(where), '*'))
+            if path.lower().endswith(SUFFIXES))
+    elif osp.isfile(where):
+        return [where]
+    else:
+        found = sorted(filter(osp.isfile, glob.glob(where, recursive=True)))
+    if not found:
+        raise UserError(
+            f"'{where}' is no image, no folder with images in it "
+            f'({", ".join(SUFFIXES)}), and fits no file as a pattern')
+    return found
+
+
+def name_pictures(paths: list[str], folder: str) -> list[str]:
+    """Where to write the picture of each image, none over another.
+
+    Args:
+        paths (list[str]): Images, possibly of several folders.
+        folder (str): For the pictures.
+
+    Returns:
+        list[str]: ``folder/NAME.png``; if that is taken, ``NAME.2.png`` and
+        so on.
+    """
+    names: list[str] = []
+    for path in paths:
+        stem, number = Path(path).stem, 1
+        name = f'{stem}.png'
+        while name in names:
+            number += 1
+            name = f'{stem}.{number}.png'
+        names.append(name)
+    return [str(Path(folder) / name) for name in names]
+
+
+def is_readable(path: str) -> bool:
+    """Whether OpenCV can decode it; one that it cannot is warned of."""
+    if mmcv.imread(path) is not None:
+        return True
+    print(f"warning: '{path}' cannot be read as an image, and is left out")
+    return False
+
+
+def main() -> None:
+    args = parse_args()
+    check_file(args.config, 'config')
+    check_file(args.checkpoint, 'checkpoint')
+    paths = find_images(args.image)
+    make_work_dir(args.out_dir)
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    model = build_inference(cfg, args.checkpoint, args.device,
+                            args.score_thr, args.trust)
+    cv2.setLogLevel(0)  # the warning below is enough
+    pictures, seen = name_pictures(paths, args.out_dir), 0
+    for path, picture in track(list(zip(paths, pictures)), 'Predicting',
+                               disable=len(paths) == 1):
+        if is_readable(path):
+            drawn, words = model(path)
+            mmcv.imwrite(drawn[..., ::-1], picture)
+            print(f'{path}: {words}; picture: {picture}')
+            seen += 1
+    if not seen:
+        raise UserError(f"none of the {len(paths)} files of '{args.image}' "
+                        'can be read as an image')
+    print(f'{seen} of {len(paths)} images, pictures in {args.out_dir}; '
+          f'{len(paths) - seen} could not be read')
+
+
+if __name__ == '__main__':
+    with one_line_errors('image_demo.py'):
+        main()

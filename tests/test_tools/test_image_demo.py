@@ -1,0 +1,138 @@
+"""One script looks at images with a classifier, detector or segmenter."""
+import re
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+import mmtlalign
+
+from .test_dense_tasks import DETECTOR, SEGMENTER
+
+DEMO = '../demo/image_demo.py'
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of two images, one file that is none, and a text."""
+    folder = tmp_path / 'photos'
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ('a.png', 'b.jpg'):
+        cv2.imwrite(str(folder / name),
+                    rng.integers(0, 256, (32, 32, 3), np.uint8))
+    (folder / 'broken.jpg').write_bytes(b'no image')
+    (folder / 'notes.txt').write_text('no image either')
+    return folder
+
+
+def save(config, path):
+    """Random weights of a config's model, with the names of its classes."""
+    model = mmtlalign.get_model(Config.fromfile(config))
+    meta = dict(classes=('one', 'two', 'three'),
+                palette=[[255, 0, 0], [0, 255, 0], [0, 0, 255]])
+    torch.save(dict(state_dict=model.state_dict(),
+                    meta=dict(dataset_meta=meta)), path)
+
+
+def dense(tmp_path, config):
+    """Write a detector's or segmenter's config; skip without its host."""
+    pytest.importorskip(
+        'mmcv.ops', reason='the operators of mmcv are not compiled; run '
+        '`bash tools/setup_env.sh --ops`')
+    (tmp_path / 'dense.py').write_text(config)
+    return 'dense.py'
+
+
+@pytest.fixture(params=['classifier', 'detector', 'segmenter'])
+def task(request, tmp_path, here):
+    """Config, and what is said of an image."""
+    if request.param == 'classifier':
+        return 'tiny.py', r': (one|two|three) \(0\.\d\d\)'
+    if request.param == 'detector':
+        return dense(tmp_path, DETECTOR), r': \d+ objects of score 0.0 or'
+    return dense(tmp_path, SEGMENTER), r': (one|two) \d+%'
+
+
+def test_every_task_writes_pictures(here, images, task, tmp_path, capsys):
+    config, words = task
+    save(config, 'a.pth')
+    here(DEMO, 'photos', config, 'a.pth', '--score-thr', '0', '--device',
+         'cpu')
+    said = capsys.readouterr().out
+    for name in ('a.png', 'b.jpg'):
+        original = cv2.imread(str(images / name))
+        picture = cv2.imread(str(
+            tmp_path / 'work_dirs/demo' / name).replace('.jpg', '.png'))
+        assert picture.shape[2] == 3 and min(picture.shape[:2]) >= 32
+        if picture.shape == original.shape:
+            assert (picture != original).any()
+        assert re.search(name + words, said)
+    assert "warning: 'photos/broken.jpg' cannot be read" in said
+    assert 'notes.txt' not in said
+    assert '2 of 3 images, pictures in work_dirs/demo; 1 could not be' in said
+    assert 'Predicting' in said
+
+
+@pytest.fixture
+def classifier(here):
+    """Config and checkpoint of the tiny classifier."""
+    save('tiny.py', 'a.pth')
+    return 'tiny.py', 'a.pth'
+
+
+def test_patterns_and_single_files(here, images, classifier, tmp_path,
+                                   capsys):
+    here(DEMO, 'photos/[ab].*', *classifier, '--out-dir', 'out')
+    assert '2 of 2 images' in capsys.readouterr().out
+    here(DEMO, 'photos/a.png', *classifier, '--out-dir', 'out1')
+    assert 'Predicting' not in capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+        'a.png', 'b.png']
+    assert [p.name for p in (tmp_path / 'out1').iterdir()] == ['a.png']
+
+
+def test_no_picture_is_written_over_another(here, images, classifier,
+                                            tmp_path):
+    (tmp_path / 'more/deep').mkdir(parents=True)
+    for copy in ('more/a.jpg', 'more/deep/a.png'):
+        (tmp_path / copy).write_bytes((images / 'a.png').read_bytes())
+    here(DEMO, '**/a.*g', *classifier, '--out-dir', 'out')
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+        'a.2.png', 'a.3.png', 'a.png']
+
+
+@pytest.mark.parametrize('arguments, line', [
+    (['gone.png', 'tiny.py', 'a.pth'],
+     "image_demo.py: 'gone.png' is no image, no folder with images in it"),
+    (['empty', 'tiny.py', 'a.pth'],
+     "image_demo.py: 'empty' is no image, no folder with images in it"),
+    (['photos', 'gone.py', 'a.pth'], "image_demo.py: config 'gone.py' does"),
+    (['photos', 'tiny.py', 'b.pth'],
+     "image_demo.py: checkpoint 'b.pth' does not exist"),
+    (['photos/broken.jpg', 'tiny.py', 'a.pth'],
+     "image_demo.py: none of the 1 files of 'photos/broken.jpg' can be read"),
+    (['photos', 'tiny.py', 'a.pth', '--cfg-options',
+      'model.backbone.arch.num_layers=3'],
+     "image_demo.py: checkpoint 'a.pth' does not fit the config's TLAlignCl")])
+def test_a_mistake_is_told_in_one_line(ends_with, classifier, images,
+                                       tmp_path, arguments, line):
+    (tmp_path / 'empty').mkdir()
+    said = ends_with(DEMO, *arguments)
+    assert said.startswith(line)
+    assert '\n' not in said
+
+
+@pytest.mark.parametrize('config, change, complaint', [
+    (DETECTOR, 'model.neck.out_channels=16', 'FasterRCNN: size mismatch'),
+    (SEGMENTER, 'model.backbone.depth=34', 'EncoderDecoder: .*keys missing')],
+    ids=['detector', 'segmenter'])
+def test_no_dense_model_runs_on_weights_that_do_not_fit(
+        ends_with, images, tmp_path, config, change, complaint):
+    path = dense(tmp_path, config)
+    save(path, 'a.pth')
+    said = ends_with(DEMO, 'photos', path, 'a.pth', '--cfg-options', change)
+    assert re.search(
+        f"'a.pth' does not fit the config's {complaint}", said)
