@@ -1,4 +1,9 @@
-# CIFAR-10 as image files: data/cifar10/{train,val}/<class>/*.jpg, 32x32 px.
+# CIFAR-10 as image files, 32x32 px: data/cifar10/{train,val}/<class>/*.png
+# (or *.jpg).
+data_hint = (
+    'python tools/dataset_tools/cifar10_to_folders.py makes the folders from '
+    'the official archive')
+
 data_preprocessor = dict(
     num_classes=10,
     # RGB mean and standard deviation of the training images
