@@ -1,0 +1,60 @@
+# CamVid, 11 classes and 255 to ignore, at half its 480x360 px:
+# data/camvid/{images,annotations}/{train,val}, class ids in PNG files.
+data_hint = (
+    'put CamVid there as images/{train,val}/*.jpg and '
+    'annotations/{train,val}/*.png with class ids 0 to 10')
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='Resize', scale=(240, 180), keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs'),
+]
+
+# Annotations are loaded after resizing: predictions are brought to the
+# original size and judged there.
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(240, 180), keep_ratio=True),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+
+dataset = dict(
+    type='BaseSegDataset',
+    data_root='data/camvid',
+    metainfo=dict(
+        classes=('sky', 'building', 'pole', 'road', 'pavement', 'tree',
+                 'sign symbol', 'fence', 'car', 'pedestrian', 'bicyclist'),
+        palette=[[128, 128, 128], [128, 0, 0], [192, 192, 128],
+                 [128, 64, 128], [60, 40, 222], [128, 128, 0],
+                 [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0],
+                 [0, 128, 192]]))
+
+# No worker processes: a resumed run is bit-identical only without them.
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        **dataset,
+        data_prefix=dict(
+            img_path='images/train', seg_map_path='annotations/train'),
+        pipeline=train_pipeline),
+)
+
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        **dataset,
+        data_prefix=dict(
+            img_path='images/val', seg_map_path='annotations/val'),
+        pipeline=test_pipeline),
+)
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator

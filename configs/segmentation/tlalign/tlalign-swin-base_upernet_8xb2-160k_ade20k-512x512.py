@@ -1,0 +1,7 @@
+_base_ = './tlalign-swin-tiny_upernet_8xb2-160k_ade20k-512x512.py'
+
+checkpoint = 'work_dirs/tlalign_swin-base_16xb64_in1k/epoch_300.pth'
+model = dict(
+    backbone=dict(arch='base', init_cfg=dict(checkpoint=checkpoint)),
+    decode_head=dict(in_channels=[128, 256, 512, 1024]),
+    auxiliary_head=dict(in_channels=512))
