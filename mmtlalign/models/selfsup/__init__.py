@@ -1,0 +1,3 @@
+from .lacvit import LaCViT
+
+__all__ = ['LaCViT']

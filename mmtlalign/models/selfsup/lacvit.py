@@ -1,0 +1,104 @@
+"""LaCViT, stage 1: label-aware contrastive training (arXiv 2303.18013)."""
+from typing import List, Optional, Union
+
+import torch
+from mmpretrain.models import BaseSelfSupervisor
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from mmtlalign.registry import MODELS
+from mmtlalign.utils import UserError, encoder_features
+
+
+@MODELS.register_module()
+class LaCViT(BaseSelfSupervisor):
+    """An encoder and a projector, trained to tell classes apart.
+
+    Every image comes in ``num_views`` augmented views (the host's
+    ``MultiView`` transform). Their projected features meet in a supervised
+    contrastive loss. Stage 2 is a stock ``ImageClassifier`` that starts from
+    the encoder, ``prefix='backbone.'``; the projector is left behind.
+
+    There is no classifier to predict with: testing runs the encoder only, for
+    the metrics of :mod:`mmtlalign.evaluation`.
+
+    Args:
+        backbone (dict): Any backbone of the host or ours.
+        neck (dict): The projector, such as the host's ``MoCoV2Neck``
+            (linear, ReLU, linear).
+        loss (dict): :class:`SupervisedContrastiveLoss`.
+        data_preprocessor (dict, optional): Arguments of the host's
+            ``SelfSupDataPreprocessor``, its default type.
+        init_cfg (dict, optional): As in the host. Defaults to None.
+
+    Raises:
+        UserError: In the first step, if the projector does not take what the
+            backbone puts out.
+    """
+
+    def __init__(self,
+                 backbone: dict,
+                 neck: dict,
+                 loss: dict,
+                 data_preprocessor: Optional[dict] = None,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg)
+        self.loss_module = MODELS.build(loss)
+
+    def forward(self,
+                inputs: Union[Tensor, List[Tensor]],
+                data_samples: Optional[List[DataSample]] = None,
+                mode: str = 'tensor'):
+        """As in the host, and with ``mode='predict'``."""
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        return super().forward(inputs, data_samples, mode)
+
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Encoder features (B, C) of images (B, 3, H, W)."""
+        return encoder_features(self.backbone, self.backbone(inputs))
+
+    def loss(self, inputs: Union[Tensor, List[Tensor]],
+             data_samples: List[DataSample]) -> dict:
+        """Contrastive loss of all views of a batch.
+
+        Args:
+            inputs (list[Tensor] | Tensor): Views, each (B, 3, H, W); a tensor
+                is a single one.
+            data_samples (list[DataSample]): With ``gt_label``.
+
+        Returns:
+            dict[str, Tensor]: ``loss``, and ``skipped_anchors``, the number
+            of views without another one of the same class.
+        """
+        views = [inputs] if isinstance(inputs, Tensor) else inputs
+        features = self.extract_feat(torch.cat(views))
+        check_projector(self.neck, features.size(1), self.backbone)
+        # as a map of one position, so that a neck that pools works as well
+        projected, = self.neck((features[..., None, None], ))
+        labels = torch.cat([sample.gt_label for sample in data_samples])
+        loss, skipped = self.loss_module(
+            projected, labels.to(projected.device).repeat(len(views)))
+        return dict(loss=loss, skipped_anchors=skipped.float())
+
+    def predict(self, inputs: Tensor,
+                data_samples: List[DataSample]) -> List[DataSample]:
+        """Run the encoder, whose features a hook may read."""
+        self.backbone(inputs)
+        return data_samples
+
+
+def check_projector(neck: nn.Module, width: int, backbone: nn.Module) -> None:
+    """Raise a UserError if the first layer does not take ``width`` channels.
+    """
+    first = next(
+        (m for m in neck.modules() if isinstance(m, nn.Linear)), None)
+    if first is not None and first.in_features != width:
+        raise UserError(
+            f'the projector (model.neck) takes {first.in_features} channels, '
+            f'but {type(backbone).__name__} (model.backbone) puts out {width};'
+            f' set model.neck.in_channels={width}')

@@ -1,0 +1,36 @@
+"""One feature vector per image from whatever a backbone puts out."""
+import torch
+from torch import Tensor, nn
+
+
+def encoder_features(backbone: nn.Module, outputs) -> Tensor:
+    """Reduce a backbone's last output to what a linear head would read.
+
+    Shapes: B images, C channels, N tokens, H x W positions.
+
+    Args:
+        backbone (nn.Module): Where the outputs come from.
+        outputs (tuple | Tensor): As its ``forward`` returns them. Of the last
+            one is taken
+
+            - (B, C), ``out_type`` 'cls_token' and 'avg_featmap': itself;
+            - (B, C, H, W), Swin and ``out_type='featmap'``: the mean over
+              positions;
+            - (B, N, C), ``out_type='raw'``: the class token if there is one,
+              else the mean over tokens;
+            - a pair of (B, C), distilled: the mean of both.
+
+    Returns:
+        Tensor: (B, C).
+    """
+    if not isinstance(outputs, Tensor):
+        outputs = outputs[-1]
+    if not isinstance(outputs, Tensor):
+        return torch.stack(tuple(outputs)).mean(0)
+    if outputs.ndim == 4:
+        return outputs.mean((2, 3))
+    if outputs.ndim == 3:
+        if getattr(backbone, 'cls_token', None) is not None:
+            return outputs[:, 0]
+        return outputs.mean(1)
+    return outputs

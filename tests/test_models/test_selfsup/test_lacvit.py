@@ -1,0 +1,117 @@
+"""The algorithm of stage 1 on backbones of several kinds."""
+import pytest
+import torch
+import torch.nn.functional as F
+from mmpretrain.structures import DataSample
+
+from mmtlalign.models import LaCViT, SupervisedContrastiveLoss
+from mmtlalign.utils import UserError, encoder_features
+
+VIT = dict(
+    type='mmpretrain.VisionTransformer', img_size=16, patch_size=4,
+    arch=dict(embed_dims=8, num_layers=2, num_heads=2,
+              feedforward_channels=16))
+SWIN = dict(
+    type='mmpretrain.SwinTransformer', img_size=32, patch_size=2,
+    window_size=4,
+    arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2]),
+    out_indices=(1, ))
+BACKBONES = {
+    'class token': (VIT, 8),
+    'mean over patches': (dict(VIT, out_type='avg_featmap'), 8),
+    'feature map': (dict(VIT, out_type='featmap'), 8),
+    'tokens': (dict(VIT, out_type='raw'), 8),
+    'Swin': (SWIN, 16),
+}
+
+
+def build(backbone=VIT, width=8, **neck):
+    return LaCViT(
+        backbone=backbone,
+        neck={**dict(type='mmpretrain.MoCoV2Neck', in_channels=width,
+                     hid_channels=8, out_channels=4), **neck},
+        loss=dict(type='mmtlalign.SupervisedContrastiveLoss'),
+        data_preprocessor=dict(mean=[1.] * 3, std=[2.] * 3, to_rgb=True))
+
+
+def samples(labels):
+    return [DataSample().set_gt_label(label) for label in labels]
+
+
+@pytest.mark.parametrize('pool', [True, False])
+@pytest.mark.parametrize('backbone, width', BACKBONES.values(),
+                         ids=BACKBONES)
+def test_loss_of_two_views(backbone, width, pool):
+    """The same as with everything done by hand, on any backbone."""
+    model = build(backbone, width, with_avg_pool=pool).eval()
+    size = backbone['img_size']
+    views = [torch.randn(3, 3, size, size) for _ in range(2)]
+    losses = model.loss(views, samples([4, 4, 1]))
+
+    outputs = [model.backbone(view)[-1] for view in views]
+    if outputs[0].ndim == 4:
+        outputs = [output.flatten(2).mean(2) for output in outputs]
+    elif outputs[0].ndim == 3:
+        outputs = [output[:, 0] for output in outputs]
+    projected = model.neck.mlp(torch.cat(outputs))
+    expected, _ = SupervisedContrastiveLoss()(
+        F.normalize(projected), torch.tensor([4, 4, 1, 4, 4, 1]))
+    torch.testing.assert_close(losses['loss'], expected)
+    assert losses['skipped_anchors'] == 0
+
+
+def test_one_view_skips_anchors_without_a_positive():
+    model = build()
+    images = torch.randn(5, 3, 16, 16)
+    losses = model.loss(images, samples([0, 1, 0, 2, 0]))
+    assert losses['skipped_anchors'] == 2
+    same = model.loss(images[[0, 2, 4, 1, 3]], samples([0, 0, 0, 1, 2]))
+    torch.testing.assert_close(losses['loss'], same['loss'])
+    with pytest.raises(UserError, match='no two of the 5 features'):
+        model.loss(images, samples(range(5)))
+
+
+def test_train_step_from_a_loaders_batch():
+    """Views as the host's MultiView and collate_fn leave them."""
+    model = build().train()
+    images = torch.randint(0, 256, (2, 4, 3, 16, 16), dtype=torch.uint8)
+    data = dict(inputs=list(images), data_samples=samples([0, 1, 0, 2]))
+    optimizer = torch.optim.SGD(model.parameters(), .1)
+    prepared = model.data_preprocessor(data, True)
+    torch.testing.assert_close(
+        prepared['inputs'][1], (images[1].flip(1).float() - 1) / 2)
+    parsed, _ = model.parse_losses(model(**prepared, mode='loss'))
+    parsed.backward()
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+    logged = model.parse_losses(dict(
+        loss=torch.tensor(2.), skipped_anchors=torch.tensor(3.)))
+    assert logged[0] == 2  # the count is logged, not trained on
+
+
+def test_modes():
+    model = build().eval()
+    images = torch.randn(2, 3, 16, 16)
+    assert model(images).shape == (2, 8)
+    given = samples([0, 1])
+    assert model(images, given, mode='predict') is given
+    with pytest.raises(RuntimeError, match='Invalid mode'):
+        model(images, given, mode='x')
+
+
+def test_projector_of_another_width():
+    model = build(width=12)
+    with pytest.raises(UserError, match=r'\(model.neck\) takes 12 channels, '
+                       r'but VisionTransformer .* puts out 8; set '
+                       r'model.neck.in_channels=8'):
+        model.loss([torch.randn(2, 3, 16, 16)] * 2, samples([0, 1]))
+
+
+def test_features_of_a_distilled_pair_and_of_tokens_alone():
+    pair = torch.randn(2, 3, 4)
+    backbone = torch.nn.Module()
+    torch.testing.assert_close(
+        encoder_features(backbone, (None, (pair[0], pair[1]))), pair.mean(0))
+    torch.testing.assert_close(
+        encoder_features(backbone, pair), pair.mean(1))
