@@ -5,6 +5,7 @@ mmseg configs find ``mmtlalign.X`` without ``custom_imports``.
 """
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
@@ -34,3 +35,6 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, scope='mmtlalign',
     locations=['mmtlalign.engine'])
+METRICS = Registry(
+    'metric', parent=MMENGINE_METRICS, scope='mmtlalign',
+    locations=['mmtlalign.evaluation'])

@@ -1,7 +1,13 @@
-from .hooks import CheckTokenLabels, ResumeRandomState, VerifyPretrained
+from .hooks import (
+    CheckTokenLabels,
+    EncoderFeatures,
+    ResumeRandomState,
+    VerifyPretrained,
+)
 from .optimizers import LayerDecayOptimWrapperConstructor
 
 __all__ = [
-    'CheckTokenLabels', 'LayerDecayOptimWrapperConstructor',
-    'ResumeRandomState', 'VerifyPretrained'
+    'CheckTokenLabels', 'EncoderFeatures',
+    'LayerDecayOptimWrapperConstructor', 'ResumeRandomState',
+    'VerifyPretrained'
 ]

@@ -1,0 +1,2 @@
+"""Metrics."""
+from .metrics import *  # noqa: F401,F403
