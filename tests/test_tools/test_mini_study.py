@@ -1,0 +1,138 @@
+"""The study's runner, with trainings replaced by what they leave."""
+import importlib.util
+import json
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mmtlalign.utils import UserError
+
+from .tiny import ROOT
+
+spec = importlib.util.spec_from_file_location(
+    'mini_study', ROOT / 'tools/benchmarks/mini_study.py')
+study = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(study)
+
+
+def test_plan_has_every_run_once_and_pretraining_first():
+    runs = Counter()
+    for backbone in study.BACKBONES:
+        for seed in range(6):
+            pretrained = set()
+            for job in study.plan(backbone, seed):
+                runs[job.task, job.arm, backbone] += 1
+                assert (ROOT / job.config).is_file(), job.config
+                weights, = [option for option in job.options
+                            if 'init_cfg' in option] or ['']
+                if job.task == 'cifar10':
+                    pretrained.add(f'cifar10_{job.arm}')
+                elif job.arm == 'random':
+                    assert weights == 'model.backbone.init_cfg=None'
+                else:
+                    assert Path(weights).parent.name in pretrained
+    for backbone in study.BACKBONES:
+        assert [runs['cifar10', arm, backbone]
+                for arm in ('tlalign', 'cutmix', 'none')] == [6, 6, 2]
+        for task in ('bccd', 'camvid'):
+            assert [runs[task, arm, backbone] for arm in (
+                'tlalign', 'cutmix', 'none', 'random')] == [3, 3, 1, 1]
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """Trainings that end at once; `calls` lists them, `fail` stops one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, 'RESULTS', tmp_path / 'study')
+    calls, fail = [], set()
+
+    def run_tool(folder, tool, *command):
+        if (folder.name, tool) in fail:
+            raise UserError('killed')
+        calls.append((folder.name, tool))
+        rng = np.random.default_rng(len(calls))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'cpu_seconds').open('a').write('10\n')
+        if tool == 'tools/test.py':
+            hits = rng.integers(2, size=13)
+            with open(folder / 'predictions.pkl', 'wb') as file:
+                pickle.dump([dict(pred_label=int(hit), gt_label=1)
+                             for hit in hits], file)
+            return
+        task = folder.name.split('_')[0]
+        log = folder / '20260101_000000/vis_data/scalars.json'
+        log.parent.mkdir(parents=True)
+        log.write_text(''.join(json.dumps(
+            {study.METRICS[task][1]: rng.random(), 'step': step}) + '\n'
+            for step in (4, 8)))
+        (folder / 'last_checkpoint').write_text('elsewhere/epoch_32.pth')
+
+    monkeypatch.setattr(study, 'run_tool', run_tool)
+    return calls, fail
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr('sys.argv', ['mini_study.py', *arguments])
+    study.main()
+
+
+def test_a_stopped_unit_goes_on_and_a_written_one_is_left(
+        fake, monkeypatch, tmp_path, capsys):
+    calls, fail = fake
+    fail.add(('bccd_none', 'tools/train.py'))
+    one = ('--backbones', 'deit-mini', '--seeds', '0')
+    with pytest.raises(UserError):
+        run(monkeypatch, *one)
+    assert not list((tmp_path / 'study').glob('*'))
+    before = list(calls)
+    fail.clear()
+    run(monkeypatch, *one)
+    assert calls[:len(before)] == before
+    assert len(set(calls)) == len(calls)  # nothing was done twice
+    trained = [name for name, tool in calls if tool == 'tools/train.py']
+    assert len(trained) == 3 + 4 + 4
+    run(monkeypatch, *one)
+    assert len(set(calls)) == len(calls)
+    unit = json.loads((tmp_path / 'study/deit-mini_seed0.json').read_text())
+    assert set(unit['jobs']) == set(trained)
+    job = unit['jobs']['cifar10_tlalign']
+    assert job['curve'][-1] == [8, job['final']]
+    assert job['cpu_seconds'] == 20
+    assert study.unpack_hits(job['right']).size == 13
+    hashes = {name: job['config_hash'] for name, job in unit['jobs'].items()}
+    # arms of one task share a recipe, and pretraining arms do not
+    assert hashes['bccd_tlalign'] == hashes['bccd_cutmix']
+    assert hashes['cifar10_cutmix'] != hashes['cifar10_none']
+    run(monkeypatch, '--report')
+    assert '| bccd, box AP, % | deit-mini | random | 0 |' in (
+        capsys.readouterr().out)
+
+
+def test_report_figures(monkeypatch, tmp_path):
+    monkeypatch.setattr(study, 'RESULTS', tmp_path)
+    rng = np.random.default_rng(0)
+    finals, hits = rng.normal(50, 2, (2, 4)), rng.integers(2, size=(2, 4, 40))
+    for seed in range(4):
+        jobs = {
+            f'cifar10_{arm}': dict(
+                final=finals[i, seed],
+                right=np.packbits(hits[i, seed]).tobytes().hex() + ':40')
+            for i, arm in enumerate(('tlalign', 'cutmix'))}
+        study.write(tmp_path / f'deit-mini_seed{seed}.json',
+                    dict(backbone='deit-mini', seed=seed, jobs=jobs))
+    text = study.report()
+    expected = stats.ttest_rel(*finals).confidence_interval()
+    middle, half = map(float, text.splitlines()[-1].split('|')[3].split('+-'))
+    assert middle - half == pytest.approx(expected.low, abs=.01)
+    assert middle + half == pytest.approx(expected.high, abs=.01)
+    assert f'{finals[0].mean():.2f} | {finals[0].std(ddof=1):.2f} |' in text
+    low, high = map(float, text.split('|')[-2].split(' to '))
+    gaps = 100 * (hits[0] - hits[1]).mean(0)
+    assert low < gaps.mean() < high
+    # the normal approximation of the same
+    assert high - low == pytest.approx(
+        2 * 1.96 * gaps.std() / 40**.5, rel=.1)

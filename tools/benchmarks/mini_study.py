@@ -1,0 +1,322 @@
+"""TL-Align against CutMix and no mixing, in miniature, with seeds.
+
+    python tools/benchmarks/mini_study.py            goes on where it stopped
+    python tools/benchmarks/mini_study.py --report   table of what is done
+
+A unit is one backbone with one seed: every arm pretrained on CIFAR-10 and, for
+the first seeds, transferred to BCCD and CamVid. Its jobs are trainings by
+tools/train.py, which resume after a kill. When the last one ends, the unit's
+figures are written to docs/study/, and count as done from then on, on any
+machine: commit them. The recipe stands in this file and is the same for all
+arms; docs/study/README.md says how it was fixed and what was found.
+"""
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from mmengine.config import Config
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from scipy import stats
+
+import mmtlalign
+from mmtlalign.utils import UserError, one_line_errors
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / 'docs/study'
+CLASSIFIERS = 'configs/classification/tlalign/'
+NUM_IMAGES, EPOCHS = 10000, 32
+
+BACKBONES = ('deit-mini', 'swin-mini')
+SEEDS = dict(tlalign=range(6), cutmix=range(6), none=range(2), random=())
+TRANSFER_SEEDS = dict(
+    tlalign=range(3), cutmix=range(3), none=range(1), random=range(1))
+DETECTORS = {
+    'deit-mini': 'faster-rcnn_tlalign-deit-mini_sfp_1xb2_bccd.py',
+    'swin-mini': 'faster-rcnn_tlalign-swin-mini_fpn_1xb2_bccd.py',
+}
+SEGMENTERS = {
+    'deit-mini': 'tlalign-deit-mini_upernet_1xb4-600_camvid-120x90.py',
+    'swin-mini': 'tlalign-swin-mini_upernet_1xb4-600_camvid-240x180.py',
+}
+# Task: what is reported, and the name of the metric in the logs.
+METRICS = dict(
+    cifar10=('top-1, %', 'accuracy/top1', 1),
+    bccd=('box AP, %', 'coco/bbox_mAP', 100),
+    camvid=('mIoU, %', 'mIoU', 1))
+
+
+class Job(NamedTuple):
+    """One training of one arm."""
+    task: str
+    arm: str
+    config: str
+    options: list
+
+    @property
+    def name(self) -> str:
+        return f'{self.task}_{self.arm}'
+
+
+def plan(backbone: str, seed: int) -> list[Job]:
+    """The jobs of a unit, pretraining before what starts from it."""
+    jobs = []
+    for arm in ('tlalign', 'cutmix', 'none'):
+        if seed in SEEDS[arm]:
+            method = 'tlalign' if arm == 'tlalign' else 'cutmix'
+            options = [
+                f'train_dataloader.dataset.num_samples={NUM_IMAGES}',
+                f'train_cfg.max_epochs={EPOCHS}', 'train_cfg.val_interval=4']
+            if arm == 'none':
+                options.append('model.train_cfg.probs=[0.]')
+            jobs.append(Job('cifar10', arm, CLASSIFIERS + (
+                f'{method}_{backbone}_1xb128_cifar10.py'), options))
+    for task, folder, configs in (
+            ('bccd', 'configs/detection/mini/', DETECTORS),
+            ('camvid', 'configs/segmentation/mini/', SEGMENTERS)):
+        for arm, seeds in TRANSFER_SEEDS.items():
+            if seed in seeds:
+                start = unit_dir(backbone, seed) / f'cifar10_{arm}'
+                weights = 'model.backbone.init_cfg' + (
+                    '=None' if arm == 'random' else
+                    f'.checkpoint={start}/epoch_{EPOCHS}.pth')
+                jobs.append(Job(task, arm, folder + configs[backbone],
+                                [weights]))
+    return jobs
+
+
+def unit_dir(backbone: str, seed: int) -> Path:
+    """Where a unit's trainings are; not kept when it is done."""
+    return Path('work_dirs/mini_study', f'{backbone}_seed{seed}')
+
+
+def result_file(backbone: str, seed: int) -> Path:
+    """What remains of a unit."""
+    return RESULTS / f'{backbone}_seed{seed}.json'
+
+
+def run_job(job: Job, folder: Path, seed: int) -> dict:
+    """Train and, for classifiers, keep which images were right.
+
+    Returns:
+        dict: Final figure, curve, CPU seconds, config hash; at once if the
+        job had ended before.
+    """
+    done = folder / 'done.json'
+    if done.is_file():
+        return json.loads(done.read_text())
+    options = [*job.options, f'randomness.seed={seed}']
+    run_tool(folder, 'tools/train.py', job.config, '--work-dir', folder,
+             '--resume', '--cfg-options', *options)
+    result = dict(
+        config=job.config, options=options,
+        config_hash=hash_of(job.config, options),
+        **read_curve(folder, *METRICS[job.task][1:]))
+    if job.task == 'cifar10':
+        checkpoint = Path((folder / 'last_checkpoint').read_text()).name
+        run_tool(folder, 'tools/test.py', job.config, folder / checkpoint,
+                 '--work-dir', folder / 'test', '--out',
+                 folder / 'predictions.pkl')
+        result['right'] = read_hits(folder / 'predictions.pkl')
+    result['cpu_seconds'] = sum(
+        map(float, (folder / 'cpu_seconds').read_text().split()))
+    write(done, result)
+    return result
+
+
+def run_tool(folder: Path, *command) -> None:
+    """Run one of our tools; its output goes into the folder.
+
+    Raises:
+        UserError: If it fails; where its output is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    before = children_seconds()
+    with open(folder / 'output.txt', 'a') as output:
+        ended = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT,
+                               stdout=output, stderr=subprocess.STDOUT)
+    with open(folder / 'cpu_seconds', 'a') as file:
+        file.write(f'{children_seconds() - before:.0f}\n')
+    if ended.returncode:
+        raise UserError(f'{command[0]} failed with exit status '
+                        f'{ended.returncode}: see {folder}/output.txt, then '
+                        'start this command again')
+
+
+def children_seconds() -> float:
+    """CPU time of all ended child processes."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def read_curve(folder: Path, key: str, factor: float) -> dict:
+    """Validation figures by step, of all parts of a resumed run."""
+    curve = {}
+    for log in sorted(folder.glob('[0-9]*/vis_data/scalars.json')):
+        for line in log.read_text().splitlines():
+            record = json.loads(line)
+            if key in record:
+                curve[record['step']] = round(factor * record[key], 4)
+    steps = sorted(curve)
+    return dict(final=curve[steps[-1]],
+                curve=[[step, curve[step]] for step in steps])
+
+
+def read_hits(path: Path) -> str:
+    """Which images were right, a bit each, as hexadecimal digits."""
+    with open(path, 'rb') as file:
+        samples = pickle.load(file)
+    hits = [int(sample['pred_label']) == int(sample['gt_label'])
+            for sample in samples]
+    return np.packbits(hits).tobytes().hex() + f':{len(hits)}'
+
+
+def unpack_hits(text: str) -> np.ndarray:
+    """The inverse of :func:`read_hits`, an array of 0 and 1."""
+    digits, count = text.split(':')
+    return np.unpackbits(np.frombuffer(
+        bytes.fromhex(digits), np.uint8))[:int(count)]
+
+
+def hash_of(config: str, options: list) -> str:
+    """What tells two recipes apart: the whole config, without its seed."""
+    cfg = Config.fromfile(ROOT / config)
+    text = cfg.pretty_text + repr(
+        [option for option in options if 'checkpoint=' not in option
+         and not option.startswith('randomness.seed')])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def write(path: Path, result: dict) -> None:
+    """Write a file that is whole or absent, whenever the power fails."""
+    draft = path.with_suffix('.part')
+    draft.write_text(json.dumps(result, indent=1) + '\n')
+    draft.rename(path)
+
+
+def run_unit(backbone: str, seed: int, progress: Progress) -> None:
+    """All jobs of a unit, and then its file under docs/study/."""
+    jobs, results = plan(backbone, seed), {}
+    bar = progress.add_task(f'{backbone}, seed {seed}', total=len(jobs))
+    for job in jobs:
+        progress.update(bar, description=f'{backbone}, seed {seed}: '
+                        f'{job.name}')
+        results[job.name] = run_job(
+            job, unit_dir(backbone, seed) / job.name, seed)
+        progress.advance(bar)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    write(result_file(backbone, seed), dict(
+        backbone=backbone, seed=seed, version=mmtlalign.__version__,
+        threads=os.environ.get('OMP_NUM_THREADS'), jobs=results))
+    progress.console.print(f'{result_file(backbone, seed)} is written: commit '
+                           'it')
+
+
+def read_results() -> dict:
+    """Figures by (task, backbone, arm), each a dict by seed."""
+    table = {}
+    for path in sorted(RESULTS.glob('*_seed*.json')):
+        unit = json.loads(path.read_text())
+        for name, job in unit['jobs'].items():
+            task, arm = name.split('_')
+            table.setdefault((task, unit['backbone'], arm), {})[
+                unit['seed']] = job
+    return table
+
+
+def paired_interval(first: dict, second: dict) -> tuple[str, int]:
+    """Mean difference over common seeds with its 95 % t interval."""
+    seeds = sorted(first.keys() & second.keys())
+    gaps = np.array([first[s]['final'] - second[s]['final'] for s in seeds])
+    if len(gaps) < 2:
+        return (f'{gaps[0]:+.2f}' if len(gaps) else '', len(gaps))
+    half = stats.t.ppf(.975, len(gaps) - 1) * stats.sem(gaps)
+    return f'{gaps.mean():+.2f} +- {half:.2f}', len(gaps)
+
+
+def bootstrap_interval(first: dict, second: dict) -> str:
+    """95 % of the mean difference when images are drawn anew; the seeds
+    stay, so it says nothing about other trainings."""
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds or 'right' not in first[seeds[0]]:
+        return ''
+    gaps = np.mean([
+        unpack_hits(first[s]['right']).astype(float)
+        - unpack_hits(second[s]['right']) for s in seeds], axis=0)
+    draws = np.random.default_rng(0).integers(
+        len(gaps), size=(2000, len(gaps)))
+    low, high = np.percentile(100 * gaps[draws].mean(axis=1), [2.5, 97.5])
+    return f'{low:+.2f} to {high:+.2f}'
+
+
+def report() -> str:
+    """Markdown tables of all committed units."""
+    table = read_results()
+    lines = ['| task | backbone | arm | seeds | mean | SD |',
+             '|---|---|---|---|---|---|']
+    for (task, backbone, arm), jobs in sorted(table.items()):
+        finals = np.array([jobs[seed]['final'] for seed in sorted(jobs)])
+        spread = f'{finals.std(ddof=1):.2f}' if len(finals) > 1 else ''
+        lines.append(
+            f'| {task}, {METRICS[task][0]} | {backbone} | {arm} | '
+            f'{", ".join(map(str, sorted(jobs)))} | {finals.mean():.2f} | '
+            f'{spread} |')
+    lines += ['', '| task | backbone | TL-Align minus CutMix (95 % t interval '
+              'over seeds) | pairs | bootstrap over images, seeds fixed |',
+              '|---|---|---|---|---|']
+    for task, backbone, arm in sorted(table):
+        other = table.get((task, backbone, 'cutmix'))
+        if arm == 'tlalign' and other:
+            gap, pairs = paired_interval(table[task, backbone, arm], other)
+            images = bootstrap_interval(table[task, backbone, arm], other)
+            lines.append(f'| {task}, {METRICS[task][0]} | {backbone} | {gap} '
+                         f'| {pairs} | {images} |')
+    return '\n'.join(lines)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--report', action='store_true')
+    parser.add_argument('--backbones', nargs='+', default=BACKBONES,
+                        choices=BACKBONES)
+    parser.add_argument('--seeds', nargs='+', type=int,
+                        default=sorted(SEEDS['tlalign']))
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.report:
+        print(report())
+        return
+    units = [(backbone, seed) for seed in args.seeds
+             for backbone in args.backbones]
+    columns = (TextColumn('{task.description}'), BarColumn(),
+               MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task('units', total=len(units))
+        for backbone, seed in units:
+            if not result_file(backbone, seed).is_file():
+                run_unit(backbone, seed, progress)
+            progress.advance(bar)
+
+
+if __name__ == '__main__':
+    with one_line_errors('mini_study.py'):
+        main()
