@@ -21,7 +21,8 @@ class TokenLabelStore:
 
     A folder with
 
-    - ``index.json``: format, number of images, grid, k, score mode, classes;
+    - ``index.json``: format, number of images, grid, k, score mode, classes,
+      and what is to be known of the annotator;
     - ``names.txt``: one image per line, see :func:`image_names`;
     - ``ids.npy``: (images, rows, cols, k), int16 (int32 for more than 32,767
       classes);
@@ -60,21 +61,47 @@ class TokenLabelStore:
 
     @classmethod
     def create(cls, path: str, names: List[str], classes: Sequence[str],
-               grid: Sequence[int], top_k: int,
-               score_mode: str = 'probs') -> 'TokenLabelStore':
-        """Lay out an empty store, with ``index.json`` last.
+               grid: Sequence[int], top_k: int, score_mode: str = 'probs',
+               annotator: Optional[dict] = None) -> 'TokenLabelStore':
+        """Open a store for writing, laid out anew if there is none.
 
         Args:
-            path (str): A folder that does not exist or is empty.
+            path (str): The folder. A store in it must have been made for the
+                same names and settings, and keeps its maps.
             names (list[str]): From :func:`image_names`.
             classes (Sequence[str]): Class names, in the order of ids.
             grid (Sequence[int]): Rows and columns of every map.
             top_k (int): Classes kept per cell.
             score_mode (str): 'probs' or 'logits'. Defaults to 'probs'.
+            annotator (dict, optional): What else two stores must have in
+                common to be one, in JSON's types.
+
+        Raises:
+            UserError: If the store in the folder is another one.
         """
+        index = dict(
+            format=FORMAT, num_images=len(names), grid=list(grid),
+            top_k=top_k, score_mode=score_mode, annotator=annotator or {},
+            classes=list(classes))
+        if not osp.exists(osp.join(path, 'index.json')):
+            cls._lay_out(path, index, names)
+        store = cls(path, writable=True)
+        for key, value in index.items():
+            if store.index.get(key) != value:
+                raise UserError(
+                    f"'{path}' holds token labels of another kind, with "
+                    f'{key}={store.index.get(key)} instead of {value}; '
+                    'remove the folder or write elsewhere')
+        store._check_names(names)
+        return store
+
+    @staticmethod
+    def _lay_out(path: str, index: dict, names: List[str]) -> None:
+        """Make an empty store; ``index.json``, its seal, comes last."""
         os.makedirs(path, exist_ok=True)
-        count, maps = len(names), (len(names), *grid, top_k)
-        ids = np.int16 if len(classes) <= 32767 else np.int32
+        count, maps = len(names), (
+            len(names), *index['grid'], index['top_k'])
+        ids = np.int16 if len(index['classes']) <= 32767 else np.int32
         arrays = dict(
             ids=(maps, ids), scores=(maps, np.float16),
             rectangles=((count, 4), np.float32),
@@ -87,14 +114,10 @@ class TokenLabelStore:
             array.flush()
         with open(osp.join(path, 'names.txt'), 'w') as file:
             file.writelines(f'{name}\n' for name in names)
-        index = dict(
-            format=FORMAT, num_images=count, grid=list(grid), top_k=top_k,
-            score_mode=score_mode, classes=list(classes))
         temporary = osp.join(path, 'index.json.tmp')
         with open(temporary, 'w') as file:
             json.dump(index, file, indent=1)
         os.replace(temporary, osp.join(path, 'index.json'))
-        return cls(path, writable=True)
 
     def __len__(self) -> int:
         return self.index['num_images']
@@ -169,9 +192,11 @@ class TokenLabelStore:
                 f"token labels '{self.path}' are for other classes than the "
                 f'data set: {_first_difference(self.classes, classes or [])}; '
                 'annotate with a classifier of the same classes')
+        self._check_names(image_names(dataset))
+
+    def _check_names(self, names: List[str]) -> None:
         with open(osp.join(self.path, 'names.txt')) as file:
             stored = file.read().splitlines()
-        names = image_names(dataset)
         if stored != names:
             raise UserError(
                 f"token labels '{self.path}' belong to {len(stored)} images, "

@@ -1,0 +1,226 @@
+"""The store of token labels: round trip, interruptions, comparisons."""
+import json
+import pickle
+
+import numpy as np
+import pytest
+from mmpretrain.datasets import CustomDataset
+
+from mmtlalign.datasets import (
+    Digits,
+    LoadTokenLabels,
+    TokenLabelStore,
+    image_names,
+)
+from mmtlalign.utils import UserError
+
+CLASSES = ('cat', 'dog', 'owl')
+NAMES = [f'{name}/{i}.png' for name in CLASSES for i in range(2)]
+
+
+def maps(count, seed=0, k=2, num_classes=len(CLASSES)):
+    rng = np.random.default_rng(seed)
+    ids = np.argsort(rng.random((count, 4, 5, num_classes)), -1)[..., :k]
+    return ids, rng.dirichlet(np.ones(k + 1), (count, 4, 5))[..., :k]
+
+
+def create(folder, names=NAMES, classes=CLASSES, **kwargs):
+    return TokenLabelStore.create(
+        str(folder / 'store'), names, classes, (4, 5), 2, **kwargs)
+
+
+@pytest.fixture
+def complete(tmp_path):
+    """Folder of a store, and what was written to it."""
+    store = create(tmp_path)
+    ids, scores = maps(6)
+    store.write(np.array([4, 0, 2]), ids[[4, 0, 2]], scores[[4, 0, 2]])
+    store.write(np.array([1, 3, 5]), ids[[1, 3, 5]], scores[[1, 3, 5]])
+    return str(tmp_path / 'store'), ids, scores
+
+
+def test_round_trip(complete):
+    path, ids, scores = complete
+    store = TokenLabelStore(path)
+    assert len(store) == 6 and store.classes == list(CLASSES)
+    for row, name in enumerate(NAMES):
+        labels = store.read(row, f'/elsewhere/{name}', (30, 40))
+        np.testing.assert_array_equal(labels.ids, ids[row])
+        np.testing.assert_array_equal(
+            labels.scores, scores[row].astype(np.float16))
+        assert labels.ids.dtype == np.int16
+        assert labels.box.tolist() == [0, 0, 5, 4]
+        assert labels.image_size == (30, 40)
+        assert labels.num_classes == 3 and labels.score_mode == 'probs'
+
+
+def test_size_for_imagenet():
+    """8.3 GB, as the docs say, without writing it."""
+    per_image = 18 * 18 * 5 * (np.dtype(np.int16).itemsize
+                               + np.dtype(np.float16).itemsize)
+    assert 1_281_167 * per_image / 1e9 == pytest.approx(8.30, abs=.01)
+    assert per_image == pytest.approx(6.5e3, rel=.01)
+
+
+def test_many_classes_take_wider_ids(tmp_path):
+    for count, dtype in ((32767, np.int16), (32768, np.int32)):
+        classes = [str(i) for i in range(count)]
+        folder = tmp_path / str(count)
+        store = create(folder, NAMES[:1], classes)
+        ids = np.full((1, 4, 5, 2), count - 1)
+        store.write(np.array([0]), ids, np.zeros(ids.shape))
+        read = TokenLabelStore(str(folder / 'store')).read(
+            0, NAMES[0], (8, 8))
+        assert read.ids.dtype == dtype and (read.ids == count - 1).all()
+
+
+def test_maps_of_a_part_of_the_image(tmp_path):
+    """A map of the middle square of a wide image, as was published."""
+    store = create(tmp_path, NAMES[:1])
+    ids, scores = maps(1)
+    store.write(np.array([0]), ids, scores, rectangle=(.25, 0, .75, 1))
+    labels = store.read(0, NAMES[0], (100, 200))
+    # 5 cells cover half the width: the image reaches from -2.5 to 7.5
+    np.testing.assert_allclose(labels.box, [-2.5, 0, 7.5, 4])
+    middle = labels.cropped(0, 50, 100, 100, (64, 64))
+    np.testing.assert_allclose(middle.box, [0, 0, 5, 4])
+
+
+def test_unfinished_stores_go_on_where_they_stopped(tmp_path):
+    store = create(tmp_path)
+    ids, scores = maps(6)
+    store.write(np.arange(4), ids[:4], scores[:4])
+    with pytest.raises(UserError, match='not complete: 4 of 6 maps'):
+        TokenLabelStore(store.path)
+    again = create(tmp_path)
+    assert again.done.tolist() == [True] * 4 + [False] * 2
+    again.write(np.array([4, 5]), ids[4:], scores[4:])
+    read = TokenLabelStore(store.path)
+    for row in range(6):
+        np.testing.assert_array_equal(
+            read.read(row, NAMES[row], (8, 8)).ids, ids[row])
+
+
+def test_killed_between_a_map_and_its_mark(tmp_path, monkeypatch):
+    store = create(tmp_path)
+    ids, scores = maps(6)
+
+    class Killed(BaseException):
+        pass
+
+    class Deadly(np.ndarray):
+        def __setitem__(self, *args):
+            raise Killed
+
+    store._arrays['done'] = store._arrays['done'].view(Deadly)
+    with pytest.raises(Killed):
+        store.write(np.arange(6), ids, scores)
+    assert not create(tmp_path).done.any()
+
+
+def test_killed_while_it_was_laid_out(tmp_path, monkeypatch):
+    monkeypatch.setattr('json.dump', lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        create(tmp_path)
+    monkeypatch.undo()
+    assert not create(tmp_path).done.any()
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(classes=('cat', 'owl', 'dog')), "classes=.*'dog', 'owl'.*remove"),
+    (dict(names=NAMES[1:]), 'num_images=6 instead of 5'),
+    (dict(names=[*NAMES[:5], 'owl/7.png']), "number 5 is 'owl/1.png' there "
+     "and 'owl/7.png' here"),
+    (dict(score_mode='logits'), 'score_mode=probs instead of logits'),
+    (dict(annotator=dict(size=64)), "annotator={} instead of {'size': 64}"),
+])
+def test_another_store_is_not_gone_on_with(complete, tmp_path, change,
+                                           message):
+    with pytest.raises(UserError, match=message):
+        create(tmp_path, **change)
+
+
+def damage(path, name, content='{'):
+    with open(f'{path}/{name}', 'w') as file:
+        file.write(content)
+
+
+@pytest.mark.parametrize('name, content, message', [
+    ('index.json', '{', 'are damaged .index.json'),
+    ('index.json', json.dumps(dict(format=9, score_mode='probs')),
+     'format 9'),
+    ('scores.npy', 'x', 'are damaged'),
+])
+def test_damaged_stores(complete, name, content, message):
+    damage(complete[0], name, content)
+    with pytest.raises(UserError, match=message):
+        TokenLabelStore(complete[0])
+
+
+def test_no_store(tmp_path):
+    with pytest.raises(UserError, match='do not exist; make them with'):
+        TokenLabelStore(str(tmp_path / 'nothing'))
+
+
+# Against a data set
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """The images of NAMES, empty files as nobody opens them."""
+
+    def build(names=NAMES, root='images', **kwargs):
+        for name in names:
+            path = tmp_path / root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return CustomDataset(data_root=str(tmp_path / root), **kwargs)
+
+    return build
+
+
+def test_names(dataset):
+    assert image_names(dataset()) == NAMES
+    digits = Digits(split='val', indices=3)
+    names = image_names(digits)
+    assert len(set(names)) == 3 and names[1].startswith('image 1 of class ')
+
+
+def test_the_right_dataset(complete, dataset):
+    TokenLabelStore(complete[0]).check(dataset())
+
+
+@pytest.mark.parametrize('names, message', [
+    (NAMES[:5], 'belong to 6 images, the data set has 5: there are 6 there '
+     'and 5 here'),
+    ([*NAMES[:4], 'owl/0.png', 'owl/9.png'], "number 5 is 'owl/1.png' there "
+     "and 'owl/9.png' here"),
+    (['ant' + name[3:] if name[:3] == 'cat' else name for name in NAMES],
+     "other classes .*number 0 is 'cat' there and 'ant' here"),
+])
+def test_another_dataset(complete, dataset, names, message):
+    with pytest.raises(UserError, match=message):
+        TokenLabelStore(complete[0]).check(dataset(names))
+
+
+def results(row=3, path='somewhere/dog/1.png'):
+    return dict(img=np.zeros((6, 8, 3)), sample_idx=row, img_path=path)
+
+
+def test_load(complete):
+    path, ids, _ = complete
+    load = LoadTokenLabels(path)
+    labels = load(results())['token_labels']
+    np.testing.assert_array_equal(labels.ids, ids[3])
+    assert labels.image_size == (6, 8)
+    assert path in repr(load)
+    copy = pickle.loads(pickle.dumps(load))
+    np.testing.assert_array_equal(
+        copy(results())['token_labels'].ids, ids[3])
+    assert len(pickle.dumps(load)) < 1000
+
+
+@pytest.mark.parametrize('row, path', [(3, 'dog/0.png'), (6, 'dog/1.png')])
+def test_load_another_image(complete, row, path):
+    with pytest.raises(UserError, match=f"no image {row}, '{path}'"):
+        LoadTokenLabels(complete[0])(results(row, path))

@@ -1,0 +1,259 @@
+"""Token labels are made, gone on with, read and trained on."""
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+from mmpretrain.utils import register_all_modules
+from PIL import Image
+
+from mmtlalign.datasets import TokenLabelStore
+from mmtlalign.utils import UserError
+
+from .test_dataset_tools import load_tool
+from .tiny import run_tool, write_project
+
+ANNOTATOR = """
+default_scope = 'mmpretrain'
+data_preprocessor = dict(num_classes=3, mean=[127.] * 3, std=[60.] * 3)
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ResNet_CIFAR', depth=18, base_channels=4,
+                  stem_channels=4, out_indices=(3, )),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=3, in_channels=32))
+"""
+# the tiny training on token labels
+TOKEN_LABELS = """
+data_preprocessor.update(num_classes=3)
+model = dict(
+    type='mmtlalign.TokenLabelClassifier',
+    backbone=dict(
+        type='mmtlalign.LVViT', img_size=16, patch_size=4, out_type='raw',
+        arch=dict(embed_dims=16, num_layers=2, num_heads=2,
+                  feedforward_channels=32, stem_channels=8)),
+    head=dict(
+        type='mmtlalign.TokenLabelHead', num_classes=3, in_channels=16,
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=.1,
+                  mode='original')),
+    train_cfg=dict(augments=[dict(type='mmtlalign.MixToken', patch_size=4)]))
+train_dataloader['dataset']['pipeline'] = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mmtlalign.LoadTokenLabels', store='maps'),
+    dict(type='mmtlalign.RandomFlip', prob=.5),
+    dict(type='mmtlalign.RandAugment', policies='timm_increasing',
+         num_policies=2, magnitude_level=9),
+    dict(type='mmtlalign.RandomResizedCrop', scale=16),
+    dict(type='PackInputs', algorithm_keys=('token_labels', ))]
+custom_hooks = [dict(type='mmtlalign.ResumeRandomState'),
+                dict(type='mmtlalign.CheckTokenLabels')]
+train_cfg['max_epochs'] = 1
+"""
+SIZE = 48
+
+
+@pytest.fixture(scope='module')
+def tool():
+    return load_tool('make_token_labels')
+
+
+def write_annotator(folder, classes=('class0', 'class1', 'class2'),
+                    config=ANNOTATOR, seed=0):
+    """Config and checkpoint with random weights, batch norms included."""
+    (folder / 'annotator.py').write_text(config)
+    register_all_modules(init_default_scope=True)
+    model = MODELS.build(Config.fromfile(folder / 'annotator.py').model)
+    generator = torch.Generator().manual_seed(seed)
+    state = model.state_dict()
+    for key, value in state.items():
+        if value.is_floating_point():
+            value.normal_(0, .2, generator=generator)
+            if value.ndim == 1 and 'bias' not in key:
+                value.add_(1).abs_()
+    torch.save(dict(state_dict=state, meta=dict(
+        dataset_meta=dict(classes=classes))), folder / 'annotator.pth')
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    write_project(tmp_path, TOKEN_LABELS)
+    write_annotator(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def arguments(*more):
+    return ['annotator.py', 'annotator.pth', 'tiny.py', '--size', str(SIZE),
+            '--device', 'cpu', '--batch-size', '5', *map(str, more)]
+
+
+@pytest.fixture
+def make(tool, monkeypatch):
+    """Run the tool in this process."""
+
+    def run(*more):
+        monkeypatch.setattr(
+            sys, 'argv', ['make_token_labels.py', *arguments(*more)])
+        tool.main()
+
+    return run
+
+
+def contents(path='maps'):
+    store = TokenLabelStore(path)
+    return {name: np.array(array) for name, array in store._arrays.items()}
+
+
+def test_maps_are_those_of_the_annotator(project, make, capsys):
+    """Against features of every image, position by position."""
+    make('--top-k', 2)
+    assert capsys.readouterr().out == (
+        'maps: 12 maps of 6x6, top 2 of 3 classes\n')
+    store = TokenLabelStore('maps')
+    model = MODELS.build(Config.fromfile('annotator.py').model)
+    model.load_state_dict(torch.load('annotator.pth')['state_dict'])
+    model.eval()
+    names = open('maps/names.txt').read().split()
+    assert len(set(names)) == 12
+    for row, name in enumerate(names):
+        image = Image.open(project / 'images' / name).convert('RGB')
+        image = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+        pixels = np.asarray(image, np.float32)[..., ::-1].copy()
+        inputs = torch.from_numpy((pixels - 127) / 60).permute(2, 0, 1)
+        with torch.no_grad():
+            feature = model.backbone(inputs[None])[0][0]
+        labels = store.read(row, name, (16, 16))
+        for y in range(6):
+            for x in range(6):
+                probs = model.head.fc(feature[:, y, x]).softmax(0)
+                top = probs.argsort(descending=True)[:2]
+                assert labels.ids[y, x].tolist() == top.tolist()
+                np.testing.assert_allclose(
+                    labels.scores[y, x], probs[top].detach(), atol=2e-3)
+
+
+def test_interrupted_and_gone_on_with(project, make, monkeypatch):
+    make('--out', 'whole')
+    write = TokenLabelStore.write
+    made = []
+
+    def dies(store, rows, *args):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(rows)
+        write(store, rows, *args)
+
+    monkeypatch.setattr(TokenLabelStore, 'write', dies)
+    with pytest.raises(KeyboardInterrupt):
+        make()
+    assert TokenLabelStore('maps', writable=True).done.sum() == 10
+    made.clear()
+    make()
+    assert [rows.tolist() for rows in made] == [[10, 11]]  # nothing twice
+    expected = contents('whole')
+    for name, array in contents().items():
+        np.testing.assert_array_equal(array, expected[name])
+    made.clear()
+    make()
+    assert made == []
+
+
+def test_several_processes(project, make):
+    done = run_tool('dataset_tools/make_token_labels.py',
+                    *arguments('--processes', 2), folder=project)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == 'maps: 12 maps of 6x6, top 3 of 3 classes\n'
+    assert '12/12' in done.stderr
+    make('--out', 'alone')
+    expected = contents('alone')
+    for name, array in contents().items():
+        np.testing.assert_allclose(array, expected[name], atol=1e-3)
+
+
+def test_training(here, project, make):
+    make()
+    here('train.py', 'tiny.py')
+    log, = project.glob('work_dirs/tiny/*/*.log')
+    assert 'loss_dense' in log.read_text()
+
+
+def test_logits(project, make):
+    make('--score-mode', 'logits')
+    assert TokenLabelStore('maps').index['score_mode'] == 'logits'
+    assert not np.allclose(contents()['scores'].sum(-1, dtype=float), 1)
+
+
+@pytest.mark.parametrize('change, message', [
+    (('GlobalAveragePooling', 'GeneralizedMeanPooling'),
+     'ResNet_CIFAR.*its neck is GeneralizedMeanPooling'),
+    (('LinearClsHead', 'VisionTransformerClsHead'),
+     'its head VisionTransformerClsHead'),
+])
+def test_other_annotators_are_refused(project, make, change, message):
+    write_annotator(project, config=ANNOTATOR.replace(*change))
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_norm_after_pooling_is_refused(project, make):
+    write_annotator(project, config=ANNOTATOR.replace(
+        """dict(type='ResNet_CIFAR', depth=18, base_channels=4,
+                  stem_channels=4, out_indices=(3, ))""",
+        """dict(type='ConvNeXt', arch=dict(
+            depths=[1, 1, 1, 1], channels=[4, 8, 16, 32]))"""))
+    with pytest.raises(UserError, match=r'ConvNeXt.*shape \(5, 32\)'):
+        make()
+
+
+def test_what_does_not_average_to_the_prediction_is_refused(
+        project, make, tool, monkeypatch):
+    scores = tool.position_scores
+    monkeypatch.setattr(tool, 'position_scores',
+                        lambda *args: scores(*args) + 1)
+    with pytest.raises(UserError, match='differs from its own logits by 1.0'):
+        make()
+
+
+@pytest.mark.parametrize('classes, message', [
+    (('class0', 'class2', 'class1'),
+     "number 1 is 'class2' there and 'class1' here"),
+    (('class0', 'class1'), '2 classes there and 3 here'),
+])
+def test_another_class_list_is_refused(project, make, classes, message):
+    write_annotator(project, classes)
+    with pytest.raises(UserError, match='other classes.*' + message):
+        make()
+
+
+def test_another_number_of_classes_is_refused(project, make):
+    write_annotator(project, None, ANNOTATOR.replace(
+        'num_classes=3, in', 'num_classes=4, in'))
+    with pytest.raises(UserError, match="knows 4 classes, 'tiny.py' has 3"):
+        make()
+
+
+def test_maps_of_another_annotator_are_not_gone_on_with(project, make):
+    make()
+    with pytest.raises(UserError, match=r'grid=\[6, 6\] instead of \[8, 8\]'):
+        make('--size', 64)
+    write_annotator(project, seed=1)
+    with pytest.raises(UserError, match="annotator=.*'sha256'"):
+        make()
+
+
+def test_no_place_to_write(project, make):
+    write_project(project)  # without LoadTokenLabels
+    with pytest.raises(UserError, match="'tiny.py' has no .*--out"):
+        make()
+
+
+def test_training_on_maps_of_other_images_ends_at_once(
+        ends_with, project, make):
+    make()
+    (project / 'images/class1/1.png').rename(
+        project / 'images/class1/13.png')
+    assert ends_with('train.py', 'tiny.py').startswith(
+        "train.py: token labels 'maps' belong to 12 images, the data set has "
+        "12: number 4 is 'class1/1.png' there and 'class1/10.png' here; ")
