@@ -95,6 +95,15 @@ def same_tensors(a, b):
         assert torch.equal(a[key], b[key]), key
 
 
+def test_the_papers_keys_are_what_timm_takes_them_for():
+    """timm reads the release too, so it vouches for ``to_paper``."""
+    source = make_swin()
+    state = dict(source.state_dict())
+    read = timm.models.swin_transformer.checkpoint_filter_fn(
+        dict(model=to_paper(state)), source)
+    same_tensors(read, state)
+
+
 @pytest.mark.parametrize('layout', ['timm', 'paper'])
 def test_swin_computes_the_same_features(convert, layout):
     source = make_swin()

@@ -45,15 +45,19 @@ def parse_args():
         help='patches of B in A, half-open; default: the middle half of both '
         'sides')
     parser.add_argument('--out', default='alignment.png')
+    parser.add_argument(
+        '--trust', action='store_true',
+        help='also load a checkpoint that holds more than weights; that runs '
+        'whatever code is in it')
     return parser.parse_args()
 
 
-def build_model(cfg, checkpoint):
+def build_model(cfg, checkpoint, trust):
     """The config's classifier, with a checkpoint's weights if one is given."""
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     model = MODELS.build(cfg.model)
     if checkpoint:
-        check_checkpoint(model, checkpoint)
+        check_checkpoint(model, checkpoint, trust)
     else:
         model.init_weights()
     return model.eval()
@@ -131,7 +135,7 @@ def main():
         check_file(args.checkpoint, 'checkpoint')
     cfg = Config.fromfile(args.config)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    model = build_model(cfg, args.checkpoint)
+    model = build_model(cfg, args.checkpoint, args.trust)
     data = load_images(cfg, args.img)
     images = model.data_preprocessor(data)['inputs']
     with torch.no_grad():
