@@ -8,6 +8,7 @@ from mmengine.registry import DATASETS
 
 from .coco_check import check_coco, check_num_classes, expected_classes
 from .errors import UserError
+from .segmentation_check import check_label_maps
 
 HINT = 'put or link the data there, as the README describes'
 
@@ -16,8 +17,9 @@ def check_data(cfg: Config, *phases: str) -> None:
     """Raise if a folder or annotation file of a dataset does not exist.
 
     Annotation files in COCO format are read: they must hold annotations and
-    exactly the classes of the config, and heads as many. Datasets that
-    download themselves and remote paths are not checked.
+    exactly the classes of the config, and heads as many. Label maps must be
+    there and fit the heads. Datasets that download themselves and remote
+    paths are not checked.
 
     Args:
         cfg (Config): Full config. Its optional ``data_hint`` (str) says how
@@ -40,6 +42,8 @@ def check_data(cfg: Config, *phases: str) -> None:
                 _check_paths(where, dataset, hint)
             if hasattr(cls, 'COCOAPI'):
                 _check_coco(where, dataset, cls, cfg.get('model', {}))
+            if hasattr(cls, 'get_label_map'):  # mmseg's
+                check_label_maps(where, dataset, cfg.get('model', {}))
         _check_evaluator(f'{phase}_evaluator', cfg, hint)
 
 
