@@ -1,4 +1,5 @@
-# CamVid at a quarter of its 480x360 px.
+# CamVid at a quarter of its 480x360 px. Whole images, since a plain ViT's
+# position embeddings are stretched over what it sees.
 _base_ = './camvid_240x180.py'
 
 train_pipeline = [
