@@ -14,7 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmtlalign.utils.test_time_augmentation import use_tta
+from mmtlalign.utils import UserError, use_tta
 
 pytest.importorskip(
     'mmcv.ops', reason='the operators of mmcv are not compiled; run '
@@ -307,6 +307,11 @@ def test_step_and_prediction(name, load, photo, save_classifier):
     assert sample.seg_logits.data.shape == (150, 48, 64)
 
     check_multi_scale(config, segmenter, photo)
+
+
+def test_multi_scale_test_needs_a_config_that_has_it(load):
+    with pytest.raises(UserError, match='--tta needs tta_model in the config'):
+        use_tta(load(MINIS[0]))
 
 
 def check_multi_scale(config, segmenter, photo):
