@@ -1,13 +1,15 @@
 """Every detection config is loaded and built, one of each family is run."""
 import re
 import subprocess
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmtlalign.utils.coco_check import check_num_classes, expected_classes
@@ -16,6 +18,7 @@ pytest.importorskip(
     'mmcv.ops', reason='the operators of mmcv are not compiled; run '
     '`bash tools/setup_env.sh --ops`')
 demo_mm_inputs = pytest.importorskip('mmdet.testing').demo_mm_inputs
+mmdet_registry = pytest.importorskip('mmdet.registry')
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSIFIERS = ROOT / 'configs' / 'classification' / 'tlalign'
@@ -54,17 +57,23 @@ def test_lists_are_complete():
     assert len(CELLS) == 2
 
 
+@cache
+def read(path):
+    """Read a config once: following all its bases takes a while."""
+    return Config.fromfile(ROOT / path)
+
+
 @pytest.fixture
 def load():
     """Load configs in the host's scope, as the tools do."""
     with DefaultScope.overwrite_default_scope('mmdet'):
-        yield lambda path: Config.fromfile(ROOT / path)
+        yield lambda path: deepcopy(read(path))
 
 
 def classifier_of(backbone):
     """Config that trains a backbone's checkpoint, and the file's name."""
     *_, folder, file = Path(backbone.init_cfg.checkpoint).parts
-    return Config.fromfile(CLASSIFIERS / f'{folder}.py'), file
+    return deepcopy(read(CLASSIFIERS / f'{folder}.py')), file
 
 
 def shorten(backbone):
@@ -140,10 +149,10 @@ def test_data_and_hooks(path, load):
     assert config.default_scope == 'mmdet'
     for phase in ('train', 'val', 'test'):
         dataset = config[f'{phase}_dataloader'].dataset
-        cls = DATASETS.get(dataset.type)
+        cls = mmdet_registry.DATASETS.get(dataset.type)
         check_num_classes(config.model, expected_classes(dataset, cls), phase)
         for step in dataset.pipeline:
-            TRANSFORMS.build(step)
+            mmdet_registry.TRANSFORMS.build(step)
         if phase != 'train':
             root, file = dataset.data_root, dataset.ann_file
             evaluator = config[f'{phase}_evaluator']
