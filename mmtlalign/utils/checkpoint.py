@@ -107,7 +107,8 @@ def get_weights(checkpoint: dict, path: str) -> dict[str, Tensor]:
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,
-                  allowed: Iterable[str] = (),
+                  may_lack: Iterable[str] = (),
+                  may_exceed: Iterable[str] = (),
                   whose: str | None = None) -> tuple[list[str], list[str]]:
     """Load weights; what is missing or left over must be allowed.
 
@@ -118,7 +119,10 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,
         module (nn.Module): Not wrapped. Its weights are overwritten.
         state (dict[str, Tensor]): Weights by key; not modified.
         path (str): Only for messages.
-        allowed (Iterable[str]): Regular expressions of whole keys.
+        may_lack (Iterable[str]): Regular expressions of whole keys that the
+            file need not hold. Defaults to none.
+        may_exceed (Iterable[str]): Likewise of keys that the module need not
+            have. Defaults to none.
         whose (str, optional): What the messages call the module. Defaults to
             "the config's" and its class.
 
@@ -141,14 +145,14 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,
         found = module.load_state_dict(state, strict=False)
     except (RuntimeError, AssertionError) as error:  # shapes
         raise does_not_fit(_first_reason(error, module, state)) from None
-    patterns = list(allowed)
-    missing, unexpected = ([
-        key for key in keys
-        if not any(re.fullmatch(pattern, key) for pattern in patterns)
-    ] for keys in (found.missing_keys, found.unexpected_keys))
-    wrong = [f'{len(keys)} {kind} (first: {keys[0]})' for kind, keys in (
-        ('keys missing in the file', missing),
-        ('keys unknown to the model', unexpected)) if keys]
+    wrong = []
+    for kind, keys, allowed in (
+            ('keys missing in the file', found.missing_keys, may_lack),
+            ('keys unknown to the model', found.unexpected_keys, may_exceed)):
+        pattern = '|'.join(allowed)
+        keys = [key for key in keys if not re.fullmatch(pattern, key)]
+        if keys:
+            wrong.append(f'{len(keys)} {kind} (first: {keys[0]})')
     if wrong:
         raise does_not_fit(', '.join(wrong))
     return found.missing_keys, found.unexpected_keys
@@ -209,6 +213,6 @@ def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
         if not (key.startswith(prefixes) and key in own
                 and own[key].shape != value.shape)
     }
-    load_strictly(model, state, path,
-                  [re.escape(prefix) + '.*' for prefix in prefixes])
+    patterns = [re.escape(prefix) + '.*' for prefix in prefixes]
+    load_strictly(model, state, path, patterns, patterns)
     return checkpoint

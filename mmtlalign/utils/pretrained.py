@@ -10,17 +10,15 @@ from .errors import UserError
 
 FORM = "dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')"
 
-# Keys that may be missing on either side. Whole keys, as regular expressions.
-ALLOWED = (
-    # Swin: norms of outputs that only one of both uses
-    r'norm\d+\.(weight|bias)',
-    # ViT: final norms that only one of both has (final_norm, avg_featmap)
-    r'ln[12]\.(weight|bias)',
-    # DeiT: a token that plain models lack
-    r'dist_token',
-    # Swin: buffers that the constructor computes
-    r'.*(relative_position_index|relative_coords_table|attn_mask)',
-)
+# Whole keys, as regular expressions.
+NORMS = r'norm\d+\.(weight|bias)'  # Swin: one for each output
+BUFFERS = r'.*(relative_position_index|relative_coords_table|attn_mask)'
+# What a file need not hold: norms of new outputs (ln2: of the mean over
+# patches), and what the constructor computes.
+MAY_LACK = (NORMS, r'ln2\.(weight|bias)', BUFFERS)
+# What a backbone need not have: norms of outputs that are not used, the token
+# of a distilled DeiT, and what no constructor keeps any more.
+MAY_EXCEED = (NORMS, r'ln[12]\.(weight|bias)', 'dist_token', BUFFERS)
 
 
 def find_pretrained(model: nn.Module) -> dict[str, dict]:
@@ -124,7 +122,7 @@ def expected_weights(module: nn.Module, name: str, init_cfg: dict,
     _check_finite(state, path)
     copy = deepcopy(module).cpu()
     missing, unexpected = load_strictly(
-        copy, state, path, ALLOWED,
+        copy, state, path, MAY_LACK, MAY_EXCEED,
         whose=f'model.{name} ({type(module).__name__})')
     _check_norms(missing, state, path, name)
     expected = {key: value for key, value in copy.state_dict().items()
@@ -138,19 +136,12 @@ def expected_weights(module: nn.Module, name: str, init_cfg: dict,
 
 def _check_norms(missing: list[str], state: dict[str, Tensor], path: str,
                  name: str) -> None:
-    """Refuse to start without the final norm that training ended with.
-
-    Only further outputs and a second norm may be new: every Swin has the norm
-    of its last stage, and a ViT whose class token was normalized has ``ln1``.
-    """
-    lacks = [key for key in missing if key.startswith('ln1.')]
-    if not any(re.match(r'norm\d*\.', key) for key in state):
-        lacks += [key for key in missing if key.startswith('norm')]
-    if lacks:
+    """Refuse a Swin without any norm: its classifier had that of its end."""
+    lacks = [key for key in missing if re.fullmatch(NORMS, key)]
+    if lacks and not any(re.match(r'norm\d*\.', key) for key in state):
         raise UserError(
-            f"checkpoint '{path}' does not fit model.{name}: it lacks the "
-            f'final norm {lacks[0]}; set final_norm=False if it was trained '
-            'without one, else the file is incomplete')
+            f"checkpoint '{path}' does not fit model.{name}: it lacks all "
+            f'norms of outputs (first: {lacks[0]}), so it is incomplete')
 
 
 def _check_finite(state: dict[str, Tensor], path: str) -> None:

@@ -157,9 +157,11 @@ def not_finite(state):
     (VIT, dict(SWIN, patch_size=4, patch_cfg=dict(norm_cfg=None)), None,
      'keys missing in the file .*keys unknown to the model'),
     (VIT, {}, drop('ln1.weight', 'ln1.bias'),
-     'lacks the final norm ln1.weight; set final_norm=False'),
+     r'2 keys missing in the file \(first: ln1\.weight\)'),
+    (DISTILLED, dict(out_type='featmap'), drop('dist_token'),
+     r'1 keys missing in the file \(first: dist_token\)'),
     (SWIN, {}, drop('norm2.weight', 'norm2.bias'),
-     'lacks the final norm norm2.weight'),
+     r'lacks all norms of outputs \(first: norm2\.weight\)'),
     (VIT, {}, not_finite, 'layers.0.ln1.bias holds values that are not fin'),
     (SWIN, dict(window_size=2), None,
      r'windows of 4 and .* SwinTransformer of 2 .*convert_swin\.py FILE OUT '
