@@ -1,5 +1,6 @@
 """Every fine-tuning config is loaded, built and run for a step."""
 import subprocess
+from copy import deepcopy
 from pathlib import Path
 
 import cv2
@@ -93,7 +94,7 @@ def test_a_step_from_a_checkpoint(net, size, tmp_path):
         dict(embed_dims=32, num_layers=2, num_heads=2,
              feedforward_channels=64))
     model.head.in_channels = 128 if net == 'swin-tiny' else 32
-    pretraining = Config(dict(backbone=model.backbone)).backbone
+    pretraining = deepcopy(model.backbone)
     pretraining.init_cfg = None
     if net == 'deit-small':
         pretraining.img_size = 224
