@@ -1,6 +1,6 @@
 """The token labels of one image on its way through the pipeline."""
 from dataclasses import dataclass, replace
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class TokenLabels:
         num_classes (int): Number of classes.
         score_mode (str): 'probs': what the scores lack to 1 belongs evenly to
             the other classes. 'logits': the others have logit 0.
-        flip (bool): Whether the last flip turned the image.
+        flip (bool): Whether the last chance to mirror it was taken.
     """
     ids: np.ndarray
     scores: np.ndarray
@@ -33,11 +33,12 @@ class TokenLabels:
     score_mode: str = 'probs'
     flip: bool = False
 
-    def flipped(self, direction: str) -> 'TokenLabels':
-        """After the image was mirrored.
+    def flipped(self, direction: Optional[str]) -> 'TokenLabels':
+        """After the image was mirrored, or could have been.
 
         Args:
-            direction (str): 'horizontal', 'vertical' or 'diagonal'.
+            direction (str, optional): 'horizontal', 'vertical', 'diagonal',
+                or None if it was left as it is.
         """
         rows, cols = self.ids.shape[:2]
         x1, y1, x2, y2 = self.box
@@ -53,7 +54,7 @@ class TokenLabels:
             ids=np.flip(self.ids, axes),
             scores=np.flip(self.scores, axes),
             box=np.array([x1, y1, x2, y2], np.float32),
-            flip=True)
+            flip=direction is not None)
 
     def cropped(self, top: int, left: int, height: int, width: int,
                 image_size: Tuple[int, int]) -> 'TokenLabels':

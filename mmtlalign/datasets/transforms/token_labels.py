@@ -67,7 +67,7 @@ class RandomFlip(HostRandomFlip):
 
     def transform(self, results: dict) -> dict:
         results = super().transform(results)
-        if KEY in results and results['flip']:
+        if KEY in results:
             results[KEY] = results[KEY].flipped(results['flip_direction'])
         return results
 

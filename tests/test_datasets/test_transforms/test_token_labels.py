@@ -219,6 +219,17 @@ def test_rand_augment_by_a_list_of_policies():
             magnitude_level=5))
 
 
+@pytest.mark.parametrize('probs, left', [
+    ((1., 0.), True), ((0., 1.), True), ((1., 1.), False)])
+def test_several_flips(probs, left):
+    before = marked((80, 80), (.5, .8))
+    results = transform(before, *(
+        dict(type='RandomFlip', prob=prob) for prob in probs))
+    assert results['token_labels'].flip == results['flip']
+    assert_found(results)
+    assert (results['img'][:, :40].max() > 0) == left
+
+
 @pytest.mark.parametrize('mode', ['probs', 'logits'])
 def test_what_comes_into_view_is_even(mode):
     results = transform(
