@@ -13,7 +13,7 @@ from .swin import WindowAttentionRule
 from .vit import GlobalAttentionRule
 
 RULES = {
-    VisionTransformer: GlobalAttentionRule,
+    VisionTransformer: GlobalAttentionRule,  # and LVViT, a subclass of it
     DistilledVisionTransformer: GlobalAttentionRule,
     DeiT3: GlobalAttentionRule,
     SwinTransformer: WindowAttentionRule,
