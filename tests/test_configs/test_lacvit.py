@@ -1,0 +1,233 @@
+"""Every LaCViT config is loaded and built, and one of each kind is run."""
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, default_collate
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
+from mmpretrain.utils import register_all_modules
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / 'configs' / 'classification' / 'lacvit'
+KINDS = ('lacvit_{}_stage1_8xb128_{}-224px',
+         'lacvit_{}_stage2_1xb128_{}-224px',
+         'crossentropy_{}_1xb128_{}-224px')
+NETWORKS = {'deit-small': 384, 'vit-base': 768, 'deit-mini': 128}
+# Type of the data set, split that is trained on, number of classes. All are
+# tested on the split 'test'.
+DATA = {
+    'cifar10': ('CIFAR10', 'train', 10),
+    'cifar100': ('CIFAR100', 'train', 100),
+    'cub200': ('CUB', 'train', 200),
+    'flowers102': ('Flowers102', 'trainval', 102),
+    'oxford-pets': ('OxfordIIITPet', 'trainval', 37),
+    'stanford-cars': ('StanfordCars', 'train', 196),
+}
+LARGE = list(product(['deit-small', 'vit-base'], DATA))
+MINI = ('lacvit_deit-mini_stage1_1xb128_cifar10',
+        'lacvit_deit-mini_stage2_1xb128_cifar10',
+        'crossentropy_deit-mini_1xb128_cifar10')
+# Three configs that belong together
+TRIOS = [tuple(kind.format(*names) for kind in KINDS) for names in LARGE]
+TRIOS.append(MINI)
+
+
+def load(name):
+    return Config.fromfile(FOLDER / f'{name}.py')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def scope():
+    register_all_modules(init_default_scope=False)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
+
+
+def test_list_is_complete():
+    present = {path.stem for path in FOLDER.glob('*.py')}
+    assert present == {name for trio in TRIOS for name in trio}
+
+
+@pytest.mark.parametrize('network, data', LARGE)
+def test_splits_do_not_leak(network, data):
+    """One split is trained on and is the bank; another is tested, whole."""
+    type, split, num_classes = DATA[data]
+    for kind in KINDS:
+        config = load(kind.format(network, data))
+        train, val, test = (config[f'{phase}_dataloader'].dataset
+                            for phase in ('train', 'val', 'test'))
+        assert (train.type, train.split) == (type, split)
+        assert (test.type, test.split) == (type, 'test')
+        assert (train.data_root, val) == (test.data_root, test)
+        assert not config.test_dataloader.get('drop_last', False)
+        assert not config.test_dataloader.sampler.shuffle
+        if 'head' in config.model:
+            assert config.model.head.num_classes == num_classes
+    classes = DATASETS.get(type).METAINFO.get('classes')
+    assert classes is None or len(classes) == num_classes
+
+
+def test_splits_of_the_mini_do_not_leak():
+    for name in MINI:
+        config = load(name)
+        train, test = (config[f'{phase}_dataloader'].dataset
+                       for phase in ('train', 'test'))
+        assert (train.data_prefix, test.data_prefix) == ('train', 'val')
+        assert train.num_samples == 5000
+
+
+@pytest.mark.parametrize('trio', TRIOS, ids=lambda trio: trio[0])
+def test_three_that_belong_together(trio):
+    stage1, stage2, twin = map(load, trio)
+    # Both ways start from the same weights and the same network ...
+    assert stage1.model.backbone == twin.model.backbone
+    assert stage1.data_preprocessor == twin.data_preprocessor
+    # ... on the same images, of which stage 1 sees two views at a time.
+    for config in (stage1, stage2):
+        other = config.train_dataloader.to_dict()
+        other['dataset']['pipeline'] = twin.train_pipeline
+        assert other == twin.train_dataloader.to_dict()
+        assert config.test_dataloader == twin.test_dataloader
+    views, = [step for step in stage1.train_dataloader.dataset.pipeline
+              if step.type == 'MultiView']
+    assert views.num_views == 2
+    # Stage 2 is the twin, frozen, from the last epoch of stage 1.
+    start = stage2.model.backbone.init_cfg
+    assert start.prefix == 'backbone.'
+    assert start.checkpoint == (
+        f'work_dirs/{trio[0]}/epoch_{stage1.train_cfg.max_epochs}.pth')
+    expected = twin.model.to_dict()
+    expected['backbone']['init_cfg'] = start
+    depth = 6 if 'mini' in trio[0] else 12
+    expected['backbone']['frozen_stages'] = depth
+    assert stage2.model.to_dict() == expected
+    width, = [w for name, w in NETWORKS.items() if f'_{name}_' in trio[0]]
+    assert stage1.model.neck.in_channels == width
+    assert twin.model.head.in_channels == width
+    for config in (stage1, stage2, twin):
+        assert 'save_best' not in config.default_hooks.checkpoint
+        assert [hook.type for hook in config.custom_hooks] == [
+            'mmtlalign.ResumeRandomState', 'mmtlalign.EncoderFeatures']
+        model = dict(config.model, data_preprocessor=config.data_preprocessor)
+        with torch.device('meta'):
+            built = MODELS.build(model)
+        assert built.backbone.embed_dims == width
+        assert len(built.backbone.layers) == depth
+    measured = [metric.type for metric in stage1.test_evaluator]
+    assert measured == ['mmtlalign.KNNAccuracy', 'mmtlalign.LinearProbe',
+                        'mmtlalign.Isotropy']
+    for config in (stage2, twin):
+        assert [metric.type for metric in config.test_evaluator] == [
+            'Accuracy', *measured]
+
+
+def test_published_recipe():
+    stage1, stage2, twin = map(load, TRIOS[0])
+    for config, lr, last, decay, epochs in (
+            (stage1, 1e-3, 0, 1e-4, 500),
+            (stage2, .1, .1 * .2**3, 0, 100),
+            (twin, .01, .01 * .2**3, 1e-4, 100)):
+        optimizer = config.optim_wrapper.optimizer
+        assert (optimizer.type, optimizer.momentum) == ('SGD', .9)
+        assert (optimizer.lr, optimizer.weight_decay) == (lr, decay)
+        assert config.param_scheduler.type == 'CosineAnnealingLR'
+        assert config.param_scheduler.eta_min == pytest.approx(last)
+        assert config.train_cfg.max_epochs == epochs
+    assert stage1.model.loss.temperature == .1
+
+
+# One of each kind, for a step --------------------------------------------
+
+CIFAR = tuple(kind.format('deit-small', 'cifar10') for kind in KINDS)
+FILES = tuple(kind.format('vit-base', 'flowers102') for kind in KINDS)
+
+
+@pytest.fixture(scope='module')
+def photo(tmp_path_factory):
+    """A JPEG of 80x60 pixels, in colour."""
+    path = str(tmp_path_factory.mktemp('photo') / 'photo.jpg')
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    cv2.imwrite(path, cv2.resize(coarse, (80, 60)))
+    return path
+
+
+def batch(loader, photo, labels):
+    pipeline = Compose(
+        [TRANSFORMS.build(step) for step in loader.dataset.pipeline])
+    reads_files = loader.dataset.pipeline[0].type == 'LoadImageFromFile'
+    image = dict(img_path=photo) if reads_files else dict(
+        img=cv2.imread(photo))
+    return default_collate(
+        [pipeline(dict(**image, gt_label=label)) for label in labels])
+
+
+def build(config):
+    """The model, narrow and with its depth cut to two blocks."""
+    model = config.model
+    model.data_preprocessor = config.data_preprocessor
+    model.backbone.update(
+        arch=dict(embed_dims=16, num_layers=2, num_heads=2,
+                  feedforward_channels=32), drop_path_rate=0.)
+    if 'frozen_stages' in model.backbone:
+        model.backbone.frozen_stages = 2
+    part = model.neck or model.head
+    part.in_channels = 16
+    return MODELS.build(model)
+
+
+def changed_by_a_step(config, photo):
+    model = build(config).train()
+    optimizer = build_optim_wrapper(model, config.optim_wrapper)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    data = batch(config.train_dataloader, photo, labels=[3, 7])
+    log = model.train_step(data, optimizer)
+    assert torch.isfinite(log['loss'])
+    assert not any(p.requires_grad for p in model.backbone.parameters()) or (
+        config.model.backbone.get('frozen_stages', -1) < 0)
+    return {name for name, p in model.named_parameters()
+            if not torch.equal(p, before[name])}, set(before)
+
+
+@pytest.mark.parametrize('trio', [CIFAR, FILES, MINI],
+                         ids=['cifar', 'files', 'mini'])
+def test_a_step(trio, photo):
+    """Stage 1 and the twin train the encoder; stage 2 the head alone."""
+    for name, part in zip(trio, ('neck', 'head', 'head')):
+        changed, names = changed_by_a_step(load(name), photo)
+        assert any(key.startswith(part) for key in changed)
+        encoder = {key for key in names if key.startswith('backbone')}
+        if 'stage2' in name:
+            assert not changed & encoder
+        else:
+            assert len(changed & encoder) > .8 * len(encoder)
+
+
+def test_fine_tuning_is_a_switch(photo):
+    config = load(CIFAR[1])
+    config.merge_from_dict({'model.backbone.frozen_stages': -1})
+    config.model.backbone.pop('frozen_stages')
+    changed, _ = changed_by_a_step(config, photo)
+    assert 'backbone.layers.0.attn.qkv.weight' in changed
+
+
+@pytest.mark.parametrize('name, size', [
+    (CIFAR[0], 224), (FILES[0], 224), (MINI[0], 32)])
+def test_two_views(name, size, photo):
+    config = load(name)
+    loader = config.train_dataloader
+    first, second = batch(loader, photo, [1, 1])['inputs']
+    assert first.shape == second.shape == (2, 3, size, size)
+    assert not torch.equal(first, second)
+    # Greyscale weighs the channels in the order in which they come.
+    jitter, = [step for step in loader.dataset.pipeline
+               if step.type == 'MultiView']
+    weights = jitter.transforms[0][3].channel_weights
+    green_between = (weights[0] > weights[2]) == (
+        not config.data_preprocessor.to_rgb)
+    assert green_between and weights[1] == max(weights)
