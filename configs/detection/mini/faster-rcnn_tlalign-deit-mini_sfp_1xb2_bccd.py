@@ -43,7 +43,3 @@ test_pipeline[1].scale = (128, 96)
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-
-param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(end=8, milestones=[6])
-train_cfg = dict(max_epochs=8, val_interval=4)

@@ -1,5 +1,5 @@
-# AdamW for the small detectors: about a thousand short steps at batch 2, half
-# an epoch of warm-up, a tenth of the rate for the last fifth.
+# AdamW for the small detectors: about 500 short steps at batch 2, half an epoch
+# of warm-up, a tenth of the rate for the last fifth.
 _base_ = './adamw_1x.py'
 
 optim_wrapper = dict(
@@ -12,11 +12,11 @@ param_scheduler = [
         type='MultiStepLR',
         by_epoch=True,
         begin=0,
-        end=10,
-        milestones=[8],
+        end=5,
+        milestones=[4],
         gamma=0.1)
 ]
 
-train_cfg = dict(max_epochs=10, val_interval=5)
+train_cfg = dict(max_epochs=5, val_interval=5)
 
 auto_scale_lr = dict(base_batch_size=2)
