@@ -46,6 +46,8 @@ main() {
         '[arguments of train.py]'
     config=$1
     shift
+    # --cfg-options drops blanks
+    [[ $WORK_DIRS != *' '* ]] || fail "WORK_DIRS='$WORK_DIRS' holds a blank"
     [ -f "$config" ] || fail "config '$config' does not exist"
     case " $*" in
         *' --work-dir'* | *' --resume'*)

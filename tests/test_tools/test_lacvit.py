@@ -15,15 +15,19 @@ model = dict(
               out_channels=4),
     loss=dict(type='mmtlalign.SupervisedContrastiveLoss'))
 data_preprocessor = dict(_delete_=True, mean=[127.] * 3, std=[60.] * 3)
-train_dataloader = dict(dataset=dict(pipeline=[
+train_dataloader = dict(collate_fn=dict(type='default_collate'), dataset=dict(
+    pipeline=[
     dict(type='LoadImageFromFile'),
     dict(type='MultiView', num_views=2, transforms=[
         [dict(type='RandomCrop', crop_size=16, padding=2)]]),
     dict(type='PackInputs')]))
+val_dataloader = dict(collate_fn=dict(type='default_collate'))
+test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=2)
 val_evaluator = dict(_delete_=True, type='mmtlalign.KNNAccuracy', k=3)
 test_evaluator = [
-    val_evaluator, dict(type='mmtlalign.LinearProbe', grid=[1.]),
+    dict(type='mmtlalign.KNNAccuracy', k=3),
+    dict(type='mmtlalign.LinearProbe', grid=[1.]),
     dict(type='mmtlalign.Isotropy')]
 custom_hooks = [dict(type='mmtlalign.ResumeRandomState'),
                 dict(type='mmtlalign.EncoderFeatures')]
@@ -56,11 +60,11 @@ def weights(path, prefix='backbone.'):
 
 
 def test_both_stages(tmp_path):
-    """In another work dir, killed in between, and measured at the end."""
+    """In another folder, then stage 2 again, and stage 1 measured."""
     project(tmp_path)
     command = [ROOT / 'tools/lacvit.sh', 'configs/second.py', '--cfg-options',
                'randomness.seed=5']
-    done = run(command, tmp_path, WORK_DIRS='a folder')
+    done = run(command, tmp_path, WORK_DIRS='trained')
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'Epoch(val) [2][3/3]    knn/top1: ' in done.stdout
     assert 'skipped_anchors: 0.0000' in done.stdout
@@ -70,22 +74,22 @@ def test_both_stages(tmp_path):
     assert 'Weights of backbone: verified' in done.stdout
     last = 'lacvit.sh: classifier: '
     classifier = done.stdout[done.stdout.index(last) + len(last):].strip()
-    encoder = weights(tmp_path / 'a folder/first/epoch_2.pth')
+    encoder = weights(tmp_path / 'trained/first/epoch_2.pth')
     frozen = weights(classifier)
     assert len(encoder) > 10
     for key, value in encoder.items():
         assert torch.equal(frozen[key], value), key
 
-    (tmp_path / 'a folder/second/epoch_1.pth').unlink()
-    (tmp_path / 'a folder/second/last_checkpoint').unlink()
-    again = run(command, tmp_path, WORK_DIRS='a folder')
+    (tmp_path / 'trained/second/epoch_1.pth').unlink()
+    (tmp_path / 'trained/second/last_checkpoint').unlink()
+    again = run(command, tmp_path, WORK_DIRS='trained')
     assert again.returncode == 0, again.stdout + again.stderr
     assert 'resumed epoch: 2' in again.stdout  # stage 1 is not trained again
     assert '[1][1/3]' in again.stdout
     assert '[2][1/3]' not in again.stdout
 
     tested = run_tool('test.py', 'configs/first.py',
-                      'a folder/first/epoch_2.pth', folder=tmp_path)
+                      'trained/first/epoch_2.pth', folder=tmp_path)
     assert tested.returncode == 0, tested.stderr
     for name in ('knn/top1', 'linear_probe/top1', 'isotropy/iso_score'):
         assert f'{name}: ' in tested.stdout, name
@@ -98,8 +102,10 @@ def test_one_line_errors(tmp_path):
             ([], 'usage: tools/lacvit.sh CONFIG_OF_STAGE_2'),
             (['x.py'], "config 'x.py' does not exist"),
             (['tiny.py'], "'tiny.py' is no config of stage 2"),
-            (['tiny.py', '--work-dir', 'x'], 'set WORK_DIRS')):
-        done = run([script, *arguments], tmp_path)
+            (['tiny.py', '--work-dir', 'x'], 'set WORK_DIRS'),
+            (['tiny.py', 'blank'], "WORK_DIRS='a folder' holds a blank")):
+        done = run([script, *arguments], tmp_path,
+                   WORK_DIRS='a folder' if 'blank' in arguments else 'x')
         assert done.returncode == 1
         assert done.stderr.startswith('lacvit.sh: ')
         assert expected in done.stderr

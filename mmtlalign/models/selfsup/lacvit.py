@@ -93,7 +93,15 @@ class LaCViT(BaseSelfSupervisor):
 
 
 def check_projector(neck: nn.Module, width: int, backbone: nn.Module) -> None:
-    """Raise a UserError if the first layer does not take ``width`` channels.
+    """Refuse a projector whose first linear layer takes another width.
+
+    Args:
+        neck (nn.Module): The projector.
+        width (int): Channels of the features.
+        backbone (nn.Module): Only for the message.
+
+    Raises:
+        UserError: Naming both widths.
     """
     first = next(
         (m for m in neck.modules() if isinstance(m, nn.Linear)), None)
