@@ -133,7 +133,10 @@ def test_wrapped_and_frozen_models():
 
 def test_equals_the_hosts_constructor_on_its_own_classifier():
     model = MODELS.build(dict(
-        type='mmpretrain.ImageClassifier', backbone=dict(
+        type='mmpretrain.ImageClassifier',
+        # whatever scope an earlier test has left
+        data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'),
+        backbone=dict(
             type='mmpretrain.VisionTransformer', img_size=8, patch_size=4,
             arch=dict(embed_dims=8, num_layers=2, num_heads=2,
                       feedforward_channels=16)),
