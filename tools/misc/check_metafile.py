@@ -68,7 +68,8 @@ def count_parameters(config: Config) -> int:
     needs real numbers.
     """
     model = ConfigDict(config.model)
-    model.train_cfg = None  # how to mix or to sample has no parameters
+    if 'train_cfg' in model:  # how to mix or to sample has no parameters
+        model.train_cfg = None
     if 'data_preprocessor' in config:
         model.setdefault('data_preprocessor', config.data_preprocessor)
     on_cpu = partial(torch.linspace, device='cpu')
