@@ -76,10 +76,11 @@ def run_pipeline(loader, jpegs, labels):
 
 
 def shallow(backbone):
-    """Two layers of the same width, so that a step is quick."""
+    """Two layers of the same width and a thin stem: a step is then quick."""
     cls = MODELS.get(backbone.type)
     if isinstance(backbone.get('arch'), str):
-        backbone.arch = {**cls.arch_zoo[backbone.arch], 'num_layers': 2}
+        backbone.arch = {**cls.arch_zoo[backbone.arch], 'num_layers': 2,
+                         'stem_channels': 8}
     return backbone
 
 
@@ -103,7 +104,8 @@ def test_runs_for_one_step(path, jpegs):
     assert ('aligned_share' in log) == ('/tlalign_' in path)
     changed = [name for name, parameter in model.named_parameters()
                if not torch.equal(parameter, before[name])]
-    assert len(changed) > .8 * len(before)  # drop path may spare a block
+    # Drop path may spare a block, and residual branches start closed.
+    assert len(changed) > .7 * len(before)
 
     data = run_pipeline(config.val_dataloader, jpegs, labels=[3])
     with torch.no_grad():
@@ -229,7 +231,8 @@ def test_segmenters(path):
     depth = LVViT.arch_zoo[backbone.arch]['num_layers']
     assert max(backbone.out_indices) == depth - 1
     # four layers, each of which is an output
-    backbone.arch = {**LVViT.arch_zoo[backbone.arch], 'num_layers': 4}
+    backbone.arch = {**LVViT.arch_zoo[backbone.arch], 'num_layers': 4,
+                     'stem_channels': 8}
     backbone.out_indices = (0, 1, 2, 3)
     config.model.decode_head.norm_cfg = dict(type='BN')
     config.model.auxiliary_head.norm_cfg = dict(type='BN')
