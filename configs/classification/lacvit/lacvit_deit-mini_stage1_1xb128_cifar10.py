@@ -1,4 +1,4 @@
-# On a tenth of CIFAR-10, for as long as one core needs about 12 minutes
+# On a tenth of CIFAR-10
 _base_ = [
     '../_base_/models/lacvit_deit-mini.py',
     '../_base_/datasets/lacvit_cifar10_32.py',
