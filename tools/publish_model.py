@@ -167,7 +167,8 @@ def publish(state: dict, info: dict, out_dir: str, stem: str,
         safe = Path(folder, f'{stem}.safetensors')
         save_file(state, safe, dict(meta=json.dumps(info)))
         safe.chmod(pth.stat().st_mode)
-        for path, found in ((pth, torch.load(pth, weights_only=True)['state_dict']),
+        read = torch.load(pth, weights_only=True)
+        for path, found in ((pth, read['state_dict']),
                             (safe, load_file(safe))):
             verify(path, found, state, module)
         return [path.rename(out / f'{stem}-{hash8(path)}{path.suffix}')
