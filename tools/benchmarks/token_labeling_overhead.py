@@ -14,6 +14,7 @@ too noisy. The bar is 1.10. Run it with idle threads asleep:
     OMP_WAIT_POLICY=PASSIVE python tools/benchmarks/token_labeling_overhead.py
 """
 import argparse
+import logging
 import random
 import tempfile
 from pathlib import Path
@@ -28,6 +29,7 @@ from rich.progress import track
 from mmtlalign.utils import silence_known_noise
 
 silence_known_noise()  # before the hosts are imported, which make it
+logging.disable(logging.INFO)  # options of every parameter
 
 from alignment_overhead import clocks, processor  # noqa: E402
 from mmengine.config import Config  # noqa: E402
