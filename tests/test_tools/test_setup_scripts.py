@@ -4,6 +4,7 @@ The stand-in answers what the scripts ask of an interpreter and of pip, writes
 down what pip was told to do, and fails where a test wants it to. Nothing is
 downloaded or installed.
 """
+import json
 import os
 import shutil
 import subprocess
@@ -310,10 +311,21 @@ def test_flavour_of_the_operators(tmp_path, gpu, nvcc, has, expected):
 
 # The quickstart with a stand-in for the trained model --------------------
 
-CONFIG = 'tlalign_deit-digits_1xb32_digits'
+USED_CONFIGS = (
+    'classification/tlalign/tlalign_deit-digits_1xb32_digits.py',
+    'classification/tlalign/tlalign_swin-mini_1xb32_digits.py',
+    'detection/mini/'
+    'mask-rcnn_tlalign-swin-mini_fpn_1xb4-3e_digits-scenes.py',
+    'segmentation/mini/'
+    'tlalign-swin-mini_upernet_1xb4-600_digits-scenes.py')
+SCENES = 'tools/dataset_tools/make_digit_scenes.py'
+GOOD = {'accuracy/top1': 95.0, 'coco/segm_mAP_50': 0.955, 'mIoU': 96.5}
 FAKE_VENV_PYTHON = r"""#!/usr/bin/env bash
 echo "$*" >>"$FAKE_LOG"
-out=$FAKE_OUT
+for argument in "$@"; do
+    [ "${previous:-}" != --work-dir ] || out=$argument
+    previous=$argument
+done
 case "$*" in
     *tools/train.py*)
         [ -z "${FAKE_KILLED:-}" ] || exit 1
@@ -322,9 +334,9 @@ case "$*" in
             "$out/20250101_000000/vis_data/scalars.json" "$out/epoch_2.pth"
         echo /an/old/place/epoch_2.pth >"$out/last_checkpoint" ;;
     *tools/test.py*)
-        mkdir -p "$out/test/20250101_000001"
-        echo "{\"accuracy/top1\": $FAKE_ACCURACY}" \
-            >"$out/test/20250101_000001/20250101_000001.json" ;;
+        mkdir -p "$out/20250101_000001/vis_data/vis_image"
+        touch "$out/20250101_000001/vis_data/vis_image/"{1,2,10}.png
+        echo "$FAKE_METRICS" >"$out/20250101_000001/20250101_000001.json" ;;
     *json) exec "$REAL_PYTHON" "$@" ;;
 esac
 """
@@ -338,18 +350,23 @@ def quickstart(project):
     shutil.copy(project.bin / 'venv_python',
                 project.root / '.venv' / 'bin' / 'python')
     (project.root / 'tools' / 'setup_env.sh').write_text('echo set up\n')
-    configs = project.root / 'configs' / 'classification'
-    base = configs / '_base_' / 'datasets' / 'digits.py'
-    for file in (base, configs / 'tlalign' / f'{CONFIG}.py'):
-        file.parent.mkdir(parents=True)
+    configs = project.root / 'configs'
+    base = configs / 'classification' / '_base_' / 'datasets' / 'digits.py'
+    for file in (base, *(configs / path for path in USED_CONFIGS),
+                 configs / 'detection' / '_base_' / 'a.py',
+                 configs / 'segmentation' / '_base_' / 'a.py',
+                 project.root / SCENES):
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
 
-    def start(*options, accuracy=95.0, **env):
-        return project.run('quickstart.sh', *options, FAKE_OUT=str(out),
-                           FAKE_ACCURACY=str(accuracy),
+    def start(*options, **env):
+        metrics = {**GOOD, **{key: env.pop(key) for key in GOOD if key in env}}
+        return project.run('quickstart.sh', *options,
+                           FAKE_METRICS=json.dumps(metrics),
                            REAL_PYTHON=sys.executable, **env)
 
     start.out, start.log, start.base = out, project.log, base
+    start.root = project.root
     return start
 
 
@@ -372,7 +389,7 @@ def test_quickstart_names_what_it_made(quickstart):
 
 @pytest.mark.parametrize('accuracy, status', [(91.99, 1), (92, 0)])
 def test_quickstart_fails_below_its_bar(quickstart, accuracy, status):
-    result = quickstart(accuracy=accuracy)
+    result = quickstart(**{'accuracy/top1': accuracy})
     assert result.returncode == status
     assert result.stderr.count('\n') == status
     assert ('below 92 %' in result.stderr) is bool(status)
@@ -408,3 +425,93 @@ def test_quickstart_refuses_unknown_options(quickstart):
     assert result.returncode == 1
     assert 'unknown option --frsh' in result.stderr
     assert not quickstart.log.exists()
+
+
+def test_configs_of_the_quickstart_exist():
+    for path in (*(Path('configs', path) for path in USED_CONFIGS), SCENES):
+        assert (ROOT / path).is_file()
+
+
+def commands(start):
+    """What was trained and tested: config, folder, options.
+
+    Paths are relative to the checkout, whose own path has a space.
+    """
+    text = start.log.read_text().replace(f'{start.root}/', '')
+    lines = [line.split() for line in text.splitlines()
+             if line.startswith('tools/t')]
+    return [(Path(line[1]).name, Path(line[line.index('--work-dir') + 1]),
+             line[line.index('--cfg-options') + 1:]
+             if '--cfg-options' in line else []) for line in lines]
+
+
+def test_full_quickstart_transfers_the_digits(quickstart):
+    result = quickstart('--full')
+    assert result.returncode == 0, result.stderr
+    out = Path('work_dirs', 'quickstart-full')
+    start = f'model.backbone.init_cfg.checkpoint={out}/digits/epoch_2.pth'
+    digits, detector, segmenter = (Path(c).name for c in USED_CONFIGS[1:])
+    trained, tested = [], []
+    for config, folder, options in commands(quickstart):
+        (tested if folder.name == 'test' else trained).append(
+            (config, folder, options))
+    assert trained == [
+        (digits, out / 'digits', []),
+        (detector, out / 'detection', [start]),
+        (segmenter, out / 'segmentation', [start])]
+    assert [(config, folder) for config, folder, _ in tested] == [
+        (detector, out / 'detection' / 'test'),
+        (segmenter, out / 'segmentation' / 'test')]
+    for _, _, options in tested:
+        assert options[1] == 'default_hooks.visualization.draw=True'
+    lines = result.stdout.splitlines()[-4:]
+    assert 'mask AP50 95.50 %' in lines[0] and 'mIoU 96.50 %' in lines[1]
+    for line, task in zip(lines[2:], ('detection', 'segmentation')):
+        picture = Path(line.split(': ')[-1].strip())
+        assert picture.is_file() and picture.name == '1.png'
+        assert picture.is_relative_to(quickstart.root / out / task)
+    # the short quickstart is another one
+    assert not quickstart.out.exists()
+    assert 'already trained' in quickstart('--full').stdout
+    assert trainings(quickstart) == 3
+
+
+def test_random_twin_of_the_full_quickstart(quickstart):
+    """Its figures are told, whichever they are."""
+    result = quickstart('--full', '--random', mIoU=1.)
+    assert result.returncode == 0, result.stderr
+    out = Path('work_dirs', 'quickstart-full-random')
+    trained = [c for c in commands(quickstart) if c[1].name != 'test']
+    assert [folder for _, folder, _ in trained] == [
+        out / 'detection', out / 'segmentation']
+    for _, _, options in trained:
+        assert options == ['model.backbone.init_cfg=None']
+    assert 'mIoU 1.00 %' in result.stdout
+
+
+@pytest.mark.parametrize('name, what', [
+    ('coco/segm_mAP_50', 'the mask AP50 of 1.00 % is below'),
+    ('mIoU', 'the mIoU of 0.01 % is below')])
+def test_full_quickstart_fails_below_its_bars(quickstart, name, what):
+    result = quickstart('--full', **{name: 0.01})
+    assert result.returncode == 1
+    assert what in result.stderr and result.stderr.count('\n') == 1
+
+
+def test_full_quickstart_goes_on_and_starts_anew(quickstart):
+    assert quickstart('--full', FAKE_KILLED='1').returncode == 1
+    assert quickstart('--full').returncode == 0
+    assert trainings(quickstart) == 4
+    assert quickstart('--full', '--fresh').returncode == 0
+    assert trainings(quickstart) == 7
+    # what the detector depends on has changed
+    (quickstart.base.parents[3] / 'detection' / '_base_' / 'a.py').write_text(
+        'a = 1')
+    assert 'the config has changed' in quickstart('--full').stdout
+    assert trainings(quickstart) == 10
+
+
+def test_random_weights_are_for_the_full_quickstart(quickstart):
+    result = quickstart('--random')
+    assert result.returncode == 1
+    assert '--random goes with --full only' in result.stderr

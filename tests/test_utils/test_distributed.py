@@ -50,7 +50,7 @@ def test_other_launchers_need_gpus(monkeypatch, groups, launcher):
 
 def test_the_group_is_left_before_the_interpreter_ends():
     """Its threads abort a process now and then if they outlive it."""
-    script = '''
+    script = """
 import atexit, torch.distributed as dist
 from mmengine.config import Config
 # called last, as the first to be registered
@@ -58,7 +58,7 @@ atexit.register(lambda: print('left', not dist.is_initialized()))
 from mmtlalign.utils import use_gloo_without_gpu
 use_gloo_without_gpu(Config(dict(launcher='pytorch')))
 print('joined', dist.is_initialized())
-'''
+"""
     env = dict(os.environ, CUDA_VISIBLE_DEVICES='', MASTER_ADDR='127.0.0.1',
                MASTER_PORT='0', RANK='0', WORLD_SIZE='1')
     done = subprocess.run([sys.executable, '-c', script], env=env,

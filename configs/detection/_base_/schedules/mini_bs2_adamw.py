@@ -1,5 +1,5 @@
-# AdamW for the small detectors: about 500 short steps at batch 2, half an epoch
-# of warm-up, a tenth of the rate for the last fifth.
+# AdamW for the small detectors: about 500 short steps at batch 2, half an
+# epoch of warm-up, a tenth of the rate for the last fifth.
 _base_ = './adamw_1x.py'
 
 optim_wrapper = dict(
