@@ -18,6 +18,7 @@ from mmtlalign.utils import (
     set_threads,
     silence_known_noise,
     use_gloo_without_gpu,
+    use_tta,
 )
 
 
@@ -27,6 +28,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument('--out', metavar='FILE.pkl',
                         help='also write all predictions to this file')
+    parser.add_argument('--tta', action='store_true',
+                        help='average over the sizes and mirror images of the '
+                        "config's tta_pipeline")
     add_common_arguments(parser)
     args = parser.parse_args()
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
@@ -43,6 +47,8 @@ def main() -> None:
     cfg.resume = False
     check_host(cfg)
     check_data(cfg, 'test')
+    if args.tta:
+        use_tta(cfg)
     make_work_dir(cfg.work_dir)
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')
@@ -50,8 +56,10 @@ def main() -> None:
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)
     print_log(threads, logger='current')
-    check_checkpoint(getattr(runner.model, 'module', runner.model),
-                     args.checkpoint, args.trust)
+    model = runner.model
+    while hasattr(model, 'module'):  # of DDP, of test-time augmentation
+        model = model.module
+    check_checkpoint(model, args.checkpoint, args.trust)
     if args.out:
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     runner.test()
