@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import mmtlalign
+from mmtlalign.apis import get_model
 from mmtlalign.utils import (
     UserError,
     check_file,
@@ -197,25 +197,6 @@ def has_head(state: dict) -> bool:
     return not all(key.startswith('backbone.') for key in state)
 
 
-def build(config: str) -> nn.Module:
-    """The model of a config's text, with weights of no importance."""
-    cfg = Config.fromstring(config, '.py')
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    if 'data_preprocessor' in cfg:
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    without_init_cfg(cfg.model)
-    return MODELS.build(cfg.model)
-
-
-def without_init_cfg(cfg) -> None:
-    """Take out every ``init_cfg``: the file it names may have gone."""
-    for value in (cfg.values() if isinstance(cfg, dict) else
-                  cfg if isinstance(cfg, (list, tuple)) else ()):
-        without_init_cfg(value)
-    if isinstance(cfg, dict) and 'init_cfg' in cfg:
-        cfg['init_cfg'] = None
-
-
 def main() -> None:
     args = parse_args()
     silence_known_noise()
@@ -235,7 +216,8 @@ def main() -> None:
         args.checkpoint, args.backbone_only, args.half)
     info = describe(checkpoint, name, args)
     stem = f'{name}_{finished_on(checkpoint):%Y%m%d}'
-    paths = publish(state, info, args.out_dir, stem, build(info['config']))
+    model = get_model(Config.fromstring(info['config'], '.py'))
+    paths = publish(state, info, args.out_dir, stem, model)
     for path in paths:
         print(f'{path}  {path.stat().st_size / 2**20:.1f} MiB, '
               f'{len(state)} tensors, {info["weights"]}')

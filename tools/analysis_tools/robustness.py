@@ -25,7 +25,6 @@ from rich.progress import track
 
 from mmtlalign.utils import (
     UserError,
-    check_checkpoint,
     check_data,
     check_file,
     one_line_errors,
@@ -35,8 +34,8 @@ from mmtlalign.utils import (
 silence_known_noise()
 matplotlib.use('Agg')  # a picture in a file needs no display
 from matplotlib import pyplot as plt  # noqa: E402
-from mmpretrain.registry import MODELS  # noqa: E402
 
+from mmtlalign.apis import get_model  # noqa: E402
 from mmtlalign.evaluation.robustness import (  # noqa: E402
     drop_patches,
     expected_calibration_error,
@@ -83,10 +82,7 @@ class Classifier:
     """
 
     def __init__(self, cfg: Config, checkpoint: str, device: str) -> None:
-        cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-        self.model = MODELS.build(cfg.model)
-        check_checkpoint(self.model, checkpoint)
-        self.model.to(device).eval().requires_grad_(False)
+        self.model = get_model(cfg, checkpoint, device).requires_grad_(False)
         preprocessor = self.model.data_preprocessor
         self.mean, self.std = preprocessor.mean, preprocessor.std
 

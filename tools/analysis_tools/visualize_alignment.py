@@ -16,7 +16,6 @@ from mmengine.registry import init_default_scope
 
 from mmtlalign.utils import (
     UserError,
-    check_checkpoint,
     check_file,
     one_line_errors,
     silence_known_noise,
@@ -25,9 +24,10 @@ from mmtlalign.utils import (
 silence_known_noise()  # before the hosts are imported, which make it
 logging.disable(logging.INFO)  # how each parameter was initialised
 
-from mmpretrain.registry import MODELS, TRANSFORMS  # noqa: E402
+from mmpretrain.registry import TRANSFORMS  # noqa: E402
 
 from mmtlalign.alignment import LabelTrace  # noqa: E402
+from mmtlalign.apis import get_model  # noqa: E402
 from mmtlalign.visualization import draw_alignment  # noqa: E402
 
 
@@ -54,13 +54,10 @@ def parse_args():
 
 def build_model(cfg, checkpoint, trust):
     """The config's classifier, with a checkpoint's weights if one is given."""
-    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    model = MODELS.build(cfg.model)
-    if checkpoint:
-        check_checkpoint(model, checkpoint, trust)
-    else:
+    model = get_model(cfg, checkpoint or False, trust=trust)
+    if not checkpoint:
         model.init_weights()
-    return model.eval()
+    return model
 
 
 def load_images(cfg, paths):

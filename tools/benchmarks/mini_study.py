@@ -8,7 +8,7 @@ the first seeds, transferred to BCCD and CamVid. Its jobs are trainings by
 tools/train.py, which resume after a kill. When the last one ends, the unit's
 figures are written to docs/study/, and count as done from then on, on any
 machine: commit them. The recipe stands in this file and is the same for all
-arms; docs/study/README.md says how it was fixed and what was found.
+arms.
 """
 import argparse
 import hashlib
