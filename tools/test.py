@@ -24,7 +24,8 @@ from mmtlalign.utils import (
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='path of the config')
+    parser.add_argument('config', help='path of a config, or name of one that '
+                        'comes along')
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument('--out', metavar='FILE.pkl',
                         help='also write all predictions to this file')

@@ -29,7 +29,8 @@ from mmtlalign.utils import (
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='path of the config')
+    parser.add_argument('config', help='path of a config, or name of one that '
+                        'comes along')
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
         help='go on from this checkpoint, or from the latest one in the '

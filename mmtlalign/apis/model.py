@@ -1,8 +1,6 @@
 """Models by name, config or file."""
 import os
 from copy import deepcopy
-from difflib import get_close_matches
-from pathlib import Path
 
 import torch
 from mmengine.config import Config
@@ -10,15 +8,13 @@ from mmengine.fileio import load
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
-import mmtlalign
 from mmtlalign.utils import (
     UserError,
     check_checkpoint,
-    check_file,
     check_host,
+    find_config,
 )
-
-ROOT = Path(mmtlalign.__file__).resolve().parents[1]
+from mmtlalign.utils.resources import ROOT
 
 
 def get_model(model: str | os.PathLike | Config,
@@ -51,9 +47,10 @@ def get_model(model: str | os.PathLike | Config,
         UserError: If there is no such name, config or checkpoint, or the
             checkpoint is unsafe or does not fit.
     """
-    cfg, published = _find(model)
+    cfg = (deepcopy(model) if isinstance(model, Config)
+           else Config.fromfile(find_config(model)))
     check_host(cfg)
-    path = _find_weights(cfg, published, pretrained)
+    path = _find_weights(model, cfg, pretrained)
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with DefaultScope.overwrite_default_scope(
@@ -69,42 +66,22 @@ def get_model(model: str | os.PathLike | Config,
     return built.to(device).eval() if device else built.eval()
 
 
-def _find(model) -> tuple[Config, str | None]:
-    """A copy of the config, and the address of its published weights."""
-    if isinstance(model, Config):
-        return deepcopy(model), None
-    if Path(model).suffix == '.py':
-        check_file(str(model), 'config')
-        return Config.fromfile(model), None
-    models = _read_metafiles()
-    if model not in models:
-        close = get_close_matches(str(model), models, n=1)
+def _find_weights(model, cfg: Config, pretrained) -> str | None:
+    """The checkpoint that is meant, if one is."""
+    if pretrained is not True:
+        return os.fspath(pretrained) if pretrained else None
+    entry = ({} if isinstance(model, Config)
+             else _read_metafiles().get(model, {}))
+    path = entry.get('Weights') or cfg.get('load_from')
+    if not path:
         raise UserError(
-            f"model '{model}' is none of the {len(models)} that come along"
-            + (f" (closest: '{close[0]}')" if close else '')
-            + '; names are those of the files under configs/, or give the '
-            'path of a config')
-    return (Config.fromfile(ROOT / models[model]['Config']),
-            models[model].get('Weights'))
+            'pretrained=True, but no weights are published for this model; '
+            'train it, and give the path of its checkpoint')
+    return path
 
 
 def _read_metafiles() -> dict[str, dict]:
-    """Entries of all metafiles by name; none outside of a checkout."""
-    index = ROOT / 'model-index.yml'
-    if not index.is_file():
-        return {}
-    return {entry['Name']: entry for path in load(index)['Import']
+    """Entries of all metafiles by name."""
+    return {entry['Name']: entry
+            for path in load(ROOT / 'model-index.yml')['Import']
             for entry in load(ROOT / path).get('Models', [])}
-
-
-def _find_weights(cfg: Config, published: str | None,
-                  pretrained) -> str | None:
-    """The checkpoint that is meant, if one is."""
-    if pretrained is True:
-        path = published or cfg.get('load_from')
-        if not path:
-            raise UserError(
-                'pretrained=True, but no weights are published for this '
-                'model; train it, and give the path of its checkpoint')
-        return path
-    return os.fspath(pretrained) if pretrained else None

@@ -17,14 +17,15 @@ from .errors import UserError, one_line_errors
 from .host_check import check_host, check_sync_bn
 from .noise import keep_parameter_options_off_console, silence_known_noise
 from .pretrained import expected_weights, find_pretrained, forget_pretrained
+from .resources import find_config
 from .test_time_augmentation import use_tta
 from .threads import free_cores, set_threads
 
 __all__ = [
     'UserError', 'add_common_arguments', 'check_checkpoint', 'check_data',
     'check_file', 'check_host', 'check_sync_bn', 'encoder_features',
-    'expected_weights', 'find_pretrained', 'forget_pretrained', 'free_cores',
-    'get_weights', 'keep_parameter_options_off_console',
+    'expected_weights', 'find_config', 'find_pretrained', 'forget_pretrained',
+    'free_cores', 'get_weights', 'keep_parameter_options_off_console',
     'load_checkpoint_safely', 'load_config', 'load_strictly', 'make_work_dir',
     'one_line_errors', 'set_threads', 'silence_known_noise',
     'use_gloo_without_gpu', 'use_tta'

@@ -6,6 +6,7 @@ import os.path as osp
 from mmengine.config import Config, DictAction
 
 from .errors import UserError
+from .resources import find_config
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +34,12 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: If there is no such config.
     """
-    if not osp.isfile(args.config):
-        raise UserError(f"config '{args.config}' does not exist; the ones "
-                        'that come along are under configs/')
+    path = find_config(args.config)
     local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = Config.fromfile(path)
     cfg.launcher = args.launcher
-    name = osp.splitext(osp.basename(args.config))[0]
+    name = osp.splitext(osp.basename(path))[0]
     cfg.work_dir = (args.work_dir or cfg.get('work_dir')
                     or osp.join('work_dirs', name))
     cfg.merge_from_dict(args.cfg_options)

@@ -38,6 +38,12 @@ def test_defaults(config):
     assert (cfg.work_dir, cfg.launcher) == ('work_dirs/name', 'none')
 
 
+def test_a_config_that_comes_along_is_taken_by_its_name():
+    cfg = parse('tlalign_deit-digits_1xb32_digits')
+    assert cfg.model.type == 'mmtlalign.TLAlignClassifier'
+    assert cfg.work_dir == 'work_dirs/tlalign_deit-digits_1xb32_digits'
+
+
 def test_the_work_dir_of_the_command_line_goes_before_the_configs(config):
     config.write_text("work_dir = 'mine'\n")
     assert parse(config).work_dir == 'mine'

@@ -1,0 +1,72 @@
+"""The command ``mmtlalign``; what it hands on to is tested in test_tools."""
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import mmtlalign
+from mmtlalign import __main__ as command
+from mmtlalign.utils import UserError
+
+
+@pytest.fixture
+def ends_with(monkeypatch, capsys):
+    """Run the command to its end; return status, standard output, error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['/bin/mmtlalign', *arguments])
+        with pytest.raises(SystemExit) as ended:
+            command.main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_help_names_the_commands_and_each_has_its_own(ends_with):
+    status, out, _ = ends_with('--help')
+    assert status == 0
+    assert all(f'\n    {name} ' in out for name in ('train', 'test'))
+    for name in ('train', 'test'):
+        status, out, _ = ends_with(name, '--help')
+        assert (status, out.split(' [')[0]) == (0, f'usage: mmtlalign {name}')
+        assert '--cfg-options' in out
+
+
+def test_the_version_is_that_of_the_package(ends_with):
+    assert ends_with('--version')[:2] == (
+        0, f'mmtlalign {mmtlalign.__version__}\n')
+
+
+@pytest.mark.parametrize('arguments, line', [
+    ([], 'the following arguments are required: COMMAND'),
+    (['trian', 'x.py'], "invalid choice: 'trian'"),
+    (['train'], 'mmtlalign train: error: the following arguments are'),
+    (['test', 'x.py'], 'mmtlalign test: error: the following arguments are')])
+def test_wrong_arguments_are_told_with_the_usage(ends_with, arguments, line):
+    status, _, error = ends_with(*arguments)
+    assert status == 2
+    assert error.startswith('usage: mmtlalign')
+    assert line in error
+
+
+def test_a_tool_gets_its_arguments_and_the_command_says_its_errors(
+        ends_with, monkeypatch):
+    def main():
+        raise UserError(f'not {sys.argv[1:]}')
+
+    monkeypatch.setattr(command, 'load_tool',
+                        lambda name: SimpleNamespace(main=main))
+    status, _, _ = ends_with('test', 'a', '--b')
+    assert status == "mmtlalign test: not ['a', '--b']"
+
+
+def test_an_unknown_config_is_told_with_the_closest(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, '-m', 'mmtlalign', 'train', 'tlalign_deit-digit'],
+        cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 1
+    said, = ended.stderr.splitlines()
+    assert said.startswith(
+        "mmtlalign train: config 'tlalign_deit-digit' does not exist")
+    assert "(closest: 'tlalign_deit-digits_1xb32_digits')" in said
