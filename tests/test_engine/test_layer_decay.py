@@ -141,7 +141,8 @@ def test_equals_the_hosts_constructor_on_its_own_classifier():
             arch=dict(embed_dims=8, num_layers=2, num_heads=2,
                       feedforward_channels=16)),
         head=dict(type='mmpretrain.VisionTransformerClsHead',
-                  num_classes=3, in_channels=8)))
+                  num_classes=3, in_channels=8,
+                  loss=dict(type='mmpretrain.CrossEntropyLoss'))))
     assert build(model) == build(
         model, 'mmpretrain.LearningRateDecayOptimWrapperConstructor')
 
