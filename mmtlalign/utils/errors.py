@@ -1,7 +1,11 @@
 """Errors that are the user's to mend, told in one line."""
 import os
 import sys
+import traceback
 from contextlib import contextmanager
+
+# The file, in each of the hosts, that reads images and annotations.
+LOADING = os.path.join('transforms', 'loading.py')
 
 
 class UserError(Exception):
@@ -12,8 +16,10 @@ class UserError(Exception):
 def one_line_errors(program: str):
     """End the program with one line on stderr where a trace is no help.
 
-    That is on a UserError, with status 1, and on Ctrl-C, with the customary
-    130. Of several processes, the first one on each machine says it.
+    That is on a UserError and on an image that a pipeline cannot load, with
+    status 1, and on Ctrl-C, with the customary 130. Of several processes, the
+    first one on each machine says it; every one, if an image is to blame,
+    since only one process may have met it.
 
     Args:
         program (str): Name that starts the line, e.g. ``'train.py'``.
@@ -23,6 +29,14 @@ def one_line_errors(program: str):
         yield
     except UserError as error:
         sys.exit(f'{program}: {error}' if first else 1)
+    except (AssertionError, OSError) as error:
+        if LOADING not in traceback.format_exc():
+            raise
+        # What a worker met arrives as text, with the message in its last line.
+        message = str(error).splitlines()[-1]
+        sys.exit(f'{program}: {message}: get the file again or take it out of '
+                 'the data set, and give the same command again (with '
+                 '--resume, a training goes on from its last checkpoint)')
     except KeyboardInterrupt:
         if first:
             print(f'\n{program}: interrupted', file=sys.stderr)

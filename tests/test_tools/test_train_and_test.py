@@ -115,6 +115,13 @@ def test_a_mistake_is_told_in_one_line(ends_with, arguments, line):
     assert '\n' not in said
 
 
+def test_a_damaged_image_is_named(ends_with, tmp_path):
+    (tmp_path / 'images/class0/0.png').write_bytes(b'no image')
+    said = ends_with('train.py', 'tiny.py')
+    assert said.startswith('train.py: failed to load image: '
+                           'images/class0/0.png: get the file again')
+
+
 def test_a_checkpoint_of_another_model_is_refused(whole, ends_with):
     assert re.fullmatch(
         r"test\.py: checkpoint '.*' does not fit the config's "

@@ -1,4 +1,6 @@
 import pytest
+from mmcv.transforms import LoadImageFromFile
+from torch.utils.data import DataLoader
 
 from mmtlalign.utils import UserError, one_line_errors
 
@@ -23,5 +25,36 @@ def test_an_interrupted_program_says_so(capsys):
 
 
 def test_other_errors_keep_their_stack_trace():
-    with pytest.raises(ValueError), one_line_errors('train.py'):
-        raise ValueError
+    for error in (ValueError, AssertionError, OSError):
+        with pytest.raises(error), one_line_errors('train.py'):
+            raise error('ours')
+
+
+class Images:
+    """One image, loaded as the hosts' data sets do."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return LoadImageFromFile()(dict(img_path=self.path))['img']
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+@pytest.mark.parametrize('content, why', [
+    (b'no image', 'failed to load image: {}: get the file again'),
+    (None, "No such file or directory: '{}': get the file again")])
+def test_an_image_that_cannot_be_loaded_is_named(
+        tmp_path, num_workers, content, why):
+    path = tmp_path / 'cell.png'
+    if content:
+        path.write_bytes(content)
+    loader = DataLoader(Images(path), num_workers=num_workers)
+    with pytest.raises(SystemExit) as ended, one_line_errors('train.py'):
+        next(iter(loader))
+    assert ended.value.code.startswith('train.py: ')
+    assert why.format(path) in ended.value.code
+    assert '\n' not in ended.value.code
