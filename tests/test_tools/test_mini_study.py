@@ -63,12 +63,18 @@ def fake(tmp_path, monkeypatch):
                 pickle.dump([dict(pred_label=int(hit), gt_label=1)
                              for hit in hits], file)
             return
+        if tool.endswith('robustness.py'):
+            Path(command[-1]).write_text(json.dumps(dict(
+                top1={'clean': 50.}, calibration_error=3., seed=0)))
+            return
         task = folder.name.split('_')[0]
         log = folder / '20260101_000000/vis_data/scalars.json'
         log.parent.mkdir(parents=True)
         log.write_text(''.join(json.dumps(
             {study.METRICS[task][1]: rng.random(), 'step': step}) + '\n'
-            for step in (4, 8)))
+            for step in (4, 8)) + ''.join(json.dumps(
+                dict(token_fluctuation=value, epoch=epoch, step=9)) + '\n'
+                for epoch, value in ((1, .1), (2, .3), (2, .2))))
         (folder / 'last_checkpoint').write_text('elsewhere/epoch_32.pth')
 
     monkeypatch.setattr(study, 'run_tool', run_tool)
@@ -101,7 +107,9 @@ def test_a_stopped_unit_goes_on_and_a_written_one_is_left(
     assert set(unit['jobs']) == set(trained)
     job = unit['jobs']['cifar10_tlalign']
     assert job['curve'][-1] == [8, job['final']]
-    assert job['cpu_seconds'] == 20
+    assert job['cpu_seconds'] == 30
+    assert job['robustness'] == dict(top1={'clean': 50.}, calibration_error=3.)
+    assert job['fluctuation'] == [[1, .1], [2, .2]]
     assert study.unpack_hits(job['right']).size == 13
     hashes = {name: job['config_hash'] for name, job in unit['jobs'].items()}
     # arms of one task share a recipe, and pretraining arms do not

@@ -7,8 +7,8 @@ A unit is one backbone with one seed: every arm pretrained on CIFAR-10 and, for
 the first seeds, transferred to BCCD and CamVid. Its jobs are trainings by
 tools/train.py, which resume after a kill. When the last one ends, the unit's
 figures are written to docs/study/, and count as done from then on, on any
-machine: commit them. The recipe stands in this file and is the same for all
-arms.
+machine: commit them. The recipe stands in this file, is the same for all arms,
+and is reasoned in docs/study/README.md.
 """
 import argparse
 import hashlib
@@ -18,6 +18,7 @@ import pickle
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ class Job(NamedTuple):
 def plan(backbone: str, seed: int) -> list[Job]:
     """The jobs of a unit, pretraining before what starts from it."""
     jobs = []
-    for arm in ('tlalign', 'cutmix', 'none'):
+    for arm in ('none', 'cutmix', 'tlalign'):  # the pilots come first
         if seed in SEEDS[arm]:
             method = 'tlalign' if arm == 'tlalign' else 'cutmix'
             options = [
@@ -83,6 +84,8 @@ def plan(backbone: str, seed: int) -> list[Job]:
                 f'train_cfg.max_epochs={EPOCHS}', 'train_cfg.val_interval=4']
             if arm == 'none':
                 options.append('model.train_cfg.probs=[0.]')
+            elif arm == 'cutmix':
+                options.append('model.monitor=True')  # shares, for the log
             jobs.append(Job('cifar10', arm, CLASSIFIERS + (
                 f'{method}_{backbone}_1xb128_cifar10.py'), options))
     for task, folder, configs in (
@@ -110,7 +113,7 @@ def result_file(backbone: str, seed: int) -> Path:
 
 
 def run_job(job: Job, folder: Path, seed: int) -> dict:
-    """Train and, for classifiers, keep which images were right.
+    """Train and, for classifiers, keep how they err.
 
     Returns:
         dict: Final figure, curve, CPU seconds, config hash; at once if the
@@ -132,6 +135,13 @@ def run_job(job: Job, folder: Path, seed: int) -> dict:
                  '--work-dir', folder / 'test', '--out',
                  folder / 'predictions.pkl')
         result['right'] = read_hits(folder / 'predictions.pkl')
+        run_tool(folder, 'tools/analysis_tools/robustness.py', job.config,
+                 folder / checkpoint, '--patch-size', '4', '--out',
+                 folder / 'robustness.json')
+        robustness = json.loads((folder / 'robustness.json').read_text())
+        result['robustness'] = {
+            key: robustness[key] for key in ('top1', 'calibration_error')}
+        result['fluctuation'] = read_fluctuation(folder)
     result['cpu_seconds'] = sum(
         map(float, (folder / 'cpu_seconds').read_text().split()))
     write(done, result)
@@ -163,17 +173,30 @@ def children_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def read_curve(folder: Path, key: str, factor: float) -> dict:
-    """Validation figures by step, of all parts of a resumed run."""
-    curve = {}
+def read_records(folder: Path) -> Iterator[dict]:
+    """What the logger wrote, of all parts of a resumed run."""
     for log in sorted(folder.glob('[0-9]*/vis_data/scalars.json')):
-        for line in log.read_text().splitlines():
-            record = json.loads(line)
-            if key in record:
-                curve[record['step']] = round(factor * record[key], 4)
+        yield from map(json.loads, log.read_text().splitlines())
+
+
+def read_curve(folder: Path, key: str, factor: float) -> dict:
+    """Validation figures by step."""
+    curve = {}
+    for record in read_records(folder):
+        if key in record:
+            curve[record['step']] = round(factor * record[key], 4)
     steps = sorted(curve)
     return dict(final=curve[steps[-1]],
                 curve=[[step, curve[step]] for step in steps])
+
+
+def read_fluctuation(folder: Path) -> list:
+    """Mean of |share - lam| at the output by epoch, in the last logs of it."""
+    means = {}
+    for record in read_records(folder):
+        if 'token_fluctuation' in record:
+            means[record['epoch']] = round(record['token_fluctuation'], 5)
+    return [[epoch, means[epoch]] for epoch in sorted(means)]
 
 
 def read_hits(path: Path) -> str:
