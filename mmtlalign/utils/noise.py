@@ -26,6 +26,9 @@ KNOWN_NOISE = (
     'install it by: mim install onedl-mmdetection[optional]',
     # mmengine, about the name of mmseg's metric
     'The prefix is not set in metric class IoUMetric.',
+    # mmengine: a visualizer that draws for the caller saves nothing
+    "Failed to add <class 'mmengine.visualization.vis_backend."
+    "LocalVisBackend'>, please provide the `save_dir` argument.",
     # mmengine, about its own calls
     '"FileClient" will be deprecated in future. Please use io functions in '
     'https://onedl-mmengine.readthedocs.io/en/latest/api/fileio.html#file-io',

@@ -8,7 +8,13 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 
-test_pipeline = train_pipeline
+# Predictions are brought back to the size of the image and judged there.
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(128, 128), keep_ratio=True),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
 
 dataset = dict(
     type='BaseSegDataset',

@@ -37,6 +37,6 @@ model = dict(
 
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 
-train_cfg = dict(max_iters=600, val_interval=600)
+train_cfg = dict(max_iters=500, val_interval=500)
 default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(interval=50))
