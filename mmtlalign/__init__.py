@@ -5,12 +5,12 @@ from .version import __version__, check_versions
 # as such instead of failing somewhere inside a package.
 check_versions('torch', 'mmengine', 'mmcv', 'mmpretrain')
 
-__all__ = ['__version__', 'get_model']
+__all__ = ['__version__', 'get_model', 'list_models']
 
 
 def __getattr__(name: str):
     """Import the interface when it is first asked for: it is heavy."""
-    if name == 'get_model':
-        from .apis import get_model
-        return get_model
+    if name in ('get_model', 'list_models'):
+        from . import apis
+        return getattr(apis, name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -110,11 +110,13 @@ def prepare(state: dict, path: str, backbone_only: bool,
 def describe(checkpoint: dict, name: str, args) -> dict:
     """How the weights came about, in strings, numbers, lists and dicts."""
     meta = checkpoint.get('meta', {})
-    classes = (meta.get('dataset_meta') or {}).get('classes')
+    # classes and colours, in tuples or arrays
+    dataset_meta = json.loads(json.dumps(
+        meta.get('dataset_meta') or {}, default=list))
     return dict(
         name=name,
         config=meta['cfg'],
-        classes=classes and [str(name) for name in classes],
+        dataset_meta=dataset_meta,
         seed=meta.get('seed'),
         epoch=meta.get('epoch'),
         iter=meta.get('iter'),

@@ -1,20 +1,20 @@
 """Models by name, config or file."""
 import os
 from copy import deepcopy
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.fileio import load
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
 from mmtlalign.utils import (
-    UserError,
     check_checkpoint,
     check_host,
     find_config,
 )
-from mmtlalign.utils.resources import ROOT
+
+from .zoo import find_published, find_weights
 
 
 def get_model(model: str | os.PathLike | Config,
@@ -50,7 +50,8 @@ def get_model(model: str | os.PathLike | Config,
     cfg = (deepcopy(model) if isinstance(model, Config)
            else Config.fromfile(find_config(model)))
     check_host(cfg)
-    path = _find_weights(model, cfg, pretrained)
+    if pretrained is True:
+        pretrained = _choose_weights(cfg)
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with DefaultScope.overwrite_default_scope(
@@ -58,30 +59,18 @@ def get_model(model: str | os.PathLike | Config,
         built = MODELS.build(cfg.model)
     built.cfg = cfg
     built.dataset_meta = {}
-    if path:
-        meta = check_checkpoint(built, path, trust).get('meta', {})
+    if pretrained:
+        checkpoint = check_checkpoint(built, os.fspath(pretrained), trust)
+        meta = checkpoint.get('meta', {})
         built.dataset_meta = meta.get('dataset_meta') or {}
     # the names that mmpretrain's own inferencers look for
     built._config, built._dataset_meta = built.cfg, built.dataset_meta
     return built.to(device).eval() if device else built.eval()
 
 
-def _find_weights(model, cfg: Config, pretrained) -> str | None:
-    """The checkpoint that is meant, if one is."""
-    if pretrained is not True:
-        return os.fspath(pretrained) if pretrained else None
-    entry = ({} if isinstance(model, Config)
-             else _read_metafiles().get(model, {}))
-    path = entry.get('Weights') or cfg.get('load_from')
-    if not path:
-        raise UserError(
-            'pretrained=True, but no weights are published for this model; '
-            'train it, and give the path of its checkpoint')
-    return path
-
-
-def _read_metafiles() -> dict[str, dict]:
-    """Entries of all metafiles by name."""
-    return {entry['Name']: entry
-            for path in load(ROOT / 'model-index.yml')['Import']
-            for entry in load(ROOT / path).get('Models', [])}
+def _choose_weights(cfg: Config) -> str:
+    """The weights that ``pretrained=True`` means."""
+    name = Path(cfg.filename or 'a config without a name').stem
+    if name not in find_published() and cfg.get('load_from'):
+        return cfg.load_from
+    return find_weights(name)

@@ -1,4 +1,5 @@
 """Checkpoints: read without running their code, load without leftovers."""
+import json
 import os.path as osp
 import re
 from collections.abc import Iterable
@@ -7,6 +8,7 @@ from pickle import UnpicklingError
 import torch
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import get_torch_safe_globals
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from .errors import UserError
@@ -14,6 +16,24 @@ from .errors import UserError
 TABLE = 'relative_position_bias_table'
 SWIN_CONVERTER = 'tools/model_converters/convert_swin.py'
 DEIT_CONVERTER = 'tools/model_converters/convert_deit.py'
+
+
+@CheckpointLoader.register_scheme(prefixes=r'.*\.safetensors\Z')
+def load_safetensors(filename: str, map_location='cpu') -> dict:
+    """Read what tools/publish_model.py writes, for mmengine's loaders too.
+
+    Args:
+        filename (str): File; other files of this format will do as well.
+        map_location (str | torch.device): Defaults to the CPU.
+
+    Returns:
+        dict: ``state_dict`` and ``meta``, a dict.
+    """
+    device = 'cpu' if map_location is None else str(map_location)
+    with safe_open(osp.expanduser(filename), 'pt', device) as file:
+        return dict(
+            state_dict={key: file.get_tensor(key) for key in file.keys()},
+            meta=json.loads((file.metadata() or {}).get('meta', '{}')))
 
 
 def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
@@ -53,7 +73,7 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
 
 def _read(path: str, trust: bool):
     """What the file holds; any exception."""
-    if trust:
+    if trust or path.endswith('.safetensors') and '://' not in path:
         return CheckpointLoader.load_checkpoint(path, map_location='cpu')
     with torch.serialization.safe_globals(get_torch_safe_globals()):
         if re.match('https?://', path):

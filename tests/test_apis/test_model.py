@@ -6,8 +6,8 @@ import torch
 from mmengine.config import Config
 
 import mmtlalign
-from mmtlalign.apis.model import ROOT
 from mmtlalign.utils import UserError
+from mmtlalign.utils.resources import ROOT
 
 NAME = 'tlalign_deit-digits_1xb32_digits'
 PATH = f'configs/classification/tlalign/{NAME}.py'

@@ -1,0 +1,80 @@
+"""The models that come along, and the weights of those that were trained."""
+import hashlib
+import re
+from fnmatch import filter as filter_names
+from pathlib import Path
+
+from mmengine.fileio import load
+
+from mmtlalign.utils import UserError
+from mmtlalign.utils.resources import ROOT, list_configs
+
+
+def list_models(pattern: str | None = None,
+                pretrained: bool = False) -> list[str]:
+    """Names that :func:`get_model` takes.
+
+    Args:
+        pattern (str, optional): With ``*`` and ``?``, such as ``'*swin*'``.
+            Defaults to None, all.
+        pretrained (bool): Only those with published weights. Defaults to
+            False.
+
+    Returns:
+        list[str]: Sorted.
+    """
+    names = sorted(find_published() if pretrained else list_configs())
+    return filter_names(names, pattern) if pattern else names
+
+
+def find_published() -> dict[str, str]:
+    """Name -> ``Weights`` of the metafiles: an address, or a path below the
+    root of the repository."""
+    return {entry['Name']: entry['Weights']
+            for metafile in load(ROOT / 'model-index.yml')['Import']
+            for entry in load(ROOT / metafile).get('Models', [])
+            if entry.get('Weights')}
+
+
+def find_weights(name: str) -> str:
+    """The published weights of a model, undamaged.
+
+    Args:
+        name (str): Of a config.
+
+    Returns:
+        str: Path or address.
+
+    Raises:
+        UserError: If there are none, or the file is absent or damaged.
+    """
+    published = find_published()
+    if name not in published:
+        raise UserError(
+            f"pretrained=True, but no weights are published for '{name}': "
+            'train it, and give the path of its checkpoint; list_models('
+            'pretrained=True) names those with weights')
+    if '://' in published[name]:
+        return published[name]
+    path = ROOT / published[name]
+    if not path.is_file():
+        raise UserError(
+            f"the weights of '{name}' are not here: '{published[name]}' is in "
+            'the repository, but not in installed packages; get it there, and '
+            'give its path instead of pretrained=True')
+    check_hash(path)
+    return str(path)
+
+
+def check_hash(path: Path) -> None:
+    """Hold a file against the hash in its name, ``...-{hash8}.suffix``.
+
+    Raises:
+        UserError: If they differ.
+    """
+    stated = re.search(r'-([0-9a-f]{8})\Z', path.stem)[1]
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not found.startswith(stated):
+        raise UserError(
+            f"'{path}' is damaged: its name says that its sha256 begins with "
+            f'{stated}, and it begins with {found[:8]}; get it again')
