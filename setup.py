@@ -34,7 +34,8 @@ class BuildWithConfigs(build_py):
 
 version = {}
 exec((ROOT / 'mmtlalign' / 'version.py').read_text(), version)
-extras = {name: requirements(name) for name in ('det', 'seg', 'dev')}
+extras = {name: requirements(name) for name in ('det', 'seg', 'dev', 'export')}
+extras['dev'] += extras['export']  # the tests write and run ONNX
 
 setup(
     name='mmtlalign',
