@@ -7,8 +7,8 @@ A unit is one backbone with one seed: every arm pretrained on CIFAR-10 and, for
 the first seeds, transferred to BCCD and CamVid. Its jobs are trainings by
 tools/train.py, which resume after a kill. When the last one ends, the unit's
 figures are written to docs/study/, and count as done from then on, on any
-machine: commit them. The recipe stands in this file, is the same for all arms,
-and is reasoned in docs/study/README.md.
+machine: commit them. The recipe stands in configs/classification/study, and
+the reasons for it in docs/study/README.md.
 """
 import argparse
 import hashlib
@@ -39,8 +39,8 @@ from mmtlalign.utils import UserError, one_line_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'docs/study'
-CLASSIFIERS = 'configs/classification/tlalign/'
-NUM_IMAGES, EPOCHS = 10000, 32
+CLASSIFIERS = 'configs/classification/study/'
+EPOCHS = 32
 
 BACKBONES = ('deit-mini', 'swin-mini')
 SEEDS = dict(tlalign=range(6), cutmix=range(6), none=range(2), random=())
@@ -78,16 +78,8 @@ def plan(backbone: str, seed: int) -> list[Job]:
     jobs = []
     for arm in ('none', 'cutmix', 'tlalign'):  # the pilots come first
         if seed in SEEDS[arm]:
-            method = 'tlalign' if arm == 'tlalign' else 'cutmix'
-            options = [
-                f'train_dataloader.dataset.num_samples={NUM_IMAGES}',
-                f'train_cfg.max_epochs={EPOCHS}', 'train_cfg.val_interval=4']
-            if arm == 'none':
-                options.append('model.train_cfg.probs=[0.]')
-            elif arm == 'cutmix':
-                options.append('model.monitor=True')  # shares, for the log
             jobs.append(Job('cifar10', arm, CLASSIFIERS + (
-                f'{method}_{backbone}_1xb128_cifar10.py'), options))
+                f'{arm}_{backbone}_1xb128-{EPOCHS}e_cifar10-10k.py'), []))
     for task, folder, configs in (
             ('bccd', 'configs/detection/mini/', DETECTORS),
             ('camvid', 'configs/segmentation/mini/', SEGMENTERS)):
