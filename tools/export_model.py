@@ -108,12 +108,12 @@ class Network(nn.Module):
                 f'{type(model).__name__} is neither a classifier nor a '
                 'segmenter, and its predictions cannot be exported; its '
                 'backbone can: add --backbone-only')
-        normalization = model.data_preprocessor
         self.register_buffer('mean', torch.zeros(3, 1, 1))
         self.register_buffer('std', torch.ones(3, 1, 1))
-        if normalization._enable_normalize:
-            self.mean.copy_(normalization.mean)
-            self.std.copy_(normalization.std)
+        preprocess = model.data_preprocessor
+        if getattr(preprocess, '_enable_normalize', False):
+            self.mean.copy_(preprocess.mean)
+            self.std.copy_(preprocess.std)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Outputs of images (N, 3, H, W), 0 to 255."""
@@ -264,7 +264,8 @@ def describe(network: Network, names: list[str], args) -> dict[str, str]:
 @contextmanager
 def quiet():
     """Keep back what exporters say of themselves; the file is verified."""
-    logging.getLogger('torch.onnx').setLevel(logging.ERROR)
+    for name in ('torch.onnx', 'onnxscript', 'onnx_ir'):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with (warnings.catch_warnings(), open(os.devnull, 'w') as nowhere,
           redirect_stdout(nowhere)):
         warnings.simplefilter('ignore')
