@@ -4,7 +4,9 @@
 
 writes NAME_YYYYMMDD-hash8.pth and .safetensors: weights and a plain record of
 how they came about, nothing of the optimizer. The hash is the beginning of
-the sha256 of the file that bears it, the date that of the training's end.
+the sha256 of the file that bears it, the date that of the training's end. The
+log of the training, where it lies beside the checkpoint, goes with them as
+NAME_YYYYMMDD.log.json.
 """
 import argparse
 import hashlib
@@ -31,6 +33,7 @@ from mmtlalign.utils import (
     one_line_errors,
     silence_known_noise,
 )
+from mmtlalign.utils.resources import ROOT, list_configs
 
 
 def parse_args() -> argparse.Namespace:
@@ -122,12 +125,18 @@ def describe(checkpoint: dict, name: str, args) -> dict:
         iter=meta.get('iter'),
         weights='last step' if args.raw else (
             'average' if 'ema_state_dict' in checkpoint else 'last step'),
-        command=f'python tools/train.py configs/.../{name}.py',
+        command=f'python tools/train.py {path_of_config(name)}',
         metrics=read_metrics(args.metrics),
         versions=dict(
             mmtlalign=mmtlalign.__version__, torch=str(torch.__version__),
             mmengine=meta.get('mmengine_version')),
     )
+
+
+def path_of_config(name: str) -> str:
+    """Of a config that comes along, or what a file of one's own is called."""
+    found = list_configs().get(name)
+    return found.relative_to(ROOT).as_posix() if found else f'{name}.py'
 
 
 def read_metrics(path: str | None) -> dict:
@@ -177,6 +186,20 @@ def publish(state: dict, info: dict, out_dir: str, stem: str,
                 for path in (pth, safe)]
 
 
+def publish_log(checkpoint: str, out_dir: str, stem: str) -> list[Path]:
+    """Put the scalars of all parts of a run into one file of JSON lines.
+
+    Returns:
+        list[Path]: The file; none if there is no log.
+    """
+    logs = sorted(Path(checkpoint).parent.glob('*/vis_data/scalars.json'))
+    if not logs:
+        return []
+    path = Path(out_dir, f'{stem}.log.json')
+    path.write_text(''.join(log.read_text() for log in logs))
+    return [path]
+
+
 def hash8(path: Path) -> str:
     """The first eight hexadecimal digits of a file's sha256."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
@@ -223,6 +246,8 @@ def main() -> None:
     for path in paths:
         print(f'{path}  {path.stat().st_size / 2**20:.1f} MiB, '
               f'{len(state)} tensors, {info["weights"]}')
+    for path in publish_log(args.checkpoint, args.out_dir, stem):
+        print(f'{path}  log of the training')
 
 
 if __name__ == '__main__':

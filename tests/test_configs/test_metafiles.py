@@ -1,4 +1,6 @@
+import hashlib
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -6,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools' / 'misc' / 'check_metafile.py'
@@ -137,3 +141,57 @@ def test_command_line(repo):
     assert done.returncode == 1
     assert len(done.stdout.splitlines()) == 2
     assert all('README: 0 rows' in line for line in done.stdout.splitlines())
+
+
+@pytest.fixture
+def weights(repo):
+    """Weights of the first model, in a zoo; returns how to change them."""
+
+    def put(digest=None, log=True, **changes):
+        shutil.rmtree(repo / 'zoo', ignore_errors=True)
+        (repo / 'zoo').mkdir()
+        path = repo / 'zoo/draft'
+        save_file(dict(a=torch.ones(1)), path, dict(meta=json.dumps(dict(
+            dict(name=NAMES[0], seed=0, metrics={'accuracy/top1': 97.004}),
+            **changes))))
+        digest = digest or hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        name = f'{NAMES[0]}_20260101'
+        path.rename(repo / f'zoo/{name}-{digest}.safetensors')
+        if log:
+            (repo / f'zoo/{name}.log.json').touch()
+        return f'zoo/{name}-{digest}.safetensors'
+
+    return put
+
+
+@pytest.mark.parametrize('change, problem', [
+    (dict(), ''),
+    (dict(digest='00000000'), 'is damaged'),
+    (dict(log=False), 'the log of .* does not lie beside it'),
+    (dict(seed=3), r'is of tlalign_deit-digits_1xb32_digits, seed 3, and not'),
+    (dict(name='other'), 'is of other, seed 0'),
+    (dict(metrics={'accuracy/top1': 97.2}), 'does not record the 97 that')])
+def test_weights_of_the_zoo(tool, repo, weights, change, problem):
+    path = weights(**change)
+    found = problems_after(
+        tool, repo, lambda model, *_: model.update(Weights=path))
+    assert re.search(problem, found) if problem else not found
+
+
+def test_absent_weights(tool, repo):
+    assert 'No such file' in problems_after(
+        tool, repo, lambda model, *_: model.update(
+            Weights='zoo/a_20260101-00000000.safetensors'))
+
+
+def test_model_zoo_is_what_the_metafiles_say(repo):
+    spec = importlib.util.spec_from_file_location(
+        'make_model_zoo', TOOL.with_name('make_model_zoo.py'))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / 'model-zoo.md').read_text() == module.render(ROOT)
+    text = module.render(repo)
+    assert f'| [{NAMES[0]}]({FOLDER}/{NAMES[0]}.py) |' in text
+    assert '| Top 1 Accuracy 97.5 | 0, 1 | - |' in text
+    assert f'\npython tools/train.py {FOLDER}/{NAMES[0]}.py\n' in text
+    assert NAMES[1] not in text  # nothing is known of it

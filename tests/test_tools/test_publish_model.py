@@ -81,7 +81,8 @@ def publish(tmp_path, monkeypatch):
                          str(tmp_path / 'zoo'), *arguments])
         publish_model.main()
         found = {}
-        for path in (tmp_path / 'zoo').iterdir():
+        log, = (tmp_path / 'zoo').glob('falling_*.log.json')
+        for path in set((tmp_path / 'zoo').iterdir()) - {log}:
             stem, digest = path.stem.rsplit('-', 1)
             assert re.fullmatch(r'falling_\d{8}', stem)
             whole = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -166,6 +167,9 @@ def test_a_real_training_from_the_command_line(tmp_path):
     assert made.returncode == 0, made.stderr
     assert len(re.findall(r'^zoo/tiny_\d{8}-[0-9a-f]{8}\.(pth|safetensors) ',
                           made.stdout, re.M)) == 2
+    log, = (tmp_path / 'zoo').glob('tiny_*.log.json')
+    records = list(map(json.loads, log.read_text().splitlines()))
+    assert [r['step'] for r in records if 'accuracy/top1' in r] == [1]
     gone = run_tool('publish_model.py', 'gone.pth', 'zoo', folder=tmp_path)
     assert gone.stderr == (
         "publish_model.py: checkpoint 'gone.pth' does not exist\n")

@@ -1,7 +1,8 @@
 """Check model-index.yml, every metafile.yml and the README beside it.
 
 Values are checked, not only keys: paths, names, the parameter count of the
-built model, epochs and batch size of the config, results in the README.
+built model, epochs and batch size of the config, results in the README, and
+weights in the zoo: their hash, and the figures of seed 0 that they record.
 Prints one line per problem and ends with status 1 if there is any.
 """
 import argparse
@@ -19,12 +20,18 @@ import yaml
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
-from mmtlalign.utils import silence_known_noise
+from mmtlalign.apis.zoo import check_hash
+from mmtlalign.utils import (
+    UserError,
+    load_checkpoint_safely,
+    silence_known_noise,
+)
 
 COLLECTION_KEYS = {'Name', 'Metadata', 'Paper', 'README'}
 MODEL_KEYS = {'Name', 'In Collection', 'Config', 'Metadata', 'Results'}
 OPTIONAL_MODEL_KEYS = {'Published', 'Weights'}
 RESULT_KEYS = {'Task', 'Dataset', 'Metrics'}
+OPTIONAL_RESULT_KEYS = {'Start'}  # of the weights
 # {algorithm}_{module}_{devices}xb{batch per device}[-{training}]_{data}
 NAME = re.compile(r'[a-z0-9-]+(_[a-z0-9-]+)+_(?P<devices>\d+)xb(?P<batch>\d+)'
                   r'(-[a-z0-9-]+)?_[a-z0-9-]+')
@@ -130,6 +137,8 @@ def _check_model(root: Path, folder: Path, model: dict, collections: List[str],
             yield from _check_result(key, result)
     for result in model.get('Results') or []:
         yield from _check_run(model['Config'], result)
+    if '://' not in model.get('Weights', '://'):
+        yield from _check_weights(root / model['Weights'], model)
 
 
 def _check_metadata(model: dict, config: Config,
@@ -165,7 +174,8 @@ def _check_metadata(model: dict, config: Config,
 
 def _check_result(where: str, result: dict) -> Iterator[str]:
     source = {'Source'} if where == 'Published' else {'Command', 'Seeds'}
-    for problem in _check_keys(result, RESULT_KEYS | source):
+    for problem in _check_keys(
+            result, RESULT_KEYS | source, OPTIONAL_RESULT_KEYS):
         yield f'{where}: {problem}'
     for name, value in result.get('Metrics', {}).items():
         if not isinstance(value, (int, float)) or not 0 < value <= 100:
@@ -183,6 +193,28 @@ def _check_run(config: str, result: dict) -> Iterator[str]:
         if abs(mean - stated) > 0.0101:  # both may be rounded to 0.01
             yield (f'Results: {name} {stated} is not the mean of the seeds, '
                    f'{mean:.2f}')
+
+
+def _check_weights(path: Path, model: dict) -> Iterator[str]:
+    """A file of the zoo: that of this model, of seed 0, with its figure."""
+    try:
+        check_hash(path)
+        meta = load_checkpoint_safely(str(path))['meta']
+    except (OSError, UserError) as error:
+        yield f'Weights: {error}'
+        return
+    if (meta.get('name'), meta.get('seed')) != (model['Name'], 0):
+        yield (f'Weights: {path.name} is of {meta.get("name")}, seed '
+               f'{meta.get("seed")}, and not of seed 0 of this model')
+    if not list(path.parent.glob(f'{path.stem.rpartition("-")[0]}.log.json')):
+        yield f'Weights: the log of {path.name} does not lie beside it'
+    recorded = [value * factor for value in meta.get('metrics', {}).values()
+                if isinstance(value, float) for factor in (1, 100)]
+    for result in (model.get('Results') or [])[:1]:
+        stated = result['Seeds'].get(0)
+        if not any(abs(stated - value) < .0101 for value in recorded):
+            yield (f'Weights: {path.name} does not record the {stated} that '
+                   'is stated for seed 0')
 
 
 def _check_readme(readme: str, model: dict) -> Iterator[str]:

@@ -1,0 +1,118 @@
+"""Write model-zoo.md, for reading, from model-index.yml and the metafiles.
+
+    python tools/misc/make_model_zoo.py            # writes it
+    python tools/misc/make_model_zoo.py --check    # status 1 if it is stale
+"""
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+INTRODUCTION = """\
+# Model zoo
+
+Made by `python tools/misc/make_model_zoo.py` from the metafiles under
+`configs/`: edit those.
+
+Figures are percentages of the last epoch. Nothing here was trained on
+ImageNet, COCO or ADE20K: what was trained is small and made for one CPU, each
+line by its command, whichever way it fell. What such figures can and cannot
+show stands in the README of each folder. Figures that others published stand
+in tables of their own, with their source, and were not run here.
+
+```python
+import mmtlalign
+mmtlalign.list_models(pretrained=True)     # those with weights
+model = mmtlalign.get_model(NAME, pretrained=True)    # offline, hash checked
+```
+"""
+
+
+def render(root: Path) -> str:
+    """The text of model-zoo.md for the repository at ``root``."""
+    index = yaml.safe_load((root / 'model-index.yml').read_text())
+    metafiles = [yaml.safe_load((root / path).read_text())
+                 for path in index['Import']]
+    parts = [INTRODUCTION, '## Trained here\n']
+    parts += filter(None, (section(meta, trained(meta)) for meta in metafiles))
+    parts.append('## Published by others, recipes here\n')
+    parts += filter(None, (
+        section(meta, published(meta)) for meta in metafiles))
+    return '\n'.join(parts)
+
+
+def section(meta: dict, rows: Iterator[str]) -> str:
+    """Heading and table of a metafile; nothing without rows."""
+    rows = list(rows)
+    collection = meta['Collections'][0]
+    return rows and '\n'.join([
+        f'### [{collection["Name"]}]({collection["README"]})', '',
+        *rows, ''])
+
+
+def trained(meta: dict) -> Iterator[str]:
+    """Rows, and then commands, of what was run here."""
+    runs = [(model, result) for model in meta['Models']
+            for result in model.get('Results') or []]
+    if not runs:
+        return
+    yield '| config | parameters | data | start | result | seeds | weights |'
+    yield '|---|---|---|---|---|---|---|'
+    for model, result in runs:
+        weights = model.get('Weights')
+        shown = f'[{Path(weights).suffix[1:]}]({weights})' if (
+            weights and 'Start' not in result) else '-'
+        yield (f'| {link(model)} | {model["Metadata"]["Parameters"]:,} | '
+               f'{result["Dataset"]} | {result.get("Start", "-")} | '
+               f'{figures(result)} | '
+               f'{", ".join(map(str, result.get("Seeds", {})))} | {shown} |')
+    yield ''
+    yield '```bash'
+    yield from dict.fromkeys(result['Command'] for _, result in runs)
+    yield '```'
+
+
+def published(meta: dict) -> Iterator[str]:
+    """Rows of what others report."""
+    found = [(model, result) for model in meta['Models']
+             for result in model.get('Published') or []]
+    if not found:
+        return
+    yield '| config | parameters | data | published | source |'
+    yield '|---|---|---|---|---|'
+    for model, result in found:
+        yield (f'| {link(model)} | {model["Metadata"]["Parameters"]:,} | '
+               f'{result["Dataset"]} | {figures(result)} | '
+               f'[source]({result["Source"]}) |')
+
+
+def link(model: dict) -> str:
+    """Name and config of a model."""
+    return f'[{model["Name"]}]({model["Config"]})'
+
+
+def figures(result: dict) -> str:
+    """All metrics of a result in one cell."""
+    return ', '.join(f'{name} {value}'
+                     for name, value in result['Metrics'].items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--check', action='store_true')
+    args = parser.parse_args()
+    path, text = ROOT / 'model-zoo.md', render(ROOT)
+    if not args.check:
+        path.write_text(text)
+    elif path.read_text() != text:
+        sys.exit(f'{path.name} is not what the metafiles say: run '
+                 'python tools/misc/make_model_zoo.py')
+
+
+if __name__ == '__main__':
+    main()
