@@ -64,6 +64,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0,
                         help='of the dropped patches')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
+    parser.add_argument(
+        '--trust', action='store_true',
+        help='also load a checkpoint that holds more than weights; that runs '
+        'whatever code is in it')
     parser.add_argument('--out', default='robustness.json',
                         help='.json to write; a .png goes beside it')
     args = parser.parse_args()
@@ -79,10 +83,13 @@ class Classifier:
         cfg (Config): Whole config.
         checkpoint (str): Its weights.
         device (str): 'cpu' or 'cuda'.
+        trust (bool): Also load a checkpoint that may run code.
     """
 
-    def __init__(self, cfg: Config, checkpoint: str, device: str) -> None:
-        self.model = get_model(cfg, checkpoint, device).requires_grad_(False)
+    def __init__(self, cfg: Config, checkpoint: str, device: str,
+                 trust: bool = False) -> None:
+        self.model = get_model(
+            cfg, checkpoint, device, trust=trust).requires_grad_(False)
         preprocessor = self.model.data_preprocessor
         self.mean, self.std = preprocessor.mean, preprocessor.std
 
@@ -226,7 +233,7 @@ def main() -> None:
     cfg = Config.fromfile(args.config)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     check_data(cfg, 'test')
-    classifier = Classifier(cfg, args.checkpoint, args.device)
+    classifier = Classifier(cfg, args.checkpoint, args.device, args.trust)
     result = dict(config=Path(args.config).stem,
                   checkpoint=Path(args.checkpoint).name,
                   seed=args.seed)

@@ -1,0 +1,56 @@
+"""The picture of how labels move, on a trained tiny model."""
+import re
+
+import cv2
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmtlalign.alignment import LabelTrace
+from mmtlalign.apis import get_model
+
+from .tiny import run_tool
+
+TOOL = 'analysis_tools/visualize_alignment.py'
+IMAGES = ('images/class0/0.png', 'images/class1/1.png')
+
+
+def test_shares_are_those_of_a_trace_and_the_picture_is_drawn(
+        whole, tmp_path, monkeypatch):
+    folder, _ = whole
+    checkpoint = folder / 'work_dirs/tiny/epoch_3.pth'
+    picture = tmp_path / 'alignment.png'
+    process = run_tool(
+        TOOL, 'tiny.py', checkpoint, '--img', *IMAGES, '--box', '0', '2', '1',
+        '4', '--out', picture, folder=folder)
+    assert process.returncode == 0, process.stderr
+    assert cv2.imread(str(picture)).std() > 0
+    area, aligned = map(float, re.findall(r'share ([\d.]+)', process.stdout))
+    assert area == 1 - 6 / 16
+
+    monkeypatch.chdir(folder)
+    cfg = Config.fromfile('tiny.py')
+    init_default_scope('mmpretrain')
+    model = get_model(cfg, checkpoint)
+    a, b = (torch.from_numpy(cv2.imread(path)).permute(2, 0, 1)
+            for path in IMAGES)
+    mixed = a.clone()
+    mixed[:, :8, 4:] = b[:, :8, 4:]  # patches of 4 px
+    share = torch.ones(1, 4, 4)
+    share[:, :2, 1:] = 0
+    trace = LabelTrace(model.backbone)
+    with torch.no_grad(), trace(share):
+        model.backbone(model.data_preprocessor(
+            dict(inputs=[mixed]))['inputs'])
+    assert abs(trace.output_share.item() - aligned) < 1e-4
+
+
+def test_mistakes_are_told_in_one_line(ends_with):
+    def say(*arguments):
+        return ends_with(TOOL, 'tiny.py', '--img', *arguments)
+
+    assert say('gone.png', IMAGES[1]) == (
+        "visualize_alignment.py: image 'gone.png' does not exist")
+    assert say(*IMAGES, '--box', '0', '5', '0', '2') == (
+        'visualize_alignment.py: --box 0 5 0 2 does not lie on the grid of 4 '
+        'x 4 patches.')
