@@ -151,7 +151,8 @@ def read_metrics(path: str | None) -> dict:
         raise UserError(f"metrics file '{path}' is no JSON ({error})"
                         ) from None
     return {key: value for key, value in metrics.items()
-            if isinstance(value, (int, float, str))}
+            if isinstance(value, (int, float, str))
+            and key not in ('time', 'data_time')}
 
 
 def finished_on(checkpoint: dict) -> date:

@@ -19,7 +19,7 @@ DEIT_CONVERTER = 'tools/model_converters/convert_deit.py'
 
 
 @CheckpointLoader.register_scheme(prefixes=r'.*\.safetensors\Z')
-def load_safetensors(filename: str, map_location='cpu') -> dict:
+def load_from_safetensors(filename: str, map_location='cpu') -> dict:
     """Read what tools/publish_model.py writes, for mmengine's loaders too.
 
     Args:
@@ -73,7 +73,9 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
 
 def _read(path: str, trust: bool):
     """What the file holds; any exception."""
-    if trust or path.endswith('.safetensors') and '://' not in path:
+    if path.endswith('.safetensors') and '://' not in path:
+        return load_from_safetensors(path)  # never holds code
+    if trust:
         return CheckpointLoader.load_checkpoint(path, map_location='cpu')
     with torch.serialization.safe_globals(get_torch_safe_globals()):
         if re.match('https?://', path):

@@ -64,9 +64,14 @@ def test_the_device_is_the_asked_one(config):
 def test_pretrained_is_load_from_or_what_is_published(config, checkpoint):
     given = Config.fromfile(config)
     given.load_from = str(checkpoint)
+    published = mmtlalign.get_model(NAME, pretrained=True).state_dict()
+    found = mmtlalign.get_model(given, pretrained=True).state_dict()
+    assert all(torch.equal(found[key], published[key]) for key in found)
+    given = Config(given.to_dict())  # without a name, so nobody published it
     assert equal(mmtlalign.get_model(given, pretrained=True), checkpoint)
+    given.load_from = None
     with pytest.raises(UserError, match='no weights are published'):
-        mmtlalign.get_model(config, pretrained=True)
+        mmtlalign.get_model(given, pretrained=True)
 
 
 @pytest.mark.parametrize('model, complaint', [

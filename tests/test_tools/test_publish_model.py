@@ -123,7 +123,8 @@ def test_average_and_last_step(train, publish, hooks, arguments, weight,
 
 
 def test_backbone_in_half_precision_with_results(train, publish, tmp_path):
-    (tmp_path / 'results.json').write_text('{"accuracy/top1": 51.24}')
+    (tmp_path / 'results.json').write_text(
+        '{"accuracy/top1": 51.24, "time": 0.1}')
     published = publish(train(), '--backbone-only', '--half', '--metrics',
                         str(tmp_path / 'results.json'))
     (key, weight), = published['state_dict'].items()
