@@ -251,6 +251,8 @@ def test_preprocessor_settings_must_not_get_lost(missing):
     (dict(data_preprocessor=dict(type='ClsDataPreprocessor')), TypeError,
      'ClsDataPreprocessor leaves no record'),
     (dict(backbone=dict(type='ResNet', depth=18)), TypeError, 'ResNet'),
+    (dict(head=dict(type='LinearClsHead', num_classes=5, in_channels=16)),
+     TypeError, 'LinearClsHead .*TLAlignLinearClsHead'),
 ])
 def test_bad_settings(change, error, message):
     with pytest.raises(error, match=message):

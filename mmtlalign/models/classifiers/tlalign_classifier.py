@@ -2,9 +2,9 @@
 from typing import List, Optional
 
 import torch
-from mmpretrain.models import ImageClassifier
+from mmpretrain.models import ClsHead, ImageClassifier
 from mmpretrain.structures import DataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.registry import MODELS
@@ -37,7 +37,7 @@ class TLAlignClassifier(ImageClassifier):
         **kwargs: Other arguments of the host's classifier.
 
     Raises:
-        TypeError: A data preprocessor or backbone that cannot be used.
+        TypeError: A data preprocessor, backbone or head that cannot be used.
     """
 
     def __init__(self,
@@ -66,6 +66,8 @@ class TLAlignClassifier(ImageClassifier):
                 f'{type(self.data_preprocessor).__name__} leaves no record of '
                 'what it mixed; leave out `type` in data_preprocessor, or set '
                 "it to 'mmtlalign.TLAlignDataPreprocessor'.")
+        if self.data_preprocessor.batch_augments is not None:
+            _refuse_stock_loss(self.head)
         self.aligned = aligned
         self.trace = LabelTrace(self.backbone) if aligned or monitor else None
 
@@ -100,3 +102,12 @@ class TLAlignClassifier(ImageClassifier):
             lam=lam.mean(),
             aligned_share=share.mean(),
             token_fluctuation=(share - lam).abs().mean())
+
+
+def _refuse_stock_loss(head: Optional[nn.Module]) -> None:
+    """Raise TypeError if a head would hand shares on to its loss module."""
+    if getattr(type(head), '_get_loss', None) is ClsHead._get_loss:
+        raise TypeError(
+            f'{type(head).__name__} cannot be trained on shares; set the type '
+            "of the head to 'mmtlalign.TLAlignVisionTransformerClsHead' or "
+            "'mmtlalign.TLAlignLinearClsHead'.")
