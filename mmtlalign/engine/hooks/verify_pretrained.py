@@ -23,7 +23,8 @@ class VerifyPretrained(Hook):
     equal that copy's bit for bit.
 
     A training that is resumed, or starts from ``load_from``, does not get
-    its weights there: ``tools/train.py`` adds the hook to all others.
+    its weights there, and nothing is compared. ``tools/train.py`` adds the
+    hook to all others; a config may name it in ``custom_hooks``.
 
     Args:
         trust (bool): Also read files that hold more than weights, which may
@@ -57,6 +58,10 @@ class VerifyPretrained(Hook):
             UserError: Naming the first tensor that differs.
         """
         model = _unwrapped(runner)
+        if runner._has_loaded:  # a checkpoint of the whole model
+            self._expected.clear()
+            print_log('Weights: from a checkpoint of the whole model, so '
+                      'those of init_cfg are not compared', logger='current')
         for name, expected in self._expected.items():
             live = model.get_submodule(name).state_dict()
             for key, value in expected.items():

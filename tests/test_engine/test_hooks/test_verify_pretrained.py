@@ -62,7 +62,7 @@ class Watch(Hook):
                         runner.model.backbone.state_dict().items()}
 
 
-def train(folder, backbone, *hooks):
+def train(folder, backbone, *hooks, **options):
     """One step; return the weights before it and the log."""
     watch = Watch()
     size = backbone['img_size']
@@ -72,7 +72,7 @@ def train(folder, backbone, *hooks):
         train_cfg=dict(by_epoch=False, max_iters=1),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.)),
         custom_hooks=[VerifyPretrained(), *hooks, watch],
-        experiment_name=str(folder).replace('/', '_'))
+        experiment_name=str(folder).replace('/', '_'), **options)
     runner.train()
     log, = folder.glob('work/*/*.log')
     return watch.weights, log.read_text()
@@ -111,6 +111,17 @@ def test_weights_arrive(tmp_path, source, changes, new, unused):
     assert 'head (1)' in line
     assert all(f'backbone.{key}' in line for key in unused)
     assert f'verified, {len(arrived)} tensors' in log
+
+
+def test_nothing_is_compared_with_a_checkpoint_of_the_whole_model(tmp_path):
+    backbone = pretrained(tmp_path / 'a.pth', VIT)
+    model = Toy(ConfigDict(VIT))
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'whole.pth')
+    weights, log = train(
+        tmp_path, backbone, load_from=str(tmp_path / 'whole.pth'))
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(weights[key], value), key
+    assert 'not compared' in log and 'verified' not in log
 
 
 def test_a_vit_may_be_resized_by_its_own_rule(tmp_path):
