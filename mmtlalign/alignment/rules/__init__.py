@@ -8,7 +8,7 @@ from mmpretrain.models.backbones import (
 )
 from torch import nn
 
-from .base import Mover, Patch, Rule, require_exact
+from .base import Mover, Patch, Rule, refuse_dropout, require_exact
 from .swin import WindowAttentionRule
 from .vit import GlobalAttentionRule
 
@@ -37,4 +37,7 @@ def build_rule(backbone: nn.Module) -> Rule:
             return rule(backbone)
 
 
-__all__ = ['RULES', 'Mover', 'Patch', 'Rule', 'build_rule']
+__all__ = [
+    'RULES', 'Mover', 'Patch', 'Rule', 'build_rule', 'refuse_dropout',
+    'require_exact'
+]

@@ -1,0 +1,439 @@
+"""docs/use_in_your_project.md, run block by block by a reader of it."""
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mmcv
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.runner import Runner
+from mmpretrain.models import BEiTViT, ImageClassifier
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch.nn import functional as F
+
+from mmtlalign.alignment import RULES, LabelTrace
+from mmtlalign.registry import BATCH_AUGMENTS
+from tests.oracle import dense_labels
+from tests.test_alignment import toys
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / 'docs' / 'use_in_your_project.md').read_text()
+SECTIONS = dict(re.findall(r'^## \((\w)\) (.*?)(?=^## |\Z)', PAGE,
+                           flags=re.DOTALL | re.MULTILINE))
+
+
+def blocks(letter):
+    """The fenced blocks of a section: [(language, text), ...]."""
+    return re.findall(r'^```(\w+)\n(.*?)^```$', SECTIONS[letter],
+                      flags=re.DOTALL | re.MULTILINE)
+
+
+def file_of(text):
+    """The file that a block is, or is about, if it begins with its name."""
+    found = re.match(r' ?# (\S+\.py)\n', text)
+    return found and Path(found[1])
+
+
+def sides(diff):
+    """What a diff takes out and puts in, without the line of the file."""
+    lines = diff.splitlines()[1:]
+    return ['\n'.join(line[1:] for line in lines if line[0] in kinds)
+            for kinds in (' -', ' +')]
+
+
+@pytest.fixture
+def follow(tmp_path, monkeypatch):
+    """Follow a section in an empty folder, as a reader does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv('PATH', os.pathsep.join(
+        [str(Path(sys.executable).parent), os.environ['PATH']]))
+    def follow(letter, names=None, execute=True):
+        """Write the files of a section, and run the rest in ``names``."""
+        names = {} if names is None else names
+        for language, text in blocks(letter):
+            file = file_of(text)
+            if language == 'diff':
+                old, new = sides(text)
+                assert file.read_text().count(old) == 1
+                file.write_text(file.read_text().replace(old, new))
+            elif file:
+                file.write_text(text)
+            elif execute and language == 'bash':
+                subprocess.run(['bash', '-ec', text], check=True)
+            elif execute and language == 'python':
+                exec(text, names)
+        return names
+
+    yield follow
+    # What the files of the page registered goes with them.
+    for file in tmp_path.glob('*.py'):
+        sys.modules.pop(file.stem, None)
+        for table in (RULES, BATCH_AUGMENTS.module_dict):
+            for key, value in list(table.items()):
+                if value.__module__ == file.stem:
+                    del table[key]
+
+
+def build(cfg):
+    """The classifier of a config."""
+    return MODELS.build(dict(
+        cfg.model, data_preprocessor=cfg.data_preprocessor))
+
+
+def one_hot(labels, num_classes):
+    return torch.eye(num_classes, dtype=torch.float64)[labels]
+
+
+def aligned_targets(backbone, images, token_share, labels, num_classes):
+    """Targets by the oracle, where image i is mixed with image B - 1 - i."""
+    own = one_hot(labels, num_classes)
+    tokens = toys.to_labels(token_share, own, own.flip(0))
+    return dense_labels(backbone, images, tokens)[1]
+
+
+def test_every_block_is_of_a_kind_that_is_run_or_compared():
+    kinds = {letter: [kind for kind, _ in blocks(letter)]
+             for letter in SECTIONS}
+    assert kinds == dict(
+        a=['python', 'python', 'diff', 'python', 'text'],
+        b=['python', 'text'],
+        c=['python', 'bash', 'python', 'text'],
+        d=['python', 'python', 'python'],
+        e=['python', 'python', 'diff'])
+    assert PAGE.count('```') == 2 * sum(map(len, kinds.values()))
+
+
+def test_a_config_of_mmpretrain_by_three_lines(follow):
+    added = [line for kind, text in blocks('a') if kind == 'diff'
+             for line in text.splitlines() if line.startswith('+')]
+    assert len(added) == 3
+    runner = follow('a')['runner']
+
+    log, = Path('work_dirs/mine').glob('*/vis_data/scalars.json')
+    steps = [json.loads(line) for line in log.read_text().splitlines()]
+    steps = [step for step in steps if 'loss' in step]
+    assert len(steps) == 3
+    printed = re.findall(r'(\w+):', dict(blocks('a'))['text'])
+    assert len(printed) == 4
+    assert all(set(printed) <= set(step) for step in steps)
+
+    # Attention as sharp as after training, and targets as the loss gets them.
+    model = runner.model
+    with torch.no_grad():
+        for layer in model.backbone.layers:
+            layer.attn.qkv.weight *= 10
+    targets = []
+    forward = model.head.loss_module.forward
+    model.head.loss_module.forward = lambda scores, target, **kwargs: (
+        targets.append(target), forward(scores, target, **kwargs))[1]
+    model.data_preprocessor.batch_augments.seed(1)
+    dataset = runner.train_dataloader.dataset  # six cats, six dogs
+    batch = model.data_preprocessor(
+        pseudo_collate([dataset[i] for i in (0, 1, 6, 7)]), training=True)
+    model(**batch, mode='loss')
+    samples = batch['data_samples']
+    labels = torch.cat([sample.gt_label for sample in samples])
+    token_share = torch.stack([sample.token_share for sample in samples])
+    expected = aligned_targets(
+        model.backbone, batch['inputs'], token_share, labels, 2)
+    torch.testing.assert_close(
+        targets[0].double(), expected, rtol=0, atol=1e-5)
+    own = one_hot(labels, 2)
+    area = toys.to_labels(token_share.mean((1, 2)), own, own.flip(0))
+    assert (expected - area).abs().max() > 1e-2
+
+    # The checkpoint is one of the unchanged config.
+    text, = (text for _, text in blocks('a') if text.startswith('# mine.py'))
+    Path('unchanged.py').write_text(text)
+    stock = build(Config.fromfile('unchanged.py'))
+    assert type(stock) is ImageClassifier
+    saved = torch.load('work_dirs/mine/epoch_1.pth', weights_only=False)
+    stock.load_state_dict(saved['state_dict'])
+
+
+STOCK = {
+    'VisionTransformer': 'deit/deit-small_4xb256_in1k',
+    'DeiT3': 'deit3/deit3-small-p16_64xb64_in1k',
+    'SwinTransformer': 'swin_transformer/swin-tiny_16xb64_in1k',
+    'SwinTransformerV2':
+    'swin_transformer_v2/swinv2-tiny-w8_16xb64_in1k-256px',
+}
+
+
+def test_a_table_of_heads_and_patch_sizes_fits_stock_configs(tmp_path):
+    rows = re.findall(r'^\| (`.*?) \| `(.*?)` \| (\d+)', SECTIONS['a'],
+                      flags=re.MULTILINE)
+    rows = {name: row for row in rows
+            for name in re.findall('`(.+?)`', row[0])}
+    assert rows.keys() == STOCK.keys()
+    file = tmp_path / 'mine.py'
+    for name, (_, head, patch_size) in rows.items():
+        base = f"_base_ = 'mmpretrain::{STOCK[name]}.py'\n"
+        file.write_text(base)
+        stock = Config.fromfile(file).model
+        file.write_text(f"""{base}
+model = dict(
+    type='mmtlalign.TLAlignClassifier',
+    head=dict(type='{head}'),
+    train_cfg=dict(augments=[
+        dict(type='mmtlalign.TokenCutMix', patch_size={patch_size})]))
+""")
+        assert stock.backbone.type == name
+        model = build(Config.fromfile(file))
+        assert isinstance(model.head, MODELS.get(stock.head.type))
+        kernel_size = model.backbone.patch_embed.projection.kernel_size
+        assert kernel_size == (int(patch_size), int(patch_size))
+
+
+def test_b_plain_loop(follow, monkeypatch, capsys):
+    names, differences = {}, []
+    stock = F.cross_entropy
+
+    def watched(scores, target):
+        """Compare a target while the weights are those it was made with."""
+        record = names['record']
+        expected = aligned_targets(
+            names['backbone'], names['mixed'], record.token_share,
+            names['labels'], 10)
+        torch.testing.assert_close(
+            target.double(), expected, rtol=0, atol=1e-5)
+        differences.append(
+            (names['trace'].output_share - record.lam).abs().max())
+        return stock(scores, target)
+
+    monkeypatch.setattr(F, 'cross_entropy', watched)
+    follow('b', names)
+    assert len(differences) == 3 and max(differences) > 1e-3
+    pattern = re.sub(r'\d+', r'\\d+', re.escape(dict(blocks('b'))['text']))
+    assert len(re.findall(pattern, capsys.readouterr().out)) == 3
+
+
+@pytest.fixture(scope='module')
+def swin_tiny(tmp_path_factory):
+    """What training the classifier of (c) leaves, and its weights."""
+    name = 'tlalign_swin-tiny_16xb64_in1k'
+    cfg = Config.fromfile(
+        ROOT / f'configs/classification/tlalign/{name}.py')
+    model = build(cfg)
+    state = {key: value + .01 * torch.randn_like(value)
+             if value.is_floating_point() else value
+             for key, value in model.state_dict().items()}
+    folder = tmp_path_factory.mktemp('classifier')
+    file = folder / f'work_dirs/{name}/epoch_{cfg.train_cfg.max_epochs}.pth'
+    file.parent.mkdir(parents=True)
+    torch.save(dict(meta=dict(), state_dict=state), file)
+    return folder / 'work_dirs', state
+
+
+def noise(path, *channels):
+    shape = (64, 64, *channels)
+    mmcv.imwrite(np.random.randint(0, 150, shape, dtype=np.uint8), path)
+
+
+def boxes():
+    """Two images of noise with a box each, as a data set of mmdet."""
+    for i in range(2):
+        noise(f'images/{i}.png', 3)
+    Path('boxes.json').write_text(json.dumps(dict(
+        images=[dict(id=i, file_name=f'{i}.png', height=64, width=64)
+                for i in range(2)],
+        annotations=[dict(id=i, image_id=i, category_id=1, iscrowd=0,
+                          bbox=[8, 8, 32, 40], area=1280) for i in range(2)],
+        categories=[dict(id=1, name='person')])))
+    return dict(
+        type='CocoDataset', ann_file='boxes.json',
+        data_prefix=dict(img='images'), pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(type='PackDetInputs')])
+
+
+def label_maps():
+    """Two images of noise with label maps, as a data set of mmseg."""
+    for i in range(2):
+        noise(f'images/{i}.jpg', 3)
+        noise(f'maps/{i}.png')
+    return dict(
+        type='ADE20KDataset',
+        data_prefix=dict(img_path='images', seg_map_path='maps'), pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', reduce_zero_label=True),
+            dict(type='PackSegInputs')])
+
+
+def one_step(file, dataset):
+    """The runner of a config after a step at rate 0, without a GPU."""
+    cfg = Config.fromfile(file)
+    cfg.work_dir = file.replace('.py', '')
+    cfg.train_dataloader = dict(
+        batch_size=2, num_workers=0, dataset=dataset,
+        sampler=dict(type='DefaultSampler', shuffle=False))
+    cfg.train_cfg = dict(by_epoch=True, max_epochs=1)
+    cfg.optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.))
+    cfg.param_scheduler = None
+    cfg.default_hooks = dict(checkpoint=None)
+    for kind in ('val', 'test'):
+        for part in ('cfg', 'dataloader', 'evaluator'):
+            cfg[f'{kind}_{part}'] = None
+    for head in {'decode_head', 'auxiliary_head'} & cfg.model.keys():
+        cfg.model[head].norm_cfg.type = 'BN'
+        cfg.model.data_preprocessor.size = (64, 64)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.iter == 1
+    return runner
+
+
+def test_c_backbone_of_a_detector_and_a_segmenter(follow, swin_tiny):
+    pytest.importorskip(
+        'mmcv.ops', reason='the operators of mmcv are not compiled; run '
+        '`bash tools/setup_env.sh --ops`')
+    follow('c')
+    work_dirs, state = swin_tiny
+    Path('work_dirs').symlink_to(work_dirs)
+    pretrained = {key.removeprefix('backbone.'): value
+                  for key, value in state.items() if 'backbone.' in key}
+    printed = dict(blocks('c'))['text'].split('Weights of ')[1:]
+    for file, dataset in (('detector.py', boxes()),
+                          ('segmenter.py', label_maps())):
+        runner = one_step(file, dataset)
+        arrived = runner.model.backbone.state_dict()
+        assert pretrained.keys() <= arrived.keys()
+        for key, value in pretrained.items():
+            assert torch.equal(arrived[key], value), key
+        log, = Path(runner.work_dir).glob('*/*.log')
+        log = ' '.join(log.read_text().split())
+        for line in printed:
+            assert ' '.join(line.split()) in log
+
+
+def beit_shares(backbone, images, token_share):
+    """Shares after every block of a BEiT, from its weights alone."""
+    backbone = copy.deepcopy(backbone).double()
+    seen = []
+    for layer in backbone.layers:
+        layer.attn.register_forward_pre_hook(
+            lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        backbone(images.double())
+    rows, cols = token_share.shape[1:]
+    patches = token_share.double().flatten(1)
+    share = torch.cat((patches.mean(1, keepdim=True), patches), 1)
+    shares = []
+    for layer, x in zip(backbone.layers, seen, strict=True):
+        attn = layer.attn
+        query, key, _ = F.linear(x, attn.qkv.weight).chunk(3, dim=-1)
+        query, key = (y.unflatten(-1, (attn.num_heads, -1))
+                      for y in (query + attn.q_bias, key))
+        logits = torch.einsum('bihc,bjhc->bhij', query, key)
+        logits = logits / query.size(-1)**.5
+        table = attn.relative_position_bias_table
+        for i in range(rows * cols + 1):
+            for j in range(rows * cols + 1):
+                if i == 0 or j == 0:
+                    number = -1 if i == j else -2 if j == 0 else -3
+                else:
+                    (y, x), (v, u) = divmod(i - 1, cols), divmod(j - 1, cols)
+                    number = (y - v + rows - 1) * (2 * cols - 1)
+                    number += x - u + cols - 1
+                logits[:, :, i, j] += table[number]
+        weights = logits.softmax(-1).mean(1)
+        share = (share + (weights @ share[..., None])[..., 0]) / 2
+        shares.append(share)
+    return shares
+
+
+def test_d_rule_of_another_backbone(follow, capsys):
+    with pytest.raises(TypeError, match='BEiTViT.*Adding a backbone'):
+        LabelTrace(BEiTViT(arch='deit-tiny'))
+    names = follow('d')
+    assert 'torch.Size([2, 17])' in capsys.readouterr().out
+    backbone, images = toys.fill(names['backbone']), names['images']
+    token_share = toys.shares()
+    with names['trace'](token_share):
+        feats = backbone(images)
+    torch.testing.assert_close(feats, backbone(images))
+    expected = beit_shares(backbone, images, token_share)
+    found = names['trace'].block_shares
+    for share, exact in zip(found, expected, strict=True):
+        torch.testing.assert_close(share.double(), exact, rtol=0, atol=1e-5)
+    output = expected[-1][:, 1:].mean(1)
+    torch.testing.assert_close(
+        names['trace'].output_share.double(), output, rtol=0, atol=1e-5)
+    assert (output - token_share.mean((1, 2))).abs().max() > 1e-3
+    with pytest.raises(ValueError, match='avg_featmap'):
+        LabelTrace(BEiTViT(arch='deit-tiny', out_type='cls_token'))
+
+    cfg = Config.fromfile('beit.py')
+    cfg.model.backbone.arch = 'deit-tiny'
+    cfg.model.head.in_channels = 192
+    model = build(cfg)
+    assert type(model.trace._rule).__name__ == 'BEiTRule'
+
+
+def own_part(mixed, images, preprocessor):
+    """1 where a patch of 16 px is the image's own, (B, rows, cols)."""
+    plain = preprocessor(dict(inputs=images, data_samples=None))['inputs']
+    same = (mixed == plain).all(1, keepdim=True).float()
+    own = F.avg_pool2d(same, 16)[:, 0]
+    assert set(own.unique().tolist()) == {0., 1.}
+    return own
+
+
+def test_e_mixing_method(follow):
+    follow('a', execute=False)
+    names = follow('e')
+    mix, images = names['mix'], names['images']
+    lams = set()
+    for seed in range(5):
+        mix.seed(seed)
+        record = mix.draw(images)
+        assert record.partner.tolist() == [3, 2, 1, 0]
+        assert record.token_share.shape == (4, 4, 4)
+        torch.testing.assert_close(
+            record.lam, record.token_share.mean((1, 2)))
+        lams.add(record.lam[0].item())
+        mixed = mix.apply(images, record)
+        for i in range(4):
+            for row, col in np.ndindex(4, 4):
+                source = i if record.token_share[i, row, col] else 3 - i
+                patch = (slice(None), slice(8 * row, 8 * row + 8),
+                         slice(8 * col, 8 * col + 8))
+                assert torch.equal(mixed[i][patch], images[source][patch])
+    assert len(lams) > 2 and all(0 < lam < 1 for lam in lams)
+
+    # In the classifier, tokens start with what the pixels show.
+    cfg = Config.fromfile('mine.py')
+    assert cfg.custom_imports.imports == ['patch_mix']
+    model = build(cfg)
+    model.trace.record = True
+    with torch.no_grad():  # even attention: block 0 takes half of the mean
+        model.backbone.layers[0].attn.qkv.weight.zero_()
+    images = torch.randint(0, 256, (4, 3, 224, 224))
+    samples = [DataSample().set_gt_label(label) for label in (0, 1, 1, 0)]
+    batch = model.data_preprocessor(
+        dict(inputs=images, data_samples=samples), training=True)
+    model(**batch, mode='loss')
+    own = own_part(batch['inputs'], images, model.data_preprocessor)
+    lam = own.mean((1, 2))
+    start = 2 * model.trace.block_shares[0][:, 1:] - lam[:, None]
+    torch.testing.assert_close(start, own.flatten(1))
+
+    # In a stock classifier, labels are mixed by area.
+    stock = MODELS.build(dict(
+        cfg.data_preprocessor, type='ClsDataPreprocessor', to_onehot=True,
+        batch_augments=cfg.model.train_cfg))
+    samples = [DataSample().set_gt_label(label) for label in (0, 1, 0, 1)]
+    batch = stock(dict(inputs=images, data_samples=samples), training=True)
+    lam = own_part(batch['inputs'], images, stock).mean((1, 2))
+    for i, sample in enumerate(samples):
+        assert sample.gt_score[i % 2].item() == pytest.approx(lam[i].item())
