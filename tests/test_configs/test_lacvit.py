@@ -42,7 +42,7 @@ def load(name):
     return Config.fromfile(FOLDER / f'{name}.py')
 
 
-@pytest.fixture(autouse=True, scope='module')
+@pytest.fixture(autouse=True)
 def scope():
     register_all_modules(init_default_scope=False)
     with DefaultScope.overwrite_default_scope('mmpretrain'):

@@ -30,6 +30,7 @@ def here(tmp_path, monkeypatch):
     factory = logging.getLogRecordFactory()
     yield run
     logging.setLogRecordFactory(factory)
+    logging.disable(logging.NOTSET)  # visualize_alignment.py has disabled it
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ SIZES = [(120, 120), (60, 300), (300, 60)]
 
 @pytest.fixture(autouse=True, scope='module')
 def host_scope():
-    register_all_modules(init_default_scope=True)
+    register_all_modules(init_default_scope=False)
 
 
 def marked(size, where, mode='probs', cells=32):
