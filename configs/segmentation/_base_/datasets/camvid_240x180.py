@@ -1,6 +1,8 @@
 # CamVid, 11 classes and 255 to ignore, at half its 480x360 px, trained on
 # crops of 160x120 px: data/camvid/{images,annotations}/{train,val}, class ids
 # in PNG files.
+_base_ = './mini_bs4.py'
+
 data_hint = (
     'put CamVid there as images/{train,val}/*.jpg and '
     'annotations/{train,val}/*.png with class ids 0 to 10')
@@ -25,7 +27,6 @@ test_pipeline = [
 ]
 
 dataset = dict(
-    type='BaseSegDataset',
     data_root='data/camvid',
     metainfo=dict(
         classes=('sky', 'building', 'pole', 'road', 'pavement', 'tree',
@@ -35,29 +36,6 @@ dataset = dict(
                  [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0],
                  [0, 128, 192]]))
 
-# No worker processes: a resumed run is bit-identical only without them.
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        **dataset,
-        data_prefix=dict(
-            img_path='images/train', seg_map_path='annotations/train'),
-        pipeline=train_pipeline),
-)
-
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        **dataset,
-        data_prefix=dict(
-            img_path='images/val', seg_map_path='annotations/val'),
-        pipeline=test_pipeline),
-)
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-
+train_dataloader = dict(dataset=dict(**dataset, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(**dataset, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-test_evaluator = val_evaluator

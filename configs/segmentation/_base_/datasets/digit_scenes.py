@@ -1,4 +1,6 @@
 # Scenes of digits, 128x128 px: background and the digits 0 to 9.
+_base_ = './mini_bs4.py'
+
 data_hint = 'make the scenes: python tools/dataset_tools/make_digit_scenes.py'
 
 # No flips: mirrored digits are none.
@@ -17,7 +19,6 @@ test_pipeline = [
 ]
 
 dataset = dict(
-    type='BaseSegDataset',
     data_root='data/digit_scenes',
     img_suffix='.png',
     metainfo=dict(
@@ -27,29 +28,6 @@ dataset = dict(
                  [70, 240, 240], [240, 50, 230], [210, 245, 60],
                  [250, 190, 212]]))
 
-# No worker processes: a resumed run is bit-identical only without them.
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        **dataset,
-        data_prefix=dict(
-            img_path='images/train', seg_map_path='annotations/train'),
-        pipeline=train_pipeline),
-)
-
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        **dataset,
-        data_prefix=dict(
-            img_path='images/val', seg_map_path='annotations/val'),
-        pipeline=test_pipeline),
-)
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-
+train_dataloader = dict(dataset=dict(**dataset, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(**dataset, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-test_evaluator = val_evaluator
