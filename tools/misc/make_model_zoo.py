@@ -17,7 +17,8 @@ INTRODUCTION = """\
 Made by `python tools/misc/make_model_zoo.py` from the metafiles under
 `configs/`: edit those.
 
-Figures are percentages of the last epoch. Nothing here was trained on
+Figures are of the last epoch, in percent, but for IsoScore, which lies between
+0 and 1. Nothing here was trained on
 ImageNet, COCO or ADE20K: what was trained is small and made for one CPU, each
 line by its command, whichever way it fell. What such figures can and cannot
 show stands in the README of each folder. Figures that others published stand
