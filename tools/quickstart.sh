@@ -96,6 +96,9 @@ import sys
 
 import cv2
 
+from mmtlalign.utils import silence_known_noise
+
+silence_known_noise()
 from mmtlalign.datasets import Digits
 
 digits = Digits('val', pipeline=[])
