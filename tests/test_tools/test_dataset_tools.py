@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
 from mmtlalign.datasets import Digits
 
@@ -204,3 +205,65 @@ def test_missing_archive_of_cifar(tmp_path, monkeypatch):
     with pytest.raises(tool.UserError, match='no intact cifar-10-python.tar.gz'
                        '.*no route to host.*--archive-dir'):
         tool.load(str(tmp_path), train=True)
+
+
+# BCCD ---------------------------------------------------------------------
+
+VOC = """<annotation><size><width>64</width><height>48</height></size>
+<object><name>WBC</name><bndbox><xmin>5</xmin><ymin>6</ymin><xmax>25</xmax>
+<ymax>16</ymax></bndbox></object>
+<object><name>RBC</name><bndbox><xmin>7</xmin><ymin>7</ymin><xmax>7</xmax>
+<ymax>7</ymax></bndbox></object></annotation>"""
+
+
+@pytest.fixture
+def bccd(tmp_path):
+    """A folder like that of the data set, two images in each split."""
+    source = tmp_path / 'BCCD'
+    for folder in ('Annotations', 'ImageSets/Main', 'JPEGImages'):
+        (source / folder).mkdir(parents=True)
+    for i, split in enumerate(('train', 'val', 'test')):
+        names = [f'{2 * i + 1:05}', f'{2 * i:05}']
+        (source / f'ImageSets/Main/{split}.txt').write_text('\n'.join(names))
+        for name in names:
+            (source / f'Annotations/{name}.xml').write_text(VOC)
+            cv2.imwrite(str(source / f'JPEGImages/{name}.jpg'),
+                        np.zeros((48, 64, 3), np.uint8))
+    return source
+
+
+def convert_bccd(folder):
+    return run_tool('dataset_tools/bccd_to_coco.py', 'BCCD', folder=folder)
+
+
+def test_bccd_in_cocos_format(bccd, tmp_path):
+    done = convert_bccd(tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / 'data/bccd'
+    assert sorted(path.name for path in out.rglob('*.jpg')) == [
+        f'{i:05}.jpg' for i in range(4)]  # none of the test split
+    coco = COCO(out / 'annotations/instances_val.json')
+    assert [cat['name'] for cat in coco.loadCats(coco.getCatIds())] == [
+        'RBC', 'WBC', 'Platelets']
+    assert [image['file_name'] for image in coco.loadImgs(
+        coco.getImgIds())] == ['00002.jpg', '00003.jpg']
+    first, second = coco.loadAnns(coco.getAnnIds())
+    assert (first['bbox'], first['area']) == ([5, 6, 20, 10], 200)
+    assert (first['category_id'], second['image_id']) == (2, 2)
+    again = convert_bccd(tmp_path)
+    assert "'data/bccd' exists already" in again.stderr
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda d: (d / 'ImageSets/Main/val.txt').unlink(),
+     "'BCCD/ImageSets/Main/val.txt' does not exist"),
+    (lambda d: (d / 'Annotations/00003.xml').unlink(),
+     "'BCCD/Annotations/00003.xml' does not exist"),
+    (lambda d: (d / 'Annotations/00003.xml').write_text(
+        VOC.replace('WBC', 'wbc')), "has a 'wbc', which is none of RBC,")])
+def test_an_incomplete_bccd_is_named(bccd, tmp_path, change, message):
+    change(bccd)
+    done = convert_bccd(tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr and done.stderr.count('\n') == 1
+    assert not (tmp_path / 'data').exists()

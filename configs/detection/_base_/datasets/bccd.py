@@ -1,7 +1,7 @@
 # BCCD blood cells, 640x480 px, COCO layout: data/bccd/{train,val}/*.jpg and
 # data/bccd/annotations/instances_{train,val}.json.
-data_hint = ('get the BCCD data set (github.com/Shenggan/BCCD_Dataset), '
-             'convert it to the COCO layout, and put or link it there')
+data_hint = ('get github.com/Shenggan/BCCD_Dataset and convert it: '
+             'python tools/dataset_tools/bccd_to_coco.py BCCD_Dataset/BCCD')
 
 # Names in the order of the annotation files, which is what numbers labels
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))

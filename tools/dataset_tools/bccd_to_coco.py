@@ -1,0 +1,107 @@
+"""Write the BCCD blood cells as the minis read them: COCO files.
+
+    python tools/dataset_tools/bccd_to_coco.py PATH/BCCD_Dataset/BCCD
+
+    OUT/{train,val}/*.jpg
+    OUT/annotations/instances_{train,val}.json       boxes, no masks
+
+The source is the folder of github.com/Shenggan/BCCD_Dataset with Annotations,
+ImageSets and JPEGImages, in the format of Pascal VOC; the splits are its own.
+The test split is not written: it stays out, as images on which nobody tuned.
+"""
+import argparse
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+from mmtlalign.utils import UserError, make_work_dir, one_line_errors
+
+CLASSES = ('RBC', 'WBC', 'Platelets')  # in this order in the configs
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', type=Path, help='the folder named BCCD')
+    parser.add_argument('--out', type=Path, default=Path('data/bccd'),
+                        help='folder to write (default: data/bccd)')
+    return parser.parse_args()
+
+
+def read_names(source: Path, split: str) -> list[str]:
+    """Names of the images of a split, without suffix, sorted.
+
+    Raises:
+        UserError: If the list is missing.
+    """
+    path = source / 'ImageSets' / 'Main' / f'{split}.txt'
+    if not path.is_file():
+        raise UserError(f"'{path}' does not exist; give the folder that holds "
+                        'Annotations, ImageSets and JPEGImages')
+    return sorted(path.read_text().split())
+
+
+def convert(source: Path, names: list[str]) -> dict:
+    """A split in COCO's format, ids from 1 in the order of the names.
+
+    Boxes without an area are left out.
+
+    Raises:
+        UserError: Naming the file that is missing or holds another class.
+    """
+    images, annotations = [], []
+    for image_id, name in enumerate(names, 1):
+        path = source / 'Annotations' / f'{name}.xml'
+        if not path.is_file():
+            raise UserError(f"'{path}' does not exist; get the data set again")
+        root = ElementTree.parse(path).getroot()
+        images.append(dict(
+            id=image_id, file_name=f'{name}.jpg',
+            **{key: int(root.findtext(f'size/{key}'))
+               for key in ('width', 'height')}))
+        for element in root.iter('object'):
+            kind = element.findtext('name')
+            if kind not in CLASSES:
+                raise UserError(f"'{path}' has a '{kind}', which is none of "
+                                f'{", ".join(CLASSES)}')
+            x1, y1, x2, y2 = (float(element.findtext(f'bndbox/{key}'))
+                              for key in ('xmin', 'ymin', 'xmax', 'ymax'))
+            if x2 <= x1 or y2 <= y1:
+                continue  # a slip of the mouse: one in either split
+            annotations.append(dict(
+                id=len(annotations) + 1, image_id=image_id,
+                category_id=CLASSES.index(kind) + 1,
+                bbox=[x1, y1, x2 - x1, y2 - y1],
+                area=(x2 - x1) * (y2 - y1), iscrowd=0, segmentation=[]))
+    return dict(
+        info=dict(description='BCCD blood cells, boxes from VOC files'),
+        images=images, annotations=annotations,
+        categories=[dict(id=i, name=name)
+                    for i, name in enumerate(CLASSES, 1)])
+
+
+def main() -> None:
+    args = parse_args()
+    if args.out.exists():
+        raise UserError(f"'{args.out}' exists already; remove it or write "
+                        'elsewhere with --out')
+    # all of it is read before anything is written
+    splits = {split: convert(args.source, read_names(args.source, split))
+              for split in ('train', 'val')}
+    make_work_dir(str(args.out / 'annotations'))
+    for split, coco in splits.items():
+        make_work_dir(str(args.out / split))
+        for image in coco['images']:
+            shutil.copy(args.source / 'JPEGImages' / image['file_name'],
+                        args.out / split)
+        (args.out / f'annotations/instances_{split}.json').write_text(
+            json.dumps(coco))
+        print(f'{len(coco["images"])} images and {len(coco["annotations"])} '
+              f'boxes in {args.out / split}')
+
+
+if __name__ == '__main__':
+    with one_line_errors('bccd_to_coco.py'):
+        main()
