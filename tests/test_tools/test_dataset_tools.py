@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import shutil
 from types import SimpleNamespace
 
 import cv2
@@ -267,3 +268,57 @@ def test_an_incomplete_bccd_is_named(bccd, tmp_path, change, message):
     assert done.returncode == 1
     assert message in done.stderr and done.stderr.count('\n') == 1
     assert not (tmp_path / 'data').exists()
+
+
+# CamVid --------------------------------------------------------------------
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    """A folder like that of the data set, with every class in each map."""
+    source = tmp_path / 'CamVid'
+    labels = np.arange(12, dtype=np.uint8).repeat(8).reshape(8, 12)
+    for split in ('train', 'val', 'test'):
+        for folder, content in ((split, np.dstack([labels * 20] * 3)),
+                                (f'{split}annot', labels)):
+            (source / folder).mkdir(parents=True)
+            for i in range(2):
+                cv2.imwrite(str(source / f'{folder}/{i}.png'), content)
+    return source
+
+
+def convert_camvid(folder):
+    return run_tool('dataset_tools/camvid_to_folders.py', 'CamVid',
+                    folder=folder)
+
+
+def test_camvid_in_folders(camvid, tmp_path):
+    done = convert_camvid(tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / 'data/camvid'
+    assert {path.relative_to(out).as_posix() for path in out.rglob('*.*')} == {
+        f'{kind}/{split}/{i}{suffix}' for split in ('train', 'val')
+        for kind, suffix in (('images', '.jpg'), ('annotations', '.png'))
+        for i in range(2)}
+    given = cv2.imread(str(camvid / 'valannot/1.png'), cv2.IMREAD_UNCHANGED)
+    written = cv2.imread(str(out / 'annotations/val/1.png'),
+                         cv2.IMREAD_UNCHANGED)
+    assert written.shape == given.shape
+    assert (written[given < 11] == given[given < 11]).all()
+    assert (written[given == 11] == 255).all()
+    picture = cv2.imread(str(out / 'images/val/1.jpg')).astype(int)
+    assert abs(picture - cv2.imread(str(camvid / 'val/1.png'))).mean() < 8
+    assert "'data/camvid' exists already" in convert_camvid(tmp_path).stderr
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda d: shutil.rmtree(d / 'val'), "'CamVid/val' holds no images"),
+    (lambda d: (d / 'valannot/1.png').unlink(),
+     "'CamVid/valannot/1.png' does not exist"),
+    (lambda d: shutil.copy(d / 'val/1.png', d / 'trainannot/1.png'),
+     "'CamVid/trainannot/1.png' is no map of class ids 0 to 11")])
+def test_an_unsuitable_camvid_is_named(camvid, tmp_path, change, message):
+    change(camvid)
+    done = convert_camvid(tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr and done.stderr.count('\n') == 1

