@@ -17,6 +17,7 @@ from rich.progress import track
 
 from mmtlalign.utils import (
     UserError,
+    add_trust_argument,
     check_file,
     make_work_dir,
     one_line_errors,
@@ -44,10 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', help='default: a GPU if there is one')
     parser.add_argument('--score-thr', type=float, default=.3,
                         help='least score of an object (default: %(default)s)')
-    parser.add_argument(
-        '--trust', action='store_true',
-        help='also load a checkpoint that holds more than weights; that runs '
-        'whatever code is in it')
+    add_trust_argument(parser)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
                         default={}, help='config entries to override')
     return parser.parse_args()

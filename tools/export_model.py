@@ -28,7 +28,12 @@ from torch.export import Dim, ExportedProgram
 
 import mmtlalign
 from mmtlalign.apis import get_model
-from mmtlalign.utils import UserError, one_line_errors, silence_known_noise
+from mmtlalign.utils import (
+    UserError,
+    add_trust_argument,
+    one_line_errors,
+    silence_known_noise,
+)
 
 # Largest difference of an output from the model's, as a part of the largest
 # value in it. Another order of summation in float32 moves the outputs of a
@@ -63,10 +68,7 @@ def parse_args() -> argparse.Namespace:
                         help='number of images, with --shape (default: 1)')
     parser.add_argument('--backbone-only', action='store_true',
                         help='export what the backbone puts out')
-    parser.add_argument(
-        '--trust', action='store_true',
-        help='also load checkpoints that hold more than weights; that runs '
-        'whatever code is in them')
+    add_trust_argument(parser)
     args = parser.parse_args()
     if args.out.suffix not in ('.onnx', '.pt2'):
         parser.error(f"--out '{args.out}' must end in .onnx or .pt2")

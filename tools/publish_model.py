@@ -9,7 +9,6 @@ log of the training, where it lies beside the checkpoint, goes with them as
 NAME_YYYYMMDD.log.json.
 """
 import argparse
-import hashlib
 import json
 import os.path as osp
 import re
@@ -24,8 +23,10 @@ from torch import Tensor, nn
 
 import mmtlalign
 from mmtlalign.apis import get_model
+from mmtlalign.apis.zoo import hash8
 from mmtlalign.utils import (
     UserError,
+    add_trust_argument,
     check_file,
     get_weights,
     load_checkpoint_safely,
@@ -56,10 +57,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--metrics', metavar='FILE.json',
         help='results to record: the file that tools/test.py writes')
-    parser.add_argument(
-        '--trust', action='store_true',
-        help='also load checkpoints that hold more than weights; that runs '
-        'whatever code is in them')
+    add_trust_argument(parser)
     return parser.parse_args()
 
 
@@ -199,11 +197,6 @@ def publish_log(checkpoint: str, out_dir: str, stem: str) -> list[Path]:
     path = Path(out_dir, f'{stem}.log.json')
     path.write_text(''.join(log.read_text() for log in logs))
     return [path]
-
-
-def hash8(path: Path) -> str:
-    """The first eight hexadecimal digits of a file's sha256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
 
 
 def verify(path: Path, found: dict, state: dict, module: nn.Module) -> None:

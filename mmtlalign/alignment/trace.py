@@ -123,6 +123,18 @@ class LabelTrace:
             raise RuntimeError(_NOTHING_YET)
         return self._block_shares
 
+    def read(self, share: Tensor) -> Tensor:
+        """What the head would read if the backbone ended here.
+
+        Args:
+            share (Tensor): (B, tokens), one of ``block_shares``.
+
+        Returns:
+            Tensor: (B,), own image's share; of the last block read by the
+            head it is ``output_share``.
+        """
+        return self._rule.read(share)
+
     # What rules use while `moving`.
 
     @property

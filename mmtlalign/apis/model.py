@@ -14,7 +14,7 @@ from mmtlalign.utils import (
     find_config,
 )
 
-from .zoo import find_published, find_weights
+from .zoo import find_weights
 
 
 def get_model(model: str | os.PathLike | Config,
@@ -51,7 +51,8 @@ def get_model(model: str | os.PathLike | Config,
            else Config.fromfile(find_config(model)))
     check_host(cfg)
     if pretrained is True:
-        pretrained = _choose_weights(cfg)
+        name = Path(cfg.filename or 'a config without a name').stem
+        pretrained = find_weights(name, otherwise=cfg.get('load_from'))
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with DefaultScope.overwrite_default_scope(
@@ -66,11 +67,3 @@ def get_model(model: str | os.PathLike | Config,
     # the names that mmpretrain's own inferencers look for
     built._config, built._dataset_meta = built.cfg, built.dataset_meta
     return built.to(device).eval() if device else built.eval()
-
-
-def _choose_weights(cfg: Config) -> str:
-    """The weights that ``pretrained=True`` means."""
-    name = Path(cfg.filename or 'a config without a name').stem
-    if name not in find_published() and cfg.get('load_from'):
-        return cfg.load_from
-    return find_weights(name)

@@ -36,11 +36,13 @@ def find_published() -> dict[str, str]:
             if entry.get('Weights')}
 
 
-def find_weights(name: str) -> str:
+def find_weights(name: str, otherwise: str | None = None) -> str:
     """The published weights of a model, undamaged.
 
     Args:
         name (str): Of a config.
+        otherwise (str, optional): What to take where none are published.
+            Defaults to None, an error.
 
     Returns:
         str: Path or address.
@@ -49,6 +51,8 @@ def find_weights(name: str) -> str:
         UserError: If there are none, or the file is absent or damaged.
     """
     published = find_published()
+    if name not in published and otherwise:
+        return otherwise
     if name not in published:
         raise UserError(
             f"pretrained=True, but no weights are published for '{name}': "
@@ -66,6 +70,11 @@ def find_weights(name: str) -> str:
     return str(path)
 
 
+def hash8(path: Path) -> str:
+    """The first eight hexadecimal digits of a file's sha256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+
+
 def check_hash(path: Path) -> None:
     """Hold a file against the hash in its name, ``...-{hash8}.suffix``.
 
@@ -73,8 +82,8 @@ def check_hash(path: Path) -> None:
         UserError: If they differ.
     """
     stated = re.search(r'-([0-9a-f]{8})\Z', path.stem)[1]
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not found.startswith(stated):
+    found = hash8(path)
+    if found != stated:
         raise UserError(
             f"'{path}' is damaged: its name says that its sha256 begins with "
-            f'{stated}, and it begins with {found[:8]}; get it again')
+            f'{stated}, and it begins with {found}; get it again')

@@ -6,6 +6,8 @@ from .checkpoint import (
 )
 from .command_line import (
     add_common_arguments,
+    add_trust_argument,
+    check_absent,
     check_file,
     load_config,
     make_work_dir,
@@ -22,11 +24,11 @@ from .test_time_augmentation import use_tta
 from .threads import free_cores, set_threads
 
 __all__ = [
-    'UserError', 'add_common_arguments', 'check_checkpoint', 'check_data',
-    'check_file', 'check_host', 'check_sync_bn', 'encoder_features',
-    'expected_weights', 'find_config', 'find_pretrained', 'forget_pretrained',
-    'free_cores', 'get_weights', 'keep_parameter_options_off_console',
-    'load_checkpoint_safely', 'load_config', 'load_strictly', 'make_work_dir',
-    'one_line_errors', 'set_threads', 'silence_known_noise',
-    'use_gloo_without_gpu', 'use_tta'
+    'UserError', 'add_common_arguments', 'add_trust_argument', 'check_absent',
+    'check_checkpoint', 'check_data', 'check_file', 'check_host',
+    'check_sync_bn', 'encoder_features', 'expected_weights', 'find_config',
+    'find_pretrained', 'forget_pretrained', 'free_cores', 'get_weights',
+    'keep_parameter_options_off_console', 'load_checkpoint_safely',
+    'load_config', 'load_strictly', 'make_work_dir', 'one_line_errors',
+    'set_threads', 'silence_known_noise', 'use_gloo_without_gpu', 'use_tta'
 ]

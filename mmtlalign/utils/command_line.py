@@ -17,15 +17,20 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         '--cfg-options', nargs='+', action=DictAction, default={},
         help='config entries to override, e.g. optim_wrapper.optimizer.lr=1e-3'
         ' or key="[(a,b),(c,d)]" (quoted, without white space)')
-    parser.add_argument(
-        '--trust', action='store_true',
-        help='also load checkpoints that hold more than weights; that runs '
-        'whatever code is in them')
+    add_trust_argument(parser)
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none', help='job launcher')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0,
                         help='set by some launchers, not by people')
+
+
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Add what all commands have that read checkpoints."""
+    parser.add_argument(
+        '--trust', action='store_true',
+        help='also load checkpoints that hold more than weights; that runs '
+        'whatever code is in them')
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -57,6 +62,13 @@ def make_work_dir(path: str) -> None:
     if not os.access(path, os.W_OK):
         raise UserError(f"work dir '{path}' cannot be written; choose "
                         'another with --work-dir')
+
+
+def check_absent(path: str | os.PathLike) -> None:
+    """Raise a UserError if something would be written over."""
+    if os.path.lexists(path):
+        raise UserError(f"'{path}' exists already; remove it or write "
+                        'elsewhere with --out')
 
 
 def check_file(path: str, what: str) -> None:

@@ -30,12 +30,12 @@ def one_line_errors(program: str):
     except UserError as error:
         sys.exit(f'{program}: {error}' if first else 1)
     except (AssertionError, OSError) as error:
-        if LOADING not in traceback.format_exc():
-            raise
         # What a worker met arrives as text, with the message in its last line.
-        message = str(error).splitlines()[-1]
-        sys.exit(f'{program}: {message}: get the file again or take it out of '
-                 'the data set, and give the same command again (with '
+        lines = str(error).splitlines()
+        if not lines or LOADING not in traceback.format_exc():
+            raise
+        sys.exit(f'{program}: {lines[-1]}: get the file again or take it out '
+                 'of the data set, and give the same command again (with '
                  '--resume, a training goes on from its last checkpoint)')
     except KeyboardInterrupt:
         if first:

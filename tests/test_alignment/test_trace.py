@@ -74,6 +74,22 @@ def test_block_shares_are_tokens_per_block(type):
     assert not any(s.requires_grad for s in trace.block_shares)
 
 
+@pytest.mark.parametrize('type, cfg, head_reads', [
+    ('VisionTransformer', dict(out_type='cls_token'), lambda s: s[:, 0]),
+    ('VisionTransformer', dict(out_type='raw'), lambda s: s[:, 0]),
+    ('VisionTransformer', dict(out_type='avg_featmap'),
+     lambda s: s[:, 1:].mean(1)),
+    ('SwinTransformer', {}, lambda s: s.mean(1))])
+def test_blocks_are_read_as_the_output_is(type, cfg, head_reads):
+    backbone, images, share = make(type, **cfg)
+    trace = LabelTrace(backbone, record=True)
+    with trace(share):
+        backbone(images)
+    for block in trace.block_shares:
+        assert_same(trace.read(block), head_reads(block))
+    assert_same(trace.read(trace.block_shares[-1]), trace.output_share)
+
+
 def test_class_token_starts_with_the_mean_over_patches():
     # zero queries attend evenly, so each token ends half-way to the mean
     backbone, images, share = make('VisionTransformer', arch=dict(

@@ -30,6 +30,14 @@ def test_other_errors_keep_their_stack_trace():
             raise error('ours')
 
 
+def test_a_failure_of_loading_without_a_message_keeps_its_trace(tmp_path):
+    source = tmp_path / 'transforms/loading.py'
+    source.parent.mkdir()
+    source.write_text('assert False')
+    with pytest.raises(AssertionError), one_line_errors('train.py'):
+        exec(compile(source.read_text(), str(source), 'exec'))
+
+
 class Images:
     """One image, loaded as the hosts' data sets do."""
 

@@ -25,6 +25,7 @@ from rich.progress import track
 
 from mmtlalign.utils import (
     UserError,
+    add_trust_argument,
     check_data,
     check_file,
     one_line_errors,
@@ -64,10 +65,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0,
                         help='of the dropped patches')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
-    parser.add_argument(
-        '--trust', action='store_true',
-        help='also load a checkpoint that holds more than weights; that runs '
-        'whatever code is in it')
+    add_trust_argument(parser)
     parser.add_argument('--out', default='robustness.json',
                         help='.json to write; a .png goes beside it')
     args = parser.parse_args()

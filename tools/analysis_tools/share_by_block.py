@@ -20,6 +20,7 @@ from rich.progress import track
 
 from mmtlalign.utils import (
     UserError,
+    add_trust_argument,
     check_data,
     check_file,
     one_line_errors,
@@ -47,10 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--out', default='share_by_block.json',
                         help='.json to write; a .png goes beside it')
-    parser.add_argument(
-        '--trust', action='store_true',
-        help='also load a checkpoint that holds more than weights; that runs '
-        'whatever code is in it')
+    add_trust_argument(parser)
     args = parser.parse_args()
     if not args.out.endswith('.json'):
         parser.error(f"--out '{args.out}' must end in .json")
@@ -64,8 +62,6 @@ def parse_args() -> argparse.Namespace:
 def measure(model, loader) -> list[float]:
     """Mean |share - lam| before the first block and after each."""
     trace = LabelTrace(model.backbone, record=True)
-    extra = getattr(model.backbone, 'num_extra_tokens', 0)
-    has_token = extra > 0 and model.backbone.out_type in ('cls_token', 'raw')
     total, count = 0, 0
     for batch in track(loader, 'test images', total=len(loader),
                        console=Console(stderr=True)):
@@ -75,11 +71,9 @@ def measure(model, loader) -> list[float]:
         lam = torch.stack([sample.lam for sample in samples]).to(share)
         with trace(share):
             model.backbone(data['inputs'])
-        read = [share.flatten(1)] + [
-            tokens[:, :extra] if has_token else tokens
-            for tokens in trace.block_shares]
+        read = [share.mean((1, 2)), *map(trace.read, trace.block_shares)]
         total = total + torch.stack(
-            [(tokens.mean(1) - lam).abs().sum() for tokens in read])
+            [(value - lam).abs().sum() for value in read])
         count += len(samples)
     return (total / count).tolist()
 

@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 
 from mmtlalign.utils import (
     UserError,
+    add_trust_argument,
     check_file,
     one_line_errors,
     silence_known_noise,
@@ -45,10 +46,7 @@ def parse_args():
         help='patches of B in A, half-open; default: the middle half of both '
         'sides')
     parser.add_argument('--out', default='alignment.png')
-    parser.add_argument(
-        '--trust', action='store_true',
-        help='also load a checkpoint that holds more than weights; that runs '
-        'whatever code is in it')
+    add_trust_argument(parser)
     return parser.parse_args()
 
 
@@ -98,11 +96,9 @@ def trace(backbone, mixed, token_share):
     maps = [token_share[0].numpy()]
     outputs = [token_share[0].mean().item()]
     extra = getattr(backbone, 'num_extra_tokens', 0)
-    has_token = extra > 0 and backbone.out_type in ('cls_token', 'raw')
     for share in tracer.block_shares:
         patches = share[0, extra:]
-        read = share[0, :extra] if has_token else patches
-        outputs.append(read.mean().item())
+        outputs.append(tracer.read(share)[0].item())
         maps.append(patches.reshape(grid_of(patches, maps[-1])).numpy())
     return maps, outputs
 

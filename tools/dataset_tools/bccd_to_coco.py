@@ -15,7 +15,12 @@ import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
-from mmtlalign.utils import UserError, make_work_dir, one_line_errors
+from mmtlalign.utils import (
+    UserError,
+    check_absent,
+    make_work_dir,
+    one_line_errors,
+)
 
 CLASSES = ('RBC', 'WBC', 'Platelets')  # in this order in the configs
 
@@ -84,9 +89,7 @@ def convert(source: Path, names: list[str]) -> dict:
 
 def main() -> None:
     args = parse_args()
-    if args.out.exists():
-        raise UserError(f"'{args.out}' exists already; remove it or write "
-                        'elsewhere with --out')
+    check_absent(args.out)
     # all of it is read before anything is written
     splits = {split: convert(args.source, read_names(args.source, split))
               for split in ('train', 'val')}

@@ -15,7 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmtlalign.utils import UserError, make_work_dir, one_line_errors
+from mmtlalign.utils import (
+    UserError,
+    check_absent,
+    make_work_dir,
+    one_line_errors,
+)
 
 NUM_CLASSES, IGNORED = 11, 255
 JPEG_QUALITY = 92  # what the minis of the model zoo were trained on
@@ -64,9 +69,7 @@ def read_labels(path: Path) -> np.ndarray:
 
 def main() -> None:
     args = parse_args()
-    if args.out.exists():
-        raise UserError(f"'{args.out}' exists already; remove it or write "
-                        'elsewhere with --out')
+    check_absent(args.out)
     splits = {split: find_pairs(args.source, split)
               for split in ('train', 'val')}
     for split, pairs in splits.items():

@@ -15,7 +15,12 @@ from pathlib import Path
 import cv2
 from torchvision.datasets import CIFAR10
 
-from mmtlalign.utils import UserError, make_work_dir, one_line_errors
+from mmtlalign.utils import (
+    UserError,
+    check_absent,
+    make_work_dir,
+    one_line_errors,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,9 +64,7 @@ def write_images(dataset: CIFAR10, num_images: int, folder: Path) -> None:
 def main() -> None:
     args = parse_args()
     for split in ('train', 'val'):
-        if (args.out / split).exists():
-            raise UserError(f"'{args.out / split}' exists already; remove it "
-                            'or write elsewhere with --out')
+        check_absent(args.out / split)
     train = load(args.archive_dir, train=True)
     test = load(args.archive_dir, train=False)
     write_images(train, len(train.data), args.out / 'train')

@@ -35,6 +35,7 @@ from torch.utils.data import DataLoader, Subset
 
 from mmtlalign.utils import (
     UserError,
+    add_trust_argument,
     check_checkpoint,
     check_data,
     check_file,
@@ -82,9 +83,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--device', help='default: cuda if there is one, else cpu; process i '
         'takes the i-th GPU')
-    parser.add_argument('--trust', action='store_true',
-                        help='also load a checkpoint that holds more than '
-                        'weights; that runs whatever code is in it')
+    add_trust_argument(parser)
     args = parser.parse_args()
     for name in ('size', 'top_k', 'batch_size', 'processes'):
         if getattr(args, name) < 1:

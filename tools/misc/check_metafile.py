@@ -206,7 +206,8 @@ def _check_weights(path: Path, model: dict) -> Iterator[str]:
     if (meta.get('name'), meta.get('seed')) != (model['Name'], 0):
         yield (f'Weights: {path.name} is of {meta.get("name")}, seed '
                f'{meta.get("seed")}, and not of seed 0 of this model')
-    if not list(path.parent.glob(f'{path.stem.rpartition("-")[0]}.log.json')):
+    if not path.with_name(
+            f'{path.stem.rpartition("-")[0]}.log.json').is_file():
         yield f'Weights: the log of {path.name} does not lie beside it'
     recorded = [value * factor for value in meta.get('metrics', {}).values()
                 if isinstance(value, float) for factor in (1, 100)]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmtlalign.utils import (
     UserError,
+    add_trust_argument,
     check_file,
     get_weights,
     load_checkpoint_safely,
@@ -26,10 +27,7 @@ def make_parser(description: str, layouts: Iterable[str]):
     parser.add_argument('out', help='file to write')
     parser.add_argument('--to', choices=list(layouts), default='mmpretrain',
                         help='layout to write (default: %(default)s)')
-    parser.add_argument(
-        '--trust', action='store_true',
-        help='also read a file that holds more than weights; that runs '
-        'whatever code is in it')
+    add_trust_argument(parser)
     return parser
 
 
