@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
         help='go on from this checkpoint, or from the latest one in the '
         'work dir if none is named (from the start if there is none)')
     parser.add_argument('--amp', action='store_true',
-                        help='mixed precision; needs an accelerator')
+                        help='mixed precision; bfloat16 on a CPU')
     parser.add_argument(
         '--auto-scale-lr', action='store_true',
         help='scale the learning rate by the real total batch size over '
@@ -47,14 +47,16 @@ def parse_args() -> argparse.Namespace:
 
 def use_amp(cfg: Config) -> None:
     """Turn the plain optimizer wrapper into the mixed-precision one."""
-    if get_device() in ('cpu', 'mps'):
-        raise UserError(f'--amp needs an accelerator (CUDA, NPU, MLU, MUSA) '
-                        f"and this machine has only '{get_device()}'; "
-                        'leave it out')
+    if get_device() == 'mps':
+        raise UserError("--amp works with CUDA, NPU, MLU, MUSA and on CPUs, "
+                        "not on 'mps'; leave it out")
     wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UserError(f"--amp replaces optim_wrapper.type 'OptimWrapper', "
                         f"not '{wrapper}'")
+    if get_device() == 'cpu':
+        cfg.optim_wrapper.type = 'mmtlalign.BFloat16OptimWrapper'
+        return
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 

@@ -4,10 +4,13 @@ from .hooks import (
     ResumeRandomState,
     VerifyPretrained,
 )
-from .optimizers import LayerDecayOptimWrapperConstructor
+from .optimizers import (
+    BFloat16OptimWrapper,
+    LayerDecayOptimWrapperConstructor,
+)
 
 __all__ = [
-    'CheckTokenLabels', 'EncoderFeatures',
+    'BFloat16OptimWrapper', 'CheckTokenLabels', 'EncoderFeatures',
     'LayerDecayOptimWrapperConstructor', 'ResumeRandomState',
     'VerifyPretrained'
 ]
