@@ -14,7 +14,7 @@ ARMS = ('none', 'cutmix', 'tlalign')
 
 def load(arm, backbone):
     return Config.fromfile(
-        FOLDER / f'{arm}_{backbone}-mini_1xb128-32e_cifar10-10k.py')
+        FOLDER / f'{arm}_{backbone}-mini_1xb128-64e_cifar10-5k.py')
 
 
 def build(config):

@@ -116,8 +116,10 @@ def test_a_stopped_unit_goes_on_and_a_written_one_is_left(
     assert hashes['bccd_tlalign'] == hashes['bccd_cutmix']
     assert hashes['cifar10_cutmix'] != hashes['cifar10_none']
     run(monkeypatch, '--report')
-    assert '| bccd, box AP, % | deit-mini | random | 0 |' in (
-        capsys.readouterr().out)
+    text = capsys.readouterr().out
+    assert '| bccd, box AP, % | deit-mini | random | 0 |' in text
+    assert '| backbone | arm | seeds | calibration error | clean |' in text
+    assert '| deit-mini | tlalign | 1 | 3.00 | 50.00 |' in text
 
 
 def test_report_figures(monkeypatch, tmp_path):
@@ -132,7 +134,7 @@ def test_report_figures(monkeypatch, tmp_path):
             for i, arm in enumerate(('tlalign', 'cutmix'))}
         study.write(tmp_path / f'deit-mini_seed{seed}.json',
                     dict(backbone='deit-mini', seed=seed, jobs=jobs))
-    text = study.report()
+    text = study.report().rstrip()
     expected = stats.ttest_rel(*finals).confidence_interval()
     middle, half = map(float, text.splitlines()[-1].split('|')[3].split('+-'))
     assert middle - half == pytest.approx(expected.low, abs=.01)

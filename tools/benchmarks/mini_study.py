@@ -40,7 +40,8 @@ from mmtlalign.utils import UserError, one_line_errors
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'docs/study'
 CLASSIFIERS = 'configs/classification/study/'
-EPOCHS = 32
+EPOCHS = 64
+RECIPE = f'1xb128-{EPOCHS}e_cifar10-5k'
 
 BACKBONES = ('deit-mini', 'swin-mini')
 SEEDS = dict(tlalign=range(6), cutmix=range(6), none=range(2), random=())
@@ -79,7 +80,7 @@ def plan(backbone: str, seed: int) -> list[Job]:
     for arm in ('none', 'cutmix', 'tlalign'):  # the pilots come first
         if seed in SEEDS[arm]:
             jobs.append(Job('cifar10', arm, CLASSIFIERS + (
-                f'{arm}_{backbone}_1xb128-{EPOCHS}e_cifar10-10k.py'), []))
+                f'{arm}_{backbone}_{RECIPE}.py'), []))
     for task, folder, configs in (
             ('bccd', 'configs/detection/mini/', DETECTORS),
             ('camvid', 'configs/segmentation/mini/', SEGMENTERS)):
@@ -96,7 +97,7 @@ def plan(backbone: str, seed: int) -> list[Job]:
 
 def unit_dir(backbone: str, seed: int) -> Path:
     """Where a unit's trainings are; not kept when it is done."""
-    return Path('work_dirs/mini_study', f'{backbone}_seed{seed}')
+    return Path('work_dirs/mini_study', RECIPE, f'{backbone}_seed{seed}')
 
 
 def result_file(backbone: str, seed: int) -> Path:
@@ -281,26 +282,53 @@ def bootstrap_interval(first: dict, second: dict) -> str:
 def report() -> str:
     """Markdown tables of all committed units."""
     table = read_results()
-    lines = ['| task | backbone | arm | seeds | mean | SD |',
-             '|---|---|---|---|---|---|']
+    return '\n\n'.join('\n'.join(rows(table)) for rows in (
+        accuracy_rows, difference_rows, diagnosis_rows))
+
+
+def accuracy_rows(table: dict) -> Iterator[str]:
+    """Every task, backbone and arm."""
+    yield '| task | backbone | arm | seeds | mean | SD |'
+    yield '|---|---|---|---|---|---|'
     for (task, backbone, arm), jobs in sorted(table.items()):
         finals = np.array([jobs[seed]['final'] for seed in sorted(jobs)])
         spread = f'{finals.std(ddof=1):.2f}' if len(finals) > 1 else ''
-        lines.append(
-            f'| {task}, {METRICS[task][0]} | {backbone} | {arm} | '
-            f'{", ".join(map(str, sorted(jobs)))} | {finals.mean():.2f} | '
-            f'{spread} |')
-    lines += ['', '| task | backbone | TL-Align minus CutMix (95 % t interval '
-              'over seeds) | pairs | bootstrap over images, seeds fixed |',
-              '|---|---|---|---|---|']
+        yield (f'| {task}, {METRICS[task][0]} | {backbone} | {arm} | '
+               f'{", ".join(map(str, sorted(jobs)))} | {finals.mean():.2f} | '
+               f'{spread} |')
+
+
+def difference_rows(table: dict) -> Iterator[str]:
+    """The question of the study."""
+    yield ('| task | backbone | TL-Align minus CutMix (95 % t interval over '
+           'seeds) | pairs | bootstrap over images, seeds fixed |')
+    yield '|---|---|---|---|---|'
     for task, backbone, arm in sorted(table):
         other = table.get((task, backbone, 'cutmix'))
         if arm == 'tlalign' and other:
             gap, pairs = paired_interval(table[task, backbone, arm], other)
             images = bootstrap_interval(table[task, backbone, arm], other)
-            lines.append(f'| {task}, {METRICS[task][0]} | {backbone} | {gap} '
-                         f'| {pairs} | {images} |')
-    return '\n'.join(lines)
+            yield (f'| {task}, {METRICS[task][0]} | {backbone} | {gap} | '
+                   f'{pairs} | {images} |')
+
+
+def diagnosis_rows(table: dict) -> Iterator[str]:
+    """How the classifiers err, means over seeds, in percent."""
+    columns = None
+    for (task, backbone, arm), jobs in sorted(table.items()):
+        found = [job['robustness'] for job in jobs.values()
+                 if 'robustness' in job]
+        if not found:
+            continue
+        if columns is None:
+            columns = list(found[0]['top1'])
+            yield ('| backbone | arm | seeds | calibration error | '
+                   + ' | '.join(columns) + ' |')
+            yield '|---' * (4 + len(columns)) + '|'
+        means = [np.mean([one['calibration_error'] for one in found])] + [
+            np.mean([one['top1'][name] for one in found]) for name in columns]
+        yield (f'| {backbone} | {arm} | {len(found)} | '
+               + ' | '.join(f'{mean:.2f}' for mean in means) + ' |')
 
 
 def parse_args() -> argparse.Namespace:
