@@ -1,7 +1,9 @@
 """The study's runner, with trainings replaced by what they leave."""
+import fcntl
 import importlib.util
 import json
 import pickle
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -50,7 +52,7 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(study, 'RESULTS', tmp_path / 'study')
     calls, fail = [], set()
 
-    def run_tool(folder, tool, *command):
+    def run_tool(folder, tool, *command, show=None):
         if (folder.name, tool) in fail:
             raise UserError('killed')
         calls.append((folder.name, tool))
@@ -120,6 +122,39 @@ def test_a_stopped_unit_goes_on_and_a_written_one_is_left(
     assert '| bccd, box AP, % | deit-mini | random | 0 |' in text
     assert '| backbone | arm | seeds | calibration error | clean |' in text
     assert '| deit-mini | tlalign | 1 | 3.00 | 50.00 |' in text
+
+
+def test_a_tool_runs_once_in_a_folder_and_says_how_long(tmp_path):
+    tool, seen = tmp_path / 'tool.py', []
+    tool.write_text("import time\nprint('eta: 1 day, 0:24:42  time: 1', "
+                    "flush=True)\ntime.sleep(3)\n")
+
+    def show(left):
+        seen.append(left)
+        with pytest.raises(UserError, match='another process is at work in'):
+            study.run_tool(tmp_path, tool)
+
+    study.run_tool(tmp_path, tool, show=show)
+    assert '1 day, 0:24:42' in seen
+    tool.write_text('raise SystemExit(3)')
+    with pytest.raises(UserError, match='exit status 3: see .*output.txt'):
+        study.run_tool(tmp_path, tool)
+    assert len((tmp_path / 'cpu_seconds').read_text().split()) == 2
+
+
+def test_a_tool_that_outlives_its_runner_keeps_its_folder(tmp_path):
+    with open(tmp_path / 'output.txt', 'a') as output:
+        fcntl.flock(output, fcntl.LOCK_EX)
+        orphan = subprocess.Popen(['sleep', '60'], stdout=output)
+    try:
+        with pytest.raises(UserError, match='let it end or kill it'):
+            study.run_tool(tmp_path, 'tools/train.py')
+    finally:
+        orphan.kill()
+        orphan.wait()
+    tool = tmp_path / 'tool.py'
+    tool.write_text('')
+    study.run_tool(tmp_path, tool)
 
 
 def test_report_figures(monkeypatch, tmp_path):

@@ -11,14 +11,17 @@ machine: commit them. The recipe stands in configs/classification/study, and
 the reasons for it in docs/study/README.md.
 """
 import argparse
+import fcntl
 import hashlib
 import json
 import os
 import pickle
+import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,8 +108,12 @@ def result_file(backbone: str, seed: int) -> Path:
     return RESULTS / f'{backbone}_seed{seed}.json'
 
 
-def run_job(job: Job, folder: Path, seed: int) -> dict:
+def run_job(job: Job, folder: Path, seed: int,
+            show: Callable[[str], None]) -> dict:
     """Train and, for classifiers, keep how they err.
+
+    Args:
+        show (Callable): Called with the time left, as the training tells it.
 
     Returns:
         dict: Final figure, curve, CPU seconds, config hash; at once if the
@@ -117,7 +124,7 @@ def run_job(job: Job, folder: Path, seed: int) -> dict:
         return json.loads(done.read_text())
     options = [*job.options, f'randomness.seed={seed}']
     run_tool(folder, 'tools/train.py', job.config, '--work-dir', folder,
-             '--resume', '--cfg-options', *options)
+             '--resume', '--cfg-options', *options, show=show)
     result = dict(
         config=job.config, options=options,
         config_hash=hash_of(job.config, options),
@@ -141,23 +148,43 @@ def run_job(job: Job, folder: Path, seed: int) -> dict:
     return result
 
 
-def run_tool(folder: Path, *command) -> None:
+def run_tool(folder: Path, *command, show: Callable[[str], None] = str
+             ) -> None:
     """Run one of our tools; its output goes into the folder.
 
     Raises:
-        UserError: If it fails; where its output is.
+        UserError: If it fails, where its output is; if another process is at
+            work there, even one that outlived the runner that started it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     before = children_seconds()
-    with open(folder / 'output.txt', 'a') as output:
-        ended = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT,
-                               stdout=output, stderr=subprocess.STDOUT)
+    with open(folder / 'output.txt', 'a+') as output:
+        try:
+            # The tool inherits the open file, and with it the lock.
+            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f'another process is at work in {folder}: let it '
+                            'end or kill it, then start this command again')
+        with subprocess.Popen(
+                [sys.executable, *map(str, command)], cwd=ROOT, stdout=output,
+                stderr=subprocess.STDOUT) as process:
+            while process.poll() is None:
+                time.sleep(1)
+                show(time_left(folder / 'output.txt'))
     with open(folder / 'cpu_seconds', 'a') as file:
         file.write(f'{children_seconds() - before:.0f}\n')
-    if ended.returncode:
+    if process.returncode:
         raise UserError(f'{command[0]} failed with exit status '
-                        f'{ended.returncode}: see {folder}/output.txt, then '
+                        f'{process.returncode}: see {folder}/output.txt, then '
                         'start this command again')
+
+
+def time_left(output: Path) -> str:
+    """What a training said last about it, for instance '0:24:42'."""
+    with open(output, 'rb') as file:
+        file.seek(max(output.stat().st_size - 4096, 0))
+        found = re.findall(rb'eta: ([\w ,:]+?)  ', file.read())
+    return found[-1].decode() if found else ''
 
 
 def children_seconds() -> float:
@@ -224,16 +251,21 @@ def write(path: Path, result: dict) -> None:
     draft.rename(path)
 
 
-def run_unit(backbone: str, seed: int, progress: Progress) -> None:
+def run_unit(backbone: str, seed: int, progress: Progress, bar: int) -> None:
     """All jobs of a unit, and then its file under docs/study/."""
-    jobs, results = plan(backbone, seed), {}
-    bar = progress.add_task(f'{backbone}, seed {seed}', total=len(jobs))
-    for job in jobs:
-        progress.update(bar, description=f'{backbone}, seed {seed}: '
-                        f'{job.name}')
-        results[job.name] = run_job(
-            job, unit_dir(backbone, seed) / job.name, seed)
-        progress.advance(bar)
+    results = {}
+    for job in plan(backbone, seed):
+        name = f'{backbone}, seed {seed}: {job.name}'
+
+        def show(left: str, name: str = name) -> None:
+            progress.update(bar, description=name + (
+                f' ({left} left)' if left else ''))
+
+        show('')
+        folder = unit_dir(backbone, seed) / job.name
+        new = not (folder / 'done.json').is_file()
+        results[job.name] = run_job(job, folder, seed, show)
+        progress.advance(bar, new)
     RESULTS.mkdir(parents=True, exist_ok=True)
     write(result_file(backbone, seed), dict(
         backbone=backbone, seed=seed, version=mmtlalign.__version__,
@@ -349,15 +381,19 @@ def main() -> None:
         print(report())
         return
     units = [(backbone, seed) for seed in args.seeds
-             for backbone in args.backbones]
+             for backbone in args.backbones
+             if not result_file(backbone, seed).is_file()]
+    jobs = [unit_dir(*unit) / job.name for unit in units
+            for job in plan(*unit)]
     columns = (TextColumn('{task.description}'), BarColumn(),
                MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task('units', total=len(units))
-        for backbone, seed in units:
-            if not result_file(backbone, seed).is_file():
-                run_unit(backbone, seed, progress)
-            progress.advance(bar)
+    with Progress(*columns, console=Console(stderr=True),
+                  speed_estimate_period=1e6) as progress:
+        bar = progress.add_task('', total=len(jobs), completed=sum(
+            (folder / 'done.json').is_file() for folder in jobs))
+        progress.advance(bar, 0)  # the time counts from here
+        for unit in units:
+            run_unit(*unit, progress, bar)
 
 
 if __name__ == '__main__':
