@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from mmtlalign.utils import UserError
 
@@ -73,7 +72,7 @@ def fake(tmp_path, monkeypatch):
         log = folder / '20260101_000000/vis_data/scalars.json'
         log.parent.mkdir(parents=True)
         log.write_text(''.join(json.dumps(
-            {study.METRICS[task][1]: rng.random(), 'step': step}) + '\n'
+            {study.METRICS[task][0]: rng.random(), 'step': step}) + '\n'
             for step in (4, 8)) + ''.join(json.dumps(
                 dict(token_fluctuation=value, epoch=epoch, step=9)) + '\n'
                 for epoch, value in ((1, .1), (2, .3), (2, .2))))
@@ -89,7 +88,7 @@ def run(monkeypatch, *arguments):
 
 
 def test_a_stopped_unit_goes_on_and_a_written_one_is_left(
-        fake, monkeypatch, tmp_path, capsys):
+        fake, monkeypatch, tmp_path):
     calls, fail = fake
     fail.add(('bccd_none', 'tools/train.py'))
     one = ('--backbones', 'deit-mini', '--seeds', '0')
@@ -112,16 +111,12 @@ def test_a_stopped_unit_goes_on_and_a_written_one_is_left(
     assert job['cpu_seconds'] == 30
     assert job['robustness'] == dict(top1={'clean': 50.}, calibration_error=3.)
     assert job['fluctuation'] == [[1, .1], [2, .2]]
-    assert study.unpack_hits(job['right']).size == 13
+    digits, count = job['right'].split(':')
+    assert count == '13' and len(digits) == 4
     hashes = {name: job['config_hash'] for name, job in unit['jobs'].items()}
     # arms of one task share a recipe, and pretraining arms do not
     assert hashes['bccd_tlalign'] == hashes['bccd_cutmix']
     assert hashes['cifar10_cutmix'] != hashes['cifar10_none']
-    run(monkeypatch, '--report')
-    text = capsys.readouterr().out
-    assert '| bccd, box AP, % | deit-mini | random | 0 |' in text
-    assert '| backbone | arm | seeds | calibration error | clean |' in text
-    assert '| deit-mini | tlalign | 1 | 3.00 | 50.00 |' in text
 
 
 def test_a_tool_runs_once_in_a_folder_and_says_how_long(tmp_path):
@@ -155,29 +150,3 @@ def test_a_tool_that_outlives_its_runner_keeps_its_folder(tmp_path):
     tool = tmp_path / 'tool.py'
     tool.write_text('')
     study.run_tool(tmp_path, tool)
-
-
-def test_report_figures(monkeypatch, tmp_path):
-    monkeypatch.setattr(study, 'RESULTS', tmp_path)
-    rng = np.random.default_rng(0)
-    finals, hits = rng.normal(50, 2, (2, 4)), rng.integers(2, size=(2, 4, 40))
-    for seed in range(4):
-        jobs = {
-            f'cifar10_{arm}': dict(
-                final=finals[i, seed],
-                right=np.packbits(hits[i, seed]).tobytes().hex() + ':40')
-            for i, arm in enumerate(('tlalign', 'cutmix'))}
-        study.write(tmp_path / f'deit-mini_seed{seed}.json',
-                    dict(backbone='deit-mini', seed=seed, jobs=jobs))
-    text = study.report().rstrip()
-    expected = stats.ttest_rel(*finals).confidence_interval()
-    middle, half = map(float, text.splitlines()[-1].split('|')[3].split('+-'))
-    assert middle - half == pytest.approx(expected.low, abs=.01)
-    assert middle + half == pytest.approx(expected.high, abs=.01)
-    assert f'{finals[0].mean():.2f} | {finals[0].std(ddof=1):.2f} |' in text
-    low, high = map(float, text.split('|')[-2].split(' to '))
-    gaps = 100 * (hits[0] - hits[1]).mean(0)
-    assert low < gaps.mean() < high
-    # the normal approximation of the same
-    assert high - low == pytest.approx(
-        2 * 1.96 * gaps.std() / 40**.5, rel=.1)

@@ -35,7 +35,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from scipy import stats
 
 import mmtlalign
 from mmtlalign.utils import UserError, one_line_errors
@@ -58,11 +57,11 @@ SEGMENTERS = {
     'deit-mini': 'tlalign-deit-mini_upernet_1xb4-600_camvid-120x90.py',
     'swin-mini': 'tlalign-swin-mini_upernet_1xb4-600_camvid-240x180.py',
 }
-# Task: what is reported, and the name of the metric in the logs.
+# Name of the metric in the logs, and what makes it percent.
 METRICS = dict(
-    cifar10=('top-1, %', 'accuracy/top1', 1),
-    bccd=('box AP, %', 'coco/bbox_mAP', 100),
-    camvid=('mIoU, %', 'mIoU', 1))
+    cifar10=('accuracy/top1', 1),
+    bccd=('coco/bbox_mAP', 100),
+    camvid=('mIoU', 1))
 
 
 class Job(NamedTuple):
@@ -128,7 +127,7 @@ def run_job(job: Job, folder: Path, seed: int,
     result = dict(
         config=job.config, options=options,
         config_hash=hash_of(job.config, options),
-        **read_curve(folder, *METRICS[job.task][1:]))
+        **read_curve(folder, *METRICS[job.task]))
     if job.task == 'cifar10':
         checkpoint = Path((folder / 'last_checkpoint').read_text()).name
         run_tool(folder, 'tools/test.py', job.config, folder / checkpoint,
@@ -228,13 +227,6 @@ def read_hits(path: Path) -> str:
     return np.packbits(hits).tobytes().hex() + f':{len(hits)}'
 
 
-def unpack_hits(text: str) -> np.ndarray:
-    """The inverse of :func:`read_hits`, an array of 0 and 1."""
-    digits, count = text.split(':')
-    return np.unpackbits(np.frombuffer(
-        bytes.fromhex(digits), np.uint8))[:int(count)]
-
-
 def hash_of(config: str, options: list) -> str:
     """What tells two recipes apart: the whole config, without its seed."""
     cfg = Config.fromfile(ROOT / config)
@@ -274,100 +266,13 @@ def run_unit(backbone: str, seed: int, progress: Progress, bar: int) -> None:
                            'it')
 
 
-def read_results() -> dict:
-    """Figures by (task, backbone, arm), each a dict by seed."""
-    table = {}
-    for path in sorted(RESULTS.glob('*_seed*.json')):
-        unit = json.loads(path.read_text())
-        for name, job in unit['jobs'].items():
-            task, arm = name.split('_')
-            table.setdefault((task, unit['backbone'], arm), {})[
-                unit['seed']] = job
-    return table
-
-
-def paired_interval(first: dict, second: dict) -> tuple[str, int]:
-    """Mean difference over common seeds with its 95 % t interval."""
-    seeds = sorted(first.keys() & second.keys())
-    gaps = np.array([first[s]['final'] - second[s]['final'] for s in seeds])
-    if len(gaps) < 2:
-        return (f'{gaps[0]:+.2f}' if len(gaps) else '', len(gaps))
-    half = stats.t.ppf(.975, len(gaps) - 1) * stats.sem(gaps)
-    return f'{gaps.mean():+.2f} +- {half:.2f}', len(gaps)
-
-
-def bootstrap_interval(first: dict, second: dict) -> str:
-    """95 % of the mean difference when images are drawn anew; the seeds
-    stay, so it says nothing about other trainings."""
-    seeds = sorted(first.keys() & second.keys())
-    if not seeds or 'right' not in first[seeds[0]]:
-        return ''
-    gaps = np.mean([
-        unpack_hits(first[s]['right']).astype(float)
-        - unpack_hits(second[s]['right']) for s in seeds], axis=0)
-    draws = np.random.default_rng(0).integers(
-        len(gaps), size=(2000, len(gaps)))
-    low, high = np.percentile(100 * gaps[draws].mean(axis=1), [2.5, 97.5])
-    return f'{low:+.2f} to {high:+.2f}'
-
-
-def report() -> str:
-    """Markdown tables of all committed units."""
-    table = read_results()
-    return '\n\n'.join('\n'.join(rows(table)) for rows in (
-        accuracy_rows, difference_rows, diagnosis_rows))
-
-
-def accuracy_rows(table: dict) -> Iterator[str]:
-    """Every task, backbone and arm."""
-    yield '| task | backbone | arm | seeds | mean | SD |'
-    yield '|---|---|---|---|---|---|'
-    for (task, backbone, arm), jobs in sorted(table.items()):
-        finals = np.array([jobs[seed]['final'] for seed in sorted(jobs)])
-        spread = f'{finals.std(ddof=1):.2f}' if len(finals) > 1 else ''
-        yield (f'| {task}, {METRICS[task][0]} | {backbone} | {arm} | '
-               f'{", ".join(map(str, sorted(jobs)))} | {finals.mean():.2f} | '
-               f'{spread} |')
-
-
-def difference_rows(table: dict) -> Iterator[str]:
-    """The question of the study."""
-    yield ('| task | backbone | TL-Align minus CutMix (95 % t interval over '
-           'seeds) | pairs | bootstrap over images, seeds fixed |')
-    yield '|---|---|---|---|---|'
-    for task, backbone, arm in sorted(table):
-        other = table.get((task, backbone, 'cutmix'))
-        if arm == 'tlalign' and other:
-            gap, pairs = paired_interval(table[task, backbone, arm], other)
-            images = bootstrap_interval(table[task, backbone, arm], other)
-            yield (f'| {task}, {METRICS[task][0]} | {backbone} | {gap} | '
-                   f'{pairs} | {images} |')
-
-
-def diagnosis_rows(table: dict) -> Iterator[str]:
-    """How the classifiers err, means over seeds, in percent."""
-    columns = None
-    for (task, backbone, arm), jobs in sorted(table.items()):
-        found = [job['robustness'] for job in jobs.values()
-                 if 'robustness' in job]
-        if not found:
-            continue
-        if columns is None:
-            columns = list(found[0]['top1'])
-            yield ('| backbone | arm | seeds | calibration error | '
-                   + ' | '.join(columns) + ' |')
-            yield '|---' * (4 + len(columns)) + '|'
-        means = [np.mean([one['calibration_error'] for one in found])] + [
-            np.mean([one['top1'][name] for one in found]) for name in columns]
-        yield (f'| {backbone} | {arm} | {len(found)} | '
-               + ' | '.join(f'{mean:.2f}' for mean in means) + ' |')
-
-
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--report', action='store_true')
+    parser.add_argument(
+        '--report', action='store_true',
+        help='tables and pictures of the units done, by study_report.py')
     parser.add_argument('--backbones', nargs='+', default=BACKBONES,
                         choices=BACKBONES)
     parser.add_argument('--seeds', nargs='+', type=int,
@@ -378,8 +283,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if args.report:
-        print(report())
-        return
+        sys.exit(subprocess.call(
+            [sys.executable, ROOT / 'tools/analysis_tools/study_report.py']))
     units = [(backbone, seed) for seed in args.seeds
              for backbone in args.backbones
              if not result_file(backbone, seed).is_file()]

@@ -1,0 +1,100 @@
+"""The study's pictures, from units whose figures are known."""
+import importlib.util
+import json
+
+import cv2
+import numpy as np
+import pytest
+from scipy import stats
+
+from mmtlalign.utils import UserError
+
+from .tiny import ROOT
+
+spec = importlib.util.spec_from_file_location(
+    'study_report', ROOT / 'tools/analysis_tools/study_report.py')
+study_report = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(study_report)
+
+
+def job(value, mixed):
+    return dict(
+        curve=[[4, value], [8, value + 10]],
+        fluctuation=[[1, .01], [2, .02]] if mixed else [],
+        final=value + 10, robustness=dict(calibration_error=3., top1={
+            'clean': value, 'drop 0.25': value - 5, 'drop 0.5': value - 9,
+            'fgsm 1/255': value / 2, 'fgsm 2/255': value / 4}))
+
+
+@pytest.fixture
+def units(tmp_path):
+    """Two seeds of two arms, one of no mixing."""
+    for seed in range(2):
+        jobs = dict(cifar10_tlalign=job(50 + 4 * seed, True),
+                    cifar10_cutmix=job(48, True), bccd_tlalign=dict(final=1.))
+        if not seed:
+            jobs['cifar10_none'] = job(40, False)
+        (tmp_path / f'deit-mini_seed{seed}.json').write_text(
+            json.dumps(dict(backbone='deit-mini', seed=seed, jobs=jobs)))
+    return tmp_path
+
+
+def test_lines_are_means_over_seeds(units):
+    table = study_report.read_units(units)
+    arms = {arm: list(jobs.values()) for (task, _, arm), jobs in table.items()
+            if task == 'cifar10'}
+    figure = study_report.draw('deit-mini', arms)
+    lines = [{line.get_label(): np.column_stack(line.get_data()).tolist()
+              for line in ax.get_lines()} for ax in figure.axes]
+    assert lines[0] == {
+        'no mixing': [[4, 40], [8, 50]], 'CutMix': [[4, 48], [8, 58]],
+        'TL-Align': [[4, 52], [8, 62]]}
+    assert set(lines[1]) == {'CutMix', 'TL-Align'}  # nothing moves unmixed
+    assert lines[2]['TL-Align'] == [[0, 52], [.25, 47], [.5, 43]]
+    assert lines[3]['TL-Align'] == [[0, 52], [1, 26], [2, 13]]
+    # two seeds have a band, one has none
+    assert len(figure.axes[0].collections) == 2
+    assert 'no mixing 1, CutMix 2, TL-Align 2' in figure.get_suptitle()
+
+
+def test_tables_and_a_picture_for_each_backbone(units, monkeypatch, capsys):
+    monkeypatch.setattr(
+        'sys.argv', ['study_report.py', '--folder', str(units)])
+    study_report.main()
+    assert cv2.imread(str(units / 'deit-mini.png')).std() > 0
+    text = capsys.readouterr().out
+    assert str(units / 'deit-mini.png') in text
+    assert '| bccd, box AP, % | deit-mini | tlalign | 0, 1 | 1.00 |' in text
+    assert ('| cifar10, top-1, % | deit-mini | tlalign | 0, 1 | 62.00 | 2.83 |'
+            in text)
+    assert '| backbone | arm | seeds | calibration error | clean |' in text
+    assert '| deit-mini | tlalign | 2 | 3.00 | 52.00 |' in text
+
+
+def test_without_units(tmp_path):
+    with pytest.raises(UserError, match='holds no unit .*mini_study.py'):
+        study_report.read_units(tmp_path)
+
+
+def test_differences_and_their_intervals(tmp_path):
+    rng = np.random.default_rng(0)
+    finals, hits = rng.normal(50, 2, (2, 4)), rng.integers(2, size=(2, 4, 40))
+    for seed in range(4):
+        jobs = {
+            f'cifar10_{arm}': dict(
+                final=finals[i, seed],
+                right=np.packbits(hits[i, seed]).tobytes().hex() + ':40')
+            for i, arm in enumerate(('tlalign', 'cutmix'))}
+        (tmp_path / f'deit-mini_seed{seed}.json').write_text(
+            json.dumps(dict(backbone='deit-mini', seed=seed, jobs=jobs)))
+    *_, text = study_report.difference_rows(study_report.read_units(tmp_path))
+    expected = stats.ttest_rel(*finals).confidence_interval()
+    middle, half = map(float, text.split('|')[3].split('+-'))
+    assert middle - half == pytest.approx(expected.low, abs=.01)
+    assert middle + half == pytest.approx(expected.high, abs=.01)
+    low, high = map(float, text.split('|')[-2].split(' to '))
+    gaps = 100 * (hits[0] - hits[1]).mean(0)
+    assert low < gaps.mean() < high
+    # the normal approximation of the same
+    assert high - low == pytest.approx(
+        2 * 1.96 * gaps.std() / 40**.5, rel=.1)
