@@ -14,7 +14,7 @@ ARMS = ('none', 'cutmix', 'tlalign')
 
 def load(arm, backbone):
     return Config.fromfile(
-        FOLDER / f'{arm}_{backbone}-mini_1xb128-64e_cifar10-5k.py')
+        FOLDER / f'{arm}_{backbone}-mini_1xb128-128e_cifar10-2500.py')
 
 
 def build(config):

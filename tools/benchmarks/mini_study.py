@@ -42,8 +42,8 @@ from mmtlalign.utils import UserError, one_line_errors
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'docs/study'
 CLASSIFIERS = 'configs/classification/study/'
-EPOCHS = 64
-RECIPE = f'1xb128-{EPOCHS}e_cifar10-5k'
+EPOCHS = 128
+RECIPE = f'1xb128-{EPOCHS}e_cifar10-2500'
 
 BACKBONES = ('deit-mini', 'swin-mini')
 SEEDS = dict(tlalign=range(6), cutmix=range(6), none=range(2), random=())
