@@ -47,14 +47,15 @@ def parse_args() -> argparse.Namespace:
 
 def use_amp(cfg: Config) -> None:
     """Turn the plain optimizer wrapper into the mixed-precision one."""
-    if get_device() == 'mps':
+    device = get_device()
+    if device == 'mps':
         raise UserError("--amp works with CUDA, NPU, MLU, MUSA and on CPUs, "
                         "not on 'mps'; leave it out")
     wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UserError(f"--amp replaces optim_wrapper.type 'OptimWrapper', "
                         f"not '{wrapper}'")
-    if get_device() == 'cpu':
+    if device == 'cpu':
         cfg.optim_wrapper.type = 'mmtlalign.BFloat16OptimWrapper'
         return
     cfg.optim_wrapper.type = 'AmpOptimWrapper'

@@ -133,7 +133,7 @@ def _cpu_forward(query, key, value, scale):
 def _cpu_backward(grad, query, key, value, out, logsumexp, scale):
     dtype, tensors = query.dtype, (grad, query, key, value, out)
     if dtype in (torch.bfloat16, torch.float16):
-        # The kernel for halves takes four times as long (torch 2.10).
+        # PyTorch's kernel for halves is slower than that and the casts.
         tensors = (x.float() for x in tensors)
     grads = aten._scaled_dot_product_flash_attention_for_cpu_backward(
         *tensors, logsumexp, 0., False, scale=scale)

@@ -14,10 +14,16 @@ from mmtlalign.utils import UserError
 
 from .tiny import ROOT
 
-spec = importlib.util.spec_from_file_location(
-    'mini_study', ROOT / 'tools/benchmarks/mini_study.py')
-study = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(study)
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+study = load('tools/benchmarks/mini_study.py')
+study_report = load('tools/analysis_tools/study_report.py')
 
 
 def test_plan_has_every_run_once_and_pretraining_first():
@@ -88,7 +94,7 @@ def run(monkeypatch, *arguments):
 
 
 def test_a_stopped_unit_goes_on_and_a_written_one_is_left(
-        fake, monkeypatch, tmp_path):
+        fake, monkeypatch, tmp_path, capfd):
     calls, fail = fake
     fail.add(('bccd_none', 'tools/train.py'))
     one = ('--backbones', 'deit-mini', '--seeds', '0')
@@ -111,12 +117,21 @@ def test_a_stopped_unit_goes_on_and_a_written_one_is_left(
     assert job['cpu_seconds'] == 30
     assert job['robustness'] == dict(top1={'clean': 50.}, calibration_error=3.)
     assert job['fluctuation'] == [[1, .1], [2, .2]]
-    digits, count = job['right'].split(':')
-    assert count == '13' and len(digits) == 4
+    hits = study_report.unpack_hits(job['right'])
+    with open(study.unit_dir('deit-mini', 0)
+              / 'cifar10_tlalign/predictions.pkl', 'rb') as file:
+        assert hits.tolist() == [
+            one['pred_label'] == one['gt_label'] for one in pickle.load(file)]
     hashes = {name: job['config_hash'] for name, job in unit['jobs'].items()}
     # arms of one task share a recipe, and pretraining arms do not
     assert hashes['bccd_tlalign'] == hashes['bccd_cutmix']
     assert hashes['cifar10_cutmix'] != hashes['cifar10_none']
+    capfd.readouterr()
+    with pytest.raises(SystemExit, match='0'):
+        run(monkeypatch, '--report')
+    assert '| bccd, box AP, % | deit-mini | random | 0 |' in (
+        capfd.readouterr().out)
+    assert (tmp_path / 'study/deit-mini.png').is_file()
 
 
 def test_a_tool_runs_once_in_a_folder_and_says_how_long(tmp_path):

@@ -147,8 +147,8 @@ def run_job(job: Job, folder: Path, seed: int,
     return result
 
 
-def run_tool(folder: Path, *command, show: Callable[[str], None] = str
-             ) -> None:
+def run_tool(folder: Path, *command,
+             show: Callable[[str], None] = lambda left: None) -> None:
     """Run one of our tools; its output goes into the folder.
 
     Raises:
@@ -284,7 +284,8 @@ def main() -> None:
     args = parse_args()
     if args.report:
         sys.exit(subprocess.call(
-            [sys.executable, ROOT / 'tools/analysis_tools/study_report.py']))
+            [sys.executable, ROOT / 'tools/analysis_tools/study_report.py',
+             '--folder', RESULTS]))
     units = [(backbone, seed) for seed in args.seeds
              for backbone in args.backbones
              if not result_file(backbone, seed).is_file()]
