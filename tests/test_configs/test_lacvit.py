@@ -105,7 +105,7 @@ def test_three_that_belong_together(trio):
     expected = twin.model.to_dict()
     expected['backbone']['init_cfg'] = start
     depth = 6 if 'mini' in trio[0] else 12
-    expected['backbone']['frozen_stages'] = depth
+    expected['backbone'].update(frozen_stages=depth, drop_path_rate=0.)
     assert stage2.model.to_dict() == expected
     width, = [w for name, w in NETWORKS.items() if f'_{name}_' in trio[0]]
     assert stage1.model.neck.in_channels == width
@@ -173,9 +173,11 @@ def build(config):
     model.data_preprocessor = config.data_preprocessor
     model.backbone.update(
         arch=dict(embed_dims=16, num_layers=2, num_heads=2,
-                  feedforward_channels=32), drop_path_rate=0.)
+                  feedforward_channels=32))
     if 'frozen_stages' in model.backbone:
         model.backbone.frozen_stages = 2
+    else:
+        model.backbone.drop_path_rate = 0.  # all blocks learn in one step
     part = model.neck or model.head
     part.in_channels = 16
     return MODELS.build(model)
@@ -206,6 +208,18 @@ def test_a_step(trio, photo):
             assert not changed & encoder
         else:
             assert len(changed & encoder) > .8 * len(encoder)
+
+
+@pytest.mark.parametrize('trio', TRIOS, ids=lambda trio: trio[1])
+def test_a_frozen_encoder_is_not_disturbed(trio):
+    """In train mode, which is how the host trains, too."""
+    model = build(load(trio[1]))
+    image = torch.rand(8, 3, *model.backbone.img_size)
+    with torch.no_grad():
+        model.train()
+        trained = model.extract_feat(image)[0]
+        model.eval()
+        assert torch.equal(trained, model.extract_feat(image)[0])
 
 
 def test_fine_tuning_is_a_switch(photo):

@@ -1,7 +1,8 @@
-# Stage 1 of LaCViT's code, but for two things. It accumulates the gradients of
-# 32 batches of 128, each contrasted within itself and on its own GPU; here
-# eight GPUs contrast one batch of 1024, and nothing is accumulated. And its
-# cosine ends at 1e-15 instead of 0.
+# Stage 1 of LaCViT's code, but for three things. It accumulates the gradients
+# of 32 batches of 128, each contrasted within itself and on its own GPU; here
+# eight GPUs contrast one batch of 1024, and nothing is accumulated. Its loss
+# is 1.43 times as large (temperature / 0.07), which base_temperature=0.07
+# would repeat. And its cosine ends at 1e-15 instead of 0.
 optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=1e-4))
 
