@@ -18,11 +18,13 @@ Made by `python tools/misc/make_model_zoo.py` from the metafiles under
 `configs/`: edit those.
 
 Figures are of the last epoch, in percent, but for IsoScore, which lies between
-0 and 1. Nothing here was trained on
+0 and 1; where there are several seeds, their mean. Weights are always those of
+seed 0, and the figure beside them is that seed's. Nothing here was trained on
 ImageNet, COCO or ADE20K: what was trained is small and made for one CPU, each
-line by its command, whichever way it fell. What such figures can and cannot
-show stands in the README of each folder. Figures that others published stand
-in tables of their own, with their source, and were not run here.
+line by its command, whichever way it fell. A model that starts from another
+one of this page needs that one's command first. What such figures can and
+cannot show stands in the README of each folder. Figures that others published
+stand in tables of their own, with their source, and were not run here.
 
 ```python
 import mmtlalign
@@ -63,9 +65,10 @@ def trained(meta: dict) -> Iterator[str]:
     yield '| config | parameters | data | start | result | seeds | weights |'
     yield '|---|---|---|---|---|---|---|'
     for model, result in runs:
-        weights = model.get('Weights')
-        shown = f'[{Path(weights).suffix[1:]}]({weights})' if (
-            weights and 'Start' not in result) else '-'
+        # the weights are those of the first result
+        weights = (model.get('Weights')
+                   if result is model['Results'][0] else None)
+        shown = (f'[{result["Seeds"][0]}]({weights})' if weights else '-')
         yield (f'| {link(model)} | {model["Metadata"]["Parameters"]:,} | '
                f'{result["Dataset"]} | {result.get("Start", "-")} | '
                f'{figures(result)} | '
