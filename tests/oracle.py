@@ -217,7 +217,7 @@ def _window_attention(w_msa, x, zones):
         key = key / key.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         scale = w_msa.logit_scale.exp().clamp(max=100.)
     else:
-        scale = query.shape[-1]**-0.5
+        scale = w_msa.scale
     logits = scale * torch.einsum('bwihc,bwjhc->bwhij', query, key)
 
     places = [(row, col) for row in range(rows) for col in range(cols)]

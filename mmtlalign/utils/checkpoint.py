@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pickle import UnpicklingError
 
 import torch
+from mmengine.fileio import get_local_path
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import get_torch_safe_globals
 from safetensors import safe_open
@@ -18,19 +19,22 @@ SWIN_CONVERTER = 'tools/model_converters/convert_swin.py'
 DEIT_CONVERTER = 'tools/model_converters/convert_deit.py'
 
 
-@CheckpointLoader.register_scheme(prefixes=r'.*\.safetensors\Z')
+@CheckpointLoader.register_scheme(prefixes=[
+    r'.*\.safetensors\Z', r'https?://.*\.safetensors\Z'])  # before https://
 def load_from_safetensors(filename: str, map_location='cpu') -> dict:
     """Read what tools/publish_model.py writes, for mmengine's loaders too.
 
     Args:
-        filename (str): File; other files of this format will do as well.
+        filename (str): File or http(s) address; other files of this format
+            will do as well.
         map_location (str | torch.device): Defaults to the CPU.
 
     Returns:
         dict: ``state_dict`` and ``meta``, a dict.
     """
     device = 'cpu' if map_location is None else str(map_location)
-    with safe_open(osp.expanduser(filename), 'pt', device) as file:
+    with get_local_path(osp.expanduser(filename)) as path, \
+            safe_open(path, 'pt', device) as file:
         return dict(
             state_dict={key: file.get_tensor(key) for key in file.keys()},
             meta=json.loads((file.metadata() or {}).get('meta', '{}')))
@@ -73,12 +77,13 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
 
 def _read(path: str, trust: bool):
     """What the file holds; any exception."""
-    if path.endswith('.safetensors') and '://' not in path:
+    is_web = re.match('https?://', path)
+    if path.endswith('.safetensors') and (is_web or '://' not in path):
         return load_from_safetensors(path)  # never holds code
     if trust:
         return CheckpointLoader.load_checkpoint(path, map_location='cpu')
     with torch.serialization.safe_globals(get_torch_safe_globals()):
-        if re.match('https?://', path):
+        if is_web:
             return torch.hub.load_state_dict_from_url(
                 path, map_location='cpu', weights_only=True)
         if '://' in path:

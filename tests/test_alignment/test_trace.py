@@ -348,14 +348,6 @@ def test_qk_scale_of_a_vit_is_refused():
     assert 'qk_scale' in str(error.value)
 
 
-def test_qk_scale_of_a_swin_is_refused():
-    backbone = toys.swin(**swin_attention(qk_scale=.3))
-    with pytest.raises((TypeError, ValueError),
-                       match=r'stages\.0\.blocks\.0\.attn') as error:
-        LabelTrace(backbone)
-    assert 'qk_scale' in str(error.value)
-
-
 @pytest.mark.parametrize('type', ['SwinTransformer', 'SwinTransformerV2'])
 @pytest.mark.parametrize('cfg, value', [
     (dict(kernel_size=3, stride=2), '(3, 3)'),

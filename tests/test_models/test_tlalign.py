@@ -177,6 +177,18 @@ def test_unmixed_batches_need_no_special_case():
                        mode='loss')) == {'loss'}
 
 
+@pytest.mark.parametrize('loss', [SOFT_CE, BCE], ids=['ce', 'bce'])
+def test_no_mixing_is_one_thing_however_it_is_written(loss):
+    never, none = build(loss=loss), build(loss=loss, train_cfg=None)
+    none.load_state_dict(never.state_dict())
+    never.data_preprocessor.batch_augments.probs = [0.]
+    raw, losses = data(), []
+    for model in never.eval(), none.eval():
+        batch = model.data_preprocessor(copy.deepcopy(raw), training=True)
+        losses.append(model.loss(**batch)['loss'].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
 @pytest.mark.parametrize('swin', [False, True])
 def test_checkpoint_and_prediction_are_the_hosts(swin):
     model = build(swin=swin).eval()
@@ -253,6 +265,8 @@ def test_preprocessor_settings_must_not_get_lost(missing):
     (dict(backbone=dict(type='ResNet', depth=18)), TypeError, 'ResNet'),
     (dict(head=dict(type='LinearClsHead', num_classes=5, in_channels=16)),
      TypeError, 'LinearClsHead .*TLAlignLinearClsHead'),
+    (dict(backbone=dict(type='DistilledVisionTransformer')), TypeError,
+     'DistilledVisionTransformer puts out two tokens'),
 ])
 def test_bad_settings(change, error, message):
     with pytest.raises(error, match=message):

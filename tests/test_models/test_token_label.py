@@ -1,10 +1,13 @@
 """MixToken, token labels and their head: a training step, end to end."""
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
+from torch.utils.checkpoint import checkpoint
 
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.datasets import TokenLabels
@@ -355,6 +358,44 @@ def test_without_token_labels():
         other.loss(**batch)
 
 
+def test_patch_tokens_left_out_wait_for_no_gradient():
+    """DDP would wait for ever."""
+    model = build(head=dict(dense_weight=0., cls_target='ground_truth'))
+    batch = model.data_preprocessor(data(labelled=False), training=True)
+    model.loss(**batch)['loss_cls'].backward()
+    assert all(p.grad is not None for p in model.head.parameters()
+               if p.requires_grad)
+    assert all(p.requires_grad for p in build().head.parameters())
+
+
+@pytest.mark.parametrize('reentrant', [True, False])
+def test_checkpointing_blocks_and_not_the_backbone(reentrant):
+    """Gradients stay, or the training is refused."""
+    def gradients(model):
+        model.zero_grad()
+        model.data_preprocessor.batch_augments.seed(3)
+        loss_of(model, data())['loss_dense'].backward()
+        return [p.grad for p in model.backbone.parameters()]
+
+    def repeat(module):
+        module.forward = partial(
+            checkpoint, module.forward, use_reentrant=reentrant)
+
+    model = build()
+    expected = gradients(model)
+    repeat(model.backbone.layers[1])
+    if not reentrant:  # which wants inputs that have gradients
+        repeat(model.backbone.patch_embed)
+    for got, wanted in zip(gradients(model), expected):
+        torch.testing.assert_close(got, wanted)
+    model = build()
+    repeat(model.backbone)
+    with pytest.raises(RuntimeError, match='checkpoint its blocks instead'):
+        gradients(model)
+    with torch.no_grad():
+        assert loss_of(model, data())['loss_dense'] > 0
+
+
 def test_unmixed_batches():
     never = dict(augments=MIX_TOKEN['augments'], probs=[0.])
     model = build(train_cfg=never)
@@ -366,23 +407,23 @@ def test_unmixed_batches():
         unset.loss(**unset.data_preprocessor(data(), training=True))
 
 
-@pytest.mark.parametrize('backbone, dims', [
-    (dict(type='VisionTransformer', img_size=16, patch_size=4, out_type='raw',
-          arch=dict(embed_dims=16, num_layers=2, num_heads=2,
-                    feedforward_channels=32)), 16),
-    (dict(type='DistilledVisionTransformer', img_size=16, patch_size=4,
-          out_type='raw', arch=dict(
-              embed_dims=16, num_layers=2, num_heads=2,
-              feedforward_channels=32)), 16),
-])
-def test_other_backbones(backbone, dims):
-    model = build(backbone=backbone)
+def test_the_hosts_vit():
+    model = build(backbone=dict(
+        type='VisionTransformer', img_size=16, patch_size=4, out_type='raw',
+        arch=dict(embed_dims=16, num_layers=2, num_heads=2,
+                  feedforward_channels=32)))
     batch = model.data_preprocessor(data(), training=True)
-    if backbone['type'].startswith('Distilled'):
-        with pytest.raises(ValueError, match='17 patch tokens .* for 16'):
-            model.loss(**batch)
-    else:
-        assert model.loss(**batch)['loss_dense'] > 0
+    assert model.loss(**batch)['loss_dense'] > 0
+
+
+@pytest.mark.parametrize('backbone, count', [
+    (dict(type='DistilledVisionTransformer'), 2),
+    (dict(type='VisionTransformer', with_cls_token=False), 0),
+])
+def test_backbones_without_exactly_one_class_token(backbone, count):
+    with pytest.raises(TypeError, match=f'puts {count} tokens before'):
+        build(backbone=dict(
+            backbone, img_size=16, patch_size=4, out_type='raw'))
 
 
 def test_swin_mixes_tokens_with_a_plain_head():

@@ -2,7 +2,9 @@ import os
 
 import pytest
 import torch
+from mmengine.fileio import HTTPBackend
 from mmengine.runner import CheckpointLoader
+from safetensors.torch import save_file
 from torch import nn
 
 from mmtlalign.utils import (
@@ -118,6 +120,19 @@ def test_a_web_address_is_read_as_safely(tmp_path, malicious, monkeypatch):
     saved(tmp_path / 'checkpoints/a.pth', nn.Linear(1, 1))
     found = load_checkpoint_safely('https://example.org/a.pth')
     assert list(found['state_dict']) == ['weight', 'bias']
+
+
+def test_safetensors_of_a_web_address(tmp_path, monkeypatch):
+    """For mmengine's loader as well."""
+    save_file(dict(weight=torch.ones(2)), tmp_path / 'a.safetensors')
+    content = (tmp_path / 'a.safetensors').read_bytes()
+    asked = []
+    monkeypatch.setattr(HTTPBackend, 'get', lambda self, path: (
+        asked.append(path), content)[1])
+    for load in load_checkpoint_safely, CheckpointLoader.load_checkpoint:
+        found = load('https://example.org/a.safetensors')
+        assert found['state_dict']['weight'].tolist() == [1, 1]
+    assert asked == 2 * ['https://example.org/a.safetensors']
 
 
 def test_other_addresses_need_trust():

@@ -72,11 +72,6 @@ def _check_windows(backbone: nn.Module, attn: nn.Module) -> None:
     require_exact(backbone, attn.w_msa, WindowMSA, WindowMSAV2)
     w_msa, name = attn.w_msa, name_of(backbone, attn.w_msa)
     refuse_dropout(name, w_msa.attn_drop.p)
-    stock_scale = (w_msa.embed_dims // w_msa.num_heads)**-0.5
-    scale = getattr(w_msa, 'scale', stock_scale)
-    if scale != stock_scale:
-        raise ValueError(f'{name} has qk_scale={scale}; only the stock scale '
-                         f'{stock_scale} is supported: set qk_scale to None.')
 
 
 def _check_merging(backbone: nn.Module, merging: nn.Module) -> None:

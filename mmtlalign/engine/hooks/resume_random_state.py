@@ -91,9 +91,8 @@ class ResumeRandomState(Hook):
             _init_worker, key=key, host_init=self._host_worker_init)
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
-        augments = getattr(model.data_preprocessor, 'batch_augments', None)
-        if hasattr(augments, 'seed'):
-            augments.seed(mixing_seed)
+        seed_mixing(getattr(model.data_preprocessor, 'batch_augments', None),
+                    mixing_seed)
 
     def _restore(self, runner: Runner) -> None:
         """Restore the order of the data; compare the number of threads."""
@@ -138,6 +137,22 @@ def seed_everything(python: int, numpy: int, torch_: int) -> None:
     random.seed(python)
     np.random.seed(numpy)
     torch.manual_seed(torch_)
+
+
+def seed_mixing(mixing, seed: int) -> None:
+    """Seed a mixing method, or the methods of ours that the host chooses
+    from (by numpy's generator).
+
+    Args:
+        mixing (BatchMix | RandomBatchAugment | None): Of a data preprocessor.
+        seed (int): Ours takes it as it is.
+    """
+    if hasattr(mixing, 'seed'):
+        mixing.seed(seed)
+        return
+    for i, augment in enumerate(getattr(mixing, 'augments', []), 1):
+        if hasattr(augment, 'seed'):
+            augment.seed(*independent_seeds(1, seed, i))
 
 
 def _init_worker(worker_id: int, key: tuple[int, ...],

@@ -98,6 +98,13 @@ class LVViT(VisionTransformer):
         if self.frozen_stages > 0:  # the parts that are new here too
             self._freeze_stages()
 
+    def train(self, mode: bool = True) -> 'LVViT':
+        """Frozen stages stay in eval mode: the stem has batch norms."""
+        super().train(mode)
+        if self.frozen_stages > 0:
+            self._freeze_stages()
+        return self
+
     def init_weights(self) -> None:
         """Initialise as published, unless ``init_cfg`` names a checkpoint."""
         super().init_weights()

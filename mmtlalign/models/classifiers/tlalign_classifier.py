@@ -2,7 +2,11 @@
 from typing import List, Optional
 
 import torch
-from mmpretrain.models import ClsHead, ImageClassifier
+from mmpretrain.models import (
+    ClsHead,
+    DistilledVisionTransformer,
+    ImageClassifier,
+)
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
@@ -68,6 +72,7 @@ class TLAlignClassifier(ImageClassifier):
                 "it to 'mmtlalign.TLAlignDataPreprocessor'.")
         if self.data_preprocessor.batch_augments is not None:
             _refuse_stock_loss(self.head)
+        _refuse_two_tokens(self.backbone)
         self.aligned = aligned
         self.trace = LabelTrace(self.backbone) if aligned or monitor else None
 
@@ -111,3 +116,13 @@ def _refuse_stock_loss(head: Optional[nn.Module]) -> None:
             f'{type(head).__name__} cannot be trained on shares; set the type '
             "of the head to 'mmtlalign.TLAlignVisionTransformerClsHead' or "
             "'mmtlalign.TLAlignLinearClsHead'.")
+
+
+def _refuse_two_tokens(backbone: nn.Module) -> None:
+    """Raise TypeError for a distilled ViT that puts out a pair of tokens."""
+    if (isinstance(backbone, DistilledVisionTransformer)
+            and backbone.out_type == 'cls_token'):
+        raise TypeError(
+            f'{type(backbone).__name__} puts out two tokens, and mmpretrain '
+            'has no head that trains on them; use VisionTransformer, or '
+            "another out_type such as 'avg_featmap'.")

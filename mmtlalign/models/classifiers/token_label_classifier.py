@@ -6,9 +6,11 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from mmtlalign.alignment.attention import inside_checkpoint
 from mmtlalign.registry import MODELS
 
 from ..batch_augments import swap_tokens
+from ..heads import TokenLabelHead
 from .tlalign_classifier import TLAlignClassifier
 
 
@@ -37,7 +39,9 @@ class TokenLabelClassifier(TLAlignClassifier):
         **kwargs: Other arguments of :class:`TLAlignClassifier`.
 
     Raises:
-        TypeError: If the backbone has no ``patch_embed``.
+        TypeError: If the backbone has no ``patch_embed``, or if the head is a
+            :class:`TokenLabelHead` and the backbone has not exactly one
+            class token.
     """
 
     def __init__(self,
@@ -62,6 +66,12 @@ class TokenLabelClassifier(TLAlignClassifier):
                 f'{type(self.backbone).__name__} has no patch_embed, so its '
                 'tokens cannot be mixed; use a backbone of patches, such as '
                 'mmtlalign.LVViT.')
+        extra = getattr(self.backbone, 'num_extra_tokens', 1)
+        if isinstance(self.head, TokenLabelHead) and extra != 1:
+            raise TypeError(
+                f'{type(self.backbone).__name__} puts {extra} tokens before '
+                'those of the patches; TokenLabelHead reads backbones with '
+                'one, the class token.')
 
     def loss(self, inputs: Tensor, data_samples: List[DataSample]) -> dict:
         """Loss of a batch that is mixed by now, or in the backbone."""
@@ -89,12 +99,20 @@ def mixed_tokens(backbone: nn.Module, token_share: Tensor, partner: Tensor):
 
     Raises:
         ValueError: In a forward whose tokens are on another grid.
+        RuntimeError: If activation checkpointing would repeat the swap, which
+            it does outside of this context, and so without it.
     """
+    trains = torch.is_grad_enabled()
     patch_embed = backbone.patch_embed
     before = patch_embed.__dict__.get('forward')
     stock = patch_embed.forward
 
     def forward(*args, **kwargs):
+        if trains and inside_checkpoint():
+            raise RuntimeError(
+                'Activation checkpointing of the whole backbone would repeat '
+                'its forward without the mixing of tokens; checkpoint its '
+                "blocks instead ('backbone.layers.0', ...).")
         tokens, grid = stock(*args, **kwargs)
         expected = (tokens.size(0), *grid)
         if tuple(token_share.shape) != expected:

@@ -36,7 +36,7 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
 
     Raises:
         ValueError: Without ``num_classes`` or ``mean``; in training, samples
-            without a label or with several.
+            without a ``gt_score`` whose labels are none or several.
     """
 
     def __init__(self,
@@ -105,7 +105,7 @@ def _require_single_label(data_samples: Optional[List[DataSample]]) -> None:
         if len(labels) != 1:
             raise ValueError(
                 f'Sample {i} has labels {labels}; mixing needs exactly one '
-                'per image (or a `gt_score` that sums to one).')
+                'per image, or a `gt_score`.')
 
 
 def _set_record(data_samples: List[DataSample], record: MixRecord) -> None:

@@ -41,11 +41,14 @@ class _AlignedTarget:
             data_samples (list[DataSample]): With ``own_score`` and
                 ``partner_score``.
             share (Tensor, optional): (B,), each sample's share of its own
-                label. Defaults to None: the host's loss on ``gt_score``.
+                label. Defaults to None: ``gt_score`` is the target.
             **kwargs: Passed to the loss module.
         """
         if share is None:
-            return super()._get_loss(cls_score, data_samples, **kwargs)
+            losses = super()._get_loss(cls_score, data_samples, **kwargs)
+            # the host's mean is over samples
+            scale = cls_score.size(0) / self._avg_factor(cls_score)
+            return {key: scale * loss for key, loss in losses.items()}
         own, partner = self._own_and_partner(data_samples)
         share = share[:, None].to(own)
         target = share * own + (1 - share) * partner

@@ -70,6 +70,8 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
         self.cls_target = cls_target
         self.max_weight = max_weight
         self.aux_head = nn.Linear(in_channels, num_classes)
+        # DDP waits for the gradient of everything that wants one
+        self.aux_head.requires_grad_(dense_weight > 0)
 
     def pre_logits(self, feats: Tuple[Tensor]) -> Tensor:
         """The class token (B, C) of the last output (B, 1 + N, C)."""

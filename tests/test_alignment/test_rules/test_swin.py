@@ -87,6 +87,11 @@ def test_options(type, cfg):
     follow(toys.swin(type, pad_small_map=True, **cfg), (18, 26))
 
 
+def test_scale_of_the_first_version():
+    follow(toys.swin(pad_small_map=True, stage_cfgs=dict(
+        block_cfgs=dict(attn_cfgs=dict(qk_scale=.7)))), (18, 26))
+
+
 def test_extra_norm_and_pretrained_window_of_the_second_version():
     backbone = toys.swin(
         'SwinTransformerV2',

@@ -8,12 +8,16 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_torch_safe_globals
+from mmpretrain.models import RandomBatchAugment
+from mmpretrain.models.utils.batch_augments import Mixup as HostMixup
 
 from mmtlalign.engine.hooks.resume_random_state import (
     ResumeRandomState,
     independent_seeds,
     seed_everything,
+    seed_mixing,
 )
+from mmtlalign.models import CutMix, Mixup, RandomMix
 from tests.test_tools.tiny import write_project
 
 BY_ITERATION = """
@@ -208,6 +212,23 @@ def test_what_is_stored_needs_no_trust(tmp_path):
             tmp_path / 'work/epoch_1.pth', weights_only=True)
     assert checkpoint['resume_random_state'] == dict(
         sampler_seed=3, threads=torch.get_num_threads())
+
+
+def test_mixing_of_ours_is_seeded_inside_the_hosts_choice():
+    images = torch.zeros(4, 3, 32, 32)
+
+    def draws(mixing, seed):
+        seed_mixing(mixing, seed)
+        return [method.draw(images).lam[0].item()
+                for method in mixing.augments]
+
+    for kind in RandomBatchAugment, RandomMix:
+        mixing = kind([CutMix(1.), Mixup(1.), Mixup(1.)])
+        first = draws(mixing, 3)
+        assert first == draws(mixing, 3) != draws(mixing, 4)
+        assert len(set(first)) == 3
+    seed_mixing(None, 3)
+    seed_mixing(RandomBatchAugment([HostMixup(.8)]), 3)  # draws by numpy
 
 
 def test_seeds_are_not_sums():

@@ -113,6 +113,17 @@ def test_frozen_stages_include_the_stem():
     assert backbone.layers[1].ln1.weight.requires_grad
 
 
+def test_frozen_stages_do_not_drift_while_training():
+    """Neither by batch norm in the stem nor by drop path."""
+    backbone = toy(frozen_stages=2, drop_path_rate=.5)
+    images = toys.images(4)
+    expected = backbone.eval()(images)[0]
+    assert backbone.train() is backbone and backbone.training
+    for _ in range(3):
+        assert torch.equal(backbone(images)[0], expected)
+    assert toy().train().patch_embed.stem[1].training
+
+
 @pytest.mark.parametrize('cfg, message', [
     (dict(patch_size=5), 'patch_size=5 must be even'),
     (dict(arch={**TOY, 'skip_lam': 0.}), 'skip_lam=0.0 must be positive'),
