@@ -41,12 +41,12 @@ train() {
 }
 
 main() {
-    local config stage1 work_dir1 work_dir2
+    local config stage1 work_dir1 work_dir2 start
     [ "$#" -ge 1 ] || fail 'usage: tools/lacvit.sh CONFIG_OF_STAGE_2' \
         '[arguments of train.py]'
     config=$1
     shift
-    # --cfg-options drops blanks
+    # --cfg-options drops them
     [[ $WORK_DIRS != *' '* ]] || fail "WORK_DIRS='$WORK_DIRS' holds a blank"
     [ -f "$config" ] || fail "config '$config' does not exist"
     case " $*" in
@@ -60,8 +60,10 @@ main() {
     work_dir1=$WORK_DIRS/$(basename "$stage1" .py)
     work_dir2=$WORK_DIRS/$(basename "$config" .py)
     train "$stage1" "$work_dir1" "$@"
+    # its path from here: --cfg-options would drop the blanks of a longer one
+    start=$work_dir1/$(basename "$(cat "$work_dir1/last_checkpoint")")
     train "$config" "$work_dir2" "$@" --cfg-options \
-        "model.backbone.init_cfg.checkpoint=$(cat "$work_dir1/last_checkpoint")"
+        "model.backbone.init_cfg.checkpoint=$start"
     echo "lacvit.sh: encoder: $(cat "$work_dir1/last_checkpoint")"
     echo "lacvit.sh: classifier: $(cat "$work_dir2/last_checkpoint")"
 }

@@ -192,7 +192,9 @@ run_full() {
     $RANDOM_WEIGHTS || {
         train "$out/digits" "$DIGITS" \
             'a small Swin on digits: about two minutes on two cores'
-        start=model.backbone.init_cfg.checkpoint=$(checkpoint "$out/digits")
+        # from here: --cfg-options drops the blanks of a longer path
+        start=$(checkpoint "${out#"$ROOT"/}/digits")
+        start=model.backbone.init_cfg.checkpoint=$start
     }
     transfer "$out/detection" "$DETECTOR" \
         'Mask R-CNN on scenes of digits: about four minutes' "$start"

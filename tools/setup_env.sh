@@ -88,11 +88,15 @@ make_venv() {
 }
 
 # A part of the set-up is done if its stamp holds these requirements (and this
-# folder: an editable installation does not follow a checkout that moves).
+# folder: an editable installation does not follow a checkout that moves), and
+# its Python still starts, which it does not once the system's is gone.
 requirements_hash() {
     { echo "$ROOT"; cat "$ROOT"/setup.py "$ROOT"/requirements/*.txt; } | cksum
 }
-is_done() { [ "$(cat "$VENV/.done-$1" 2>/dev/null)" = "$HASH" ]; }
+is_done() {
+    [ "$(cat "$VENV/.done-$1" 2>/dev/null)" = "$HASH" ] &&
+        "$PY" -c 'import sys' 2>/dev/null
+}
 mark_done() { printf '%s\n' "$HASH" >"$VENV/.done-$1"; }
 
 pip_install() {

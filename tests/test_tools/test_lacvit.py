@@ -61,6 +61,8 @@ def weights(path, prefix='backbone.'):
 
 def test_both_stages(tmp_path):
     """In another folder, then stage 2 again, and stage 1 measured."""
+    tmp_path = tmp_path / 'with a blank'
+    tmp_path.mkdir()
     project(tmp_path)
     command = [ROOT / 'tools/lacvit.sh', 'configs/second.py', '--cfg-options',
                'randomness.seed=5']

@@ -30,7 +30,8 @@ case "$*" in
     *ensurepip*) [ -z "${FAKE_NO_VENV:-}" ] ;;
     *CDLL*) [ "$last" != "${FAKE_NO_LIBRARY:-}" ] ;;
     *get_path*) echo "$FAKE_HEADERS" ;;
-    *'-m venv'*) mkdir -p "$last/bin" && cp "$0" "$last/bin/python" ;;
+    *'-m venv --clear'*)
+        rm -rf "$last" && mkdir -p "$last/bin" && cp "$0" "$last/bin/python" ;;
     *'pip --version'*) ;;
     *'pip install'*)
         echo "$*" >>"$FAKE_LOG"
@@ -202,6 +203,17 @@ def test_changed_requirements_are_installed(project):
         file.write('another-package\n')
     assert project.run('setup_env.sh').returncode == 0
     assert len(project.pip()) == 2
+
+
+def test_a_python_that_is_gone_is_replaced(project):
+    """As after an upgrade of the system."""
+    assert project.run('setup_env.sh').returncode == 0
+    python = project.root / '.venv/bin/python'
+    python.unlink()
+    python.symlink_to('gone')
+    result = project.run('setup_env.sh')
+    assert result.returncode == 0, result.stderr
+    assert python.exists() and len(project.pip()) == 2
 
 
 def test_goes_on_after_an_interruption(project):
@@ -461,6 +473,8 @@ def test_full_quickstart_transfers_the_digits(quickstart):
     assert [(config, folder) for config, folder, _ in tested] == [
         (detector, out / 'detection' / 'test'),
         (segmenter, out / 'segmentation' / 'test')]
+    # --cfg-options drops the blank of the whole path
+    assert f'checkpoint={quickstart.root}' not in quickstart.log.read_text()
     lines = result.stdout.splitlines()[-4:]
     assert 'mask AP50 95.50 %' in lines[0] and 'mIoU 96.50 %' in lines[1]
     drawn = quickstart.log.read_text().replace(f'{quickstart.root}/', '')
