@@ -12,6 +12,7 @@ import mmtlalign
 from mmtlalign.apis import model as model_module
 from mmtlalign.apis import zoo
 from mmtlalign.utils import UserError, load_checkpoint_safely
+from tests.test_tools.tiny import run_tool
 
 NAME = 'tlalign_deit-digits_1xb32_digits'
 
@@ -92,6 +93,22 @@ def test_all_models_have_configs():
     assert set(mmtlalign.list_models(pretrained=True)) <= set(names)
     for name in mmtlalign.list_models(pretrained=True):
         assert model_module.find_config(name)
+
+
+@pytest.mark.parametrize('name', [
+    name for name in mmtlalign.list_models(pretrained=True)
+    if name.endswith('_digits')])
+def test_16_bits_keep_the_figure(name, tmp_path):
+    """Measured again where the data come with scikit-learn."""
+    weights = zoo.find_weights(name)
+    done = run_tool('test.py', name, weights, '--work-dir', tmp_path,
+                    folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found, = tmp_path.glob('*/*.json')
+    recorded = load_checkpoint_safely(weights)['meta']['metrics']
+    for key in 'accuracy/top1', 'accuracy/top5':
+        assert json.loads(found.read_text())[key] == pytest.approx(
+            recorded[key], abs=.1)
 
 
 @pytest.mark.parametrize('name', mmtlalign.list_models(pretrained=True))

@@ -149,7 +149,7 @@ def test_command_line(repo):
 def weights(repo):
     """Weights of the first model, in a zoo; returns how to change them."""
 
-    def put(digest=None, log=True, **changes):
+    def put(digest=None, log=97.004, **changes):
         shutil.rmtree(repo / 'zoo', ignore_errors=True)
         (repo / 'zoo').mkdir()
         path = repo / 'zoo/draft'
@@ -159,8 +159,10 @@ def weights(repo):
         digest = digest or hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         name = f'{NAMES[0]}_20260101'
         path.rename(repo / f'zoo/{name}-{digest}.safetensors')
-        if log:
-            (repo / f'zoo/{name}.log.json').touch()
+        if log:  # validated twice
+            (repo / f'zoo/{name}.log.json').write_text(''.join(
+                json.dumps({'accuracy/top1': top1}) + '\n'
+                for top1 in (20., log)))
         return f'zoo/{name}-{digest}.safetensors'
 
     return put
@@ -169,15 +171,31 @@ def weights(repo):
 @pytest.mark.parametrize('change, problem', [
     (dict(), ''),
     (dict(digest='00000000'), 'is damaged'),
-    (dict(log=False), 'the log of .* does not lie beside it'),
+    (dict(log=None), 'the log of .* does not lie beside it'),
+    (dict(log=96.), r'log.json does not record the Top 1 Accuracy 97 .* 96.0'),
     (dict(seed=3), r'is of tlalign_deit-digits_1xb32_digits, seed 3, and not'),
     (dict(name='other'), 'is of other, seed 0'),
-    (dict(metrics={'accuracy/top1': 97.2}), 'does not record the 97 that')])
+    (dict(metrics={'accuracy/top1': 97.2}),
+     r'safetensors does not record the Top 1 Accuracy 97 .* but 97.2'),
+    (dict(metrics={'accuracy/top5': 97.}), '97 .* but None')])
 def test_weights_of_the_zoo(tool, repo, weights, change, problem):
     path = weights(**change)
     found = problems_after(
         tool, repo, lambda model, *_: model.update(Weights=path))
     assert re.search(problem, found) if problem else not found
+
+
+def test_of_one_seed_every_figure_is_compared(tool, repo, weights):
+    path = weights(metrics={'accuracy/top1': 97., 'accuracy/top5': 99.})
+
+    def change(model, *_):
+        model['Weights'] = path
+        model['Results'][0].update(
+            Seeds={0: 97}, Metrics={'Top 1 Accuracy': 97,
+                                    'Top 5 Accuracy': 98.5})
+
+    assert re.search('record the Top 5 Accuracy 98.5 .* but 99.0',
+                     problems_after(tool, repo, change))
 
 
 def test_absent_weights(tool, repo):

@@ -2,10 +2,12 @@
 
 Values are checked, not only keys: paths, names, the parameter count of the
 built model, epochs and batch size of the config, results in the README, and
-weights in the zoo: their hash, and the figures of seed 0 that they record.
+weights in the zoo: their hash, and the figures of seed 0 that they and their
+log record.
 Prints one line per problem and ends with status 1 if there is any.
 """
 import argparse
+import json
 import re
 import sys
 from functools import partial
@@ -32,6 +34,14 @@ MODEL_KEYS = {'Name', 'In Collection', 'Config', 'Metadata', 'Results'}
 OPTIONAL_MODEL_KEYS = {'Published', 'Weights'}
 RESULT_KEYS = {'Task', 'Dataset', 'Metrics'}
 OPTIONAL_RESULT_KEYS = {'Start'}  # of the weights
+# A metric's name here: its key in logs, and what makes it percent.
+LOGGED = {
+    'Top 1 Accuracy': ('accuracy/top1', 1),
+    'Top 5 Accuracy': ('accuracy/top5', 1),
+    'box AP': ('coco/bbox_mAP', 100),
+    'box AP50': ('coco/bbox_mAP_50', 100),
+    'mIoU': ('mIoU', 1),
+}
 # {algorithm}_{module}_{devices}xb{batch per device}[-{training}]_{data}
 NAME = re.compile(r'[a-z0-9-]+(_[a-z0-9-]+)+_(?P<devices>\d+)xb(?P<batch>\d+)'
                   r'(-[a-z0-9-]+)?_[a-z0-9-]+')
@@ -206,16 +216,35 @@ def _check_weights(path: Path, model: dict) -> Iterator[str]:
     if (meta.get('name'), meta.get('seed')) != (model['Name'], 0):
         yield (f'Weights: {path.name} is of {meta.get("name")}, seed '
                f'{meta.get("seed")}, and not of seed 0 of this model')
-    if not path.with_name(
-            f'{path.stem.rpartition("-")[0]}.log.json').is_file():
+    log = path.with_name(f'{path.stem.rpartition("-")[0]}.log.json')
+    if not log.is_file():
         yield f'Weights: the log of {path.name} does not lie beside it'
-    recorded = [value * factor for value in meta.get('metrics', {}).values()
-                if isinstance(value, float) for factor in (1, 100)]
+        return
+    for name, stated in _figures_of_seed_0(model).items():
+        key, factor = LOGGED[name]
+        for where, found in ((path.name, meta.get('metrics', {}).get(key)),
+                             (log.name, _last_logged(log, key))):
+            if found is None or abs(factor * found - stated) > .0101:
+                yield (f'Weights: {where} does not record the {name} {stated} '
+                       f'that is stated for seed 0, but {found}')
+
+
+def _figures_of_seed_0(model: dict) -> dict:
+    """Of the first result, whose weights are published; all of its metrics
+    where there is one seed, else the first."""
     for result in (model.get('Results') or [])[:1]:
-        stated = result['Seeds'].get(0)
-        if not any(abs(stated - value) < .0101 for value in recorded):
-            yield (f'Weights: {path.name} does not record the {stated} that '
-                   'is stated for seed 0')
+        figures = result['Metrics']
+        if list(result['Seeds']) == [0]:
+            return figures
+        return {next(iter(figures)): result['Seeds'][0]}
+    return {}
+
+
+def _last_logged(log: Path, key: str) -> float | None:
+    """The last value of a key in lines of JSON."""
+    records = map(json.loads, log.read_text().splitlines())
+    return ([record[key] for record in records if key in record]
+            or [None])[-1]
 
 
 def _check_readme(readme: str, model: dict) -> Iterator[str]:
