@@ -2,6 +2,7 @@
 import fcntl
 import importlib.util
 import json
+import os
 import pickle
 import subprocess
 from collections import Counter
@@ -149,7 +150,34 @@ def test_a_tool_runs_once_in_a_folder_and_says_how_long(tmp_path):
     tool.write_text('raise SystemExit(3)')
     with pytest.raises(UserError, match='exit status 3: see .*output.txt'):
         study.run_tool(tmp_path, tool)
-    assert len((tmp_path / 'cpu_seconds').read_text().split()) == 2
+
+
+def test_cpu_time_is_counted_while_a_tool_runs_and_over_kills(tmp_path):
+    tool = tmp_path / 'tool.py'
+    tool.write_text('import time\nend = time.process_time() + 2\n'
+                    'while time.process_time() < end: pass\n')
+    counted = []
+    for _ in range(2):
+        study.run_tool(tmp_path, tool, show=lambda left: counted.append(
+            study.read_cpu_seconds(tmp_path / 'cpu_seconds')))
+    assert counted == sorted(counted) and counted[0] < 2 <= counted[-1] < 9
+    # a runner that is killed has noted what was used so far
+    next(study.count_cpu_seconds(tmp_path / 'cpu_seconds', os.getpid()))
+    assert study.read_cpu_seconds(tmp_path / 'cpu_seconds') > counted[-1]
+
+
+def test_what_was_trained_by_another_recipe_is_refused(fake, monkeypatch):
+    calls, fail = fake
+    fail.add(('bccd_tlalign', 'tools/train.py'))
+    one = ('--backbones', 'deit-mini', '--seeds', '0')
+    with pytest.raises(UserError, match='killed'):
+        run(monkeypatch, *one)
+    monkeypatch.setattr(study, 'hash_of', lambda *_: 'other')
+    with pytest.raises(UserError, match='cifar10_none was trained by another '
+                       r'recipe \(\w{12}\) than .* is now \(other\)'):
+        run(monkeypatch, *one)
+    with pytest.raises(SystemExit, match='2'):
+        run(monkeypatch, '--seeds', '7')
 
 
 def test_a_tool_that_outlives_its_runner_keeps_its_folder(tmp_path):

@@ -19,7 +19,7 @@ spec.loader.exec_module(study_report)
 
 def job(value, mixed):
     return dict(
-        curve=[[4, value], [8, value + 10]],
+        config_hash='a', curve=[[4, value], [8, value + 10]],
         fluctuation=[[1, .01], [2, .02]] if mixed else [],
         final=value + 10, robustness=dict(calibration_error=3., top1={
             'clean': value, 'drop 0.25': value - 5, 'drop 0.5': value - 9,
@@ -31,7 +31,8 @@ def units(tmp_path):
     """Two seeds of two arms, one of no mixing."""
     for seed in range(2):
         jobs = dict(cifar10_tlalign=job(50 + 4 * seed, True),
-                    cifar10_cutmix=job(48, True), bccd_tlalign=dict(final=1.))
+                    cifar10_cutmix=job(48, True),
+                    bccd_tlalign=dict(final=1., config_hash='b'))
         if not seed:
             jobs['cifar10_none'] = job(40, False)
         (tmp_path / f'deit-mini_seed{seed}.json').write_text(
@@ -76,13 +77,23 @@ def test_without_units(tmp_path):
         study_report.read_units(tmp_path)
 
 
+def test_seeds_of_different_recipes(units):
+    unit = json.loads((units / 'deit-mini_seed1.json').read_text())
+    unit['jobs']['cifar10_cutmix']['config_hash'] = 'other'
+    (units / 'deit-mini_seed1.json').write_text(json.dumps(unit))
+    with pytest.raises(UserError, match=r'cifar10 deit-mini cutmix: seeds '
+                       r"\[0, 1\] were trained by different recipes \['a', "
+                       r"'other'\]"):
+        study_report.read_units(units)
+
+
 def test_differences_and_their_intervals(tmp_path):
     rng = np.random.default_rng(0)
     finals, hits = rng.normal(50, 2, (2, 4)), rng.integers(2, size=(2, 4, 40))
     for seed in range(4):
         jobs = {
             f'cifar10_{arm}': dict(
-                final=finals[i, seed],
+                config_hash=arm, final=finals[i, seed],
                 right=np.packbits(hits[i, seed]).tobytes().hex() + ':40')
             for i, arm in enumerate(('tlalign', 'cutmix'))}
         (tmp_path / f'deit-mini_seed{seed}.json').write_text(

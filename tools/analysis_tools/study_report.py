@@ -32,7 +32,8 @@ def read_units(folder: Path) -> dict[tuple[str, str, str], dict[int, dict]]:
     """(task, backbone, arm) -> seed -> the job that trained it.
 
     Raises:
-        UserError: If there is no unit.
+        UserError: If there is no unit; if seeds of one arm had different
+            recipes.
     """
     table = {}
     for path in sorted(folder.glob('*_seed*.json')):
@@ -44,6 +45,12 @@ def read_units(folder: Path) -> dict[tuple[str, str, str], dict[int, dict]]:
     if not table:
         raise UserError(f"'{folder}' holds no unit (<backbone>_seed<N>.json): "
                         'run tools/benchmarks/mini_study.py first')
+    for key, jobs in table.items():
+        recipes = {job['config_hash'] for job in jobs.values()}
+        if len(recipes) > 1:
+            raise UserError(f'{" ".join(key)}: seeds {sorted(jobs)} were '
+                            f'trained by different recipes {sorted(recipes)};'
+                            ' a mean over them says nothing')
     return dict(sorted(table.items()))
 
 

@@ -11,13 +11,13 @@ machine: commit them. The recipe stands in configs/classification/study, and
 the reasons for it in docs/study/README.md.
 """
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import pickle
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 from mmengine.config import Config
 from rich.console import Console
 from rich.progress import (
@@ -117,16 +118,26 @@ def run_job(job: Job, folder: Path, seed: int,
     Returns:
         dict: Final figure, curve, CPU seconds, config hash; at once if the
         job had ended before.
+
+    Raises:
+        UserError: If what had ended was of another recipe.
     """
     done = folder / 'done.json'
-    if done.is_file():
-        return json.loads(done.read_text())
     options = [*job.options, f'randomness.seed={seed}']
+    recipe = hash_of(job.config, options)
+    if done.is_file():
+        result = json.loads(done.read_text())
+        if result['config_hash'] != recipe:
+            raise UserError(
+                f'{folder} was trained by another recipe '
+                f'({result["config_hash"]}) than {job.config} is now '
+                f'({recipe}): go back to that, or remove the folder')
+        return result
     run_tool(folder, 'tools/train.py', job.config, '--work-dir', folder,
              '--resume', '--cfg-options', *options, show=show)
     result = dict(
         config=job.config, options=options,
-        config_hash=hash_of(job.config, options),
+        config_hash=recipe,
         **read_curve(folder, *METRICS[job.task]))
     if job.task == 'cifar10':
         checkpoint = Path((folder / 'last_checkpoint').read_text()).name
@@ -141,8 +152,7 @@ def run_job(job: Job, folder: Path, seed: int,
         result['robustness'] = {
             key: robustness[key] for key in ('top1', 'calibration_error')}
         result['fluctuation'] = read_fluctuation(folder)
-    result['cpu_seconds'] = sum(
-        map(float, (folder / 'cpu_seconds').read_text().split()))
+    result['cpu_seconds'] = read_cpu_seconds(folder / 'cpu_seconds')
     write(done, result)
     return result
 
@@ -156,7 +166,6 @@ def run_tool(folder: Path, *command,
             work there, even one that outlived the runner that started it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    before = children_seconds()
     with open(folder / 'output.txt', 'a+') as output:
         try:
             # The tool inherits the open file, and with it the lock.
@@ -167,11 +176,11 @@ def run_tool(folder: Path, *command,
         with subprocess.Popen(
                 [sys.executable, *map(str, command)], cwd=ROOT, stdout=output,
                 stderr=subprocess.STDOUT) as process:
+            count = count_cpu_seconds(folder / 'cpu_seconds', process.pid)
             while process.poll() is None:
+                next(count)
                 time.sleep(1)
                 show(time_left(folder / 'output.txt'))
-    with open(folder / 'cpu_seconds', 'a') as file:
-        file.write(f'{children_seconds() - before:.0f}\n')
     if process.returncode:
         raise UserError(f'{command[0]} failed with exit status '
                         f'{process.returncode}: see {folder}/output.txt, then '
@@ -186,10 +195,21 @@ def time_left(output: Path) -> str:
     return found[-1].decode() if found else ''
 
 
-def children_seconds() -> float:
-    """CPU time of all ended child processes."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def count_cpu_seconds(total: Path, pid: int) -> Iterator[None]:
+    """Keep the CPU time of all processes of a job in a file, up to a second
+    before a kill; every step of the iterator counts anew."""
+    before = read_cpu_seconds(total)
+    while True:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            now = psutil.Process(pid).cpu_times()
+            write(total, round(before + sum(now[:4])))  # its children's too
+        yield
+
+
+def read_cpu_seconds(total: Path) -> float:
+    """The sum of the numbers in the file, 0 without one."""
+    return sum(map(float, total.read_text().split())) if (
+        total.is_file()) else 0.
 
 
 def read_records(folder: Path) -> Iterator[dict]:
@@ -236,8 +256,8 @@ def hash_of(config: str, options: list) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def write(path: Path, result: dict) -> None:
-    """Write a file that is whole or absent, whenever the power fails."""
+def write(path: Path, result: dict | float) -> None:
+    """Write a JSON file that is whole or absent, whenever the power fails."""
     draft = path.with_suffix('.part')
     draft.write_text(json.dumps(result, indent=1) + '\n')
     draft.rename(path)
@@ -276,7 +296,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--backbones', nargs='+', default=BACKBONES,
                         choices=BACKBONES)
     parser.add_argument('--seeds', nargs='+', type=int,
-                        default=sorted(SEEDS['tlalign']))
+                        default=sorted(SEEDS['tlalign']),
+                        choices=SEEDS['tlalign'])
     return parser.parse_args()
 
 
