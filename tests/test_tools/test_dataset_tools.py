@@ -1,4 +1,5 @@
 import importlib.util
+import io
 import json
 import shutil
 from types import SimpleNamespace
@@ -6,6 +7,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -18,11 +20,20 @@ COUNTS = dict(train=12, val=6)
 
 def load_tool(name):
     """Import ``tools/dataset_tools/<name>.py``."""
+    folder = ROOT / 'tools' / 'dataset_tools'
     spec = importlib.util.spec_from_file_location(
-        name, ROOT / 'tools' / 'dataset_tools' / f'{name}.py')
+        name, folder / f'{name}.py')
     tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        spec.loader.exec_module(tool)
     return tool
+
+
+def all_files(folder):
+    """Contents by path."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob('*') if path.is_file()}
 
 
 @pytest.fixture(scope='module')
@@ -153,18 +164,84 @@ def test_bad_options_of_scenes(scene_tool, monkeypatch, option, message):
         scene_tool.main()
 
 
+@pytest.fixture
+def make_scenes(scene_tool, monkeypatch):
+    """Run the tool here, with a few scenes."""
+
+    def run(out, train=2):
+        monkeypatch.setattr('sys.argv', [
+            'tool', '--out', str(out), '--train', str(train), '--val', '1'])
+        scene_tool.main()
+
+    return run
+
+
+def test_scenes_replace_those_of_an_earlier_run(make_scenes, tmp_path):
+    (tmp_path / 'out').mkdir()  # an empty folder will do
+    make_scenes(tmp_path / 'out', train=3)
+    (tmp_path / 'out/images/train/0000.png').write_bytes(b'damaged')
+    (tmp_path / 'out/unfinished-digit-scenes-a').mkdir()  # of a killed run
+    make_scenes(tmp_path / 'out')
+    make_scenes(tmp_path / 'new')
+    assert all_files(tmp_path / 'out') == all_files(tmp_path / 'new')
+    assert len(all_files(tmp_path / 'new')) == 2 * (2 + 1) + 2
+
+
+@pytest.mark.parametrize('file, content', [
+    ('annotations/train/0000.png', 'of CamVid'),
+    ('annotations/instances_train.json', '{"images": [], "annotations": []}'),
+    ('annotations/instances_train.json', '[]'),
+    ('annotations/instances_train.json', 'no JSON'),
+    ('notes.txt', '')])
+def test_scenes_spare_the_files_of_others(make_scenes, tmp_path, scene_tool,
+                                          file, content):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(content)
+    before = all_files(tmp_path)
+    with pytest.raises(scene_tool.UserError, match=(
+            f"'{tmp_path}' holds '{file.split('/')[0]}', which is not of an "
+            'earlier run; .* --out')):
+        make_scenes(tmp_path)
+    assert all_files(tmp_path) == before
+
+
+def test_scenes_spare_what_was_put_beside_them(make_scenes, tmp_path,
+                                               scene_tool):
+    make_scenes(tmp_path)
+    (tmp_path / 'annotations/val/0007.png').write_text('my own')
+    before = all_files(tmp_path)
+    with pytest.raises(scene_tool.UserError, match="'annotations/val/0007.p"):
+        make_scenes(tmp_path)
+    assert all_files(tmp_path) == before
+
+
+def test_interrupted_scenes_leave_the_earlier_ones(
+        make_scenes, tmp_path, scene_tool, monkeypatch):
+    def interrupt(mask):
+        raise KeyboardInterrupt
+
+    make_scenes(tmp_path)
+    before = all_files(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(scene_tool, 'run_lengths', interrupt)
+        make_scenes(tmp_path, train=4)
+    assert all_files(tmp_path) == before
+    make_scenes(tmp_path)
+
+
 # CIFAR-10 ----------------------------------------------------------------
 
 
 @pytest.fixture
 def cifar(monkeypatch):
-    """The tool with 20 training and 7 test images instead of torchvision's."""
+    """The tool with few images, of one colour each, for torchvision's."""
     tool = load_tool('cifar10_to_folders')
     rng = np.random.default_rng(0)
     sets = {}
-    for train, count in ((True, 20), (False, 7)):
+    for train, count in ((True, 9), (False, 12)):
+        colours = rng.integers(0, 256, (count, 1, 1, 3), np.uint8)
         sets[train] = SimpleNamespace(
-            data=rng.integers(0, 256, (count, 32, 32, 3), np.uint8),
+            data=colours.repeat(32, 1).repeat(32, 2),
             targets=[i % 3 for i in range(count)],
             classes=['airplane', 'automobile', 'bird'])
     monkeypatch.setattr(tool, 'load', lambda _, train: sets[train])
@@ -175,17 +252,19 @@ def cifar(monkeypatch):
 def test_folders_of_cifar(cifar, tmp_path, monkeypatch):
     monkeypatch.setattr('sys.argv', ['tool', '--out', str(tmp_path)])
     cifar.main()
-    for split, count in (('train', 20), ('val', 3)):
-        files = sorted((tmp_path / split).rglob('*.png'))
-        assert len(files) == count
+    for split, count in (('train', 3), ('val', 2)):
         source = cifar.sets[split == 'train']
-        for file in files:
-            i = int(file.stem)
-            assert file.parent.name == source.classes[source.targets[i]]
-            rgb = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
-            np.testing.assert_array_equal(rgb, source.data[i])
-        # the first ones, in the official order
-        assert {int(file.stem) for file in files} == set(range(count))
+        # the targets are 0, 1, 2, 0, 1, 2, ...
+        expected = {f'{name}/{i:04}.jpg': source.data[3 * i + label]
+                    for label, name in enumerate(source.classes)
+                    for i in range(count)}
+        assert all_files(tmp_path / split).keys() == expected.keys()
+        for name, rgb in expected.items():
+            file = Image.open(tmp_path / split / name)
+            np.testing.assert_allclose(np.asarray(file, int), rgb, atol=5)
+            other = io.BytesIO()
+            file.save(other, 'JPEG', quality=75)
+            assert file.quantization == Image.open(other).quantization
 
 
 def test_folders_of_cifar_are_not_overwritten(cifar, tmp_path, monkeypatch):
@@ -260,6 +339,12 @@ def test_bccd_in_cocos_format(bccd, tmp_path):
      "'BCCD/ImageSets/Main/val.txt' does not exist"),
     (lambda d: (d / 'Annotations/00003.xml').unlink(),
      "'BCCD/Annotations/00003.xml' does not exist"),
+    (lambda d: (d / 'Annotations/00003.xml').write_text(VOC[:-9]),
+     "'BCCD/Annotations/00003.xml' is damaged"),
+    (lambda d: (d / 'JPEGImages/00003.jpg').unlink(),
+     "'BCCD/JPEGImages/00003.jpg' does not exist"),
+    (lambda d: (d / 'JPEGImages/00003.jpg').write_bytes(b'no image'),
+     "'BCCD/JPEGImages/00003.jpg' is no intact image"),
     (lambda d: (d / 'Annotations/00003.xml').write_text(
         VOC.replace('WBC', 'wbc')), "has a 'wbc', which is none of RBC,")])
 def test_an_incomplete_bccd_is_named(bccd, tmp_path, change, message):
@@ -315,10 +400,31 @@ def test_camvid_in_folders(camvid, tmp_path):
     (lambda d: shutil.rmtree(d / 'val'), "'CamVid/val' holds no images"),
     (lambda d: (d / 'valannot/1.png').unlink(),
      "'CamVid/valannot/1.png' does not exist"),
-    (lambda d: shutil.copy(d / 'val/1.png', d / 'trainannot/1.png'),
-     "'CamVid/trainannot/1.png' is no map of class ids 0 to 11")])
+    (lambda d: (d / 'val/1.png').write_bytes(b'no image'),
+     "'CamVid/val/1.png' is no intact image"),
+    (lambda d: (d / 'valannot/1.png').write_bytes(b'no image'),
+     "'CamVid/valannot/1.png' is no intact image"),
+    (lambda d: shutil.copy(d / 'val/1.png', d / 'valannot/1.png'),
+     "'CamVid/valannot/1.png' is no map of class ids 0 to 11")])
 def test_an_unsuitable_camvid_is_named(camvid, tmp_path, change, message):
     change(camvid)
     done = convert_camvid(tmp_path)
     assert done.returncode == 1
     assert message in done.stderr and done.stderr.count('\n') == 1
+    assert not (tmp_path / 'data').exists()
+
+
+# All that write images -----------------------------------------------------
+
+
+@pytest.mark.parametrize('name, arguments', [
+    ('make_digit_scenes', []), ('camvid_to_folders', ['CamVid']),
+    ('cifar10_to_folders', [])])
+def test_a_full_disk_is_told(name, arguments, camvid, cifar, tmp_path,
+                             monkeypatch):
+    tool = cifar if name.startswith('cifar') else load_tool(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.argv', ['tool', *arguments])
+    monkeypatch.setattr(cv2, 'imwrite', lambda *args: False)
+    with pytest.raises(tool.UserError, match=r'0\.(jpg|png).* be written'):
+        tool.main()

@@ -1,4 +1,5 @@
 """Token labels are made, gone on with, read and trained on."""
+import hashlib
 import sys
 
 import numpy as np
@@ -241,6 +242,23 @@ def test_maps_of_another_annotator_are_not_gone_on_with(project, make):
     write_annotator(project, seed=1)
     with pytest.raises(UserError, match="annotator=.*'sha256'"):
         make()
+
+
+def test_sum_of_the_annotator_before_python_3_11(project, make, monkeypatch):
+    monkeypatch.delattr(hashlib, 'file_digest', raising=False)
+    make()
+    expected = hashlib.sha256((project / 'annotator.pth').read_bytes())
+    assert TokenLabelStore('maps').index['annotator']['sha256'] == (
+        expected.hexdigest())
+
+
+def test_an_annotator_in_the_web_is_refused(project, tool, monkeypatch):
+    address = 'https://example.invalid/annotator.pth'
+    monkeypatch.setattr(sys, 'argv', ['make_token_labels.py', 'annotator.py',
+                                      address, *arguments()[2:]])
+    with pytest.raises(UserError, match=f"'{address}' is no file.*download"):
+        tool.main()
+    assert not (project / 'maps').exists()
 
 
 def test_no_place_to_write(project, make):

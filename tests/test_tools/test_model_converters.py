@@ -69,8 +69,8 @@ def convert(tmp_path, monkeypatch, capsys):
     """Save, run a converter in this process, load what it wrote."""
     monkeypatch.syspath_prepend(str(ROOT / 'tools/model_converters'))
 
-    def run(name, content, *arguments):
-        source, out = tmp_path / 'in.pth', tmp_path / 'out.pth'
+    def run(name, content, *arguments, out='out.pth'):
+        source, out = tmp_path / 'in.pth', tmp_path / out
         torch.save(content, source)
         monkeypatch.setattr(sys, 'argv', [name, str(source), str(out),
                                           *map(str, arguments)])
@@ -265,6 +265,24 @@ def test_mistakes_are_told_in_one_line(convert, name, content, arguments,
     with pytest.raises(SystemExit, match=complaint) as error:
         convert(name, content, *arguments)
     assert '\n' not in error.value.code
+
+
+@pytest.mark.parametrize('name', ['convert_swin.py', 'convert_deit.py',
+                                  'convert_lvvit.py'])
+@pytest.mark.parametrize('out, complaint', [
+    ('gone/out.pth', "folder '.*/gone' of the output does not exist"),
+    ('.', 'is a folder; name a file'),
+    ('in.pth', r"in\.pth' is the input, which would be lost"),
+    ('link.pth', r"link\.pth' is the input, which would be lost"),
+    ('out.safetensors', r'would be a \.pth file for all its name')])
+def test_no_place_for_the_output(convert, tmp_path, name, out, complaint):
+    (tmp_path / 'link.pth').symlink_to('in.pth')
+    content = dict(a=torch.ones(1))  # no model: the place is looked at first
+    with pytest.raises(SystemExit, match=complaint) as error:
+        convert(name, content, out=out)
+    assert '\n' not in error.value.code
+    same_tensors(torch.load(tmp_path / 'in.pth'), content)
+    assert {path.name for path in tmp_path.iterdir()} == {'in.pth', 'link.pth'}
 
 
 def test_what_a_stock_model_cannot_hold_is_refused(convert, tmp_path):

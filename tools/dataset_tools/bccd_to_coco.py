@@ -15,6 +15,8 @@ import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
+from image_files import read_image
+
 from mmtlalign.utils import (
     UserError,
     check_absent,
@@ -48,20 +50,36 @@ def read_names(source: Path, split: str) -> list[str]:
     return sorted(path.read_text().split())
 
 
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root of a file.
+
+    Raises:
+        UserError: If the file is missing or damaged.
+    """
+    try:
+        return ElementTree.parse(path).getroot()
+    except FileNotFoundError:
+        raise UserError(f"'{path}' does not exist; get the data set "
+                        'again') from None
+    except ElementTree.ParseError as error:
+        raise UserError(f"'{path}' is damaged ({error}); get the data set "
+                        'again') from None
+
+
 def convert(source: Path, names: list[str]) -> dict:
     """A split in COCO's format, ids from 1 in the order of the names.
 
     Boxes without an area are left out.
 
     Raises:
-        UserError: Naming the file that is missing or holds another class.
+        UserError: Naming the file that is missing, is damaged or holds
+            another class.
     """
     images, annotations = [], []
     for image_id, name in enumerate(names, 1):
         path = source / 'Annotations' / f'{name}.xml'
-        if not path.is_file():
-            raise UserError(f"'{path}' does not exist; get the data set again")
-        root = ElementTree.parse(path).getroot()
+        root = read_xml(path)
+        read_image(source / 'JPEGImages' / f'{name}.jpg')
         images.append(dict(
             id=image_id, file_name=f'{name}.jpg',
             **{key: int(root.findtext(f'size/{key}'))

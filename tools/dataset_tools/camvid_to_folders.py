@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from image_files import read_image, write_image
 
 from mmtlalign.utils import (
     UserError,
@@ -40,17 +41,16 @@ def find_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
     """Images of a split and their label maps.
 
     Raises:
-        UserError: If there are none, or a label map is missing.
+        UserError: If there are none, or naming a file that will not do.
     """
     images = sorted((source / split).glob('*.png'))
     if not images:
         raise UserError(f"'{source / split}' holds no images (*.png); give "
                         'the folder with train, trainannot, val and valannot')
     pairs = [(path, source / f'{split}annot' / path.name) for path in images]
-    for _, labels in pairs:
-        if not labels.is_file():
-            raise UserError(f"'{labels}' does not exist; get the data set "
-                            'again')
+    for image, labels in pairs:
+        read_image(image)
+        read_labels(labels)
     return pairs
 
 
@@ -58,10 +58,10 @@ def read_labels(path: Path) -> np.ndarray:
     """Class ids (H, W), uint8, with 255 where there is no class.
 
     Raises:
-        UserError: If the file is no map of class ids.
+        UserError: If the file is missing or no map of class ids.
     """
-    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if labels is None or labels.ndim != 2 or labels.max() > NUM_CLASSES:
+    labels = read_image(path, cv2.IMREAD_UNCHANGED)
+    if labels.ndim != 2 or labels.max() > NUM_CLASSES:
         raise UserError(f"'{path}' is no map of class ids 0 to {NUM_CLASSES}; "
                         'the version in colours will not do')
     return np.where(labels == NUM_CLASSES, IGNORED, labels).astype(np.uint8)
@@ -70,6 +70,7 @@ def read_labels(path: Path) -> np.ndarray:
 def main() -> None:
     args = parse_args()
     check_absent(args.out)
+    # all of it is read once before anything is written
     splits = {split: find_pairs(args.source, split)
               for split in ('train', 'val')}
     for split, pairs in splits.items():
@@ -78,10 +79,9 @@ def main() -> None:
         for folder in folders:
             make_work_dir(str(folder))
         for image, labels in pairs:
-            cv2.imwrite(str(folders[1] / labels.name), read_labels(labels))
-            cv2.imwrite(str(folders[0] / f'{image.stem}.jpg'),
-                        cv2.imread(str(image)),
-                        (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+            write_image(folders[1] / labels.name, read_labels(labels))
+            write_image(folders[0] / f'{image.stem}.jpg', read_image(image),
+                        cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
         print(f'{len(pairs)} images and label maps in {args.out}, {split}')
 
 

@@ -15,6 +15,7 @@ import hashlib
 import multiprocessing
 import os.path as osp
 import time
+from pathlib import Path
 from typing import Iterator, Tuple
 
 import numpy as np
@@ -209,8 +210,8 @@ def open_store(args: argparse.Namespace, model: nn.Module,
     check_classes(args, model, classes)
     first = next(batches(args, dataset, np.arange(len(dataset))))[1]
     grid = check_positions(model, prepared(model, first))
-    with open(args.checkpoint, 'rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    weights = Path(args.checkpoint).read_bytes()
+    digest = hashlib.sha256(weights).hexdigest()
     return TokenLabelStore.create(
         args.out, image_names(dataset), classes, grid,
         min(args.top_k, len(classes)), args.score_mode,
@@ -293,6 +294,9 @@ def annotate_in_parallel(args: argparse.Namespace,
 
 def main() -> None:
     args = parse_args()
+    if '://' in args.checkpoint:
+        raise UserError(f"checkpoint '{args.checkpoint}' is no file here; "
+                        'download it and give its path')
     check_file(args.checkpoint, 'checkpoint')
     args.out = find_out(args)
     dataset = build_dataset(args)

@@ -1,5 +1,6 @@
 """What the converters share: reading, renaming, proof, writing."""
 import argparse
+import os.path as osp
 import re
 from collections.abc import Callable, Iterable
 
@@ -31,13 +32,34 @@ def make_parser(description: str, layouts: Iterable[str]):
     return parser
 
 
-def read(path: str, trust: bool) -> tuple[State, dict]:
-    """Weights of a release or of a checkpoint, and a checkpoint's meta."""
-    check_file(path, 'checkpoint')
-    checkpoint = load_checkpoint_safely(path, trust)
+def read(args: argparse.Namespace) -> tuple[State, dict]:
+    """Weights of a release or of a checkpoint, and a checkpoint's meta.
+
+    Raises:
+        UserError: If there are none, or the output has no place.
+    """
+    check_file(args.file, 'checkpoint')
+    check_out(args.out, args.file)
+    checkpoint = load_checkpoint_safely(args.file, args.trust)
     if isinstance(checkpoint.get('model'), dict):  # the papers' releases
         checkpoint = dict(state_dict=checkpoint['model'])
-    return get_weights(checkpoint, path), checkpoint.get('meta', {})
+    return get_weights(checkpoint, args.file), checkpoint.get('meta', {})
+
+
+def check_out(out: str, file: str) -> None:
+    """Raise a UserError if the output cannot be written, or should not."""
+    folder = osp.dirname(out) or '.'
+    if not osp.isdir(folder):
+        raise UserError(f"folder '{folder}' of the output does not exist; "
+                        'make it or write elsewhere')
+    if osp.isdir(out):
+        raise UserError(f"'{out}' is a folder; name a file")
+    if osp.exists(file) and osp.exists(out) and osp.samefile(file, out):
+        raise UserError(f"'{out}' is the input, which would be lost; write "
+                        'another file')
+    if out.endswith('.safetensors'):
+        raise UserError(f"'{out}' would be a .pth file for all its name; call "
+                        'it *.pth (tools/publish_model.py makes the other)')
 
 
 def rename(state: State, table: list[tuple[str, str]], path: str) -> State:

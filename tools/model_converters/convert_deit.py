@@ -104,7 +104,7 @@ def main() -> None:
         '--drop-distillation', action='store_true',
         help='leave the distillation token and its head out')
     args = parser.parse_args()
-    state, meta = read(args.file, args.trust)
+    state, meta = read(args)
     if recognise(state, args.file) == 'timm':
         state = rename(state, TABLE, args.file)
     if args.drop_distillation:

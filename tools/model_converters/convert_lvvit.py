@@ -83,7 +83,7 @@ def build(state: State, path: str) -> nn.Module:
 
 def main() -> None:
     args = make_parser(__doc__, ['mmpretrain', 'timm']).parse_args()
-    state, meta = read(args.file, args.trust)
+    state, meta = read(args)
     if recognise(state, args.file) == 'timm':
         state = rename(state, TABLE, args.file)
     model = build(state, args.file)

@@ -175,7 +175,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.window_size is not None and args.window_size < 1:
         raise UserError(f'--window-size {args.window_size} must be at least 1')
-    state, meta = read(args.file, args.trust)
+    state, meta = read(args)
     state = to_mmpretrain(state, recognise(state, args.file), args.file)
     if args.window_size:
         state = {key: resize_table(value, args.window_size)

@@ -1,5 +1,4 @@
-# CIFAR-10 as image files, 32x32 px: data/cifar10/{train,val}/<class>/*.png
-# (or *.jpg).
+# CIFAR-10 as image files, 32x32 px: data/cifar10/{train,val}/<class>/*.jpg
 data_hint = (
     'python tools/dataset_tools/cifar10_to_folders.py makes the folders from '
     'the official archive')

@@ -1,0 +1,37 @@
+"""Reading and writing of images, with an end in one line where it fails."""
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mmtlalign.utils import UserError
+
+
+def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    """What ``cv2.imread`` gives.
+
+    Raises:
+        UserError: If the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"'{path}' does not exist; get the data set again")
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise UserError(f"'{path}' is no intact image; get the data set again")
+    return image
+
+
+def write_image(path: Path, image: np.ndarray, *params: int) -> None:
+    """Write a file.
+
+    Args:
+        path (Path): Its suffix is the format.
+        image (np.ndarray): BGR or grey, uint8.
+        params (int): Those of ``cv2.imwrite``.
+
+    Raises:
+        UserError: If that is impossible.
+    """
+    if not cv2.imwrite(str(path), image, params):
+        raise UserError(f"'{path}' cannot be written; make room on the disk "
+                        'or write elsewhere with --out')
