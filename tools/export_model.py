@@ -34,6 +34,7 @@ from mmtlalign.utils import (
     one_line_errors,
     silence_known_noise,
 )
+from mmtlalign.utils.command_line import make_folder_of
 
 # Largest difference of an output from the model's, as a part of the largest
 # value in it. Another order of summation in float32 moves the outputs of a
@@ -349,6 +350,7 @@ def main() -> None:
     silence_known_noise()
     if args.out.suffix == '.onnx':
         check_packages()
+    make_folder_of(args.out)
     model = get_model(args.config, args.checkpoint, trust=args.trust)
     network = Network(model, args.backbone_only)
     with quiet():
@@ -360,7 +362,6 @@ def main() -> None:
     count = len(program.graph_signature.user_outputs)
     names = [f'feature_{i}' for i in range(count)] if args.backbone_only else [
         'logits']
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     # Under another name until it is known to be right.
     with tempfile.TemporaryDirectory(dir=args.out.parent) as folder:
         path = Path(folder, args.out.name)

@@ -18,6 +18,7 @@ from mmtlalign.utils import (
     find_pretrained,
     forget_pretrained,
     keep_parameter_options_off_console,
+    load_checkpoint_safely,
     load_config,
     make_work_dir,
     one_line_errors,
@@ -86,6 +87,19 @@ def find_start(cfg: Config) -> str | None:
     return start
 
 
+def check_resumable(start: str, trust: bool) -> None:
+    """Raise a UserError if there is nothing but weights to go on from."""
+    checkpoint = load_checkpoint_safely(start, trust)
+    parts = {*checkpoint, *checkpoint.get('meta', {})}
+    missing = [part for part in ('epoch', 'iter', 'message_hub', 'optimizer')
+               if part not in parts]
+    if missing:
+        raise UserError(
+            f"checkpoint '{start}' cannot be resumed: it has no "
+            f'{", ".join(missing)}; to begin a training with its weights, '
+            f'give --cfg-options load_from={start} instead of --resume')
+
+
 def set_weights(runner: Runner, start: str | None, trust: bool) -> None:
     """See to it that the weights are those that the config names."""
     model = getattr(runner.model, 'module', runner.model)
@@ -114,6 +128,8 @@ def main() -> None:
     if args.resume:
         resume(cfg, args.resume)
     start = find_start(cfg)
+    if start and cfg.get('resume'):
+        check_resumable(start, args.trust)
     check_host(cfg)
     check_sync_bn(cfg)
     check_data(cfg, 'train', 'val')

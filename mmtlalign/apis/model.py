@@ -13,6 +13,7 @@ from mmtlalign.utils import (
     check_host,
     find_config,
 )
+from mmtlalign.utils.resources import check_model
 
 from .zoo import find_weights
 
@@ -44,11 +45,12 @@ def get_model(model: str | os.PathLike | Config,
         classes, those as ``dataset_meta`` (a dict).
 
     Raises:
-        UserError: If there is no such name, config or checkpoint, or the
-            checkpoint is unsafe or does not fit.
+        UserError: If there is no such name, config or checkpoint, the config
+            has no model, or the checkpoint is unsafe or does not fit.
     """
     cfg = (deepcopy(model) if isinstance(model, Config)
            else Config.fromfile(find_config(model)))
+    check_model(cfg)
     check_host(cfg)
     if pretrained is True:
         name = Path(cfg.filename or 'a config without a name').stem

@@ -41,6 +41,27 @@ def drop_patches(images: Tensor, fraction: float, patch_size: int,
     return images * keep.to(images)
 
 
+def fitting_patch_size(height: int, width: int, token: int = 1) -> int:
+    """Side of patches that divide images, into 14 x 14 or about as many.
+
+    14 x 14 are the patches of the paper, 16 pixels wide at 224.
+
+    Args:
+        height, width (int): Of the images, in pixels.
+        token (int): Side of what a backbone makes a token of, in pixels. A
+            patch is made of whole ones, unless these do not divide the
+            images. Defaults to 1.
+
+    Returns:
+        int: In pixels; divides both, and is nearest a 14th of the smaller.
+    """
+    side = min(height, width)
+    divisors = [n for n in range(1, side + 1)
+                if height % n == 0 and width % n == 0]
+    whole = [n for n in divisors if n % token == 0]
+    return min(whole or divisors, key=lambda n: abs(14 * n - side))
+
+
 def fgsm(classifier: nn.Module, images: Tensor, labels: Tensor,
          strength: float, mean: Tensor, std: Tensor) -> Tensor:
     """Fast gradient sign method (Goodfellow et al., arXiv 1412.6572).

@@ -6,7 +6,7 @@ import os.path as osp
 from mmengine.config import Config, DictAction
 
 from .errors import UserError
-from .resources import find_config
+from .resources import check_model, find_config
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +37,13 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config and merge the common arguments, options last.
 
     Raises:
-        UserError: If there is no such config.
+        UserError: If there is no such config, or it has no model.
     """
     path = find_config(args.config)
     local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
     cfg = Config.fromfile(path)
+    check_model(cfg)
     cfg.launcher = args.launcher
     name = osp.splitext(osp.basename(path))[0]
     cfg.work_dir = (args.work_dir or cfg.get('work_dir')
@@ -53,15 +54,23 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def make_work_dir(path: str) -> None:
     """Create the folder before anything slow; a UserError if impossible."""
+    _make_folder(path, 'work dir', '--work-dir')
+
+
+def make_folder_of(out: str | os.PathLike) -> None:
+    """Likewise, the folder of the file that --out names."""
+    _make_folder(osp.dirname(out) or '.', 'folder', '--out')
+
+
+def _make_folder(path: str, what: str, option: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise UserError(f"work dir '{path}' cannot be made "
-                        f'({error.strerror}); choose another with '
-                        '--work-dir') from None
+        raise UserError(f"{what} '{path}' cannot be made ({error.strerror}); "
+                        f'choose another with {option}') from None
     if not os.access(path, os.W_OK):
-        raise UserError(f"work dir '{path}' cannot be written; choose "
-                        'another with --work-dir')
+        raise UserError(f"{what} '{path}' cannot be written; choose another "
+                        f'with {option}')
 
 
 def check_absent(path: str | os.PathLike) -> None:

@@ -3,7 +3,12 @@ import os
 from difflib import get_close_matches
 from pathlib import Path
 
+from mmengine.config import Config
+
 from .errors import UserError
+
+# Of the files that mmengine reads a config from.
+SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
 
 def find_root(package: Path) -> Path:
@@ -38,16 +43,29 @@ def find_config(config: str | os.PathLike) -> str:
             (``'tlalign_deit-small_8xb128_in1k'``).
 
     Raises:
-        UserError: If there is none; names the closest one.
+        UserError: If there is none, naming the closest one, or the file is
+            no config.
     """
-    if os.path.isfile(config):
+    path = Path(config)
+    if path.is_file() and path.suffix in SUFFIXES:
         return os.fspath(config)
     configs = list_configs()
     if config in configs:
         return str(configs[config])
-    close = get_close_matches(Path(config).stem, configs, n=1)
+    if path.is_file():
+        raise UserError(f"config '{config}' is no config: its name ends in "
+                        f'none of {", ".join(SUFFIXES)}; the config is named '
+                        'first, then the checkpoint')
+    close = get_close_matches(path.stem, configs, n=1)
     raise UserError(
         f"config '{config}' does not exist: no such file, and none of the "
         f'{len(configs)} names that come along'
         + (f" (closest: '{close[0]}')" if close else '')
         + f'; these are the files under {ROOT / "configs"}')
+
+
+def check_model(cfg: Config) -> None:
+    """Raise a UserError for a part of configs that has no model."""
+    if 'model' not in cfg:
+        raise UserError(f"config '{cfg.filename}' has no model: it is a part "
+                        'of others; give one that names it in its _base_')

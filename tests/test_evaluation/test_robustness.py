@@ -11,6 +11,7 @@ from mmtlalign.evaluation.robustness import (
     drop_patches,
     expected_calibration_error,
     fgsm,
+    fitting_patch_size,
 )
 from tests.test_tools.tiny import run_tool, write_project
 
@@ -42,6 +43,24 @@ def test_whole_patches_are_dropped(fraction, dropped):
 def test_impossible_drops(fraction, size, message):
     with pytest.raises(ValueError, match=message):
         drop_patches(torch.zeros(1, 3, 12, 16), fraction, size)
+
+
+@pytest.mark.parametrize('side, token, expected', [
+    # as in the paper, and as near to it as the side permits
+    (224, 16, 16), (224, 4, 16), (240, 16, 16), (256, 16, 16), (384, 4, 24),
+    (384, 16, 32), (518, 14, 14), (32, 4, 4), (32, 1, 2),
+    # nothing that divides 30 is made of patches of 4
+    (30, 4, 2)])
+def test_patches_that_fit(side, token, expected):
+    assert fitting_patch_size(side, side, token) == expected
+
+
+def test_patches_that_fit_images_of_any_shape():
+    for height in range(1, 40):
+        for width in range(1, 40):
+            size = fitting_patch_size(height, width, 2)
+            drop_patches(torch.zeros(1, 1, height, width), .5, size)
+            assert size % 2 == 0 or height % 2 or width % 2
 
 
 def test_fgsm_moves_every_pixel_against_the_true_class():

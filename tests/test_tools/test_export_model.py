@@ -317,6 +317,20 @@ def test_a_backbone_that_cannot_be_traced(export, monkeypatch):
         export(CONFIG, 'tiny.pt2', '--shape', '16', '20')
 
 
+def test_a_folder_that_cannot_be_made_is_told_first(export, monkeypatch):
+    monkeypatch.setattr(export_model, 'get_model', None)
+    with pytest.raises(UserError, match="folder 'tiny.py' cannot be "):
+        export(CONFIG, 'tiny.py/a.pt2', '--shape', '16', '16')
+
+
+def test_a_part_of_configs_is_named(monkeypatch):
+    part = ROOT / 'configs/classification/_base_/default_runtime.py'
+    monkeypatch.setattr('sys.argv', [
+        'export_model.py', str(part), '--out', 'a.pt2', '--dynamic'])
+    with pytest.raises(UserError, match=f"config '{part}' has no model"):
+        export_model.main()
+
+
 def test_missing_packages(export, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     with pytest.raises(UserError, match='pip install -r requirements/export'):

@@ -1,4 +1,5 @@
 """The tool on a trained tiny model, against a loop of its own."""
+import importlib.util
 import json
 
 import pytest
@@ -11,7 +12,12 @@ from mmpretrain.registry import DATASETS
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.apis import get_model
 
-from .tiny import run_tool
+from .tiny import ROOT, run_tool
+
+spec = importlib.util.spec_from_file_location(
+    'share_by_block', ROOT / 'tools/analysis_tools/share_by_block.py')
+share_by_block = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(share_by_block)
 
 
 def test_means_over_the_test_images(whole, tmp_path, monkeypatch):
@@ -54,3 +60,29 @@ def test_a_config_that_does_not_mix_is_refused(ends_with, tmp_path):
     assert ends_with('analysis_tools/share_by_block.py', 'plain.py', 'tiny.py'
                      ) == ("share_by_block.py: config 'plain.py' mixes "
                            'nothing: model.train_cfg names no augments')
+
+
+def test_checkpoints_are_named_by_their_folders(tmp_path):
+    names = ['a/epoch_1.pth', 'a/epoch_2.pth', 'b/epoch_2.pth']
+    paths = [str(tmp_path / name) for name in names]
+    assert share_by_block.name_checkpoints(paths, None) == [
+        'a/epoch_1', 'a/epoch_2', 'b']
+    assert share_by_block.name_checkpoints(paths, ['x', 'y', 'z']) == [
+        'x', 'y', 'z']
+
+
+@pytest.mark.parametrize('arguments, label', [
+    (['tiny.py', 'images/class0/0.png', '--labels', 'one', 'one'], 'one'),
+    (['images/class0/0.png', 'images/class0/0.png'], 'class0/0')])
+def test_two_checkpoints_with_one_label_are_refused(ends_with, arguments,
+                                                    label):
+    assert ends_with('analysis_tools/share_by_block.py', 'tiny.py',
+                     *arguments) == (
+        f"share_by_block.py: label '{label}' stands for 2 checkpoints; tell "
+        'them apart with --labels')
+
+
+def test_a_folder_that_cannot_be_made_is_told_first(ends_with):
+    assert "folder 'tiny.py' cannot be " in ends_with(
+        'analysis_tools/share_by_block.py', 'tiny.py', 'tiny.py', '--out',
+        'tiny.py/a.json')

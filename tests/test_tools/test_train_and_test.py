@@ -107,6 +107,11 @@ def test_testing_gives_the_accuracy_of_training(whole, tmp_path):
      "test.py: dataset folder 'gone' (test_dataloader.dataset.data_root) "),
     (['train.py', 'tiny.py', '--work-dir', 'tiny.py/work'],
      "train.py: work dir 'tiny.py/work' cannot be made"),
+    (['test.py', 'images/class0/0.png', 'tiny.py'],
+     "test.py: config 'images/class0/0.png' is no config"),
+    (['train.py', ROOT / 'configs/classification/_base_/default_runtime.py'],
+     f"train.py: config '{ROOT}/configs/classification/_base_/default_runtime"
+     ".py' has no model"),
     (['train.py', 'tiny.py', '--auto-scale-lr'],
      'train.py: --auto-scale-lr needs auto_scale_lr.base_batch_size')])
 def test_a_mistake_is_told_in_one_line(ends_with, arguments, line):
@@ -139,6 +144,22 @@ def test_a_checkpoint_of_another_model_is_not_resumed(whole, ends_with):
                      'data_preprocessor.num_classes=4')
     assert 'size mismatch for head.layers.head.weight' in said
     assert '\n' not in said
+
+
+@pytest.mark.parametrize('named', [True, False])
+def test_weights_alone_are_not_resumed(whole, ends_with, tmp_path, named):
+    checkpoint = load(whole[0] / 'work_dirs/tiny/epoch_3.pth')
+    weights = tmp_path / 'work_dirs/tiny/weights.pth'
+    weights.parent.mkdir(parents=True)
+    torch.save(dict(state_dict=checkpoint['state_dict'], meta=dict(epoch=3)),
+               weights)
+    (weights.parent / 'last_checkpoint').write_text(str(weights))
+    said = ends_with('train.py', 'tiny.py', '--resume', *[weights] * named)
+    assert said == (
+        f"train.py: checkpoint '{weights}' cannot be resumed: it has no iter, "
+        'message_hub, optimizer; to begin a training with its weights, give '
+        f'--cfg-options load_from={weights} instead of --resume')
+    assert len(list(weights.parent.iterdir())) == 2  # no log of a run
 
 
 def test_predictions_need_a_name_that_tells_their_format(ends_with, capsys):

@@ -10,12 +10,13 @@ from mmtlalign.utils import (
     load_config,
     make_work_dir,
 )
+from mmtlalign.utils.command_line import make_folder_of
 
 
 @pytest.fixture
 def config(tmp_path):
     path = tmp_path / 'name.py'
-    path.write_text('a = dict(b=1)\n')
+    path.write_text('a = dict(b=1)\nmodel = dict()\n')
     return path
 
 
@@ -45,7 +46,7 @@ def test_a_config_that_comes_along_is_taken_by_its_name():
 
 
 def test_the_work_dir_of_the_command_line_goes_before_the_configs(config):
-    config.write_text("work_dir = 'mine'\n")
+    config.write_text("work_dir = 'mine'\nmodel = dict()\n")
     assert parse(config).work_dir == 'mine'
     assert parse(config, '--work-dir', 'yours').work_dir == 'yours'
 
@@ -85,6 +86,16 @@ def test_a_work_dir_without_permission_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)
     with pytest.raises(UserError, match='cannot be written'):
         make_work_dir(str(tmp_path / 'new'))
+
+
+def test_the_folder_of_a_file_is_made_or_refused(config, monkeypatch):
+    make_folder_of(config.parent / 'new/deep/a.json')
+    assert (config.parent / 'new/deep').is_dir()
+    monkeypatch.chdir(config.parent)
+    make_folder_of('a.json')
+    with pytest.raises(UserError, match="folder '.*name.py' cannot be made .*"
+                       'choose another with --out'):
+        make_folder_of(config / 'a.json')
 
 
 def test_a_missing_file_is_named_and_an_address_is_not_looked_up(config):

@@ -1,9 +1,10 @@
 import subprocess
 
 import pytest
+from mmengine.config import Config
 
 from mmtlalign.utils import UserError, find_config
-from mmtlalign.utils.resources import find_root, list_configs
+from mmtlalign.utils.resources import check_model, find_root, list_configs
 
 from ..conftest import ROOT
 
@@ -31,10 +32,26 @@ def test_every_config_is_found_by_its_name():
 
 def test_a_file_goes_before_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / NAME).touch()  # as a config has no such file name
     assert find_config(NAME).startswith(str(ROOT))
-    (tmp_path / NAME).touch()
-    assert find_config(NAME) == NAME
-    assert find_config(tmp_path / NAME) == str(tmp_path / NAME)
+    (tmp_path / f'{NAME}.py').touch()
+    assert find_config(f'{NAME}.py') == f'{NAME}.py'
+    assert find_config(tmp_path / f'{NAME}.py') == str(tmp_path / f'{NAME}.py')
+
+
+@pytest.mark.parametrize('name', ['a.pth', 'a.safetensors', 'a'])
+def test_a_file_that_is_no_config_is_named(name, tmp_path):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"config '.*{name}' is no config: its "
+                       r'name ends in none of \.py, .*; the config is named '
+                       'first, then the checkpoint'):
+        find_config(tmp_path / name)
+
+
+def test_a_part_of_configs_is_named(tmp_path):
+    (tmp_path / 'part.py').write_text('a = 1\n')
+    with pytest.raises(UserError, match="config '.*/part.py' has no model: "):
+        check_model(Config.fromfile(tmp_path / 'part.py'))
 
 
 @pytest.mark.parametrize('config', [NAME[:-1], f'{NAME}.py', f'a/{NAME}.py'])

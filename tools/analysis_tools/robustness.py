@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import os.path as osp
+from math import lcm
 from pathlib import Path
 
 import matplotlib
@@ -20,6 +21,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from mmengine.utils import to_2tuple
 from rich.console import Console
 from rich.progress import track
 
@@ -28,9 +30,11 @@ from mmtlalign.utils import (
     add_trust_argument,
     check_data,
     check_file,
+    find_config,
     one_line_errors,
     silence_known_noise,
 )
+from mmtlalign.utils.command_line import make_folder_of
 
 silence_known_noise()
 matplotlib.use('Agg')  # a picture in a file needs no display
@@ -41,6 +45,7 @@ from mmtlalign.evaluation.robustness import (  # noqa: E402
     drop_patches,
     expected_calibration_error,
     fgsm,
+    fitting_patch_size,
 )
 
 
@@ -55,7 +60,8 @@ def parse_args() -> argparse.Namespace:
         metavar='FRACTION', help='parts of the patches to drop')
     parser.add_argument(
         '--patch-size', type=int, default=None, metavar='PIXELS',
-        help="side of a dropped patch (default: a 14th of the image's)")
+        help="side of a dropped patch (default: whole patches of the "
+        "backbone, about a 14th of the image's side: 16 at 224)")
     parser.add_argument(
         '--fgsm', nargs='*', type=float, default=[1., 2.],
         metavar='STRENGTH', help='in 255ths of the pixel range')
@@ -71,6 +77,11 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not args.out.endswith('.json'):
         parser.error(f"--out '{args.out}' must end in .json")
+    for fraction in args.drop:
+        if not 0 <= fraction <= 1:
+            parser.error(f'--drop {fraction:g} must lie between 0 and 1')
+    if args.patch_size is not None and args.patch_size < 1:
+        parser.error(f'--patch-size {args.patch_size} must be positive')
     return args
 
 
@@ -90,6 +101,7 @@ class Classifier:
             cfg, checkpoint, device, trust=trust).requires_grad_(False)
         preprocessor = self.model.data_preprocessor
         self.mean, self.std = preprocessor.mean, preprocessor.std
+        self.token = lcm(*to_2tuple(cfg.model.backbone.get('patch_size', 1)))
 
     def read(self, batch) -> tuple[torch.Tensor, torch.Tensor]:
         """A batch of the loader -> normalised images and labels."""
@@ -118,7 +130,7 @@ def measure(classifier: Classifier, loader, args) -> dict:
         images, label = classifier.read(batch)
         scores.append(count('clean', images, label).softmax(1).cpu())
         labels.append(label.cpu())
-        size = args.patch_size or max(images.size(-1) // 14, 1)
+        size = patch_side(args.patch_size, images, classifier.token)
         for fraction in args.drop:
             count(f'drop {fraction:g}',
                   drop_patches(images, fraction, size, generator), label)
@@ -134,21 +146,33 @@ def measure(classifier: Classifier, loader, args) -> dict:
         num_images=len(labels))
 
 
+def patch_side(given: int | None, images: torch.Tensor, token: int) -> int:
+    """Of the patches to drop, in pixels; the one given, if it divides."""
+    height, width = images.shape[-2:]
+    fitting = fitting_patch_size(height, width, token)
+    if given and (height % given or width % given):
+        raise UserError(f'--patch-size {given} does not divide the images of '
+                        f'{height}x{width} pixels; give a size that does, '
+                        f'such as {fitting}')
+    return given or fitting
+
+
 def progress(loader, what: str):
     """A bar with the time left."""
     return track(loader, what, total=len(loader),
                  console=Console(stderr=True))
 
 
-def measure_folder(classifier: Classifier, cfg: Config, folder: str) -> float:
-    """Mean top-1 over the class-folder trees below a folder, in per cent.
+def measure_trees(classifier: Classifier, cfg: Config,
+                  trees: list[Path]) -> float:
+    """Mean top-1 over class-folder trees, in per cent.
 
     Only the classes that a tree has compete, as is usual for ImageNet-A and
     -R, which hold 200 of the 1000.
     """
     own = class_folders(dataset_root(cfg))
     accuracies = []
-    for root in find_trees(folder, set(own)):
+    for root in trees:
         names = class_folders(root)
         classes = torch.tensor([own.index(name) for name in names])
         loader = build_loader(cfg, dict(
@@ -183,10 +207,11 @@ def class_folders(root: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
 
 
-def find_trees(folder: str, own: set[str]) -> list[Path]:
+def find_trees(cfg: Config, folder: str) -> list[Path]:
     """Folders at or below a folder whose folders are all known classes."""
     if not osp.isdir(folder):
         raise UserError(f"--folders: '{folder}' does not exist")
+    own = set(class_folders(dataset_root(cfg)))
     found = [Path(root) for root, children, _ in os.walk(folder)
              if children and own.issuperset(children)]
     if not found:
@@ -202,6 +227,11 @@ def build_loader(cfg: Config, dataset: dict):
     loader = cfg.test_dataloader.copy()
     loader.dataset = dataset
     return Runner.build_dataloader(loader)
+
+
+def save(result: dict, path: str) -> None:
+    """Write the figures so far."""
+    Path(path).write_text(json.dumps(result, indent=1) + '\n')
 
 
 def draw(result: dict, path: Path) -> None:
@@ -228,18 +258,24 @@ def main() -> None:
     for name, folder in pairs:
         if not folder:
             raise UserError(f"--folders '{name}' must be NAME=FOLDER")
-    cfg = Config.fromfile(args.config)
+    cfg = Config.fromfile(find_config(args.config))
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     check_data(cfg, 'test')
+    trees = [(name, find_trees(cfg, folder)) for name, folder in pairs]
+    make_folder_of(args.out)
     classifier = Classifier(cfg, args.checkpoint, args.device, args.trust)
     result = dict(config=Path(args.config).stem,
                   checkpoint=Path(args.checkpoint).name,
                   seed=args.seed)
     loader = build_loader(cfg, cfg.test_dataloader.dataset)
+    # before anything is measured, the first image tells whether patches fit
+    images, _ = classifier.read(loader.collate_fn([loader.dataset[0]]))
+    patch_side(args.patch_size, images, classifier.token)
     result.update(measure(classifier, loader, args))
-    for name, folder in pairs:
-        result['top1'][name] = measure_folder(classifier, cfg, folder)
-    Path(args.out).write_text(json.dumps(result, indent=1) + '\n')
+    save(result, args.out)
+    for name, roots in trees:
+        result['top1'][name] = measure_trees(classifier, cfg, roots)
+        save(result, args.out)
     picture = Path(args.out).with_suffix('.png')
     draw(result, picture)
     for name, value in result['top1'].items():

@@ -8,6 +8,7 @@ it, of all tokens together where it averages them.
 """
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 
 import matplotlib
@@ -23,9 +24,11 @@ from mmtlalign.utils import (
     add_trust_argument,
     check_data,
     check_file,
+    find_config,
     one_line_errors,
     silence_known_noise,
 )
+from mmtlalign.utils.command_line import make_folder_of
 
 silence_known_noise()
 matplotlib.use('Agg')  # a picture in a file needs no display
@@ -43,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT')
     parser.add_argument(
         '--labels', nargs='+', help='their names in the picture (default: the '
-        'folders that they are in)')
+        'folders that they are in, and the files too where one holds more)')
     parser.add_argument('--seed', type=int, default=0, help='of the mixes')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--out', default='share_by_block.json',
@@ -56,6 +59,24 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'--labels names {len(args.labels)} of '
                      f'{len(args.checkpoints)} checkpoints')
     return args
+
+
+def name_checkpoints(paths: list[str], labels: list[str] | None) -> list[str]:
+    """A label for each, by which results are kept.
+
+    Raises:
+        UserError: If two are the same.
+    """
+    paths = [Path(path).resolve() for path in paths]
+    folders = Counter(path.parent.name for path in paths)
+    labels = labels or [
+        path.parent.name + f'/{path.stem}' * (folders[path.parent.name] > 1)
+        for path in paths]
+    label, count = Counter(labels).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"label '{label}' stands for {count} checkpoints; "
+                        'tell them apart with --labels')
+    return labels
 
 
 @torch.no_grad()
@@ -95,14 +116,14 @@ def main() -> None:
     args = parse_args()
     for path in (args.config, *args.checkpoints):
         check_file(path, 'file')
-    cfg = Config.fromfile(args.config)
-    if not cfg.model.get('train_cfg'):
+    labels = name_checkpoints(args.checkpoints, args.labels)
+    make_folder_of(args.out)
+    cfg = Config.fromfile(find_config(args.config))
+    if not cfg.get('model', {}).get('train_cfg'):
         raise UserError(f"config '{args.config}' mixes nothing: model.train_"
                         'cfg names no augments')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     check_data(cfg, 'test')
-    labels = args.labels or [
-        Path(path).resolve().parent.name for path in args.checkpoints]
     loader = Runner.build_dataloader(cfg.test_dataloader)
     result = dict(config=Path(args.config).stem, seed=args.seed,
                   mean_abs_difference={})

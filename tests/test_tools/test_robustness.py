@@ -1,0 +1,58 @@
+"""What ends analysis_tools/robustness.py, and when; test_evaluation has more.
+"""
+import json
+import shutil
+
+import pytest
+
+TOOL = 'analysis_tools/robustness.py'
+
+
+@pytest.fixture
+def checkpoint(whole):
+    """Path of a checkpoint of the tiny model."""
+    return whole[0] / 'work_dirs/tiny/epoch_3.pth'
+
+
+def test_what_was_measured_is_not_lost(ends_with, checkpoint, tmp_path):
+    for name in ('good', 'bad'):
+        shutil.copytree('images', name)
+    (tmp_path / 'bad/class2/2.png').write_bytes(b'no image')
+    said = ends_with(TOOL, 'tiny.py', checkpoint, '--drop', '--fgsm',
+                     '--folders', 'A=good', 'B=bad')
+    assert 'failed to load image: bad/class2/2.png' in said
+    top1 = json.loads((tmp_path / 'robustness.json').read_text())['top1']
+    assert set(top1) == {'clean', 'A'} and top1['A'] == top1['clean']
+
+
+def test_a_default_that_fits(here, checkpoint, tmp_path):
+    for out, options in (('a.json', []), ('b.json', ['--patch-size', '4'])):
+        here(TOOL, 'tiny.py', checkpoint, '--out', f'new/{out}', *options)
+    results = [json.loads((tmp_path / 'new' / out).read_text())
+               for out in ('a.json', 'b.json')]
+    assert results[0] == results[1]  # whole patches of the backbone
+
+
+@pytest.mark.parametrize('arguments, line', [
+    (['--patch-size', '5'], '--patch-size 5 does not divide the images of '
+     '16x16 pixels; give a size that does, such as 4'),
+    (['--folders', 'A=gone'], "--folders: 'gone' does not exist"),
+    (['--out', 'tiny.py/a.json'], "folder 'tiny.py' cannot be ")])
+def test_a_mistake_is_told_before_measuring(ends_with, checkpoint, capsys,
+                                            arguments, line):
+    said = ends_with(TOOL, 'tiny.py', checkpoint, *arguments)
+    assert said.startswith(f'robustness.py: {line}') and '\n' not in said
+    assert 'test images' not in capsys.readouterr().err
+
+
+def test_swapped_arguments(ends_with, checkpoint):
+    assert f"config '{checkpoint}' is no config" in ends_with(
+        TOOL, checkpoint, 'tiny.py')
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--drop', '.5', '1.5'], '--drop 1.5 must lie between 0 and 1'),
+    (['--patch-size', '-4'], '--patch-size -4 must be positive')])
+def test_impossible_numbers(ends_with, capsys, arguments, message):
+    assert ends_with(TOOL, 'tiny.py', 'a.pth', *arguments) == 2
+    assert message in capsys.readouterr().err
