@@ -3,11 +3,9 @@ import hashlib
 import importlib.util
 import json
 import re
-import shlex
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from safetensors import safe_open
@@ -16,7 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmtlalign.registry import MODELS
-from mmtlalign.utils import UserError, find_config
+from mmtlalign.utils import UserError
 
 from .tiny import ROOT, run_tool, write_project
 
@@ -175,25 +173,6 @@ CODE = "__import__('os').system('touch trace')"
 FALLING = "model = dict(type='mmtlalign.Falling')\n"
 
 
-@pytest.mark.parametrize('text, reason', [
-    (f'a = {CODE}', 'line 2'),
-    (f'a = [dict(b=({CODE}, ))]', 'line 2'),
-    (f'a = f"{{{CODE}}}"', 'line 2'),
-    (f"a = dict(**{{'b': {CODE}}})", 'line 2'),
-    (f'{CODE}', 'no assignment on line 2'),
-    (f'a: {CODE} = 1', 'no assignment on line 2'),
-    (f'class A: {CODE}', 'no assignment on line 2'),
-    (f'a.b = {CODE}', 'line 2'), ('a.b = 1', "no attribute 'id'"),
-    ('a =', 'invalid syntax'),
-    ("custom_imports = dict(imports=['trace'])", 'custom_imports')])
-def test_no_line_of_a_config_is_run(tmp_path, monkeypatch, text, reason):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=rf"'a.pth': its config is more .*"
-                       rf'{reason}.* pass --trust if you trust whoever made'):
-        publish_model.read_config(FALLING + text, 'a.pth', trust=False)
-    assert not (tmp_path / 'trace').exists()
-
-
 def test_a_config_that_mmengine_would_rewrite_is_not(train, publish, tmp_path,
                                                      monkeypatch):
     """It puts environment and base configs into the text, and runs that."""
@@ -228,87 +207,6 @@ def test_trust_runs_it(train, publish, tmp_path, monkeypatch):
     assert (tmp_path / 'trace').exists()
 
 
-NAMES = ['tlalign_deit-digits_1xb32_digits', 'tlalign_swin-tiny_16xb64_in1k',
-         'faster-rcnn_tlalign-deit-mini_sfp_1xb2_bccd']
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_configs_are_read_as_mmengine_reads_them(name):
-    text = Config.fromfile(find_config(name)).pretty_text
-    assert publish_model.read_config(text, 'a.pth', trust=False).to_dict() == (
-        Config.fromstring(text, '.py').to_dict())
-
-
-def test_all_literals_are_read():
-    text = """
-a = dict({'b.c': dict(d=-1e-3), 5: None}, e=(True, ), f=[[], (), {}])
-g = {'h': 'dict(i=1)'}
-"""
-    assert publish_model.read_config(text, 'a.pth', False).to_dict() == dict(
-        a={'b.c': dict(d=-1e-3), 5: None, 'e': (True, ), 'f': [[], (), {}]},
-        g=dict(h='dict(i=1)'))
-
-
-def train_as(options, name=NAMES[-1]):
-    """The config of a training with options, as its checkpoint holds it."""
-    cfg = Config.fromfile(find_config(name))
-    cfg.merge_from_dict(options)
-    cfg.merge_from_dict(dict(
-        launcher='none', work_dir='work_dirs/a', resume=True, load_from=None))
-    return cfg
-
-
-@pytest.mark.parametrize('options, written', [
-    ({}, ''),
-    ({'randomness.seed': 7, 'model.backbone.init_cfg.checkpoint': 'a/b.pth'},
-     ' --cfg-options model.backbone.init_cfg.checkpoint=a/b.pth '
-     'randomness.seed=7'),
-    ({'model.backbone.init_cfg': None},
-     ' --cfg-options model.backbone.init_cfg=None'),
-    ({'optim_wrapper.optimizer.lr': 1e-4,
-      'model.backbone.out_indices': (0, ),
-      'model.backbone.new.deep': [(1, 2.5), ('a', True)]},
-     " --cfg-options 'model.backbone.new.deep=[(1,2.5),(a,True)]' "
-     "'model.backbone.out_indices=(0,)' optim_wrapper.optimizer.lr=0.0001")])
-def test_the_command_repeats_the_training(options, written):
-    trained = train_as(options)
-    command, beyond = publish_model.find_command(
-        trained, NAMES[-1], trained.randomness.seed)
-    assert command == ('python tools/train.py configs/detection/mini/'
-                       f'{NAMES[-1]}.py{written}')
-    assert beyond == ''
-    again = train_as(dict(
-        ('.'.join(keys), value) for keys, value in map(
-            publish_model.read_option, shlex.split(command)[4:])))
-    assert again.to_dict() == trained.to_dict()
-
-
-def test_what_no_option_says_is_told():
-    trained = train_as({
-        'randomness.seed': None, 'model.backbone.arch': 'b', 'data_hint': '',
-        'env_cfg.a': 'two words', 'env_cfg.b': 'half a (bracket',
-        'env_cfg.c': '12', 'env_cfg.d': 'x,y'})
-    trained.custom_hooks.append(dict(type='EMAHook'))
-    trained.pop('auto_scale_lr')
-    trained.env_cfg['e.f'] = 1
-    command, beyond = publish_model.find_command(trained, NAMES[-1], 3)
-    assert command.endswith(
-        ' --cfg-options model.backbone.arch=b randomness.seed=3')
-    assert beyond == 'differences in ' + ', '.join([
-        'auto_scale_lr', 'custom_hooks', 'env_cfg.a', 'env_cfg.b',
-        'env_cfg.c', 'env_cfg.d', 'env_cfg.e.f'])
-
-
-def test_where_training_began_is_an_option_unless_resumed():
-    trained = train_as({})
-    trained.load_from = 'a.pth'
-    assert 'load_from' not in publish_model.find_command(
-        trained, NAMES[-1], 0)[0]
-    trained.resume = False
-    assert publish_model.find_command(trained, NAMES[-1], 0)[0].endswith(
-        ' --cfg-options load_from=a.pth')
-
-
 @pytest.mark.parametrize('given, commit', [
     ('0.10.12' + 'be291a913d' * 4, 'be291a913d' * 4),
     ('0.10.12unknown', 'unknown'), ('0.10.12', '')])
@@ -318,32 +216,6 @@ def test_versions(train, publish, given, commit):
     meta = publish(path)['meta']
     assert meta['versions'] == dict(mmengine='0.10.12', commit=commit)
     assert set(meta['published_with']) == {'mmtlalign', 'torch'}
-
-
-# Times of parts of trainings, and of what is first in the log of each
-PARTS = {
-    '20260101_000000': dict(epoch=1, iter=10, step=10),
-    '20260102_000000': dict(epoch=1, iter=50, step=50),  # anew
-    '20260103_000000': None,  # killed before the first line
-    '20260104_000000': dict(epoch=3, iter=150, step=150),  # resumed
-    '20260105_000000': dict(epoch=1, iter=50, step=50)}  # anew
-
-
-@pytest.mark.parametrize('by_epoch', [True, False])
-@pytest.mark.parametrize('end, parts', [
-    ('01', '1'), ('02', '2'), ('04', '24'), ('05', '5')])
-def test_only_the_log_of_this_training(tmp_path, by_epoch, end, parts):
-    for i, (time, record) in enumerate(PARTS.items(), 1):
-        log = tmp_path / time / 'vis_data/scalars.json'
-        log.parent.mkdir(parents=True)
-        if record and not by_epoch:
-            record = dict(iter=record['iter'], step=max(record['step'], 50))
-        log.write_text('' if record is None else (
-            json.dumps(record) + f'\n{{"part": {i}}}\n'))
-    text = publish_model.read_log(str(tmp_path / 'epoch_4.pth'), dict(
-        experiment_name=f'name_202601{end}_000000'))
-    assert ''.join(re.findall(r'"part": (\d)', text)) == parts
-    assert publish_model.read_log(str(tmp_path / 'a/b.pth'), {}) == ''
 
 
 def test_another_log_is_not_lost(train, publish, tmp_path):
