@@ -1,6 +1,7 @@
 """Classify, detect or segment: draw what a model sees in images.
 
 Examples:
+    python demo/image_demo.py IMAGE.jpg NAME_OF_THE_ZOO
     python demo/image_demo.py IMAGE.jpg CONFIG CHECKPOINT
     python demo/image_demo.py FOLDER CONFIG CHECKPOINT --out-dir pictures
     python demo/image_demo.py 'FOLDER/*/a*.png' CONFIG CHECKPOINT
@@ -19,6 +20,7 @@ from mmtlalign.utils import (
     UserError,
     add_trust_argument,
     check_file,
+    find_config,
     make_work_dir,
     one_line_errors,
     silence_known_noise,
@@ -27,6 +29,7 @@ from mmtlalign.utils import (
 silence_known_noise()  # before the hosts are imported, which make it
 
 from mmtlalign.apis import build_inference  # noqa: E402
+from mmtlalign.apis.zoo import find_weights  # noqa: E402
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
             '.webp')
@@ -38,8 +41,12 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'image', help='a file, a folder, or a quoted pattern with * or ?')
-    parser.add_argument('config', help='tells what the model does')
-    parser.add_argument('checkpoint', help='path or URL; it must fit')
+    parser.add_argument(
+        'config', help='path, or name of one that comes along; tells what the '
+        'model does')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='path or URL; it must fit (default: the '
+        'published weights of the name)')
     parser.add_argument('--out-dir', default='work_dirs/demo',
                         help='folder of the pictures (default: %(default)s)')
     parser.add_argument('--device', help='default: a GPU if there is one')
@@ -100,14 +107,15 @@ def is_readable(path: str) -> bool:
 
 def main() -> None:
     args = parse_args()
-    check_file(args.config, 'config')
-    check_file(args.checkpoint, 'checkpoint')
+    config = find_config(args.config)
+    checkpoint = args.checkpoint or find_weights(Path(config).stem)
+    check_file(checkpoint, 'checkpoint')
     paths = find_images(args.image)
     make_work_dir(args.out_dir)
-    cfg = Config.fromfile(args.config)
+    cfg = Config.fromfile(config)
     cfg.merge_from_dict(args.cfg_options)
-    model = build_inference(cfg, args.checkpoint, args.device,
-                            args.score_thr, args.trust)
+    model = build_inference(cfg, checkpoint, args.device, args.score_thr,
+                            args.trust)
     cv2.setLogLevel(0)  # the warning below is enough
     pictures, seen = name_pictures(paths, args.out_dir), 0
     for path, picture in track(list(zip(paths, pictures)), 'Predicting',

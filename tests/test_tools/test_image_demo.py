@@ -76,6 +76,15 @@ def test_every_task_writes_pictures(here, images, task, tmp_path, capsys):
     assert 'Predicting' in said
 
 
+def test_a_model_of_the_zoo_by_its_name(here, images, capsys):
+    name = 'cutmix_deit-mini_1xb128-128e_cifar10-2500'
+    here(DEMO, 'photos/a.png', name, '--device', 'cpu')
+    classes = mmtlalign.get_model(name, pretrained=True).dataset_meta[
+        'classes']
+    assert re.search(rf'photos/a.png: ({"|".join(classes)}) \(',
+                     capsys.readouterr().out)
+
+
 @pytest.fixture
 def classifier(here):
     """Config and checkpoint of the tiny classifier."""
@@ -110,6 +119,8 @@ def test_no_picture_is_written_over_another(here, images, classifier,
     (['empty', 'tiny.py', 'a.pth'],
      "image_demo.py: 'empty' is no image, no folder with images in it"),
     (['photos', 'gone.py', 'a.pth'], "image_demo.py: config 'gone.py' does"),
+    (['photos', 'tiny.py'], 'image_demo.py: pretrained=True, but no weights '
+     "are published for 'tiny'"),
     (['photos', 'tiny.py', 'b.pth'],
      "image_demo.py: checkpoint 'b.pth' does not exist"),
     (['photos/broken.jpg', 'tiny.py', 'a.pth'],

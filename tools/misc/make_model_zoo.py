@@ -31,6 +31,11 @@ import mmtlalign
 mmtlalign.list_models(pretrained=True)     # those with weights
 model = mmtlalign.get_model(NAME, pretrained=True)    # offline, hash checked
 ```
+
+```bash
+python demo/image_demo.py IMAGE_OR_FOLDER NAME           # what it sees
+python tools/test.py NAME zoo/NAME_DATE-HASH.safetensors # its figures again
+```
 """
 
 
