@@ -196,6 +196,9 @@ def test_of_one_seed_every_figure_is_compared(tool, repo, weights):
 
     assert re.search('record the Top 5 Accuracy 98.5 .* but 99.0',
                      problems_after(tool, repo, change))
+    assert 'Weights: Top 2 has no key in LOGGED' in problems_after(
+        tool, repo, lambda model, *_: model['Results'][0].update(
+            Metrics={'Top 1 Accuracy': 97, 'Top 2': 98}))
 
 
 def test_absent_weights(tool, repo):

@@ -509,6 +509,8 @@ def test_other_outputs_and_patch_sizes_are_refused():
     with pytest.raises(ValueError, match="out_type of the backbone to 'raw'"):
         loss_of(MODELS.build(cfg), data())
     eight = dict(augments=[dict(type='mmtlalign.MixToken', patch_size=8)])
+    with pytest.raises(ValueError, match='16 patch tokens .* for 4'):
+        loss_of(build(train_cfg=dict(eight, probs=[0.])), data())
     with pytest.raises(ValueError, match=r'\(4, 2, 2\), but patch_embed gave '
                        r'\(4, 4, 4\)'):
         loss_of(build(train_cfg=eight), data())

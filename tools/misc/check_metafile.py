@@ -221,6 +221,9 @@ def _check_weights(path: Path, model: dict) -> Iterator[str]:
         yield f'Weights: the log of {path.name} does not lie beside it'
         return
     for name, stated in _figures_of_seed_0(model).items():
+        if name not in LOGGED:
+            yield f'Weights: {name} has no key in LOGGED to compare it by'
+            continue
         key, factor = LOGGED[name]
         for where, found in ((path.name, meta.get('metrics', {}).get(key)),
                              (log.name, _last_logged(log, key))):
@@ -232,12 +235,12 @@ def _check_weights(path: Path, model: dict) -> Iterator[str]:
 def _figures_of_seed_0(model: dict) -> dict:
     """Of the first result, whose weights are published; all of its metrics
     where there is one seed, else the first."""
-    for result in (model.get('Results') or [])[:1]:
-        figures = result['Metrics']
-        if list(result['Seeds']) == [0]:
-            return figures
-        return {next(iter(figures)): result['Seeds'][0]}
-    return {}
+    if not model.get('Results'):
+        return {}
+    figures, seeds = (model['Results'][0][key] for key in ('Metrics', 'Seeds'))
+    if list(seeds) == [0]:
+        return figures
+    return {next(iter(figures)): seeds[0]}
 
 
 def _last_logged(log: Path, key: str) -> float | None:
