@@ -1,8 +1,13 @@
 """Several processes without a GPU, which mmengine does not manage alone."""
 import atexit
+import gc
 
 import torch
 import torch.distributed as dist
+
+# Before there is a group: DistributedDataParallel imports it too, and its
+# functions' defaults keep the group there is by then for good.
+import torch.distributed.nn  # noqa: F401
 from mmengine.config import Config
 
 from .errors import UserError
@@ -38,6 +43,11 @@ def use_gloo_without_gpu(cfg: Config) -> None:
 
 
 def _leave_group() -> None:
-    """End gloo's threads: one that outlives the interpreter can abort it."""
+    """End gloo's threads: one that outlives the interpreter can abort it.
+
+    They end with the last reference to the group. Models hold one, in a
+    runner that refers to itself.
+    """
+    gc.collect()
     if dist.is_initialized():
         dist.destroy_process_group()
