@@ -1,6 +1,5 @@
 """Two processes that average their gradients."""
 import torch
-from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.test_alignment import toys
@@ -10,6 +9,7 @@ from tests.test_alignment.checks import (
     gradients,
 )
 from tests.test_alignment.test_trace_copies import Model
+from tests.two_processes import run_two_processes
 
 BATCH = 4
 GRID = dict(vit=4, swin=8)
@@ -27,11 +27,8 @@ def batch(type):
     return toys.images(BATCH), toys.shares(BATCH, GRID[type])
 
 
-def worker(rank, folder):
+def half_batch(rank):
     """One of two processes: half of the batch, through each backbone."""
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        'gloo', f'file://{folder}/init', rank=rank, world_size=2)
     results = {}
     for type in GRID:
         model = Model(getattr(toys, type)())
@@ -40,13 +37,11 @@ def worker(rank, folder):
         parallel = DistributedDataParallel(model)
         loss_of(parallel, images[half], share[half]).backward()
         results[type] = gradients(model), model.trace.output_share
-    torch.save(results, f'{folder}/{rank}.pt')
-    distributed.destroy_process_group()
+    return results
 
 
 def test_gradients_equal_those_of_one_process(tmp_path):
-    multiprocessing.spawn(worker, (tmp_path, ), nprocs=2)
-    ranks = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
+    ranks = run_two_processes(half_batch, tmp_path)
     for type in GRID:
         model = Model(getattr(toys, type)())
         images, share = batch(type)

@@ -3,11 +3,12 @@ import math
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmtlalign.models import SupervisedContrastiveLoss
 from mmtlalign.utils import UserError
+from tests.two_processes import run_two_processes
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 1, 3, 0])  # 2 and 3 are alone
 
@@ -131,10 +132,7 @@ def encoder():
     return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
 
 
-def worker(rank, folder):
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        'gloo', f'file://{folder}/init', rank=rank, world_size=2)
+def half_batch(rank):
     results = {}
     for name, labels in CASES.items():
         for chunk_size in (None, 3):
@@ -146,13 +144,11 @@ def worker(rank, folder):
             results[name, chunk_size] = (
                 loss.detach(), skipped,
                 [parameter.grad for parameter in model.parameters()])
-    torch.save(results, f'{folder}/{rank}.pt')
-    distributed.destroy_process_group()
+    return results
 
 
 def test_two_processes_equal_one(tmp_path):
-    multiprocessing.spawn(worker, (tmp_path, ), nprocs=2)
-    ranks = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
+    ranks = run_two_processes(half_batch, tmp_path)
     assert len(ranks[0]) == 6
     for key in ranks[0]:
         model = encoder()
