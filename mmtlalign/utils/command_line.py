@@ -57,12 +57,17 @@ def make_work_dir(path: str) -> None:
     _make_folder(path, 'work dir', '--work-dir')
 
 
+def make_out_folder(path: str | os.PathLike) -> None:
+    """Likewise, a folder that --out names, or one in it."""
+    _make_folder(path, 'folder', '--out')
+
+
 def make_folder_of(out: str | os.PathLike) -> None:
     """Likewise, the folder of the file that --out names."""
-    _make_folder(osp.dirname(out) or '.', 'folder', '--out')
+    make_out_folder(osp.dirname(out) or '.')
 
 
-def _make_folder(path: str, what: str, option: str) -> None:
+def _make_folder(path: str | os.PathLike, what: str, option: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:

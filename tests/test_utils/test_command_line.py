@@ -8,6 +8,7 @@ from mmtlalign.utils import (
     add_common_arguments,
     check_file,
     load_config,
+    make_out_folder,
     make_work_dir,
 )
 from mmtlalign.utils.command_line import make_folder_of
@@ -96,6 +97,8 @@ def test_the_folder_of_a_file_is_made_or_refused(config, monkeypatch):
     with pytest.raises(UserError, match="folder '.*name.py' cannot be made .*"
                        'choose another with --out'):
         make_folder_of(config / 'a.json')
+    with pytest.raises(UserError, match='choose another with --out'):
+        make_out_folder(config)
 
 
 def test_a_missing_file_is_named_and_an_address_is_not_looked_up(config):

@@ -20,7 +20,7 @@ from image_files import read_image
 from mmtlalign.utils import (
     UserError,
     check_absent,
-    make_work_dir,
+    make_out_folder,
     one_line_errors,
 )
 
@@ -111,9 +111,9 @@ def main() -> None:
     # all of it is read before anything is written
     splits = {split: convert(args.source, read_names(args.source, split))
               for split in ('train', 'val')}
-    make_work_dir(str(args.out / 'annotations'))
+    make_out_folder(args.out / 'annotations')
     for split, coco in splits.items():
-        make_work_dir(str(args.out / split))
+        make_out_folder(args.out / split)
         for image in coco['images']:
             shutil.copy(args.source / 'JPEGImages' / image['file_name'],
                         args.out / split)

@@ -19,7 +19,7 @@ from image_files import read_image, write_image
 from mmtlalign.utils import (
     UserError,
     check_absent,
-    make_work_dir,
+    make_out_folder,
     one_line_errors,
 )
 
@@ -77,7 +77,7 @@ def main() -> None:
         folders = [args.out / kind / split for kind in ('images',
                                                         'annotations')]
         for folder in folders:
-            make_work_dir(str(folder))
+            make_out_folder(folder)
         for image, labels in pairs:
             write_image(folders[1] / labels.name, read_labels(labels))
             write_image(folders[0] / f'{image.stem}.jpg', read_image(image),

@@ -25,7 +25,7 @@ from torchvision.datasets import CIFAR10
 from mmtlalign.utils import (
     UserError,
     check_absent,
-    make_work_dir,
+    make_out_folder,
     one_line_errors,
 )
 
@@ -64,7 +64,7 @@ def write_images(dataset: CIFAR10, share: float, folder: Path) -> None:
     """
     count = 0
     for label, name in enumerate(dataset.classes):
-        make_work_dir(str(folder / name))
+        make_out_folder(folder / name)
         images = dataset.data[np.array(dataset.targets) == label]
         images = images[:int(share * len(images))]
         for i, image in enumerate(images):

@@ -25,7 +25,7 @@ from image_files import write_image
 
 from mmtlalign.utils import (
     UserError,
-    make_work_dir,
+    make_out_folder,
     one_line_errors,
     silence_known_noise,
 )
@@ -174,7 +174,7 @@ def write_split(out: Path, split: str, num_scenes: int, seed: int) -> int:
     rng = np.random.default_rng([seed, Digits.SPLITS.index(split)])
     pictures, maps = (out / kind / split for kind in KINDS)
     for folder in (pictures, maps):
-        make_work_dir(str(folder))
+        make_out_folder(folder)
     images, annotations = [], []
     for i in range(num_scenes):
         scene, instances = compose(digits, rng)
@@ -200,7 +200,7 @@ def main() -> None:
         least = 0 if name == 'seed' else 1
         if value < least:
             raise UserError(f'--{name} {value} is below {least}')
-    make_work_dir(str(args.out))
+    make_out_folder(args.out)
     for killed in args.out.glob(f'{UNFINISHED}*'):
         shutil.rmtree(killed)
     check_replaceable(args.out)
