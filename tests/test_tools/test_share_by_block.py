@@ -2,15 +2,18 @@
 import importlib.util
 import json
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
+from sklearn.linear_model import LinearRegression
 
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.apis import get_model
+from mmtlalign.utils import UserError
 
 from .tiny import ROOT, run_tool
 
@@ -20,7 +23,7 @@ share_by_block = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(share_by_block)
 
 
-def test_means_over_the_test_images(whole, tmp_path, monkeypatch):
+def test_figures_of_the_test_images(whole, tmp_path, monkeypatch):
     folder, _ = whole
     checkpoint = folder / 'work_dirs/tiny/epoch_3.pth'
     process = run_tool(
@@ -28,11 +31,12 @@ def test_means_over_the_test_images(whole, tmp_path, monkeypatch):
         '--labels', 'one', 'two', '--out', tmp_path / 'shares.json',
         '--seed', '5', folder=folder)
     assert process.returncode == 0, process.stderr
-    means = json.loads(
-        (tmp_path / 'shares.json').read_text())['mean_abs_difference']
+    found = json.loads(
+        (tmp_path / 'shares.json').read_text())['checkpoints']
     assert (tmp_path / 'shares.png').stat().st_size
-    assert means['one'] == means['two'] and len(means['one']) == 3
-    assert means['one'][0] == pytest.approx(0, abs=1e-6)
+    assert found['one'] == found['two']
+    means = found['one']['mean_abs_difference']
+    assert len(means) == 3 and means[0] == pytest.approx(0, abs=1e-6)
 
     monkeypatch.chdir(folder)
     cfg = Config.fromfile('tiny.py')
@@ -40,18 +44,50 @@ def test_means_over_the_test_images(whole, tmp_path, monkeypatch):
     torch.manual_seed(5)
     model = get_model(cfg, checkpoint)
     images = DATASETS.build(cfg.test_dataloader.dataset)
-    gaps = []
-    for start in range(0, 12, 4):
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(5))
+    gaps, pairs = [], []
+    for batch in order.split(4):
         data = model.data_preprocessor(
-            pseudo_collate([images[start + i] for i in range(4)]), True)
+            pseudo_collate([images[int(i)] for i in batch]), True)
         trace = LabelTrace(model.backbone)
         with torch.no_grad(), trace(torch.stack(
                 [sample.token_share for sample in data['data_samples']])):
-            model.extract_feat(data['inputs'])
-        gaps += [abs(share - sample.lam).item() for share, sample in zip(
-            trace.output_share, data['data_samples'])]
-    assert means['one'][-1] == pytest.approx(sum(gaps) / 12, rel=1e-5)
-    assert means['one'][-1] > 0
+            chances = model(data['inputs']).softmax(1)
+        for i, (share, sample, partner) in enumerate(zip(
+                trace.output_share, data['data_samples'],
+                batch.flip(0).tolist())):  # the default: image B-1-i
+            gaps.append(abs(share - sample.lam).item())
+            own, other = (images[j]['data_samples'].gt_label.item()
+                          for j in (int(batch[i]), partner))
+            if own != other:
+                answer = chances[i, own] / chances[i, [own, other]].sum()
+                pairs.append([sample.lam, share, answer])
+    assert means[-1] == pytest.approx(sum(gaps) / 12, rel=1e-5)
+    assert means[-1] > 0
+    assert found['one']['pairs'] == len(pairs)
+    lam, share, answer = torch.tensor(pairs, dtype=torch.float64).numpy().T
+    powers = np.stack([lam, lam ** 2, lam ** 3], 1)
+    rest = [values - LinearRegression().fit(powers, values).predict(powers)
+            for values in (share, answer)]
+    assert found['one']['correlation'][-1] == pytest.approx(
+        np.corrcoef(*rest)[0, 1], abs=1e-3)
+
+
+def test_shares_that_follow_the_answer_correlate_and_others_do_not():
+    """At equal lam: lam alone moves shares and answers together too."""
+    rng = np.random.default_rng(0)
+    lam, seen, other = rng.uniform(size=(3, 4000))
+    answer = lam ** 2 + .1 * seen
+    shares = lam + .1 * np.stack([0 * lam, seen, -seen, other])
+    follows, opposes, ignores = share_by_block.correlate(shares, lam, answer)
+    assert follows == pytest.approx(1) and opposes == pytest.approx(-1)
+    assert abs(ignores) < 3 / 4000 ** .5
+
+
+def test_images_of_one_label_answer_nothing():
+    with pytest.raises(UserError, match='no test image was mixed with'):
+        share_by_block.summarize(
+            torch.ones(3, 2), torch.ones(2), torch.full((2, ), torch.nan))
 
 
 def test_a_config_that_does_not_mix_is_refused(ends_with, tmp_path):

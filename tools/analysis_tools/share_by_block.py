@@ -1,8 +1,14 @@
-"""How far shares have moved from the area, block by block.
+"""How far shares have moved from the area, block by block, and whereto.
 
-Mixes the config's test images as its training does, traces them, and draws
-the mean of |share - lam| over images: of the class token where the head reads
-it, of all tokens together where it averages them.
+Mixes the config's test images as its training does, in random order, traces
+them, and draws two figures of the share, that of the class token where the
+head reads it, of all tokens together where it averages them:
+
+- the mean of |share - lam| over images;
+- its correlation, at equal lam, with the model's own answer, the probability
+  of the image's label over that of both labels. Shares that follow what is to
+  be seen rather than its area have a positive one; that of shares that move at
+  random lies within two standard errors, 1/sqrt(pairs) each, of zero.
 
     python tools/analysis_tools/share_by_block.py CONFIG CHECKPOINT...
 """
@@ -12,12 +18,14 @@ from collections import Counter
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from mmtlalign.utils import (
     UserError,
@@ -47,7 +55,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--labels', nargs='+', help='their names in the picture (default: the '
         'folders that they are in, and the files too where one holds more)')
-    parser.add_argument('--seed', type=int, default=0, help='of the mixes')
+    parser.add_argument('--seed', type=int, default=0,
+                        help='of order and mixes')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--out', default='share_by_block.json',
                         help='.json to write; a .png goes beside it')
@@ -80,35 +89,85 @@ def name_checkpoints(paths: list[str], labels: list[str] | None) -> list[str]:
 
 
 @torch.no_grad()
-def measure(model, loader) -> list[float]:
-    """Mean |share - lam| before the first block and after each."""
+def collect(model, loader) -> tuple[Tensor, Tensor, Tensor]:
+    """Shares before the first block and after each, lam, and the answer.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: (1 + blocks, N), (N, ) and (N, ), all
+        from 0 to 1; answers are NaN where both labels are the same.
+    """
     trace = LabelTrace(model.backbone, record=True)
-    total, count = 0, 0
+    shares, lams, answers = [], [], []
     for batch in track(loader, 'test images', total=len(loader),
                        console=Console(stderr=True)):
         data = model.data_preprocessor(batch, training=True)
-        samples = data['data_samples']
-        share = torch.stack([sample.token_share for sample in samples])
-        lam = torch.stack([sample.lam for sample in samples]).to(share)
+        share, lam, own, partner = (
+            torch.stack([sample.get(key) for sample in data['data_samples']])
+            for key in ('token_share', 'lam', 'own_score', 'partner_score'))
         with trace(share):
-            model.backbone(data['inputs'])
-        read = [share.mean((1, 2)), *map(trace.read, trace.block_shares)]
-        total = total + torch.stack(
-            [(value - lam).abs().sum() for value in read])
-        count += len(samples)
-    return (total / count).tolist()
+            logits = model(data['inputs'])
+        between = own - partner
+        answer = (logits.cpu() * between).sum(1).sigmoid()
+        shares.append(torch.stack(
+            [share.mean((1, 2)), *map(trace.read, trace.block_shares)]).cpu())
+        lams.append(lam)
+        answers.append(answer.where(between.any(1), torch.nan))
+    return torch.cat(shares, 1), torch.cat(lams), torch.cat(answers)
+
+
+def correlate(shares: np.ndarray, lam: np.ndarray,
+              answer: np.ndarray) -> list[float]:
+    """Of the shares after every block with the answer, at equal lam.
+
+    What a cubic polynomial of lam explains is taken off both.
+    """
+    cubic = np.vander(lam, 4)
+
+    def rest(values):
+        return values - cubic @ np.linalg.lstsq(cubic, values, rcond=None)[0]
+
+    return [float(np.corrcoef(rest(share), rest(answer))[0, 1])
+            for share in shares[1:]]
+
+
+def summarize(shares: Tensor, lam: Tensor, answer: Tensor) -> dict:
+    """What is written down of one checkpoint.
+
+    Raises:
+        UserError: If no image was mixed with one of another label.
+    """
+    pairs = ~answer.isnan()
+    if not pairs.any():
+        raise UserError('no test image was mixed with one of another label; '
+                        'raise test_dataloader.batch_size in the config')
+    return dict(
+        mean_abs_difference=(shares - lam).abs().mean(1).tolist(),
+        correlation=correlate(*(
+            values[..., pairs].double().numpy()
+            for values in (shares, lam, answer))),
+        pairs=int(pairs.sum()))
 
 
 def draw(result: dict, path: Path) -> None:
-    """A line per checkpoint."""
-    figure, axes = plt.subplots(figsize=(6, 3.6))
-    for label, values in result['mean_abs_difference'].items():
-        axes.plot(values, marker='o', label=label)
-    axes.set(xlabel='block', ylabel='mean |share - lam|', ylim=(0, None))
-    axes.set_title(result['config'], fontsize='medium')
-    axes.spines[['top', 'right']].set_visible(False)
-    axes.legend(frameon=False)
-    figure.tight_layout()
+    """A line per checkpoint in each of two panels."""
+    figure, (distance, direction) = plt.subplots(
+        1, 2, figsize=(10, 3.6), layout='constrained')
+    for label, values in result['checkpoints'].items():
+        distance.plot(values['mean_abs_difference'], marker='o', label=label)
+        direction.plot(range(1, 1 + len(values['correlation'])),
+                       values['correlation'], marker='o')
+    noise = 2 / min(values['pairs']
+                    for values in result['checkpoints'].values()) ** .5
+    direction.axhspan(-noise, noise, color='0.9', zorder=0)
+    direction.text(.98, .02, 'grey: two standard errors of none',
+                   transform=direction.transAxes, ha='right', fontsize='small')
+    distance.set(xlabel='block', ylabel='mean |share - lam|', ylim=(0, None))
+    direction.set(xlabel='block',
+                  ylabel="correlation with the model's answer")
+    for axes in (distance, direction):
+        axes.spines[['top', 'right']].set_visible(False)
+    distance.legend(frameon=False)
+    figure.suptitle(result['config'], fontsize='medium')
     figure.savefig(path, dpi=110)
 
 
@@ -124,14 +183,18 @@ def main() -> None:
                         'cfg names no augments')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     check_data(cfg, 'test')
-    loader = Runner.build_dataloader(cfg.test_dataloader)
+    # in order, partners would have the same label as a rule
+    cfg.test_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
     result = dict(config=Path(args.config).stem, seed=args.seed,
-                  mean_abs_difference={})
+                  checkpoints={})
     for label, checkpoint in zip(labels, args.checkpoints):
         torch.manual_seed(args.seed)  # what mixes takes its seed when built
         model = get_model(cfg, checkpoint, args.device, trust=args.trust)
-        result['mean_abs_difference'][label] = values = measure(model, loader)
-        print(f'{label}: ' + ' '.join(f'{value:.4f}' for value in values))
+        loader = Runner.build_dataloader(cfg.test_dataloader, seed=args.seed)
+        result['checkpoints'][label] = values = summarize(
+            *collect(model, loader))
+        for key in ('mean_abs_difference', 'correlation'):
+            print(f'{label} {key}:', *map('{:.4f}'.format, values[key]))
     Path(args.out).write_text(json.dumps(result, indent=1) + '\n')
     picture = Path(args.out).with_suffix('.png')
     draw(result, picture)
