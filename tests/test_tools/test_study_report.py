@@ -63,13 +63,28 @@ def test_tables_and_a_picture_for_each_backbone(units, monkeypatch, capsys):
         'sys.argv', ['study_report.py', '--folder', str(units)])
     study_report.main()
     assert cv2.imread(str(units / 'deit-mini.png')).std() > 0
-    text = capsys.readouterr().out
-    assert str(units / 'deit-mini.png') in text
-    assert '| bccd, box AP, % | deit-mini | tlalign | 0, 1 | 1.00 |' in text
-    assert ('| cifar10, top-1, % | deit-mini | tlalign | 0, 1 | 62.00 | 2.83 |'
+    written = capsys.readouterr().out
+    assert str(units / 'deit-mini.png') in written
+    assert str(units / 'report.md') in written
+    text = (units / 'report.md').read_text()
+    assert '\n- deit-mini: seeds 0, 1\n' in text
+    assert ('| CIFAR-10, top-1, % | deit-mini |  | 50.00 (1) | '
+            '58.00 ± 0.00 (2) | 62.00 ± 2.83 (2) |\n') in text
+    assert ('| BCCD, box AP, % | deit-mini |  |  |  | 1.00 ± 0.00 (2) |\n'
             in text)
-    assert '| backbone | arm | seeds | calibration error | clean |' in text
-    assert '| deit-mini | tlalign | 2 | 3.00 | 52.00 |' in text
+    assert '| backbone | arm | calibration error | clean | drop 0.25' in text
+    assert ('| deit-mini | TL-Align | 3.00 ± 0.00 | 52.00 ± 2.83 | 47.00'
+            in text)
+    # the gaps are 2 and 6: 4 and 12.71 (t of one degree) times 2
+    assert ('| deit-mini | TL-Align minus CutMix | +0.00 ± 0.00 | +4.00 ± '
+            '25.41 |' in text)
+
+
+def test_the_report_is_of_the_units_beside_it():
+    """Remedy: python tools/benchmarks/mini_study.py --report."""
+    folder = ROOT / 'docs/study'
+    assert study_report.write_tables(study_report.read_units(folder)) == (
+        folder / 'report.md').read_text()
 
 
 def test_without_units(tmp_path):
@@ -100,9 +115,11 @@ def test_differences_and_their_intervals(tmp_path):
             json.dumps(dict(backbone='deit-mini', seed=seed, jobs=jobs)))
     *_, text = study_report.difference_rows(study_report.read_units(tmp_path))
     expected = stats.ttest_rel(*finals).confidence_interval()
-    middle, half = map(float, text.split('|')[3].split('+-'))
+    middle, half = map(float, text.split('|')[4].split('±'))
     assert middle - half == pytest.approx(expected.low, abs=.01)
     assert middle + half == pytest.approx(expected.high, abs=.01)
+    assert text.split('|')[3].split() == [
+        f'{gap:+.2f}' for gap in finals[0] - finals[1]]
     low, high = map(float, text.split('|')[-2].split(' to '))
     gaps = 100 * (hits[0] - hits[1]).mean(0)
     assert low < gaps.mean() < high

@@ -158,15 +158,14 @@ def draw(result: dict, path: Path) -> None:
                        values['correlation'], marker='o')
     noise = 2 / min(values['pairs']
                     for values in result['checkpoints'].values()) ** .5
-    direction.axhspan(-noise, noise, color='0.9', zorder=0)
-    direction.text(.98, .02, 'grey: two standard errors of none',
-                   transform=direction.transAxes, ha='right', fontsize='small')
+    direction.axhspan(-noise, noise, color='0.9', zorder=0,
+                      label='two standard errors of none')
     distance.set(xlabel='block', ylabel='mean |share - lam|', ylim=(0, None))
     direction.set(xlabel='block',
                   ylabel="correlation with the model's answer")
     for axes in (distance, direction):
         axes.spines[['top', 'right']].set_visible(False)
-    distance.legend(frameon=False)
+        axes.legend(frameon=False)
     figure.suptitle(result['config'], fontsize='medium')
     figure.savefig(path, dpi=110)
 

@@ -1,16 +1,18 @@
 """Report what the units of docs/study hold: tables, and a picture for each
 backbone.
 
-    python tools/analysis_tools/study_report.py    # docs/study/<backbone>.png
+    python tools/analysis_tools/study_report.py
 
-The tables are printed as Markdown: figures by task and arm, TL-Align against
-CutMix, and how the classifiers err. The pictures show accuracy and the
-movement of shares by epoch, accuracy with patches dropped and under FGSM;
-lines are means over seeds, bands their standard deviation.
+Writes ``report.md`` and ``<backbone>.png`` beside the units. The tables show
+figures by task and arm, TL-Align against CutMix, and how the classifiers err;
+the pictures accuracy and the movement of shares by epoch, accuracy with
+patches dropped and under FGSM, lines for means over seeds and bands for their
+standard deviation.
 """
 import argparse
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import matplotlib
@@ -23,13 +25,16 @@ matplotlib.use('Agg')  # a picture in a file needs no display
 from matplotlib import pyplot as plt  # noqa: E402
 
 STUDY = Path(__file__).resolve().parents[2] / 'docs/study'
-UNITS = dict(cifar10='top-1, %', bccd='box AP, %', camvid='mIoU, %')
+TASKS = dict(cifar10='CIFAR-10, top-1, %', bccd='BCCD, box AP, %',
+             camvid='CamVid, mIoU, %')
 NAMES = dict(none='no mixing', cutmix='CutMix', tlalign='TL-Align')
+ARMS = dict(random='random weights', **NAMES)
 COLOURS = dict(none='#888888', cutmix='#d07830', tlalign='#3070b0')
 
 
 def read_units(folder: Path) -> dict[tuple[str, str, str], dict[int, dict]]:
-    """(task, backbone, arm) -> seed -> the job that trained it.
+    """(task, backbone, arm) -> seed -> the job that trained it, in the order
+    of the tables.
 
     Raises:
         UserError: If there is no unit; if seeds of one arm had different
@@ -51,17 +56,36 @@ def read_units(folder: Path) -> dict[tuple[str, str, str], dict[int, dict]]:
             raise UserError(f'{" ".join(key)}: seeds {sorted(jobs)} were '
                             f'trained by different recipes {sorted(recipes)};'
                             ' a mean over them says nothing')
-    return dict(sorted(table.items()))
+    return {(task, backbone, arm): table[task, backbone, arm]
+            for task in TASKS
+            for backbone in sorted({backbone for _, backbone, _ in table})
+            for arm in ARMS if (task, backbone, arm) in table}
 
 
-def paired_interval(first: dict, second: dict) -> tuple[str, int]:
-    """Mean difference over common seeds with its 95 % t interval."""
-    seeds = sorted(first.keys() & second.keys())
-    gaps = np.array([first[s]['final'] - second[s]['final'] for s in seeds])
+def final(job: dict) -> float:
+    """Accuracy, box AP or mIoU after the last epoch, in percent."""
+    return job['final']
+
+
+def mean_and_spread(values: list[float]) -> str:
+    """Mean and, of several, their standard deviation."""
+    spread = f' ± {np.std(values, ddof=1):.2f}' if len(values) > 1 else ''
+    return f'{np.mean(values):.2f}{spread}'
+
+
+def paired_gaps(first: dict, second: dict,
+                read: Callable[[dict], float] = final) -> np.ndarray:
+    """Differences of what is read of jobs, of every seed both have."""
+    return np.array([read(first[seed]) - read(second[seed])
+                     for seed in sorted(first.keys() & second.keys())])
+
+
+def interval(gaps: np.ndarray) -> str:
+    """Mean with its 95 % t interval."""
     if len(gaps) < 2:
-        return (f'{gaps[0]:+.2f}' if len(gaps) else '', len(gaps))
+        return f'{gaps[0]:+.2f}' if len(gaps) else ''
     half = stats.t.ppf(.975, len(gaps) - 1) * stats.sem(gaps)
-    return f'{gaps.mean():+.2f} +- {half:.2f}', len(gaps)
+    return f'{round(gaps.mean(), 2) + 0:+.2f} ± {half:.2f}'  # no -0.00
 
 
 def unpack_hits(text: str) -> np.ndarray:
@@ -87,49 +111,91 @@ def bootstrap_interval(first: dict, second: dict) -> str:
     return f'{low:+.2f} to {high:+.2f}'
 
 
+def state_rows(table: dict) -> Iterator[str]:
+    """Which units have ended."""
+    yield '# Results of the study, as far as its units have ended\n'
+    yield ('Written by `python tools/benchmarks/mini_study.py --report`; what '
+           'they mean is in\n[README.md](README.md).\n')
+    for (task, backbone, arm), jobs in table.items():
+        if (task, arm) == ('cifar10', 'tlalign'):
+            yield f'- {backbone}: seeds {", ".join(map(str, sorted(jobs)))}'
+
+
 def accuracy_rows(table: dict) -> Iterator[str]:
     """Every task, backbone and arm."""
-    yield '| task | backbone | arm | seeds | mean | SD |'
-    yield '|---|---|---|---|---|---|'
+    yield '## After the last epoch\n'
+    yield 'Mean ± standard deviation over seeds (number of seeds).\n'
+    yield f'| task | backbone | {" | ".join(ARMS.values())} |'
+    yield '|---' * (2 + len(ARMS)) + '|'
+    rows = defaultdict(dict)
     for (task, backbone, arm), jobs in table.items():
-        finals = np.array([jobs[seed]['final'] for seed in sorted(jobs)])
-        spread = f'{finals.std(ddof=1):.2f}' if len(finals) > 1 else ''
-        yield (f'| {task}, {UNITS[task]} | {backbone} | {arm} | '
-               f'{", ".join(map(str, sorted(jobs)))} | {finals.mean():.2f} | '
-               f'{spread} |')
+        rows[task, backbone][arm] = (
+            mean_and_spread([final(job) for job in jobs.values()])
+            + f' ({len(jobs)})')
+    for (task, backbone), row in rows.items():
+        cells = [row.get(arm, '') for arm in ARMS]
+        yield f'| {TASKS[task]} | {backbone} | {" | ".join(cells)} |'
 
 
 def difference_rows(table: dict) -> Iterator[str]:
     """The question of the study."""
-    yield ('| task | backbone | TL-Align minus CutMix (95 % t interval over '
-           'seeds) | pairs | bootstrap over images, seeds fixed |')
+    yield '## TL-Align minus CutMix\n'
+    yield ('Pairs share their seed; the 95 % t interval is over seeds. The '
+           'bootstrap draws the\ntest images anew and keeps the seeds: it '
+           'says nothing about other trainings.\n')
+    yield ('| task | backbone | every pair | mean, 95 % t interval over seeds '
+           '| bootstrap over images |')
     yield '|---|---|---|---|---|'
     for task, backbone, arm in table:
         other = table.get((task, backbone, 'cutmix'))
         if arm == 'tlalign' and other:
-            gap, pairs = paired_interval(table[task, backbone, arm], other)
-            images = bootstrap_interval(table[task, backbone, arm], other)
-            yield (f'| {task}, {UNITS[task]} | {backbone} | {gap} | '
-                   f'{pairs} | {images} |')
+            own = table[task, backbone, arm]
+            gaps = paired_gaps(own, other)
+            yield (f'| {TASKS[task]} | {backbone} | '
+                   f'{" ".join(map("{:+.2f}".format, gaps))} | '
+                   f'{interval(gaps)} | {bootstrap_interval(own, other)} |')
+
+
+def disturbances(job: dict) -> dict[str, float]:
+    """Calibration error, and top-1 of disturbed images, in percent."""
+    found = job['robustness']
+    return {'calibration error': found['calibration_error'], **found['top1']}
 
 
 def diagnosis_rows(table: dict) -> Iterator[str]:
-    """How the classifiers err, means over seeds, in percent."""
-    columns = None
-    for (_, backbone, arm), jobs in table.items():
-        found = [job['robustness'] for job in jobs.values()
-                 if 'robustness' in job]
-        if not found:
-            continue
-        if columns is None:
-            columns = list(found[0]['top1'])
-            yield ('| backbone | arm | seeds | calibration error | '
-                   + ' | '.join(columns) + ' |')
-            yield '|---' * (4 + len(columns)) + '|'
-        means = [np.mean([one['calibration_error'] for one in found])] + [
-            np.mean([one['top1'][name] for one in found]) for name in columns]
-        yield (f'| {backbone} | {arm} | {len(found)} | '
-               + ' | '.join(f'{mean:.2f}' for mean in means) + ' |')
+    """How the classifiers err."""
+    found = {key: jobs for key, jobs in table.items()
+             if all('robustness' in job for job in jobs.values())}
+    if not found:
+        return
+    columns = list(disturbances(next(iter(next(iter(
+        found.values())).values()))))
+    yield '## How the classifiers err\n'
+    yield ('Calibration error, then top-1 of clean test images, with a part '
+           'of their patches\ndropped, and under FGSM; in percent, mean ± '
+           'standard deviation over seeds; the\ndifference with its 95 % t '
+           'interval over seeds.\n')
+    yield f'| backbone | arm | {" | ".join(columns)} |'
+    yield '|---' * (2 + len(columns)) + '|'
+    for (task, backbone, arm), jobs in found.items():
+        values = [list(disturbances(job).values()) for job in jobs.values()]
+        yield (f'| {backbone} | {NAMES[arm]} | '
+               f'{" | ".join(map(mean_and_spread, zip(*values)))} |')
+        other = found.get((task, backbone, 'cutmix'))
+        if arm == 'tlalign' and other:
+            gaps = [interval(paired_gaps(
+                jobs, other, lambda job, name=name: disturbances(job)[name]))
+                for name in columns]
+            yield (f'| {backbone} | TL-Align minus CutMix | '
+                   f'{" | ".join(gaps)} |')
+
+
+def write_tables(table: dict) -> str:
+    """All of the report but its pictures, in Markdown."""
+    return '\n'.join(
+        '\n'.join(rows(table)) + '\n'
+        for rows in (state_rows, accuracy_rows, difference_rows,
+                     diagnosis_rows))
 
 
 def by_strength(job: dict, kind: str) -> list[tuple[float, float]]:
@@ -193,8 +259,9 @@ def main() -> None:
                         help='of the units and the pictures')
     folder = parser.parse_args().folder
     table = read_units(folder)
-    for rows in accuracy_rows, difference_rows, diagnosis_rows:
-        print('\n'.join(rows(table)), end='\n\n')
+    path = folder / 'report.md'
+    path.write_text(write_tables(table))
+    print(f'wrote {path}')
     for backbone in dict.fromkeys(backbone for _, backbone, _ in table):
         path = folder / f'{backbone}.png'
         draw(backbone, {

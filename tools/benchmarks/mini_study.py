@@ -1,14 +1,14 @@
 """TL-Align against CutMix and no mixing, in miniature, with seeds.
 
     python tools/benchmarks/mini_study.py            goes on where it stopped
-    python tools/benchmarks/mini_study.py --report   table of what is done
+    python tools/benchmarks/mini_study.py --report   tables of what is done
 
 A unit is one backbone with one seed: every arm pretrained on CIFAR-10 and, for
 the first seeds, transferred to BCCD and CamVid. Its jobs are trainings by
 tools/train.py, which resume after a kill. When the last one ends, the unit's
 figures are written to docs/study/, and count as done from then on, on any
-machine: commit them. The recipe stands in configs/classification/study, and
-the reasons for it in docs/study/README.md.
+machine: commit them, and the report. The recipe stands in
+configs/classification/study, and the reasons for it in docs/study/README.md.
 """
 import argparse
 import contextlib
@@ -292,7 +292,7 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         '--report', action='store_true',
-        help='tables and pictures of the units done, by study_report.py')
+        help='write tables and pictures of the units done beside them')
     parser.add_argument('--backbones', nargs='+', default=BACKBONES,
                         choices=BACKBONES)
     parser.add_argument('--seeds', nargs='+', type=int,
