@@ -102,7 +102,8 @@ def collect(model, loader) -> tuple[Tensor, Tensor, Tensor]:
                        console=Console(stderr=True)):
         data = model.data_preprocessor(batch, training=True)
         share, lam, own, partner = (
-            torch.stack([sample.get(key) for sample in data['data_samples']])
+            torch.stack([
+                sample.get(key) for sample in data['data_samples']]).cpu()
             for key in ('token_share', 'lam', 'own_score', 'partner_score'))
         with trace(share):
             logits = model(data['inputs'])
