@@ -1,13 +1,11 @@
 """Run a function in two processes that may average their gradients."""
-import gc
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-
-# Before there is a group, which its functions' defaults would keep for good.
-import torch.distributed.nn  # noqa: F401
 from torch import distributed, multiprocessing
+
+from mmtlalign.utils.distributed import leave_group
 
 
 def run_two_processes(function: Callable, folder: Path) -> list:
@@ -27,7 +25,4 @@ def _call(rank: int, function: Callable, folder: Path) -> None:
     distributed.init_process_group(
         'gloo', f'file://{folder}/init', rank=rank, world_size=2)
     torch.save(function(rank), folder / f'{rank}.pt')
-    # A thread of gloo that outlives the interpreter can abort it: models that
-    # hold the group go first.
-    gc.collect()
-    distributed.destroy_process_group()
+    leave_group()

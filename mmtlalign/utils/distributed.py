@@ -34,7 +34,7 @@ def use_gloo_without_gpu(cfg: Config) -> None:
             f'--launcher {cfg.launcher} needs GPUs and this machine has '
             'none; on CPUs use tools/dist_train.sh (--launcher pytorch)')
     dist.init_process_group('gloo')
-    atexit.register(_leave_group)
+    atexit.register(leave_group)
     wrapper = dict(
         type='MMDistributedDataParallel', broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False))
@@ -42,7 +42,7 @@ def use_gloo_without_gpu(cfg: Config) -> None:
     cfg.model_wrapper_cfg = wrapper
 
 
-def _leave_group() -> None:
+def leave_group() -> None:
     """End gloo's threads: one that outlives the interpreter can abort it.
 
     They end with the last reference to the group. Models hold one, in a

@@ -168,8 +168,9 @@ def diagnosis_rows(table: dict) -> Iterator[str]:
              if all('robustness' in job for job in jobs.values())}
     if not found:
         return
-    columns = list(disturbances(next(iter(next(iter(
-        found.values())).values()))))
+    columns = list(dict.fromkeys(
+        name for jobs in found.values() for job in jobs.values()
+        for name in disturbances(job)))
     yield '## How the classifiers err\n'
     yield ('Calibration error, then top-1 of clean test images, with a part '
            'of their patches\ndropped, and under FGSM; in percent, mean ± '
