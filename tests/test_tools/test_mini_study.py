@@ -64,7 +64,8 @@ def fake(tmp_path, monkeypatch):
         calls.append((folder.name, tool))
         rng = np.random.default_rng(len(calls))
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / 'cpu_seconds').open('a').write('10\n')
+        used = folder / 'cpu_seconds'
+        study.write(used, 10 + study.read_cpu_seconds(used))
         if tool == 'tools/test.py':
             hits = rng.integers(2, size=13)
             with open(folder / 'predictions.pkl', 'wb') as file:

@@ -207,9 +207,8 @@ def count_cpu_seconds(total: Path, pid: int) -> Iterator[None]:
 
 
 def read_cpu_seconds(total: Path) -> float:
-    """The sum of the numbers in the file, 0 without one."""
-    return sum(map(float, total.read_text().split())) if (
-        total.is_file()) else 0.
+    """What was counted so far, 0 without a file."""
+    return json.loads(total.read_text()) if total.is_file() else 0
 
 
 def read_records(folder: Path) -> Iterator[dict]:
