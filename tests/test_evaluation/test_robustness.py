@@ -1,5 +1,6 @@
 """Disturbances and calibration, and the tool that measures them."""
 import json
+import pickle
 
 import cv2
 import mmcv
@@ -121,8 +122,12 @@ def test_tool(trained):
     assert set(top1) == {'clean', 'drop 0', 'drop 1', 'fgsm 0/255',
                          'fgsm 4/255', 'C'}
     tested = run_tool('test.py', 'tiny.py', 'work_dirs/tiny/epoch_1.pth',
-                      folder=trained)
+                      '--out', 'predictions.pkl', folder=trained)
     assert f'accuracy/top1: {top1["clean"]:.4f}' in tested.stdout
+    with open(trained / 'predictions.pkl', 'rb') as file:
+        best = [max(sample['pred_score']) for sample in pickle.load(file)]
+    assert result['confidence'] == pytest.approx(100 * np.mean(best), 1e-4)
+    assert f'mean confidence {result["confidence"]:.2f} %' in process.stdout
     assert top1['drop 0'] == top1['fgsm 0/255'] == top1['clean']
     # nothing is left to tell 12 images of 3 equal classes apart
     assert top1['drop 1'] == pytest.approx(100 / 3)

@@ -1,10 +1,11 @@
 """How a classifier stands disturbed images: accuracy, and a picture.
 
-Measured on the config's test images: top-1 accuracy and calibration error of
-the images as they are; top-1 with a random part of the patches dropped; top-1
-after one step along the sign of the gradient (FGSM). With ``--folders``, top-1
-on other versions of ImageNet (-A, -R, -Sketch, -C), where you have them:
-folders of class folders, at any depth, named like those of the config's own.
+Measured on the config's test images: top-1 accuracy, calibration error and
+mean confidence (below the accuracy: a model too unsure) of the images as they
+are; top-1 with a random part of the patches dropped; top-1 after one step
+along the sign of the gradient (FGSM). With ``--folders``, top-1 on other
+versions of ImageNet (-A, -R, -Sketch, -C), where you have them: folders of
+class folders, at any depth, named like those of the config's own.
 
     python tools/analysis_tools/robustness.py CONFIG CHECKPOINT \
         --folders A=data/imagenet-a C=data/imagenet-c
@@ -138,11 +139,12 @@ def measure(classifier: Classifier, loader, args) -> dict:
             count(f'fgsm {strength:g}/255',
                   fgsm(classifier, images, label, strength, classifier.mean,
                        classifier.std), label)
-    labels = torch.cat(labels)
-    error = expected_calibration_error(torch.cat(scores), labels)
+    scores, labels = torch.cat(scores), torch.cat(labels)
+    error = expected_calibration_error(scores, labels)
     return dict(
         top1={name: 100 * hits / len(labels) for name, hits in right.items()},
         calibration_error=100 * error,
+        confidence=100 * scores.max(1).values.mean().item(),
         num_images=len(labels))
 
 
@@ -280,8 +282,9 @@ def main() -> None:
     draw(result, picture)
     for name, value in result['top1'].items():
         print(f'{name:>14}: {value:6.2f} %')
-    print(f'calibration error {result["calibration_error"]:.2f} %; figures: '
-          f'{args.out}, picture: {picture}')
+    print(f'calibration error {result["calibration_error"]:.2f} %, mean '
+          f'confidence {result["confidence"]:.2f} %; figures: {args.out}, '
+          f'picture: {picture}')
 
 
 if __name__ == '__main__':
