@@ -179,9 +179,10 @@ def diagnosis_rows(table: dict) -> Iterator[str]:
     yield f'| backbone | arm | {" | ".join(columns)} |'
     yield '|---' * (2 + len(columns)) + '|'
     for (task, backbone, arm), jobs in found.items():
-        values = [list(disturbances(job).values()) for job in jobs.values()]
-        yield (f'| {backbone} | {NAMES[arm]} | '
-               f'{" | ".join(map(mean_and_spread, zip(*values)))} |')
+        values = [mean_and_spread([
+            disturbances(job)[name] for job in jobs.values()])
+            for name in columns]
+        yield f'| {backbone} | {NAMES[arm]} | {" | ".join(values)} |'
         other = found.get((task, backbone, 'cutmix'))
         if arm == 'tlalign' and other:
             gaps = [interval(paired_gaps(
