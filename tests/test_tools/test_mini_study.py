@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import mmtlalign
 from mmtlalign.utils import UserError
 
 from .tiny import ROOT
@@ -114,6 +116,8 @@ def test_a_stopped_unit_goes_on_and_a_written_one_is_left(
     assert len(set(calls)) == len(calls)
     unit = json.loads((tmp_path / 'study/deit-mini_seed0.json').read_text())
     assert set(unit['jobs']) == set(trained)
+    assert unit['versions']['torch'] == torch.__version__
+    assert unit['versions']['mmtlalign'] == mmtlalign.__version__
     job = unit['jobs']['cifar10_tlalign']
     assert job['curve'][-1] == [8, job['final']]
     assert job['cpu_seconds'] == 30

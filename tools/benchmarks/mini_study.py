@@ -25,8 +25,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import mmengine
 import numpy as np
 import psutil
+import torch
 from mmengine.config import Config
 from rich.console import Console
 from rich.progress import (
@@ -43,6 +45,8 @@ from mmtlalign.utils import UserError, one_line_errors
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'docs/study'
 CLASSIFIERS = 'configs/classification/study/'
+VERSIONS = {package.__name__: package.__version__
+            for package in (mmtlalign, mmengine, torch)}
 EPOCHS = 128
 RECIPE = f'1xb128-{EPOCHS}e_cifar10-2500'
 
@@ -279,7 +283,7 @@ def run_unit(backbone: str, seed: int, progress: Progress, bar: int) -> None:
         progress.advance(bar, new)
     RESULTS.mkdir(parents=True, exist_ok=True)
     write(result_file(backbone, seed), dict(
-        backbone=backbone, seed=seed, version=mmtlalign.__version__,
+        backbone=backbone, seed=seed, versions=VERSIONS,
         threads=os.environ.get('OMP_NUM_THREADS'), jobs=results))
     progress.console.print(f'{result_file(backbone, seed)} is written: commit '
                            'it')
