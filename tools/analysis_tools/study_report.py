@@ -113,7 +113,7 @@ def bootstrap_interval(first: dict, second: dict) -> str:
 
 def state_rows(table: dict) -> Iterator[str]:
     """Which units have ended."""
-    yield '# Results of the study, as far as its units have ended\n'
+    yield '# Results of the study\n'
     yield ('Written by `python tools/benchmarks/mini_study.py --report`; what '
            'they mean is in\n[README.md](README.md).\n')
     for (task, backbone, arm), jobs in table.items():
