@@ -31,10 +31,10 @@ from mmtlalign.apis import get_model
 from mmtlalign.utils import (
     UserError,
     add_trust_argument,
+    make_folder_of,
     one_line_errors,
     silence_known_noise,
 )
-from mmtlalign.utils.command_line import make_folder_of
 
 # Largest difference of an output from the model's, as a part of the largest
 # value in it. Another order of summation in float32 moves the outputs of a

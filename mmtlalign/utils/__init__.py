@@ -10,6 +10,7 @@ from .command_line import (
     check_absent,
     check_file,
     load_config,
+    make_folder_of,
     make_out_folder,
     make_work_dir,
 )
@@ -30,7 +31,7 @@ __all__ = [
     'check_sync_bn', 'encoder_features', 'expected_weights', 'find_config',
     'find_pretrained', 'forget_pretrained', 'free_cores', 'get_weights',
     'keep_parameter_options_off_console', 'load_checkpoint_safely',
-    'load_config', 'load_strictly', 'make_out_folder', 'make_work_dir',
-    'one_line_errors', 'set_threads', 'silence_known_noise',
+    'load_config', 'load_strictly', 'make_folder_of', 'make_out_folder',
+    'make_work_dir', 'one_line_errors', 'set_threads', 'silence_known_noise',
     'use_gloo_without_gpu', 'use_tta'
 ]

@@ -33,10 +33,10 @@ from mmtlalign.utils import (
     check_data,
     check_file,
     find_config,
+    make_folder_of,
     one_line_errors,
     silence_known_noise,
 )
-from mmtlalign.utils.command_line import make_folder_of
 
 silence_known_noise()
 matplotlib.use('Agg')  # a picture in a file needs no display
