@@ -1,4 +1,5 @@
 """Disturbed images and calibration, for any classifier of mmpretrain."""
+from collections.abc import Iterator, Sequence
 from typing import Optional
 
 import torch
@@ -63,27 +64,30 @@ def fitting_patch_size(height: int, width: int, token: int = 1) -> int:
 
 
 def fgsm(classifier: nn.Module, images: Tensor, labels: Tensor,
-         strength: float, mean: Tensor, std: Tensor) -> Tensor:
+         strengths: Sequence[float], mean: Tensor,
+         std: Tensor) -> Iterator[Tensor]:
     """Fast gradient sign method (Goodfellow et al., arXiv 1412.6572).
 
     Args:
         classifier (Callable): Images (B, C, H, W) -> logits (B, K).
         images (Tensor): (B, C, H, W), normalised.
         labels (Tensor): (B,), the true classes.
-        strength (float): Largest change of a pixel, in pixel values of 0 to
-            255, that is 1 for 1/255.
+        strengths (Sequence[float]): Largest changes of a pixel, in pixel
+            values of 0 to 255, that is 1 for 1/255. All share one gradient.
         mean, std (Tensor): (C, 1, 1), of the normalisation, in pixel values.
 
-    Returns:
-        Tensor: (B, C, H, W), normalised; its pixels lie in [0, 255].
+    Yields:
+        Tensor: (B, C, H, W), normalised, for each strength; its pixels lie
+        in [0, 255].
     """
     images = images.detach().requires_grad_()
     with torch.enable_grad():
         loss = F.cross_entropy(classifier(images), labels, reduction='sum')
         grad, = torch.autograd.grad(loss, images)
     pixels = images.detach() * std + mean
-    pixels = (pixels + strength * grad.sign()).clamp(0, 255)
-    return (pixels - mean) / std
+    for strength in strengths:
+        changed = (pixels + strength * grad.sign()).clamp(0, 255)
+        yield (changed - mean) / std
 
 
 def expected_calibration_error(scores: Tensor, labels: Tensor,

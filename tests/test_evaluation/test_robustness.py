@@ -76,13 +76,28 @@ def test_fgsm_moves_every_pixel_against_the_true_class():
         return torch.stack((torch.zeros_like(score), -score), dim=1)
 
     labels = torch.tensor([1, 0, 1, 0])
-    changed = fgsm(classifier, (pixels - mean) / std, labels, 2., mean, std)
-    found = changed * std + mean
+    attacks = list(fgsm(
+        classifier, (pixels - mean) / std, labels, [2., 8.], mean, std))
+    assert len(attacks) == 2
     # the loss of class 1 grows with the score, that of class 0 falls
     sign = weight.sign().view(3, 5, 5) * (2. * labels - 1).view(4, 1, 1, 1)
-    expected = (pixels + 2 * sign).clamp(0, 255)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
-    assert not changed.requires_grad
+    for strength, changed in zip([2, 8], attacks):
+        expected = (pixels + strength * sign).clamp(0, 255)
+        torch.testing.assert_close(
+            changed * std + mean, expected, rtol=0, atol=1e-3)
+        assert not changed.requires_grad
+
+
+def test_fgsm_takes_one_gradient_for_all_strengths():
+    calls = []
+
+    def classifier(images):
+        calls.append(len(images))
+        return images.flatten(1)[:, :2]
+
+    images, labels = torch.zeros(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    list(fgsm(classifier, images, labels, [1., 2., 3.], 0., 1.))
+    assert calls == [3]
 
 
 def test_calibration_error_by_hand():

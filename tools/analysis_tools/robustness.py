@@ -135,10 +135,10 @@ def measure(classifier: Classifier, loader, args) -> dict:
         for fraction in args.drop:
             count(f'drop {fraction:g}',
                   drop_patches(images, fraction, size, generator), label)
-        for strength in args.fgsm:
-            count(f'fgsm {strength:g}/255',
-                  fgsm(classifier, images, label, strength, classifier.mean,
-                       classifier.std), label)
+        attacks = fgsm(classifier, images, label, args.fgsm, classifier.mean,
+                       classifier.std)
+        for strength, attacked in zip(args.fgsm, attacks):
+            count(f'fgsm {strength:g}/255', attacked, label)
     scores, labels = torch.cat(scores), torch.cat(labels)
     error = expected_calibration_error(scores, labels)
     return dict(
