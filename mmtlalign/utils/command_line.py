@@ -62,9 +62,12 @@ def make_out_folder(path: str | os.PathLike) -> None:
     _make_folder(path, 'folder', '--out')
 
 
-def make_folder_of(out: str | os.PathLike) -> None:
-    """Likewise, the folder of the file that --out names."""
-    make_out_folder(osp.dirname(out) or '.')
+def make_folder_of(path: str | os.PathLike, option: str = '--out') -> None:
+    """Likewise, the folder of the file that an option names; a folder in the
+    file's own place is refused."""
+    if osp.isdir(path):
+        raise UserError(f"'{path}' is a folder; name a file with {option}")
+    _make_folder(osp.dirname(path) or '.', 'folder', option)
 
 
 def _make_folder(path: str | os.PathLike, what: str, option: str) -> None:

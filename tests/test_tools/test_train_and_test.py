@@ -1,9 +1,11 @@
 """The commands as a user runs them; a training killed, resumed, tested."""
 import importlib.util
+import json
 import pickle
 import re
 import signal
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -81,7 +83,8 @@ def test_testing_gives_the_accuracy_of_training(whole, tmp_path):
     folder, trained = whole
     process = run_tool(
         'test.py', 'tiny.py', 'work_dirs/tiny/epoch_3.pth', '--work-dir',
-        tmp_path, '--out', tmp_path / 'all.pkl', folder=folder)
+        tmp_path, '--out', tmp_path / 'all.pkl', '--bootstrap',
+        tmp_path / 'new/draws.json', folder=folder)
     assert process.returncode == 0, process.stderr
     accuracy = re.findall(r'accuracy/top1: ([\d.]+)', process.stdout)
     assert accuracy == re.findall(r'accuracy/top1: ([\d.]+)',
@@ -91,6 +94,17 @@ def test_testing_gives_the_accuracy_of_training(whole, tmp_path):
              for p in predictions]
     assert float(accuracy[0]) == pytest.approx(100 * sum(right) / 12, abs=.01)
     assert re.search(r'Epoch\(test\) \[\s*\d/3\].* eta: ', process.stdout)
+    bootstrap = json.loads((tmp_path / 'new/draws.json').read_text())
+    draws = np.random.default_rng(0).integers(12, size=(1000, 12))
+    expected = 100 * np.array(right)[draws].mean(axis=1)
+    assert bootstrap.pop('draws') == pytest.approx(expected, abs=1e-4)
+    low, high = bootstrap.pop('interval')
+    assert [low, high] == pytest.approx(np.percentile(expected, [2.5, 97.5]))
+    assert bootstrap == dict(
+        metric='accuracy/top1', num_images=12,
+        figure=pytest.approx(float(accuracy[0]), abs=1e-4))
+    assert f'95 % of the time between {low:.4f} and {high:.4f}' in (
+        process.stdout)
 
 
 @pytest.mark.parametrize('arguments, line', [
@@ -107,6 +121,11 @@ def test_testing_gives_the_accuracy_of_training(whole, tmp_path):
      "test.py: dataset folder 'gone' (test_dataloader.dataset.data_root) "),
     (['train.py', 'tiny.py', '--work-dir', 'tiny.py/work'],
      "train.py: work dir 'tiny.py/work' cannot be made"),
+    (['test.py', 'tiny.py', 'tiny.py', '--out', 'tiny.py/a.pkl'],
+     "test.py: folder 'tiny.py' cannot be made"),
+    (['test.py', 'tiny.py', 'tiny.py', '--bootstrap', 'tiny.py/a.json'],
+     "test.py: folder 'tiny.py' cannot be made (File exists); choose another "
+     'with --bootstrap'),
     (['test.py', 'images/class0/0.png', 'tiny.py'],
      "test.py: config 'images/class0/0.png' is no config"),
     (['train.py', ROOT / 'configs/classification/_base_/default_runtime.py'],
@@ -165,6 +184,9 @@ def test_weights_alone_are_not_resumed(whole, ends_with, tmp_path, named):
 def test_predictions_need_a_name_that_tells_their_format(ends_with, capsys):
     assert ends_with('test.py', 'tiny.py', 'a.pth', '--out', 'a.json') == 2
     assert "--out 'a.json' must end in .pkl" in capsys.readouterr().err
+    assert ends_with(
+        'test.py', 'tiny.py', 'a.pth', '--bootstrap', 'a.pkl') == 2
+    assert "--bootstrap 'a.pkl' must end in .json" in capsys.readouterr().err
 
 
 @pytest.fixture

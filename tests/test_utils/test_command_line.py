@@ -99,6 +99,8 @@ def test_the_folder_of_a_file_is_made_or_refused(config, monkeypatch):
         make_folder_of(config / 'a.json')
     with pytest.raises(UserError, match='choose another with --out'):
         make_out_folder(config)
+    with pytest.raises(UserError, match='new.* is a folder; name a file'):
+        make_folder_of(config.parent / 'new')
 
 
 def test_a_missing_file_is_named_and_an_address_is_not_looked_up(config):

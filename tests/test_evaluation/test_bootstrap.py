@@ -1,0 +1,157 @@
+"""Figures of images drawn anew, against the hosts' own metrics."""
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric
+from mmpretrain.evaluation import Accuracy
+
+from mmtlalign.evaluation.bootstrap import figure_of, keep_results, redraw
+from mmtlalign.utils import UserError
+
+NUM_IMAGES = 12
+DRAWS = np.random.default_rng(0).integers(
+    NUM_IMAGES, size=(20, NUM_IMAGES))
+
+
+def classified():
+    torch.manual_seed(0)
+    return Accuracy(), [
+        dict(gt_label=torch.randint(3, (1, )), pred_score=torch.rand(3))
+        for _ in range(NUM_IMAGES)]
+
+
+def test_top1_is_that_of_the_host_on_the_same_images():
+    metric, results = classified()
+    figures = redraw(metric, results, num_draws=20)
+    expected = [metric.compute_metrics([results[i] for i in draw])['top1']
+                for draw in DRAWS]
+    assert figures == pytest.approx(expected, abs=1e-4)
+    assert len(set(figures)) > 3
+    assert figure_of(metric) == 'accuracy/top1'
+
+
+def test_top1_of_labels_without_scores():
+    metric, results = classified()
+    for result in results:
+        result['pred_label'] = result.pop('pred_score').argmax(
+            0, keepdim=True)
+    _, scored = classified()
+    assert np.array_equal(redraw(metric, results), redraw(metric, scored))
+
+
+def test_the_seed_gives_the_draws():
+    metric, results = classified()
+    assert np.array_equal(redraw(metric, results), redraw(metric, results))
+    assert not np.array_equal(redraw(metric, results),
+                              redraw(metric, results, seed=1))
+
+
+def test_results_are_kept_and_the_figure_stays():
+    metric, results = classified()
+    kept = keep_results(metric)
+    alone = Accuracy().compute_metrics(results)
+    assert metric.compute_metrics(results) == alone
+    assert kept == results and kept is not results
+
+
+def test_mean_iou_is_that_of_the_host_on_the_same_images():
+    metrics = pytest.importorskip('mmseg.evaluation')
+    metric = metrics.IoUMetric()
+    metric.dataset_meta = dict(classes=list('abcd'))
+    generator = torch.Generator().manual_seed(0)
+    # the last class is shown nowhere
+    maps = torch.randint(3, (NUM_IMAGES, 2, 5, 5), generator=generator)
+    results = [metric.intersect_and_union(*pair, 4, 255) for pair in maps]
+    figures = redraw(metric, results, num_draws=20)
+    expected = [metric.compute_metrics([results[i] for i in draw])['mIoU']
+                for draw in DRAWS]
+    assert figures == pytest.approx(expected, abs=.0051)  # they are rounded
+    assert len(set(figures)) > 3
+    assert figure_of(metric) == 'mIoU'
+
+
+def boxes(generator, count, spread):
+    corners = 40 * torch.rand(count, 2, generator=generator)
+    size = 10 + spread * torch.rand(count, 2, generator=generator)
+    return torch.cat((corners, corners + size), dim=1)
+
+
+def detected(path, images):
+    """Scattered boxes of two classes; a metric of annotations for images.
+
+    Args:
+        path (Path): Where the annotations go.
+        images (Sequence[int]): Numbers of 12 random images, also repeated.
+    """
+    metrics = pytest.importorskip('mmdet.evaluation')
+    generator = torch.Generator().manual_seed(0)
+    pool = []
+    for _ in range(NUM_IMAGES):
+        truth = boxes(generator, 3, 10)
+        found = truth + 3 * torch.randn(3, 4, generator=generator)
+        pool.append((truth, torch.tensor([0, 1, 1]), dict(
+            bboxes=torch.cat((found, boxes(generator, 2, 10))).numpy(),
+            scores=torch.rand(5, generator=generator).numpy(),
+            labels=np.array([0, 1, 0, 0, 1]))))
+    annotations, results = [], []
+    for number, image in enumerate(images):
+        truth, labels, found = pool[image]
+        for (left, top, right, bottom), label in zip(truth.tolist(), labels):
+            width, height = right - left, bottom - top
+            annotations.append(dict(
+                id=len(annotations) + 1, image_id=number, iscrowd=0,
+                category_id=int(label), area=width * height,
+                bbox=[left, top, width, height]))
+        results.append((dict(img_id=number), dict(found, img_id=number)))
+    path.write_text(json.dumps(dict(
+        images=[dict(id=n, width=99, height=99) for n in range(len(images))],
+        annotations=annotations,
+        categories=[dict(id=0, name='a'), dict(id=1, name='b')])))
+    metric = metrics.CocoMetric(ann_file=str(path), metric='bbox')
+    metric.dataset_meta = dict(classes=('a', 'b'))
+    return metric, results
+
+
+needs_operators = pytest.mark.skipif(
+    not importlib.util.find_spec('mmcv._ext'),
+    reason='mmdet needs the compiled operators of mmcv: '
+    'bash tools/setup_env.sh --ops')
+
+
+@needs_operators
+def test_box_ap_is_that_of_the_host_on_copies_of_the_images(tmp_path, capsys):
+    metric, results = detected(tmp_path / 'all.json', range(NUM_IMAGES))
+    metric.compute_metrics(results)
+    capsys.readouterr()
+    figures = redraw(metric, results, num_draws=6)
+    assert not capsys.readouterr().out  # of the host's, for each draw
+    for draw, figure in zip(DRAWS, figures):
+        copies, results = detected(tmp_path / 'copies.json', draw)
+        expected = copies.compute_metrics(results)['bbox_mAP']
+        assert figure == pytest.approx(expected, abs=.00051)  # rounded
+    assert figures.std() > .01
+    assert figure_of(metric) == 'coco/bbox_mAP'
+
+
+@needs_operators
+def test_box_ap_without_a_single_box_is_0(tmp_path):
+    metric, results = detected(tmp_path / 'all.json', range(NUM_IMAGES))
+    metric.compute_metrics(results)
+    empty = dict(bboxes=np.zeros((0, 4)), scores=np.zeros(0),
+                 labels=np.zeros(0, int))
+    results = [(truth, dict(empty, img_id=found['img_id']))
+               for truth, found in results]
+    assert np.array_equal(redraw(metric, results, num_draws=3), np.zeros(3))
+
+
+def test_another_metric_is_refused():
+
+    class Loudness(BaseMetric):
+        process = compute_metrics = None
+
+    with pytest.raises(UserError, match='knows the metrics Accuracy, '
+                       'IoUMetric, CocoMetric, not Loudness'):
+        figure_of(Loudness())
