@@ -34,6 +34,22 @@ def test_nothing_to_report_here(tool):
     assert list(tool.check(ROOT)) == []
 
 
+def test_the_zoo_states_what_the_study_found():
+    stated, found = {}, {}
+    meta = yaml.safe_load(
+        (ROOT / 'configs/classification/study/metafile.yml').read_text())
+    for model in meta['Models']:
+        for result in model['Results']:
+            stated.setdefault(model['Name'], {}).update(result['Seeds'])
+    for path in (ROOT / 'docs/study').glob('*_seed*.json'):
+        unit = json.loads(path.read_text())
+        for job in unit['jobs'].values():
+            name = Path(job['config']).stem
+            if name in stated:
+                found.setdefault(name, {})[unit['seed']] = job['final']
+    assert stated == found and len(found) == 6
+
+
 @pytest.fixture
 def repo(tmp_path):
     """A repository of the digits configs alone, without a problem."""

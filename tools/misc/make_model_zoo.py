@@ -18,13 +18,15 @@ Made by `python tools/misc/make_model_zoo.py` from the metafiles under
 `configs/`: edit those.
 
 Figures are of the last epoch, in percent, but for IsoScore, which lies between
-0 and 1; where there are several seeds, their mean. Weights are always those of
-seed 0, and the figure beside them is that seed's. Nothing here was trained on
-ImageNet, COCO or ADE20K: what was trained is small and made for one CPU, each
-line by its command, whichever way it fell. A model that starts from another
-one of this page needs that one's command first. What such figures can and
-cannot show stands in the README of each folder. Figures that others published
-stand in tables of their own, with their source, and were not run here.
+0 and 1; where there are several seeds, their mean; one seed tells nothing
+about which of two lines is better. Weights are always those of seed 0, and the
+figure beside them is that seed's, before it was rounded to 16 bits. Nothing
+here was trained on ImageNet, COCO or ADE20K: what was trained is small and
+made for one CPU, each line by its command, whichever way it fell. A model that
+starts from another one of this page needs that one's command first. What such
+figures can and cannot show stands in the README of each folder. Figures that
+others published stand in tables of their own, with their source, and were not
+run here.
 
 ```python
 import mmtlalign
@@ -34,7 +36,7 @@ model = mmtlalign.get_model(NAME, pretrained=True)    # offline, hash checked
 
 ```bash
 python demo/image_demo.py IMAGE_OR_FOLDER NAME           # what it sees
-python tools/test.py NAME zoo/NAME_DATE-HASH.safetensors # its figures again
+python tools/test.py NAME zoo/NAME_DATE-HASH.safetensors # the same to 0.1
 ```
 """
 
