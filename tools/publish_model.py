@@ -40,6 +40,7 @@ from mmtlalign.utils.training_record import (
     find_command,
     read_config,
     read_log,
+    split_version,
 )
 
 
@@ -133,10 +134,7 @@ def describe(checkpoint: dict, cfg: Config, name: str, args) -> dict:
     """How the weights came about, in strings, numbers, lists and dicts."""
     meta = checkpoint['meta']
     command, beyond_command = find_command(cfg, name, meta.get('seed'))
-    # mmengine appends the commit of the folder that the training ran in
-    mmengine, commit = re.fullmatch(
-        '(.*?)([0-9a-f]{40}|unknown|)',
-        meta.get('mmengine_version', '')).groups()
+    mmengine, commit = split_version(meta)
     # classes and colours, in tuples or arrays
     dataset_meta = json.loads(json.dumps(
         meta.get('dataset_meta') or {}, default=list))

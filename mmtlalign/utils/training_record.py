@@ -128,6 +128,17 @@ def read_option(option: str) -> tuple:
     return tuple(key.split('.')), value
 
 
+def split_version(meta: dict) -> tuple[str, str]:
+    """mmengine's version, and the commit of the folder that a training ran
+    in, which mmengine appends to it; '' or 'unknown' without one.
+
+    Args:
+        meta (dict): Of the checkpoint.
+    """
+    return re.fullmatch('(.*?)([0-9a-f]{40}|unknown|)',
+                        meta.get('mmengine_version', '')).groups()
+
+
 def read_log(path: str, meta: dict) -> str:
     """The scalars of a training, as lines of JSON; '' if there are none.
 

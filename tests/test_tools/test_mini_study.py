@@ -3,7 +3,6 @@ import fcntl
 import importlib.util
 import json
 import os
-import pickle
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -69,14 +68,12 @@ def fake(tmp_path, monkeypatch):
         used = folder / 'cpu_seconds'
         study.write(used, 10 + study.read_cpu_seconds(used))
         if tool == 'tools/test.py':
-            hits = rng.integers(2, size=13)
-            with open(folder / 'predictions.pkl', 'wb') as file:
-                pickle.dump([dict(pred_label=int(hit), gt_label=1)
-                             for hit in hits], file)
+            Path(command[-1]).write_text(json.dumps(dict(draws=[.5, .25])))
             return
         if tool.endswith('robustness.py'):
             Path(command[-1]).write_text(json.dumps(dict(
-                top1={'clean': 50.}, calibration_error=3., seed=0)))
+                top1={'clean': 50.}, calibration_error=3., confidence=40.,
+                seed=0)))
             return
         task = folder.name.split('_')[0]
         log = folder / '20260101_000000/vis_data/scalars.json'
@@ -87,6 +84,8 @@ def fake(tmp_path, monkeypatch):
                 dict(token_fluctuation=value, epoch=epoch, step=9)) + '\n'
                 for epoch, value in ((1, .1), (2, .3), (2, .2))))
         (folder / 'last_checkpoint').write_text('elsewhere/epoch_32.pth')
+        torch.save(dict(meta=dict(mmengine_version='1.2.3' + 40 * 'a')),
+                   folder / 'epoch_32.pth')
 
     monkeypatch.setattr(study, 'run_tool', run_tool)
     return calls, fail
@@ -116,18 +115,17 @@ def test_a_stopped_unit_goes_on_and_a_written_one_is_left(
     assert len(set(calls)) == len(calls)
     unit = json.loads((tmp_path / 'study/deit-mini_seed0.json').read_text())
     assert set(unit['jobs']) == set(trained)
-    assert unit['versions']['torch'] == torch.__version__
-    assert unit['versions']['mmtlalign'] == mmtlalign.__version__
     job = unit['jobs']['cifar10_tlalign']
     assert job['curve'][-1] == [8, job['final']]
     assert job['cpu_seconds'] == 30
-    assert job['robustness'] == dict(top1={'clean': 50.}, calibration_error=3.)
+    assert job['robustness'] == dict(
+        top1={'clean': 50.}, calibration_error=3., confidence=40.)
     assert job['fluctuation'] == [[1, .1], [2, .2]]
-    hits = study_report.unpack_hits(job['right'])
-    with open(study.unit_dir('deit-mini', 0)
-              / 'cifar10_tlalign/predictions.pkl', 'rb') as file:
-        assert hits.tolist() == [
-            one['pred_label'] == one['gt_label'] for one in pickle.load(file)]
+    assert job['redrawn'] == '0.50 0.25'
+    assert unit['jobs']['bccd_none']['redrawn'] == '50.00 25.00'
+    assert job['versions'] == dict(
+        commit=40 * 'a', mmengine='1.2.3', mmtlalign=mmtlalign.__version__,
+        torch=torch.__version__)
     hashes = {name: job['config_hash'] for name, job in unit['jobs'].items()}
     # arms of one task share a recipe, and pretraining arms do not
     assert hashes['bccd_tlalign'] == hashes['bccd_cutmix']

@@ -21,7 +21,9 @@ def job(value, mixed):
     return dict(
         config_hash='a', curve=[[4, value], [8, value + 10]],
         fluctuation=[[1, .01], [2, .02]] if mixed else [],
-        final=value + 10, robustness=dict(calibration_error=3., top1={
+        final=value + 10,
+        redrawn=' '.join(str(value + 10 + step) for step in range(-20, 21)),
+        robustness=dict(confidence=40., calibration_error=3., top1={
             'clean': value, 'drop 0.25': value - 5, 'drop 0.5': value - 9,
             'fgsm 1/255': value / 2, 'fgsm 2/255': value / 4}))
 
@@ -72,12 +74,15 @@ def test_tables_and_a_picture_for_each_backbone(units, monkeypatch, capsys):
             '58.00 ± 0.00 (2) | 62.00 ± 2.83 (2) |\n') in text
     assert ('| BCCD, box AP, % | deit-mini |  |  |  | 1.00 ± 0.00 (2) |\n'
             in text)
-    assert '| backbone | arm | calibration error | clean | drop 0.25' in text
-    assert ('| deit-mini | TL-Align | 3.00 ± 0.00 | 52.00 ± 2.83 | 47.00'
-            in text)
+    assert ('| backbone | arm | confidence | calibration error | clean | drop '
+            '0.25' in text)
+    assert ('| deit-mini | TL-Align | 40.00 ± 0.00 | 3.00 ± 0.00 | 52.00 ± '
+            '2.83 | 47.00' in text)
+    # both arms on the same draws: the mean of the gaps 2 and 6, without spread
+    assert '| +4.00 ± 25.41 | +4.00 to +4.00 |' in text
     # the gaps are 2 and 6: 4 and 12.71 (t of one degree) times 2
-    assert ('| deit-mini | TL-Align minus CutMix | +0.00 ± 0.00 | +4.00 ± '
-            '25.41 |' in text)
+    assert ('| deit-mini | TL-Align minus CutMix | +0.00 ± 0.00 | +0.00 ± '
+            '0.00 | +4.00 ± 25.41 |' in text)
 
 
 def test_the_report_is_of_the_units_beside_it():
@@ -105,11 +110,12 @@ def test_seeds_of_different_recipes(units):
 def test_differences_and_their_intervals(tmp_path):
     rng = np.random.default_rng(0)
     finals, hits = rng.normal(50, 2, (2, 4)), rng.integers(2, size=(2, 4, 40))
+    redrawn = 100 * hits[..., rng.integers(40, size=(1000, 40))].mean(-1)
     for seed in range(4):
         jobs = {
             f'cifar10_{arm}': dict(
                 config_hash=arm, final=finals[i, seed],
-                right=np.packbits(hits[i, seed]).tobytes().hex() + ':40')
+                redrawn=' '.join(map(str, redrawn[i, seed])))
             for i, arm in enumerate(('tlalign', 'cutmix'))}
         (tmp_path / f'deit-mini_seed{seed}.json').write_text(
             json.dumps(dict(backbone='deit-mini', seed=seed, jobs=jobs)))

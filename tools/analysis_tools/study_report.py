@@ -88,26 +88,13 @@ def interval(gaps: np.ndarray) -> str:
     return f'{round(gaps.mean(), 2) + 0:+.2f} ± {half:.2f}'  # no -0.00
 
 
-def unpack_hits(text: str) -> np.ndarray:
-    """Which images were right, an array of 0 and 1, from hexadecimal digits
-    and their number."""
-    digits, count = text.split(':')
-    return np.unpackbits(np.frombuffer(
-        bytes.fromhex(digits), np.uint8))[:int(count)]
-
-
 def bootstrap_interval(first: dict, second: dict) -> str:
     """95 % of the mean difference when images are drawn anew; the seeds
     stay, so it says nothing about other trainings."""
-    seeds = sorted(first.keys() & second.keys())
-    if not seeds or 'right' not in first[seeds[0]]:
-        return ''
-    gaps = np.mean([
-        unpack_hits(first[s]['right']).astype(float)
-        - unpack_hits(second[s]['right']) for s in seeds], axis=0)
-    draws = np.random.default_rng(0).integers(
-        len(gaps), size=(2000, len(gaps)))
-    low, high = np.percentile(100 * gaps[draws].mean(axis=1), [2.5, 97.5])
+    gaps = [np.subtract(*(np.array(arm[seed]['redrawn'].split(), float)
+                          for arm in (first, second)))
+            for seed in sorted(first.keys() & second.keys())]
+    low, high = np.percentile(np.mean(gaps, axis=0), [2.5, 97.5])
     return f'{low:+.2f} to {high:+.2f}'
 
 
@@ -141,8 +128,8 @@ def difference_rows(table: dict) -> Iterator[str]:
     """The question of the study."""
     yield '## TL-Align minus CutMix\n'
     yield ('Pairs share their seed; the 95 % t interval is over seeds. The '
-           'bootstrap draws the\ntest images anew and keeps the seeds: it '
-           'says nothing about other trainings.\n')
+           'bootstrap draws the\ntest images anew, 1000 times, and keeps the '
+           'seeds: it says nothing about other\ntrainings.\n')
     yield ('| task | backbone | every pair | mean, 95 % t interval over seeds '
            '| bootstrap over images |')
     yield '|---|---|---|---|---|'
@@ -157,9 +144,11 @@ def difference_rows(table: dict) -> Iterator[str]:
 
 
 def disturbances(job: dict) -> dict[str, float]:
-    """Calibration error, and top-1 of disturbed images, in percent."""
+    """Confidence, calibration error, and top-1 of disturbed images, in
+    percent."""
     found = job['robustness']
-    return {'calibration error': found['calibration_error'], **found['top1']}
+    return {'confidence': found['confidence'],
+            'calibration error': found['calibration_error'], **found['top1']}
 
 
 def diagnosis_rows(table: dict) -> Iterator[str]:
@@ -172,10 +161,10 @@ def diagnosis_rows(table: dict) -> Iterator[str]:
         name for jobs in found.values() for job in jobs.values()
         for name in disturbances(job)))
     yield '## How the classifiers err\n'
-    yield ('Calibration error, then top-1 of clean test images, with a part '
-           'of their patches\ndropped, and under FGSM; in percent, mean ± '
-           'standard deviation over seeds; the\ndifference with its 95 % t '
-           'interval over seeds.\n')
+    yield ('Mean confidence and calibration error, then top-1 of clean test '
+           'images, with a part\nof their patches dropped, and under FGSM; '
+           'in percent, mean ± standard deviation over\nseeds; the difference '
+           'with its 95 % t interval over seeds.\n')
     yield f'| backbone | arm | {" | ".join(columns)} |'
     yield '|---' * (2 + len(columns)) + '|'
     for (task, backbone, arm), jobs in found.items():

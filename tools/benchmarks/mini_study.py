@@ -16,7 +16,6 @@ import fcntl
 import hashlib
 import json
 import os
-import pickle
 import re
 import subprocess
 import sys
@@ -25,8 +24,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import mmengine
-import numpy as np
 import psutil
 import torch
 from mmengine.config import Config
@@ -40,13 +37,16 @@ from rich.progress import (
 )
 
 import mmtlalign
-from mmtlalign.utils import UserError, one_line_errors
+from mmtlalign.utils import (
+    UserError,
+    load_checkpoint_safely,
+    one_line_errors,
+)
+from mmtlalign.utils.training_record import split_version
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'docs/study'
 CLASSIFIERS = 'configs/classification/study/'
-VERSIONS = {package.__name__: package.__version__
-            for package in (mmtlalign, mmengine, torch)}
 EPOCHS = 128
 RECIPE = f'1xb128-{EPOCHS}e_cifar10-2500'
 
@@ -120,8 +120,8 @@ def run_job(job: Job, folder: Path, seed: int,
         show (Callable): Called with the time left, as the training tells it.
 
     Returns:
-        dict: Final figure, curve, CPU seconds, config hash; at once if the
-        job had ended before.
+        dict: Final figure, what it is on images drawn anew, curve, CPU
+        seconds, config hash, versions; at once if the job had ended before.
 
     Raises:
         UserError: If what had ended was of another recipe.
@@ -143,18 +143,19 @@ def run_job(job: Job, folder: Path, seed: int,
         config=job.config, options=options,
         config_hash=recipe,
         **read_curve(folder, *METRICS[job.task]))
+    checkpoint = folder / Path((folder / 'last_checkpoint').read_text()).name
+    run_tool(folder, 'tools/test.py', job.config, checkpoint, '--work-dir',
+             folder / 'test', '--bootstrap', folder / 'bootstrap.json')
+    result['redrawn'] = read_draws(
+        folder / 'bootstrap.json', METRICS[job.task][1])
+    result['versions'] = read_versions(checkpoint)
     if job.task == 'cifar10':
-        checkpoint = Path((folder / 'last_checkpoint').read_text()).name
-        run_tool(folder, 'tools/test.py', job.config, folder / checkpoint,
-                 '--work-dir', folder / 'test', '--out',
-                 folder / 'predictions.pkl')
-        result['right'] = read_hits(folder / 'predictions.pkl')
         run_tool(folder, 'tools/analysis_tools/robustness.py', job.config,
-                 folder / checkpoint, '--patch-size', '4', '--out',
+                 checkpoint, '--patch-size', '4', '--out',
                  folder / 'robustness.json')
         robustness = json.loads((folder / 'robustness.json').read_text())
-        result['robustness'] = {
-            key: robustness[key] for key in ('top1', 'calibration_error')}
+        result['robustness'] = {key: robustness[key] for key in (
+            'top1', 'calibration_error', 'confidence')}
         result['fluctuation'] = read_fluctuation(folder)
     result['cpu_seconds'] = read_cpu_seconds(folder / 'cpu_seconds')
     write(done, result)
@@ -241,13 +242,19 @@ def read_fluctuation(folder: Path) -> list:
     return [[epoch, means[epoch]] for epoch in sorted(means)]
 
 
-def read_hits(path: Path) -> str:
-    """Which images were right, a bit each, as hexadecimal digits."""
-    with open(path, 'rb') as file:
-        samples = pickle.load(file)
-    hits = [int(sample['pred_label']) == int(sample['gt_label'])
-            for sample in samples]
-    return np.packbits(hits).tobytes().hex() + f':{len(hits)}'
+def read_draws(path: Path, factor: float) -> str:
+    """The figure on images drawn anew, of every draw, in percent; in a line,
+    which a list would not be."""
+    draws = json.loads(path.read_text())['draws']
+    return ' '.join(f'{factor * figure:.2f}' for figure in draws)
+
+
+def read_versions(checkpoint: Path) -> dict:
+    """What trained a checkpoint, and the commit it was at."""
+    mmengine, commit = split_version(
+        load_checkpoint_safely(str(checkpoint))['meta'])
+    return dict(commit=commit, mmtlalign=mmtlalign.__version__,
+                mmengine=mmengine, torch=str(torch.__version__))
 
 
 def hash_of(config: str, options: list) -> str:
@@ -283,7 +290,7 @@ def run_unit(backbone: str, seed: int, progress: Progress, bar: int) -> None:
         progress.advance(bar, new)
     RESULTS.mkdir(parents=True, exist_ok=True)
     write(result_file(backbone, seed), dict(
-        backbone=backbone, seed=seed, versions=VERSIONS,
+        backbone=backbone, seed=seed,
         threads=os.environ.get('OMP_NUM_THREADS'), jobs=results))
     progress.console.print(f'{result_file(backbone, seed)} is written: commit '
                            'it')
