@@ -40,7 +40,7 @@ def find_config(config: str | os.PathLike) -> str:
 
     Args:
         config (str | PathLike): Path, or name of a config that comes along
-            (``'tlalign_deit-small_8xb128_in1k'``).
+            (``'tlalign_deit-small_8xb128_in1k'``), with or without ``.py``.
 
     Raises:
         UserError: If there is none, naming the closest one, or the file is
@@ -50,8 +50,9 @@ def find_config(config: str | os.PathLike) -> str:
     if path.is_file() and path.suffix in SUFFIXES:
         return os.fspath(config)
     configs = list_configs()
-    if config in configs:
-        return str(configs[config])
+    name = os.fspath(config).removesuffix('.py')
+    if name in configs:
+        return str(configs[name])
     if path.is_file():
         raise UserError(f"config '{config}' is no config: its name ends in "
                         f'none of {", ".join(SUFFIXES)}; the config is named '

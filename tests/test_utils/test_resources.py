@@ -1,4 +1,5 @@
 import subprocess
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -33,7 +34,8 @@ def test_every_config_is_found_by_its_name():
 def test_a_file_goes_before_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / NAME).touch()  # as a config has no such file name
-    assert find_config(NAME).startswith(str(ROOT))
+    for name in (NAME, f'{NAME}.py', Path(NAME)):
+        assert find_config(name).startswith(str(ROOT))
     (tmp_path / f'{NAME}.py').touch()
     assert find_config(f'{NAME}.py') == f'{NAME}.py'
     assert find_config(tmp_path / f'{NAME}.py') == str(tmp_path / f'{NAME}.py')
@@ -54,7 +56,8 @@ def test_a_part_of_configs_is_named(tmp_path):
         check_model(Config.fromfile(tmp_path / 'part.py'))
 
 
-@pytest.mark.parametrize('config', [NAME[:-1], f'{NAME}.py', f'a/{NAME}.py'])
+@pytest.mark.parametrize('config', [
+    NAME[:-1], f'{NAME[1:]}.py', f'a/{NAME}.py'])
 def test_an_unknown_config_is_told_with_the_closest(config, tmp_path,
                                                     monkeypatch):
     monkeypatch.chdir(tmp_path)
