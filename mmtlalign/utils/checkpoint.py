@@ -102,7 +102,9 @@ def _why_unreadable(path: str, error: Exception) -> str:
         return (f"checkpoint '{path}' holds more than weights ('{code[1]}'), "
                 'and reading that can run any code; ask for a file of weights '
                 'only, or pass --trust if you trust whoever made it')
-    reason = str(error).splitlines()[0] if str(error) else 'no more is known'
+    # before its reason, torch advises to read the file with its code
+    reason = str(error).partition('WeightsUnpickler error:')[2] or str(error)
+    reason = (reason.strip() or 'no more is known').splitlines()[0]
     return (f"checkpoint '{path}' cannot be read ({type(error).__name__}: "
             f'{reason}); it is damaged or no checkpoint')
 
