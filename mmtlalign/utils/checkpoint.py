@@ -59,7 +59,7 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
 
     Raises:
         UserError: If the file does not exist, is damaged, would run code, or
-            is no dict.
+            it or one of its usual parts is no dict.
     """
     try:
         checkpoint = _read(path, trust)
@@ -72,6 +72,12 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
     if not isinstance(checkpoint, dict):
         raise UserError(f"checkpoint '{path}' holds a "
                         f'{type(checkpoint).__name__}, not a dict of weights')
+    for key in ('state_dict', 'ema_state_dict', 'meta'):
+        if not isinstance(checkpoint.get(key, {}), dict):
+            raise UserError(
+                f"checkpoint '{path}' holds a "
+                f'{type(checkpoint[key]).__name__} as its {key}, not a dict; '
+                'get it again or save it as mmengine does')
     return checkpoint
 
 

@@ -119,7 +119,7 @@ def test_no_command_runs_code_in_a_checkpoint(trained, ends_with, tmp_path,
 def test_trust_runs_it(ends_with, tmp_path):
     """What the test above would miss if nothing could have run."""
     torch.save(dict(state_dict=dict(other=torch.zeros(1)),
-                    meta=WritesAFile()), 'bad.pth')
+                    more=WritesAFile()), 'bad.pth')
     said = ends_with('test.py', 'tiny.py', 'bad.pth', '--trust')
     assert (tmp_path / 'trace').exists()
     assert "checkpoint 'bad.pth' does not fit" in said

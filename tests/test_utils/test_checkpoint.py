@@ -86,7 +86,7 @@ class WritesAFile:
 def malicious(tmp_path, model):
     """Weights that fit, beside an object that would write ``trace``."""
     return saved(tmp_path / 'bad.pth', model,
-                 meta=WritesAFile(tmp_path / 'trace'))
+                 more=WritesAFile(tmp_path / 'trace'))
 
 
 @pytest.mark.parametrize('load', [
@@ -157,6 +157,8 @@ def test_what_mmengine_saves_is_safe(tmp_path, model):
 
 @pytest.mark.parametrize('content, complaint', [
     ([torch.zeros(1)], 'holds a list, not a dict'),
+    (dict(state_dict=[]), 'holds a list as its state_dict, not a dict; get'),
+    (dict(state_dict={}, meta=None), 'holds a NoneType as its meta, not a'),
     (dict(model=dict(a=torch.zeros(1))),
      r"\('model' is no tensor\); convert a release of DeiT or Swin with"),
     (dict(), 'there are none')])
