@@ -75,7 +75,8 @@ def choose_weights(checkpoint: dict, path: str, raw: bool) -> dict:
     the average and ``ema_state_dict`` what was trained.
 
     Raises:
-        UserError: ``raw``, but the training took no average.
+        UserError: ``raw``, but the training took no average, or the file
+            lacks weights of the last step.
     """
     state = get_weights(checkpoint, path)
     if not raw:
@@ -87,7 +88,13 @@ def choose_weights(checkpoint: dict, path: str, raw: bool) -> dict:
     trained = {key.removeprefix('module.'): value
                for key, value in checkpoint['ema_state_dict'].items()
                if key.startswith('module.')}
-    return {**state, **trained}
+    lacking = [key for key in state if key not in trained]
+    if lacking:  # what state holds under these keys is an average
+        raise UserError(f"checkpoint '{path}' lacks {len(lacking)} of "
+                        f'{len(state)} weights of the last step (first: '
+                        f'module.{lacking[0]} of its ema_state_dict): leave '
+                        'out --raw')
+    return {key: trained[key] for key in state}
 
 
 def prepare(state: dict, path: str, backbone_only: bool,

@@ -152,7 +152,9 @@ def edit(path, change):
     (lambda c: None, ['--raw'], 'without an EMAHook .* leave out --raw'),
     (lambda c: None, ['--metrics', 'gone.json'], "'gone.json' does not"),
     (lambda c: None, ['--metrics', str(ROOT / 'README.md')], 'is no JSON'),
-    (lambda c: None, ['--name', 'a/b'], "name 'a/b' may hold letters")])
+    (lambda c: None, ['--name', 'a/b'], "name 'a/b' may hold letters"),
+    (lambda c: c.update(ema_state_dict=c['state_dict']), ['--raw'],
+     r'lacks 3 of 3 weights of the last step \(first: module\.\w.* --raw')])
 def test_what_is_not_published(train, publish, tmp_path, change, arguments,
                                message):
     path = train()
