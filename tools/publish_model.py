@@ -33,6 +33,7 @@ from mmtlalign.utils import (
     get_weights,
     load_checkpoint_safely,
     load_strictly,
+    make_out_folder,
     one_line_errors,
     silence_known_noise,
 )
@@ -200,7 +201,6 @@ def publish(state: dict, info: dict, out_dir: str, stem: str,
         list[Path]: ``{stem}-{hash8}.pth`` and ``.safetensors``.
     """
     out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         pth = Path(folder, f'{stem}.pth')
         torch.save(dict(meta=info, state_dict=state), pth)
@@ -244,6 +244,7 @@ def main() -> None:
     args = parse_args()
     silence_known_noise()
     check_file(args.checkpoint, 'checkpoint')
+    make_out_folder(args.out_dir, 'out_dir')
     checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     if 'cfg' not in checkpoint.get('meta', {}):
         raise UserError(f"checkpoint '{args.checkpoint}' does not hold the "

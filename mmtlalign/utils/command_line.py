@@ -57,9 +57,9 @@ def make_work_dir(path: str) -> None:
     _make_folder(path, 'work dir', '--work-dir')
 
 
-def make_out_folder(path: str | os.PathLike) -> None:
+def make_out_folder(path: str | os.PathLike, option: str = '--out') -> None:
     """Likewise, a folder that --out names, or one in it."""
-    _make_folder(path, 'folder', '--out')
+    _make_folder(path, 'folder', option)
 
 
 def make_folder_of(path: str | os.PathLike, option: str = '--out') -> None:

@@ -171,6 +171,15 @@ def test_results_without_names_are_refused(train, publish, tmp_path):
         publish(train(), '--metrics', str(tmp_path / 'list.json'))
 
 
+def test_a_folder_that_cannot_be_made_is_told_first(tmp_path, monkeypatch):
+    (tmp_path / 'file').touch()
+    monkeypatch.setattr('sys.argv', [
+        'publish_model.py', str(tmp_path / 'file'), f'{tmp_path}/file/sub'])
+    with pytest.raises(UserError, match="folder '.*/file/sub' cannot be made "
+                       '.*; choose another with out_dir'):
+        publish_model.main()
+
+
 CODE = "__import__('os').system('touch trace')"
 FALLING = "model = dict(type='mmtlalign.Falling')\n"
 
