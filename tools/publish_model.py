@@ -15,6 +15,7 @@ import re
 import tempfile
 from contextlib import nullcontext
 from datetime import date, datetime
+from math import isfinite
 from pathlib import Path
 from unittest.mock import patch
 
@@ -165,7 +166,12 @@ def describe(checkpoint: dict, cfg: Config, name: str, args) -> dict:
 
 
 def read_metrics(path: str | None) -> dict:
-    """The results in a JSON file of tools/test.py."""
+    """The results in a JSON file of tools/test.py.
+
+    Raises:
+        UserError: If there is no such file, or no figures or one that is not
+            finite in it.
+    """
     if not path:
         return {}
     check_file(path, 'metrics file')
@@ -179,9 +185,15 @@ def read_metrics(path: str | None) -> dict:
         raise UserError(f"metrics file '{path}' holds a "
                         f'{type(metrics).__name__}, not figures by name; give '
                         'the one that tools/test.py writes')
-    return {key: value for key, value in metrics.items()
-            if isinstance(value, (int, float, str))
-            and key not in ('time', 'data_time')}
+    metrics = {key: value for key, value in metrics.items()
+               if isinstance(value, (int, float, str))
+               and not isinstance(value, bool)
+               and key not in ('time', 'data_time')}
+    for key, value in metrics.items():
+        if isinstance(value, float) and not isfinite(value):  # not in JSON
+            raise UserError(f"metrics file '{path}': {key} is {value}, not a "
+                            'finite number; test again, or take it out')
+    return metrics
 
 
 def finished_on(checkpoint: dict) -> date:

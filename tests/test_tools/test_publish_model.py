@@ -126,7 +126,7 @@ def test_average_and_last_step(train, publish, hooks, arguments, weight,
 
 def test_backbone_in_half_precision_with_results(train, publish, tmp_path):
     (tmp_path / 'results.json').write_text(
-        '{"accuracy/top1": 51.24, "time": 0.1}')
+        '{"accuracy/top1": 51.24, "time": 0.1, "ok": true}')
     published = publish(train(), '--backbone-only', '--half', '--metrics',
                         str(tmp_path / 'results.json'))
     (key, weight), = published['state_dict'].items()
@@ -164,11 +164,15 @@ def test_what_is_not_published(train, publish, tmp_path, change, arguments,
     assert not list((tmp_path / 'zoo').glob('*'))
 
 
-def test_results_without_names_are_refused(train, publish, tmp_path):
-    (tmp_path / 'list.json').write_text('[51.24]')
-    with pytest.raises(UserError, match='list.json. holds a list, not figures '
-                       'by name; give the one that tools/test.py writes'):
-        publish(train(), '--metrics', str(tmp_path / 'list.json'))
+@pytest.mark.parametrize('results, message', [
+    ('[51.24]', 'a.json. holds a list, not figures by name; give the one that '
+     'tools/test.py writes'),
+    ('{"mIoU": NaN}', 'a.json.: mIoU is nan, not a finite number; test again'),
+])
+def test_results_without_figures_are_refused(tmp_path, results, message):
+    (tmp_path / 'a.json').write_text(results)
+    with pytest.raises(UserError, match=message):
+        publish_model.read_metrics(str(tmp_path / 'a.json'))
 
 
 def test_a_folder_that_cannot_be_made_is_told_first(tmp_path, monkeypatch):
