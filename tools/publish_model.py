@@ -70,6 +70,20 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check_meta(meta: dict, path: str) -> None:
+    """Raise a UserError if the record lacks the config, or is none of
+    mmengine's."""
+    if 'cfg' not in meta:
+        raise UserError(f"checkpoint '{path}' does not hold the config it was "
+                        'trained with; publish one that tools/train.py has '
+                        'written')
+    for key in ('cfg', 'experiment_name', 'mmengine_version', 'time'):
+        if not isinstance(meta.get(key, ''), str):
+            raise UserError(f"checkpoint '{path}': meta.{key} is "
+                            f'{meta[key]!r:.50}, not a string; publish one '
+                            'that tools/train.py has written')
+
+
 def choose_weights(checkpoint: dict, path: str, raw: bool) -> dict:
     """The averaged weights, or those of the last step.
 
@@ -258,10 +272,7 @@ def main() -> None:
     check_file(args.checkpoint, 'checkpoint')
     make_out_folder(args.out_dir, 'out_dir')
     checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
-    if 'cfg' not in checkpoint.get('meta', {}):
-        raise UserError(f"checkpoint '{args.checkpoint}' does not hold the "
-                        'config it was trained with; publish one that '
-                        'tools/train.py has written')
+    check_meta(checkpoint.get('meta', {}), args.checkpoint)
     name = args.name or osp.basename(
         osp.dirname(osp.abspath(args.checkpoint)))
     if not re.fullmatch(r'[\w.-]+', name):

@@ -154,7 +154,10 @@ def edit(path, change):
     (lambda c: None, ['--metrics', str(ROOT / 'README.md')], 'is no JSON'),
     (lambda c: None, ['--name', 'a/b'], "name 'a/b' may hold letters"),
     (lambda c: c.update(ema_state_dict=c['state_dict']), ['--raw'],
-     r'lacks 3 of 3 weights of the last step \(first: module\.\w.* --raw')])
+     r'lacks 3 of 3 weights of the last step \(first: module\.\w.* --raw'),
+    (lambda c: c['meta'].update(time=5), [], r'meta\.time is 5, not a string'),
+    (lambda c: c['meta'].update(mmengine_version=None), [],
+     r'meta\.mmengine_version is None, not a string; publish one that')])
 def test_what_is_not_published(train, publish, tmp_path, change, arguments,
                                message):
     path = train()
