@@ -13,16 +13,16 @@ from pathlib import Path
 
 import cv2
 import mmcv
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from rich.progress import track
 
 from mmtlalign.utils import (
     UserError,
     add_trust_argument,
     check_file,
-    find_config,
     make_work_dir,
     one_line_errors,
+    open_config,
     silence_known_noise,
 )
 
@@ -107,12 +107,11 @@ def is_readable(path: str) -> bool:
 
 def main() -> None:
     args = parse_args()
-    config = find_config(args.config)
-    checkpoint = args.checkpoint or find_weights(Path(config).stem)
+    cfg = open_config(args.config)
+    checkpoint = args.checkpoint or find_weights(Path(cfg.filename).stem)
     check_file(checkpoint, 'checkpoint')
     paths = find_images(args.image)
     make_work_dir(args.out_dir)
-    cfg = Config.fromfile(config)
     cfg.merge_from_dict(args.cfg_options)
     model = build_inference(cfg, checkpoint, args.device, args.score_thr,
                             args.trust)

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmtlalign.utils import (
+    check_device,
     check_host,
     get_weights,
     load_checkpoint_safely,
@@ -39,10 +40,11 @@ def build_inference(cfg: Config, checkpoint: str, device: str | None = None,
         picture (H, W, 3), uint8, RGB, and the prediction in a few words.
 
     Raises:
-        UserError: If the host is not installed, or the checkpoint is unsafe
-            or does not fit.
+        UserError: If the host is not installed, there is no such device, or
+            the checkpoint is unsafe or does not fit.
     """
     check_host(cfg)
+    check_device(device)
     load_checkpoint_safely(checkpoint, trust)  # before a host reads it
     host = cfg.get('default_scope', 'mmpretrain')
     init_default_scope(host)  # as the two others do, for their pipelines

@@ -10,8 +10,9 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmtlalign.utils import (
     check_checkpoint,
+    check_device,
     check_host,
-    find_config,
+    open_config,
 )
 from mmtlalign.utils.resources import check_model
 
@@ -45,13 +46,16 @@ def get_model(model: str | os.PathLike | Config,
         classes, those as ``dataset_meta`` (a dict).
 
     Raises:
-        UserError: If there is no such name, config or checkpoint, the config
-            has no model, or the checkpoint is unsafe or does not fit.
+        UserError: If there is no such name, config, checkpoint or device,
+            the config cannot be read or has no model, or the checkpoint is
+            unsafe or does not fit.
+        KeyError: If the config names a type that is not registered.
     """
     cfg = (deepcopy(model) if isinstance(model, Config)
-           else Config.fromfile(find_config(model)))
+           else open_config(model))
     check_model(cfg)
     check_host(cfg)
+    check_device(device)
     if pretrained is True:
         name = Path(cfg.filename or 'a config without a name').stem
         pretrained = find_weights(name, otherwise=cfg.get('load_from'))

@@ -6,7 +6,7 @@ import os.path as osp
 from mmengine.config import Config, DictAction
 
 from .errors import UserError
-from .resources import check_model, find_config
+from .resources import check_model, open_config
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,15 +37,15 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config and merge the common arguments, options last.
 
     Raises:
-        UserError: If there is no such config, or it has no model.
+        UserError: If there is no such config, it cannot be read, or it has
+            no model.
     """
-    path = find_config(args.config)
     local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    cfg = Config.fromfile(path)
+    cfg = open_config(args.config)
     check_model(cfg)
     cfg.launcher = args.launcher
-    name = osp.splitext(osp.basename(path))[0]
+    name = osp.splitext(osp.basename(cfg.filename))[0]
     cfg.work_dir = (args.work_dir or cfg.get('work_dir')
                     or osp.join('work_dirs', name))
     cfg.merge_from_dict(args.cfg_options)

@@ -32,6 +32,16 @@ def check_host(cfg: Config) -> None:
             f'run `bash tools/setup_env.sh --ops` ({error})') from error
 
 
+def check_device(device: str | torch.device | None) -> None:
+    """Raise a UserError if torch can put nothing on a device; None is one."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # the former without CUDA
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device '{device}' cannot be used ({reason}); choose "
+                        'cpu, or cuda where there is a GPU') from error
+
+
 def check_sync_bn(cfg: Config) -> None:
     """Raise if the model is to synchronize batch norms without a GPU.
 

@@ -65,6 +65,22 @@ def find_config(config: str | os.PathLike) -> str:
         + f'; these are the files under {ROOT / "configs"}')
 
 
+def open_config(config: str | os.PathLike) -> Config:
+    """Read what :func:`find_config` finds.
+
+    Raises:
+        UserError: If there is none, or it or one that its ``_base_`` names
+            cannot be read.
+    """
+    path = find_config(config)
+    try:
+        return Config.fromfile(path)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"config '{path}' cannot be read "
+                        f'({type(error).__name__}: {error}); correct it, or '
+                        'what its _base_ names') from error
+
+
 def check_model(cfg: Config) -> None:
     """Raise a UserError for a part of configs that has no model."""
     if 'model' not in cfg:

@@ -82,6 +82,12 @@ def test_an_unknown_model_is_named(model, complaint):
         mmtlalign.get_model(model)
 
 
+def test_an_unknown_device_is_named():
+    with pytest.raises(UserError, match=r"device 'foo' cannot be used \(.*"
+                       'device string: foo.*; choose cpu'):
+        mmtlalign.get_model(NAME, device='foo')
+
+
 def test_weights_of_another_model_are_refused(config, checkpoint):
     given = Config.fromfile(config)
     given.model.backbone.arch.num_layers += 1

@@ -9,9 +9,8 @@ from mmengine.runner.checkpoint import load_checkpoint
 from safetensors.torch import save_file
 
 import mmtlalign
-from mmtlalign.apis import model as model_module
 from mmtlalign.apis import zoo
-from mmtlalign.utils import UserError, load_checkpoint_safely
+from mmtlalign.utils import UserError, find_config, load_checkpoint_safely
 from tests.test_tools.tiny import run_tool
 
 NAME = 'tlalign_deit-digits_1xb32_digits'
@@ -92,7 +91,7 @@ def test_all_models_have_configs():
     assert len(names) == len(set(names)) > 100
     assert set(mmtlalign.list_models(pretrained=True)) <= set(names)
     for name in mmtlalign.list_models(pretrained=True):
-        assert model_module.find_config(name)
+        assert find_config(name)
 
 
 @pytest.mark.parametrize('name', [
@@ -113,7 +112,7 @@ def test_16_bits_keep_the_figure(name, tmp_path):
 
 @pytest.mark.parametrize('name', mmtlalign.list_models(pretrained=True))
 def test_the_zoos_weights_fit_their_models(name):
-    if 'configs/classification' not in model_module.find_config(name):
+    if 'configs/classification' not in find_config(name):
         pytest.importorskip(
             'mmcv.ops', reason='the operators of mmcv are not compiled; run '
             '`bash tools/setup_env.sh --ops`')

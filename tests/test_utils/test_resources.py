@@ -4,7 +4,11 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmtlalign.utils import UserError, find_config
+from mmtlalign.utils import (
+    UserError,
+    find_config,
+    open_config,
+)
 from mmtlalign.utils.resources import check_model, find_root, list_configs
 
 from ..conftest import ROOT
@@ -54,6 +58,16 @@ def test_a_part_of_configs_is_named(tmp_path):
     (tmp_path / 'part.py').write_text('a = 1\n')
     with pytest.raises(UserError, match="config '.*/part.py' has no model: "):
         check_model(Config.fromfile(tmp_path / 'part.py'))
+
+
+@pytest.mark.parametrize('text, reason', [
+    ('a = (', r'SyntaxError: .*, line 1\)'),
+    ("_base_ = 'gone.py'", "FileNotFoundError: .*/gone.py'")])
+def test_a_config_that_cannot_be_read_is_named(text, reason, tmp_path):
+    (tmp_path / 'a.py').write_text(text)
+    with pytest.raises(UserError, match=(
+            rf"config '.*/a.py' cannot be read \({reason}\); correct it, or")):
+        open_config(tmp_path / 'a.py')
 
 
 @pytest.mark.parametrize('config', [

@@ -42,6 +42,7 @@ from mmtlalign.utils import (
     check_file,
     load_checkpoint_safely,
     one_line_errors,
+    open_config,
     silence_known_noise,
 )
 
@@ -96,8 +97,7 @@ def parse_args() -> argparse.Namespace:
 
 def load_config(path: str) -> Config:
     """Read a config and make its scope the default one."""
-    check_file(path, 'config')
-    config = Config.fromfile(path)
+    config = open_config(path)
     register_all_modules(init_default_scope=False)
     init_default_scope(config.get('default_scope', 'mmpretrain'))
     return config
