@@ -42,6 +42,13 @@ def units(tmp_path):
     return tmp_path
 
 
+def test_a_damaged_unit_is_named(units):
+    path = units / 'deit-mini_seed1.json'
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(UserError, match=r"unit '.*_seed1\.json' is no JSON"):
+        study_report.read_units(units)
+
+
 def test_lines_are_means_over_seeds(units):
     table = study_report.read_units(units)
     arms = {arm: list(jobs.values()) for (task, _, arm), jobs in table.items()

@@ -37,12 +37,16 @@ def read_units(folder: Path) -> dict[tuple[str, str, str], dict[int, dict]]:
     of the tables.
 
     Raises:
-        UserError: If there is no unit; if seeds of one arm had different
-            recipes.
+        UserError: If there is no unit, or one is damaged; if seeds of one
+            arm had different recipes.
     """
     table = {}
     for path in sorted(folder.glob('*_seed*.json')):
-        unit = json.loads(path.read_text())
+        try:
+            unit = json.loads(path.read_text())
+        except ValueError as error:
+            raise UserError(f"unit '{path}' is no JSON ({error}): get it again"
+                            ', or remove it and train its seed anew') from None
         for name, job in unit['jobs'].items():
             task, arm = name.split('_')
             table.setdefault((task, unit['backbone'], arm), {})[
