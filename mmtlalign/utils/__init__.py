@@ -21,13 +21,13 @@ from .errors import UserError, one_line_errors
 from .host_check import check_device, check_host, check_sync_bn
 from .noise import keep_parameter_options_off_console, silence_known_noise
 from .pretrained import expected_weights, find_pretrained, forget_pretrained
-from .resources import find_config, open_config
+from .resources import check_class, find_config, open_config
 from .test_time_augmentation import use_tta
 from .threads import free_cores, set_threads
 
 __all__ = [
     'UserError', 'add_common_arguments', 'add_trust_argument', 'check_absent',
-    'check_checkpoint', 'check_data', 'check_device',
+    'check_checkpoint', 'check_class', 'check_data', 'check_device',
     'check_file', 'check_host', 'check_sync_bn', 'encoder_features',
     'expected_weights', 'find_config', 'find_pretrained', 'forget_pretrained',
     'free_cores', 'get_weights', 'keep_parameter_options_off_console',

@@ -4,8 +4,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from .errors import UserError
+from .host_check import check_host
 
 # Of the files that mmengine reads a config from.
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -86,3 +88,20 @@ def check_model(cfg: Config) -> None:
     if 'model' not in cfg:
         raise UserError(f"config '{cfg.filename}' has no model: it is a part "
                         'of others; give one that names it in its _base_')
+
+
+def check_class(cfg: Config, expected: type) -> None:
+    """Raise a UserError if a config's model is of another class.
+
+    Args:
+        cfg (Config): Its ``default_scope`` tells where to look for the class.
+        expected (type): Subclasses will do as well.
+    """
+    check_model(cfg)
+    check_host(cfg)
+    with MODELS.switch_scope_and_registry(
+            cfg.get('default_scope', 'mmpretrain')) as registry:
+        found = registry.get(cfg.model.type)
+    if not (isinstance(found, type) and issubclass(found, expected)):
+        raise UserError(f"config '{cfg.filename}' is of a {cfg.model.type}, "
+                        f'not of a {expected.__name__}; give one that is')

@@ -45,6 +45,15 @@ def test_a_mistake_is_told_before_measuring(ends_with, checkpoint, capsys,
     assert 'test images' not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('config, line', [
+    ('tlalign_deit-digits_1xb32_digits', 'does not fit the config'),
+    ('lacvit_deit-mini_stage1_1xb128_cifar10', 'is of a mmtlalign.LaCViT, not '
+     'of a BaseClassifier')])
+def test_a_config_that_comes_along_is_taken_by_its_name(
+        ends_with, checkpoint, config, line):
+    assert line in ends_with(TOOL, config, checkpoint)
+
+
 def test_swapped_arguments(ends_with, checkpoint):
     assert f"config '{checkpoint}' is no config" in ends_with(
         TOOL, checkpoint, 'tiny.py')

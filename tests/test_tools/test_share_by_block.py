@@ -98,6 +98,16 @@ def test_a_config_that_does_not_mix_is_refused(ends_with, tmp_path):
                            'nothing: model.train_cfg names no augments')
 
 
+@pytest.mark.parametrize('config, line', [
+    ('tlalign_deit-digits_1xb32_digits', 'does not fit the config'),
+    ('deit-small_tlalign-pre_8xb96_cifar10-224px', 'is of a ImageClassifier, '
+     'not of a TLAlignClassifier')])
+def test_a_config_that_comes_along_is_taken_by_its_name(
+        ends_with, whole, config, line):
+    assert line in ends_with('analysis_tools/share_by_block.py', config,
+                             whole[0] / 'work_dirs/tiny/epoch_3.pth')
+
+
 def test_checkpoints_are_named_by_their_folders(tmp_path):
     names = ['a/epoch_1.pth', 'a/epoch_2.pth', 'b/epoch_2.pth']
     paths = [str(tmp_path / name) for name in names]

@@ -45,6 +45,12 @@ def test_shares_are_those_of_a_trace_and_the_picture_is_drawn(
     assert abs(trace.output_share.item() - aligned) < 1e-4
 
 
+def test_a_config_that_comes_along_is_taken_by_its_name(ends_with, whole):
+    assert 'does not fit the config' in ends_with(
+        TOOL, 'tlalign_deit-digits_1xb32_digits',
+        whole[0] / 'work_dirs/tiny/epoch_3.pth', '--img', *IMAGES)
+
+
 def test_mistakes_are_told_in_one_line(ends_with):
     def say(*arguments):
         return ends_with(TOOL, 'tiny.py', '--img', *arguments)

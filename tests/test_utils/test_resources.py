@@ -3,9 +3,12 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmpretrain.models import BaseClassifier
 
+from mmtlalign.models import TokenLabelClassifier
 from mmtlalign.utils import (
     UserError,
+    check_class,
     find_config,
     open_config,
 )
@@ -68,6 +71,15 @@ def test_a_config_that_cannot_be_read_is_named(text, reason, tmp_path):
     with pytest.raises(UserError, match=(
             rf"config '.*/a.py' cannot be read \({reason}\); correct it, or")):
         open_config(tmp_path / 'a.py')
+
+
+def test_a_model_of_another_class_is_named():
+    cfg = open_config(NAME)
+    check_class(cfg, BaseClassifier)
+    with pytest.raises(UserError, match=(
+            f"config '.*{NAME}.py' is of a mmtlalign.TLAlignClassifier, not "
+            'of a TokenLabelClassifier; give one')):
+        check_class(cfg, TokenLabelClassifier)
 
 
 @pytest.mark.parametrize('config', [

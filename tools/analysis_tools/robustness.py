@@ -29,17 +29,19 @@ from rich.progress import track
 from mmtlalign.utils import (
     UserError,
     add_trust_argument,
+    check_class,
     check_data,
     check_file,
-    find_config,
     make_folder_of,
     one_line_errors,
+    open_config,
     silence_known_noise,
 )
 
 silence_known_noise()
 matplotlib.use('Agg')  # a picture in a file needs no display
 from matplotlib import pyplot as plt  # noqa: E402
+from mmpretrain.models import BaseClassifier  # noqa: E402
 
 from mmtlalign.apis import get_model  # noqa: E402
 from mmtlalign.evaluation.robustness import (  # noqa: E402
@@ -254,13 +256,13 @@ def draw(result: dict, path: Path) -> None:
 
 def main() -> None:
     args = parse_args()
-    check_file(args.config, 'config')
     check_file(args.checkpoint, 'checkpoint')
     pairs = [item.partition('=')[::2] for item in args.folders]
     for name, folder in pairs:
         if not folder:
             raise UserError(f"--folders '{name}' must be NAME=FOLDER")
-    cfg = Config.fromfile(find_config(args.config))
+    cfg = open_config(args.config)
+    check_class(cfg, BaseClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     check_data(cfg, 'test')
     trees = [(name, find_trees(cfg, folder)) for name, folder in pairs]

@@ -20,7 +20,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from rich.console import Console
@@ -30,11 +29,12 @@ from torch import Tensor
 from mmtlalign.utils import (
     UserError,
     add_trust_argument,
+    check_class,
     check_data,
     check_file,
-    find_config,
     make_folder_of,
     one_line_errors,
+    open_config,
     silence_known_noise,
 )
 
@@ -44,6 +44,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 from mmtlalign.alignment import LabelTrace  # noqa: E402
 from mmtlalign.apis import get_model  # noqa: E402
+from mmtlalign.models import TLAlignClassifier  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -173,12 +174,13 @@ def draw(result: dict, path: Path) -> None:
 
 def main() -> None:
     args = parse_args()
-    for path in (args.config, *args.checkpoints):
-        check_file(path, 'file')
+    for path in args.checkpoints:
+        check_file(path, 'checkpoint')
     labels = name_checkpoints(args.checkpoints, args.labels)
     make_folder_of(args.out)
-    cfg = Config.fromfile(find_config(args.config))
-    if not cfg.get('model', {}).get('train_cfg'):
+    cfg = open_config(args.config)
+    check_class(cfg, TLAlignClassifier)
+    if not cfg.model.get('train_cfg'):
         raise UserError(f"config '{args.config}' mixes nothing: model.train_"
                         'cfg names no augments')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))

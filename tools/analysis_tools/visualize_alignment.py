@@ -10,21 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 
 from mmtlalign.utils import (
     UserError,
     add_trust_argument,
+    check_class,
     check_file,
     one_line_errors,
+    open_config,
     silence_known_noise,
 )
 
 silence_known_noise()  # before the hosts are imported, which make it
 logging.disable(logging.INFO)  # how each parameter was initialised
 
+from mmpretrain.models import BaseClassifier  # noqa: E402
 from mmpretrain.registry import TRANSFORMS  # noqa: E402
 
 from mmtlalign.alignment import LabelTrace  # noqa: E402
@@ -121,12 +123,12 @@ def to_pictures(images, preprocessor):
 
 def main():
     args = parse_args()
-    check_file(args.config, 'config')
     for path in args.img:
         check_file(path, 'image')
     if args.checkpoint:
         check_file(args.checkpoint, 'checkpoint')
-    cfg = Config.fromfile(args.config)
+    cfg = open_config(args.config)
+    check_class(cfg, BaseClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = build_model(cfg, args.checkpoint, args.trust)
     data = load_images(cfg, args.img)
