@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 import mmtlalign
 from mmtlalign.apis import get_model
-from mmtlalign.apis.zoo import hash8
 from mmtlalign.utils import (
     UserError,
     add_trust_argument,
     check_file,
     get_weights,
+    hash8,
     load_checkpoint_safely,
     load_strictly,
     make_out_folder,

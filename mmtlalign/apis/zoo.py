@@ -1,12 +1,9 @@
 """The models that come along, and the weights of those that were trained."""
-import hashlib
-import re
 from fnmatch import filter as filter_names
-from pathlib import Path
 
 from mmengine.fileio import load
 
-from mmtlalign.utils import UserError
+from mmtlalign.utils import UserError, check_hash
 from mmtlalign.utils.resources import ROOT, list_configs
 
 
@@ -68,22 +65,3 @@ def find_weights(name: str, otherwise: str | None = None) -> str:
             'give its path instead of pretrained=True')
     check_hash(path)
     return str(path)
-
-
-def hash8(path: Path) -> str:
-    """The first eight hexadecimal digits of a file's sha256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-
-
-def check_hash(path: Path) -> None:
-    """Hold a file against the hash in its name, ``...-{hash8}.suffix``.
-
-    Raises:
-        UserError: If they differ.
-    """
-    stated = re.search(r'-([0-9a-f]{8})\Z', path.stem)[1]
-    found = hash8(path)
-    if found != stated:
-        raise UserError(
-            f"'{path}' is damaged: its name says that its sha256 begins with "
-            f'{stated}, and it begins with {found}; get it again')

@@ -1,8 +1,10 @@
 """Checkpoints: read without running their code, load without leftovers."""
+import hashlib
 import json
 import os.path as osp
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
@@ -17,6 +19,8 @@ from .errors import UserError
 TABLE = 'relative_position_bias_table'
 SWIN_CONVERTER = 'tools/model_converters/convert_swin.py'
 DEIT_CONVERTER = 'tools/model_converters/convert_deit.py'
+# As tools/publish_model.py names files.
+NAMED_BY_HASH = re.compile(r'.*_\d{8}-[0-9a-f]{8}\.(pth|safetensors)')
 
 
 @CheckpointLoader.register_scheme(prefixes=[
@@ -58,8 +62,9 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
         dict: What the file holds.
 
     Raises:
-        UserError: If the file does not exist, is damaged, would run code, or
-            it or one of its usual parts is no dict.
+        UserError: If the file does not exist, is damaged, is not what the
+            hash in a name such as ``..._20260101-0123abcd.pth`` says, would
+            run code, or it or one of its usual parts is no dict.
     """
     try:
         checkpoint = _read(path, trust)
@@ -84,6 +89,8 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
 def _read(path: str, trust: bool):
     """What the file holds; any exception."""
     is_web = re.match('https?://', path)
+    if '://' not in path and NAMED_BY_HASH.fullmatch(osp.basename(path)):
+        check_hash(Path(path).expanduser())
     if path.endswith('.safetensors') and (is_web or '://' not in path):
         return load_from_safetensors(path)  # never holds code
     if trust:
@@ -115,6 +122,26 @@ def _why_unreadable(path: str, error: Exception) -> str:
             f'{reason}); it is damaged or no checkpoint')
 
 
+def hash8(path: Path) -> str:
+    """The first eight hexadecimal digits of a file's sha256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+
+
+def check_hash(path: Path) -> None:
+    """Hold a file against the hash in its name, ``...-{hash8}.suffix``.
+
+    Raises:
+        UserError: If they differ.
+    """
+    stated = re.search(r'-([0-9a-f]{8})\Z', path.stem)[1]
+    found = hash8(path)
+    if found != stated:
+        raise UserError(
+            f"'{path}' is damaged: its name says that its sha256 begins with "
+            f'{stated}, and it begins with {found}; get it again, or '
+            'rename it if it is yours')
+
+
 def get_weights(checkpoint: dict, path: str) -> dict[str, Tensor]:
     """The model's weights in a checkpoint, without a wrapper's prefix.
 
@@ -139,6 +166,15 @@ def get_weights(checkpoint: dict, path: str) -> dict[str, Tensor]:
             f'{DEIT_CONVERTER} or {SWIN_CONVERTER}')
     return {re.sub(r'^module\.', '', key): value
             for key, value in state.items()}
+
+
+def check_finite(state: dict[str, Tensor], path: str) -> None:
+    """Raise a UserError for weights of a training that has diverged."""
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise UserError(f"checkpoint '{path}' is of no use: {key} holds "
+                            'values that are not finite; its training has '
+                            'diverged')
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,
@@ -237,10 +273,11 @@ def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
 
     Raises:
         UserError: If the file cannot be read, or naming the first keys or
-            shapes that do not fit.
+            shapes that do not fit, or weights that are not finite.
     """
     checkpoint = load_checkpoint_safely(path, trust)
     state = get_weights(checkpoint, path)
+    check_finite(state, path)
     prefixes = tuple(allowed)
     own = model.state_dict()
     state = {

@@ -13,16 +13,21 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments both commands take."""
     parser.add_argument('--work-dir', help='folder for logs and results '
                         '(default: work_dirs/<name of the config>)')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={},
-        help='config entries to override, e.g. optim_wrapper.optimizer.lr=1e-3'
-        ' or key="[(a,b),(c,d)]" (quoted, without white space)')
+    add_cfg_options(parser)
     add_trust_argument(parser)
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none', help='job launcher')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0,
                         help='set by some launchers, not by people')
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``, for ``cfg.merge_from_dict``."""
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={},
+        help='config entries to override, e.g. optim_wrapper.optimizer.lr=1e-3'
+        ' or key="[(a,b),(c,d)]" (quoted, without white space)')
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:

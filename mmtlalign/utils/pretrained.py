@@ -5,7 +5,12 @@ from copy import deepcopy
 
 from torch import Tensor, nn
 
-from .checkpoint import get_weights, load_checkpoint_safely, load_strictly
+from .checkpoint import (
+    check_finite,
+    get_weights,
+    load_checkpoint_safely,
+    load_strictly,
+)
 from .errors import UserError
 
 FORM = "dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')"
@@ -119,7 +124,7 @@ def expected_weights(module: nn.Module, name: str, init_cfg: dict,
             f"checkpoint '{path}' has no keys that start with prefix "
             f"'{prefix}' (model.{name}.init_cfg.prefix); its keys start with "
             f'{", ".join(tops[:5])}')
-    _check_finite(state, path)
+    check_finite(state, path)
     copy = deepcopy(module).cpu()
     missing, unexpected = load_strictly(
         copy, state, path, MAY_LACK, MAY_EXCEED,
@@ -142,15 +147,6 @@ def _check_norms(missing: list[str], state: dict[str, Tensor], path: str,
         raise UserError(
             f"checkpoint '{path}' does not fit model.{name}: it lacks all "
             f'norms of outputs (first: {lacks[0]}), so it is incomplete')
-
-
-def _check_finite(state: dict[str, Tensor], path: str) -> None:
-    """Refuse weights of a training that has diverged."""
-    for key, value in state.items():
-        if not value.isfinite().all():
-            raise UserError(f"checkpoint '{path}' is of no use: {key} holds "
-                            'values that are not finite; its training has '
-                            'diverged')
 
 
 def _describe(name: str, path: str, loaded: int, missing: list[str],

@@ -73,12 +73,16 @@ def test_damaged_and_absent_weights_are_named(weights):
     with pytest.raises(UserError, match=r'is damaged: its name says .* and it '
                        r'begins with [0-9a-f]{8}; get it again'):
         mmtlalign.get_model(NAME, pretrained=True)
-    weights.unlink()
+    with pytest.raises(UserError, match='or rename it if it is yours'):
+        load_checkpoint_safely(str(weights))  # which all tools do
+    yours = weights.rename(weights.with_name('yours.safetensors'))
+    load_checkpoint_safely(str(yours))
+    yours.unlink()
     with pytest.raises(UserError, match='not in installed packages'):
         mmtlalign.get_model(NAME, pretrained=True)
-    weights.write_bytes(b'no safetensors')
+    yours.write_bytes(b'no safetensors')
     with pytest.raises(UserError, match=r'cannot be read .* is damaged or no'):
-        load_checkpoint_safely(str(weights))
+        load_checkpoint_safely(str(yours))
 
 
 def test_an_untrained_model_is_named(weights):

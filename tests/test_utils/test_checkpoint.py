@@ -55,6 +55,16 @@ def test_a_checkpoint_of_another_model_is_refused(
     assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('value', [torch.nan, torch.inf])
+def test_weights_that_diverged_are_refused(tmp_path, model, value):
+    with torch.no_grad():
+        model[1].bias[0] = value
+    path = saved(tmp_path / 'a.pth', model)
+    with pytest.raises(UserError, match='1.bias holds values that are not '
+                       'finite; its training has diverged'):
+        check_checkpoint(model, path)
+
+
 @pytest.mark.parametrize('content', [b'', b'not a checkpoint', b'PK\x03\x04'])
 def test_a_damaged_file_is_said_to_be_one(tmp_path, model, content):
     path = tmp_path / 'a.pth'
@@ -62,6 +72,13 @@ def test_a_damaged_file_is_said_to_be_one(tmp_path, model, content):
     with pytest.raises(UserError, match='cannot be read') as error:
         check_checkpoint(model, str(path))
     assert 'weights_only' not in str(error.value)  # no advice to run its code
+
+
+def test_a_date_in_a_name_is_no_hash(tmp_path, model):
+    check_checkpoint(model, saved(tmp_path / 'best-20260101.pth', model))
+    with pytest.raises(UserError, match='sha256 begins with 0123abcd'):
+        check_checkpoint(model, saved(
+            tmp_path / 'best_20260101-0123abcd.pth', model))
 
 
 def test_a_truncated_file_is_said_to_be_one(tmp_path, model):

@@ -22,9 +22,9 @@ import yaml
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
-from mmtlalign.apis.zoo import check_hash
 from mmtlalign.utils import (
     UserError,
+    check_hash,
     load_checkpoint_safely,
     silence_known_noise,
 )
