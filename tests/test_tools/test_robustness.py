@@ -37,9 +37,16 @@ def test_a_default_that_fits(here, checkpoint, tmp_path):
     (['--patch-size', '5'], '--patch-size 5 does not divide the images of '
      '16x16 pixels; give a size that does, such as 4'),
     (['--folders', 'A=gone'], "--folders: 'gone' does not exist"),
+    (['--folders', 'A=empty'], "--folders: below 'empty' there is no folder "),
+    (['--folders', 'clean=images'], "--folders: the name 'clean' is taken"),
+    (['--folders', 'drop 0.5=images'], "--folders: the name 'drop 0.5' is "),
+    (['--folders', 'A=images', 'A=images'], "--folders: the name 'A' is "),
+    (['--cfg-options', 'test_dataloader.dataset.data_root=gone'],
+     "dataset folder 'gone' (test_dataloader.dataset.data_root) does not"),
     (['--out', 'tiny.py/a.json'], "folder 'tiny.py' cannot be ")])
 def test_a_mistake_is_told_before_measuring(ends_with, checkpoint, capsys,
-                                            arguments, line):
+                                            tmp_path, arguments, line):
+    (tmp_path / 'empty/class0').mkdir(parents=True)
     said = ends_with(TOOL, 'tiny.py', checkpoint, *arguments)
     assert said.startswith(f'robustness.py: {line}') and '\n' not in said
     assert 'test images' not in capsys.readouterr().err
@@ -60,6 +67,8 @@ def test_swapped_arguments(ends_with, checkpoint):
 
 
 @pytest.mark.parametrize('arguments, message', [
+    (['--fgsm', '1', 'nan'], '--fgsm nan must lie between 0 and 255'),
+    (['--fgsm', '-3'], '--fgsm -3 must lie between 0 and 255'),
     (['--drop', '.5', '1.5'], '--drop 1.5 must lie between 0 and 1'),
     (['--patch-size', '-4'], '--patch-size -4 must be positive')])
 def test_impossible_numbers(ends_with, capsys, arguments, message):

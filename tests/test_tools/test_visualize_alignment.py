@@ -51,12 +51,16 @@ def test_a_config_that_comes_along_is_taken_by_its_name(ends_with, whole):
         whole[0] / 'work_dirs/tiny/epoch_3.pth', '--img', *IMAGES)
 
 
-def test_mistakes_are_told_in_one_line(ends_with):
+def test_mistakes_are_told_in_one_line(ends_with, capsys):
     def say(*arguments):
         return ends_with(TOOL, 'tiny.py', '--img', *arguments)
 
     assert say('gone.png', IMAGES[1]) == (
         "visualize_alignment.py: image 'gone.png' does not exist")
+    assert say(*IMAGES, '--out', 'tiny.py/a.png').startswith(
+        "visualize_alignment.py: folder 'tiny.py' cannot be made")
+    assert say(*IMAGES, '--out', 'a.txt') == 2
+    assert "--out 'a.txt' must end in " in capsys.readouterr().err
     assert say(*IMAGES, '--box', '0', '5', '0', '2') == (
         'visualize_alignment.py: --box 0 5 0 2 does not lie on the grid of 4 '
         'x 4 patches.')

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import os.path as osp
+import re
 from math import lcm
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from rich.progress import track
 
 from mmtlalign.utils import (
     UserError,
+    add_cfg_options,
     add_trust_argument,
     check_class,
     check_data,
@@ -74,12 +76,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0,
                         help='of the dropped patches')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
+    add_cfg_options(parser)
     add_trust_argument(parser)
     parser.add_argument('--out', default='robustness.json',
                         help='.json to write; a .png goes beside it')
     args = parser.parse_args()
     if not args.out.endswith('.json'):
         parser.error(f"--out '{args.out}' must end in .json")
+    for strength in args.fgsm:
+        if not 0 <= strength <= 255:
+            parser.error(f'--fgsm {strength:g} must lie between 0 and 255')
     for fraction in args.drop:
         if not 0 <= fraction <= 1:
             parser.error(f'--drop {fraction:g} must lie between 0 and 1')
@@ -212,17 +218,19 @@ def class_folders(root: Path) -> list[str]:
 
 
 def find_trees(cfg: Config, folder: str) -> list[Path]:
-    """Folders at or below a folder whose folders are all known classes."""
+    """Folders at or below a folder whose folders are all known classes, and
+    not all empty."""
     if not osp.isdir(folder):
         raise UserError(f"--folders: '{folder}' does not exist")
     own = set(class_folders(dataset_root(cfg)))
     found = [Path(root) for root, children, _ in os.walk(folder)
-             if children and own.issuperset(children)]
+             if children and own.issuperset(children)
+             and any(any(Path(root, child).iterdir()) for child in children)]
     if not found:
         raise UserError(
             f"--folders: below '{folder}' there is no folder whose folders "
             'are all named like classes of the config, such as '
-            f"'{min(own)}'")
+            f"'{min(own)}', and hold images")
     return sorted(found)
 
 
@@ -231,6 +239,24 @@ def build_loader(cfg: Config, dataset: dict):
     loader = cfg.test_dataloader.copy()
     loader.dataset = dataset
     return Runner.build_dataloader(loader)
+
+
+def read_folders(items: list[str]) -> list[tuple[str, str]]:
+    """Names and folders of --folders.
+
+    Raises:
+        UserError: If one is not NAME=FOLDER, or a name is taken: results are
+            kept by it.
+    """
+    pairs = [item.partition('=')[::2] for item in items]
+    names = [name for name, _ in pairs]
+    for name, folder in pairs:
+        if not folder:
+            raise UserError(f"--folders '{name}' must be NAME=FOLDER")
+        if names.count(name) > 1 or re.match('clean$|drop |fgsm ', name):
+            raise UserError(f"--folders: the name '{name}' is taken; give "
+                            'another')
+    return pairs
 
 
 def save(result: dict, path: str) -> None:
@@ -257,11 +283,9 @@ def draw(result: dict, path: Path) -> None:
 def main() -> None:
     args = parse_args()
     check_file(args.checkpoint, 'checkpoint')
-    pairs = [item.partition('=')[::2] for item in args.folders]
-    for name, folder in pairs:
-        if not folder:
-            raise UserError(f"--folders '{name}' must be NAME=FOLDER")
+    pairs = read_folders(args.folders)
     cfg = open_config(args.config)
+    cfg.merge_from_dict(args.cfg_options)
     check_class(cfg, BaseClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     check_data(cfg, 'test')

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from mmtlalign.utils import (
     UserError,
+    add_cfg_options,
     add_trust_argument,
     check_class,
     check_data,
@@ -41,6 +42,7 @@ from mmtlalign.utils import (
 silence_known_noise()
 matplotlib.use('Agg')  # a picture in a file needs no display
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 from mmtlalign.alignment import LabelTrace  # noqa: E402
 from mmtlalign.apis import get_model  # noqa: E402
@@ -61,6 +63,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--out', default='share_by_block.json',
                         help='.json to write; a .png goes beside it')
+    add_cfg_options(parser)
     add_trust_argument(parser)
     args = parser.parse_args()
     if not args.out.endswith('.json'):
@@ -163,9 +166,10 @@ def draw(result: dict, path: Path) -> None:
     direction.axhspan(-noise, noise, color='0.9', zorder=0,
                       label='two standard errors of none')
     distance.set(xlabel='block', ylabel='mean |share - lam|', ylim=(0, None))
-    direction.set(xlabel='block',
+    direction.set(xlabel='block', xlim=distance.get_xlim(),
                   ylabel="correlation with the model's answer")
     for axes in (distance, direction):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[['top', 'right']].set_visible(False)
         axes.legend(frameon=False)
     figure.suptitle(result['config'], fontsize='medium')
@@ -179,6 +183,7 @@ def main() -> None:
     labels = name_checkpoints(args.checkpoints, args.labels)
     make_folder_of(args.out)
     cfg = open_config(args.config)
+    cfg.merge_from_dict(args.cfg_options)
     check_class(cfg, TLAlignClassifier)
     if not cfg.model.get('train_cfg'):
         raise UserError(f"config '{args.config}' mixes nothing: model.train_"

@@ -18,6 +18,7 @@ from mmtlalign.utils import (
     add_trust_argument,
     check_class,
     check_file,
+    make_folder_of,
     one_line_errors,
     open_config,
     silence_known_noise,
@@ -49,7 +50,11 @@ def parse_args():
         'sides')
     parser.add_argument('--out', default='alignment.png')
     add_trust_argument(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not args.out.endswith(('.jpg', '.pdf', '.png', '.svg')):
+        parser.error(f"--out '{args.out}' must end in .jpg, .pdf, .png or "
+                     '.svg')
+    return args
 
 
 def build_model(cfg, checkpoint, trust):
@@ -127,6 +132,7 @@ def main():
         check_file(path, 'image')
     if args.checkpoint:
         check_file(args.checkpoint, 'checkpoint')
+    make_folder_of(args.out)
     cfg = open_config(args.config)
     check_class(cfg, BaseClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
