@@ -72,11 +72,14 @@ def open_config(config: str | os.PathLike) -> Config:
 
     Raises:
         UserError: If there is none, or it or one that its ``_base_`` names
-            cannot be read.
+            cannot be read, such as one of a host that is not installed.
     """
     path = find_config(config)
     try:
         return Config.fromfile(path)
+    except ModuleNotFoundError as error:  # begins with the host's name
+        check_host(Config(dict(default_scope=str(error).split()[0])))
+        raise
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"config '{path}' cannot be read "
                         f'({type(error).__name__}: {error}); correct it, or '

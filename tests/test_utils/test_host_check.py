@@ -3,7 +3,12 @@ import sys
 import pytest
 from mmengine.config import Config
 
-from mmtlalign.utils import UserError, check_host, check_sync_bn
+from mmtlalign.utils import (
+    UserError,
+    check_host,
+    check_sync_bn,
+    open_config,
+)
 
 
 @pytest.mark.parametrize('host', ['mmdet', 'mmseg'])
@@ -25,6 +30,19 @@ def test_a_missing_host_is_named(monkeypatch):
 def test_classification_needs_no_operators(monkeypatch, scope):
     monkeypatch.setitem(sys.modules, 'mmcv.ops', None)
     check_host(Config(dict(default_scope=scope)))
+
+
+def test_a_base_in_a_host_that_is_missing(monkeypatch, tmp_path):
+    config = tmp_path / 'a.py'
+    config.write_text("_base_ = ['mmdet::_base_/default_runtime.py']")
+    monkeypatch.setattr('mmengine.config.config.is_installed',
+                        lambda package: False)
+    monkeypatch.setitem(sys.modules, 'mmcv.ops', None)
+    with pytest.raises(UserError, match='mmdet configs need .*--ops'):
+        open_config(config)
+    config.write_text('a = __import__("gone")')
+    with pytest.raises(ModuleNotFoundError, match="'gone'"):
+        open_config(config)
 
 
 @pytest.mark.parametrize('model, where', [
