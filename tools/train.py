@@ -71,6 +71,23 @@ def scale_lr(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
+def check_schedule(cfg: Config) -> None:
+    """Raise a UserError if training ends before one of its schedules begins.
+
+    Only schedules that last until the end of training are looked at: the host
+    takes that end for theirs.
+    """
+    schedules = cfg.get('param_scheduler') or []
+    for schedule in [schedules] if isinstance(schedules, dict) else schedules:
+        key = 'max_epochs' if schedule.get('by_epoch', True) else 'max_iters'
+        last, begin = cfg.train_cfg.get(key), schedule.get('begin', 0)
+        if last is not None and last <= begin and 'end' not in schedule:
+            raise UserError(
+                f'train_cfg.{key}={last} ends within the warm-up, before '
+                f'{schedule.type} begins at {begin}; set --cfg-options '
+                f'train_cfg.{key}={begin + 1} or more')
+
+
 def resume(cfg: Config, checkpoint: str) -> None:
     """Make the runner go on from a checkpoint."""
     cfg.resume = True
@@ -121,6 +138,7 @@ def main() -> None:
     args = parse_args()
     silence_known_noise()
     cfg = load_config(args)
+    check_schedule(cfg)
     if args.amp:
         use_amp(cfg)
     if args.auto_scale_lr:

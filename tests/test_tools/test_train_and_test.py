@@ -131,6 +131,9 @@ def test_testing_gives_the_accuracy_of_training(whole, tmp_path):
     (['train.py', ROOT / 'configs/classification/_base_/default_runtime.py'],
      f"train.py: config '{ROOT}/configs/classification/_base_/default_runtime"
      ".py' has no model"),
+    (['train.py', 'tiny.py', '--cfg-options', 'param_scheduler.begin=3'],
+     'train.py: train_cfg.max_epochs=3 ends within the warm-up, before Cosine'
+     'AnnealingLR begins at 3; set --cfg-options train_cfg.max_epochs=4 or'),
     (['train.py', 'tiny.py', '--auto-scale-lr'],
      'train.py: --auto-scale-lr needs auto_scale_lr.base_batch_size')])
 def test_a_mistake_is_told_in_one_line(ends_with, arguments, line):
@@ -227,6 +230,19 @@ def test_amp_leaves_an_unknown_wrapper_alone(train, monkeypatch):
     monkeypatch.setattr(train, 'get_device', lambda: 'cuda')
     with pytest.raises(UserError, match="not 'MyWrapper'"):
         train.use_amp(Config(dict(optim_wrapper=dict(type='MyWrapper'))))
+
+
+def test_only_schedules_of_the_same_unit_must_begin_in_time(train):
+    warm_up = dict(type='LinearLR', by_epoch=False, end=50)
+    decay = dict(type='PolyLR', by_epoch=False, begin=50)
+    cfg = Config(dict(param_scheduler=[warm_up, decay],
+                      train_cfg=dict(max_epochs=4)))
+    train.check_schedule(cfg)
+    cfg.train_cfg = dict(max_iters=50)
+    with pytest.raises(UserError, match='max_iters=50 .*PolyLR begins at 50'):
+        train.check_schedule(cfg)
+    cfg.param_scheduler[1].end = 100
+    train.check_schedule(cfg)
 
 
 def test_auto_scale_lr_switches_the_hosts_scaling_on(train):
