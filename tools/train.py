@@ -14,6 +14,7 @@ from mmtlalign.utils import (
     check_data,
     check_file,
     check_host,
+    check_pretrained_file,
     check_sync_bn,
     find_pretrained,
     forget_pretrained,
@@ -151,6 +152,8 @@ def main() -> None:
     check_host(cfg)
     check_sync_bn(cfg)
     check_data(cfg, 'train', 'val')
+    if not start:  # the only case in which that file is read
+        check_pretrained_file(cfg)
     make_work_dir(cfg.work_dir)
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')

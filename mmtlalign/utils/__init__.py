@@ -24,7 +24,12 @@ from .encoder_features import encoder_features
 from .errors import UserError, one_line_errors
 from .host_check import check_device, check_host, check_sync_bn
 from .noise import keep_parameter_options_off_console, silence_known_noise
-from .pretrained import expected_weights, find_pretrained, forget_pretrained
+from .pretrained import (
+    check_pretrained_file,
+    expected_weights,
+    find_pretrained,
+    forget_pretrained,
+)
 from .resources import check_class, find_config, open_config
 from .test_time_augmentation import use_tta
 from .threads import free_cores, set_threads
@@ -33,9 +38,9 @@ __all__ = [
     'UserError', 'add_cfg_options', 'add_common_arguments',
     'add_trust_argument', 'check_absent', 'check_checkpoint', 'check_class',
     'check_data', 'check_device', 'check_file', 'check_finite', 'check_hash',
-    'check_host', 'check_sync_bn', 'encoder_features', 'expected_weights',
-    'find_config', 'find_pretrained', 'forget_pretrained', 'free_cores',
-    'get_weights', 'hash8', 'keep_parameter_options_off_console',
+    'check_host', 'check_pretrained_file', 'check_sync_bn', 'encoder_features',
+    'expected_weights', 'find_config', 'find_pretrained', 'forget_pretrained',
+    'free_cores', 'get_weights', 'hash8', 'keep_parameter_options_off_console',
     'load_checkpoint_safely', 'load_config', 'load_strictly', 'make_folder_of',
     'make_out_folder', 'make_work_dir', 'one_line_errors', 'open_config',
     'set_threads', 'silence_known_noise', 'use_gloo_without_gpu', 'use_tta'

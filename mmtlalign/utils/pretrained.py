@@ -1,8 +1,10 @@
 """Backbones that start from a file, by an ``init_cfg`` that says so."""
+import os.path as osp
 import re
 from collections import Counter
 from copy import deepcopy
 
+from mmengine.config import Config
 from torch import Tensor, nn
 
 from .checkpoint import (
@@ -12,6 +14,7 @@ from .checkpoint import (
     load_strictly,
 )
 from .errors import UserError
+from .resources import list_configs
 
 FORM = "dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')"
 
@@ -24,6 +27,30 @@ MAY_LACK = (NORMS, r'ln2\.(weight|bias)', BUFFERS)
 # What a backbone need not have: norms of outputs that are not used, the token
 # of a distilled DeiT, and what no constructor keeps any more.
 MAY_EXCEED = (NORMS, r'ln[12]\.(weight|bias)', 'dist_token', BUFFERS)
+
+
+def check_pretrained_file(cfg: Config) -> None:
+    """Look for the backbone's file before anything is built.
+
+    Files of other modules, and what is in them, are checked by
+    :func:`expected_weights`.
+
+    Raises:
+        UserError: If it does not exist, naming what makes it.
+    """
+    init_cfg = cfg.model.get('backbone', {}).get('init_cfg')
+    if not isinstance(init_cfg, dict) or not _says_pretrained(init_cfg):
+        return
+    path = init_cfg.get('checkpoint')
+    if (not isinstance(path, str) or '://' in path
+            or osp.exists(osp.expanduser(path))):
+        return
+    name = osp.basename(osp.dirname(path))
+    raise UserError(
+        f"checkpoint '{path}' does not exist: "
+        + (f'train {name} first, or ' if name in list_configs() else '')
+        + 'give another with --cfg-options '
+        'model.backbone.init_cfg.checkpoint=PATH')
 
 
 def find_pretrained(model: nn.Module) -> dict[str, dict]:

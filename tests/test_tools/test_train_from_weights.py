@@ -44,10 +44,17 @@ def test_random_weights_are_said_to_be_so(whole):
     assert 'Weights: random (no init_cfg' in whole[1].stdout
 
 
-def test_a_missing_pretraining_file_ends_it(ends_with, tmp_path):
-    write_project(tmp_path, PRETRAINED)
+@pytest.mark.parametrize('file, remedy', [
+    ('pretrained.pth', ''),
+    ('work_dirs/tlalign_deit-mini_1xb128_cifar10/epoch_10.pth',
+     'train tlalign_deit-mini_1xb128_cifar10 first, or ')])
+def test_a_missing_pretraining_file_ends_it(ends_with, tmp_path, file,
+                                            remedy):
+    write_project(tmp_path, PRETRAINED.replace('pretrained.pth', file))
     assert ends_with('train.py', 'tiny.py') == (
-        "train.py: checkpoint 'pretrained.pth' does not exist")
+        f"train.py: checkpoint '{file}' does not exist: {remedy}give another "
+        'with --cfg-options model.backbone.init_cfg.checkpoint=PATH')
+    assert not (tmp_path / 'work_dirs').exists()  # nothing was built
 
 
 def test_other_forms_end_it(ends_with, tmp_path):
