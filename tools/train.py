@@ -167,5 +167,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with one_line_errors('train.py'):
+    with one_line_errors('train.py', resumable=True):
         main()

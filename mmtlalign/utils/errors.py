@@ -13,7 +13,7 @@ class UserError(Exception):
 
 
 @contextmanager
-def one_line_errors(program: str):
+def one_line_errors(program: str, resumable: bool = False):
     """End the program with one line on stderr where a trace is no help.
 
     That is on a UserError and on an image that a pipeline cannot load, with
@@ -23,6 +23,8 @@ def one_line_errors(program: str):
 
     Args:
         program (str): Name that starts the line, e.g. ``'train.py'``.
+        resumable (bool): Whether it goes on where it stopped if it is given
+            ``--resume``. Defaults to False.
     """
     first = os.environ.get('LOCAL_RANK', '0') == '0'
     try:
@@ -35,8 +37,9 @@ def one_line_errors(program: str):
         if not lines or LOADING not in traceback.format_exc():
             raise
         sys.exit(f'{program}: {lines[-1]}: get the file again or take it out '
-                 'of the data set, and give the same command again (with '
-                 '--resume, a training goes on from its last checkpoint)')
+                 'of the data set, and give the same command again'
+                 + (' (with --resume, it goes on from its last checkpoint)'
+                    if resumable else ''))
     except KeyboardInterrupt:
         if first:
             print(f'\n{program}: interrupted', file=sys.stderr)

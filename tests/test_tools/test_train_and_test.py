@@ -147,6 +147,8 @@ def test_a_damaged_image_is_named(ends_with, tmp_path):
     said = ends_with('train.py', 'tiny.py')
     assert said.startswith('train.py: failed to load image: '
                            'images/class0/0.png: get the file again')
+    assert said.endswith(' (with --resume, it goes on from its last '
+                         'checkpoint)')
 
 
 def test_a_checkpoint_of_another_model_is_refused(whole, ends_with):

@@ -63,6 +63,7 @@ def test_an_image_that_cannot_be_loaded_is_named(
     loader = DataLoader(Images(path), num_workers=num_workers)
     with pytest.raises(SystemExit) as ended, one_line_errors('train.py'):
         next(iter(loader))
+    assert '--resume' not in ended.value.code
     assert ended.value.code.startswith('train.py: ')
     assert why.format(path) in ended.value.code
     assert '\n' not in ended.value.code
