@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from math import inf
 from pathlib import Path
 
@@ -143,7 +144,8 @@ def read_log(path: str, meta: dict) -> str:
     """The scalars of a training, as lines of JSON; '' if there are none.
 
     Its parts, resumed into one another, lie in the checkpoint's folder, with
-    those of trainings before and after it.
+    those of trainings before and after it. What a part did after its last
+    checkpoint was done again by the next one, and is left out.
 
     Args:
         path (str): Of the checkpoint.
@@ -151,13 +153,19 @@ def read_log(path: str, meta: dict) -> str:
             last part, which is also the name of a folder.
     """
     last = meta.get('experiment_name', '')[-len('20260101_000000'):]
-    parts, begin = [], inf
+    kept, begin = [], inf
     for log in sorted(Path(path).parent.glob('*/vis_data/scalars.json')):
-        lines = log.read_text()
+        # but for a line that was being written when the training was killed
+        lines = [line for line in log.read_text().splitlines(keepends=True)
+                 if line.endswith('\n')]
         if not lines or last and log.parts[-3] > last:
             continue
-        first = json.loads(lines.splitlines()[0])
+        first = json.loads(lines[0])
         if first.get('epoch') == 1 or first['step'] <= begin:  # anew
-            parts, begin = [], first['step']
-        parts.append(lines)
-    return ''.join(parts)
+            kept, begin = [], first['step']
+        # Validations whose steps are epochs end nothing: more iterations than
+        # epochs have been done before a part that is resumed by epochs.
+        kept = [*takewhile(
+            lambda line: json.loads(line)['step'] < first['step'], kept),
+            *lines]
+    return ''.join(kept)

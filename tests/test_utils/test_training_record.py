@@ -137,8 +137,28 @@ def test_only_the_log_of_this_training(tmp_path, by_epoch, end, parts):
         if record and not by_epoch:
             record = dict(iter=record['iter'], step=max(record['step'], 50))
         log.write_text('' if record is None else (
-            json.dumps(record) + f'\n{{"part": {i}}}\n'))
+            json.dumps(record) + f'\n{{"part": {i}, "step": 1}}\n'))
     text = read_log(str(tmp_path / 'epoch_4.pth'), dict(
         experiment_name=f'name_202601{end}_000000'))
     assert ''.join(re.findall(r'"part": (\d)', text)) == parts
     assert read_log(str(tmp_path / 'a/b.pth'), {}) == ''
+
+
+# Steps of a training that was killed twice, with validations (V), and what is
+# left: in epochs of 50 iterations, the first kill in the midst of a line; and
+# in iterations
+@pytest.mark.parametrize('parts, expected', [
+    (('25 50 V1 75 100 V2 125 150-', '125 150 V3 175', '175 200 V4'),
+     '25 50 V1 75 100 V2 125 150 V3 175 200 V4'),
+    (('V20 V40 50', 'V40 50 V60 V80 100', 'V80 100 V100'),
+     'V20 V40 50 V60 V80 100 V100')])
+def test_a_resumed_log_holds_no_step_twice(tmp_path, parts, expected):
+    for i, part in enumerate(parts):
+        log = tmp_path / f'2026010{i}_000000/vis_data/scalars.json'
+        log.parent.mkdir(parents=True)
+        text = ''.join(
+            json.dumps(dict(step=int(name.strip('V-')), name=name)) + '\n'
+            for name in part.split())
+        log.write_text(text[:-5] if part.endswith('-') else text)
+    lines = read_log(str(tmp_path / 'a.pth'), {}).splitlines()
+    assert ' '.join(json.loads(line)['name'] for line in lines) == expected
