@@ -52,9 +52,9 @@ def find_weights(name: str, otherwise: str | None = None) -> str:
         return otherwise
     if name not in published:
         raise UserError(
-            f"pretrained=True, but no weights are published for '{name}': "
-            'train it, and give the path of its checkpoint; list_models('
-            'pretrained=True) names those with weights')
+            f"no weights are published for '{name}': train it, and give its "
+            'checkpoint (CHECKPOINT of a command, pretrained=PATH in Python); '
+            'list_models(pretrained=True) names those with weights')
     if '://' in published[name]:
         return published[name]
     path = ROOT / published[name]
@@ -62,6 +62,6 @@ def find_weights(name: str, otherwise: str | None = None) -> str:
         raise UserError(
             f"the weights of '{name}' are not here: '{published[name]}' is in "
             'the repository, but not in installed packages; get it there, and '
-            'give its path instead of pretrained=True')
+            'give its path as the checkpoint')
     check_hash(path)
     return str(path)

@@ -119,8 +119,8 @@ def test_no_picture_is_written_over_another(here, images, classifier,
     (['empty', 'tiny.py', 'a.pth'],
      "image_demo.py: 'empty' is no image, no folder with images in it"),
     (['photos', 'gone.py', 'a.pth'], "image_demo.py: config 'gone.py' does"),
-    (['photos', 'tiny.py'], 'image_demo.py: pretrained=True, but no weights '
-     "are published for 'tiny'"),
+    (['photos', 'tiny.py'], "image_demo.py: no weights are published for 'tiny"
+     "': train it, and give its checkpoint (CHECKPOINT of a command, "),
     (['photos', 'tiny.py', 'b.pth'],
      "image_demo.py: checkpoint 'b.pth' does not exist"),
     (['photos/broken.jpg', 'tiny.py', 'a.pth'],
