@@ -22,12 +22,10 @@ from pathlib import Path
 import torch
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
-from mmpretrain.models import BaseClassifier, VisionTransformer
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 import mmtlalign
-from mmtlalign.apis import get_model
 from mmtlalign.utils import (
     UserError,
     add_trust_argument,
@@ -35,6 +33,12 @@ from mmtlalign.utils import (
     one_line_errors,
     silence_known_noise,
 )
+
+silence_known_noise()  # before the host is imported, which makes it
+
+from mmpretrain.models import BaseClassifier, VisionTransformer  # noqa: E402
+
+from mmtlalign.apis import get_model  # noqa: E402
 
 # Largest difference of an output from the model's, as a part of the largest
 # value in it. Another order of summation in float32 moves the outputs of a
@@ -44,8 +48,8 @@ TOLERANCE = 1e-4
 
 ONNX_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 
-# Fewest patches in a row or column of an image of any size: ONNX resizes
-# position embeddings to a single row by another rule than torch.
+# Fewest patches in a row or column, where position embeddings are resized:
+# ONNX resizes them to a single row by another rule than torch.
 MIN_PATCHES = 2
 
 
@@ -173,6 +177,21 @@ def patch_size(network: Network) -> int:
             'and resizes its maps by factors that are fixed when it is '
             f'exported; {instead}')
     return network.model.cfg.model.backbone.get('patch_size', 16)
+
+
+def check_patches(network: Network, height: int, width: int) -> None:
+    """Raise a UserError for a ViT's images that ONNX would get wrong."""
+    backbone = network.model.backbone
+    if not isinstance(backbone, VisionTransformer):
+        return
+    patch = network.model.cfg.model.backbone.get('patch_size', 16)
+    patches = -(-height // patch), -(-width // patch)
+    if min(patches) < MIN_PATCHES and patches != backbone.patch_resolution:
+        raise UserError(
+            f'--shape {height} {width} is {patches[0]}x{patches[1]} patches '
+            f'of {patch} px, and ONNX needs {MIN_PATCHES} in a row and in a '
+            'column to resize position embeddings as torch does; give sides '
+            f'of {MIN_PATCHES * patch} px or more, or write a .pt2')
 
 
 class Unlike(int):
@@ -309,7 +328,8 @@ def verify(path: Path, network: Network,
         float: Largest difference, as a part of the largest value.
 
     Raises:
-        UserError: If it is more than TOLERANCE, or values are not finite.
+        UserError: If it is more than TOLERANCE, or values of either are not
+            finite.
     """
     run = load(path)
     random = torch.Generator().manual_seed(0)
@@ -318,6 +338,10 @@ def verify(path: Path, network: Network,
         images = torch.randint(256, size, generator=random, dtype=torch.uint8)
         for expected, found in zip(network.reference(images),
                                    run(images.float()), strict=True):
+            if not expected.isfinite().all():
+                raise UserError('what the model itself computes is not finite:'
+                                ' its weights are those of a training that '
+                                'has diverged; give another checkpoint')
             if not found.isfinite().all():
                 raise UserError('what the exported file computes is not '
                                 'finite; it was deleted')
@@ -347,7 +371,8 @@ def check_packages() -> None:
 
 def main() -> None:
     args = parse_args()
-    silence_known_noise()
+    if args.out.is_dir():
+        raise UserError(f"--out '{args.out}' is a folder; name a file in it")
     if args.out.suffix == '.onnx':
         check_packages()
     make_folder_of(args.out)
@@ -358,6 +383,8 @@ def main() -> None:
             program, sizes = trace_any_size(network)
         else:
             sizes = [(args.batch, 3, *args.shape)]
+            if args.out.suffix == '.onnx':
+                check_patches(network, *args.shape)
             program = trace(network, *sizes)
     count = len(program.graph_signature.user_outputs)
     names = [f'feature_{i}' for i in range(count)] if args.backbone_only else [

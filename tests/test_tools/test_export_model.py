@@ -20,7 +20,7 @@ import mmtlalign
 from mmtlalign.utils import UserError
 
 from .test_dense_tasks import DETECTOR
-from .tiny import CONFIG, ROOT
+from .tiny import CONFIG, ROOT, run
 
 spec = importlib.util.spec_from_file_location(
     'export_model', ROOT / 'tools/export_model.py')
@@ -323,12 +323,48 @@ def test_a_folder_that_cannot_be_made_is_told_first(export, monkeypatch):
         export(CONFIG, 'tiny.py/a.pt2', '--shape', '16', '16')
 
 
+def test_a_folder_is_no_file(export, tmp_path, monkeypatch):
+    (tmp_path / 'a.pt2').mkdir()
+    monkeypatch.setattr(export_model, 'get_model', None)
+    with pytest.raises(UserError, match="--out 'a.pt2' is a folder; name a"):
+        export(CONFIG, 'a.pt2', '--shape', '16', '16')
+
+
+def test_weights_that_are_not_finite_are_blamed(export, monkeypatch):
+    monkeypatch.setattr(nn.init, 'normal_', lambda parameter, std: (
+        nn.init.constant_(parameter, torch.nan)))
+    with pytest.raises(UserError, match='the model itself computes is not fi'):
+        export(CONFIG, 'tiny.pt2', '--shape', '16', '16')
+
+
+@pytest.mark.parametrize('shape, patches', [
+    ((2, 2), '1x1'), ((4, 16), '1x4'), ((5, 8), None)])
+def test_a_single_row_of_patches_is_not_for_onnx(shape, patches):
+    network = export_model.Network(mmtlalign.get_model(
+        Config.fromstring(CONFIG, '.py')), False)
+    if not patches:
+        return export_model.check_patches(network, *shape)
+    with pytest.raises(UserError, match=f'--shape .* is {patches} patches of 4'
+                       ' px, .* give sides of 8 px or more, or write a .pt2'):
+        export_model.check_patches(network, *shape)
+
+
 def test_a_part_of_configs_is_named(monkeypatch):
     part = ROOT / 'configs/classification/_base_/default_runtime.py'
     monkeypatch.setattr('sys.argv', [
         'export_model.py', str(part), '--out', 'a.pt2', '--dynamic'])
     with pytest.raises(UserError, match=f"config '{part}' has no model"):
         export_model.main()
+
+
+def test_no_word_of_operators_that_are_not_needed(tmp_path):
+    script = (
+        'import runpy, sys\n'
+        "sys.modules['mmcv.ops.multi_scale_deform_attn'] = None\n"
+        "sys.argv.append('--help')\n"
+        f"runpy.run_path('{ROOT}/tools/export_model.py', run_name='__main__')")
+    process = run([sys.executable, '-c', script], tmp_path)
+    assert (process.returncode, process.stderr) == (0, '')
 
 
 def test_missing_packages(export, monkeypatch):
