@@ -20,7 +20,7 @@ from mmtlalign.utils import (
     UserError,
     add_trust_argument,
     check_file,
-    make_work_dir,
+    make_out_folder,
     one_line_errors,
     open_config,
     silence_known_noise,
@@ -55,7 +55,10 @@ def parse_args() -> argparse.Namespace:
     add_trust_argument(parser)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
                         default={}, help='config entries to override')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not 0 <= args.score_thr <= 1:
+        parser.error(f'--score-thr {args.score_thr} must lie between 0 and 1')
+    return args
 
 
 def find_images(where: str) -> list[str]:
@@ -111,7 +114,7 @@ def main() -> None:
     checkpoint = args.checkpoint or find_weights(Path(cfg.filename).stem)
     check_file(checkpoint, 'checkpoint')
     paths = find_images(args.image)
-    make_work_dir(args.out_dir)
+    make_out_folder(args.out_dir, '--out-dir')
     cfg.merge_from_dict(args.cfg_options)
     model = build_inference(cfg, checkpoint, args.device, args.score_thr,
                             args.trust)

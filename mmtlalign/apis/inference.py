@@ -2,6 +2,7 @@
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
 
+import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -16,6 +17,10 @@ from mmtlalign.utils import (
 )
 
 from .model import get_model
+
+# Pixels of the short side that a small image is enlarged to, so that a label
+# on it can be read, and of the long side that none is enlarged beyond.
+SHORT_SIDE, LONG_SIDE = 224, 896
 
 # Reads an image; gives a picture (H, W, 3), uint8, RGB, and the prediction in
 # a few words.
@@ -56,7 +61,7 @@ def build_inference(cfg: Config, checkpoint: str, device: str | None = None,
 
 
 class Classification:
-    """Pictures carry the class and its score."""
+    """Pictures carry the class and its score; small ones are enlarged."""
 
     def __init__(self, cfg, checkpoint, device, trust):
         from mmpretrain.apis import ImageClassificationInferencer
@@ -69,8 +74,11 @@ class Classification:
         batch, = self.host.preprocess([path])
         preds = self.host.forward(batch)
         result, = self.host.postprocess(preds, None)
+        size = mmcv.imread(path).shape[:2]
+        scale = min(SHORT_SIDE / min(size), LONG_SIDE / max(size))
         with TemporaryDirectory() as folder:  # else it draws nothing
-            picture, = self.host.visualize([path], preds, show_dir=folder)
+            picture, = self.host.visualize(
+                [path], preds, show_dir=folder, rescale_factor=max(scale, 1))
         name = result.get('pred_class', f'class {result["pred_label"]}')
         return picture, f'{name} ({result["pred_score"]:.2f})'
 

@@ -63,7 +63,7 @@ def make_work_dir(path: str) -> None:
 
 
 def make_out_folder(path: str | os.PathLike, option: str = '--out') -> None:
-    """Likewise, a folder that --out names, or one in it."""
+    """Likewise, a folder that the option names, or one in it."""
     _make_folder(path, 'folder', option)
 
 

@@ -125,6 +125,11 @@ def test_no_picture_is_written_over_another(here, images, classifier,
      "image_demo.py: checkpoint 'b.pth' does not exist"),
     (['photos/broken.jpg', 'tiny.py', 'a.pth'],
      "image_demo.py: none of the 1 files of 'photos/broken.jpg' can be read"),
+    (['photos', 'tiny.py', 'a.pth', '--out-dir', 'tiny.py'],
+     "image_demo.py: folder 'tiny.py' cannot be made (File exists); choose "
+     'another with --out-dir'),
+    (['photos', 'tiny.py', 'a.pth', '--device', 'foo'],
+     "image_demo.py: device 'foo' cannot be used (Expected one of cpu, "),
     (['photos', 'tiny.py', 'a.pth', '--cfg-options',
       'model.backbone.arch.num_layers=3'],
      "image_demo.py: checkpoint 'a.pth' does not fit the config's TLAlignCl")])
@@ -134,6 +139,21 @@ def test_a_mistake_is_told_in_one_line(ends_with, classifier, images,
     said = ends_with(DEMO, *arguments)
     assert said.startswith(line)
     assert '\n' not in said
+
+
+def test_a_score_is_at_most_one(ends_with, capsys):
+    assert ends_with(DEMO, 'a', 'b', 'c', '--score-thr', '7') == 2
+    assert '--score-thr 7.0 must lie between' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('size, drawn', [
+    ((32, 28), (256, 224)), ((300, 230), (300, 230)), ((4, 112), (32, 896))])
+def test_labels_on_small_images_have_room(here, classifier, tmp_path, size,
+                                          drawn):
+    cv2.imwrite('a.png', np.zeros((*size, 3), np.uint8))
+    here(DEMO, 'a.png', *classifier)
+    picture = cv2.imread(str(tmp_path / 'work_dirs/demo/a.png'))
+    assert picture.shape[:2] == drawn
 
 
 @pytest.mark.parametrize('config, change, complaint', [
