@@ -328,8 +328,7 @@ def verify(path: Path, network: Network,
         float: Largest difference, as a part of the largest value.
 
     Raises:
-        UserError: If it is more than TOLERANCE, or values of either are not
-            finite.
+        UserError: If it is more than TOLERANCE, or values are not finite.
     """
     run = load(path)
     random = torch.Generator().manual_seed(0)
@@ -338,10 +337,6 @@ def verify(path: Path, network: Network,
         images = torch.randint(256, size, generator=random, dtype=torch.uint8)
         for expected, found in zip(network.reference(images),
                                    run(images.float()), strict=True):
-            if not expected.isfinite().all():
-                raise UserError('what the model itself computes is not finite:'
-                                ' its weights are those of a training that '
-                                'has diverged; give another checkpoint')
             if not found.isfinite().all():
                 raise UserError('what the exported file computes is not '
                                 'finite; it was deleted')
@@ -371,8 +366,6 @@ def check_packages() -> None:
 
 def main() -> None:
     args = parse_args()
-    if args.out.is_dir():
-        raise UserError(f"--out '{args.out}' is a folder; name a file in it")
     if args.out.suffix == '.onnx':
         check_packages()
     make_folder_of(args.out)

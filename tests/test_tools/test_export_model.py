@@ -326,15 +326,8 @@ def test_a_folder_that_cannot_be_made_is_told_first(export, monkeypatch):
 def test_a_folder_is_no_file(export, tmp_path, monkeypatch):
     (tmp_path / 'a.pt2').mkdir()
     monkeypatch.setattr(export_model, 'get_model', None)
-    with pytest.raises(UserError, match="--out 'a.pt2' is a folder; name a"):
+    with pytest.raises(UserError, match="'a.pt2' is a folder; name a file w"):
         export(CONFIG, 'a.pt2', '--shape', '16', '16')
-
-
-def test_weights_that_are_not_finite_are_blamed(export, monkeypatch):
-    monkeypatch.setattr(nn.init, 'normal_', lambda parameter, std: (
-        nn.init.constant_(parameter, torch.nan)))
-    with pytest.raises(UserError, match='the model itself computes is not fi'):
-        export(CONFIG, 'tiny.pt2', '--shape', '16', '16')
 
 
 @pytest.mark.parametrize('shape, patches', [
