@@ -82,7 +82,8 @@ def fake(tmp_path, monkeypatch):
             {study.METRICS[task][0]: rng.random(), 'step': step}) + '\n'
             for step in (4, 8)) + ''.join(json.dumps(
                 dict(token_fluctuation=value, epoch=epoch, step=9)) + '\n'
-                for epoch, value in ((1, .1), (2, .3), (2, .2))))
+                for epoch, value in ((1, .1), (2, .3), (2, .2)))
+            + '{"token_fluct')
         (folder / 'last_checkpoint').write_text('elsewhere/epoch_32.pth')
         torch.save(dict(meta=dict(mmengine_version='1.2.3' + 40 * 'a')),
                    folder / 'epoch_32.pth')

@@ -217,9 +217,11 @@ def read_cpu_seconds(total: Path) -> float:
 
 
 def read_records(folder: Path) -> Iterator[dict]:
-    """What the logger wrote, of all parts of a resumed run."""
+    """What the logger wrote, of all parts of a resumed run; but for a line
+    that was being written at a kill, whose step was done again."""
     for log in sorted(folder.glob('[0-9]*/vis_data/scalars.json')):
-        yield from map(json.loads, log.read_text().splitlines())
+        whole = log.read_text().rpartition('\n')[0]
+        yield from map(json.loads, whole.splitlines())
 
 
 def read_curve(folder: Path, key: str, factor: float) -> dict:
@@ -267,7 +269,7 @@ def hash_of(config: str, options: list) -> str:
 
 
 def write(path: Path, result: dict | float) -> None:
-    """Write a JSON file that is whole or absent, whenever the power fails."""
+    """Write a JSON file that is whole or absent, whenever this is killed."""
     draft = path.with_suffix('.part')
     draft.write_text(json.dumps(result, indent=1) + '\n')
     draft.rename(path)
