@@ -18,6 +18,13 @@ def shared_dir():
     return path
 
 
+def needs_operators() -> None:
+    """Skip a test that mmdet, mmseg or building their configs is for."""
+    pytest.importorskip(
+        'mmcv.ops', reason='the operators of mmcv are not compiled; run '
+        '`bash tools/setup_env.sh --ops`')
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     """Every test starts from the same random state, in whatever order."""

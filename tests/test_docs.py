@@ -25,6 +25,8 @@ from mmtlalign.registry import BATCH_AUGMENTS
 from tests.oracle import dense_labels
 from tests.test_alignment import toys
 
+from .conftest import needs_operators
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / 'docs' / 'use_in_your_project.md').read_text()
 SECTIONS = dict(re.findall(r'^## \((\w)\) (.*?)(?=^## |\Z)', PAGE,
@@ -278,9 +280,7 @@ def one_step(file, dataset):
 
 
 def test_c_backbone_of_a_detector_and_a_segmenter(follow):
-    pytest.importorskip(
-        'mmcv.ops', reason='the operators of mmcv are not compiled; run '
-        '`bash tools/setup_env.sh --ops`')
+    needs_operators()
     follow('c')
     Path('path/to').mkdir(parents=True)
     Path('path/to/mmtlalign').symlink_to(ROOT)

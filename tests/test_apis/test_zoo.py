@@ -13,6 +13,8 @@ from mmtlalign.apis import zoo
 from mmtlalign.utils import UserError, find_config, load_checkpoint_safely
 from tests.test_tools.tiny import run_tool
 
+from ..conftest import needs_operators
+
 NAME = 'tlalign_deit-digits_1xb32_digits'
 
 
@@ -117,9 +119,7 @@ def test_16_bits_keep_the_figure(name, tmp_path):
 @pytest.mark.parametrize('name', mmtlalign.list_models(pretrained=True))
 def test_the_zoos_weights_fit_their_models(name):
     if 'configs/classification' not in find_config(name):
-        pytest.importorskip(
-            'mmcv.ops', reason='the operators of mmcv are not compiled; run '
-            '`bash tools/setup_env.sh --ops`')
+        needs_operators()
     model = mmtlalign.get_model(name, pretrained=True)
     assert all(value.isfinite().all() for value in model.state_dict().values())
     meta = load_checkpoint_safely(zoo.find_weights(name))['meta']

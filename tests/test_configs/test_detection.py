@@ -14,9 +14,9 @@ from torch import nn
 
 from mmtlalign.utils.coco_check import check_num_classes, expected_classes
 
-pytest.importorskip(
-    'mmcv.ops', reason='the operators of mmcv are not compiled; run '
-    '`bash tools/setup_env.sh --ops`')
+from ..conftest import needs_operators
+
+needs_operators()
 demo_mm_inputs = pytest.importorskip('mmdet.testing').demo_mm_inputs
 mmdet_registry = pytest.importorskip('mmdet.registry')
 

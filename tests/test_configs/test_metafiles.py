@@ -12,6 +12,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from ..conftest import needs_operators
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools' / 'misc' / 'check_metafile.py'
 FOLDER = Path('configs', 'classification', 'tlalign')
@@ -28,9 +30,7 @@ def tool():
 
 def test_nothing_to_report_here(tool):
     """Parameters of every config, built in full, are among what is checked."""
-    pytest.importorskip(
-        'mmcv.ops', reason='the operators of mmcv are not compiled; run '
-        '`bash tools/setup_env.sh --ops`')
+    needs_operators()
     assert list(tool.check(ROOT)) == []
 
 

@@ -16,9 +16,9 @@ from torch import nn
 
 from mmtlalign.utils import UserError, use_tta
 
-pytest.importorskip(
-    'mmcv.ops', reason='the operators of mmcv are not compiled; run '
-    '`bash tools/setup_env.sh --ops`')
+from ..conftest import needs_operators
+
+needs_operators()
 
 from mmseg.registry import DATASETS, MODELS, TRANSFORMS  # noqa: E402
 

@@ -17,6 +17,8 @@ from mmpretrain.utils import register_all_modules
 from mmtlalign.datasets import TokenLabelStore
 from mmtlalign.models import LVViT
 
+from ..conftest import needs_operators
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ['configs/classification/tokenlabel',
            'configs/segmentation/tokenlabel']
@@ -222,9 +224,7 @@ def test_fine_tuning_starts_where_pretraining_ends(path):
 @pytest.mark.parametrize('path', SEGMENTERS, ids=lambda path: Path(path).stem)
 def test_segmenters(path):
     """Trained for a step at few layers, with the outputs' true numbers."""
-    pytest.importorskip(
-        'mmcv.ops', reason='the operators of mmcv are not compiled; run '
-        '`bash tools/setup_env.sh --ops`')
+    needs_operators()
     from mmengine.structures import PixelData
     from mmseg.registry import MODELS as SEGMENTERS_BY_NAME
     from mmseg.structures import SegDataSample

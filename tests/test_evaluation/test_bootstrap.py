@@ -1,5 +1,4 @@
 """Figures of images drawn anew, against the hosts' own metrics."""
-import importlib.util
 import json
 
 import numpy as np
@@ -10,6 +9,8 @@ from mmpretrain.evaluation import Accuracy
 
 from mmtlalign.evaluation.bootstrap import figure_of, keep_results, redraw
 from mmtlalign.utils import UserError
+
+from ..conftest import needs_operators
 
 NUM_IMAGES = 12
 DRAWS = np.random.default_rng(0).integers(
@@ -86,6 +87,7 @@ def detected(path, images):
         path (Path): Where the annotations go.
         images (Sequence[int]): Numbers of 12 random images, also repeated.
     """
+    needs_operators()
     metrics = pytest.importorskip('mmdet.evaluation')
     generator = torch.Generator().manual_seed(0)
     pool = []
@@ -115,13 +117,6 @@ def detected(path, images):
     return metric, results
 
 
-needs_operators = pytest.mark.skipif(
-    not importlib.util.find_spec('mmcv._ext'),
-    reason='mmdet needs the compiled operators of mmcv: '
-    'bash tools/setup_env.sh --ops')
-
-
-@needs_operators
 def test_box_ap_is_that_of_the_host_on_copies_of_the_images(tmp_path, capsys):
     metric, results = detected(tmp_path / 'all.json', range(NUM_IMAGES))
     metric.compute_metrics(results)
@@ -136,7 +131,6 @@ def test_box_ap_is_that_of_the_host_on_copies_of_the_images(tmp_path, capsys):
     assert figure_of(metric) == 'coco/bbox_mAP'
 
 
-@needs_operators
 def test_box_ap_without_a_single_box_is_0(tmp_path):
     metric, results = detected(tmp_path / 'all.json', range(NUM_IMAGES))
     metric.compute_metrics(results)

@@ -7,6 +7,7 @@ import pytest
 
 from mmtlalign.utils.noise import KNOWN_NOISE
 
+from ..conftest import needs_operators
 from .tiny import run_tool
 
 COMMON = """
@@ -121,9 +122,7 @@ def data(tmp_path):
     (DETECTOR, 'coco/bbox_mAP: '), (SEGMENTER, 'mIoU: ')],
     ids=['detector', 'segmenter'])
 def test_one_pair_of_commands_serves_every_task(data, config, metric):
-    pytest.importorskip(
-        'mmcv.ops', reason='the operators of mmcv are not compiled; run '
-        '`bash tools/setup_env.sh --ops`')
+    needs_operators()
     (data / 'dense.py').write_text(config)
     trained = run_tool('train.py', 'dense.py', folder=data)
     assert trained.returncode == 0, trained.stderr

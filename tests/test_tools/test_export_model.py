@@ -19,6 +19,7 @@ from torch import nn
 import mmtlalign
 from mmtlalign.utils import UserError
 
+from ..conftest import needs_operators
 from .test_dense_tasks import DETECTOR
 from .tiny import CONFIG, ROOT, run
 
@@ -224,12 +225,6 @@ def test_backbones(export, suffix):
         close(found[1], distillation_token)
     assert json.loads(about['outputs']) == ['feature_0', 'feature_1']
     assert about['task'] == 'backbone'
-
-
-def needs_operators():
-    pytest.importorskip(
-        'mmcv.ops', reason='the operators of mmcv are not compiled; run '
-        '`bash tools/setup_env.sh --ops`')
 
 
 @pytest.mark.parametrize('suffix', FORMATS)

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 import mmtlalign
 
+from ..conftest import needs_operators
 from .test_dense_tasks import DETECTOR, SEGMENTER
 
 DEMO = '../demo/image_demo.py'
@@ -39,9 +40,7 @@ def save(config, path):
 
 def dense(tmp_path, config):
     """Write a detector's or segmenter's config; skip without its host."""
-    pytest.importorskip(
-        'mmcv.ops', reason='the operators of mmcv are not compiled; run '
-        '`bash tools/setup_env.sh --ops`')
+    needs_operators()
     (tmp_path / 'dense.py').write_text(config)
     return 'dense.py'
 

@@ -5,7 +5,9 @@ from mmengine.config import Config
 
 from mmtlalign.utils import UserError, check_data
 
-pytest.importorskip('mmcv.ops', reason='mmdet needs the operators of mmcv')
+from ..conftest import needs_operators
+
+needs_operators()
 
 CLASSES = ('RBC', 'WBC', 'Platelets')
 

@@ -5,9 +5,9 @@ from mmengine.config import Config
 
 from mmtlalign.utils import UserError, check_data
 
-pytest.importorskip(
-    'mmcv.ops', reason='the operators of mmcv are not compiled; run '
-    '`bash tools/setup_env.sh --ops`')
+from ..conftest import needs_operators
+
+needs_operators()
 
 WHERE = 'train_dataloader.dataset'
 
