@@ -13,11 +13,11 @@ from pathlib import Path
 
 import cv2
 import mmcv
-from mmengine.config import DictAction
 from rich.progress import track
 
 from mmtlalign.utils import (
     UserError,
+    add_cfg_options,
     add_trust_argument,
     check_file,
     make_out_folder,
@@ -53,8 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--score-thr', type=float, default=.3,
                         help='least score of an object (default: %(default)s)')
     add_trust_argument(parser)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        default={}, help='config entries to override')
+    add_cfg_options(parser)
     args = parser.parse_args()
     if not 0 <= args.score_thr <= 1:
         parser.error(f'--score-thr {args.score_thr} must lie between 0 and 1')

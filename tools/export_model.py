@@ -122,6 +122,11 @@ class Network(nn.Module):
             self.mean.copy_(preprocess.mean)
             self.std.copy_(preprocess.std)
 
+    @property
+    def patch(self) -> int:
+        """Edge of a ViT's patches in pixels, the host's default included."""
+        return self.model.cfg.model.backbone.get('patch_size', 16)
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Outputs of images (N, 3, H, W), 0 to 255."""
         return self.compute((images - self.mean) / self.std)
@@ -176,7 +181,7 @@ def patch_size(network: Network) -> int:
             '--dynamic is for classifiers and backbones: a segmenter pools '
             'and resizes its maps by factors that are fixed when it is '
             f'exported; {instead}')
-    return network.model.cfg.model.backbone.get('patch_size', 16)
+    return network.patch
 
 
 def check_patches(network: Network, height: int, width: int) -> None:
@@ -184,7 +189,7 @@ def check_patches(network: Network, height: int, width: int) -> None:
     backbone = network.model.backbone
     if not isinstance(backbone, VisionTransformer):
         return
-    patch = network.model.cfg.model.backbone.get('patch_size', 16)
+    patch = network.patch
     patches = -(-height // patch), -(-width // patch)
     if min(patches) < MIN_PATCHES and patches != backbone.patch_resolution:
         raise UserError(
