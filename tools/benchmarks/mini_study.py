@@ -42,7 +42,7 @@ from mmtlalign.utils import (
     load_checkpoint_safely,
     one_line_errors,
 )
-from mmtlalign.utils.training_record import split_version
+from mmtlalign.utils.training_record import read_log, split_version
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'docs/study'
@@ -217,11 +217,10 @@ def read_cpu_seconds(total: Path) -> float:
 
 
 def read_records(folder: Path) -> Iterator[dict]:
-    """What the logger wrote, of all parts of a resumed run; but for a line
-    that was being written at a kill, whose step was done again."""
-    for log in sorted(folder.glob('[0-9]*/vis_data/scalars.json')):
-        whole = log.read_text().rpartition('\n')[0]
-        yield from map(json.loads, whole.splitlines())
+    """What the logger wrote, of all parts of a resumed run."""
+    checkpoint = (folder / 'last_checkpoint').read_text()
+    log = read_log(str(folder / Path(checkpoint).name), {})
+    yield from map(json.loads, log.splitlines())
 
 
 def read_curve(folder: Path, key: str, factor: float) -> dict:
