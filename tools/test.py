@@ -96,8 +96,8 @@ def main() -> None:
     while hasattr(model, 'module'):  # of DDP, of test-time augmentation
         model = model.module
     check_checkpoint(model, args.checkpoint, args.trust)
-    metric = runner.test_evaluator.metrics[0]
     if args.bootstrap:
+        metric = runner.test_evaluator.metrics[0]
         figure_of(metric)  # refuses a metric that it does not know
         results = keep_results(metric)
     if args.out:
