@@ -65,9 +65,10 @@ class Attention(Site):
             out, mixed = trace.attend(query, key, value, keys, scale)
         else:
             out = stock()
-            query, share = query[:, :, :self.num_rows], share[
-                :, :self.num_rows]
-            mixed = (attend_rows(query, key, scale) @ keys[..., None])[..., 0]
+            query = query[:, :, :self.num_rows]
+            share = share[:, :self.num_rows]
+            # no product of matrices, which autocast would round
+            mixed = (attend_rows(query, key, scale) * keys[:, None]).sum(-1)
         if trace.needs_parts:
             self._carry(query, key, value, keys, mixed, scale)
         else:
