@@ -31,12 +31,18 @@ class Attention(Site):
         self.attn = attn
         self.branch = branch
         self.reduction = reduction
-        self.num_rows = None
+        self._limit = None
         self.offers = frozenset({'matrix', 'rows'}) | (
             branch.offers if branch else frozenset())
 
     def limit(self, num_rows: int) -> None:
-        self.num_rows = num_rows
+        self._limit = num_rows
+
+    @property
+    def num_rows(self) -> int | None:
+        """int, optional: How many leading tokens need a share. All while
+        compiling, as layers share compiled code."""
+        return None if torch.compiler.is_compiling() else self._limit
 
     def stand_ins(self) -> Iterator[StandIn]:
         if self.trace.needs_parts:
