@@ -233,7 +233,7 @@ def publish(state: dict, info: dict, out_dir: str, stem: str,
         safe = Path(folder, f'{stem}.safetensors')
         save_file(state, safe, dict(meta=json.dumps(info)))
         safe.chmod(pth.stat().st_mode)
-        read = torch.load(pth, weights_only=True)
+        read = load_checkpoint_safely(str(pth))
         for path, found in ((pth, read['state_dict']),
                             (safe, load_file(safe))):
             verify(path, found, state, module)

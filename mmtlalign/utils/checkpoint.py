@@ -1,26 +1,34 @@
 """Checkpoints: read without running their code, load without leftovers."""
 import hashlib
 import json
+import os
 import os.path as osp
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from pickle import UnpicklingError
+from urllib.parse import urlparse
 
 import torch
 from mmengine.fileio import get_local_path
 from mmengine.runner import CheckpointLoader
-from mmengine.runner.checkpoint import get_torch_safe_globals
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from .errors import UserError
+from .saved_data import NotData, read_saved_data
 
 TABLE = 'relative_position_bias_table'
 SWIN_CONVERTER = 'tools/model_converters/convert_swin.py'
 DEIT_CONVERTER = 'tools/model_converters/convert_deit.py'
 # As tools/publish_model.py names files.
 NAMED_BY_HASH = re.compile(r'.*_\d{8}-[0-9a-f]{8}\.(pth|safetensors)')
+# By the function of torch that would make them.
+NO_PLAIN_TENSORS = {
+    '_rebuild_meta_tensor_no_storage': 'meta-device',
+    '_rebuild_nested_tensor': 'nested',
+    '_rebuild_qtensor': 'quantized',
+    '_rebuild_sparse_tensor': 'sparse',
+}
 
 
 @CheckpointLoader.register_scheme(prefixes=[
@@ -48,15 +56,12 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
     """Read a checkpoint onto the CPU; its code, if it holds any, is not run.
 
     A checkpoint is a pickle, and a pickle can name any function to be called
-    while it is read. mmengine's loader first forbids that and, if the file
-    then cannot be read, permits it; for a web address it permits it at once.
-    So this function comes before every one of the host's: what it has read,
-    the host reads without falling back (web addresses from torch's cache).
+    while it is read. This one is read by :func:`read_saved_data`, which calls
+    none.
 
     Args:
         path (str): File or http(s) address.
-        trust (bool): Read with the host's loader, which may run code.
-            Defaults to False.
+        trust (bool): Read with torch, which may run code. Defaults to False.
 
     Returns:
         dict: What the file holds.
@@ -93,31 +98,43 @@ def _read(path: str, trust: bool):
         check_hash(Path(path).expanduser())
     if path.endswith('.safetensors') and (is_web or '://' not in path):
         return load_from_safetensors(path)  # never holds code
-    if trust:
+    if is_web:
+        path = _download(path)
+    elif '://' in path and trust:
         return CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    with torch.serialization.safe_globals(get_torch_safe_globals()):
-        if is_web:
-            return torch.hub.load_state_dict_from_url(
-                path, map_location='cpu', weights_only=True)
-        if '://' in path:
-            raise UserError(
-                f"checkpoint '{path}' is neither a file nor a web address; "
-                'download it and give its path, or --trust its source')
-        return torch.load(osp.expanduser(path), map_location='cpu',
-                          weights_only=True)
+    elif '://' in path:
+        raise UserError(
+            f"checkpoint '{path}' is neither a file nor a web address; "
+            'download it and give its path, or --trust its source')
+    path = osp.expanduser(path)
+    if trust:
+        return torch.load(path, map_location='cpu', weights_only=False)
+    return read_saved_data(path)
+
+
+def _download(url: str) -> str:
+    """The file in torch's cache, where ``torch.hub`` puts it too."""
+    path = osp.join(torch.hub.get_dir(), 'checkpoints',
+                    osp.basename(urlparse(url).path))
+    if not osp.exists(path):
+        os.makedirs(osp.dirname(path), exist_ok=True)
+        torch.hub.download_url_to_file(url, path)
+    return path
 
 
 def _why_unreadable(path: str, error: Exception) -> str:
-    """One line from torch's many."""
-    # torch names the function or class that it would not call
-    code = re.search(r'(?:GLOBAL|function|class|but got) (\S+)', str(error))
-    if isinstance(error, UnpicklingError) and code:
-        return (f"checkpoint '{path}' holds more than weights ('{code[1]}'), "
-                'and reading that can run any code; ask for a file of weights '
-                'only, or pass --trust if you trust whoever made it')
-    # before its reason, torch advises to read the file with its code
-    reason = str(error).partition('WeightsUnpickler error:')[2] or str(error)
-    reason = (reason.strip() or 'no more is known').splitlines()[0]
+    """One line, whatever the file has made of the error's."""
+    if isinstance(error, NotData):
+        name = error.name.rpartition('.')[2]
+        if name in NO_PLAIN_TENSORS:
+            return (f"checkpoint '{path}' holds {NO_PLAIN_TENSORS[name]} "
+                    'tensors; only dense ones of numbers can be loaded: save '
+                    'it with those (to_dense(), dequantize(), cpu())')
+        return (f"checkpoint '{path}' holds more than weights "
+                f'({error.name!r:.100}), and reading that can run any code; '
+                'ask for a file of weights only, or pass --trust if you trust '
+                'whoever made it')
+    reason = (str(error).strip() or 'no more is known').splitlines()[0]
     return (f"checkpoint '{path}' cannot be read ({type(error).__name__}: "
             f'{reason}); it is damaged or no checkpoint')
 
