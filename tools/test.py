@@ -13,10 +13,12 @@ from mmengine.runner import Runner
 from mmtlalign.evaluation.bootstrap import figure_of, keep_results, redraw
 from mmtlalign.utils import (
     add_common_arguments,
-    check_checkpoint,
     check_data,
     check_file,
     check_host,
+    check_weights,
+    hand_to_host,
+    load_checkpoint_safely,
     load_config,
     make_folder_of,
     make_work_dir,
@@ -78,6 +80,7 @@ def main() -> None:
     check_file(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint
     cfg.resume = False
+    checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     check_host(cfg)
     check_data(cfg, 'test')
     if args.tta:
@@ -95,7 +98,8 @@ def main() -> None:
     model = runner.model
     while hasattr(model, 'module'):  # of DDP, of test-time augmentation
         model = model.module
-    check_checkpoint(model, args.checkpoint, args.trust)
+    check_weights(model, checkpoint, args.checkpoint)
+    hand_to_host(args.checkpoint, checkpoint)
     if args.bootstrap:
         metric = runner.test_evaluator.metrics[0]
         figure_of(metric)  # refuses a metric that it does not know

@@ -22,6 +22,12 @@ SWIN_CONVERTER = 'tools/model_converters/convert_swin.py'
 DEIT_CONVERTER = 'tools/model_converters/convert_deit.py'
 # As tools/publish_model.py names files.
 NAMED_BY_HASH = re.compile(r'.*_\d{8}-[0-9a-f]{8}\.(pth|safetensors)')
+# How the hosts' own loaders are told apart, by the beginning of a path.
+HOST_LOADERS = dict(CheckpointLoader._schemes)
+# Those that read a file again with its code if they cannot without. The
+# others know only addresses that the hosts publish.
+UNSAFE = ('', 'http://', 'https://', 'pavi://', r'(\S+\:)?s3://',
+          r'(\S+\:)?petrel://')
 # By the function of torch that would make them.
 NO_PLAIN_TENSORS = {
     '_rebuild_meta_tensor_no_storage': 'meta-device',
@@ -31,25 +37,56 @@ NO_PLAIN_TENSORS = {
 }
 
 
-@CheckpointLoader.register_scheme(prefixes=[
-    r'.*\.safetensors\Z', r'https?://.*\.safetensors\Z'])  # before https://
-def load_from_safetensors(filename: str, map_location='cpu') -> dict:
-    """Read what tools/publish_model.py writes, for mmengine's loaders too.
-
-    Args:
-        filename (str): File or http(s) address; other files of this format
-            will do as well.
-        map_location (str | torch.device): Defaults to the CPU.
-
-    Returns:
-        dict: ``state_dict`` and ``meta``, a dict.
-    """
-    device = 'cpu' if map_location is None else str(map_location)
-    with get_local_path(osp.expanduser(filename)) as path, \
-            safe_open(path, 'pt', device) as file:
+def _read_safetensors(path: str) -> dict:
+    """What tools/publish_model.py writes, or another file of this format."""
+    with get_local_path(osp.expanduser(path)) as local, \
+            safe_open(local, 'pt') as file:
         return dict(
             state_dict={key: file.get_tensor(key) for key in file.keys()},
             meta=json.loads((file.metadata() or {}).get('meta', '{}')))
+
+
+# What the hosts are to get for a path, and paths that a person trusts.
+_handed: dict[str, dict] = {}
+_trusted: set[str] = set()
+
+
+def hand_to_host(path: str, checkpoint: dict) -> None:
+    """Let the host's next read of a path give what has been checked.
+
+    Args:
+        path (str): As the host will ask for it.
+        checkpoint (dict): Of :func:`load_checkpoint_safely`.
+    """
+    _handed[path] = checkpoint
+
+
+@CheckpointLoader.register_scheme(prefixes=UNSAFE, force=True)
+def load_from_checked(filename: str, map_location=None) -> dict:
+    """Read for the hosts, in place of their loaders.
+
+    They first forbid code and, if the file then cannot be read, permit it;
+    for a web address they permit it at once.
+
+    Args:
+        filename (str): File or address.
+        map_location (str | torch.device, optional): Not heeded: everything
+            is on the CPU, and goes from there to where it is loaded.
+
+    Returns:
+        dict: What has been handed over for this path, else what it holds.
+        Without trust it lacks the text of a config that mmengine would run.
+
+    Raises:
+        UserError: See :func:`load_checkpoint_safely`.
+    """
+    trust = filename in _trusted
+    checkpoint = _handed.pop(filename, None)
+    if checkpoint is None:
+        checkpoint = load_checkpoint_safely(filename, trust)
+    if not trust:
+        checkpoint.get('meta', {}).pop('config', None)
+    return checkpoint
 
 
 def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
@@ -61,7 +98,8 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
 
     Args:
         path (str): File or http(s) address.
-        trust (bool): Read with torch, which may run code. Defaults to False.
+        trust (bool): Read with torch, which may run code; so may the hosts
+            from then on, if they read this path. Defaults to False.
 
     Returns:
         dict: What the file holds.
@@ -71,6 +109,8 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
             hash in a name such as ``..._20260101-0123abcd.pth`` says, would
             run code, or it or one of its usual parts is no dict.
     """
+    if trust:
+        _trusted.add(path)
     try:
         checkpoint = _read(path, trust)
     except UserError:
@@ -96,12 +136,13 @@ def _read(path: str, trust: bool):
     is_web = re.match('https?://', path)
     if '://' not in path and NAMED_BY_HASH.fullmatch(osp.basename(path)):
         check_hash(Path(path).expanduser())
-    if path.endswith('.safetensors') and (is_web or '://' not in path):
-        return load_from_safetensors(path)  # never holds code
+    if path.endswith('.safetensors'):
+        return _read_safetensors(path)  # never holds code
     if is_web:
         path = _download(path)
     elif '://' in path and trust:
-        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        return next(load for prefix, load in HOST_LOADERS.items()
+                    if re.match(prefix, path))(path, map_location='cpu')
     elif '://' in path:
         raise UserError(
             f"checkpoint '{path}' is neither a file nor a web address; "
@@ -274,25 +315,21 @@ def check_window_sizes(module: nn.Module, state: dict[str, Tensor],
                     f'FILE OUT --window-size {sizes[1]}`')
 
 
-def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
-                     allowed: Iterable[str] = ()) -> dict:
-    """Load a checkpoint safely and strictly; the host only logs misfits.
+def check_weights(model: nn.Module, checkpoint: dict, path: str,
+                  allowed: Iterable[str] = ()) -> None:
+    """Load what has been read, strictly; the host only logs misfits.
 
     Args:
         model (nn.Module): Not wrapped. Its weights are overwritten.
-        path (str): File or http(s) address.
-        trust (bool): See :func:`load_checkpoint_safely`. Defaults to False.
+        checkpoint (dict): Of :func:`load_checkpoint_safely`; not modified.
+        path (str): Only for messages.
         allowed (Iterable[str]): Prefixes of keys, such as ``'head.'``, that
             may be missing, left over or of another shape. Defaults to none.
 
-    Returns:
-        dict: What the file holds.
-
     Raises:
-        UserError: If the file cannot be read, or naming the first keys or
-            shapes that do not fit, or weights that are not finite.
+        UserError: Naming the first keys or shapes that do not fit, or weights
+            that are not finite.
     """
-    checkpoint = load_checkpoint_safely(path, trust)
     state = get_weights(checkpoint, path)
     check_finite(state, path)
     prefixes = tuple(allowed)
@@ -304,4 +341,24 @@ def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
     }
     patterns = [re.escape(prefix) + '.*' for prefix in prefixes]
     load_strictly(model, state, path, patterns, patterns)
+
+
+def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
+                     allowed: Iterable[str] = ()) -> dict:
+    """Read a checkpoint safely and load it strictly.
+
+    Args:
+        model (nn.Module): Not wrapped. Its weights are overwritten.
+        path (str): File or http(s) address.
+        trust (bool): See :func:`load_checkpoint_safely`. Defaults to False.
+        allowed (Iterable[str]): See :func:`check_weights`. Defaults to none.
+
+    Returns:
+        dict: What the file holds.
+
+    Raises:
+        UserError: If the file cannot be read or does not fit.
+    """
+    checkpoint = load_checkpoint_safely(path, trust)
+    check_weights(model, checkpoint, path, allowed)
     return checkpoint

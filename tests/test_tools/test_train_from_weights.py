@@ -130,3 +130,73 @@ def test_trust_runs_it(ends_with, tmp_path):
     said = ends_with('test.py', 'tiny.py', 'bad.pth', '--trust')
     assert (tmp_path / 'trace').exists()
     assert "checkpoint 'bad.pth' does not fit" in said
+
+
+@pytest.fixture
+def resumable(trained, tmp_path):
+    """Change a copy of a checkpoint; return its path."""
+
+    def change(change):
+        checkpoint = torch.load(trained, weights_only=False)
+        change(checkpoint)
+        torch.save(checkpoint, tmp_path / 'changed.pth')
+        return tmp_path / 'changed.pth'
+
+    return change
+
+
+RUNS = "import os; os.system('echo ran > trace')"
+
+
+@pytest.mark.parametrize('trust', [[], ['--trust']])
+def test_a_config_in_a_checkpoint_is_not_run(resumable, tmp_path, trust):
+    path = resumable(lambda c: c['meta'].update(config=RUNS, cfg=RUNS))
+    config = write_project(tmp_path, 'train_cfg.update(max_epochs=4)')
+    resumed = run_tool('train.py', config, '--resume', path, *trust,
+                       folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert 'resumed epoch: 3' in resumed.stdout
+    assert (tmp_path / 'trace').exists() == bool(trust)
+
+
+SWAP = """
+import os
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class Swap(Hook):
+    def before_run(self, runner):
+        os.replace('bad.pth', 'good.pth')
+"""
+
+
+@pytest.mark.parametrize('arguments', [
+    ['train.py', 'tiny.py', '--resume', 'good.pth'],
+    ['train.py', 'tiny.py', '--cfg-options', 'load_from=good.pth'],
+    ['test.py', 'tiny.py', 'good.pth']], ids=lambda a: ' '.join(a[-2:]))
+def test_a_file_exchanged_after_the_check_is_not_read(trained, tmp_path,
+                                                      arguments):
+    (tmp_path / 'good.pth').write_bytes(trained.read_bytes())
+    torch.save(WritesAFile(), tmp_path / 'bad.pth')
+    (tmp_path / 'swap.py').write_text(SWAP)
+    write_project(tmp_path, """
+train_cfg.update(max_epochs=4)
+custom_imports = dict(imports=['swap'])
+custom_hooks.append(dict(type='Swap'))
+""")
+    process = run_tool(*arguments, folder=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert not (tmp_path / 'bad.pth').exists()
+    assert not (tmp_path / 'trace').exists()
+
+
+@pytest.mark.parametrize('change, complaint', [
+    (lambda c: c.update(message_hub=None), 'its message_hub is of type NoneType'),
+    (lambda c: c['meta'].update(epoch='3'), 'its epoch is of type str, not int; '),
+])
+def test_what_is_to_be_resumed_must_be_what_it_was(resumable, ends_with,
+                                                   change, complaint):
+    said = ends_with('train.py', 'tiny.py', '--resume', resumable(change))
+    assert f'cannot be resumed: {complaint}' in said
+    assert said.endswith('it is damaged, resume an earlier one')

@@ -10,8 +10,10 @@ from torch import nn
 from mmtlalign.utils import (
     UserError,
     check_checkpoint,
+    hand_to_host,
     load_checkpoint_safely,
 )
+from mmtlalign.utils.checkpoint import HOST_LOADERS, UNSAFE, load_from_checked
 
 
 def saved(path, model, **more):
@@ -117,13 +119,52 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, malicious, load):
     assert not (tmp_path / 'trace').exists()
 
 
-def test_the_hosts_loader_would_run_it(tmp_path, malicious):
-    """So the test above can fail; and this is what trust permits."""
-    CheckpointLoader.load_checkpoint(malicious, map_location='cpu')
+def test_the_hosts_loaders_do_not_run_it_either(tmp_path, malicious):
+    """They would, by themselves: they read such a file once more without
+    torch's protection."""
+    with pytest.raises(UserError, match='holds more than weights'):
+        CheckpointLoader.load_checkpoint(malicious, map_location='cpu')
+    assert not (tmp_path / 'trace').exists()
+    for prefix, load in HOST_LOADERS.items():
+        if not prefix:
+            load(malicious, map_location='cpu')
     assert (tmp_path / 'trace').exists()
-    (tmp_path / 'trace').unlink()
-    load_checkpoint_safely(malicious, trust=True)
-    assert (tmp_path / 'trace').exists()
+
+
+@pytest.mark.parametrize('prefix', UNSAFE)
+def test_every_loader_of_the_hosts_that_may_run_code_is_replaced(prefix):
+    assert prefix in HOST_LOADERS
+    assert CheckpointLoader._schemes[prefix] is load_from_checked
+    others = CheckpointLoader._schemes.keys() - set(UNSAFE)
+    assert others == {'torchvision://', 'modelzoo://', 'open-mmlab://',
+                      'openmmlab://', 'mmcls://'}
+
+
+def test_trust_runs_it_here_and_in_the_hosts(tmp_path, malicious):
+    for load in load_checkpoint_safely, CheckpointLoader.load_checkpoint:
+        more = dict(trust=True) if load is load_checkpoint_safely else {}
+        load(malicious, **more)
+        assert (tmp_path / 'trace').exists()
+        (tmp_path / 'trace').unlink()
+
+
+def test_the_host_gets_what_was_checked(tmp_path, model, malicious):
+    """Not what lies under that path by then."""
+    path = saved(tmp_path / 'a.pth', model)
+    checkpoint = load_checkpoint_safely(path)
+    hand_to_host(path, checkpoint)
+    os.replace(malicious, path)
+    assert CheckpointLoader.load_checkpoint(path) is checkpoint
+    with pytest.raises(UserError, match='holds more than weights'):
+        CheckpointLoader.load_checkpoint(path)  # the next one reads it
+    assert not (tmp_path / 'trace').exists()
+
+
+def test_the_host_gets_no_config_to_run(tmp_path, model):
+    path = saved(tmp_path / 'a.pth', model, meta=dict(config='a', epoch=1))
+    assert CheckpointLoader.load_checkpoint(path)['meta'] == dict(epoch=1)
+    load_checkpoint_safely(path, trust=True)
+    assert CheckpointLoader.load_checkpoint(path)['meta']['config'] == 'a'
 
 
 def test_a_web_address_is_read_as_safely(tmp_path, malicious, monkeypatch):
