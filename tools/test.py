@@ -80,9 +80,9 @@ def main() -> None:
     check_file(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint
     cfg.resume = False
-    checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     check_host(cfg)
     check_data(cfg, 'test')
+    checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     if args.tta:
         use_tta(cfg)
     make_work_dir(cfg.work_dir)
@@ -100,6 +100,7 @@ def main() -> None:
         model = model.module
     check_weights(model, checkpoint, args.checkpoint)
     hand_to_host(args.checkpoint, checkpoint)
+    del checkpoint
     if args.bootstrap:
         metric = runner.test_evaluator.metrics[0]
         figure_of(metric)  # refuses a metric that it does not know

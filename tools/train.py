@@ -121,9 +121,9 @@ def check_resumable(checkpoint: dict, start: str) -> None:
     for part, kind in RESUMED.items():
         if not isinstance(parts[part], kind):
             raise UserError(
-                f"checkpoint '{start}' cannot be resumed: its {part} is of type "
-                f'{type(parts[part]).__name__}, not {kind.__name__}; it is '
-                'damaged, resume an earlier one')
+                f"checkpoint '{start}' cannot be resumed: its {part} is of "
+                f'type {type(parts[part]).__name__}, not {kind.__name__}; it '
+                'is damaged, resume an earlier one')
 
 
 def set_weights(runner: Runner, start: str | None, checkpoint: dict | None,
