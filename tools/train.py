@@ -102,9 +102,9 @@ def resume(cfg: Config, checkpoint: str) -> None:
 def find_start(cfg: Config) -> str | None:
     """The checkpoint that training will start from, if any; it exists."""
     start = cfg.get('load_from')
-    if cfg.get('resume') and not start:
+    if cfg.get('resume') and start is None:
         start = find_latest_checkpoint(cfg.work_dir)
-    if start:
+    if start is not None:
         check_file(start, 'checkpoint')
     return start
 
@@ -155,7 +155,7 @@ def main() -> None:
         use_amp(cfg)
     if args.auto_scale_lr:
         scale_lr(cfg)
-    if args.resume:
+    if args.resume is not None:
         resume(cfg, args.resume)
     start = find_start(cfg)
     checkpoint = load_checkpoint_safely(start, args.trust) if start else None

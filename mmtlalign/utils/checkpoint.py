@@ -22,6 +22,8 @@ SWIN_CONVERTER = 'tools/model_converters/convert_swin.py'
 DEIT_CONVERTER = 'tools/model_converters/convert_deit.py'
 # As tools/publish_model.py names files.
 NAMED_BY_HASH = re.compile(r'.*_\d{8}-[0-9a-f]{8}\.(pth|safetensors)')
+NOT_DENSE = ("checkpoint '{}' holds {} tensors; only dense ones can be "
+             'loaded: save it with those (to_dense(), dequantize(), cpu())')
 # How the hosts' own loaders are told apart, by the beginning of a path.
 HOST_LOADERS = dict(CheckpointLoader._schemes)
 # Those that read a file again with its code if they cannot without. The
@@ -105,10 +107,12 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
         dict: What the file holds.
 
     Raises:
-        UserError: If the file does not exist, is damaged, is not what the
-            hash in a name such as ``..._20260101-0123abcd.pth`` says, would
-            run code, or it or one of its usual parts is no dict.
+        UserError: If there is no path or file, or it is damaged, is not what
+            the hash in a name such as ``..._20260101-0123abcd.pth`` says,
+            would run code, or it or one of its usual parts is no dict.
     """
+    if not path:
+        raise UserError('the name of the checkpoint is empty; give its path')
     if trust:
         _trusted.add(path)
     try:
@@ -168,9 +172,7 @@ def _why_unreadable(path: str, error: Exception) -> str:
     if isinstance(error, NotData):
         name = error.name.rpartition('.')[2]
         if name in NO_PLAIN_TENSORS:
-            return (f"checkpoint '{path}' holds {NO_PLAIN_TENSORS[name]} "
-                    'tensors; only dense ones of numbers can be loaded: save '
-                    'it with those (to_dense(), dequantize(), cpu())')
+            return NOT_DENSE.format(path, NO_PLAIN_TENSORS[name])
         return (f"checkpoint '{path}' holds more than weights "
                 f'({error.name!r:.100}), and reading that can run any code; '
                 'ask for a file of weights only, or pass --trust if you trust '
@@ -211,19 +213,32 @@ def get_weights(checkpoint: dict, path: str) -> dict[str, Tensor]:
         dict[str, Tensor]: By key.
 
     Raises:
-        UserError: If there are none, or not where OpenMMLab keeps them.
+        UserError: If there are none, or not where OpenMMLab keeps them, or
+            they are not dense.
     """
     state = checkpoint.get('state_dict', checkpoint)
     other = [key for key, value in state.items()
-             if not isinstance(value, Tensor)]
+             if not (isinstance(key, str) and isinstance(value, Tensor))]
     if other or not state:
         kind = f"'{other[0]}' is no tensor" if other else 'there are none'
         raise UserError(
             f"checkpoint '{path}' does not hold its weights as OpenMMLab does "
             f'({kind}); convert a release of DeiT or Swin with '
             f'{DEIT_CONVERTER} or {SWIN_CONVERTER}')
+    for value in state.values():
+        check_dense(value, path)
     return {re.sub(r'^module\.', '', key): value
             for key, value in state.items()}
+
+
+def check_dense(value: Tensor, path: str) -> None:
+    """Raise a UserError for a tensor that is no memory full of numbers."""
+    for kind, is_one in (('meta-device', value.is_meta),
+                         ('quantized', value.is_quantized),
+                         ('nested', value.is_nested),
+                         ('sparse', value.layout != torch.strided)):
+        if is_one:
+            raise UserError(NOT_DENSE.format(path, kind))
 
 
 def check_finite(state: dict[str, Tensor], path: str) -> None:
@@ -260,7 +275,8 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,
         allowed keys of the file that the module lacks.
 
     Raises:
-        UserError: Naming the first keys or shapes that do not fit.
+        UserError: Naming the first keys, shapes or kinds of numbers that do
+            not fit.
     """
     def does_not_fit(why: str) -> UserError:
         name = whose or f"the config's {type(module).__name__}"
@@ -270,6 +286,12 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,
             'was trained with')
 
     check_window_sizes(module, state, path)
+    for key, own in module.state_dict().items():
+        kinds = [(value.is_floating_point(), value.is_complex())
+                 for value in (own, state.get(key, own))]
+        if kinds[0] != kinds[1]:  # torch would round, or drop a part
+            raise does_not_fit(f'{key} holds {state[key].dtype} in the file '
+                               f'and {own.dtype} in the model')
     try:
         found = module.load_state_dict(state, strict=False)
     except (RuntimeError, AssertionError) as error:  # shapes

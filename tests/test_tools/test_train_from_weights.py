@@ -200,3 +200,17 @@ def test_what_is_to_be_resumed_must_be_what_it_was(resumable, ends_with,
     said = ends_with('train.py', 'tiny.py', '--resume', resumable(change))
     assert f'cannot be resumed: its {complaint}' in said
     assert said.endswith('it is damaged, resume an earlier one')
+
+
+@pytest.mark.parametrize('arguments', [
+    ['train.py', 'tiny.py', '--resume', ''],
+    ['train.py', 'tiny.py', '--cfg-options', 'load_from='],
+    ['test.py', 'tiny.py', ''],
+    ['export_model.py', 'tiny.py', '', '--out', 'a.onnx', '--dynamic'],
+    ['analysis_tools/visualize_alignment.py', 'tiny.py', '', '--img',
+     'images/class0/0.png', 'images/class1/1.png']], ids=lambda a: a[0])
+def test_an_empty_checkpoint_is_not_none(ends_with, tmp_path, arguments):
+    said = ends_with(*arguments)
+    assert "checkpoint '' does not exist" in said or (
+        "pretrained='' names no checkpoint" in said)
+    assert not (tmp_path / 'work_dirs').exists()

@@ -57,6 +57,41 @@ def test_a_checkpoint_of_another_model_is_refused(
     assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('dtype', [torch.int64, torch.bool, torch.complex64])
+def test_other_numbers_than_the_models_are_refused(tmp_path, model, dtype):
+    state = model.state_dict()
+    state['1.bias'] = state['1.bias'].to(dtype)
+    torch.save(state, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=rf'1\.bias holds {dtype} in the file '
+                       'and torch.float32 in the model; give'):
+        check_checkpoint(model, str(tmp_path / 'a.pth'))
+
+
+def test_numbers_of_another_precision_are_loaded(tmp_path):
+    model = nn.BatchNorm1d(2)  # with a count in integers
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    check_checkpoint(model, saved(tmp_path / 'a.pth', model.half()))
+    assert all(torch.equal(value, model.state_dict()[key].to(value.dtype))
+               for key, value in before.items())
+
+
+@pytest.mark.parametrize('kind, tensor', [
+    ('sparse', torch.eye(2).to_sparse()),
+    ('meta-device', torch.ones(1, device='meta')),
+    ('quantized', torch.quantize_per_tensor(torch.ones(1), 1., 0, torch.qint8))
+])
+def test_trust_does_not_load_other_tensors(tmp_path, model, kind, tensor):
+    torch.save({'1.bias': tensor}, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=f'holds {kind} tensors; only dense'):
+        check_checkpoint(model, str(tmp_path / 'a.pth'), trust=True)
+
+
+@pytest.mark.parametrize('trust', [True, False])
+def test_an_empty_name_is_refused(model, trust):
+    with pytest.raises(UserError, match='name of the checkpoint is empty'):
+        check_checkpoint(model, '', trust)
+
+
 @pytest.mark.parametrize('value', [torch.nan, torch.inf])
 def test_weights_that_diverged_are_refused(tmp_path, model, value):
     with torch.no_grad():
@@ -219,7 +254,7 @@ def test_what_mmengine_saves_is_safe(tmp_path, model):
     (dict(state_dict={}, meta=None), 'holds a NoneType as its meta, not a'),
     (dict(model=dict(a=torch.zeros(1))),
      r"\('model' is no tensor\); convert a release of DeiT or Swin with"),
-    (dict(), 'there are none')])
+    ({1: torch.zeros(1)}, "'1' is no tensor"), (dict(), 'there are none')])
 def test_weights_must_be_where_openmmlab_keeps_them(
         tmp_path, model, content, complaint):
     torch.save(content, tmp_path / 'a.pth')
