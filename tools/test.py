@@ -82,13 +82,13 @@ def main() -> None:
     cfg.resume = False
     check_host(cfg)
     check_data(cfg, 'test')
-    checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     if args.tta:
         use_tta(cfg)
     make_work_dir(cfg.work_dir)
     for option, path in (('--out', args.out), ('--bootstrap', args.bootstrap)):
         if path:
             make_folder_of(path, option)
+    checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')
 

@@ -1,11 +1,14 @@
 """Where the weights of a training come from, and where they may not."""
 import os
 import re
+import sys
 
 import pytest
 import torch
 
-from .tiny import run_tool, write_project
+from mmtlalign.utils.saved_data import read_saved_data
+
+from .tiny import run, run_tool, write_project
 
 PRETRAINED = """
 model['backbone']['init_cfg'] = dict(
@@ -214,3 +217,36 @@ def test_an_empty_checkpoint_is_not_none(ends_with, tmp_path, arguments):
     assert "checkpoint '' does not exist" in said or (
         "pretrained='' names no checkpoint" in said)
     assert not (tmp_path / 'work_dirs').exists()
+
+
+STOCK = """
+model.update(type='ImageClassifier', train_cfg=dict(
+    augments=[dict(type='Mixup', alpha=.8)]))
+model['head']['type'] = 'VisionTransformerClsHead'
+custom_hooks = [dict(type='EMAHook')]
+param_scheduler = [
+    dict(type='LinearLR', start_factor=.1, end=2, by_epoch=False),
+    dict(type='MultiStepLR', milestones=[1, 2])]
+"""
+
+
+def test_a_checkpoint_of_the_stock_host_is_resumed(tmp_path):
+    """Nothing of ours is in it; it is read as torch with its code does."""
+    config = write_project(tmp_path, STOCK + 'train_cfg.update(max_epochs=1)')
+    stock = run(
+        [sys.executable, '-c', 'from mmengine.config import Config\n'
+         'from mmengine.runner import Runner\n'
+         'cfg = Config.fromfile("tiny.py")\n'
+         'cfg.work_dir = "work_dirs/tiny"\n'
+         'Runner.from_cfg(cfg).train()'], tmp_path)
+    assert stock.returncode == 0, stock.stderr
+    path = tmp_path / 'work_dirs/tiny/epoch_1.pth'
+    whole, read = torch.load(path, weights_only=False), read_saved_data(path)
+    assert whole.keys() == read.keys()
+    for part in whole.keys() - {'message_hub'}:
+        assert str(whole[part]) == str(read[part])
+    write_project(tmp_path, STOCK + 'train_cfg.update(max_epochs=2)')
+    resumed = run_tool('train.py', config, '--resume', folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert 'resumed epoch: 1' in resumed.stdout
+    assert 'just skip resuming' not in resumed.stdout
