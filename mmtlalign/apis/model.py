@@ -9,6 +9,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
 from mmtlalign.utils import (
+    UserError,
     check_checkpoint,
     check_device,
     check_host,
@@ -59,6 +60,9 @@ def get_model(model: str | os.PathLike | Config,
     if pretrained is True:
         name = Path(cfg.filename or 'a config without a name').stem
         pretrained = find_weights(name, otherwise=cfg.get('load_from'))
+    if pretrained == '':
+        raise UserError("pretrained='' names no checkpoint; give its path, or "
+                        'False for random weights')
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with DefaultScope.overwrite_default_scope(

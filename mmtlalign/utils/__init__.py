@@ -2,7 +2,9 @@ from .checkpoint import (
     check_checkpoint,
     check_finite,
     check_hash,
+    check_weights,
     get_weights,
+    hand_to_host,
     hash8,
     load_checkpoint_safely,
     load_strictly,
@@ -38,10 +40,11 @@ __all__ = [
     'UserError', 'add_cfg_options', 'add_common_arguments',
     'add_trust_argument', 'check_absent', 'check_checkpoint', 'check_class',
     'check_data', 'check_device', 'check_file', 'check_finite', 'check_hash',
-    'check_host', 'check_pretrained_file', 'check_sync_bn', 'encoder_features',
-    'expected_weights', 'find_config', 'find_pretrained', 'forget_pretrained',
-    'free_cores', 'get_weights', 'hash8', 'keep_parameter_options_off_console',
-    'load_checkpoint_safely', 'load_config', 'load_strictly', 'make_folder_of',
-    'make_out_folder', 'make_work_dir', 'one_line_errors', 'open_config',
-    'set_threads', 'silence_known_noise', 'use_gloo_without_gpu', 'use_tta'
+    'check_host', 'check_pretrained_file', 'check_sync_bn', 'check_weights',
+    'encoder_features', 'expected_weights', 'find_config', 'find_pretrained',
+    'forget_pretrained', 'free_cores', 'get_weights', 'hand_to_host', 'hash8',
+    'keep_parameter_options_off_console', 'load_checkpoint_safely',
+    'load_config', 'load_strictly', 'make_folder_of', 'make_out_folder',
+    'make_work_dir', 'one_line_errors', 'open_config', 'set_threads',
+    'silence_known_noise', 'use_gloo_without_gpu', 'use_tta'
 ]

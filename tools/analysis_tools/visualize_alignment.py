@@ -59,8 +59,9 @@ def parse_args():
 
 def build_model(cfg, checkpoint, trust):
     """The config's classifier, with a checkpoint's weights if one is given."""
-    model = get_model(cfg, checkpoint or False, trust=trust)
-    if not checkpoint:
+    model = get_model(cfg, False if checkpoint is None else checkpoint,
+                      trust=trust)
+    if checkpoint is None:
         model.init_weights()
     return model
 
@@ -121,7 +122,7 @@ def main():
     args = parse_args()
     for path in args.img:
         check_file(path, 'image')
-    if args.checkpoint:
+    if args.checkpoint is not None:
         check_file(args.checkpoint, 'checkpoint')
     make_folder_of(args.out)
     cfg = open_config(args.config)
