@@ -163,6 +163,9 @@ def main() -> None:
     keep_parameter_options_off_console(runner.logger)
     print_log(threads, logger='current')
     set_weights(runner, start, args.trust)
+    if 'StopOnDivergence' not in [type(hook).__name__
+                                  for hook in runner.hooks]:
+        runner.register_hook(dict(type='mmtlalign.StopOnDivergence'))
     runner.train()
 
 
