@@ -176,6 +176,9 @@ def main() -> None:
     print_log(threads, logger='current')
     set_weights(runner, start, checkpoint, args.trust)
     del checkpoint  # which would be in memory as long as the training runs
+    if 'StopOnDivergence' not in [type(hook).__name__
+                                  for hook in runner.hooks]:
+        runner.register_hook(dict(type='mmtlalign.StopOnDivergence'))
     runner.train()
 
 

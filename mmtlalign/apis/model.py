@@ -13,6 +13,7 @@ from mmtlalign.utils import (
     check_checkpoint,
     check_device,
     check_host,
+    for_files,
     open_config,
 )
 from mmtlalign.utils.resources import check_model
@@ -74,6 +75,6 @@ def get_model(model: str | os.PathLike | Config,
         checkpoint = check_checkpoint(built, os.fspath(pretrained), trust)
         meta = checkpoint.get('meta', {})
         built.dataset_meta = meta.get('dataset_meta') or {}
-    # the names that mmpretrain's own inferencers look for
-    built._config, built._dataset_meta = built.cfg, built.dataset_meta
+    # the names that mmpretrain's own inferencers, which read files, look for
+    built._config, built._dataset_meta = for_files(cfg), built.dataset_meta
     return built.to(device).eval() if device else built.eval()
