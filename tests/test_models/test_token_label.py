@@ -337,6 +337,44 @@ def test_targets_of_mixed_images_are_mixed_token_by_token():
         sum(expected).item() / 4, rel=1e-5)
 
 
+def test_token_mix_weighs_labels_by_what_is_visible_of_their_maps():
+    """Any classifier and head, with the preprocessor of token labels."""
+    bce = dict(SOFT_CE, use_sigmoid=True, loss_weight=1 / CLASSES)
+    cfg = config(
+        type='mmtlalign.TLAlignClassifier',
+        target=dict(type='mmtlalign.TokenMixTarget'),
+        train_cfg=dict(augments=[
+            dict(type='mmtlalign.TokenCutMix', patch_size=4)]))
+    cfg['head'] = dict(type='VisionTransformerClsHead', num_classes=CLASSES,
+                       in_channels=16, loss=bce)
+    cfg['backbone']['out_type'] = 'cls_token'
+    cfg['data_preprocessor']['type'] = 'mmtlalign.TokenLabelDataPreprocessor'
+    model = MODELS.build(cfg).eval()
+    model.head.layers.head.weight.data.normal_()
+    raw = data()
+    maps = [targets(sample.token_labels) for sample in raw['data_samples']]
+    model.data_preprocessor.batch_augments.seed(3)
+    batch = model.data_preprocessor(raw, training=True)
+    losses = model.loss(**batch)
+    share = batch['mix'].token_share.flatten(1).numpy()
+    assert 0 < share.mean() < 1
+    with torch.no_grad():
+        prob = model(batch['inputs']).double().sigmoid().numpy()
+    expected, weights = 0, []
+    for i in range(4):
+        own, other = (maps[k][:, k] / maps[k][:, k].sum()
+                      for k in (i, 3 - i))
+        weights.append((own @ share[i], other @ (1 - share[i])))
+        label = (weights[-1][0] * np.eye(CLASSES)[i]
+                 + weights[-1][1] * np.eye(CLASSES)[3 - i])
+        smooth = .9 * label + .1 / CLASSES
+        expected -= np.mean(smooth * np.log(prob[i])
+                            + (1 - smooth) * np.log(1 - prob[i])) / 4
+    assert losses['loss'].item() == pytest.approx(expected, rel=1e-5)
+    assert losses['aligned_share'].item() == pytest.approx(
+        np.mean([own for own, _ in weights]), rel=1e-5)
+
+
 def test_prediction():
     model = build()
     inputs = data()['inputs']
