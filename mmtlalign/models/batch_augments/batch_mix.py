@@ -119,6 +119,12 @@ class BatchMix(metaclass=ABCMeta):
         return torch._sample_dirichlet(
             concentration, generator=self.generator)[0].item()
 
+    def draw_uniform(self, low: float, high: float) -> float:
+        """A number, evenly from [low, high)."""
+        drawn = torch.rand((), generator=self.generator, device='cpu',
+                           dtype=torch.float64).item()
+        return low + (high - low) * drawn
+
     def draw_index(self, end: int) -> int:
         """A whole number in [0, end)."""
         return torch.randint(
