@@ -11,6 +11,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmtlalign.evaluation.bootstrap import figure_of, keep_results, redraw
+from mmtlalign.old_arguments import modernise
 from mmtlalign.utils import (
     add_common_arguments,
     check_data,
@@ -77,6 +78,7 @@ def main() -> None:
     args = parse_args()
     silence_known_noise()
     cfg = load_config(args)
+    modernise(cfg.model)
     check_file(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint
     cfg.resume = False

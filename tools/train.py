@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmtlalign.old_arguments import modernise
 from mmtlalign.utils import (
     UserError,
     add_common_arguments,
@@ -99,6 +100,18 @@ def resume(cfg: Config, checkpoint: str) -> None:
     cfg.load_from = None if checkpoint == 'auto' else checkpoint
 
 
+def translate_old_arguments(cfg: Config) -> None:
+    """Resume what an older release began; a new training is written anew.
+
+    Raises:
+        UserError: With all that has to be changed.
+    """
+    changes = modernise(cfg.model)
+    if changes and not cfg.get('resume'):
+        raise UserError(f"config '{cfg.filename}' is written for release 0.1:"
+                        f' in its model {"; ".join(changes)}')
+
+
 def find_start(cfg: Config) -> str | None:
     """The checkpoint that training will start from, if any; it exists."""
     start = cfg.get('load_from')
@@ -157,6 +170,7 @@ def main() -> None:
         scale_lr(cfg)
     if args.resume is not None:
         resume(cfg, args.resume)
+    translate_old_arguments(cfg)
     start = find_start(cfg)
     checkpoint = load_checkpoint_safely(start, args.trust) if start else None
     if start and cfg.get('resume'):

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
+from mmtlalign.old_arguments import modernise
 from mmtlalign.utils import (
     UserError,
     check_checkpoint,
@@ -58,6 +59,7 @@ def get_model(model: str | os.PathLike | Config,
     check_model(cfg)
     check_host(cfg)
     check_device(device)
+    modernise(cfg.model)
     if pretrained is True:
         name = Path(cfg.filename or 'a config without a name').stem
         pretrained = find_weights(name, otherwise=cfg.get('load_from'))

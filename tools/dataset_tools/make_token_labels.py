@@ -36,6 +36,7 @@ from rich.progress import (
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from mmtlalign.old_arguments import modernise
 from mmtlalign.utils import (
     UserError,
     add_trust_argument,
@@ -151,6 +152,7 @@ def build_annotator(args: argparse.Namespace, device: str) -> nn.Module:
     """
     config = load_config(args.config)
     cfg = config.model
+    modernise(cfg)
     cfg.setdefault('data_preprocessor', config.get('data_preprocessor', {}))
     model = MODELS.build(cfg)
     neck, head = getattr(model, 'neck', None), getattr(model, 'head', None)
