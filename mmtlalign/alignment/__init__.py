@@ -1,4 +1,5 @@
 """The method: token shares that follow a backbone's mixing of tokens."""
+from .embedding import PatchEmbedding
 from .families import (
     Family,
     refuse_family,
@@ -10,7 +11,7 @@ from .propagation import Propagation, register_propagation
 from .trace import LabelTrace
 
 __all__ = [
-    'Family', 'LabelTrace', 'Propagation', 'refuse_family',
+    'Family', 'LabelTrace', 'PatchEmbedding', 'Propagation', 'refuse_family',
     'refused_backbones', 'register_family', 'register_propagation',
     'supported_backbones'
 ]
