@@ -5,7 +5,9 @@ from .version import __version__, check_versions
 # as such instead of failing somewhere inside a package.
 check_versions('torch', 'mmengine', 'mmcv', 'mmpretrain')
 
-__all__ = ['__version__', 'get_model', 'list_models']
+__all__ = [
+    'TokenKeeping', 'TokenMerging', '__version__', 'get_model', 'list_models'
+]
 
 
 def __getattr__(name: str):
@@ -13,4 +15,7 @@ def __getattr__(name: str):
     if name in ('get_model', 'list_models'):
         from . import apis
         return getattr(apis, name)
+    if name in ('TokenKeeping', 'TokenMerging'):
+        from . import alignment
+        return getattr(alignment, name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
