@@ -4,11 +4,6 @@ from collections.abc import Callable
 _ABSENT = object()
 
 
-def holder_of(module: object) -> object | None:
-    """Whose method stands in for ``module.forward``, if any does."""
-    return getattr(module.__dict__.get('forward'), '__self__', None)
-
-
 class Interception:
     """Replaces attributes of instances and puts back what was there.
 

@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .families import build_family
-from .interception import Interception, holder_of
+from .families import build_family, name_of
+from .interception import Interception
 from .kernels.channels import num_spare
 from .kernels.separate import attend_rows
-from .recomputation import inside_checkpoint
 from .sites import Site
 from .sites.base import StandIn
 
@@ -46,9 +45,9 @@ class TokenReduction:
     """Under ``with``, the blocks of a backbone pass on fewer tokens; see
     :class:`TokenMerging` and :class:`TokenKeeping`.
 
-    Blocks that mmengine's activation checkpointing wraps are repeated as they
-    were, also after ``with``. Other checkpointing inside the backbone is
-    refused; around the whole of it, the backward must run under ``with``.
+    Whole blocks may be given to mmengine's activation checkpointing, and are
+    repeated as they were, also after ``with``. Parts of them may not, and
+    with a checkpoint around the backbone the backward must be in ``with``.
     """
     out_types: tuple[str, ...] = ('cls_token', )
     moving = False  # a holder of sites, like a trace, that moves no shares
@@ -81,11 +80,6 @@ class TokenReduction:
         """(B, N), to be added to the scores of keys."""
 
     def __enter__(self) -> 'TokenReduction':
-        if holder_of(self.backbone) is not None:
-            raise RuntimeError(
-                f'This {type(self.backbone).__name__} is traced or merges '
-                'tokens already; leave that `with` block first, or make a '
-                'LabelTrace(backbone, token_merging=...).')
         self.attach(self)
         return self
 
@@ -96,6 +90,14 @@ class TokenReduction:
 
     def attach(self, trace) -> None:
         """Take hold of the backbone on behalf of a trace, or of itself."""
+        attentions = [site.block.attention.attn for site in self.sites]
+        for module in (self.backbone, *attentions):
+            if 'forward' in module.__dict__:
+                raise RuntimeError(
+                    f'{name_of(self.backbone, module)}.forward is not the '
+                    'stock one: leave the `with` block of another trace or '
+                    'merging first (or make a LabelTrace(backbone, '
+                    'token_merging=...)), and checkpoint whole blocks only.')
         self._stock_forward = self.backbone.forward
         trace.interception.replace(self.backbone, 'forward', self._forward)
         owner, name = self.family.pooling
@@ -105,7 +107,7 @@ class TokenReduction:
             site.attach(trace)
 
     def _forward(self, *args, **kwargs):
-        self.inside = inside_checkpoint()
+        self.sizes = {}
         return self._stock_forward(*args, **kwargs)
 
     def _pool(self, tokens: Tensor, *args, **kwargs):
@@ -157,7 +159,7 @@ class TokenMerging(TokenReduction):
                  proportional: bool = True) -> None:
         super().__init__(backbone)
         depth = len(self.sites)
-        self.amounts = [r] * depth if isinstance(r, int) else list(r)
+        self.amounts = list(r) if isinstance(r, Sequence) else [r] * depth
         if len(self.amounts) != depth or not all(
                 type(n) is int and n >= 0 for n in self.amounts):
             raise ValueError(f'r={r!r} must be an integer of at least 0, or '
@@ -254,15 +256,13 @@ class ReducedBlock(Site):
 
     @torch._disable_dynamo
     def forward(self, x: Tensor) -> Tensor:
-        sizes = self.reduction.sizes
-        if self.index == 0:
-            sizes.clear()
-            sizes[x.size(1)] = x.new_ones(x.shape[:2], dtype=torch.float32)
+        sizes = self.reduction.sizes or {
+            x.size(1): x.new_ones(x.shape[:2], dtype=torch.float32)}
+        self.reduction.sizes = sizes
         run = copy.copy(self)
-        run.size, run.planned = sizes[x.size(1)], None
+        run.planned = None
+        run.size = sizes[x.size(1)]
         run.bias = self.reduction.bias(run.size)
-        run.inside = self.reduction.inside
-        run.check_inside()
         repeat = getattr(self.stock, '__globals__', {}).get('wrap_forward')
         if repeat is None:
             x = run(x)
@@ -288,7 +288,6 @@ class ReducedBlock(Site):
         attn, ffn = self.block.attention.attn, self.block.ffn
         self.stock_attention = attn.scaled_dot_product_attention
         self.stock_ffn = ffn.forward
-        self.inside = inside_checkpoint()
         interception = Interception()
         try:
             interception.replace(
@@ -300,7 +299,6 @@ class ReducedBlock(Site):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor,
                **kwargs) -> Tensor:
-        self.check_inside()
         amount = self.reduction.amounts[self.index]
         if amount and self.planned is None:
             with torch.no_grad(), torch.autocast(
@@ -324,11 +322,3 @@ class ReducedBlock(Site):
             identity = self.reduction.reduce(self.planned, identity)
             normed = self.block.norm(identity)
         return self.stock_ffn(normed, identity=identity)
-
-    def check_inside(self) -> None:
-        """Refuse checkpointing that cannot repeat this run."""
-        if inside_checkpoint() != self.inside:
-            raise RuntimeError(
-                f'{type(self.reduction).__name__} can only repeat whole '
-                "blocks: give mmengine's activation_checkpointing their names "
-                "('backbone.layers.0', ...), not parts of them.")

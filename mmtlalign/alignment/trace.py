@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .families import build_family
-from .interception import Interception, holder_of
+from .interception import Interception
 from .kernels import (
     choose_kernel,
     fused_share_attention,
@@ -147,8 +147,9 @@ class LabelTrace:
         if self._token_share is None:
             raise RuntimeError('A LabelTrace needs shares to start from: '
                                'enter it as `with trace(token_share):`.')
-        holder = holder_of(self.backbone)
-        if isinstance(holder, (LabelTrace, TokenReduction)):
+        forward = self.backbone.__dict__.get('forward')
+        if isinstance(getattr(forward, '__self__', None),
+                      (LabelTrace, TokenReduction)):
             raise RuntimeError(
                 f'This {type(self.backbone).__name__} is being traced '
                 'already, or merges tokens; leave that `with` block first, '
