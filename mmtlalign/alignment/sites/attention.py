@@ -101,7 +101,9 @@ class Attention(Site):
         mean = keys.mean(dim=1, keepdim=True)
         own = (keys - mean).to(value.dtype)[:, None, :, None] * value
         carried = F.scaled_dot_product_attention(query, key, own, scale=scale)
-        self.carried = carried.transpose(1, 2).flatten(2)
+        # heads may be wider than what is projected, see `ReducedBlock`
+        width = self.branch.proj.in_features // carried.size(1)
+        self.carried = carried[..., :width].transpose(1, 2).flatten(2)
         self.mixed = mixed
 
     def project(self, attended: Tensor) -> Tensor:
