@@ -44,7 +44,7 @@ class ViT(Family):
             require_exact(backbone, layer,
                           'mmpretrain.TransformerEncoderLayer',
                           'mmpretrain.DeiT3TransformerEncoderLayer')
-            _check_attention(backbone, layer.attn)
+            check_attention(backbone, layer.attn)
         blocks = [StockAttention(layer.attn, _branch(layer))
                   for layer in backbone.layers]
         self.sites = [Start(backbone.patch_embed, self.num_extra_tokens),
@@ -110,8 +110,11 @@ class LayerScale:
         return self.gamma(branch) * self.factor
 
 
-def _check_attention(backbone: nn.Module, attn: nn.Module) -> None:
-    require_exact(backbone, attn, 'mmpretrain.MultiheadAttention')
+def check_attention(backbone: nn.Module, attn: nn.Module,
+                    name: str = 'mmpretrain.MultiheadAttention') -> None:
+    """Raise TypeError or ValueError for attention of mmpretrain that is not
+    stock, or has dropout, ``qk_scale`` or a value shortcut."""
+    require_exact(backbone, attn, name)
     name = name_of(backbone, attn)
     refuse_dropout(name, attn.attn_drop)
     if isinstance(attn.scaled_dot_product_attention, partial):
