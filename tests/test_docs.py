@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from mmtlalign.alignment import RULES, LabelTrace
+from mmtlalign.models import AlignedLabelHead
 from mmtlalign.registry import BATCH_AUGMENTS
 from tests.oracle import dense_labels
 from tests.test_alignment import toys
@@ -115,10 +116,10 @@ def test_every_block_is_of_a_kind_that_is_run_or_compared():
     assert PAGE.count('```') == 2 * sum(map(len, kinds.values()))
 
 
-def test_a_config_of_mmpretrain_by_three_lines(follow):
+def test_a_config_of_mmpretrain_by_two_lines(follow):
     added = [line for kind, text in blocks('a') if kind == 'diff'
              for line in text.splitlines() if line.startswith('+')]
-    assert len(added) == 3
+    assert len(added) == 2
     runner = follow('a')['runner']
 
     log, = Path('work_dirs/mine').glob('*/vis_data/scalars.json')
@@ -143,9 +144,9 @@ def test_a_config_of_mmpretrain_by_three_lines(follow):
     batch = model.data_preprocessor(
         pseudo_collate([dataset[i] for i in (0, 1, 6, 7)]), training=True)
     model(**batch, mode='loss')
-    samples = batch['data_samples']
-    labels = torch.cat([sample.gt_label for sample in samples])
-    token_share = torch.stack([sample.token_share for sample in samples])
+    labels = torch.cat([
+        sample.gt_label for sample in batch['data_samples']])
+    token_share = batch['mix'].token_share
     expected = aligned_targets(
         model.backbone, batch['inputs'], token_share, labels, 2)
     torch.testing.assert_close(
@@ -172,27 +173,27 @@ STOCK = {
 }
 
 
-def test_a_table_of_heads_and_patch_sizes_fits_stock_configs(tmp_path):
-    rows = re.findall(r'^\| (`.*?) \| `(.*?)` \| (\d+)', SECTIONS['a'],
+def test_a_table_of_patch_sizes_fits_stock_configs(tmp_path):
+    rows = re.findall(r'^\| (`.*?) \| (\d+)', SECTIONS['a'],
                       flags=re.MULTILINE)
     rows = {name: row for row in rows
             for name in re.findall('`(.+?)`', row[0])}
     assert rows.keys() == STOCK.keys()
     file = tmp_path / 'mine.py'
-    for name, (_, head, patch_size) in rows.items():
+    for name, (_, patch_size) in rows.items():
         base = f"_base_ = 'mmpretrain::{STOCK[name]}.py'\n"
         file.write_text(base)
         stock = Config.fromfile(file).model
         file.write_text(f"""{base}
 model = dict(
     type='mmtlalign.TLAlignClassifier',
-    head=dict(type='{head}'),
     train_cfg=dict(augments=[
         dict(type='mmtlalign.TokenCutMix', patch_size={patch_size})]))
 """)
         assert stock.backbone.type == name
         model = build(Config.fromfile(file))
         assert isinstance(model.head, MODELS.get(stock.head.type))
+        assert isinstance(model.head, AlignedLabelHead)
         kernel_size = model.backbone.patch_embed.projection.kernel_size
         assert kernel_size == (int(patch_size), int(patch_size))
 

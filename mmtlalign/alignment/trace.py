@@ -168,6 +168,13 @@ class LabelTrace:
         return self._block_shares
 
     @property
+    def block_grids(self) -> list[tuple[int, int]]:
+        """list[tuple[int]]: (rows, cols) of the patches of each of
+        ``block_shares``; tokens before them are extra ones. Raises alike."""
+        self.block_shares
+        return self._block_grids
+
+    @property
     def attention(self) -> Tensor:
         """Tensor: (B, patches), float32, detached: what the class token, or
         the patches on average, of the last block attend to; head mean. Rows
@@ -181,6 +188,13 @@ class LabelTrace:
             raise ValueError('attention is kept only by LabelTrace(backbone, '
                              "watch='class') or watch='patches'.")
         return self._ended(self._attention)
+
+    def grid_of(self, images: Tensor) -> tuple[int, int]:
+        """The (rows, cols) on which images (B, C, H, W) are embedded, and on
+        which ``token_share`` is to be drawn; runs the embedding once."""
+        start = self.family.sites[0]
+        with torch.no_grad():
+            return start.grid_of(start.module(images), images)
 
     def read(self, share: Tensor) -> Tensor:
         """What the head would read if the backbone ended here.
@@ -264,7 +278,7 @@ class LabelTrace:
         self.share = self.grid = None
         for site in self.family.sites:
             site.forget()
-        self._block_shares = []
+        self._block_shares, self._block_grids = [], []
         self._output_share = self._attention = None
         self._running = True
 
@@ -282,9 +296,9 @@ class LabelTrace:
         """Take from the sites what users may read."""
         self._output_share = self.family.read(self.family.output.share)
         if self.record:
-            self._block_shares = [
-                site.share for site in self.family.sites if site.in_block
-            ]
+            blocks = [site for site in self.family.sites if site.in_block]
+            self._block_shares = [site.share for site in blocks]
+            self._block_grids = [site.grid for site in blocks]
 
     # How it takes hold of a backbone, and lets go.
 
@@ -321,6 +335,7 @@ class LabelTrace:
         self.grid: tuple[int, int] | None = None
         self._running = False
         self._block_shares: list[Tensor] = []
+        self._block_grids: list[tuple[int, int]] = []
         self._output_share: Tensor | None = None
         self._attention: Tensor | None = None
         self._kernel = self._stock_forward = None

@@ -36,6 +36,7 @@ class LeViT(Family):
 class Subsampling(CaughtAttention):
     """Fewer tokens come out than went in."""
 
-    def catch(self, matrix: Tensor) -> None:
-        super().catch(matrix)
+    def mix(self, matrix: Tensor) -> Tensor:
+        mixed = super().mix(matrix)
         self.trace.grid = (self.attn.sub_resolution, ) * 2
+        return mixed

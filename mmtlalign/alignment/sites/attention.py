@@ -26,7 +26,6 @@ class Compared(Site):
         super().__init__()
         self.attn = attn
         self.branch = branch
-        self.num_rows = None
         if branch is not None:
             self.offers = self.offers | branch.offers
 
@@ -64,8 +63,8 @@ class Compared(Site):
         return out
 
     def _compare(self, projected: Tensor) -> None:
-        rows = slice(self.num_rows)
         share = self.trace.share
+        rows = slice(self.mixed.size(1))
         with torch.no_grad(), torch.autocast(
                 share.device.type, enabled=False):
             mean = share.mean(dim=1, keepdim=True)
@@ -93,9 +92,16 @@ class Attention(Compared):
                  reduction: Cells | None = None) -> None:
         super().__init__(attn, branch)
         self.reduction = reduction
+        self._limit = None
 
     def limit(self, num_rows: int) -> None:
-        self.num_rows = num_rows
+        self._limit = num_rows
+
+    @property
+    def num_rows(self) -> int | None:
+        """int, optional: How many leading tokens need a share. All while
+        compiling, as layers share compiled code."""
+        return None if torch.compiler.is_compiling() else self._limit
 
     def attend(self, stock: Callable, query: Tensor, key: Tensor,
                value: Tensor, scale: float | None = None) -> Tensor:

@@ -1,6 +1,5 @@
 """Token Labeling (arXiv 2104.10858) around any backbone of patches."""
 from contextlib import contextmanager
-from typing import List, Optional
 
 import torch
 from mmpretrain.structures import DataSample
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from mmtlalign.alignment.recomputation import inside_checkpoint
 from mmtlalign.registry import MODELS
 
-from ..batch_augments import swap_tokens
+from ..batch_augments import MixRecord, swap_tokens
 from ..heads import TokenLabelHead
 from .tlalign_classifier import TLAlignClassifier
 
@@ -20,18 +19,18 @@ class TokenLabelClassifier(TLAlignClassifier):
 
     A batch drawn by :class:`MixToken` is mixed in the output of
     ``backbone.patch_embed``, before position embeddings, for the span of one
-    training forward. The same record sets the class target by area, or, with
-    ``aligned=True``, by the shares that TL-Align follows to the output.
+    training forward. The same record sets the class target, by area or by
+    another target.
 
     Parameters, prediction and checkpoints are those of
     :class:`mmpretrain.models.ImageClassifier`.
 
     Args:
         backbone (dict): Any with a ``patch_embed`` that returns
-            ``(tokens, (rows, cols))``; with ``aligned=True``, one of
-            :data:`mmtlalign.alignment.RULES`.
-        aligned (bool): Class targets by TL-Align instead of by area. Defaults
-            to False.
+            ``(tokens, (rows, cols))``; for targets that trace it, one that
+            :class:`LabelTrace` supports.
+        target (dict): As in :class:`TLAlignClassifier`. Defaults to
+            :class:`AreaTarget`.
         train_cfg (dict, optional): ``augments`` and ``probs`` of
             :class:`RandomMix`.
         data_preprocessor (dict, optional): Arguments of
@@ -47,8 +46,8 @@ class TokenLabelClassifier(TLAlignClassifier):
     def __init__(self,
                  backbone: dict,
                  *args,
-                 aligned: bool = False,
-                 data_preprocessor: Optional[dict] = None,
+                 target: dict = dict(type='mmtlalign.AreaTarget'),
+                 data_preprocessor: dict | None = None,
                  **kwargs) -> None:
         if data_preprocessor is None or isinstance(data_preprocessor, dict):
             data_preprocessor = {
@@ -58,7 +57,7 @@ class TokenLabelClassifier(TLAlignClassifier):
         super().__init__(
             backbone,
             *args,
-            aligned=aligned,
+            target=target,
             data_preprocessor=data_preprocessor,
             **kwargs)
         if not hasattr(self.backbone, 'patch_embed'):
@@ -73,19 +72,19 @@ class TokenLabelClassifier(TLAlignClassifier):
                 'those of the patches; TokenLabelHead reads backbones with '
                 'one, the class token.')
 
-    def loss(self, inputs: Tensor, data_samples: List[DataSample]) -> dict:
+    def loss(self,
+             inputs: Tensor,
+             data_samples: list[DataSample],
+             mix: MixRecord | None = None) -> dict:
         """Loss of a batch that is mixed by now, or in the backbone."""
-        if 'token_partner' not in data_samples[0]:
-            return super().loss(inputs, data_samples)
-        token_share, partner = (
-            torch.stack([sample.get(key) for sample in data_samples])
-            for key in ('token_share', 'token_partner'))
-        with mixed_tokens(self.backbone, token_share, partner):
-            return super().loss(inputs, data_samples)
+        if mix is None or not mix.in_backbone:
+            return super().loss(inputs, data_samples, mix)
+        with mixed_tokens(self.backbone, mix):
+            return super().loss(inputs, data_samples, mix)
 
 
 @contextmanager
-def mixed_tokens(backbone: nn.Module, token_share: Tensor, partner: Tensor):
+def mixed_tokens(backbone: nn.Module, record: MixRecord):
     """Swap what ``backbone.patch_embed`` puts out, in this context only.
 
     By an instance attribute, as in :class:`LabelTrace`: a compiled backbone
@@ -94,8 +93,7 @@ def mixed_tokens(backbone: nn.Module, token_share: Tensor, partner: Tensor):
     Args:
         backbone (nn.Module): Its ``patch_embed`` returns
             ``(tokens, (rows, cols))``.
-        token_share (Tensor): (B, rows, cols), 1 where a token stays.
-        partner (Tensor): (B,), int64: whose tokens come in elsewhere.
+        record (MixRecord): Whose tokens come in where.
 
     Raises:
         ValueError: In a forward whose tokens are on another grid.
@@ -114,13 +112,13 @@ def mixed_tokens(backbone: nn.Module, token_share: Tensor, partner: Tensor):
                 'its forward without the mixing of tokens; checkpoint its '
                 "blocks instead ('backbone.layers.0', ...).")
         tokens, grid = stock(*args, **kwargs)
-        expected = (tokens.size(0), *grid)
-        if tuple(token_share.shape) != expected:
+        drawn, found = tuple(record.token_share.shape), (len(tokens), *grid)
+        if drawn != found:
             raise ValueError(
-                'token_share is (batch, rows, cols) = '
-                f'{tuple(token_share.shape)}, but patch_embed gave {expected}.'
+                f'token_share is (batch, rows, cols) = {drawn}, but '
+                f'patch_embed gave {found}.'
                 " Set the mixing method's patch_size to the backbone's.")
-        return swap_tokens(tokens, token_share, partner), grid
+        return swap_tokens(tokens, record.token_share, record.partner), grid
 
     patch_embed.forward = forward
     try:

@@ -56,10 +56,10 @@ def test_odd_grids_in_training(arch, out_indices):
 
 def test_grid_after_subsampling():
     backbone = levit(img_size=80)
-    trace = LabelTrace(backbone, watch='patches')
+    trace = LabelTrace(backbone, record=True, watch='patches')
     with trace(toys.shares(grid=5)):
         backbone(toys.images(size=80))
-        assert trace.grid == (3, 3)
+    assert trace.block_grids == [(5, 5)] * 2 + [(3, 3)] * 2
     torch.testing.assert_close(trace.attention.sum(1), torch.ones(2))
 
 
