@@ -12,31 +12,22 @@ from .branch import Branch
 from .merging import Cells
 
 
-class Attention(Site):
-    """Multi-head attention whose query, key and value are at hand.
-
-    Subclasses replace what computes it by :meth:`attend`.
+class Compared(Site):
+    """Attention whose branch can be held against the residual stream.
 
     Args:
         attn (nn.Module): The attention module.
         branch (Branch, optional): How it is added to the residual stream.
             Defaults to None, which offers propagations the shares alone.
-        reduction (Cells, optional): How keys and values were pooled from the
-            tokens. Defaults to None, not at all.
     """
+    offers = frozenset({'matrix', 'rows'})
 
-    def __init__(self, attn: nn.Module, branch: Branch | None = None,
-                 reduction: Cells | None = None) -> None:
+    def __init__(self, attn: nn.Module, branch: Branch | None = None) -> None:
         super().__init__()
         self.attn = attn
         self.branch = branch
-        self.reduction = reduction
-        self.num_rows = None
-        self.offers = frozenset({'matrix', 'rows'}) | (
-            branch.offers if branch else frozenset())
-
-    def limit(self, num_rows: int) -> None:
-        self.num_rows = num_rows
+        if branch is not None:
+            self.offers = self.offers | branch.offers
 
     def stand_ins(self) -> Iterator[StandIn]:
         if self.trace.needs_parts:
@@ -44,6 +35,67 @@ class Attention(Site):
             self.stock_block, self.stock_proj = block.forward, proj.forward
             yield block, 'forward', self.forward_block
             yield proj, 'forward', self.project
+
+    def forward_block(self, residual: Tensor, *args, **kwargs):
+        if self.moving:
+            self.residual = residual.detach()
+        return self.stock_block(residual, *args, **kwargs)
+
+    def carry(self, attend: Callable, value: Tensor, keys: Tensor,
+              mixed: Tensor) -> None:
+        """Values of the own image, centred on the mean share.
+
+        Args:
+            attend (Callable): ``A @ value`` of a value (B, H, M, D).
+            value (Tensor): (B, H, M, D).
+            keys (Tensor): (B, M), their shares.
+            mixed (Tensor): (B, N), attended shares.
+        """
+        mean = keys.mean(dim=1, keepdim=True)
+        own = (keys - mean).to(value.dtype)[:, None, :, None] * value
+        self.carried = attend(own).transpose(1, 2).flatten(2)
+        self.mixed = mixed
+
+    def project(self, attended: Tensor) -> Tensor:
+        out = self.stock_proj(attended)
+        if self.moving:
+            self._compare(out.detach())
+        return out
+
+    def _compare(self, projected: Tensor) -> None:
+        share = self.trace.share
+        rows = slice(self.mixed.size(1))
+        with torch.no_grad(), torch.autocast(
+                share.device.type, enabled=False):
+            mean = share.mean(dim=1, keepdim=True)
+            parts = self.branch.split(
+                self.residual[:, rows], projected[:, rows], self.carried,
+                (share - mean)[:, rows], self.mixed - mean, mean)
+            share = self.trace.propagation(
+                share[:, rows], self.mixed, parts)
+        self.residual = self.carried = self.mixed = None
+        self.move(share)
+
+
+class Attention(Compared):
+    """Multi-head attention whose query, key and value are at hand.
+
+    Subclasses replace what computes it by :meth:`attend`.
+
+    Args:
+        attn, branch: See :class:`Compared`.
+        reduction (Cells, optional): How keys and values were pooled from the
+            tokens. Defaults to None, not at all.
+    """
+
+    def __init__(self, attn: nn.Module, branch: Branch | None = None,
+                 reduction: Cells | None = None) -> None:
+        super().__init__(attn, branch)
+        self.reduction = reduction
+        self.num_rows = None
+
+    def limit(self, num_rows: int) -> None:
+        self.num_rows = num_rows
 
     def attend(self, stock: Callable, query: Tensor, key: Tensor,
                value: Tensor, scale: float | None = None) -> Tensor:
@@ -61,19 +113,27 @@ class Attention(Site):
         keys = self._key_share(share)
         if trace.watches(self):
             trace.see(attend_rows(trace.watched_rows(query), key, scale))
-        if self.num_rows is None:
+        rows = self._rows
+        if rows is None:
             out, mixed = trace.attend(query, key, value, keys, scale)
         else:
             out = stock()
-            query = query[:, :, :self.num_rows]
-            share = share[:, :self.num_rows]
+            query, share = query[:, :, :rows], share[:, :rows]
             # no product of matrices, which autocast would round
             mixed = (attend_rows(query, key, scale) * keys[:, None]).sum(-1)
         if trace.needs_parts:
-            self._carry(query, key, value, keys, mixed, scale)
+            with torch.no_grad():
+                self.carry(
+                    lambda own: F.scaled_dot_product_attention(
+                        query, key, own, scale=scale), value, keys, mixed)
         else:
             self.move(trace.propagation(share, mixed))
         return out
+
+    @property
+    def _rows(self) -> int | None:
+        # compiled code is shared by layers, and the last must not differ
+        return None if torch.compiler.is_compiling() else self.num_rows
 
     def _key_share(self, share: Tensor) -> Tensor:
         if self.reduction is None:
@@ -82,44 +142,8 @@ class Attention(Site):
             return self.reduction.mean(
                 share.unflatten(1, self.trace.grid)).flatten(1)
 
-    # What a propagation that compares vectors asks for besides.
 
-    def forward_block(self, residual: Tensor, *args, **kwargs):
-        if self.moving:
-            self.residual = residual.detach()
-        return self.stock_block(residual, *args, **kwargs)
-
-    @torch.no_grad()
-    def _carry(self, query, key, value, keys, mixed, scale) -> None:
-        """Values of the own image, centred on the mean share."""
-        mean = keys.mean(dim=1, keepdim=True)
-        own = (keys - mean).to(value.dtype)[:, None, :, None] * value
-        carried = F.scaled_dot_product_attention(query, key, own, scale=scale)
-        self.carried = carried.transpose(1, 2).flatten(2)
-        self.mixed = mixed
-
-    def project(self, attended: Tensor) -> Tensor:
-        out = self.stock_proj(attended)
-        if self.moving:
-            self._compare(out.detach())
-        return out
-
-    def _compare(self, projected: Tensor) -> None:
-        rows = slice(self.num_rows)
-        share = self.trace.share
-        with torch.no_grad(), torch.autocast(
-                share.device.type, enabled=False):
-            mean = share.mean(dim=1, keepdim=True)
-            parts = self.branch.split(
-                self.residual[:, rows], projected[:, rows], self.carried,
-                (share - mean)[:, rows], self.mixed - mean, mean)
-            share = self.trace.propagation(
-                share[:, rows], self.mixed, parts)
-        self.residual = self.carried = self.mixed = None
-        self.move(share)
-
-
-class CaughtAttention(Site):
+class CaughtAttention(Compared):
     """Attention whose matrix is caught on its way through the stock call.
 
     Args:
@@ -129,17 +153,22 @@ class CaughtAttention(Site):
             the result of the softmax itself is caught.
         has_residual (bool): Whether what comes out is added to what went in.
             Defaults to True.
+        branch (Branch, optional): See :class:`Compared`.
+        values (Callable, optional): (B, H, M, D) from ``attn`` and what its
+            ``forward`` was given; asked for only beside ``branch``. Defaults
+            to None.
     """
-    offers = frozenset({'matrix', 'rows'})
 
     def __init__(self, attn: nn.Module, through: nn.Module | None = None,
-                 has_residual: bool = True) -> None:
-        super().__init__()
-        self.attn = attn
+                 has_residual: bool = True, branch: Branch | None = None,
+                 values: Callable | None = None) -> None:
+        super().__init__(attn, branch)
         self.through = through
         self.has_residual = has_residual
+        self.values = values
 
     def stand_ins(self) -> Iterator[StandIn]:
+        yield from super().stand_ins()
         self.stock = self.attn.forward
         if self.through is not None:
             self.stock_through = self.through.forward
@@ -173,7 +202,11 @@ class CaughtAttention(Site):
                 self.trace.see(rows.float().mean(dim=1))
             skip = self.skip() if self.has_residual else None
             mixed = self.mix(matrix)
-            self.move(self.trace.propagation(skip, mixed))
+            if self.trace.needs_parts:
+                value = self.values(self.attn, *self.arguments)
+                self.carry(matrix.to(value.dtype).matmul, value, skip, mixed)
+            else:
+                self.move(self.trace.propagation(skip, mixed))
 
     def skip(self) -> Tensor:
         """Shares (B, N) of what the branch is added to."""
