@@ -34,8 +34,10 @@ class BuildWithConfigs(build_py):
 
 version = {}
 exec((ROOT / 'mmtlalign' / 'version.py').read_text(), version)
-extras = {name: requirements(name) for name in ('det', 'seg', 'dev', 'export')}
-extras['dev'] += extras['export']  # the tests write and run ONNX
+extras = {name: requirements(name)
+          for name in ('det', 'seg', 'dev', 'export', 'timm')}
+# the tests write and run ONNX, and trace backbones of timm
+extras['dev'] += extras['export'] + extras['timm']
 
 setup(
     name='mmtlalign',

@@ -196,8 +196,9 @@ def _gather(x, tokens):
     return F.pad(x, (0, 0, 0, 1))[:, tokens]
 
 
-def _window_attention(w_msa, x, zones):
-    """Head mean (B, W, P, P) of the matrix of a window attention."""
+def _window_attention(w_msa, x, zones, by_head=False):
+    """Head mean (B, W, P, P), or (B, W, h, P, P), of the matrix of a window
+    attention."""
     heads, (rows, cols) = w_msa.num_heads, w_msa.window_size
     if isinstance(w_msa, WindowMSAV2):
         bias = None
@@ -226,7 +227,8 @@ def _window_attention(w_msa, x, zones):
     logits = logits + table[torch.tensor(offsets)].permute(2, 0, 1)
     apart = zones[:, :, None] != zones[:, None, :]
     logits = logits - 100. * apart[:, None]
-    return logits.softmax(-1).mean(2)
+    weights = logits.softmax(-1)
+    return weights if by_head else weights.mean(2)
 
 
 def _merge(downsample, labels, hw):

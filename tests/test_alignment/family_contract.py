@@ -106,15 +106,16 @@ def assert_half_precision(backbone, images, token_share, expected):
 
 
 def assert_checkpointing(backbone, images, token_share, modules,
-                         run_checkpoint):
+                         run_checkpoint, propagation='tlalign'):
     """Checkpointed parts give the gradients and shares of the plain one.
 
     Args:
         modules (list[str]): Names of the modules to checkpoint.
         run_checkpoint: The fixture of this folder's conftest, which makes
             checkpointing of one kind.
+        propagation (str | dict): See LabelTrace. Defaults to 'tlalign'.
     """
-    trace = LabelTrace(backbone)
+    trace = LabelTrace(backbone, propagation=propagation)
     with trace(token_share):
         loss_of(backbone(images)).backward()
     expected, share = gradients(backbone), trace.output_share
@@ -122,7 +123,7 @@ def assert_checkpointing(backbone, images, token_share, modules,
     turn_on_activation_checkpointing(twin, modules)
     images = images.clone().requires_grad_()  # or the reentrant kind does
     for inside in (True, False):              # nothing in the first module
-        trace = LabelTrace(twin)
+        trace = LabelTrace(twin, propagation=propagation)
         with trace(token_share):
             loss = loss_of(twin(images))
             if inside:
@@ -133,13 +134,13 @@ def assert_checkpointing(backbone, images, token_share, modules,
         assert_same(trace.output_share, share, 1e-6)
 
 
-def assert_compiles(backbone, images, token_share):
+def assert_compiles(backbone, images, token_share, propagation='tlalign'):
     """No more graph breaks than the stock backbone has."""
     backbone.eval()
     for module in backbone.modules():
         if isinstance(module, DropPath):  # numpy floats break graphs
             module.drop_prob = float(module.drop_prob or 0)
-    trace = LabelTrace(backbone)
+    trace = LabelTrace(backbone, propagation=propagation)
     with trace(token_share):
         features = backbone(images)
     share, breaks = trace.output_share, []

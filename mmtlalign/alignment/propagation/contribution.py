@@ -6,6 +6,7 @@ tokens have shares ``s``: ``s x`` of the residual, and of the branch what
 values ``s v`` give, biases in proportion. ``own`` is linear in ``s`` and
 ``own(1) = y``, so that shares can be compared as vectors.
 """
+import torch
 from torch import Tensor
 
 from ..sites.branch import Parts
@@ -44,12 +45,11 @@ class Contribution(Propagation):
     def __call__(self, share: Tensor | None, mixed: Tensor,
                  parts: Parts | None = None) -> Tensor:
         output, own, mean = parts
+        size = output.norm(dim=-1)
         if self.measure == 'projection':
-            size = (output * output).sum(dim=-1)
-            moved = mean + (own * output).sum(dim=-1) / size
+            moved = mean + (own * output).sum(dim=-1) / size.square()
         else:
-            own = own + mean[..., None] * output
-            size = own.norm(dim=-1)
-            moved = size / (size + (output - own).norm(dim=-1))
-        # 0 / 0 where nothing is there
-        return moved.clamp(0, 1).where(output.any(dim=-1), share)
+            own = torch.addcmul(own, mean[..., None], output)
+            part = own.norm(dim=-1)
+            moved = part / (part + (output - own).norm(dim=-1))
+        return moved.clamp(0, 1).where(size > 0, share)

@@ -33,15 +33,15 @@ class Branch:
         block (nn.Module): The first argument of its ``forward`` is the
             residual stream (B, N, C).
         proj (nn.Linear): Its output is the branch.
-        scale (Callable | float, optional): Layer scale: a linear map of the
-            branch, or a number. Defaults to None.
+        scale (Callable, optional): Layer scale: multiplies every channel of
+            the branch by a number of its own. Defaults to None.
         norm (nn.LayerNorm, optional): Of the branch, after the projection.
             Defaults to None.
     """
     offers = frozenset({'residual', 'values', 'projection'})
 
     def __init__(self, block: nn.Module, proj: nn.Linear,
-                 scale: Callable | float | None = None,
+                 scale: Callable | None = None,
                  norm: nn.LayerNorm | None = None) -> None:
         self.block = block
         self.proj = proj
@@ -63,32 +63,30 @@ class Branch:
             mixed (Tensor): (..., N), attended shares less their mean.
             mean (Tensor): (..., 1).
         """
-        own = F.linear(carried, self.proj.weight.to(carried.dtype)).float()
-        if self.proj.bias is not None:
-            own = own + mixed[..., None] * self.proj.bias.float()
-        projected = projected.float()
+        residual, branch = residual.float(), projected.float()
+        weight, bias, factors = self.proj.weight, self.proj.bias, None
+        if self.scale is not None:
+            # scale the weights, which are smaller than the features
+            factors = self.scale(branch.new_ones(branch.size(-1)))
+            weight = factors[:, None] * weight
+            bias = None if bias is None else factors * bias
+        # what is new is changed in place: temporaries are what costs here
+        own = F.linear(carried, weight.to(carried.dtype)).float()
+        if bias is not None:
+            own.addcmul_(mixed[..., None], bias.float())
         if self.norm is not None:
-            projected, own = self._normalize(projected, own, mixed)
-        residual = residual.float()
-        return Parts(
-            output=residual + self._scaled(projected),
-            own=deviation[..., None] * residual + self._scaled(own),
-            mean=mean)
+            branch, own = self._normalize(branch, own, mixed)
+        output = residual + branch if factors is None else (
+            torch.addcmul(residual, branch, factors))
+        own.addcmul_(deviation[..., None], residual)
+        return Parts(output, own, mean)
 
-    def _scaled(self, branch: Tensor) -> Tensor:
-        if self.scale is None:
-            return branch
-        if callable(self.scale):
-            return self.scale(branch).float()
-        return branch * self.scale
-
-    def _normalize(self, projected: Tensor, own: Tensor,
+    def _normalize(self, branch: Tensor, own: Tensor,
                    mixed: Tensor) -> tuple[Tensor, Tensor]:
         """Both with the statistics of the whole; the bias in proportion."""
         norm = self.norm
-        variance, centre = torch.var_mean(
-            projected, dim=-1, correction=0, keepdim=True)
-        weight = norm.weight.float() / (variance + norm.eps).sqrt()
-        whole = (projected - centre) * weight + norm.bias.float()
-        part = (own - own.mean(dim=-1, keepdim=True)) * weight
-        return whole, part + mixed[..., None] * norm.bias.float()
+        weight, bias = norm.weight.float(), norm.bias.float()
+        whole, _, inverse = torch.native_layer_norm(
+            branch, norm.normalized_shape, weight, bias, norm.eps)
+        own.sub_(own.mean(dim=-1, keepdim=True)).mul_(inverse).mul_(weight)
+        return whole, own.addcmul_(mixed[..., None], bias)

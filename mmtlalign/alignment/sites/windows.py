@@ -1,41 +1,48 @@
 """Attention inside windows, (shifted) as Swin Transformers cut them or
 plain."""
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import CaughtAttention, mix_heads
+from .attention import CaughtAttention
 from .base import Site, StandIn
 from .branch import Branch
 
 
 class WindowAttention(Site):
-    """Runs stock window attention, then the same windows over shares.
+    """Runs stock window attention, then moves the shares in each window.
 
     The stock forward sends its attention matrix through ``w_msa.softmax``,
-    where it is caught; the stock geometry (padding, shift, partition) is then
-    run again over a few channels. Padded positions carry no label: weights
-    are renormalised over real tokens.
+    where it is caught; which tokens are in which window is found by running
+    the stock geometry (padding, shift, partition) over their numbers. Padded
+    positions carry no label: weights are renormalised over real tokens.
 
     Args:
         attn (nn.Module): A ``ShiftWindowMSA`` of mmpretrain.
         branch (Branch, optional): How it is added to the residual stream.
             Defaults to None.
-    """
+        w_msa (nn.Module, optional): What attends inside windows. Defaults to
+            None, ``attn.w_msa``.
 
-    def __init__(self, attn: nn.Module, branch: Branch | None = None) -> None:
+    Attributes:
+        method (str): Of ``attn``: cuts windows, attends, puts together.
+    """
+    method = 'forward'
+
+    def __init__(self, attn: nn.Module, branch: Branch | None = None,
+                 w_msa: nn.Module | None = None) -> None:
         super().__init__()
         self.attn = attn
         self.branch = branch
-        self.geometry = _Geometry(attn)
+        self.w_msa = attn.w_msa if w_msa is None else w_msa
         self.offers = frozenset({'matrix'}) | (
             branch.offers if branch else frozenset())
 
     def stand_ins(self) -> Iterator[StandIn]:
-        w_msa = self.attn.w_msa
-        self.stock = self.attn.forward
+        w_msa = self.w_msa
+        self.stock = getattr(self.attn, self.method)
         self.stock_softmax = w_msa.softmax.forward
         yield w_msa.softmax, 'forward', self.softmax
         if self.trace.needs_parts:
@@ -47,36 +54,63 @@ class WindowAttention(Site):
             yield w_msa.proj, 'forward', self.keep_projected
             yield w_msa, 'forward', self.forward_windows
             yield self.branch.block, 'forward', self.forward_block
-        yield self.attn, 'forward', self.forward
+        yield self.attn, self.method, self.forward
 
     def softmax(self, scores: Tensor) -> Tensor:
         matrix = self.stock_softmax(scores)
         if self.moving:
-            with torch.no_grad():
-                self.matrix = matrix.detach() if self.trace.needs_parts else (
-                    matrix.mean(dim=1, dtype=torch.float32))
+            self.keep_matrix(matrix.detach())
         return matrix
 
-    def forward(self, query: Tensor, hw_shape) -> Tensor:
-        out = self.stock(query, hw_shape)
+    def keep_matrix(self, matrix: Tensor) -> None:
+        """Keep attention (windows, H, P, P) for the end of this forward."""
+        self.matrix = matrix if self.trace.needs_parts else (
+            matrix.mean(dim=1, dtype=torch.float32))
+
+    def forward(self, *args, **kwargs) -> Tensor:
+        out = self.stock(*args, **kwargs)
         if self.moving:
             share = self.trace.share
             with torch.no_grad(), torch.autocast(
                     share.device.type, enabled=False):
+                numbers, back = self._cut(share)
                 if self.trace.needs_parts:
-                    share = self._compare(share, hw_shape)
+                    moved = self._compare(share, numbers)
+                    share = moved.view(len(share), -1)[:, back]
                 else:
+                    mixed = self._mix(share, numbers)
                     share = self.trace.propagation(
-                        share, self._mix(share, hw_shape))
+                        share, mixed.view(len(share), -1)[:, back])
             self.matrix = None
             self.move(share)
         return out
 
-    def _mix(self, share: Tensor, hw_shape) -> Tensor:
-        channels = torch.stack((share, torch.ones_like(share)), dim=-1)
-        mixed = self.geometry.run(
-            channels, hw_shape, lambda windows: self.matrix @ windows)
+    def _cut(self, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers of the tokens in every window (windows, P), counted from 1
+        with 0 for padding, and where each token went (N)."""
+        seen = []
+
+        def attend(windows: Tensor, mask=None) -> Tensor:
+            seen.append(windows.flatten(1))
+            return torch.arange(
+                windows.numel(), device=windows.device).view_as(windows)
+
+        numbers = torch.arange(1, share.size(1) + 1, device=share.device)
+        back = self.cut(numbers.view(1, *self.trace.grid, 1), attend)
+        return seen[0], back.flatten()
+
+    def cut(self, numbers: Tensor, attend: Callable) -> Tensor:
+        """Run the stock geometry over numbers (1, rows, cols, 1) with
+        ``attend`` in the place of attention over (windows, P, 1)."""
+        return type(self.attn).forward(
+            _Geometry(self.attn, attend), numbers.flatten(1, 2),
+            self.trace.grid)
+
+    def _mix(self, share: Tensor, numbers: Tensor) -> Tensor:
         # `valid` is 0 on padding, so padding has no weight.
+        valid = (numbers > 0).to(share.dtype).expand(len(share), -1, -1)
+        channels = torch.stack((_gather(share, numbers), valid), dim=-1)
+        mixed = self.matrix @ channels.flatten(0, 1)
         return mixed[..., 0] / mixed[..., 1]
 
     # What a propagation that compares vectors asks for besides.
@@ -103,41 +137,46 @@ class WindowAttention(Site):
         out = self.stock_windows(windows, mask=mask)
         if self.moving and self.value is None:
             # Swin v2 applies the weight of `qkv` past the module
-            self.value = _value(self.attn.w_msa, windows)
+            self.value = _value(self.w_msa, windows)
         return out
 
-    def _compare(self, share: Tensor, hw_shape) -> Tensor:
-        """The same with vectors, window by window; padding carries the mean
-        share, so its deviation is 0."""
+    def _compare(self, share: Tensor, numbers: Tensor) -> Tensor:
+        """Moved shares, window by window; padding carries the mean share, so
+        its deviation is 0, and what it holds itself does not count."""
         mean = share.mean(dim=1, keepdim=True)
-        self.mean = mean
-        channels = torch.cat(
-            (self.residual.float(), (share - mean)[..., None]), dim=-1)
-        moved = self.geometry.run(channels, hw_shape, self._propagate)
-        self.residual = self.value = self.projected = self.mean = None
-        return moved[..., 0]
-
-    def _propagate(self, windows: Tensor) -> Tensor:
-        """Channels [residual, deviation] of all windows -> moved shares."""
-        residual, deviation = windows[..., :-1], windows[..., -1]
-        num_heads = self.attn.w_msa.num_heads
-        own = deviation[..., None].to(self.value.dtype) * self.value
-        own = own.unflatten(-1, (num_heads, -1)).transpose(1, 2)
-        carried = (self.matrix @ own.to(self.matrix.dtype))
-        mixed = mix_heads(self.matrix, deviation)
+        deviation = _gather(share - mean, numbers).flatten(0, 1)
+        tokens = (numbers - 1).clamp(min=0).flatten()
+        residual = self.residual.view(*share.shape, -1).index_select(1, tokens)
+        carried, mixed = self._carry(deviation)
         # windows of one sample follow each other
-        mean = self.mean.repeat_interleave(
-            len(windows) // len(self.mean), dim=0)
+        mean = mean.repeat_interleave(len(numbers), dim=0)
         parts = self.branch.split(
-            residual, self.projected, carried.transpose(1, 2).flatten(2),
+            residual.view(*deviation.shape, -1), self.projected, carried,
             deviation, mixed, mean)
-        moved = self.trace.propagation(deviation + mean, mixed + mean, parts)
-        return F.pad(moved[..., None], (0, windows.size(-1) - 1))
+        self.residual = self.value = self.projected = None
+        return self.trace.propagation(deviation + mean, mixed + mean, parts)
+
+    def _carry(self, deviation: Tensor) -> tuple[Tensor, Tensor]:
+        """``A @ (deviation * value)``, heads side by side, and the attended
+        deviation, in one product that reads the matrix once."""
+        value = self.value.unflatten(-1, (self.w_msa.num_heads, -1))
+        dims = value.size(-1)
+        own = deviation.new_empty(*value.shape[:-1], dims + 1)
+        torch.mul(value, deviation[..., None, None], out=own[..., :dims])
+        own[..., dims] = deviation[..., None]
+        mixed = self.matrix.float() @ own.transpose(1, 2)
+        return (mixed[..., :dims].transpose(1, 2).flatten(2),
+                mixed[..., dims].mean(dim=1))
+
+
+def _gather(share: Tensor, numbers: Tensor) -> Tensor:
+    """Shares (B, N) at positions (windows, P); 0 at number 0."""
+    return F.pad(share, (1, 0))[:, numbers]
 
 
 @torch.no_grad()
 def _value(w_msa: nn.Module, windows: Tensor) -> Tensor:
-    """Values of a ``WindowMSAV2``, (windows, tokens, C)."""
+    """Values of a ``WindowMSAV2``, (windows, P, C)."""
     weight = w_msa.qkv.weight.chunk(3)[2]
     return F.linear(windows, weight, w_msa.v_bias)
 
@@ -180,25 +219,16 @@ class PlainWindows(CaughtAttention):
 
 
 class _Geometry:
-    """What ``ShiftWindowMSA.forward`` reads of its ``self``, with attention
-    replaced by any function of windows (windows, tokens, channels)."""
+    """What ``ShiftWindowMSA.forward`` reads of its ``self``, with another
+    function in the place of attention."""
 
-    def __init__(self, attn: nn.Module) -> None:
-        self.stock = type(attn)
-        self.attn = attn
-
-    def run(self, channels: Tensor, hw_shape, function) -> Tensor:
-        """Cut channels (B, N, C), apply the function, and put back."""
-        attn = self.attn
+    def __init__(self, attn: nn.Module, attend: Callable) -> None:
         self.window_size = attn.window_size
         self.shift_size = attn.shift_size
         self.pad_small_map = attn.pad_small_map
-        self.window_partition = self.stock.window_partition
-        self.window_reverse = self.stock.window_reverse
-        self.w_msa = lambda windows, mask=None: function(windows)
-        out = self.stock.forward(self, channels, hw_shape)
-        del self.w_msa
-        return out
+        self.window_partition = attn.window_partition
+        self.window_reverse = attn.window_reverse
+        self.w_msa = attend
 
     def get_attn_mask(self, *args, **kwargs) -> None:
         return None

@@ -1,0 +1,76 @@
+"""ViT of torchvision.
+
+Global attention over all tokens in every block; TL-Align (arXiv 2210.06455,
+section 3.3).
+"""
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..recomputation import inside_checkpoint
+from ..sites import Attention, Branch, Start, of_map
+from . import (
+    Family,
+    name_of,
+    refuse_dropout,
+    register_family,
+    require_exact,
+)
+
+
+@register_family('torchvision.VisionTransformer')
+class TorchvisionViT(Family):
+    """Every block mixes all tokens; the head reads the class token.
+
+    Raises:
+        TypeError: A block or its attention is not the stock class.
+        ValueError: Attention dropout.
+    """
+    num_extra_tokens = num_rows = 1
+
+    def __init__(self, backbone: nn.Module) -> None:
+        self.sites = [Start(backbone.conv_proj, 1, of_map)]
+        for layer in backbone.encoder.layers:
+            attn = layer.self_attention
+            require_exact(backbone, layer, 'torchvision.EncoderBlock')
+            require_exact(backbone, attn, 'torch.MultiheadAttention')
+            refuse_dropout(name_of(backbone, attn), attn.dropout)
+            self.sites.append(
+                PackedAttention(attn, Branch(layer, attn.out_proj)))
+        self.output = self.sites[-1]
+
+    def read(self, share: Tensor) -> Tensor:
+        return share[:, 0]
+
+
+class PackedAttention(Attention):
+    """Self-attention of ``nn.MultiheadAttention``, whose function cannot be
+    intercepted: it is written out, and so equals stock up to rounding."""
+
+    def stand_ins(self) -> Iterator:
+        yield from super().stand_ins()
+        self.stock = self.attn.forward
+        yield self.attn, 'forward', self.forward
+
+    def forward(self, query: Tensor, *args, **kwargs):
+        if not self.moving:
+            return self.stock(query, *args, **kwargs)
+        if inside_checkpoint():
+            # the recomputation must meet the tensors of the stock call
+            with torch.no_grad():
+                self.write_out(query)
+            return self.stock(query, *args, **kwargs)
+        return self.write_out(query), None
+
+    def write_out(self, tokens: Tensor) -> Tensor:
+        attn = self.attn
+        packed = F.linear(tokens, attn.in_proj_weight, attn.in_proj_bias)
+        query, key, value = packed.unflatten(
+            -1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        out = self.attend(
+            partial(F.scaled_dot_product_attention, query, key, value),
+            query, key, value)
+        return attn.out_proj(out.transpose(1, 2).flatten(2))

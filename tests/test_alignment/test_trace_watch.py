@@ -1,0 +1,101 @@
+"""What the class token, or the patches, of the last block attend to."""
+import copy
+
+import pytest
+import torch
+
+from mmtlalign.alignment import LabelTrace
+from tests.oracles import timm_vit
+from tests.test_alignment import timm_toys, toys
+from tests.test_alignment.checks import assert_same
+
+
+def last_matrix(backbone, images):
+    """Head mean (B, N, N) in the block that is read, from the weights."""
+    backbone = copy.deepcopy(backbone).double()
+    seen = []
+    if hasattr(backbone, 'encoder'):
+        block = backbone.encoder.layers[-1]
+    elif hasattr(backbone, 'blocks'):
+        block = backbone.blocks[-1]
+    else:
+        block = backbone.layers[max(backbone.out_indices)]
+    block.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        backbone(images.double())
+        if hasattr(backbone, 'encoder'):
+            matrix = timm_vit.packed_matrix(
+                block.self_attention, block.ln_1(seen[0]))
+        elif hasattr(backbone, 'blocks'):
+            matrix = timm_vit.timm_matrix(block.attn, block.norm1(seen[0]))
+        else:
+            attn = block.attn
+            query, key, _ = attn.qkv(block.ln1(seen[0])).unflatten(
+                -1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+            matrix = (query @ key.transpose(-2, -1) / attn.head_dims**.5)
+            matrix = matrix.softmax(-1)
+    return matrix.mean(1)
+
+
+BACKBONES = {
+    'vit': (toys.vit, 1),
+    'an earlier block': (lambda: toys.vit(out_indices=[0, 1]), 1),
+    'patches read': (lambda: toys.vit(out_type='avg_featmap'), 1),
+    'distilled': (lambda: toys.vit('DistilledVisionTransformer'), 2),
+    'no class token': (lambda: toys.vit(
+        with_cls_token=False, out_type='avg_featmap'), 0),
+    'timm': (lambda: timm_toys.vit(reg_tokens=2), 3),
+    'timm, eager': (lambda: timm_toys.vit(fused=False), 1),
+    'torchvision': (timm_toys.torchvision_vit, 1),
+}
+
+
+@pytest.mark.parametrize('propagation', ['tlalign', 'contribution'])
+@pytest.mark.parametrize('record', [True, False])
+@pytest.mark.parametrize('name, watch', [
+    (name, watch) for name, (_, extra) in BACKBONES.items()
+    for watch in ('class', 'patches') if extra or watch == 'patches'])
+def test_rows_of_the_last_matrix(name, watch, record, propagation):
+    make, extra = BACKBONES[name]
+    backbone, images, share = make(), toys.images(), toys.shares()
+    matrix = last_matrix(backbone, images)
+    rows = matrix[:, 0] if watch == 'class' else matrix[:, extra:].mean(1)
+    plain = LabelTrace(backbone, record, propagation)
+    trace = LabelTrace(backbone, record, propagation, watch)
+    for each in (plain, trace):
+        with each(share), torch.no_grad():
+            backbone(images)
+    assert trace.attention.dtype == torch.float32
+    assert_same(trace.attention.double(), rows[:, extra:], 2e-6)
+    assert torch.equal(trace.output_share, plain.output_share)
+
+
+def test_one_row_where_only_that_is_read():
+    backbone, images, share = toys.vit(), toys.images(), toys.shares()
+    for record, rows in ((True, 17), (False, 1)):
+        for propagation in ('tlalign', 'contribution'):
+            trace = LabelTrace(backbone, record, propagation)
+            with trace(share):
+                backbone(images)
+                assert trace.family.output.share.shape == (2, rows)
+
+
+@pytest.mark.parametrize('make, watch, message', [
+    (toys.swin, 'patches', 'which SwinTransformer does not have; leave it'),
+    (timm_toys.swin, 'class', 'which SwinTransformer does not have; leave'),
+    (BACKBONES['no class token'][0], 'class', "use watch='patches'"),
+    (toys.vit, 'rows', "watch='rows' must be one of"),
+])
+def test_refused(make, watch, message):
+    with pytest.raises(ValueError, match=message) as error:
+        LabelTrace(make(), watch=watch)
+    assert '\n' not in str(error.value)
+
+
+def test_asked_for_without_watch():
+    backbone = toys.vit()
+    trace = LabelTrace(backbone)
+    with trace(toys.shares()):
+        backbone(toys.images())
+    with pytest.raises(ValueError, match="watch='class'"):
+        trace.attention
