@@ -152,8 +152,8 @@ class LabelTrace:
                       (LabelTrace, TokenReduction)):
             raise RuntimeError(
                 f'This {type(self.backbone).__name__} is being traced '
-                'already, or merges tokens; leave that `with` block first, '
-                'or make a LabelTrace(backbone, token_merging=...).')
+                'already, or merges tokens; leave that `with` block first '
+                '(or make a LabelTrace(backbone, token_merging=...)).')
         self._forget(keep_token_share=True)
         self._attach()
         return self
