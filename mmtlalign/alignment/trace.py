@@ -6,21 +6,22 @@ partner``, and mixing is linear with weights that sum to one, so carrying the
 share alone is exact.
 """
 from functools import partial
-from typing import List, Optional
 
 import torch
 from torch import Tensor, nn
 
-from .attention import (
-    choose_share_attention,
+from .families import build_family
+from .interception import Interception
+from .kernels import (
+    choose_kernel,
     fused_share_attention,
-    inside_backward,
-    inside_checkpoint,
     separate_share_attention,
 )
-from .rules import Patch, build_rule
+from .propagation import Propagation, build_propagation
+from .recomputation import inside_backward, inside_checkpoint
+from .sites import Site
 
-_ABSENT = object()
+WATCHES = (None, 'class', 'patches')
 
 
 class LabelTrace:
@@ -33,14 +34,21 @@ class LabelTrace:
 
     Args:
         backbone (nn.Module): A backbone of
-            :data:`mmtlalign.alignment.RULES`, exactly or as a subclass that
-            overrides no ``forward``.
+            :func:`mmtlalign.alignment.supported_backbones`, exactly or as a
+            subclass that overrides no ``forward``.
         record (bool): Keep the shares after every block. Defaults to False.
+        propagation (str | dict | Propagation): How shares are updated where
+            tokens mix: 'tlalign', 'contribution', or a dict of ``type`` and
+            arguments. Defaults to 'tlalign'.
+        watch (str, optional): Also keep what the class token ('class') or all
+            patches ('patches') of the last block attend to. Defaults to None.
 
     Raises:
-        TypeError: A module without a rule; names it and what is supported.
+        TypeError: A backbone of no known family; names it and what is
+            supported.
         ValueError: Attention dropout and other options that shares cannot
-            follow.
+            follow; a propagation or ``watch`` that the family's sites do not
+            offer what they need.
 
     Example:
         >>> trace = LabelTrace(backbone)
@@ -49,12 +57,51 @@ class LabelTrace:
         >>> target = trace.output_share  # (B,)
     """
 
-    def __init__(self, backbone: nn.Module, record: bool = False) -> None:
+    def __init__(self,
+                 backbone: nn.Module,
+                 record: bool = False,
+                 propagation: str | dict | Propagation = 'tlalign',
+                 watch: str | None = None) -> None:
         self.backbone = backbone
         self.record = record
-        self._rule = build_rule(backbone)
-        self._replaced, self._movers, self._buffers = [], [], {}
+        self.propagation = build_propagation(propagation)
+        self.watch = watch
+        self.family = build_family(backbone)
+        self._check_offers()
+        if not record and self.family.output is self.family.sites[-1]:
+            if self.family.num_rows is not None:
+                self.family.output.limit(self.family.num_rows)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self.interception = Interception()
+        self._buffers: dict = {}
         self._forget()
+
+    def _check_offers(self) -> None:
+        """Hold what the sites offer against what was asked for."""
+        needs = self.propagation.needs
+        for site in self.family.sites:
+            lacks = sorted(needs - site.offers) if site.in_block else []
+            if lacks:
+                raise ValueError(
+                    f"propagation '{self.propagation.name}' needs "
+                    f'{", ".join(lacks)} where {type(self.backbone).__name__} '
+                    "mixes tokens, which that family does not offer; use "
+                    "propagation='tlalign'.")
+        if self.watch not in WATCHES:
+            raise ValueError(f'watch={self.watch!r} must be one of '
+                             f'{WATCHES}.')
+        if self.watch and 'rows' not in self.family.output.offers:
+            raise ValueError(
+                f'watch={self.watch!r} needs attention over all tokens in the '
+                f'last block, which {type(self.backbone).__name__} does not '
+                'have; leave it out.')
+        if self.watch == 'class' and not self.family.num_extra_tokens:
+            raise ValueError(
+                f"watch='class' needs a class token, which "
+                f'{type(self.backbone).__name__} does not have; use '
+                "watch='patches'.")
 
     def __call__(self, token_share: Tensor) -> 'LabelTrace':
         """Set what the next ``with`` starts from.
@@ -72,7 +119,7 @@ class LabelTrace:
             ValueError: Not three dimensions, NaN, or out of range.
             RuntimeError: Called while it is entered.
         """
-        if self._replaced:
+        if self.interception.active:
             raise RuntimeError('This LabelTrace is entered already; leave its '
                                '`with` block before setting other shares.')
         self._token_share = _checked(token_share)
@@ -103,12 +150,10 @@ class LabelTrace:
         Raises:
             RuntimeError: Before any traced forward has ended.
         """
-        if self._output_share is None:
-            raise RuntimeError(_NOTHING_YET)
-        return self._output_share
+        return self._ended(self._output_share)
 
     @property
-    def block_shares(self) -> List[Tensor]:
+    def block_shares(self) -> list[Tensor]:
         """list[Tensor]: (B, tokens) after each block, extra tokens first,
         Swin row-major before merging.
 
@@ -119,9 +164,37 @@ class LabelTrace:
         if not self.record:
             raise ValueError('block_shares are kept only by '
                              'LabelTrace(backbone, record=True).')
-        if self._output_share is None:
-            raise RuntimeError(_NOTHING_YET)
+        self._ended(self._output_share)
         return self._block_shares
+
+    @property
+    def block_grids(self) -> list[tuple[int, int]]:
+        """list[tuple[int]]: (rows, cols) of the patches of each of
+        ``block_shares``; tokens before them are extra ones. Raises alike."""
+        self.block_shares
+        return self._block_grids
+
+    @property
+    def attention(self) -> Tensor:
+        """Tensor: (B, patches), float32, detached: what the class token, or
+        the patches on average, of the last block attend to; head mean. Rows
+        sum to one less what goes to extra tokens.
+
+        Raises:
+            ValueError: Without ``watch``.
+            RuntimeError: Before any traced forward has ended.
+        """
+        if self.watch is None:
+            raise ValueError('attention is kept only by LabelTrace(backbone, '
+                             "watch='class') or watch='patches'.")
+        return self._ended(self._attention)
+
+    def grid_of(self, images: Tensor) -> tuple[int, int]:
+        """The (rows, cols) on which images (B, C, H, W) are embedded, and on
+        which ``token_share`` is to be drawn; runs the embedding once."""
+        start = self.family.sites[0]
+        with torch.no_grad():
+            return start.grid_of(start.module(images), images)
 
     def read(self, share: Tensor) -> Tensor:
         """What the head would read if the backbone ended here.
@@ -133,28 +206,58 @@ class LabelTrace:
             Tensor: (B,), own image's share; of the last block read by the
             head it is ``output_share``.
         """
-        return self._rule.read(share)
+        return self.family.read(share)
 
-    # What rules use while `moving`.
+    # What sites use while `moving`.
 
     @property
     def moving(self) -> bool:
-        """bool: Whether a mixing module should move shares now."""
+        """bool: Whether sites should move shares now."""
         return self._running
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor):
-        """Global attention over features and the current shares.
+    @property
+    def needs_parts(self) -> bool:
+        """bool: Whether sites should split branches into vectors."""
+        return len(self.propagation.needs) > 1
 
-        Args:
-            query, key, value (Tensor): (B, heads, N, D).
+    def begin(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Shares of patches, on the device of the images, once the grid that
+        this very forward gives is known."""
+        expected = (images.size(0), *grid)
+        if tuple(self._token_share.shape) != expected:
+            raise ValueError(
+                'token_share is (batch, rows, cols) = '
+                f'{tuple(self._token_share.shape)}, but '
+                f'{type(self.backbone).__name__} embeds images of '
+                f'{tuple(images.shape)} on {tuple(expected)}. Draw shares on '
+                'the grid of this batch (check patch_size and input size).')
+        if images.device != self._device:  # FSDP may hide all parameters
+            self._choose_kernel(images.device)
+        self.grid = grid
+        return self._token_share.to(images.device, non_blocking=True)
 
-        Returns:
-            Tuple[Tensor, Tensor]: features (B, heads, N, D) and mixed shares
-            (B, N).
-        """
+    def attend(self, query: Tensor, key: Tensor, value: Tensor,
+               share: Tensor, scale: float | None = None):
+        """Attention over features and shares, see
+        :mod:`mmtlalign.alignment.kernels`."""
         if inside_checkpoint():
-            return separate_share_attention(query, key, value, self.share)
-        return self._share_attention(query, key, value, self.share)
+            return separate_share_attention(query, key, value, share, scale)
+        return self._kernel(query, key, value, share, scale)
+
+    def watches(self, site: Site) -> bool:
+        """Whether a site should show what it attends to."""
+        return self.watch is not None and site is self.family.output
+
+    def watched_rows(self, rows: Tensor) -> Tensor:
+        """Of (B, H, N, ...), those of the N that ``watch`` asks for."""
+        extra = self.family.num_extra_tokens
+        return rows[:, :, :1] if self.watch == 'class' else (
+            rows[:, :, extra:])
+
+    def see(self, weights: Tensor) -> None:
+        """Keep attention (B, n, M) of the rows that were asked for."""
+        extra = self.family.num_extra_tokens
+        self._attention = weights[..., extra:].float().mean(dim=1)
 
     # How a traced forward runs.
 
@@ -172,109 +275,93 @@ class LabelTrace:
         return feats
 
     def _start_forward(self) -> None:
-        self.share = None
-        for mover in self._movers:
-            mover.forget()
-        self._block_shares = []
-        self._output_share = None
+        self.share = self.grid = None
+        for site in self.family.sites:
+            site.forget()
+        self._block_shares, self._block_grids = [], []
+        self._output_share = self._attention = None
         self._running = True
 
-    def _traced_patch_embed(self, images: Tensor, *args, **kwargs):
-        """Start from the grid that this very forward gives."""
-        tokens, grid = self._stock_patch_embed(images, *args, **kwargs)
-        if self._running:
-            expected = (tokens.size(0), *grid)
-            if tuple(self._token_share.shape) != expected:
-                raise ValueError(
-                    'token_share is (batch, rows, cols) = '
-                    f'{tuple(self._token_share.shape)}, but patch_embed gave '
-                    f'{tuple(expected)} for images of '
-                    f'{tuple(images.shape)}. Draw shares on the grid of this '
-                    'batch (check patch_size and input size).')
-            self.share = self._rule.start(
-                self._token_share.to(tokens.device, non_blocking=True))
-        return tokens, grid
-
     def _check_count(self) -> None:
-        moved = sum(mover.times for mover in self._movers)
-        if moved != len(self._movers):
+        start, *mixing = self.family.sites
+        moved = sum(site.times for site in mixing)
+        if moved != len(mixing) or start.times != 1:
             raise RuntimeError(
-                f'{moved} modules moved shares in this forward, but the rule '
-                f'expects {len(self._movers)}. Were modules replaced after '
-                'LabelTrace was made? Make a new one.')
+                f'{moved} modules moved shares in this forward, but '
+                f'{type(self.backbone).__name__} has {len(mixing)} that mix '
+                'tokens. Were modules replaced after LabelTrace was made? '
+                'Make a new one.')
 
     def _collect(self) -> None:
-        """Take from the movers what users may read."""
-        output = self._movers[self._rule.output_move - 1]
-        self._output_share = self._rule.read(output.share)
+        """Take from the sites what users may read."""
+        self._output_share = self.family.read(self.family.output.share)
         if self.record:
-            self._block_shares = [
-                mover.share for mover in self._movers if mover.in_block
-            ]
+            blocks = [site for site in self.family.sites if site.in_block]
+            self._block_shares = [site.share for site in blocks]
+            self._block_grids = [site.grid for site in blocks]
 
     # How it takes hold of a backbone, and lets go.
 
     def _attach(self) -> None:
-        device = next(self.backbone.parameters()).device
-        self._share_attention = choose_share_attention(device)
-        if self._share_attention is fused_share_attention:
-            # one pair of buffers for all blocks and steps
-            self._share_attention = partial(
-                fused_share_attention, buffers=self._buffers)
+        self._choose_kernel(_device_of(self.backbone))
         self._stock_forward = self.backbone.forward
-        self._stock_patch_embed = self.backbone.patch_embed.forward
-        self._movers = self._rule.movers(self)
         try:
-            self._replace(
-                Patch(self.backbone.patch_embed, 'forward',
-                      self._traced_patch_embed),
-                *(patch for mover in self._movers
-                  for patch in mover.patches()),
-                Patch(self.backbone, 'forward', self._traced_forward))
+            for site in self.family.sites:
+                site.attach(self)
+            self.interception.replace(
+                self.backbone, 'forward', self._traced_forward)
         except BaseException:
             self._detach()
             raise
 
-    def _replace(self, *patches: Patch) -> None:
-        for owner, name, replacement in patches:
-            before = owner.__dict__.get(name, _ABSENT)
-            self._replaced.append((owner, name, before))
-            setattr(owner, name, replacement)
+    def _choose_kernel(self, device: torch.device) -> None:
+        self._device = device
+        self._kernel = choose_kernel(device)
+        if self._kernel is fused_share_attention:
+            # one set of buffers for all blocks and steps
+            self._kernel = partial(
+                fused_share_attention, buffers=self._buffers)
 
     def _detach(self) -> None:
-        while self._replaced:
-            owner, name, before = self._replaced.pop()
-            if before is _ABSENT:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, before)
-        self._share_attention = None
-        self._stock_forward = self._stock_patch_embed = None
-        self._movers = []
+        self.interception.restore()
+        for site in self.family.sites:
+            site.detach()
+        self._kernel = self._stock_forward = None
 
     def _forget(self, keep_token_share: bool = False) -> None:
         if not keep_token_share:
-            self._token_share: Optional[Tensor] = None
-        self.share: Optional[Tensor] = None
+            self._token_share: Tensor | None = None
+        self.share: Tensor | None = None
+        self.grid: tuple[int, int] | None = None
         self._running = False
-        self._block_shares: List[Tensor] = []
-        self._output_share: Optional[Tensor] = None
+        self._block_shares: list[Tensor] = []
+        self._block_grids: list[tuple[int, int]] = []
+        self._output_share: Tensor | None = None
+        self._attention: Tensor | None = None
+        self._kernel = self._stock_forward = None
+
+    def _ended(self, kept):
+        if kept is None:
+            raise RuntimeError(
+                'There is no share to read yet: run the backbone once under '
+                '`with trace(token_share):`.')
+        return kept
 
     def __getstate__(self) -> dict:
-        """Copies know the (copied) backbone and rule, and no shares."""
-        return dict(backbone=self.backbone, record=self.record,
-                    _rule=self._rule)
+        """Copies know the (copied) backbone and family, and no shares."""
+        return {key: self.__dict__[key] for key in (
+            'backbone', 'record', 'propagation', 'watch', 'family')}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        self._replaced, self._movers, self._buffers = [], [], {}
-        self._share_attention = None
-        self._stock_forward = self._stock_patch_embed = None
-        self._forget()
+        self._prepare()
 
 
-_NOTHING_YET = ('There is no share to read yet: run the backbone once under '
-                '`with trace(token_share):`.')
+def _device_of(backbone: nn.Module) -> torch.device:
+    for tensors in (backbone.parameters(), backbone.buffers()):
+        for tensor in tensors:
+            return tensor.device
+    return torch.device('cpu')
 
 
 def _checked(token_share: Tensor) -> Tensor:

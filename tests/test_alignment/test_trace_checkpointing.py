@@ -8,7 +8,6 @@ import functools
 import pytest
 import torch
 from mmengine.runner import activation_checkpointing
-from torch.utils import checkpoint
 
 from mmtlalign.alignment import LabelTrace
 from tests.test_alignment import toys
@@ -24,16 +23,6 @@ MAKERS = dict(
     DeiT3=toys.vit,
     SwinTransformer=toys.swin,
     SwinTransformerV2=toys.swin)
-
-
-@pytest.fixture(params=[True, False], ids=['reentrant', 'non-reentrant'])
-def run_checkpoint(request, monkeypatch):
-    """``checkpoint`` of one kind, also where the hosts call it."""
-    one_kind = functools.partial(
-        checkpoint.checkpoint, use_reentrant=request.param)
-    monkeypatch.setattr(checkpoint, 'checkpoint', one_kind)
-    monkeypatch.setattr(activation_checkpointing, 'checkpoint', one_kind)
-    return one_kind
 
 
 # how a checkpointed backbone is made of a class name: mmengine's function on

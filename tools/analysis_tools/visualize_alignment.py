@@ -102,20 +102,11 @@ def trace(backbone, mixed, token_share):
         backbone(mixed)
     maps = [token_share[0].numpy()]
     outputs = [token_share[0].mean().item()]
-    extra = getattr(backbone, 'num_extra_tokens', 0)
-    for share in tracer.block_shares:
-        patches = share[0, extra:]
+    for share, (rows, cols) in zip(tracer.block_shares, tracer.block_grids):
         outputs.append(tracer.read(share)[0].item())
-        maps.append(patches.reshape(grid_of(patches, maps[-1])).numpy())
+        # extra tokens stand before the patches
+        maps.append(share[0, -rows * cols:].reshape(rows, cols).numpy())
     return maps, outputs
-
-
-def grid_of(patches, before):
-    """The grid of a stage: the one before it, or halved by merging."""
-    rows, cols = before.shape
-    while rows * cols > len(patches):
-        rows, cols = -(-rows // 2), -(-cols // 2)
-    return rows, cols
 
 
 def to_pictures(images, preprocessor):
@@ -139,8 +130,7 @@ def main():
     model = build_model(cfg, args.checkpoint, args.trust)
     data = load_images(cfg, args.img)
     images = model.data_preprocessor(data)['inputs']
-    with torch.no_grad():
-        grid = model.backbone.patch_embed(images[:1])[1]
+    grid = LabelTrace(model.backbone).grid_of(images[:1])
     mixed, token_share = paste(images, grid, args.box)
     maps, outputs = trace(model.backbone, mixed, token_share)
     weights = Path(args.checkpoint).name if args.checkpoint else (

@@ -5,7 +5,7 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmtlalign.alignment.attention import inside_checkpoint
+from mmtlalign.alignment.recomputation import inside_checkpoint
 from mmtlalign.registry import MODELS
 
 from ..batch_augments import MixRecord, swap_tokens

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmtlalign.alignment import LabelTrace, attention
+from mmtlalign.alignment import LabelTrace, kernels
+from mmtlalign.alignment.kernels import channels, choice, fused, separate
 from tests.test_alignment import toys
 from tests.test_alignment.checks import (
     assert_labels_follow,
@@ -17,8 +18,8 @@ from tests.test_alignment.checks import (
 )
 
 PATHS = [
-    attention.fused_share_attention, attention.padded_share_attention,
-    attention.separate_share_attention
+    kernels.fused_share_attention, kernels.padded_share_attention,
+    kernels.separate_share_attention
 ]
 CPU = torch.device('cpu')
 all_paths = pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_what_lies_behind_the_query_in_memory_does_not_count(dtype):
     query = torch.randn(2, 5, 3, 8).to(dtype).transpose(1, 2)
     key, value = torch.randn(2, 2, 3, 5, 8).to(dtype)
     share = torch.rand(2, 5)
-    expected = attention.fused_share_attention(query, key, value, share)
+    expected = kernels.fused_share_attention(query, key, value, share)
     # the same query with huge numbers behind every row but the last
     packed = torch.full((2, 5, 3, 16), 1e4, dtype=dtype).transpose(1, 2)
     packed[..., :8] = query
@@ -80,25 +81,26 @@ def test_what_lies_behind_the_query_in_memory_does_not_count(dtype):
     shortest.copy_(query)
     buffers = {}
     for same in (query, packed[..., :8], shortest):
-        found = attention.fused_share_attention(
-            same, key, value, share, buffers)
+        found = kernels.fused_share_attention(
+            same, key, value, share, buffers=buffers)
         assert_same(found[0], expected[0])
         assert_same(found[1], expected[1])
 
 
 def test_buffers_are_written_over_and_never_read_again():
     buffers, kept = {}, []
-    for batch in (2, 2, 3, 2):
+    for batch in (2, 2, 3, 2):  # one pair of buffers a shape
         torch.manual_seed(len(kept))
         qkv, (query, key, value) = projections(batch, 2, 7, 8)
         share = torch.rand(batch, 7)
-        out, mixed = attention.fused_share_attention(
-            query, key, value, share, buffers)
+        out, mixed = kernels.fused_share_attention(
+            query, key, value, share, buffers=buffers)
         kept.append((out, mixed, qkv, share))
-        assert len(buffers) == 1
+        assert len(buffers) == len({len(x[0]) for x in kept})
     with torch.inference_mode():
-        attention.fused_share_attention(query, key, value, share, buffers)
-    attention.fused_share_attention(query, key, value, share, buffers)
+        kernels.fused_share_attention(
+            query, key, value, share, buffers=buffers)
+    kernels.fused_share_attention(query, key, value, share, buffers=buffers)
     # what came out before is untouched, and so is what the backward needs
     for out, mixed, qkv, share in kept:
         same = qkv.detach().clone().requires_grad_()
@@ -124,14 +126,15 @@ def test_paths_agree_in_double_precision(path):
 def test_half_precision_fills_heads_up_to_a_multiple_of_eight(
         path, width, monkeypatch):
     widths = []
-    encode = attention._encode
+    encode = channels.encode
 
     def watched(share, like):
-        channels, mean = encode(share, like)
-        widths.append(like.size(-1) + channels.size(-1))
-        return channels, mean
+        encoded, mean = encode(share, like)
+        widths.append(like.size(-1) + encoded.size(-1))
+        return encoded, mean
 
-    monkeypatch.setattr(attention, '_encode', watched)
+    for module in (channels, fused, separate):
+        monkeypatch.setattr(module, 'encode', watched)
     shape = (2, 3, 17, width)
     _, mixed, _ = results(path, shape, torch.bfloat16)
     assert widths == [64 if width < 64 else 72]
@@ -170,16 +173,16 @@ def test_features_under_autocast_are_those_of_the_public_function(path):
 def choose(monkeypatch):
     """A chooser that has not chosen yet, and what it logged."""
     logged = []
-    monkeypatch.setattr(attention, 'print_log',
-                        lambda message, *args, **kw: logged.append(message))
-    attention.choose_share_attention.cache_clear()
-    yield attention.choose_share_attention, logged
-    attention.choose_share_attention.cache_clear()
+    monkeypatch.setattr(choice.logger, 'warning',
+                        lambda message, *args: logged.append(message % args))
+    kernels.choose_kernel.cache_clear()
+    yield kernels.choose_kernel, logged
+    kernels.choose_kernel.cache_clear()
 
 
 def test_fused_path_is_chosen_on_the_cpu(choose):
     choose, _ = choose
-    assert choose(CPU) is attention.fused_share_attention
+    assert choose(CPU) is kernels.fused_share_attention
 
 
 @pytest.mark.parametrize('guard', [
@@ -189,7 +192,7 @@ def test_fused_path_is_chosen_on_the_cpu(choose):
 def test_the_choice_does_not_depend_on_where_it_is_made(choose, guard):
     choose, _ = choose
     with guard():
-        assert choose(CPU) is attention.fused_share_attention
+        assert choose(CPU) is kernels.fused_share_attention
 
 
 def fail(*args):
@@ -197,20 +200,20 @@ def fail(*args):
 
 
 def wrong(*args):
-    out, *context = attention._cpu_forward(*args)
+    out, *context = fused._cpu_forward(*args)
     return out + 1, *context
 
 
-@pytest.mark.parametrize('kernels', [
+@pytest.mark.parametrize('pair', [
     {},
-    dict(cpu=attention._Kernels(fail, attention._cpu_backward)),
-    dict(cpu=attention._Kernels(attention._cpu_forward, fail)),
-    dict(cpu=attention._Kernels(wrong, attention._cpu_backward)),
+    dict(cpu=fused.Kernels(fail, fused._cpu_backward)),
+    dict(cpu=fused.Kernels(fused._cpu_forward, fail)),
+    dict(cpu=fused.Kernels(wrong, fused._cpu_backward)),
 ],
                          ids=['missing', 'forward', 'backward', 'wrong'])
-def test_fallback_is_chosen_and_logged_once(choose, kernels, monkeypatch):
+def test_fallback_is_chosen_and_logged_once(choose, pair, monkeypatch):
     choose, logged = choose
-    monkeypatch.setattr(attention, 'FUSED_KERNELS', kernels)
+    monkeypatch.setattr(fused, 'FUSED_KERNELS', pair)
     backbone, images = toys.vit(), toys.images()
     stock = backbone(images)
     loss_of(stock).backward()
@@ -220,7 +223,7 @@ def test_fallback_is_chosen_and_logged_once(choose, kernels, monkeypatch):
         assert_same(features, stock)
         loss_of(features).backward()
         assert_same(gradients(backbone), expected)
-    assert choose(CPU) is attention.padded_share_attention
+    assert choose(CPU) is kernels.padded_share_attention
     assert len(logged) == 1
 
 
@@ -231,7 +234,7 @@ def test_only_the_fused_backend_is_needed(path, dtype, monkeypatch):
     # the context makes PyTorch raise where it would build the matrix
     if path:
         monkeypatch.setattr(LabelTrace, 'attend',
-                            lambda self, *qkv: path(*qkv, self.share))
+                            lambda self, *tensors: path(*tensors))
     backbone = toys.vit().to(dtype)
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         with LabelTrace(backbone)(toys.shares()):
@@ -261,3 +264,38 @@ def test_no_attention_matrix_is_built():
     # queries, keys and values together are the largest; the matrix of a
     # single head would be six times as large
     assert largest.numel == 2 * tokens * 3 * channels < tokens**2
+
+
+def test_buffers_of_many_shapes_do_not_pile_up():
+    buffers = {}
+    for tokens in range(1, 3 * fused.MAX_BUFFERS):
+        _, qkv = projections(1, 1, tokens, 8)
+        kernels.fused_share_attention(
+            *qkv, torch.rand(1, tokens), buffers=buffers)
+        assert 0 < len(buffers) <= fused.MAX_BUFFERS
+
+
+@all_paths
+@pytest.mark.parametrize('scale', [None, .2])
+def test_reduced_keys_and_another_scale(path, scale):
+    torch.manual_seed(0)
+    query = torch.randn(2, 3, 11, 16, requires_grad=True)
+    key, value = torch.randn(2, 2, 3, 5, 16).unbind()
+    share = torch.rand(2, 5)
+    out, mixed = path(query, key, value, share, scale)
+    loss_of([out]).backward()
+    grad, query.grad = query.grad, None
+    weights = query @ key.transpose(-2, -1) * (scale or 16**-.5)
+    weights = weights.softmax(-1)
+    loss_of([weights @ value]).backward()
+    assert_same(out, weights @ value)
+    assert_same(grad, query.grad)
+    assert_same(mixed, (weights.mean(1) @ share[..., None])[..., 0], 2e-6)
+
+
+def test_rows_are_those_of_the_matrix():
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 2, 3, 7, 8)
+    rows = separate.attend_rows(query[:, :, 2:4], key)
+    weights = (query @ key.transpose(-2, -1) / 8**.5).softmax(-1).mean(1)
+    assert_same(rows, weights[:, 2:4], 1e-6)

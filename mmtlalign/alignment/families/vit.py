@@ -1,0 +1,112 @@
+"""ViT, DeiT, distilled DeiT, DeiT-III of mmpretrain; LV-ViT.
+
+Global attention over all tokens in every block; TL-Align (arXiv 2210.06455,
+section 3.3).
+"""
+from collections.abc import Iterator
+from functools import partial
+
+from torch import Tensor, nn
+
+from ..sites import Attention, Branch, Start
+from . import (
+    Family,
+    check_out_indices,
+    find_class,
+    name_of,
+    refuse_dropout,
+    register_family,
+    require_exact,
+)
+
+
+@register_family('mmpretrain.VisionTransformer',
+                 'mmpretrain.DistilledVisionTransformer', 'mmpretrain.DeiT3')
+class ViT(Family):
+    """Every block mixes all tokens; extra tokens stand before the patches.
+
+    Raises:
+        TypeError: A block or its attention is not the stock class.
+        ValueError: Attention dropout, ``qk_scale``, a value shortcut, or an
+            output that the backbone never gives.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        self.out_type = backbone.out_type
+        self.num_extra_tokens = backbone.num_extra_tokens
+        if find_class(backbone, 'mmpretrain.DeiT3') and (
+                self.out_type == 'avg_featmap'):
+            raise ValueError(
+                "DeiT3 with out_type='avg_featmap' cannot run in mmpretrain "
+                "(it builds no `ln2`); use 'cls_token', 'featmap' or 'raw'.")
+        for layer in backbone.layers:
+            require_exact(backbone, layer,
+                          'mmpretrain.TransformerEncoderLayer',
+                          'mmpretrain.DeiT3TransformerEncoderLayer')
+            _check_attention(backbone, layer.attn)
+        blocks = [StockAttention(layer.attn, _branch(layer))
+                  for layer in backbone.layers]
+        self.sites = [Start(backbone.patch_embed, self.num_extra_tokens),
+                      *blocks]
+        self.output = blocks[
+            check_out_indices(backbone.out_indices, len(blocks))]
+        if self.out_type == 'cls_token' or (
+                self.out_type == 'raw' and self.num_extra_tokens):
+            self.num_rows = self.num_extra_tokens
+
+    def read(self, share: Tensor) -> Tensor:
+        if self.out_type == 'cls_token':
+            # The distilled pair has two tokens and a head that averages them.
+            return share[:, :self.num_extra_tokens].mean(dim=1)
+        if self.out_type == 'raw' and self.num_extra_tokens:
+            return share[:, 0]
+        return super().read(share)
+
+
+class StockAttention(Attention):
+    """Stands in for ``attn.scaled_dot_product_attention`` of mmpretrain."""
+
+    def stand_ins(self) -> Iterator:
+        yield from super().stand_ins()
+        self.stock = self.attn.scaled_dot_product_attention
+        yield self.attn, 'scaled_dot_product_attention', self
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor,
+                 dropout_p: float = 0.) -> Tensor:
+        stock = partial(self.stock, query, key, value, dropout_p=dropout_p)
+        if not self.moving:
+            return stock()
+        refuse_dropout('attention', dropout_p)
+        return self.attend(stock, query, key, value)
+
+
+def _branch(layer: nn.Module) -> Branch:
+    # LV-ViT divides branches (arXiv 2104.10858); its shares do not change.
+    skip_lam = getattr(layer.attn.out_drop, 'skip_lam', 1.)
+    return Branch(layer, layer.attn.proj,
+                  scale=LayerScale(layer.attn.gamma1, 1 / skip_lam))
+
+
+class LayerScale:
+    """A stock layer scale, and a number."""
+
+    def __init__(self, gamma: nn.Module, factor: float) -> None:
+        self.gamma = gamma
+        self.factor = factor
+
+    def __call__(self, branch: Tensor) -> Tensor:
+        return self.gamma(branch) * self.factor
+
+
+def _check_attention(backbone: nn.Module, attn: nn.Module) -> None:
+    require_exact(backbone, attn, 'mmpretrain.MultiheadAttention')
+    name = name_of(backbone, attn)
+    refuse_dropout(name, attn.attn_drop)
+    if isinstance(attn.scaled_dot_product_attention, partial):
+        raise ValueError(
+            f'{name} does not use the stock scaled dot product attention: '
+            '`qk_scale` must be None (mmpretrain ignores its value and '
+            'computes something else).')
+    if attn.v_shortcut:
+        raise ValueError(f'{name} has v_shortcut=True, which adds values '
+                         'past attention; set it to False.')

@@ -1,0 +1,44 @@
+"""One file per way to update a share where tokens mix."""
+from importlib import import_module
+from pkgutil import iter_modules
+
+from .base import Propagation
+
+_PROPAGATIONS: dict[str, type[Propagation]] = {}
+
+
+def register_propagation(name: str):
+    """Class decorator: make a :class:`Propagation` known by a name."""
+
+    def register(cls: type[Propagation]) -> type[Propagation]:
+        cls.name = name
+        _PROPAGATIONS[name] = cls
+        return cls
+
+    return register
+
+
+def build_propagation(propagation: str | dict | Propagation) -> Propagation:
+    """A propagation by name, with arguments, or as it is.
+
+    Args:
+        propagation (str | dict | Propagation): ``'tlalign'``,
+            ``dict(type='contribution', measure='norm')``, or an instance.
+
+    Raises:
+        ValueError: A name that nobody registered; lists those known.
+    """
+    if isinstance(propagation, Propagation):
+        return propagation
+    for module in iter_modules(__path__):
+        import_module(f'{__name__}.{module.name}')
+    arguments = ({'type': propagation} if isinstance(propagation, str) else
+                 dict(propagation))
+    name = arguments.pop('type', None)
+    if name not in _PROPAGATIONS:
+        raise ValueError(f'propagation {name!r} is unknown; use one of '
+                         f'{", ".join(sorted(_PROPAGATIONS))}.')
+    return _PROPAGATIONS[name](**arguments)
+
+
+__all__ = ['Propagation', 'build_propagation', 'register_propagation']

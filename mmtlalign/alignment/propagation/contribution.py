@@ -1,0 +1,55 @@
+"""Shares by what the own image contributes to the residual stream.
+
+Ours; not published elsewhere. Let ``y`` be a block's residual stream after
+attention and ``own(s)`` the part of it that the own image contributes if its
+tokens have shares ``s``: ``s x`` of the residual, and of the branch what
+values ``s v`` give, biases in proportion. ``own`` is linear in ``s`` and
+``own(1) = y``, so that shares can be compared as vectors.
+"""
+from torch import Tensor
+
+from ..sites.branch import Parts
+from . import register_propagation
+from .base import Propagation
+
+MEASURES = ('projection', 'norm')
+
+
+@register_propagation('contribution')
+class Contribution(Propagation):
+    """Compare the own image's part of a token with the whole of it.
+
+    - 'projection': ``<own, y> / |y|^2``, cut to [0, 1]. Constants and
+      complements are exact by linearity.
+    - 'norm': ``|own| / (|own| + |y - own|)``.
+
+    Computed centred, ``own = m y + own(s - m)`` with m the sample's mean
+    share, so that constants survive half precision. Where ``y = 0`` the share
+    stays what it was.
+
+    Args:
+        measure (str): 'projection' or 'norm'. Defaults to 'projection'.
+
+    Raises:
+        ValueError: Another measure.
+    """
+    needs = frozenset({'matrix', 'residual', 'values', 'projection'})
+
+    def __init__(self, measure: str = 'projection') -> None:
+        if measure not in MEASURES:
+            raise ValueError(f'measure={measure!r} must be one of '
+                             f'{MEASURES}.')
+        self.measure = measure
+
+    def __call__(self, share: Tensor | None, mixed: Tensor,
+                 parts: Parts | None = None) -> Tensor:
+        output, own, mean = parts
+        if self.measure == 'projection':
+            size = (output * output).sum(dim=-1)
+            moved = mean + (own * output).sum(dim=-1) / size
+        else:
+            own = own + mean[..., None] * output
+            size = own.norm(dim=-1)
+            moved = size / (size + (output - own).norm(dim=-1))
+        # 0 / 0 where nothing is there
+        return moved.clamp(0, 1).where(output.any(dim=-1), share)

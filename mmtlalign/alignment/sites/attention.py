@@ -1,0 +1,231 @@
+"""Attention over all tokens, by its tensors or by its matrix."""
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..kernels.separate import attend_rows
+from .base import Site, StandIn
+from .branch import Branch
+from .merging import Cells
+
+
+class Attention(Site):
+    """Multi-head attention whose query, key and value are at hand.
+
+    Subclasses replace what computes it by :meth:`attend`.
+
+    Args:
+        attn (nn.Module): The attention module.
+        branch (Branch, optional): How it is added to the residual stream.
+            Defaults to None, which offers propagations the shares alone.
+        reduction (Cells, optional): How keys and values were pooled from the
+            tokens. Defaults to None, not at all.
+    """
+
+    def __init__(self, attn: nn.Module, branch: Branch | None = None,
+                 reduction: Cells | None = None) -> None:
+        super().__init__()
+        self.attn = attn
+        self.branch = branch
+        self.reduction = reduction
+        self._limit = None
+        self.offers = frozenset({'matrix', 'rows'}) | (
+            branch.offers if branch else frozenset())
+
+    def limit(self, num_rows: int) -> None:
+        self._limit = num_rows
+
+    @property
+    def num_rows(self) -> int | None:
+        """int, optional: How many leading tokens need a share. All while
+        compiling, as layers share compiled code."""
+        return None if torch.compiler.is_compiling() else self._limit
+
+    def stand_ins(self) -> Iterator[StandIn]:
+        if self.trace.needs_parts:
+            block, proj = self.branch.block, self.branch.proj
+            self.stock_block, self.stock_proj = block.forward, proj.forward
+            yield block, 'forward', self.forward_block
+            yield proj, 'forward', self.project
+
+    def attend(self, stock: Callable, query: Tensor, key: Tensor,
+               value: Tensor, scale: float | None = None) -> Tensor:
+        """Features of attention, and its shares on the way.
+
+        Args:
+            stock (Callable): The stock call, without arguments.
+            query (Tensor): (B, H, N, D).
+            key, value (Tensor): (B, H, M, D).
+            scale (float, optional): Of the scores. Defaults to None, one over
+                the root of D.
+        """
+        trace = self.trace
+        share = trace.share
+        keys = self._key_share(share)
+        if trace.watches(self):
+            trace.see(attend_rows(trace.watched_rows(query), key, scale))
+        if self.num_rows is None:
+            out, mixed = trace.attend(query, key, value, keys, scale)
+        else:
+            out = stock()
+            query = query[:, :, :self.num_rows]
+            share = share[:, :self.num_rows]
+            # no product of matrices, which autocast would round
+            mixed = (attend_rows(query, key, scale) * keys[:, None]).sum(-1)
+        if trace.needs_parts:
+            self._carry(query, key, value, keys, mixed, scale)
+        else:
+            self.move(trace.propagation(share, mixed))
+        return out
+
+    def _key_share(self, share: Tensor) -> Tensor:
+        if self.reduction is None:
+            return share
+        with torch.no_grad():
+            return self.reduction.mean(
+                share.unflatten(1, self.trace.grid)).flatten(1)
+
+    # What a propagation that compares vectors asks for besides.
+
+    def forward_block(self, residual: Tensor, *args, **kwargs):
+        if self.moving:
+            self.residual = residual.detach()
+        return self.stock_block(residual, *args, **kwargs)
+
+    @torch.no_grad()
+    def _carry(self, query, key, value, keys, mixed, scale) -> None:
+        """Values of the own image, centred on the mean share."""
+        mean = keys.mean(dim=1, keepdim=True)
+        own = (keys - mean).to(value.dtype)[:, None, :, None] * value
+        carried = F.scaled_dot_product_attention(query, key, own, scale=scale)
+        self.carried = carried.transpose(1, 2).flatten(2)
+        self.mixed = mixed
+
+    def project(self, attended: Tensor) -> Tensor:
+        out = self.stock_proj(attended)
+        if self.moving:
+            self._compare(out.detach())
+        return out
+
+    def _compare(self, projected: Tensor) -> None:
+        rows = slice(self.num_rows)
+        share = self.trace.share
+        with torch.no_grad(), torch.autocast(
+                share.device.type, enabled=False):
+            mean = share.mean(dim=1, keepdim=True)
+            parts = self.branch.split(
+                self.residual[:, rows], projected[:, rows], self.carried,
+                (share - mean)[:, rows], self.mixed - mean, mean)
+            share = self.trace.propagation(
+                share[:, rows], self.mixed, parts)
+        self.residual = self.carried = self.mixed = None
+        self.move(share)
+
+
+class CaughtAttention(Site):
+    """Attention whose matrix is caught on its way through the stock call.
+
+    Args:
+        attn (nn.Module): Its ``forward`` computes the softmax once.
+        through (nn.Module, optional): Part of it that the matrix (B, H, N, M)
+            passes after the softmax and before any dropout. Defaults to None:
+            the result of the softmax itself is caught.
+        has_residual (bool): Whether what comes out is added to what went in.
+            Defaults to True.
+    """
+    offers = frozenset({'matrix', 'rows'})
+
+    def __init__(self, attn: nn.Module, through: nn.Module | None = None,
+                 has_residual: bool = True) -> None:
+        super().__init__()
+        self.attn = attn
+        self.through = through
+        self.has_residual = has_residual
+
+    def stand_ins(self) -> Iterator[StandIn]:
+        self.stock = self.attn.forward
+        if self.through is not None:
+            self.stock_through = self.through.forward
+            yield self.through, 'forward', self.pass_through
+        yield self.attn, 'forward', self.forward
+
+    def pass_through(self, matrix: Tensor) -> Tensor:
+        if self.moving:
+            self.catch(matrix)
+        return self.stock_through(matrix)
+
+    def forward(self, *args, **kwargs):
+        if not self.moving:
+            return self.stock(*args, **kwargs)
+        self.arguments = args
+        if self.through is not None:
+            out = self.stock(*args, **kwargs)
+        else:
+            with CatchSoftmax(self.catch):
+                out = self.stock(*args, **kwargs)
+        self.arguments = None
+        return out
+
+    def catch(self, matrix: Tensor) -> None:
+        """Move the shares by the matrix that was just computed."""
+        with torch.no_grad(), torch.autocast(
+                matrix.device.type, enabled=False):
+            matrix = matrix.detach()
+            if self.trace.watches(self):
+                rows = self.trace.watched_rows(matrix)
+                self.trace.see(rows.float().mean(dim=1))
+            skip = self.skip() if self.has_residual else None
+            mixed = self.mix(matrix)
+            self.move(self.trace.propagation(skip, mixed))
+
+    def skip(self) -> Tensor:
+        """Shares (B, N) of what the branch is added to."""
+        return self.trace.share
+
+    def mix(self, matrix: Tensor) -> Tensor:
+        """Attended shares (B, N) of a matrix (B, H, N, M)."""
+        return mix_heads(matrix, self.trace.share)
+
+
+def mix_heads(matrix: Tensor, share: Tensor) -> Tensor:
+    """``mean_heads(A) @ share``: (B, H, N, M), (B, M) -> (B, N).
+
+    Centred, so that a constant share stays constant in any precision; heads
+    are averaged after the product, which reads the matrix only once.
+    """
+    mean = share.mean(dim=1, keepdim=True)
+    deviation = (share - mean).to(matrix.dtype)[:, None, :, None]
+    return mean + (matrix @ deviation)[..., 0].float().mean(dim=1)
+
+
+class CatchSoftmax(TorchFunctionMode):
+    """Hands the result of every softmax inside it to ``take``."""
+    NAMES = (Tensor.softmax, torch.softmax, F.softmax)
+
+    def __init__(self, take: Callable) -> None:
+        super().__init__()
+        self.take = take
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func in self.NAMES:
+            self.take(out)
+        return out
+
+
+class InterceptAttention(TorchFunctionMode):
+    """Inside it, ``F.scaled_dot_product_attention(*args)`` is
+    ``instead(stock, *args)``, ``stock`` being the function itself."""
+
+    def __init__(self, instead: Callable) -> None:
+        super().__init__()
+        self.instead = instead
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return self.instead(func, *args, **kwargs)
+        return func(*args, **kwargs)

@@ -1,0 +1,75 @@
+"""What every kind of place where tokens mix has in common."""
+from collections.abc import Callable, Iterator
+
+from torch import Tensor, nn
+
+StandIn = tuple[nn.Module, str, Callable]
+
+
+class Site:
+    """A place in a backbone where tokens mix, and their shares with them.
+
+    Runs the stock call and moves the shares beside it. It keeps its own count
+    and shares instead of leaving them with the trace: layers share compiled
+    code, and a value on the trace that differs from layer to layer would have
+    that code compiled anew for each.
+
+    Attributes:
+        offers (frozenset[str]): What a propagation may ask for here:
+            'matrix' (attended shares), 'residual' (what the branch is added
+            to), 'values' and 'projection' (the branch's part of an image);
+            and 'rows' (what single queries attend to, for ``watch``).
+        in_block (bool): False for the start and for mergings between blocks,
+            which propagations have no say in.
+        times (int): How often it moved shares in this forward.
+        share (Tensor, optional): (B, N), float32, what it moved them to.
+        grid (tuple[int], optional): Rows and columns of its patches, if the
+            trace records.
+    """
+    offers: frozenset[str] = frozenset()
+    in_block = True
+    trace = None
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def attach(self, trace) -> None:
+        """Take hold of the backbone on behalf of a trace."""
+        self._lasting = dict(self.__dict__)
+        self.trace = trace
+        for owner, name, stand_in in self.stand_ins():
+            trace.interception.replace(owner, name, stand_in)
+
+    def detach(self) -> None:
+        """Forget all that was set since :meth:`attach`."""
+        if self.trace is not None:
+            self.__dict__ = self._lasting
+
+    def stand_ins(self) -> Iterator[StandIn]:
+        """Attributes to replace; stock ones are remembered on the way."""
+        raise NotImplementedError
+
+    @property
+    def moving(self) -> bool:
+        """bool: Whether shares move in the forward that runs now."""
+        return self.trace is not None and self.trace.moving
+
+    def move(self, share: Tensor) -> None:
+        """Take the shares (B, N) that the tokens have now."""
+        self.times += 1
+        self.share = self.trace.share = share
+        if self.trace.record:
+            self.grid = self.trace.grid
+
+    def limit(self, num_rows: int) -> None:
+        """Only so many leading tokens are read after this site, the last."""
+
+    def forget(self) -> None:
+        """Be ready for the next forward."""
+        self.times = 0
+        self.share: Tensor | None = None
+        self.grid: tuple[int, int] | None = None
+
+    def __getstate__(self) -> dict:
+        """Copies hold no shares."""
+        return {**self.__dict__, 'times': 0, 'share': None, 'grid': None}

@@ -1,0 +1,104 @@
+"""Where neighbouring tokens become one: mergings and pooling mixers."""
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import Site, StandIn
+from .start import with_extra_tokens
+
+
+class Cells:
+    """Which tokens a convolution, pooling or unfolding takes together.
+
+    Args:
+        window (nn.Module): Has ``kernel_size``, ``stride`` and ``padding``.
+        padding (nn.Module, optional): Adaptive padding before it. Defaults to
+            None.
+    """
+
+    def __init__(self, window: nn.Module,
+                 padding: nn.Module | None = None) -> None:
+        self.kernel_size, self.stride, self.padding = (
+            tuple(n if isinstance(n, tuple) else (n, n)) for n in (
+                window.kernel_size, window.stride, window.padding))
+        self.adaptive = padding
+
+    def mean(self, grid: Tensor) -> Tensor:
+        """Mean over the real tokens of every cell, (B, H, W) -> (B, h, w)."""
+        if self.adaptive is None:
+            return F.avg_pool2d(
+                grid[:, None], self.kernel_size, self.stride, self.padding,
+                count_include_pad=False)[:, 0]
+        return self._sum(grid) / self._sum(torch.ones_like(grid))
+
+    def _sum(self, grid: Tensor) -> Tensor:
+        """Sums but for a factor; padding counts as 0."""
+        return F.avg_pool2d(
+            self.adaptive(grid[:, None]), self.kernel_size, self.stride,
+            self.padding)[:, 0]
+
+
+class Merging(Site):
+    """Tokens are merged: shares take the mean over the real ones.
+
+    Args:
+        module (nn.Module): Whose ``forward`` merges.
+        cells (Cells): Which tokens.
+        num_extra_tokens (int): Tokens that join before the patches afterwards
+            (none are there before). Defaults to 0.
+    """
+    in_block = False
+
+    def __init__(self, module: nn.Module, cells: Cells,
+                 num_extra_tokens: int = 0) -> None:
+        super().__init__()
+        self.module = module
+        self.cells = cells
+        self.num_extra_tokens = num_extra_tokens
+
+    def stand_ins(self) -> Iterator[StandIn]:
+        self.stock = self.module.forward
+        yield self.module, 'forward', self.forward
+
+    def forward(self, *args, **kwargs):
+        out = self.stock(*args, **kwargs)
+        if self.moving:
+            trace = self.trace
+            with torch.no_grad():
+                merged = self.cells.mean(
+                    trace.share.unflatten(1, trace.grid))
+                trace.grid = tuple(merged.shape[1:])
+                self.move(with_extra_tokens(merged.flatten(1),
+                                            self.num_extra_tokens))
+        return out
+
+
+class PoolingMixer(Site):
+    """Pooling in the place of attention: every token takes the mean around.
+
+    Args:
+        module (nn.Module): Whose ``forward`` returns the pooled map less the
+            map itself (PoolFormer, arXiv 2111.11418, equation 4).
+        cells (Cells): Which tokens are pooled.
+    """
+    offers = frozenset({'matrix'})
+
+    def __init__(self, module: nn.Module, cells: Cells) -> None:
+        super().__init__()
+        self.module = module
+        self.cells = cells
+
+    def stand_ins(self) -> Iterator[StandIn]:
+        self.stock = self.module.forward
+        yield self.module, 'forward', self.forward
+
+    def forward(self, *args, **kwargs):
+        out = self.stock(*args, **kwargs)
+        if self.moving:
+            share = self.trace.share
+            with torch.no_grad():
+                mixed = self.cells.mean(share.unflatten(1, self.trace.grid))
+                self.move(self.trace.propagation(share, mixed.flatten(1)))
+        return out

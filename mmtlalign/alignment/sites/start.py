@@ -1,0 +1,68 @@
+"""Where a backbone turns an image into tokens."""
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from .base import Site, StandIn
+
+
+def second(out: tuple, *args) -> tuple[int, int]:
+    """Grid of an embedding that returns (tokens, (rows, cols))."""
+    return tuple(out[1])
+
+
+def of_map(out: Tensor, *args) -> tuple[int, int]:
+    """Grid of an embedding that returns a map (B, C, rows, cols)."""
+    return tuple(out.shape[-2:])
+
+
+def of_map_last(out: Tensor, *args) -> tuple[int, int]:
+    """Grid of an embedding that returns a map (B, rows, cols, C)."""
+    return tuple(out.shape[1:3])
+
+
+class Start(Site):
+    """The patch embedding: tokens take the shares of their patches.
+
+    Extra tokens, which stand before the patches, start with the mean over
+    patches, the area's share (TL-Align, arXiv 2210.06455, section 3.2).
+
+    Args:
+        module (nn.Module): Whose ``forward`` turns images into tokens.
+        num_extra_tokens (int): Class and other tokens. Defaults to 0.
+        grid_of (Callable): (rows, cols) from what the module returned and was
+            given. Defaults to the second of what it returned.
+    """
+    in_block = False
+
+    def __init__(self, module: nn.Module, num_extra_tokens: int = 0,
+                 grid_of: Callable = second) -> None:
+        super().__init__()
+        self.module = module
+        self.num_extra_tokens = num_extra_tokens
+        self.grid_of = grid_of
+
+    def stand_ins(self) -> Iterator[StandIn]:
+        self.stock = self.module.forward
+        yield self.module, 'forward', self.forward
+
+    def forward(self, images: Tensor, *args, **kwargs):
+        out = self.stock(images, *args, **kwargs)
+        if self.moving:
+            grid = self.grid_of(out, images)
+            self.move(self.tokens(self.trace.begin(images, grid)))
+        return out
+
+    def tokens(self, token_share: Tensor) -> Tensor:
+        """Shares of patches (B, rows, cols) -> of all tokens (B, N)."""
+        return with_extra_tokens(token_share.flatten(1),
+                                 self.num_extra_tokens)
+
+
+def with_extra_tokens(share: Tensor, count: int) -> Tensor:
+    """Put tokens with the mean share before those of patches (B, N)."""
+    if not count:
+        return share
+    mean = share.mean(dim=1, keepdim=True)
+    return torch.cat((mean.expand(-1, count), share), dim=1)
