@@ -4,9 +4,9 @@
 # the batches, Mixup and CutMix for a quarter each; Swin's schedule. It used
 # mixed precision (`--amp`).
 #
-# Two things differ. The published code labels CutMix's batches by area; here
-# one target labels all. It smooths no labels in MaskMix's batches; here it does
-# in all.
+# Two things differ. The published code labels CutMix's batches by area, and
+# here one target labels all; it smooths no labels in MaskMix's batches, and
+# here all are smoothed.
 _base_ = [
     '../_base_/models/deit-small_224.py',
     '../_base_/datasets/imagenet_bs64_224.py',

@@ -1,5 +1,5 @@
-# PVTv2 has the recipe of PVT; patches overlap, and a token's share is that of
-# the 4 px in its middle.
+# PVTv2 has the recipe of PVT. Its patches overlap; a token counts by the 4 px
+# that it advances by.
 _base_ = './tlalign_pvt-tiny_8xb128_in1k.py'
 
 model = dict(

@@ -1,5 +1,5 @@
-# mmpretrain's recipe for Twins, with CutMix on the 4 px grid of patches and the
-# paper's drop path rate of the small network.
+# mmpretrain's recipe for Twins, with CutMix on the 4 px grid of patches, and
+# with the paper's drop path rate for the small network.
 _base_ = [
     'mmpretrain::_base_/models/twins_svt_base.py',
     '../_base_/datasets/imagenet_bs64_224.py',

@@ -1,7 +1,7 @@
-# TokenMix's recipe for DeiT-S, from `exp/deit_small/run.sh` and the defaults of
-# `main.py` of its code: DeiT's schedule without repeated augmentation, Mixup
-# and TokenMix evenly, binary cross entropy, and the average of the weights is
-# scored. It used mixed precision (`--amp`), and maps of an NFNet-F6.
+# TokenMix's recipe for DeiT-S, from `exp/deit_small/run.sh` of its code and
+# the defaults of `main.py`: DeiT's schedule without repeated augmentation,
+# Mixup and TokenMix evenly, binary cross entropy, and an average of the
+# weights. It used mixed precision (`--amp`), and maps of an NFNet-F6.
 _base_ = [
     '../_base_/models/deit-small_224.py',
     '../_base_/datasets/imagenet_bs128_token-labels_224.py',

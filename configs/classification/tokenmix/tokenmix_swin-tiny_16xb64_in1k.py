@@ -1,6 +1,6 @@
 # TokenMix in Swin's recipe. The mask is drawn on 14x14 cells of 16 px, as for
-# DeiT: on Swin's own 4 px it would be a finer one, and neither the mask nor the
-# maps ask for the network's grid. No code was published for Swin.
+# DeiT: Swin's own 4 px would make it finer, and neither the mask nor the maps
+# ask for the network's grid. No code was published for Swin.
 _base_ = [
     '../_base_/models/swin-tiny_224.py',
     '../_base_/datasets/imagenet_bs128_token-labels_224.py',

@@ -1,7 +1,7 @@
 # PVT-T of mmdet, classified by the mean of its last map. The published network
-# has a class token in its last stage and a norm behind it; mmdet's has neither,
-# so each stage gets a norm at its end, as in PVTv2. Mixed as published, one of
-# Mixup and CutMix, evenly, with CutMix on the 4 px grid of patches.
+# has a class token in its last stage and a norm behind it. mmdet's has
+# neither; here each stage has a norm at its end, as in PVTv2. For every batch
+# one of Mixup and CutMix, evenly, as published, with CutMix on the 4 px grid.
 model = dict(
     type='mmtlalign.TLAlignClassifier',
     backbone=dict(
