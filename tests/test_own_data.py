@@ -67,7 +67,7 @@ workers = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline), **workers)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline), **workers)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-train_cfg = dict(max_epochs=10, val_interval=10)
+train_cfg = dict(max_epochs=16, val_interval=16)
 """.replace('SIZE', str(SIZE))
 
 

@@ -1,16 +1,9 @@
 """Targets that watch attention, in a training step, recomputed by hand."""
-import inspect
-
 import pytest
 import torch
 
-from mmtlalign.alignment import LabelTrace
-
 from .test_tlalign import build, config, data
 
-pytestmark = pytest.mark.skipif(
-    'watch' not in inspect.signature(LabelTrace).parameters,
-    reason='this LabelTrace watches no attention')
 SOFT = dict(type='CrossEntropyLoss', use_soft=True)
 
 

@@ -19,7 +19,6 @@ from mmtlalign.models import (
     put_back_tokens,
     swap_tokens,
 )
-from mmtlalign.models.classifiers.token_label_classifier import mixed_tokens
 from mmtlalign.models.data_preprocessors.token_scores import (
     crop_scores,
     expand_maps,
@@ -270,7 +269,7 @@ def test_losses_by_hand(partner, target, cls_target, dense_weight):
     if target == 'AlignedTarget':
         weight = losses['aligned_share'].expand(4)
         trace = LabelTrace(backbone)
-        with mixed_tokens(backbone, record), trace(record.token_share):
+        with model.mixed_tokens(record), trace(record.token_share):
             backbone(batch['inputs'])
         weight = trace.output_share
         assert losses['aligned_share'].item() == pytest.approx(
@@ -501,13 +500,13 @@ def test_backbone_is_left_as_it_was():
     patch_embed = model.backbone.patch_embed
     record = swap_of_two(share=1.)
     with pytest.raises(ZeroDivisionError):
-        with mixed_tokens(model.backbone, record):
+        with model.mixed_tokens(record):
             assert 'forward' in vars(patch_embed)
             1 / 0
     assert 'forward' not in vars(patch_embed)
     mine = patch_embed.forward
     patch_embed.forward = mine  # someone else's instance attribute
-    with mixed_tokens(model.backbone, record):
+    with model.mixed_tokens(record):
         pass
     assert vars(patch_embed)['forward'] is mine
 
@@ -518,7 +517,7 @@ def test_a_compiled_backbone_swaps_tokens_too():
     record = swap_of_two(share=0.)
     compiled = torch.compile(model.backbone, backend='aot_eager')
     plain, = compiled(inputs)
-    with mixed_tokens(model.backbone, record):
+    with model.mixed_tokens(record):
         swapped, = compiled(inputs)
     torch.testing.assert_close(swapped, plain.flip(0))
     torch.testing.assert_close(compiled(inputs)[0], plain)
@@ -546,7 +545,7 @@ def test_labels_that_do_not_fit(raw, message):
     (dict(head=dict(cls_target='teacher')), ValueError, "'teacher'.*machine"),
     (dict(head=dict(dense_weight=-1.)), ValueError, 'dense_weight=-1.0'),
     (dict(backbone=dict(type='ResNet', depth=18)), TypeError,
-     'ResNet has no patch_embed'),
+     'backbone is a ResNet; label alignment knows'),
 ])
 def test_bad_settings(change, error, message):
     with pytest.raises(error, match=message):

@@ -32,7 +32,7 @@ class Attention(Site):
         self.branch = branch
         self.reduction = reduction
         self._limit = None
-        self.offers = frozenset({'matrix', 'rows'}) | (
+        self.offers = _offers(reduction) | (
             branch.offers if branch else frozenset())
 
     def limit(self, num_rows: int) -> None:
@@ -64,7 +64,7 @@ class Attention(Site):
         """
         trace = self.trace
         share = trace.share
-        keys = self._key_share(share)
+        keys = key_share(self)
         if trace.watches(self):
             trace.see(attend_rows(trace.watched_rows(query), key, scale))
         if self.num_rows is None:
@@ -81,13 +81,6 @@ class Attention(Site):
             self.move(trace.propagation(share, mixed))
         return out
 
-    def _key_share(self, share: Tensor) -> Tensor:
-        if self.reduction is None:
-            return share
-        with torch.no_grad():
-            return self.reduction.mean(
-                share.unflatten(1, self.trace.grid)).flatten(1)
-
     # What a propagation that compares vectors asks for besides.
 
     def forward_block(self, residual: Tensor, *args, **kwargs):
@@ -101,7 +94,9 @@ class Attention(Site):
         mean = keys.mean(dim=1, keepdim=True)
         own = (keys - mean).to(value.dtype)[:, None, :, None] * value
         carried = F.scaled_dot_product_attention(query, key, own, scale=scale)
-        self.carried = carried.transpose(1, 2).flatten(2)
+        # heads may be wider than what is projected, see `ReducedBlock`
+        width = self.branch.proj.in_features // carried.size(1)
+        self.carried = carried[..., :width].transpose(1, 2).flatten(2)
         self.mixed = mixed
 
     def project(self, attended: Tensor) -> Tensor:
@@ -135,15 +130,19 @@ class CaughtAttention(Site):
             the result of the softmax itself is caught.
         has_residual (bool): Whether what comes out is added to what went in.
             Defaults to True.
+        reduction (Cells, optional): How keys and values were pooled from the
+            tokens. Defaults to None, not at all.
     """
-    offers = frozenset({'matrix', 'rows'})
 
     def __init__(self, attn: nn.Module, through: nn.Module | None = None,
-                 has_residual: bool = True) -> None:
+                 has_residual: bool = True,
+                 reduction: Cells | None = None) -> None:
         super().__init__()
         self.attn = attn
         self.through = through
         self.has_residual = has_residual
+        self.reduction = reduction
+        self.offers = _offers(reduction)
 
     def stand_ins(self) -> Iterator[StandIn]:
         self.stock = self.attn.forward
@@ -187,7 +186,20 @@ class CaughtAttention(Site):
 
     def mix(self, matrix: Tensor) -> Tensor:
         """Attended shares (B, N) of a matrix (B, H, N, M)."""
-        return mix_heads(matrix, self.trace.share)
+        return mix_heads(matrix, key_share(self))
+
+
+def _offers(reduction: Cells | None) -> frozenset[str]:
+    # what is attended to are patches no more if keys are reduced
+    return frozenset({'matrix'} if reduction else {'matrix', 'rows'})
+
+
+@torch.no_grad()
+def key_share(site: Attention | CaughtAttention) -> Tensor:
+    """Shares (B, M) of the keys of a site, those of the tokens or pooled."""
+    share, grid = site.trace.share, site.trace.grid
+    return share if site.reduction is None else (
+        site.reduction.pool(share, grid))
 
 
 def mix_heads(matrix: Tensor, share: Tensor) -> Tensor:

@@ -11,14 +11,12 @@ class AlignedTarget(LabelTarget):
     """The share that arrives at what the head reads.
 
     Args:
-        propagation (str): How shares are updated where tokens mix; a name
-            that :class:`LabelTrace` knows. Defaults to 'tlalign'.
+        propagation (str | dict): How shares are updated where tokens mix, as
+            in :class:`LabelTrace`. Defaults to 'tlalign'.
     """
 
-    def __init__(self, propagation: str = 'tlalign') -> None:
-        self.trace_cfg = {}  # what differs from LabelTrace's defaults
-        if propagation != 'tlalign':
-            self.trace_cfg = dict(propagation=propagation)
+    def __init__(self, propagation: str | dict = 'tlalign') -> None:
+        self.trace_cfg = dict(propagation=propagation)
 
     def share(self, record, trace, scores, data_samples) -> Tensor:
         return trace.output_share
