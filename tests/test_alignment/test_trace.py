@@ -253,11 +253,10 @@ VIT = dict(arch=toys.VIT, img_size=16, patch_size=4)
 REFUSED = dict(
     ResNet=dict(depth=18),
     ConvNeXt=dict(arch='atto'),
-    BEiTViT=VIT,
+    BEiTPretrainViT=VIT,
     MAEViT=VIT,
     MILANViT=VIT,
     MFFViT=dict(VIT, out_indices=[2]),
-    ViTEVA02=VIT,
     ViTSAM=dict(VIT, arch=dict(toys.VIT, global_attn_indexes=[1])),
     SimMIMSwinTransformer=dict(
         arch=toys.SWIN, img_size=32, out_indices=(1, )),

@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ..sites import Attention, Branch, Start
+from ..sites import Attention, Branch, Site, Start
 from . import (
     Family,
     MergingBlock,
@@ -40,13 +40,7 @@ class ViT(Family):
             raise ValueError(
                 "DeiT3 with out_type='avg_featmap' cannot run in mmpretrain "
                 "(it builds no `ln2`); use 'cls_token', 'featmap' or 'raw'.")
-        for layer in backbone.layers:
-            require_exact(backbone, layer,
-                          'mmpretrain.TransformerEncoderLayer',
-                          'mmpretrain.DeiT3TransformerEncoderLayer')
-            check_attention(backbone, layer.attn)
-        blocks = [StockAttention(layer.attn, _branch(layer))
-                  for layer in backbone.layers]
+        blocks = [self.site_of(backbone, layer) for layer in backbone.layers]
         self.sites = [Start(backbone.patch_embed, self.num_extra_tokens),
                       *blocks]
         self.output = blocks[
@@ -54,10 +48,19 @@ class ViT(Family):
         if self.out_type == 'cls_token' or (
                 self.out_type == 'raw' and self.num_extra_tokens):
             self.num_rows = self.num_extra_tokens
+        # relatives such as BEiT have other blocks
         self.merging_blocks = tuple(
             MergingBlock(layer, site, _ffn_norm(layer), layer.ffn)
-            for layer, site in zip(backbone.layers, blocks))
+            for layer, site in zip(backbone.layers, blocks)
+            if isinstance(site, StockAttention))
         self.pooling = (backbone, '_format_output')
+
+    def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
+        """The attention of a layer that is known to be stock."""
+        require_exact(backbone, layer, 'mmpretrain.TransformerEncoderLayer',
+                      'mmpretrain.DeiT3TransformerEncoderLayer')
+        check_attention(backbone, layer.attn)
+        return StockAttention(layer.attn, _branch(layer))
 
     def read(self, share: Tensor) -> Tensor:
         if self.out_type == 'cls_token':

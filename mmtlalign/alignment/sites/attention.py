@@ -12,10 +12,8 @@ from .branch import Branch
 from .merging import Cells
 
 
-class Attention(Site):
-    """Multi-head attention whose query, key and value are at hand.
-
-    Subclasses replace what computes it by :meth:`attend`.
+class Compared(Site):
+    """Attention whose branch can be held against the residual stream.
 
     Args:
         attn (nn.Module): The attention module.
@@ -31,9 +29,79 @@ class Attention(Site):
         self.attn = attn
         self.branch = branch
         self.reduction = reduction
-        self._limit = None
-        self.offers = _offers(reduction) | (
+        self.offers = frozenset({'matrix'}) | (
             branch.offers if branch else frozenset())
+        if reduction is None:  # what is attended to are patches
+            self.offers = self.offers | {'rows'}
+
+    def key_share(self) -> Tensor:
+        """Shares (B, M) of the keys: those of the tokens, or pooled."""
+        share = self.trace.share
+        if self.reduction is None:
+            return share
+        with torch.no_grad():
+            return self.reduction.pool(share, self.trace.grid)
+
+    def stand_ins(self) -> Iterator[StandIn]:
+        if self.trace.needs_parts:
+            block, proj = self.branch.block, self.branch.proj
+            self.stock_block, self.stock_proj = block.forward, proj.forward
+            yield block, 'forward', self.forward_block
+            yield proj, 'forward', self.project
+
+    def forward_block(self, residual: Tensor, *args, **kwargs):
+        if self.moving:
+            self.residual = residual.detach()
+        return self.stock_block(residual, *args, **kwargs)
+
+    def carry(self, attend: Callable, value: Tensor, keys: Tensor,
+              mixed: Tensor) -> None:
+        """Values of the own image, centred on the mean share.
+
+        Args:
+            attend (Callable): ``A @ value`` of a value (B, H, M, D).
+            value (Tensor): (B, H, M, D).
+            keys (Tensor): (B, M), their shares.
+            mixed (Tensor): (B, N), attended shares.
+        """
+        mean = keys.mean(dim=1, keepdim=True)
+        own = (keys - mean).to(value.dtype)[:, None, :, None] * value
+        # heads may be wider than what is projected, see `ReducedBlock`
+        carried = attend(own)
+        width = self.branch.proj.in_features // carried.size(1)
+        self.carried = carried[..., :width].transpose(1, 2).flatten(2)
+        self.mixed = mixed
+
+    def project(self, attended: Tensor) -> Tensor:
+        out = self.stock_proj(attended)
+        if self.moving:
+            self._compare(out.detach())
+        return out
+
+    def _compare(self, projected: Tensor) -> None:
+        share = self.trace.share
+        rows = slice(self.mixed.size(1))
+        with torch.no_grad(), torch.autocast(
+                share.device.type, enabled=False):
+            mean = share.mean(dim=1, keepdim=True)
+            parts = self.branch.split(
+                self.residual[:, rows], projected[:, rows], self.carried,
+                (share - mean)[:, rows], self.mixed - mean, mean)
+            share = self.trace.propagation(
+                share[:, rows], self.mixed, parts)
+        self.residual = self.carried = self.mixed = None
+        self.move(share)
+
+
+class Attention(Compared):
+    """Multi-head attention whose query, key and value are at hand.
+
+    Subclasses replace what computes it by :meth:`attend`.
+
+    Args:
+        attn, branch, reduction: See :class:`Compared`.
+    """
+    _limit: int | None = None
 
     def limit(self, num_rows: int) -> None:
         self._limit = num_rows
@@ -43,13 +111,6 @@ class Attention(Site):
         """int, optional: How many leading tokens need a share. All while
         compiling, as layers share compiled code."""
         return None if torch.compiler.is_compiling() else self._limit
-
-    def stand_ins(self) -> Iterator[StandIn]:
-        if self.trace.needs_parts:
-            block, proj = self.branch.block, self.branch.proj
-            self.stock_block, self.stock_proj = block.forward, proj.forward
-            yield block, 'forward', self.forward_block
-            yield proj, 'forward', self.project
 
     def attend(self, stock: Callable, query: Tensor, key: Tensor,
                value: Tensor, scale: float | None = None) -> Tensor:
@@ -64,7 +125,7 @@ class Attention(Site):
         """
         trace = self.trace
         share = trace.share
-        keys = key_share(self)
+        keys = self.key_share()
         if trace.watches(self):
             trace.see(attend_rows(trace.watched_rows(query), key, scale))
         if self.num_rows is None:
@@ -76,51 +137,16 @@ class Attention(Site):
             # no product of matrices, which autocast would round
             mixed = (attend_rows(query, key, scale) * keys[:, None]).sum(-1)
         if trace.needs_parts:
-            self._carry(query, key, value, keys, mixed, scale)
+            with torch.no_grad():
+                self.carry(
+                    lambda own: F.scaled_dot_product_attention(
+                        query, key, own, scale=scale), value, keys, mixed)
         else:
             self.move(trace.propagation(share, mixed))
         return out
 
-    # What a propagation that compares vectors asks for besides.
 
-    def forward_block(self, residual: Tensor, *args, **kwargs):
-        if self.moving:
-            self.residual = residual.detach()
-        return self.stock_block(residual, *args, **kwargs)
-
-    @torch.no_grad()
-    def _carry(self, query, key, value, keys, mixed, scale) -> None:
-        """Values of the own image, centred on the mean share."""
-        mean = keys.mean(dim=1, keepdim=True)
-        own = (keys - mean).to(value.dtype)[:, None, :, None] * value
-        carried = F.scaled_dot_product_attention(query, key, own, scale=scale)
-        # heads may be wider than what is projected, see `ReducedBlock`
-        width = self.branch.proj.in_features // carried.size(1)
-        self.carried = carried[..., :width].transpose(1, 2).flatten(2)
-        self.mixed = mixed
-
-    def project(self, attended: Tensor) -> Tensor:
-        out = self.stock_proj(attended)
-        if self.moving:
-            self._compare(out.detach())
-        return out
-
-    def _compare(self, projected: Tensor) -> None:
-        rows = slice(self.num_rows)
-        share = self.trace.share
-        with torch.no_grad(), torch.autocast(
-                share.device.type, enabled=False):
-            mean = share.mean(dim=1, keepdim=True)
-            parts = self.branch.split(
-                self.residual[:, rows], projected[:, rows], self.carried,
-                (share - mean)[:, rows], self.mixed - mean, mean)
-            share = self.trace.propagation(
-                share[:, rows], self.mixed, parts)
-        self.residual = self.carried = self.mixed = None
-        self.move(share)
-
-
-class CaughtAttention(Site):
+class CaughtAttention(Compared):
     """Attention whose matrix is caught on its way through the stock call.
 
     Args:
@@ -130,21 +156,23 @@ class CaughtAttention(Site):
             the result of the softmax itself is caught.
         has_residual (bool): Whether what comes out is added to what went in.
             Defaults to True.
-        reduction (Cells, optional): How keys and values were pooled from the
-            tokens. Defaults to None, not at all.
+        branch, reduction: See :class:`Compared`.
+        values (Callable, optional): (B, H, M, D) from ``attn`` and what its
+            ``forward`` was given; asked for only beside ``branch``. Defaults
+            to None.
     """
 
     def __init__(self, attn: nn.Module, through: nn.Module | None = None,
-                 has_residual: bool = True,
-                 reduction: Cells | None = None) -> None:
-        super().__init__()
-        self.attn = attn
+                 has_residual: bool = True, branch: Branch | None = None,
+                 reduction: Cells | None = None,
+                 values: Callable | None = None) -> None:
+        super().__init__(attn, branch, reduction)
         self.through = through
         self.has_residual = has_residual
-        self.reduction = reduction
-        self.offers = _offers(reduction)
+        self.values = values
 
     def stand_ins(self) -> Iterator[StandIn]:
+        yield from super().stand_ins()
         self.stock = self.attn.forward
         if self.through is not None:
             self.stock_through = self.through.forward
@@ -178,7 +206,11 @@ class CaughtAttention(Site):
                 self.trace.see(rows.float().mean(dim=1))
             skip = self.skip() if self.has_residual else None
             mixed = self.mix(matrix)
-            self.move(self.trace.propagation(skip, mixed))
+            if self.trace.needs_parts:
+                value = self.values(self.attn, *self.arguments)
+                self.carry(matrix.to(value.dtype).matmul, value, skip, mixed)
+            else:
+                self.move(self.trace.propagation(skip, mixed))
 
     def skip(self) -> Tensor:
         """Shares (B, N) of what the branch is added to."""
@@ -186,20 +218,7 @@ class CaughtAttention(Site):
 
     def mix(self, matrix: Tensor) -> Tensor:
         """Attended shares (B, N) of a matrix (B, H, N, M)."""
-        return mix_heads(matrix, key_share(self))
-
-
-def _offers(reduction: Cells | None) -> frozenset[str]:
-    # what is attended to are patches no more if keys are reduced
-    return frozenset({'matrix'} if reduction else {'matrix', 'rows'})
-
-
-@torch.no_grad()
-def key_share(site: Attention | CaughtAttention) -> Tensor:
-    """Shares (B, M) of the keys of a site, those of the tokens or pooled."""
-    share, grid = site.trace.share, site.trace.grid
-    return share if site.reduction is None else (
-        site.reduction.pool(share, grid))
+        return mix_heads(matrix, self.key_share())
 
 
 def mix_heads(matrix: Tensor, share: Tensor) -> Tensor:
