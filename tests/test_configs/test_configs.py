@@ -19,9 +19,13 @@ from mmpretrain.registry import (
 )
 from mmpretrain.utils import register_all_modules
 
+from ..conftest import needs_operators
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = 'configs/classification/tlalign'
 MAX_PARAMETERS = 30e6  # above, the depth is cut to 2
+# What is learnt per token or position, and does not decay
+SPARED = ('cls_token', 'pos_embed', 'relative_position_bias_table')
 
 
 def tracked_configs():
@@ -97,6 +101,8 @@ def cut_depth(backbone):
 
 def build_model(config):
     model = config.model
+    if model.backbone.type.startswith('mmdet.'):
+        needs_operators()
     model.data_preprocessor = config.data_preprocessor
     with torch.random.fork_rng():
         built = MODELS.build(model)
@@ -125,7 +131,9 @@ def test_runs_for_one_step(path, load, jpegs):
         name for name, parameter in model.named_parameters()
         if not torch.equal(parameter, before[name])
     ]
-    assert 'backbone.patch_embed.projection.weight' in changed
+    first = next(name for name, p in model.backbone.named_parameters()
+                 if p.ndim > 1 and not name.endswith(SPARED))
+    assert f'backbone.{first}' in changed
     assert len(changed) > 0.8 * len(before)  # drop path may spare a block
 
     data = run_pipeline(config.val_dataloader, jpegs, labels=[3])
@@ -141,9 +149,8 @@ def check_weight_decay(model, optimizer):
         id(parameter): group['weight_decay']
         for group in optimizer.param_groups for parameter in group['params']
     }
-    spared = ('cls_token', 'pos_embed', 'relative_position_bias_table')
     for name, parameter in model.named_parameters():
-        decays_expected = parameter.ndim > 1 and not name.endswith(spared)
+        decays_expected = parameter.ndim > 1 and not name.endswith(SPARED)
         assert (decays[id(parameter)] > 0) == decays_expected, name
 
 
@@ -162,11 +169,13 @@ def test_twin_differs_in_labels_only(path):
 @pytest.mark.parametrize('path', ALIGNED, ids=lambda path: Path(path).stem)
 def test_grid_is_the_backbones(path):
     model = Config.fromfile(ROOT / path).model
-    patch_size = model.backbone.get('patch_size', 4)  # Swin's default
+    # 4 px are the first grid of hierarchical backbones
+    patch_size = model.backbone.get('patch_size', 4)
     sizes = {augment.patch_size for augment in model.train_cfg.augments}
     assert sizes == {patch_size}
     even = [augment.get('even_sides') for augment in model.train_cfg.augments]
-    published = 'deit-' in path and 'in1k' in path
+    # only where the recipe is that of TL-Align's published code
+    published = ('deit-' in path or 'beit-' in path) and 'in1k' in path
     assert even == [True] if published else not any(even)
 
 
@@ -176,9 +185,10 @@ def test_datasets_and_hooks_exist(path, load):
     for loader in (config.train_dataloader, config.val_dataloader,
                    config.test_dataloader):
         assert DATASETS.get(loader.dataset.type) is not None
-    assert [hook.type for hook in config.custom_hooks
-            ] == ['mmtlalign.ResumeRandomState']
-    assert HOOKS.get(config.custom_hooks[0].type) is not None
+    averages = ['EMAHook'] if 't2t-vit' in path else []
+    hooks = [hook.type for hook in config.custom_hooks]
+    assert hooks == ['mmtlalign.ResumeRandomState', *averages]
+    assert all(HOOKS.get(hook) is not None for hook in hooks)
     for small in ('mini', 'digits'):
         if small in path:  # what bit-identical resuming needs
             assert config.train_dataloader.num_workers == 0
@@ -213,6 +223,9 @@ def learning_rates(config, epoch_length=4):
     ('tlalign_deit-small_8xb128_in1k', 1e-6, 1e-3, 1e-5, 5),
     ('tlalign_swin-base_16xb64_in1k', 1e-6, 1e-3, 1e-5, 20),
     ('tlalign_deit3-small-p16_8xb256_in1k', 1e-6, 4e-3, 1e-5, 5),
+    ('tlalign_pvt-small_8xb128_in1k', 1e-6, 1e-3, 1e-5, 5),
+    ('tlalign_twins-svt-small_8xb128_in1k', 1e-6, 1e-3, 1e-5, 5),
+    ('tlalign_t2t-vit-t-14_8xb64_in1k', 1e-6, 5e-4, 1e-5, 10),
     ('tlalign_deit-small_1xb100_cifar100-224px', 1e-8, 1e-3, 1e-6, 20),
     ('tlalign_swin-tiny_1xb100_cifar10-224px', 5e-9, 5e-4, 1e-6, 20),
     ('tlalign_deit-mini_1xb128_cifar10', 1e-6, 1e-3, 1e-5, 1),

@@ -16,9 +16,7 @@ from .test_configs import (  # noqa: F401
 
 FOLDER = ROOT / 'configs/classification/mixing'
 CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
-METHODS = dict(cutout='Cutout', fmix='FMix', gridmix='GridMix',
-               maskmix='MaskMix', mixup='Mixup', **{'tokenmix-area':
-                                                    'TokenMix'})
+METHODS = dict(cutout='Cutout', fmix='FMix', gridmix='GridMix', mixup='Mixup')
 
 
 def test_list_is_complete():

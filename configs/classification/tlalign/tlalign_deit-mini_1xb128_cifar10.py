@@ -1,38 +1,8 @@
-# A DeiT of 1.2 M parameters for 32x32 px images, small enough for one CPU:
-# 8x8 tokens, heads 32 wide as in Swin (64 in DeiT would leave two of them).
 _base_ = [
+    '../_base_/models/deit-mini_32.py',
     '../_base_/datasets/cifar10_imagefolder_32.py',
     '../_base_/schedules/mini_bs128_adamw.py',
     '../_base_/default_runtime.py'
 ]
-
-model = dict(
-    type='mmtlalign.TLAlignClassifier',
-    backbone=dict(
-        type='VisionTransformer',
-        arch=dict(
-            embed_dims=128,
-            num_layers=6,
-            num_heads=4,
-            feedforward_channels=512),
-        img_size=32,
-        patch_size=4,
-        drop_path_rate=0.1),
-    neck=None,
-    head=dict(
-        type='mmtlalign.TLAlignVisionTransformerClsHead',
-        num_classes=10,
-        in_channels=128,
-        loss=dict(
-            type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
-    init_cfg=[
-        dict(type='TruncNormal', layer='Linear', std=0.02),
-        dict(type='Constant', layer='LayerNorm', val=1., bias=0.)
-    ],
-    # Every batch is mixed
-    train_cfg=dict(augments=[
-        dict(type='mmtlalign.TokenCutMix', alpha=1., patch_size=4)
-    ]),
-)
 
 default_hooks = dict(logger=dict(interval=20))

@@ -1,0 +1,4 @@
+# The baseline: the same recipe, trained on area labels.
+_base_ = './tlalign_pvtv2-b1_8xb128_in1k.py'
+
+model = dict(target=dict(type='mmtlalign.AreaTarget'))

@@ -1,0 +1,5 @@
+# Labels by area and by the class token's attention, evenly. The recipe is
+# TL-Align's.
+_base_ = '../tlalign/tlalign_deit-digits_1xb32_digits.py'
+
+model = dict(target=dict(type='mmtlalign.AttentionTarget', ratio=0.5))
