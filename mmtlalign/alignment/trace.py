@@ -5,6 +5,7 @@ images per mix, a token's label is always ``share * own + (1 - share) *
 partner``, and mixing is linear with weights that sum to one, so carrying the
 share alone is exact.
 """
+import copy
 from functools import partial
 
 import torch
@@ -217,8 +218,10 @@ class LabelTrace:
         """The (rows, cols) on which images (B, C, H, W) are embedded, and on
         which ``token_share`` is to be drawn; runs the embedding once."""
         start = self.family.sites[0]
+        # of a copy, as batch norms of a stem would count these images
+        embed = copy.deepcopy(start.module).eval()
         with torch.no_grad():
-            return start.grid_of(start.module(images), images)
+            return start.grid_of(embed(images), images)
 
     def read(self, share: Tensor) -> Tensor:
         """What the head would read if the backbone ended here.

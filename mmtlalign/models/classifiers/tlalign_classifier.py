@@ -10,7 +10,7 @@ from mmpretrain.registry import MODELS as HOST_MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmtlalign.alignment import LabelTrace
+from mmtlalign.alignment import LabelTrace, TokenKeeping, TokenMerging
 from mmtlalign.old_arguments import modernise
 from mmtlalign.registry import MODELS
 
@@ -37,6 +37,9 @@ class TLAlignClassifier(ImageClassifier):
         target (dict): What share of its own label a mixed sample is trained
             on. Defaults to :class:`AlignedTarget`; :class:`AreaTarget` is
             the baseline in the same pipeline.
+        token_merging (dict, optional): Arguments of :class:`TokenMerging`,
+            or with ``type='TokenKeeping'`` of that; tokens are merged in
+            training and in inference. Defaults to None.
         train_cfg (dict, optional): ``augments`` and ``probs`` of
             :class:`RandomMix`. Defaults to None, which mixes nothing.
         data_preprocessor (dict, optional): Arguments of
@@ -53,6 +56,7 @@ class TLAlignClassifier(ImageClassifier):
                  neck: dict | None = None,
                  head: dict | None = None,
                  target: dict = dict(type='mmtlalign.AlignedTarget'),
+                 token_merging: dict | None = None,
                  train_cfg: dict | None = None,
                  data_preprocessor: dict | None = None,
                  **kwargs) -> None:
@@ -81,9 +85,12 @@ class TLAlignClassifier(ImageClassifier):
             _check_head(self.head)
         _refuse_two_tokens(self.backbone, self.head)
         self.target: LabelTarget = MODELS.build(target)
+        self.token_merging = _build_merging(token_merging, self.backbone)
         self.trace = None
         if self.target.trace_cfg is not None:
-            self.trace = LabelTrace(self.backbone, **self.target.trace_cfg)
+            self.trace = LabelTrace(
+                self.backbone, token_merging=self.token_merging,
+                **self.target.trace_cfg)
 
     def forward(self,
                 inputs: Tensor,
@@ -103,6 +110,14 @@ class TLAlignClassifier(ImageClassifier):
         if mode == 'loss':
             return self.loss(inputs, data_samples, mix)
         return super().forward(inputs, data_samples, mode)
+
+    def extract_feat(self, inputs: Tensor, stage: str = 'neck'):
+        """As in the host, with merged tokens if the model merges them."""
+        if self.token_merging is None or (
+                self.trace and self.trace.interception.active):
+            return super().extract_feat(inputs, stage)
+        with self.token_merging:
+            return super().extract_feat(inputs, stage)
 
     def loss(self,
              inputs: Tensor,
@@ -140,6 +155,19 @@ class TLAlignClassifier(ImageClassifier):
                 aligned_share=logged.mean(),
                 token_fluctuation=(logged - lam).abs().mean())
         return {**losses, **logs}
+
+
+def _build_merging(cfg: dict | None, backbone: nn.Module):
+    """The merging of tokens that a config names, or None."""
+    if cfg is None:
+        return None
+    cfg = dict(cfg)
+    kind = cfg.pop('type', 'TokenMerging')
+    kinds = dict(TokenMerging=TokenMerging, TokenKeeping=TokenKeeping)
+    if kind not in kinds:
+        raise ValueError(f'token_merging.type={kind!r} must be one of '
+                         f'{tuple(kinds)}.')
+    return kinds[kind](backbone, **cfg)
 
 
 def _aligned(head: dict | nn.Module | None) -> dict | nn.Module | None:
