@@ -110,7 +110,9 @@ def is_readable(path: str) -> bool:
 def main() -> None:
     args = parse_args()
     cfg = open_config(args.config)
-    checkpoint = args.checkpoint or find_weights(Path(cfg.filename).stem)
+    checkpoint = args.checkpoint
+    if checkpoint is None:
+        checkpoint = find_weights(Path(cfg.filename).stem)
     check_file(checkpoint, 'checkpoint')
     paths = find_images(args.image)
     make_out_folder(args.out_dir, '--out-dir')

@@ -3,6 +3,9 @@
 Children of the hosts' registries. ``locations`` lets mmpretrain, mmdet and
 mmseg configs find ``mmtlalign.X`` without ``custom_imports``.
 """
+from importlib import import_module
+from pkgutil import iter_modules
+
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -42,3 +45,24 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 METRICS = Registry(
     'metric', parent=MMENGINE_METRICS, scope='mmtlalign',
     locations=['mmtlalign.evaluation'])
+
+
+def import_parts(package: str, path: list[str]) -> dict[str, object]:
+    """Import every module of a package, so that a new part is one new file.
+
+    Args:
+        package (str): Its ``__name__``.
+        path (list[str]): Its ``__path__``.
+
+    Returns:
+        dict[str, object]: The public classes and functions that the modules
+        define, by name, for the package to export.
+    """
+    modules = [import_module(f'{package}.{info.name}')
+               for info in iter_modules(path)]
+    return {
+        name: part
+        for module in modules for name, part in vars(module).items()
+        if not name.startswith('_')
+        and getattr(part, '__module__', None) == module.__name__
+    }

@@ -1,6 +1,7 @@
 """Version of this package and of the packages it works with."""
 import re
-from importlib import import_module
+import sys
+from importlib.metadata import PackageNotFoundError, version
 
 __version__ = '0.1.0'
 
@@ -30,6 +31,28 @@ def release(version):
     return tuple(int(n) for n in re.findall(r'\d+', version)[:3])
 
 
+def installed_version(name):
+    """Version of a package, without importing it.
+
+    That of the module itself where it is imported already, else that of the
+    distribution: the maintained fork's, or OpenMMLab's own.
+
+    Args:
+        name (str): Import name, a key of ``REQUIRED``.
+
+    Returns:
+        str | None: None if the package is not installed.
+    """
+    if name in sys.modules:
+        return getattr(sys.modules[name], '__version__', None)
+    for distribution in (REQUIRED[name][0], name):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            pass
+    return None
+
+
 def check_versions(*names):
     """Refuse packages that are missing or of another release.
 
@@ -37,22 +60,17 @@ def check_versions(*names):
         *names (str): Import names, keys of ``REQUIRED``.
 
     Raises:
-        ImportError: If a package cannot be imported or its ``__version__`` is
-            outside its bounds; the message names what is installed, what is
-            needed and the remedy.
+        ImportError: If a package is not installed or its version is outside
+            its bounds; the message names what is installed, what is needed
+            and the remedy.
     """
     for name in names:
         distribution, low, high = REQUIRED[name]
-        need = (f'mmtlalign {__version__} needs {name} >= {low}, < {high} '
-                f'(pip package {distribution})')
-        remedy = (f'Run `bash tools/setup_env.sh`, or '
-                  f'`pip install "{distribution}=={low}"`.')
-        try:
-            installed = import_module(name).__version__
-        except ImportError as error:
-            raise ImportError(
-                f'{need}, but importing {name} failed: {error}. '
-                f'{remedy}') from error
-        if not release(low) <= release(installed) < release(high):
-            raise ImportError(
-                f'{need}, but {installed} is installed. {remedy}')
+        found = installed_version(name)
+        if found and release(low) <= release(found) < release(high):
+            continue
+        raise ImportError(
+            f'mmtlalign {__version__} needs {name} >= {low}, < {high} (pip '
+            f'package {distribution}), but '
+            f'{found or "no such package"} is installed. Run `bash '
+            f'tools/setup_env.sh`, or `pip install "{distribution}=={low}"`.')

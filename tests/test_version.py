@@ -64,8 +64,51 @@ def test_check_versions_refuses_another_release(monkeypatch, installed):
 
 def test_check_versions_names_a_missing_package(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mmdet', None)
-    with pytest.raises(ImportError, match='needs mmdet >= 3.5.1.*failed'):
+    with pytest.raises(ImportError, match=(
+            'needs mmdet >= 3.5.1.*but no such package is installed')):
         version.check_versions('mmdet')
+
+
+@pytest.mark.parametrize('found, expected', [
+    (dict(a='1', b='2'), '1'), (dict(b='2'), '2'), ({}, None)])
+def test_version_of_what_is_not_imported(monkeypatch, found, expected):
+    def lookup(distribution):
+        if distribution not in found:
+            raise version.PackageNotFoundError
+        return found[distribution]
+
+    monkeypatch.setitem(version.REQUIRED, 'b', ('a', '1', '3'))
+    monkeypatch.setattr(version, 'version', lookup)
+    assert version.installed_version('b') == expected
+
+
+def test_the_package_and_its_core_import_no_host():
+    code = (
+        'import sys, torch, mmtlalign\n'
+        'from mmtlalign import LabelTrace\n'
+        'from mmtlalign.alignment import supported_backbones\n'
+        'assert supported_backbones()\n'
+        'print({m.partition(".")[0] for m in sys.modules})')
+    found = subprocess.run([sys.executable, '-c', code], cwd=ROOT,
+                           capture_output=True, text=True, check=True).stdout
+    for name in (*version.REQUIRED, 'timm', 'torchvision', 'psutil', 'rich',
+                 'matplotlib'):
+        if name != 'torch':
+            assert f"'{name}'" not in found
+
+
+def test_a_trace_imports_no_other_host():
+    code = (
+        'import sys\n'
+        'from mmpretrain.models import VisionTransformer\n'
+        'before = set(sys.modules)\n'
+        'from mmtlalign import LabelTrace\n'
+        'LabelTrace(VisionTransformer(arch="deit-tiny"))\n'
+        'print({m.partition(".")[0] for m in set(sys.modules) - before})')
+    found = subprocess.run([sys.executable, '-c', code], cwd=ROOT,
+                           capture_output=True, text=True, check=True).stdout
+    assert "'mmdet'" not in found and "'mmseg'" not in found
+    assert "'mmpretrain'" not in found
 
 
 HOSTS = ('torch', 'mmengine', 'mmcv', 'mmpretrain')

@@ -32,6 +32,7 @@ from mmtlalign.utils import (
     make_folder_of,
     one_line_errors,
     silence_known_noise,
+    trained_order,
 )
 
 silence_known_noise()  # before the host is imported, which makes it
@@ -158,7 +159,7 @@ def flatten(outputs) -> tuple[Tensor, ...]:
 
 
 def converts_channels(preprocess: nn.Module) -> bool:
-    """Whether the host's preprocessor makes RGB of what a pipeline gives."""
+    """Whether the host's preprocessor reverses the channels it is given."""
     return getattr(preprocess, 'to_rgb',
                    getattr(preprocess, '_channel_conversion', False))
 
@@ -273,13 +274,15 @@ def describe(network: Network, names: list[str], args) -> dict[str, str]:
                 f'{MIN_PATCHES * patch} on')
     else:
         size = ' x '.join(map(str, (args.batch, 3, *args.shape)))
-    order = 'RGB' if converts_channels(model.data_preprocessor) else (
-        "in the order of the config's pipeline")
+    is_rgb = trained_order(model.cfg) == 'rgb'
+    if converts_channels(model.data_preprocessor):
+        is_rgb = not is_rgb
     classes = model.dataset_meta.get('classes')
     return dict(
         name=Path(args.config).stem,
         task=network.task,
-        images=f'float32, {size}, 0 to 255, {order}; normalized inside',
+        images=f'float32, {size}, 0 to 255, {"RGB" if is_rgb else "BGR"}; '
+               'normalized inside',
         outputs=json.dumps(names),
         classes=json.dumps(classes and [str(name) for name in classes]),
         mean=json.dumps(network.mean.flatten().tolist()),

@@ -13,11 +13,9 @@ import json
 import os.path as osp
 import re
 import tempfile
-from contextlib import nullcontext
 from datetime import date, datetime
 from math import isfinite
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 from mmengine.config import Config
@@ -38,6 +36,7 @@ from mmtlalign.utils import (
     one_line_errors,
     silence_known_noise,
 )
+from mmtlalign.utils.plain_types import check_plain_types
 from mmtlalign.utils.training_record import (
     find_command,
     read_config,
@@ -139,18 +138,18 @@ def prepare(state: dict, path: str, backbone_only: bool,
 
 
 def build_model(cfg: Config, path: str, trust: bool) -> nn.Module:
-    """The config's model; without trust, of registered types only.
+    """The config's model; without trust, of types that only make layers.
 
     mmengine imports and calls what any other type names, ``os.system`` too.
     """
-    lookup = 'mmengine.registry.registry.get_object_from_string'
-    with nullcontext() if trust else patch(lookup, lambda name: None):
-        try:
-            return get_model(cfg)
-        except KeyError as error:
-            raise UserError(f"checkpoint '{path}': its model cannot be built "
-                            f'({error}); pass --trust to import what its '
-                            'config names') from error
+    if not trust:
+        check_plain_types(cfg, path)
+    try:
+        return get_model(cfg)
+    except KeyError as error:
+        raise UserError(f"checkpoint '{path}': its model cannot be built "
+                        f'({error}); pass --trust to import what its '
+                        'config names') from error
 
 
 def describe(checkpoint: dict, cfg: Config, name: str, args) -> dict:
@@ -233,7 +232,7 @@ def publish(state: dict, info: dict, out_dir: str, stem: str,
         safe = Path(folder, f'{stem}.safetensors')
         save_file(state, safe, dict(meta=json.dumps(info)))
         safe.chmod(pth.stat().st_mode)
-        read = torch.load(pth, weights_only=True)
+        read = load_checkpoint_safely(str(pth))
         for path, found in ((pth, read['state_dict']),
                             (safe, load_file(safe))):
             verify(path, found, state, module)

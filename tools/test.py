@@ -11,12 +11,15 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmtlalign.evaluation.bootstrap import figure_of, keep_results, redraw
+from mmtlalign.old_arguments import modernise
 from mmtlalign.utils import (
     add_common_arguments,
-    check_checkpoint,
     check_data,
     check_file,
     check_host,
+    check_weights,
+    hand_to_host,
+    load_checkpoint_safely,
     load_config,
     make_folder_of,
     make_work_dir,
@@ -75,6 +78,7 @@ def main() -> None:
     args = parse_args()
     silence_known_noise()
     cfg = load_config(args)
+    modernise(cfg.model)
     check_file(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint
     cfg.resume = False
@@ -86,6 +90,7 @@ def main() -> None:
     for option, path in (('--out', args.out), ('--bootstrap', args.bootstrap)):
         if path:
             make_folder_of(path, option)
+    checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')
 
@@ -95,7 +100,9 @@ def main() -> None:
     model = runner.model
     while hasattr(model, 'module'):  # of DDP, of test-time augmentation
         model = model.module
-    check_checkpoint(model, args.checkpoint, args.trust)
+    check_weights(model, checkpoint, args.checkpoint)
+    hand_to_host(args.checkpoint, checkpoint)
+    del checkpoint
     if args.bootstrap:
         metric = runner.test_evaluator.metrics[0]
         figure_of(metric)  # refuses a metric that it does not know

@@ -7,17 +7,19 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmtlalign.old_arguments import modernise
 from mmtlalign.utils import (
     UserError,
     add_common_arguments,
-    check_checkpoint,
     check_data,
     check_file,
     check_host,
     check_pretrained_file,
     check_sync_bn,
+    check_weights,
     find_pretrained,
     forget_pretrained,
+    hand_to_host,
     keep_parameter_options_off_console,
     load_checkpoint_safely,
     load_config,
@@ -27,6 +29,9 @@ from mmtlalign.utils import (
     silence_known_noise,
     use_gloo_without_gpu,
 )
+
+# What a training goes on from, beside its weights.
+RESUMED = dict(epoch=int, iter=int, message_hub=dict, optimizer=dict)
 
 
 def parse_args() -> argparse.Namespace:
@@ -95,36 +100,55 @@ def resume(cfg: Config, checkpoint: str) -> None:
     cfg.load_from = None if checkpoint == 'auto' else checkpoint
 
 
+def translate_old_arguments(cfg: Config) -> None:
+    """Resume what an older release began; a new training is written anew.
+
+    Raises:
+        UserError: With all that has to be changed.
+    """
+    changes = modernise(cfg.model)
+    if changes and not cfg.get('resume'):
+        raise UserError(f"config '{cfg.filename}' is written for release 0.1:"
+                        f' in its model {"; ".join(changes)}')
+
+
 def find_start(cfg: Config) -> str | None:
     """The checkpoint that training will start from, if any; it exists."""
     start = cfg.get('load_from')
-    if cfg.get('resume') and not start:
+    if cfg.get('resume') and start is None:
         start = find_latest_checkpoint(cfg.work_dir)
-    if start:
+    if start is not None:
         check_file(start, 'checkpoint')
     return start
 
 
-def check_resumable(start: str, trust: bool) -> None:
+def check_resumable(checkpoint: dict, start: str) -> None:
     """Raise a UserError if there is nothing but weights to go on from."""
-    checkpoint = load_checkpoint_safely(start, trust)
-    parts = {*checkpoint, *checkpoint.get('meta', {})}
-    missing = [part for part in ('epoch', 'iter', 'message_hub', 'optimizer')
-               if part not in parts]
+    parts = {**checkpoint, **checkpoint.get('meta', {})}
+    missing = [part for part in RESUMED if part not in parts]
     if missing:
         raise UserError(
             f"checkpoint '{start}' cannot be resumed: it has no "
             f'{", ".join(missing)}; to begin a training with its weights, '
             f'give --cfg-options load_from={start} instead of --resume')
+    for part, kind in RESUMED.items():
+        if not isinstance(parts[part], kind):
+            raise UserError(
+                f"checkpoint '{start}' cannot be resumed: its {part} is of "
+                f'type {type(parts[part]).__name__}, not {kind.__name__}; it '
+                'is damaged, resume an earlier one')
 
 
-def set_weights(runner: Runner, start: str | None, trust: bool) -> None:
+def set_weights(runner: Runner, start: str | None, checkpoint: dict | None,
+                trust: bool) -> None:
     """See to it that the weights are those that the config names."""
     model = getattr(runner.model, 'module', runner.model)
     if start:
         allowed = [] if runner.cfg.get('resume') else runner.cfg.get(
             'load_from_allowed', [])
-        check_checkpoint(model, start, trust, allowed)
+        check_weights(model, checkpoint, start, allowed)
+        hand_to_host(start, checkpoint)
+        runner._load_from = start  # else it looks for the latest once more
         forget_pretrained(model)  # the file may be gone, and is not needed
         print_log(f"Weights: from '{start}'", logger='current')
     elif find_pretrained(model):
@@ -144,11 +168,13 @@ def main() -> None:
         use_amp(cfg)
     if args.auto_scale_lr:
         scale_lr(cfg)
-    if args.resume:
+    if args.resume is not None:
         resume(cfg, args.resume)
+    translate_old_arguments(cfg)
     start = find_start(cfg)
+    checkpoint = load_checkpoint_safely(start, args.trust) if start else None
     if start and cfg.get('resume'):
-        check_resumable(start, args.trust)
+        check_resumable(checkpoint, start)
     check_host(cfg)
     check_sync_bn(cfg)
     check_data(cfg, 'train', 'val')
@@ -162,7 +188,11 @@ def main() -> None:
     runner = build(cfg)
     keep_parameter_options_off_console(runner.logger)
     print_log(threads, logger='current')
-    set_weights(runner, start, args.trust)
+    set_weights(runner, start, checkpoint, args.trust)
+    del checkpoint  # which would be in memory as long as the training runs
+    if 'StopOnDivergence' not in [type(hook).__name__
+                                  for hook in runner.hooks]:
+        runner.register_hook(dict(type='mmtlalign.StopOnDivergence'))
     runner.train()
 
 

@@ -20,6 +20,7 @@ from .kernels import (
 from .propagation import Propagation, build_propagation
 from .recomputation import inside_backward, inside_checkpoint
 from .sites import Site
+from .token_merging import TokenReduction
 
 WATCHES = (None, 'class', 'patches')
 
@@ -42,6 +43,9 @@ class LabelTrace:
             arguments. Defaults to 'tlalign'.
         watch (str, optional): Also keep what the class token ('class') or all
             patches ('patches') of the last block attend to. Defaults to None.
+        token_merging (TokenReduction, optional): Of the same backbone; its
+            tokens are merged under ``with``, and their shares with them.
+            Defaults to None.
 
     Raises:
         TypeError: A backbone of no known family; names it and what is
@@ -61,13 +65,16 @@ class LabelTrace:
                  backbone: nn.Module,
                  record: bool = False,
                  propagation: str | dict | Propagation = 'tlalign',
-                 watch: str | None = None) -> None:
+                 watch: str | None = None,
+                 token_merging: TokenReduction | None = None) -> None:
         self.backbone = backbone
         self.record = record
         self.propagation = build_propagation(propagation)
         self.watch = watch
+        self.token_merging = token_merging
         self.family = build_family(backbone)
         self._check_offers()
+        self._check_merging()
         if not record and self.family.output is self.family.sites[-1]:
             if self.family.num_rows is not None:
                 self.family.output.limit(self.family.num_rows)
@@ -103,6 +110,17 @@ class LabelTrace:
                 f'{type(self.backbone).__name__} does not have; use '
                 "watch='patches'.")
 
+    def _check_merging(self) -> None:
+        if self.token_merging is None:
+            return
+        if self.token_merging.backbone is not self.backbone:
+            raise ValueError('token_merging merges the tokens of another '
+                             'backbone than this trace follows.')
+        if self.watch:
+            raise ValueError(f'watch={self.watch!r} shows attention to '
+                             'patches, which token_merging leaves none of; '
+                             'use one of both.')
+
     def __call__(self, token_share: Tensor) -> 'LabelTrace':
         """Set what the next ``with`` starts from.
 
@@ -130,10 +148,12 @@ class LabelTrace:
             raise RuntimeError('A LabelTrace needs shares to start from: '
                                'enter it as `with trace(token_share):`.')
         forward = self.backbone.__dict__.get('forward')
-        if isinstance(getattr(forward, '__self__', None), LabelTrace):
+        if isinstance(getattr(forward, '__self__', None),
+                      (LabelTrace, TokenReduction)):
             raise RuntimeError(
                 f'This {type(self.backbone).__name__} is being traced '
-                'already; leave that `with` block first.')
+                'already, or merges tokens; leave that `with` block first, '
+                'or make a LabelTrace(backbone, token_merging=...).')
         self._forget(keep_token_share=True)
         self._attach()
         return self
@@ -168,6 +188,17 @@ class LabelTrace:
         return self._block_shares
 
     @property
+    def block_grids(self) -> list[tuple[int, int]]:
+        """list[tuple[int]]: (rows, cols) of the patches of each of
+        ``block_shares``; tokens before them are extra ones. Raises alike, and
+        ValueError where tokens are merged."""
+        self.block_shares
+        if self.token_merging is not None:
+            raise ValueError('merged tokens lie on no grid; leave out '
+                             'token_merging.')
+        return self._block_grids
+
+    @property
     def attention(self) -> Tensor:
         """Tensor: (B, patches), float32, detached: what the class token, or
         the patches on average, of the last block attend to; head mean. Rows
@@ -182,6 +213,13 @@ class LabelTrace:
                              "watch='class') or watch='patches'.")
         return self._ended(self._attention)
 
+    def grid_of(self, images: Tensor) -> tuple[int, int]:
+        """The (rows, cols) on which images (B, C, H, W) are embedded, and on
+        which ``token_share`` is to be drawn; runs the embedding once."""
+        start = self.family.sites[0]
+        with torch.no_grad():
+            return start.grid_of(start.module(images), images)
+
     def read(self, share: Tensor) -> Tensor:
         """What the head would read if the backbone ended here.
 
@@ -192,6 +230,8 @@ class LabelTrace:
             Tensor: (B,), own image's share; of the last block read by the
             head it is ``output_share``.
         """
+        if self.token_merging is not None:
+            share = self.token_merging.weigh(share)
         return self.family.read(share)
 
     # What sites use while `moving`.
@@ -200,6 +240,12 @@ class LabelTrace:
     def moving(self) -> bool:
         """bool: Whether sites should move shares now."""
         return self._running
+
+    @property
+    def sites(self) -> list[Site]:
+        """list[Site]: Of the family, and of merging."""
+        merging = self.token_merging
+        return self.family.sites + (merging.sites if merging else [])
 
     @property
     def needs_parts(self) -> bool:
@@ -262,14 +308,14 @@ class LabelTrace:
 
     def _start_forward(self) -> None:
         self.share = self.grid = None
-        for site in self.family.sites:
+        for site in self.sites:
             site.forget()
-        self._block_shares = []
+        self._block_shares, self._block_grids = [], []
         self._output_share = self._attention = None
         self._running = True
 
     def _check_count(self) -> None:
-        start, *mixing = self.family.sites
+        start, *mixing = self.sites
         moved = sum(site.times for site in mixing)
         if moved != len(mixing) or start.times != 1:
             raise RuntimeError(
@@ -280,18 +326,20 @@ class LabelTrace:
 
     def _collect(self) -> None:
         """Take from the sites what users may read."""
-        self._output_share = self.family.read(self.family.output.share)
+        self._output_share = self.read(self.family.output.share)
         if self.record:
-            self._block_shares = [
-                site.share for site in self.family.sites if site.in_block
-            ]
+            blocks = [site for site in self.family.sites if site.in_block]
+            self._block_shares = [site.share for site in blocks]
+            self._block_grids = [site.grid for site in blocks]
 
     # How it takes hold of a backbone, and lets go.
 
     def _attach(self) -> None:
         self._choose_kernel(_device_of(self.backbone))
-        self._stock_forward = self.backbone.forward
         try:
+            if self.token_merging is not None:
+                self.token_merging.attach(self)
+            self._stock_forward = self.backbone.forward
             for site in self.family.sites:
                 site.attach(self)
             self.interception.replace(
@@ -310,7 +358,7 @@ class LabelTrace:
 
     def _detach(self) -> None:
         self.interception.restore()
-        for site in self.family.sites:
+        for site in self.sites:
             site.detach()
         self._kernel = self._stock_forward = None
 
@@ -321,6 +369,7 @@ class LabelTrace:
         self.grid: tuple[int, int] | None = None
         self._running = False
         self._block_shares: list[Tensor] = []
+        self._block_grids: list[tuple[int, int]] = []
         self._output_share: Tensor | None = None
         self._attention: Tensor | None = None
         self._kernel = self._stock_forward = None
@@ -335,7 +384,8 @@ class LabelTrace:
     def __getstate__(self) -> dict:
         """Copies know the (copied) backbone and family, and no shares."""
         return {key: self.__dict__[key] for key in (
-            'backbone', 'record', 'propagation', 'watch', 'family')}
+            'backbone', 'record', 'propagation', 'watch', 'family',
+            'token_merging')}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)

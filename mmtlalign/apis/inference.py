@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 from mmtlalign.utils import (
     check_device,
     check_host,
+    for_files,
     get_weights,
     load_checkpoint_safely,
     load_strictly,
@@ -32,7 +33,7 @@ def build_inference(cfg: Config, checkpoint: str, device: str | None = None,
     """Load a checkpoint, safely and strictly, for what its config is.
 
     Args:
-        cfg (Config): Its ``default_scope`` tells the task; modified.
+        cfg (Config): Its ``default_scope`` tells the task; may be modified.
         checkpoint (str): File or http(s) address.
         device (str, optional): Defaults to None, a GPU if there is one.
         score_thr (float): Least score of an object to be shown; only for
@@ -53,6 +54,7 @@ def build_inference(cfg: Config, checkpoint: str, device: str | None = None,
     load_checkpoint_safely(checkpoint, trust)  # before a host reads it
     host = cfg.get('default_scope', 'mmpretrain')
     init_default_scope(host)  # as the two others do, for their pipelines
+    cfg = for_files(cfg)
     if host == 'mmdet':
         return Detection(cfg, checkpoint, device, score_thr)
     if host == 'mmseg':

@@ -8,10 +8,13 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
+from mmtlalign.old_arguments import modernise
 from mmtlalign.utils import (
+    UserError,
     check_checkpoint,
     check_device,
     check_host,
+    for_files,
     open_config,
 )
 from mmtlalign.utils.resources import check_model
@@ -56,9 +59,13 @@ def get_model(model: str | os.PathLike | Config,
     check_model(cfg)
     check_host(cfg)
     check_device(device)
+    modernise(cfg.model)
     if pretrained is True:
         name = Path(cfg.filename or 'a config without a name').stem
         pretrained = find_weights(name, otherwise=cfg.get('load_from'))
+    if pretrained == '':
+        raise UserError("pretrained='' names no checkpoint; give its path, or "
+                        'False for random weights')
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with DefaultScope.overwrite_default_scope(
@@ -70,6 +77,6 @@ def get_model(model: str | os.PathLike | Config,
         checkpoint = check_checkpoint(built, os.fspath(pretrained), trust)
         meta = checkpoint.get('meta', {})
         built.dataset_meta = meta.get('dataset_meta') or {}
-    # the names that mmpretrain's own inferencers look for
-    built._config, built._dataset_meta = built.cfg, built.dataset_meta
+    # the names that mmpretrain's own inferencers, which read files, look for
+    built._config, built._dataset_meta = for_files(cfg), built.dataset_meta
     return built.to(device).eval() if device else built.eval()

@@ -22,7 +22,7 @@ class TokenLabelStore:
     A folder with
 
     - ``index.json``: format, number of images, grid, k, score mode, classes,
-      and what is to be known of the annotator;
+      and what is to be known of the annotator, its accuracy included;
     - ``names.txt``: one image per line, see :func:`image_names`;
     - ``ids.npy``: (images, rows, cols, k), int16 (int32 for more than 32,767
       classes);
@@ -62,7 +62,8 @@ class TokenLabelStore:
     @classmethod
     def create(cls, path: str, names: List[str], classes: Sequence[str],
                grid: Sequence[int], top_k: int, score_mode: str = 'probs',
-               annotator: Optional[dict] = None) -> 'TokenLabelStore':
+               annotator: Optional[dict] = None,
+               accuracy: Optional[dict] = None) -> 'TokenLabelStore':
         """Open a store for writing, laid out anew if there is none.
 
         Args:
@@ -75,6 +76,8 @@ class TokenLabelStore:
             score_mode (str): 'probs' or 'logits'. Defaults to 'probs'.
             annotator (dict, optional): What else two stores must have in
                 common to be one, in JSON's types.
+            accuracy (dict, optional): How well the annotator predicts the
+                images' own labels; kept, but not compared.
 
         Raises:
             UserError: If the store in the folder is another one.
@@ -84,7 +87,7 @@ class TokenLabelStore:
             top_k=top_k, score_mode=score_mode, annotator=annotator or {},
             classes=list(classes))
         if not osp.exists(osp.join(path, 'index.json')):
-            cls._lay_out(path, index, names)
+            cls._lay_out(path, dict(index, accuracy=accuracy), names)
         store = cls(path, writable=True)
         for key, value in index.items():
             if store.index.get(key) != value:

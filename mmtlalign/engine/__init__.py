@@ -2,6 +2,7 @@ from .hooks import (
     CheckTokenLabels,
     EncoderFeatures,
     ResumeRandomState,
+    StopOnDivergence,
     VerifyPretrained,
 )
 from .optimizers import (
@@ -12,5 +13,5 @@ from .optimizers import (
 __all__ = [
     'BFloat16OptimWrapper', 'CheckTokenLabels', 'EncoderFeatures',
     'LayerDecayOptimWrapperConstructor', 'ResumeRandomState',
-    'VerifyPretrained'
+    'StopOnDivergence', 'VerifyPretrained'
 ]

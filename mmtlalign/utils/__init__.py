@@ -1,8 +1,17 @@
+from .channel_order import (
+    channel_order,
+    for_files,
+    in_order,
+    reads_files,
+    trained_order,
+)
 from .checkpoint import (
     check_checkpoint,
     check_finite,
     check_hash,
+    check_weights,
     get_weights,
+    hand_to_host,
     hash8,
     load_checkpoint_safely,
     load_strictly,
@@ -36,12 +45,15 @@ from .threads import free_cores, set_threads
 
 __all__ = [
     'UserError', 'add_cfg_options', 'add_common_arguments',
-    'add_trust_argument', 'check_absent', 'check_checkpoint', 'check_class',
-    'check_data', 'check_device', 'check_file', 'check_finite', 'check_hash',
-    'check_host', 'check_pretrained_file', 'check_sync_bn', 'encoder_features',
-    'expected_weights', 'find_config', 'find_pretrained', 'forget_pretrained',
-    'free_cores', 'get_weights', 'hash8', 'keep_parameter_options_off_console',
-    'load_checkpoint_safely', 'load_config', 'load_strictly', 'make_folder_of',
-    'make_out_folder', 'make_work_dir', 'one_line_errors', 'open_config',
-    'set_threads', 'silence_known_noise', 'use_gloo_without_gpu', 'use_tta'
+    'add_trust_argument', 'channel_order', 'check_absent', 'check_checkpoint',
+    'check_class', 'check_data', 'check_device', 'check_file', 'check_finite',
+    'check_hash', 'check_host', 'check_pretrained_file', 'check_sync_bn',
+    'check_weights', 'encoder_features', 'expected_weights', 'find_config',
+    'find_pretrained', 'for_files', 'forget_pretrained', 'free_cores',
+    'get_weights', 'hand_to_host', 'hash8', 'in_order',
+    'keep_parameter_options_off_console', 'load_checkpoint_safely',
+    'load_config', 'load_strictly', 'make_folder_of', 'make_out_folder',
+    'make_work_dir', 'one_line_errors', 'open_config', 'reads_files',
+    'set_threads', 'silence_known_noise', 'trained_order',
+    'use_gloo_without_gpu', 'use_tta'
 ]

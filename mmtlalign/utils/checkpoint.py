@@ -1,71 +1,120 @@
 """Checkpoints: read without running their code, load without leftovers."""
 import hashlib
 import json
+import os
 import os.path as osp
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from pickle import UnpicklingError
+from urllib.parse import urlparse
 
 import torch
 from mmengine.fileio import get_local_path
 from mmengine.runner import CheckpointLoader
-from mmengine.runner.checkpoint import get_torch_safe_globals
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from .errors import UserError
+from .saved_data import NotData, read_saved_data
 
 TABLE = 'relative_position_bias_table'
 SWIN_CONVERTER = 'tools/model_converters/convert_swin.py'
 DEIT_CONVERTER = 'tools/model_converters/convert_deit.py'
 # As tools/publish_model.py names files.
 NAMED_BY_HASH = re.compile(r'.*_\d{8}-[0-9a-f]{8}\.(pth|safetensors)')
+NOT_DENSE = ("checkpoint '{}' holds {} tensors; only dense ones can be "
+             'loaded: save it with those (to_dense(), dequantize(), cpu())')
+# How the hosts' own loaders are told apart, by the beginning of a path.
+HOST_LOADERS = dict(CheckpointLoader._schemes)
+# Those that read a file again with its code if they cannot without. The
+# others know only addresses that the hosts publish.
+UNSAFE = ('', 'http://', 'https://', 'pavi://', r'(\S+\:)?s3://',
+          r'(\S+\:)?petrel://')
+# By the function of torch that would make them.
+NO_PLAIN_TENSORS = {
+    '_rebuild_meta_tensor_no_storage': 'meta-device',
+    '_rebuild_nested_tensor': 'nested',
+    '_rebuild_qtensor': 'quantized',
+    '_rebuild_sparse_tensor': 'sparse',
+}
 
 
-@CheckpointLoader.register_scheme(prefixes=[
-    r'.*\.safetensors\Z', r'https?://.*\.safetensors\Z'])  # before https://
-def load_from_safetensors(filename: str, map_location='cpu') -> dict:
-    """Read what tools/publish_model.py writes, for mmengine's loaders too.
-
-    Args:
-        filename (str): File or http(s) address; other files of this format
-            will do as well.
-        map_location (str | torch.device): Defaults to the CPU.
-
-    Returns:
-        dict: ``state_dict`` and ``meta``, a dict.
-    """
-    device = 'cpu' if map_location is None else str(map_location)
-    with get_local_path(osp.expanduser(filename)) as path, \
-            safe_open(path, 'pt', device) as file:
+def _read_safetensors(path: str) -> dict:
+    """What tools/publish_model.py writes, or another file of this format."""
+    with get_local_path(osp.expanduser(path)) as local, \
+            safe_open(local, 'pt') as file:
         return dict(
             state_dict={key: file.get_tensor(key) for key in file.keys()},
             meta=json.loads((file.metadata() or {}).get('meta', '{}')))
+
+
+# What the hosts are to get for a path, and paths that a person trusts.
+_handed: dict[str, dict] = {}
+_trusted: set[str] = set()
+
+
+def hand_to_host(path: str, checkpoint: dict) -> None:
+    """Let the host's next read of a path give what has been checked.
+
+    Args:
+        path (str): As the host will ask for it.
+        checkpoint (dict): Of :func:`load_checkpoint_safely`.
+    """
+    _handed[path] = checkpoint
+
+
+@CheckpointLoader.register_scheme(prefixes=UNSAFE, force=True)
+def load_from_checked(filename: str, map_location=None) -> dict:
+    """Read for the hosts, in place of their loaders.
+
+    They first forbid code and, if the file then cannot be read, permit it;
+    for a web address they permit it at once.
+
+    Args:
+        filename (str): File or address.
+        map_location (str | torch.device, optional): Not heeded: everything
+            is on the CPU, and goes from there to where it is loaded.
+
+    Returns:
+        dict: What has been handed over for this path, else what it holds.
+        Without trust it lacks the text of a config that mmengine would run.
+
+    Raises:
+        UserError: See :func:`load_checkpoint_safely`.
+    """
+    trust = filename in _trusted
+    checkpoint = _handed.pop(filename, None)
+    if checkpoint is None:
+        checkpoint = load_checkpoint_safely(filename, trust)
+    if not trust:
+        checkpoint.get('meta', {}).pop('config', None)
+    return checkpoint
 
 
 def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
     """Read a checkpoint onto the CPU; its code, if it holds any, is not run.
 
     A checkpoint is a pickle, and a pickle can name any function to be called
-    while it is read. mmengine's loader first forbids that and, if the file
-    then cannot be read, permits it; for a web address it permits it at once.
-    So this function comes before every one of the host's: what it has read,
-    the host reads without falling back (web addresses from torch's cache).
+    while it is read. This one is read by :func:`read_saved_data`, which calls
+    none.
 
     Args:
         path (str): File or http(s) address.
-        trust (bool): Read with the host's loader, which may run code.
-            Defaults to False.
+        trust (bool): Read with torch, which may run code; so may the hosts
+            from then on, if they read this path. Defaults to False.
 
     Returns:
         dict: What the file holds.
 
     Raises:
-        UserError: If the file does not exist, is damaged, is not what the
-            hash in a name such as ``..._20260101-0123abcd.pth`` says, would
-            run code, or it or one of its usual parts is no dict.
+        UserError: If there is no path or file, or it is damaged, is not what
+            the hash in a name such as ``..._20260101-0123abcd.pth`` says,
+            would run code, or it or one of its usual parts is no dict.
     """
+    if not path:
+        raise UserError('the name of the checkpoint is empty; give its path')
+    if trust:
+        _trusted.add(path)
     try:
         checkpoint = _read(path, trust)
     except UserError:
@@ -91,33 +140,44 @@ def _read(path: str, trust: bool):
     is_web = re.match('https?://', path)
     if '://' not in path and NAMED_BY_HASH.fullmatch(osp.basename(path)):
         check_hash(Path(path).expanduser())
-    if path.endswith('.safetensors') and (is_web or '://' not in path):
-        return load_from_safetensors(path)  # never holds code
+    if path.endswith('.safetensors'):
+        return _read_safetensors(path)  # never holds code
+    if is_web:
+        path = _download(path)
+    elif '://' in path and trust:
+        return next(load for prefix, load in HOST_LOADERS.items()
+                    if re.match(prefix, path))(path, map_location='cpu')
+    elif '://' in path:
+        raise UserError(
+            f"checkpoint '{path}' is neither a file nor a web address; "
+            'download it and give its path, or --trust its source')
+    path = osp.expanduser(path)
     if trust:
-        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    with torch.serialization.safe_globals(get_torch_safe_globals()):
-        if is_web:
-            return torch.hub.load_state_dict_from_url(
-                path, map_location='cpu', weights_only=True)
-        if '://' in path:
-            raise UserError(
-                f"checkpoint '{path}' is neither a file nor a web address; "
-                'download it and give its path, or --trust its source')
-        return torch.load(osp.expanduser(path), map_location='cpu',
-                          weights_only=True)
+        return torch.load(path, map_location='cpu', weights_only=False)
+    return read_saved_data(path)
+
+
+def _download(url: str) -> str:
+    """The file in torch's cache, where ``torch.hub`` puts it too."""
+    path = osp.join(torch.hub.get_dir(), 'checkpoints',
+                    osp.basename(urlparse(url).path))
+    if not osp.exists(path):
+        os.makedirs(osp.dirname(path), exist_ok=True)
+        torch.hub.download_url_to_file(url, path)
+    return path
 
 
 def _why_unreadable(path: str, error: Exception) -> str:
-    """One line from torch's many."""
-    # torch names the function or class that it would not call
-    code = re.search(r'(?:GLOBAL|function|class|but got) (\S+)', str(error))
-    if isinstance(error, UnpicklingError) and code:
-        return (f"checkpoint '{path}' holds more than weights ('{code[1]}'), "
-                'and reading that can run any code; ask for a file of weights '
-                'only, or pass --trust if you trust whoever made it')
-    # before its reason, torch advises to read the file with its code
-    reason = str(error).partition('WeightsUnpickler error:')[2] or str(error)
-    reason = (reason.strip() or 'no more is known').splitlines()[0]
+    """One line, whatever the file has made of the error's."""
+    if isinstance(error, NotData):
+        name = error.name.rpartition('.')[2]
+        if name in NO_PLAIN_TENSORS:
+            return NOT_DENSE.format(path, NO_PLAIN_TENSORS[name])
+        return (f"checkpoint '{path}' holds more than weights "
+                f'({error.name!r:.100}), and reading that can run any code; '
+                'ask for a file of weights only, or pass --trust if you trust '
+                'whoever made it')
+    reason = (str(error).strip() or 'no more is known').splitlines()[0]
     return (f"checkpoint '{path}' cannot be read ({type(error).__name__}: "
             f'{reason}); it is damaged or no checkpoint')
 
@@ -153,19 +213,32 @@ def get_weights(checkpoint: dict, path: str) -> dict[str, Tensor]:
         dict[str, Tensor]: By key.
 
     Raises:
-        UserError: If there are none, or not where OpenMMLab keeps them.
+        UserError: If there are none, or not where OpenMMLab keeps them, or
+            they are not dense.
     """
     state = checkpoint.get('state_dict', checkpoint)
     other = [key for key, value in state.items()
-             if not isinstance(value, Tensor)]
+             if not (isinstance(key, str) and isinstance(value, Tensor))]
     if other or not state:
         kind = f"'{other[0]}' is no tensor" if other else 'there are none'
         raise UserError(
             f"checkpoint '{path}' does not hold its weights as OpenMMLab does "
             f'({kind}); convert a release of DeiT or Swin with '
             f'{DEIT_CONVERTER} or {SWIN_CONVERTER}')
+    for value in state.values():
+        check_dense(value, path)
     return {re.sub(r'^module\.', '', key): value
             for key, value in state.items()}
+
+
+def check_dense(value: Tensor, path: str) -> None:
+    """Raise a UserError for a tensor that is no memory full of numbers."""
+    for kind, is_one in (('meta-device', value.is_meta),
+                         ('quantized', value.is_quantized),
+                         ('nested', value.is_nested),
+                         ('sparse', value.layout != torch.strided)):
+        if is_one:
+            raise UserError(NOT_DENSE.format(path, kind))
 
 
 def check_finite(state: dict[str, Tensor], path: str) -> None:
@@ -202,7 +275,8 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,
         allowed keys of the file that the module lacks.
 
     Raises:
-        UserError: Naming the first keys or shapes that do not fit.
+        UserError: Naming the first keys, shapes or kinds of numbers that do
+            not fit.
     """
     def does_not_fit(why: str) -> UserError:
         name = whose or f"the config's {type(module).__name__}"
@@ -212,6 +286,12 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,
             'was trained with')
 
     check_window_sizes(module, state, path)
+    for key, own in module.state_dict().items():
+        kinds = [(value.is_floating_point(), value.is_complex())
+                 for value in (own, state.get(key, own))]
+        if kinds[0] != kinds[1]:  # torch would round, or drop a part
+            raise does_not_fit(f'{key} holds {state[key].dtype} in the file '
+                               f'and {own.dtype} in the model')
     try:
         found = module.load_state_dict(state, strict=False)
     except (RuntimeError, AssertionError) as error:  # shapes
@@ -257,25 +337,21 @@ def check_window_sizes(module: nn.Module, state: dict[str, Tensor],
                     f'FILE OUT --window-size {sizes[1]}`')
 
 
-def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
-                     allowed: Iterable[str] = ()) -> dict:
-    """Load a checkpoint safely and strictly; the host only logs misfits.
+def check_weights(model: nn.Module, checkpoint: dict, path: str,
+                  allowed: Iterable[str] = ()) -> None:
+    """Load what has been read, strictly; the host only logs misfits.
 
     Args:
         model (nn.Module): Not wrapped. Its weights are overwritten.
-        path (str): File or http(s) address.
-        trust (bool): See :func:`load_checkpoint_safely`. Defaults to False.
+        checkpoint (dict): Of :func:`load_checkpoint_safely`; not modified.
+        path (str): Only for messages.
         allowed (Iterable[str]): Prefixes of keys, such as ``'head.'``, that
             may be missing, left over or of another shape. Defaults to none.
 
-    Returns:
-        dict: What the file holds.
-
     Raises:
-        UserError: If the file cannot be read, or naming the first keys or
-            shapes that do not fit, or weights that are not finite.
+        UserError: Naming the first keys or shapes that do not fit, or weights
+            that are not finite.
     """
-    checkpoint = load_checkpoint_safely(path, trust)
     state = get_weights(checkpoint, path)
     check_finite(state, path)
     prefixes = tuple(allowed)
@@ -287,4 +363,24 @@ def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
     }
     patterns = [re.escape(prefix) + '.*' for prefix in prefixes]
     load_strictly(model, state, path, patterns, patterns)
+
+
+def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
+                     allowed: Iterable[str] = ()) -> dict:
+    """Read a checkpoint safely and load it strictly.
+
+    Args:
+        model (nn.Module): Not wrapped. Its weights are overwritten.
+        path (str): File or http(s) address.
+        trust (bool): See :func:`load_checkpoint_safely`. Defaults to False.
+        allowed (Iterable[str]): See :func:`check_weights`. Defaults to none.
+
+    Returns:
+        dict: What the file holds.
+
+    Raises:
+        UserError: If the file cannot be read or does not fit.
+    """
+    checkpoint = load_checkpoint_safely(path, trust)
+    check_weights(model, checkpoint, path, allowed)
     return checkpoint

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from .channel_order import channel_order, trained_order
 from .coco_check import check_coco, check_num_classes, expected_classes
 from .errors import UserError
 from .segmentation_check import check_label_maps
@@ -18,8 +19,9 @@ def check_data(cfg: Config, *phases: str) -> None:
 
     Annotation files in COCO format are read: they must hold annotations and
     exactly the classes of the config, and heads as many. Label maps must be
-    there and fit the heads. Datasets that download themselves and remote
-    paths are not checked.
+    there and fit the heads. Images must come in the channel order of the
+    training images. Datasets that download themselves and remote paths are
+    not checked.
 
     Args:
         cfg (Config): Full config. Its optional ``data_hint`` (str) says how
@@ -38,6 +40,7 @@ def check_data(cfg: Config, *phases: str) -> None:
         place = f'{phase}_dataloader.dataset'
         for where, dataset in _leaf_datasets(loader.dataset, place):
             cls = _dataset_class(dataset, cfg.get('default_scope'))
+            _check_channels(where, dataset, cfg)
             if not _downloads_itself(dataset, cls):
                 _check_paths(where, dataset, hint)
             if hasattr(cls, 'COCOAPI'):
@@ -56,6 +59,22 @@ def _leaf_datasets(dataset: dict, where: str) -> Iterator[tuple[str, dict]]:
             yield from _leaf_datasets(child, f'{where}.datasets.{i}')
     else:
         yield where, dataset
+
+
+def _check_channels(where: str, dataset: dict, cfg: Config) -> None:
+    """Compare the channel order of a dataset with that of the training."""
+    steps = dataset.get('pipeline')
+    if not steps:
+        return  # of a wrapper, perhaps
+    order, trained = (channel_order(steps, cfg.get('default_scope')),
+                      trained_order(cfg))
+    if order != trained:
+        raise UserError(
+            f'{where}.pipeline gives images as {order.upper()}, and '
+            f'train_dataloader as {trained.upper()} (files are read as BGR, '
+            'data sets in memory such as CIFAR hold RGB), and one '
+            "data_preprocessor cannot fit both: put dict(type='mmtlalign."
+            "SwapChannels') into the pipeline, after what loads the image")
 
 
 def _dataset_class(dataset: dict, scope: str | None) -> type | None:

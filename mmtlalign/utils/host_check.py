@@ -24,8 +24,9 @@ def check_host(cfg: Config) -> None:
     if host not in ('mmdet', 'mmseg'):
         return
     try:
-        import_module('mmcv.ops')
         check_versions(host)
+        import_module('mmcv.ops')
+        import_module(host)
     except ImportError as error:
         raise UserError(
             f'{host} configs need {host} and the compiled operators of mmcv; '

@@ -16,9 +16,10 @@ def check_label_maps(where: str, dataset: ConfigDict,
                      model: ConfigDict) -> None:
     """Raise if images or label maps are missing or classes do not fit.
 
-    Every label map must exist; up to 50 of them, evenly spread, are read. The
-    host would fail later, without the name of the file. Remote data are not
-    checked.
+    Every label map must exist; up to 50 of them, evenly spread, are read, and
+    if none of their pixels counts, as many more as it takes to find one. The
+    host would fail later, without the name of the file, or train on nothing.
+    Remote data are not checked.
 
     Args:
         where (str): Place of the dataset in the config, for messages.
@@ -31,9 +32,7 @@ def check_label_maps(where: str, dataset: ConfigDict,
     if ':' in (dataset.get('data_root') or ''):
         return
     with DefaultScope.overwrite_default_scope('mmseg'):
-        # an empty list cannot be serialized
-        built = DATASETS.build(
-            {**dataset, 'pipeline': [], 'serialize_data': False})
+        built = _build(dataset, where)
         load = TRANSFORMS.build(dict(type='LoadAnnotations'))
     infos = [built.get_data_info(i) for i in range(len(built))]
     if not infos:
@@ -52,8 +51,43 @@ def check_label_maps(where: str, dataset: ConfigDict,
     num_classes = len(built.metainfo.get('classes', ()))
     _check_heads(model, num_classes, where)
     spread = np.linspace(0, len(infos) - 1, min(len(infos), NUM_LOOKED_AT))
-    for i in np.unique(spread.astype(int)):
-        _check_labels(infos[i], load, built, num_classes, where)
+    counting = [_check_labels(infos[i], load, built, num_classes, where)
+                for i in np.unique(spread.astype(int))]
+    if not any(counting) and not any(
+            _check_labels(info, load, built, num_classes, where)
+            for info in infos):
+        raise UserError(_why_nothing_counts(built, where))
+
+
+def _build(dataset: ConfigDict, where: str) -> Dataset:
+    """The dataset, without a pipeline; its classes are those it can have."""
+    try:
+        # an empty list cannot be serialized
+        return DATASETS.build(
+            {**dataset, 'pipeline': [], 'serialize_data': False})
+    except ValueError as error:
+        if 'subset' not in str(error):
+            raise
+        raise UserError(
+            f"{where}.type is {dataset['type']}, which has classes of its own "
+            f'and reads no others ({error}); for own data set {where}.type='
+            f'BaseSegDataset and {where}.reduce_zero_label=False') from None
+
+
+def _why_nothing_counts(dataset: Dataset, where: str) -> str:
+    """What turns every pixel of every label map into one to ignore."""
+    message = (f'not one pixel of the {len(dataset)} label maps of {where} '
+               f'counts: all are {dataset.ignore_index}, to ignore, ')
+    if not (dataset.reduce_zero_label or dataset.label_map):
+        return message + 'in the files; correct these'
+    return message + (
+        f'once {type(dataset).__name__} has read them, with reduce_zero_label='
+        f'{dataset.reduce_zero_label} (True makes 1 the first class and '
+        'ignores 0) and '
+        + ('only those of its own classes that metainfo names'
+           if dataset.label_map else 'all of its classes')
+        + f'; for own data set {where}.type=BaseSegDataset and '
+        f'{where}.reduce_zero_label=False')
 
 
 def _check_heads(model: ConfigDict, num_classes: int, where: str) -> None:
@@ -69,8 +103,9 @@ def _check_heads(model: ConfigDict, num_classes: int, where: str) -> None:
 
 
 def _check_labels(info: dict, load: Callable, dataset: Dataset,
-                  num_classes: int, where: str) -> None:
-    """Read one label map as training will and look at its values."""
+                  num_classes: int, where: str) -> bool:
+    """Read one label map as training will and look at its values; whether
+    any of its pixels counts."""
     path = info['seg_map_path']
     try:
         loaded = load(info)
@@ -85,3 +120,4 @@ def _check_labels(info: dict, load: Callable, dataset: Dataset,
             f'the dataset has {num_classes} classes, 0 to {num_classes - 1} '
             f'(and {dataset.ignore_index} to ignore): correct the file, or '
             f'the classes in {where}.metainfo')
+    return bool((labels != dataset.ignore_index).any())

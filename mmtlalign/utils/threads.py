@@ -1,7 +1,6 @@
 """How many threads a run on a shared machine should take."""
 import os
 
-import psutil
 import torch
 
 
@@ -17,6 +16,8 @@ def free_cores(interval: float = 0.5) -> int:
     Returns:
         int: At least 1.
     """
+    import psutil
+
     busy = psutil.cpu_percent(interval=interval, percpu=True)
     if hasattr(os, 'sched_getaffinity'):
         allowed = os.sched_getaffinity(0)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from mmtlalign.old_arguments import modernise
+
 from .errors import UserError
 from .resources import ROOT, list_configs
 
@@ -21,13 +23,20 @@ ABSENT = object()  # in place of the value of a key
 
 
 def read_config(text: str, path: str, trust: bool) -> Config:
-    """The config in a checkpoint; without trust, nothing in it is run.
+    """The config in a checkpoint, in today's words; without trust, nothing
+    in it is run.
 
     Raises:
         UserError: If it does more than give names to literals.
     """
-    if trust:
-        return Config.fromstring(text, '.py')
+    cfg = (Config.fromstring(text, '.py') if trust
+           else _read_literals(text, path))
+    if 'model' in cfg:
+        modernise(cfg.model)
+    return cfg
+
+
+def _read_literals(text: str, path: str) -> Config:
     entries = {}
     try:
         for line in ast.parse(text).body:

@@ -1,12 +1,13 @@
 """One picture of what label alignment does to one mixed image."""
-from typing import List, Sequence
+from __future__ import annotations
 
-import matplotlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Own image and partner, wherever they are told apart.
 OWN, PARTNER = '#2166ac', '#b2182b'
@@ -14,7 +15,7 @@ MAPS_PER_ROW = 7
 
 
 def draw_alignment(images: Sequence[np.ndarray], mixed: np.ndarray,
-                   share_maps: List[np.ndarray], output_shares: List[float],
+                   share_maps: list[np.ndarray], output_shares: list[float],
                    title: str) -> Figure:
     """Draw two images, their mix, where their labels go, and what results.
 
@@ -31,8 +32,10 @@ def draw_alignment(images: Sequence[np.ndarray], mixed: np.ndarray,
     Returns:
         Figure: To be saved by the caller.
     """
+    from matplotlib.figure import Figure
+
     rows = -(-len(share_maps) // MAPS_PER_ROW)
-    figure = plt.figure(
+    figure = Figure(
         figsize=(12, 5.2 + 1.8 * rows), layout='constrained')
     figure.suptitle(title, fontsize=13)
     top, middle, bottom = figure.subfigures(

@@ -53,6 +53,11 @@ def test_a_model_is_built_by_name_path_or_config(config, checkpoint,
     assert built(images).shape == (2, 10)  # classes
 
 
+def test_an_empty_name_is_not_random_weights(config):
+    with pytest.raises(UserError, match="pretrained='' names no checkpoint"):
+        mmtlalign.get_model(config, pretrained='')
+
+
 def test_the_device_is_the_asked_one(config):
     if torch.cuda.is_available():
         model = mmtlalign.get_model(config, device='cuda')

@@ -120,7 +120,7 @@ def test_runs_for_one_step(path, load, jpegs):
 
     assert torch.isfinite(log['loss'])
     assert 0 <= log['lam'] <= 1
-    assert ('aligned_share' in log) == config.model.get('aligned', True)
+    assert ('aligned_share' in log) == ('target' not in config.model)
     changed = [
         name for name, parameter in model.named_parameters()
         if not torch.equal(parameter, before[name])
@@ -153,8 +153,9 @@ def test_twin_differs_in_labels_only(path):
     assert twin in CONFIGS
     aligned = Config.fromfile(ROOT / path).to_dict()
     baseline = Config.fromfile(ROOT / twin).to_dict()
-    assert baseline['model'].pop('aligned') is False
-    assert aligned['model'].pop('aligned', True) is True
+    assert baseline['model'].pop('target') == dict(
+        type='mmtlalign.AreaTarget')
+    assert 'target' not in aligned['model']
     assert baseline == aligned
 
 

@@ -41,9 +41,9 @@ def test_arms_differ_in_labels_only(backbone):
     for arm in ('cutmix', 'tlalign'):
         augment, = models[arm].pop('train_cfg')['augments']
         assert augment['type'] == 'mmtlalign.TokenCutMix'
-    assert [models[arm].pop('aligned', True) for arm in ARMS] == [
-        False, False, True]
-    assert models['cutmix'].pop('monitor')
+    area = dict(type='mmtlalign.AreaTarget')
+    assert [models[arm].pop('target', None) for arm in ARMS] == [
+        area, dict(area, monitor=True), None]
     assert models['none'] == models['cutmix'] == models['tlalign']
 
 
@@ -59,7 +59,7 @@ def test_pairs_start_alike_and_see_the_same_mixes(backbone):
             inputs=list(images), data_samples=[
                 DataSample().set_gt_label(i) for i in range(4)]), True)
         inputs[arm] = data['inputs']
-        losses[arm] = model.loss(data['inputs'], data['data_samples'])
+        losses[arm] = model.loss(**data)
     for arm in ('none', 'cutmix'):
         assert all(torch.equal(value, states['tlalign'][key])
                    for key, value in states[arm].items())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
+from mmengine.optim import OptimWrapper
 from mmpretrain.models import ClsDataPreprocessor, ImageClassifier
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample, MultiTaskDataSample
@@ -15,7 +16,8 @@ from mmtlalign.alignment import LabelTrace
 MEAN, STD = [10., 20., 30.], [2., 3., 4.]
 SOFT_CE = dict(
     type='LabelSmoothLoss', label_smooth_val=.1, mode='original')
-BCE = dict(SOFT_CE, use_sigmoid=True)
+BCE = dict(SOFT_CE, use_sigmoid=True, loss_weight=1 / 5)  # of 5 classes
+AREA = dict(type='mmtlalign.AreaTarget')
 TOKEN_CUTMIX = dict(
     augments=[dict(type='mmtlalign.TokenCutMix', patch_size=4)])
 
@@ -59,29 +61,47 @@ def data(batch=4, size=16):
     return dict(inputs=inputs, data_samples=samples)
 
 
-def test_preprocessor_puts_the_record_on_the_samples():
+def test_preprocessor_hands_on_the_record():
     preprocessor = build().data_preprocessor
     preprocessor.batch_augments.seed(1)
     raw = data()
     plain = (raw['inputs'] - torch.tensor(MEAN)[:, None, None]) / (
         torch.tensor(STD)[:, None, None])
     batch = preprocessor(copy.deepcopy(raw), training=True)
+    assert batch.keys() == {'inputs', 'data_samples', 'mix'}
+    record = batch['mix']
     preprocessor.batch_augments.seed(1)
-    record = preprocessor.batch_augments.draw(plain)
+    drawn = preprocessor.batch_augments.draw(plain)
+    for name in ('partner', 'token_share', 'lam'):
+        assert torch.equal(getattr(record, name), getattr(drawn, name))
     assert 0 < record.lam[0] < 1, 'a draw that mixes nothing tests nothing'
     for i, sample in enumerate(batch['data_samples']):
         j = 3 - i
+        assert record.partner[i] == j
         own = record.token_share[i].repeat_interleave(4, 0)
         own = own.repeat_interleave(4, 1)
         torch.testing.assert_close(
             batch['inputs'][i], own * plain[i] + (1 - own) * plain[j])
-        assert sample.own_score.tolist() == np.eye(5)[i].tolist()
-        assert sample.partner_score.tolist() == np.eye(5)[j].tolist()
-        torch.testing.assert_close(sample.token_share, record.token_share[i])
+        assert sample.gt_score.tolist() == np.eye(5)[i].tolist()
+        assert set(sample.keys()) == {'gt_label', 'gt_score'}
         lam = record.token_share[i].mean().item()
-        assert sample.lam.item() == pytest.approx(lam)
-        expected = lam * np.eye(5)[i] + (1 - lam) * np.eye(5)[j]
-        np.testing.assert_allclose(sample.gt_score, expected, atol=1e-6)
+        assert record.lam[i].item() == pytest.approx(lam)
+
+
+def test_a_classifier_that_would_not_take_the_record_is_refused():
+    cfg = config()
+    cfg.update(
+        type='ImageClassifier',
+        head=dict(cfg['head'], type='VisionTransformerClsHead'),
+        data_preprocessor=dict(cfg['data_preprocessor'],
+                               type='mmtlalign.TLAlignDataPreprocessor'))
+    stock = MODELS.build(cfg)
+    with pytest.raises(TypeError, match="set the model's type to "
+                       "'mmtlalign.TLAlignClassifier'") as error:
+        stock.train_step(data(), OptimWrapper(
+            torch.optim.SGD(stock.parameters(), lr=.1)))
+    assert '\n' not in str(error.value)
+    assert len(stock.test_step(data())) == 4, 'it may be tested'
 
 
 def test_preprocessor_at_test_time_is_the_host():
@@ -101,13 +121,13 @@ def test_loss_is_that_of_aligned_labels(swin, loss):
     """Recomputed with a LabelTrace of its own and the loss written out."""
     model = build(swin=swin, loss=loss)
     batch = model.data_preprocessor(data(), training=True)
-    images, samples = batch['inputs'], batch['data_samples']
+    images, mix = batch['inputs'], batch['mix']
     torch.manual_seed(5)  # drop path
-    losses = model(images, samples, mode='loss')
+    losses = model(**batch, mode='loss')
 
     trace = LabelTrace(copy.deepcopy(model.backbone))
     torch.manual_seed(5)
-    with trace(torch.stack([s.token_share for s in samples])):
+    with trace(mix.token_share):
         feats = trace.backbone(images)
     feats = model.neck(feats) if swin else feats
     logits = model.head(feats).detach().double().numpy()
@@ -124,7 +144,7 @@ def test_loss_is_that_of_aligned_labels(swin, loss):
             log_prob = logits[i] - np.log(np.exp(logits[i]).sum())
             total -= (target * log_prob).sum()
     assert losses['loss'].item() == pytest.approx(total / 4, rel=1e-5)
-    lam = samples[0].lam.item()
+    lam = mix.lam[0].item()
     assert losses['lam'].item() == pytest.approx(lam)
     assert losses['aligned_share'].item() == pytest.approx(share.mean())
     assert losses['token_fluctuation'].item() == pytest.approx(
@@ -134,9 +154,9 @@ def test_loss_is_that_of_aligned_labels(swin, loss):
     assert not any(v.requires_grad for k, v in losses.items() if k != 'loss')
 
 
-def test_not_aligned_trains_on_area_labels_without_a_trace():
-    aligned, baseline = build(), build(aligned=False)
-    monitored = build(aligned=False, monitor=True)
+def test_area_target_trains_on_area_labels_without_a_trace():
+    aligned, baseline = build(), build(target=AREA)
+    monitored = build(target=dict(AREA, monitor=True))
     assert baseline.trace is None
     batch = aligned.data_preprocessor(data(), training=True)
     stock = ImageClassifier(
@@ -147,16 +167,24 @@ def test_not_aligned_trains_on_area_labels_without_a_trace():
         model.load_state_dict(baseline.state_dict(), strict=True)
     results = {}
     for name, model in dict(aligned=aligned, baseline=baseline,
-                            monitored=monitored, stock=stock).items():
+                            monitored=monitored).items():
         torch.manual_seed(5)
-        losses = model(batch['inputs'], batch['data_samples'], mode='loss')
+        losses = model(**batch, mode='loss')
         losses['loss'].backward()
         results[name] = losses, model.head.layers.head.weight.grad
-    host, host_grad = results['stock']
+    lam = batch['mix'].lam[0]
+    samples = [
+        DataSample().set_gt_score(lam * torch.eye(5)[i]
+                                  + (1 - lam) * torch.eye(5)[3 - i])
+        for i in range(4)
+    ]
+    torch.manual_seed(5)
+    host = stock(batch['inputs'], samples, mode='loss')
+    host['loss'].backward()
     for name in ('baseline', 'monitored'):
         losses, grad = results[name]
         assert losses['loss'].item() == pytest.approx(host['loss'].item())
-        torch.testing.assert_close(grad, host_grad)
+        torch.testing.assert_close(grad, stock.head.layers.head.weight.grad)
     assert abs(results['aligned'][0]['loss'] - host['loss']) > 1e-4
     assert 'aligned_share' not in results['baseline'][0]
     assert (results['monitored'][0]['aligned_share'].item() == pytest.approx(
@@ -167,14 +195,13 @@ def test_unmixed_batches_need_no_special_case():
     never = dict(TOKEN_CUTMIX, probs=[0.])
     model = build(train_cfg=never)
     batch = model.data_preprocessor(data(), training=True)
-    losses = model(**{'inputs': batch['inputs'],
-                      'data_samples': batch['data_samples']}, mode='loss')
+    losses = model(**batch, mode='loss')
     assert losses['lam'] == 1 and losses['aligned_share'].item() == (
         pytest.approx(1))
     nothing = build(train_cfg=None)
     batch = nothing.data_preprocessor(data(), training=True)
-    assert set(nothing(batch['inputs'], batch['data_samples'],
-                       mode='loss')) == {'loss'}
+    assert 'mix' not in batch
+    assert set(nothing(**batch, mode='loss')) == {'loss'}
 
 
 @pytest.mark.parametrize('loss', [SOFT_CE, BCE], ids=['ce', 'bce'])
@@ -216,7 +243,7 @@ def test_copies_trace_their_own_backbone(copied):
     clone = copied(model)
     assert clone.trace.backbone is clone.backbone is not model.backbone
     batch = clone.data_preprocessor(data(), training=True)
-    clone(batch['inputs'], batch['data_samples'], mode='loss')
+    clone(**batch, mode='loss')
     assert clone.trace.output_share.shape == (4, )
     with pytest.raises(RuntimeError):
         model.trace.output_share
@@ -228,9 +255,18 @@ def test_soft_labels_may_come_with_the_data():
     scores = torch.rand(4, 5).softmax(1)
     batch['data_samples'] = [
         DataSample().set_gt_score(score) for score in scores]
-    samples = model.data_preprocessor(batch, training=True)['data_samples']
-    torch.testing.assert_close(samples[1].own_score, scores[1])
-    torch.testing.assert_close(samples[1].partner_score, scores[2])
+    batch = model.data_preprocessor(batch, training=True)
+    for sample, score in zip(batch['data_samples'], scores):
+        torch.testing.assert_close(sample.gt_score, score)
+    torch.manual_seed(5)
+    loss = model.loss(**batch)['loss']
+    torch.manual_seed(5)
+    with model.trace(batch['mix'].token_share):
+        logits = model(batch['inputs'])
+    share = model.trace.output_share[:, None]
+    target = .9 * (share * scores + (1 - share) * scores.flip(0)) + .1 / 5
+    expected = -(target * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(loss, expected)
 
 
 def with_samples(*samples):
@@ -263,14 +299,13 @@ def test_preprocessor_settings_must_not_get_lost(missing):
     (dict(data_preprocessor=dict(type='ClsDataPreprocessor')), TypeError,
      'ClsDataPreprocessor leaves no record'),
     (dict(backbone=dict(type='ResNet', depth=18)), TypeError, 'ResNet'),
-    (dict(head=dict(type='LinearClsHead', num_classes=5, in_channels=16)),
-     TypeError, 'LinearClsHead .*TLAlignLinearClsHead'),
     (dict(backbone=dict(type='DistilledVisionTransformer')), TypeError,
-     'DistilledVisionTransformer puts out two tokens'),
+     'DistilledVisionTransformer outputs two tokens.*DeiTClsHead'),
 ])
 def test_bad_settings(change, error, message):
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as info:
         build(**change)
+    assert '\n' not in str(info.value)
 
 
 def test_accuracy_on_mixed_labels_is_refused():

@@ -12,13 +12,13 @@ from torch.utils.checkpoint import checkpoint
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.datasets import TokenLabels
 from mmtlalign.models import (
+    MixRecord,
     MixToken,
     RandomMix,
     TokenCutMix,
     put_back_tokens,
     swap_tokens,
 )
-from mmtlalign.models.classifiers.token_label_classifier import mixed_tokens
 from mmtlalign.models.data_preprocessors.token_scores import (
     crop_scores,
     expand_maps,
@@ -195,10 +195,10 @@ def test_swapped_tokens_against_a_loop_and_back(partner):
     for _ in range(20):
         record = mix.draw(torch.zeros(5, 3, 12, 16))
         swapped = swap_tokens(tokens, record.token_share, record.partner)
-        yl, yu, xl, xu = (edge // 4 for edge in record.box)
+        assert record.in_backbone
         for i in range(5):
             for n in range(12):
-                inside = yl <= n // 4 < yu and xl <= n % 4 < xu
+                inside = record.token_share[i, n // 4, n % 4] == 0
                 source = record.partner[i] if inside else i
                 assert torch.equal(swapped[i, n], tokens[source, n])
                 moved += inside
@@ -215,7 +215,8 @@ def test_mix_token_draws_as_token_cutmix_does():
         for mix in (ours, other):
             mix.seed(7)
         for _ in range(10):
-            assert ours.draw(inputs).box == other.draw(inputs).box
+            assert torch.equal(ours.draw(inputs).token_share,
+                               other.draw(inputs).token_share)
 
 
 def test_images_cannot_be_mixed_by_it():
@@ -232,25 +233,26 @@ def test_images_cannot_be_mixed_by_it():
 
 
 @pytest.mark.parametrize('partner', ['reverse', 'random'])
-@pytest.mark.parametrize('aligned', [False, True])
+@pytest.mark.parametrize('target', ['AreaTarget', 'AlignedTarget'])
 @pytest.mark.parametrize('cls_target', ['machine', 'ground_truth', 'blend'])
 @pytest.mark.parametrize('dense_weight', [1., .5])
-def test_losses_by_hand(partner, aligned, cls_target, dense_weight):
+def test_losses_by_hand(partner, target, cls_target, dense_weight):
     mix = dict(type='mmtlalign.MixToken', patch_size=4, partner=partner)
     model = build(
         head=dict(cls_target=cls_target, dense_weight=dense_weight),
-        aligned=aligned, train_cfg=dict(augments=[mix]))
+        target=dict(type=f'mmtlalign.{target}'),
+        train_cfg=dict(augments=[mix]))
     model.data_preprocessor.batch_augments.seed(3)
     raw = data()
     labels = [sample.token_labels for sample in raw['data_samples']]
     batch = model.data_preprocessor(raw, training=True)
-    samples = batch['data_samples']
+    record = batch['mix']
     assert torch.equal(batch['inputs'], data()['inputs']), 'images stay'
     losses = model.loss(**batch)
 
-    share = torch.stack([s.token_share for s in samples]).flatten(1)
+    share = record.token_share.flatten(1)
     assert 0 < share.mean() < 1
-    partners = [int(s.token_partner) for s in samples]
+    partners = record.partner.tolist()
     # tokens mixed by hand, in the middle of a plain forward
     backbone = model.backbone
     tokens, _ = backbone.patch_embed(batch['inputs'])
@@ -264,20 +266,18 @@ def test_losses_by_hand(partner, aligned, cls_target, dense_weight):
     x = backbone.ln1(x)
 
     weight = share.mean(1)
-    if aligned:
+    if target == 'AlignedTarget':
         weight = losses['aligned_share'].expand(4)
         trace = LabelTrace(backbone)
-        stack = torch.stack([s.token_share for s in samples])
-        with mixed_tokens(backbone, stack, torch.tensor(partners)), \
-                trace(stack):
+        with model.mixed_tokens(record), trace(record.token_share):
             backbone(batch['inputs'])
         weight = trace.output_share
         assert losses['aligned_share'].item() == pytest.approx(
             weight.mean().item())
 
     def soft_ce(logits, target):
-        target = .9 * target + .1 / CLASSES
-        return -(target * logits.log_softmax(-1)).sum(-1)
+        smooth = .9 * target + .1 / CLASSES
+        return -(smooth * logits.log_softmax(-1)).sum(-1)
 
     def own_target(i):
         machine = torch.from_numpy(targets(labels[i], (1, 1))[0]).float()
@@ -292,8 +292,8 @@ def test_losses_by_hand(partner, aligned, cls_target, dense_weight):
     cls_loss, dense_loss = [], []
     maps = [torch.from_numpy(targets(label)).float() for label in labels]
     for i, j in enumerate(partners):
-        target = weight[i] * own_target(i) + (1 - weight[i]) * own_target(j)
-        cls_loss.append(soft_ce(model.head.layers.head(x[i, 0]), target))
+        label = weight[i] * own_target(i) + (1 - weight[i]) * own_target(j)
+        cls_loss.append(soft_ce(model.head.layers.head(x[i, 0]), label))
         for n in range(16):
             source = i if share[i, n] else j
             dense_loss.append(soft_ce(
@@ -320,14 +320,58 @@ def test_targets_of_mixed_images_are_mixed_token_by_token():
     raw = data()
     labels = [sample.token_labels for sample in raw['data_samples']]
     batch = model.data_preprocessor(raw, training=True)
+    record, x = batch['mix'], model.backbone(batch['inputs'])[0]
+    assert not record.in_backbone
+    expected = []
     for i, sample in enumerate(batch['data_samples']):
-        assert 'token_partner' not in sample
-        share = sample.token_share.flatten()[:, None].numpy()
-        expected = (share * targets(labels[i])
-                    + (1 - share) * targets(labels[3 - i]))
         np.testing.assert_allclose(
-            sample.gt_token_score, expected, atol=1e-5)
-    assert torch.isfinite(model.loss(**batch)['loss_dense'])
+            sample.gt_token_score, targets(labels[i]), atol=1e-5)
+        share = record.token_share[i].flatten()[:, None].numpy()
+        mixed = (share * targets(labels[i])
+                 + (1 - share) * targets(labels[3 - i]))
+        smooth = torch.from_numpy(.9 * mixed + .1 / CLASSES)
+        logits = model.head.aux_head(x[i, 1:]).double()
+        expected.append(-(smooth * logits.log_softmax(-1)).sum(-1).mean())
+    assert model.loss(**batch)['loss_dense'].item() == pytest.approx(
+        sum(expected).item() / 4, rel=1e-5)
+
+
+def test_token_mix_weighs_labels_by_what_is_visible_of_their_maps():
+    """Any classifier and head, with the preprocessor of token labels."""
+    bce = dict(SOFT_CE, use_sigmoid=True, loss_weight=1 / CLASSES)
+    cfg = config(
+        type='mmtlalign.TLAlignClassifier',
+        target=dict(type='mmtlalign.TokenMixTarget'),
+        train_cfg=dict(augments=[
+            dict(type='mmtlalign.TokenCutMix', patch_size=4)]))
+    cfg['head'] = dict(type='VisionTransformerClsHead', num_classes=CLASSES,
+                       in_channels=16, loss=bce)
+    cfg['backbone']['out_type'] = 'cls_token'
+    cfg['data_preprocessor']['type'] = 'mmtlalign.TokenLabelDataPreprocessor'
+    model = MODELS.build(cfg).eval()
+    model.head.layers.head.weight.data.normal_()
+    raw = data()
+    maps = [targets(sample.token_labels) for sample in raw['data_samples']]
+    model.data_preprocessor.batch_augments.seed(3)
+    batch = model.data_preprocessor(raw, training=True)
+    losses = model.loss(**batch)
+    share = batch['mix'].token_share.flatten(1).numpy()
+    assert 0 < share.mean() < 1
+    with torch.no_grad():
+        prob = model(batch['inputs']).double().sigmoid().numpy()
+    expected, weights = 0, []
+    for i in range(4):
+        own, other = (maps[k][:, k] / maps[k][:, k].sum()
+                      for k in (i, 3 - i))
+        weights.append((own @ share[i], other @ (1 - share[i])))
+        label = (weights[-1][0] * np.eye(CLASSES)[i]
+                 + weights[-1][1] * np.eye(CLASSES)[3 - i])
+        smooth = .9 * label + .1 / CLASSES
+        expected -= np.mean(smooth * np.log(prob[i])
+                            + (1 - smooth) * np.log(1 - prob[i])) / 4
+    assert losses['loss'].item() == pytest.approx(expected, rel=1e-5)
+    assert losses['aligned_share'].item() == pytest.approx(
+        np.mean([own for own, _ in weights]), rel=1e-5)
 
 
 def test_prediction():
@@ -437,7 +481,7 @@ def test_swin_mixes_tokens_with_a_plain_head():
                   in_channels=16, loss=SOFT_CE, cal_acc=False),
         train_cfg=dict(
             augments=[dict(type='mmtlalign.MixToken', patch_size=2)]),
-        aligned=True))
+        target=dict(type='mmtlalign.AlignedTarget')))
     batch = model.data_preprocessor(data(labelled=False), training=True)
     losses = model.loss(**batch)
     assert torch.isfinite(losses['loss'])
@@ -446,18 +490,23 @@ def test_swin_mixes_tokens_with_a_plain_head():
 # The swap lasts for one training forward
 
 
+def swap_of_two(share):
+    return MixRecord(torch.tensor([1, 0]), torch.full((2, 4, 4), share),
+                     torch.full((2, ), share), in_backbone=True)
+
+
 def test_backbone_is_left_as_it_was():
     model = build()
     patch_embed = model.backbone.patch_embed
-    share, partner = torch.ones(2, 4, 4), torch.tensor([1, 0])
+    record = swap_of_two(share=1.)
     with pytest.raises(ZeroDivisionError):
-        with mixed_tokens(model.backbone, share, partner):
+        with model.mixed_tokens(record):
             assert 'forward' in vars(patch_embed)
             1 / 0
     assert 'forward' not in vars(patch_embed)
     mine = patch_embed.forward
     patch_embed.forward = mine  # someone else's instance attribute
-    with mixed_tokens(model.backbone, share, partner):
+    with model.mixed_tokens(record):
         pass
     assert vars(patch_embed)['forward'] is mine
 
@@ -465,10 +514,10 @@ def test_backbone_is_left_as_it_was():
 def test_a_compiled_backbone_swaps_tokens_too():
     model = build()
     inputs = data(2)['inputs']
-    share, partner = torch.zeros(2, 4, 4), torch.tensor([1, 0])
+    record = swap_of_two(share=0.)
     compiled = torch.compile(model.backbone, backend='aot_eager')
     plain, = compiled(inputs)
-    with mixed_tokens(model.backbone, share, partner):
+    with model.mixed_tokens(record):
         swapped, = compiled(inputs)
     torch.testing.assert_close(swapped, plain.flip(0))
     torch.testing.assert_close(compiled(inputs)[0], plain)
@@ -496,7 +545,7 @@ def test_labels_that_do_not_fit(raw, message):
     (dict(head=dict(cls_target='teacher')), ValueError, "'teacher'.*machine"),
     (dict(head=dict(dense_weight=-1.)), ValueError, 'dense_weight=-1.0'),
     (dict(backbone=dict(type='ResNet', depth=18)), TypeError,
-     'ResNet has no patch_embed'),
+     'backbone is a ResNet; label alignment knows'),
 ])
 def test_bad_settings(change, error, message):
     with pytest.raises(error, match=message):

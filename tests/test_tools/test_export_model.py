@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import zipfile
+from argparse import Namespace
 from functools import partial
 
 import numpy as np
@@ -211,6 +212,22 @@ def test_swin_takes_the_size_it_was_given(export, suffix):
         'float32, 2 x 3 x 18 x 30, 0 to 255, RGB; normalized inside')
     with pytest.raises(Exception, match='(?s)18|Guard'):
         run(images_of(2, 3, 30, 18))
+
+
+@pytest.mark.parametrize('loads', [True, False])
+@pytest.mark.parametrize('to_rgb', [True, False])
+def test_the_channel_order_is_that_of_the_training(tmp_path, loads, to_rgb):
+    """Files are BGR and images in memory RGB, unless they are swapped."""
+    (tmp_path / 'a.py').write_text(CONFIG)
+    cfg = Config.fromfile(tmp_path / 'a.py')
+    cfg.data_preprocessor.to_rgb = to_rgb
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    cfg.train_dataloader.dataset.pipeline = pipeline[not loads:]
+    network = export_model.Network(mmtlalign.get_model(cfg), False)
+    about = export_model.describe(network, ['logits'], Namespace(
+        dynamic=False, batch=1, shape=[16, 16], config='a.py'))
+    order = 'RGB' if to_rgb == loads else 'BGR'
+    assert f', 0 to 255, {order}; normalized inside' in about['images']
 
 
 @pytest.mark.parametrize('suffix', FORMATS)

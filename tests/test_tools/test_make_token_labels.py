@@ -85,18 +85,21 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def arguments(*more):
+def arguments(*more, force=True):
+    """Forced by default, since the annotator's weights are random."""
     return ['annotator.py', 'annotator.pth', 'tiny.py', '--size', str(SIZE),
-            '--device', 'cpu', '--batch-size', '5', *map(str, more)]
+            '--device', 'cpu', '--batch-size', '5', *map(str, more),
+            *['--force'] * force]
 
 
 @pytest.fixture
 def make(tool, monkeypatch):
     """Run the tool in this process."""
 
-    def run(*more):
+    def run(*more, force=True):
         monkeypatch.setattr(
-            sys, 'argv', ['make_token_labels.py', *arguments(*more)])
+            sys, 'argv', ['make_token_labels.py',
+                          *arguments(*more, force=force)])
         tool.main()
 
     return run
@@ -110,8 +113,14 @@ def contents(path='maps'):
 def test_maps_are_those_of_the_annotator(project, make, capsys):
     """Against features of every image, position by position."""
     make('--top-k', 2)
-    assert capsys.readouterr().out == (
-        'maps: 12 maps of 6x6, top 2 of 3 classes\n')
+    judged, made = capsys.readouterr().out.splitlines()
+    assert judged.startswith('annotator: top-1 ')
+    assert made == 'maps: 12 maps of 6x6, top 2 of 3 classes'
+    compare_with_annotator(project, rgb=False)
+
+
+def compare_with_annotator(project, rgb):
+    """Hold all maps against the annotator on files read by Pillow."""
     store = TokenLabelStore('maps')
     model = MODELS.build(Config.fromfile('annotator.py').model)
     model.load_state_dict(torch.load('annotator.pth')['state_dict'])
@@ -121,7 +130,8 @@ def test_maps_are_those_of_the_annotator(project, make, capsys):
     for row, name in enumerate(names):
         image = Image.open(project / 'images' / name).convert('RGB')
         image = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
-        pixels = np.asarray(image, np.float32)[..., ::-1].copy()
+        pixels = np.asarray(image, np.float32)
+        pixels = pixels if rgb else pixels[..., ::-1].copy()
         inputs = torch.from_numpy((pixels - 127) / 60).permute(2, 0, 1)
         with torch.no_grad():
             feature = model.backbone(inputs[None])[0][0]
@@ -133,6 +143,102 @@ def test_maps_are_those_of_the_annotator(project, make, capsys):
                 assert labels.ids[y, x].tolist() == top.tolist()
                 np.testing.assert_allclose(
                     labels.scores[y, x], probs[top].detach(), atol=2e-3)
+
+
+# An annotator of images in memory, which are RGB
+IN_MEMORY = ANNOTATOR + """
+train_dataloader = dict(dataset=dict(
+    type='CIFAR10', pipeline=[dict(type='PackInputs')]))
+"""
+
+
+def test_files_reach_an_annotator_of_arrays_as_rgb(project, make):
+    write_annotator(project, config=IN_MEMORY)
+    make('--top-k', 2)
+    compare_with_annotator(project, rgb=True)
+
+
+def test_a_loader_with_a_scope_is_one(project, make):
+    write_project(project, TOKEN_LABELS.replace(
+        "'LoadImageFromFile'", "'mmcv.LoadImageFromFile'"))
+    make('--top-k', 2)
+    compare_with_annotator(project, rgb=False)
+
+
+COLOURS = np.array([(220, 30, 30), (30, 220, 30), (30, 30, 220)])
+
+
+def paint(project):
+    """Images of one colour each class, and an annotator that knows them,
+    trained on arrays: its features are the means of channels."""
+    for path in project.glob('images/*/*.png'):
+        colour = COLOURS[int(path.parent.name[-1])]
+        noise = np.random.randint(-30, 30, (16, 16, 3))
+        Image.fromarray((colour + noise).clip(0, 255).astype(
+            np.uint8)).save(path)
+    write_annotator(project, config=IN_MEMORY)
+    model = MODELS.build(Config.fromfile('annotator.py').model)
+    state = {key: torch.zeros_like(value)
+             for key, value in model.state_dict().items()}
+    backbone = model.backbone
+    for name, module in backbone.named_modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for key in ('weight', 'running_var'):
+                state[f'backbone.{name}.{key}'][:] = 1
+    state['backbone.conv1.weight'][range(3), range(3), 1, 1] = 1
+    for i in (2, 3, 4):  # where the number of channels grows
+        weight = state[f'backbone.layer{i}.0.downsample.0.weight']
+        weight[range(3), range(3), 0, 0] = 1
+    state['head.fc.weight'][range(3), range(3)] = 9
+    torch.save(dict(state_dict=state, meta=dict(dataset_meta=dict(
+        classes=('class0', 'class1', 'class2')))), 'annotator.pth')
+
+
+def test_accuracy_of_the_annotator_is_said_and_kept(project, make, capsys):
+    paint(project)
+    make(force=False)
+    assert capsys.readouterr().out.splitlines()[0] == (
+        'annotator: top-1 100.00 % on 12 labelled images, mean over classes '
+        '100.00 %, chance 33.33 %')
+    assert TokenLabelStore('maps').index['accuracy'] == dict(
+        top1=100., images=12)
+
+
+def test_an_annotator_no_better_than_chance_is_refused(project, make):
+    """The same one, told that it was trained on BGR: red is blue to it."""
+    paint(project)
+    (project / 'annotator.py').write_text(ANNOTATOR)
+    with pytest.raises(UserError, match='no better than chance .top-1 33.33 '
+                       '% on 12 labelled images.*74.16 % can be luck.*--forc'):
+        make(force=False)  # 1/3 + 3 sqrt(1/3 * 2/3 / 12)
+    assert not (project / 'maps').exists()
+    make()
+    assert TokenLabelStore('maps').index['accuracy']['top1'] == (
+        pytest.approx(100 / 3))
+
+
+def test_naming_the_most_frequent_class_is_no_merit(project, make, tool,
+                                                    monkeypatch):
+    """7 of 12 images are of one class, which all are said to be."""
+    paint(project)
+    for i in (3, 6, 9):
+        (project / f'images/class0/{i}.png').rename(
+            project / f'images/class1/{i}.png')
+    monkeypatch.setattr(tool, 'position_scores', lambda model, inputs: (
+        torch.tensor([0., 1, 0]).expand(len(inputs), 6, 6, 3)))
+    monkeypatch.setattr(tool, 'check_positions', lambda *args: (6, 6))
+    with pytest.raises(UserError, match='top-1 58.33 %.* classes 33.33 %'):
+        make(force=False)
+
+
+def test_images_without_labels_cannot_judge(project, make, capsys):
+    write_project(project, TOKEN_LABELS + """
+train_dataloader['dataset'].update(
+    with_label=False, metainfo=dict(classes=('class0', 'class1', 'class2')))
+""")
+    make(force=False)
+    assert 'not held against labels' in capsys.readouterr().out
+    assert TokenLabelStore('maps').index['accuracy'] is None
 
 
 def test_interrupted_and_gone_on_with(project, make, monkeypatch):
@@ -165,7 +271,7 @@ def test_several_processes(project, make):
     done = run_tool('dataset_tools/make_token_labels.py',
                     *arguments('--processes', 2), folder=project)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == 'maps: 12 maps of 6x6, top 3 of 3 classes\n'
+    assert done.stdout.endswith('\nmaps: 12 maps of 6x6, top 3 of 3 classes\n')
     assert '12/12' in done.stderr
     make('--out', 'alone')
     expected = contents('alone')

@@ -14,7 +14,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmtlalign.registry import MODELS
-from mmtlalign.utils import UserError
+from mmtlalign.utils import UserError, open_config
+from mmtlalign.utils.plain_types import check_plain_types
+from mmtlalign.utils.resources import list_configs
 
 from .tiny import ROOT, run_tool, write_project
 
@@ -204,16 +206,50 @@ def test_a_config_that_mmengine_would_rewrite_is_not(train, publish, tmp_path,
     assert not (tmp_path / 'trace').exists()
 
 
-def test_only_registered_types_are_built(train, publish, tmp_path,
-                                         monkeypatch):
+# A registered type that reads other configs, one that downloads and unpickles,
+# one that is none, and one hidden in another's arguments.
+@pytest.mark.parametrize('model', [
+    "dict(type='os.system', command='touch trace')",
+    "dict(type='mmpretrain.CLIPGenerator', tokenizer_path='trace')",
+    "dict(type='CLIPGenerator', tokenizer_path='trace')",
+    "dict(type='mmdet.KnowledgeDistillationSingleStageDetector')",
+    "dict(type='mmtlalign.Falling', more=[dict(a=dict(type='os.system'))])",
+    "dict(type='mmtlalign.models.Falling')", "dict(type='mmtlalign.Gone')",
+    "dict(type='evil.ImageClassifier')", "dict(type=('os', 'system'))"])
+def test_only_plain_types_are_built(train, publish, tmp_path, monkeypatch,
+                                    model):
     path = train()
     monkeypatch.chdir(tmp_path)
-    edit(path, lambda c: c['meta'].update(
-        cfg="model = dict(type='os.system', command='touch trace')"))
-    with pytest.raises(UserError, match="'os.system is not in .* registry.*; "
-                       'pass --trust to import'):
+    monkeypatch.setattr(publish_model, 'get_model', None)  # nothing is built
+    for cfg in f'model = {model}', f'{FALLING}data_preprocessor = {model}':
+        edit(path, lambda c: c['meta'].update(cfg=cfg))
+        with pytest.raises(UserError, match='its model is built of .*, which '
+                           'is none of the types that are known .* --trust'):
+            publish(path)
+    assert not (tmp_path / 'trace').exists()
+
+
+@pytest.mark.parametrize('cfg', [
+    "default_scope = 'evil'\n" + FALLING,
+    FALLING.replace('dict(', "dict(_scope_='evil', ")])
+def test_types_are_looked_up_in_no_other_package(train, publish, tmp_path,
+                                                 monkeypatch, cfg):
+    path = train()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / 'evil').mkdir()
+    (tmp_path / 'evil/registry.py').write_text(
+        f"open('{tmp_path}/trace', 'w')")
+    edit(path, lambda c: c['meta'].update(cfg=cfg))
+    with pytest.raises(UserError, match="types are looked up in 'evil'"):
         publish(path)
     assert not (tmp_path / 'trace').exists()
+
+
+@pytest.mark.parametrize('config', list_configs())
+def test_every_config_that_comes_along_is_of_plain_types(config):
+    cfg = open_config(config)
+    if 'model' in cfg:
+        check_plain_types(cfg, 'a.pth')
 
 
 def test_trust_runs_it(train, publish, tmp_path, monkeypatch):

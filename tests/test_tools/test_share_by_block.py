@@ -50,18 +50,17 @@ def test_figures_of_the_test_images(whole, tmp_path, monkeypatch):
         data = model.data_preprocessor(
             pseudo_collate([images[int(i)] for i in batch]), True)
         trace = LabelTrace(model.backbone)
-        with torch.no_grad(), trace(torch.stack(
-                [sample.token_share for sample in data['data_samples']])):
+        with torch.no_grad(), trace(data['mix'].token_share):
             chances = model(data['inputs']).softmax(1)
-        for i, (share, sample, partner) in enumerate(zip(
-                trace.output_share, data['data_samples'],
+        for i, (share, lam, partner) in enumerate(zip(
+                trace.output_share, data['mix'].lam,
                 batch.flip(0).tolist())):  # the default: image B-1-i
-            gaps.append(abs(share - sample.lam).item())
+            gaps.append(abs(share - lam).item())
             own, other = (images[j]['data_samples'].gt_label.item()
                           for j in (int(batch[i]), partner))
             if own != other:
                 answer = chances[i, own] / chances[i, [own, other]].sum()
-                pairs.append([sample.lam, share, answer])
+                pairs.append([lam, share, answer])
     assert means[-1] == pytest.approx(sum(gaps) / 12, rel=1e-5)
     assert means[-1] > 0
     assert found['one']['pairs'] == len(pairs)

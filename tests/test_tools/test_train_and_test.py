@@ -275,3 +275,50 @@ def test_a_start_that_is_gone_is_named(train, tmp_path):
     train.resume(cfg, 'auto')
     with pytest.raises(UserError, match="checkpoint 'moved.pth' does not"):
         train.find_start(cfg)
+
+
+POISON = """
+import os
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class Poison(Hook):
+
+    def before_train_iter(self, runner, batch_idx, data_batch):
+        if os.environ.get('POISON') and runner.epoch == 1:
+            data_batch['inputs'] = [
+                image * torch.nan for image in data_batch['inputs']]
+"""
+
+
+def test_a_training_that_diverges_leaves_its_last_sound_checkpoint(tmp_path):
+    """NaN from the second of three epochs on, one checkpoint kept."""
+    (tmp_path / 'poison.py').write_text(POISON)
+    config = write_project(tmp_path, """
+custom_imports = dict(imports=['poison'])
+custom_hooks.append(dict(type='mmengine.Poison'))
+default_hooks['checkpoint'] = dict(
+    type='CheckpointHook', interval=1, max_keep_ckpts=1)
+""")
+    done = run_tool('train.py', config, folder=tmp_path, POISON='1')
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith('train.py: training has diverged: a loss is not '
+                           'finite, by iteration 4 (epoch 2)')
+    sound = tmp_path / 'work_dirs/tiny/epoch_1.pth'
+    assert re.search(
+        "sound checkpoint is '.*work_dirs/tiny/epoch_1.pth'", said)
+    assert 'Traceback' not in done.stderr
+    assert [*sound.parent.glob('*.pth')] == [sound]
+    kept = torch.load(sound, weights_only=False)
+    assert all(value.isfinite().all() for value in kept['state_dict'].values())
+
+    done = run_tool('train.py', config, '--resume', folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'resumed epoch: 1, iter: 3' in done.stdout
+    assert [path.name for path in sound.parent.glob('*.pth')] == [
+        'epoch_3.pth']

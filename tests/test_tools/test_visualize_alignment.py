@@ -1,15 +1,20 @@
 """The picture of how labels move, on a trained tiny model."""
+import logging
 import re
+import runpy
 
 import cv2
+import numpy as np
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.apis import get_model
+from mmtlalign.utils import trained_order
 
-from .tiny import run_tool
+from .tiny import ROOT, run_tool, write_project
 
 TOOL = 'analysis_tools/visualize_alignment.py'
 IMAGES = ('images/class0/0.png', 'images/class1/1.png')
@@ -43,6 +48,34 @@ def test_shares_are_those_of_a_trace_and_the_picture_is_drawn(
         model.backbone(model.data_preprocessor(
             dict(inputs=[mixed]))['inputs'])
     assert abs(trace.output_share.item() - aligned) < 1e-4
+
+
+@pytest.mark.parametrize('to_rgb', [False, True])
+@pytest.mark.parametrize('source', [[], [dict(type='LoadImageFromFile')]],
+                         ids=['memory', 'files'])
+def test_red_is_drawn_as_red(tmp_path, to_rgb, source):
+    tool = runpy.run_path(str(ROOT / 'tools' / TOOL))
+    logging.disable(logging.NOTSET)  # the tool has disabled it
+    write_project(tmp_path)
+    cfg = Config.fromfile(tmp_path / 'tiny.py')
+    cfg.data_preprocessor.to_rgb = to_rgb
+    for phase in ('train', 'test'):
+        cfg[f'{phase}_dataloader'].dataset.pipeline = [
+            *source, dict(type='PackInputs')]
+    red = np.zeros((16, 16, 3), np.uint8)
+    red[..., 2] = 255  # of BGR
+    cv2.imwrite(str(tmp_path / 'red.png'), red)
+    init_default_scope('mmpretrain')
+    preprocessor = get_model(cfg).data_preprocessor
+    images = preprocessor(
+        tool['load_images'](cfg, [str(tmp_path / 'red.png')] * 2))['inputs']
+    model_sees_rgb = (source == []) != to_rgb
+    channel = images[0, 0 if model_sees_rgb else 2]
+    assert (channel > 2).all()  # (255 - 127) / 60
+    pictures = tool['to_pictures'](
+        images, preprocessor, trained_order(cfg))
+    np.testing.assert_allclose(
+        pictures[0, 0, 0], [1, 0, 0], atol=1e-6)
 
 
 def test_a_config_that_comes_along_is_taken_by_its_name(ends_with, whole):

@@ -10,8 +10,10 @@ from torch import nn
 from mmtlalign.utils import (
     UserError,
     check_checkpoint,
+    hand_to_host,
     load_checkpoint_safely,
 )
+from mmtlalign.utils.checkpoint import HOST_LOADERS, UNSAFE, load_from_checked
 
 
 def saved(path, model, **more):
@@ -53,6 +55,41 @@ def test_a_checkpoint_of_another_model_is_refused(
         check_checkpoint(model, path)
     assert path in str(error.value)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('dtype', [torch.int64, torch.bool, torch.complex64])
+def test_other_numbers_than_the_models_are_refused(tmp_path, model, dtype):
+    state = model.state_dict()
+    state['1.bias'] = state['1.bias'].to(dtype)
+    torch.save(state, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=rf'1\.bias holds {dtype} in the file '
+                       'and torch.float32 in the model; give'):
+        check_checkpoint(model, str(tmp_path / 'a.pth'))
+
+
+def test_numbers_of_another_precision_are_loaded(tmp_path):
+    model = nn.BatchNorm1d(2)  # with a count in integers
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    check_checkpoint(model, saved(tmp_path / 'a.pth', model.half()))
+    assert all(torch.equal(value, model.state_dict()[key].to(value.dtype))
+               for key, value in before.items())
+
+
+@pytest.mark.parametrize('kind, tensor', [
+    ('sparse', torch.eye(2).to_sparse()),
+    ('meta-device', torch.ones(1, device='meta')),
+    ('quantized', torch.quantize_per_tensor(torch.ones(1), 1., 0, torch.qint8))
+])
+def test_trust_does_not_load_other_tensors(tmp_path, model, kind, tensor):
+    torch.save({'1.bias': tensor}, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=f'holds {kind} tensors; only dense'):
+        check_checkpoint(model, str(tmp_path / 'a.pth'), trust=True)
+
+
+@pytest.mark.parametrize('trust', [True, False])
+def test_an_empty_name_is_refused(model, trust):
+    with pytest.raises(UserError, match='name of the checkpoint is empty'):
+        check_checkpoint(model, '', trust)
 
 
 @pytest.mark.parametrize('value', [torch.nan, torch.inf])
@@ -117,13 +154,52 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, malicious, load):
     assert not (tmp_path / 'trace').exists()
 
 
-def test_the_hosts_loader_would_run_it(tmp_path, malicious):
-    """So the test above can fail; and this is what trust permits."""
-    CheckpointLoader.load_checkpoint(malicious, map_location='cpu')
+def test_the_hosts_loaders_do_not_run_it_either(tmp_path, malicious):
+    """They would, by themselves: they read such a file once more without
+    torch's protection."""
+    with pytest.raises(UserError, match='holds more than weights'):
+        CheckpointLoader.load_checkpoint(malicious, map_location='cpu')
+    assert not (tmp_path / 'trace').exists()
+    for prefix, load in HOST_LOADERS.items():
+        if not prefix:
+            load(malicious, map_location='cpu')
     assert (tmp_path / 'trace').exists()
-    (tmp_path / 'trace').unlink()
-    load_checkpoint_safely(malicious, trust=True)
-    assert (tmp_path / 'trace').exists()
+
+
+@pytest.mark.parametrize('prefix', UNSAFE)
+def test_every_loader_of_the_hosts_that_may_run_code_is_replaced(prefix):
+    assert prefix in HOST_LOADERS
+    assert CheckpointLoader._schemes[prefix] is load_from_checked
+    others = CheckpointLoader._schemes.keys() - set(UNSAFE)
+    assert others == {'torchvision://', 'modelzoo://', 'open-mmlab://',
+                      'openmmlab://', 'mmcls://'}
+
+
+def test_trust_runs_it_here_and_in_the_hosts(tmp_path, malicious):
+    for load in load_checkpoint_safely, CheckpointLoader.load_checkpoint:
+        more = dict(trust=True) if load is load_checkpoint_safely else {}
+        load(malicious, **more)
+        assert (tmp_path / 'trace').exists()
+        (tmp_path / 'trace').unlink()
+
+
+def test_the_host_gets_what_was_checked(tmp_path, model, malicious):
+    """Not what lies under that path by then."""
+    path = saved(tmp_path / 'a.pth', model)
+    checkpoint = load_checkpoint_safely(path)
+    hand_to_host(path, checkpoint)
+    os.replace(malicious, path)
+    assert CheckpointLoader.load_checkpoint(path) is checkpoint
+    with pytest.raises(UserError, match='holds more than weights'):
+        CheckpointLoader.load_checkpoint(path)  # the next one reads it
+    assert not (tmp_path / 'trace').exists()
+
+
+def test_the_host_gets_no_config_to_run(tmp_path, model):
+    path = saved(tmp_path / 'a.pth', model, meta=dict(config='a', epoch=1))
+    assert CheckpointLoader.load_checkpoint(path)['meta'] == dict(epoch=1)
+    load_checkpoint_safely(path, trust=True)
+    assert CheckpointLoader.load_checkpoint(path)['meta']['config'] == 'a'
 
 
 def test_a_web_address_is_read_as_safely(tmp_path, malicious, monkeypatch):
@@ -178,7 +254,7 @@ def test_what_mmengine_saves_is_safe(tmp_path, model):
     (dict(state_dict={}, meta=None), 'holds a NoneType as its meta, not a'),
     (dict(model=dict(a=torch.zeros(1))),
      r"\('model' is no tensor\); convert a release of DeiT or Swin with"),
-    (dict(), 'there are none')])
+    ({1: torch.zeros(1)}, "'1' is no tensor"), (dict(), 'there are none')])
 def test_weights_must_be_where_openmmlab_keeps_them(
         tmp_path, model, content, complaint):
     torch.save(content, tmp_path / 'a.pth')

@@ -103,3 +103,57 @@ def test_damaged_label_map(cfg, tmp_path):
 def test_images_to_predict_only_need_no_label_maps(cfg):
     cfg.train_dataloader.dataset.data_prefix = dict(img_path='images')
     check_data(cfg, 'train')
+
+
+def all_maps(folder, labels):
+    for i in range(60):
+        write(folder, i, labels)
+
+
+def test_not_one_pixel_that_counts(cfg, tmp_path):
+    all_maps(tmp_path, [255] * 4)
+    message = refused(cfg)
+    assert 'not one pixel of the 60 label maps' in message
+    assert 'all are 255, to ignore, in the files' in message
+
+
+def test_one_pixel_in_a_map_that_is_not_among_the_first_read(cfg, tmp_path):
+    all_maps(tmp_path, [255] * 4)
+    read = set(np.linspace(0, 59, 50).astype(int).tolist())
+    other = min(set(range(60)) - read)
+    write(tmp_path, other, [255, 255, 1, 255])
+    check_data(cfg, 'train')
+
+
+def test_classes_that_reduce_zero_label_leaves_nothing_of(cfg, tmp_path):
+    all_maps(tmp_path, [0, 0, 0, 255])
+    cfg.train_dataloader.dataset.reduce_zero_label = True
+    message = refused(cfg)
+    assert 'BaseSegDataset has read them, with reduce_zero_label=True' in (
+        message)
+    assert f'{WHERE}.reduce_zero_label=False' in message
+
+
+def test_own_classes_in_the_dataset_of_others(cfg, tmp_path):
+    """As ADE20K's configs are used when only the folders are changed: 0, its
+    wall, is left out by name, and 1 becomes 0 before."""
+    cfg.train_dataloader.dataset.update(
+        type='ADE20KDataset', metainfo=dict(classes=('road', 'river')))
+    for head in (cfg.model.decode_head, cfg.model.auxiliary_head[0]):
+        head.num_classes = 2
+    all_maps(tmp_path, [0, 1, 1, 255])
+    message = refused(cfg)
+    assert 'ADE20KDataset has read them, with reduce_zero_label=True' in (
+        message)
+    assert 'only those of its own classes that metainfo names' in message
+    assert f'{WHERE}.type=BaseSegDataset' in message
+    cfg.train_dataloader.dataset.update(
+        type='BaseSegDataset', reduce_zero_label=False)
+    check_data(cfg, 'train')
+
+
+def test_classes_that_the_dataset_does_not_know(cfg):
+    cfg.train_dataloader.dataset.type = 'ADE20KDataset'
+    message = refused(cfg)
+    assert 'ADE20KDataset, which has classes of its own' in message
+    assert f'{WHERE}.type=BaseSegDataset' in message

@@ -34,6 +34,7 @@ from mmtlalign.utils import (
     check_class,
     check_data,
     check_file,
+    for_files,
     make_folder_of,
     one_line_errors,
     open_config,
@@ -187,7 +188,8 @@ def measure_trees(classifier: Classifier, cfg: Config,
         classes = torch.tensor([own.index(name) for name in names])
         loader = build_loader(cfg, dict(
             type='CustomDataset', data_root='', data_prefix=str(root),
-            ann_file='', pipeline=cfg.test_dataloader.dataset.pipeline))
+            ann_file='',
+            pipeline=for_files(cfg).test_dataloader.dataset.pipeline))
         hits = total = 0
         for batch in progress(loader, str(root)):
             images, label = classifier.read(batch)

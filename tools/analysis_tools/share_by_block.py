@@ -105,17 +105,17 @@ def collect(model, loader) -> tuple[Tensor, Tensor, Tensor]:
     for batch in track(loader, 'test images', total=len(loader),
                        console=Console(stderr=True)):
         data = model.data_preprocessor(batch, training=True)
-        share, lam, own, partner = (
-            torch.stack([
-                sample.get(key) for sample in data['data_samples']]).cpu()
-            for key in ('token_share', 'lam', 'own_score', 'partner_score'))
-        with trace(share):
+        mix = data['mix']
+        with trace(mix.token_share):
             logits = model(data['inputs'])
-        between = own - partner
+        own = torch.stack([
+            sample.gt_score for sample in data['data_samples']]).cpu()
+        between = own - own[mix.partner]
         answer = (logits.cpu() * between).sum(1).sigmoid()
         shares.append(torch.stack(
-            [share.mean((1, 2)), *map(trace.read, trace.block_shares)]).cpu())
-        lams.append(lam)
+            [mix.token_share.mean((1, 2)).to(logits.device),
+             *map(trace.read, trace.block_shares)]).cpu())
+        lams.append(mix.lam)
         answers.append(answer.where(between.any(1), torch.nan))
     return torch.cat(shares, 1), torch.cat(lams), torch.cat(answers)
 

@@ -18,10 +18,12 @@ from mmtlalign.utils import (
     add_trust_argument,
     check_class,
     check_file,
+    for_files,
     make_folder_of,
     one_line_errors,
     open_config,
     silence_known_noise,
+    trained_order,
 )
 
 silence_known_noise()  # before the hosts are imported, which make it
@@ -59,19 +61,19 @@ def parse_args():
 
 def build_model(cfg, checkpoint, trust):
     """The config's classifier, with a checkpoint's weights if one is given."""
-    model = get_model(cfg, checkpoint or False, trust=trust)
-    if not checkpoint:
+    model = get_model(cfg, False if checkpoint is None else checkpoint,
+                      trust=trust)
+    if checkpoint is None:
         model.init_weights()
     return model
 
 
 def load_images(cfg, paths):
     """Both images through the config's test pipeline, as a batch."""
-    pipeline = [dict(type='LoadImageFromFile')] + [
-        step for step in cfg.test_dataloader.dataset.pipeline
-        if step['type'] != 'LoadImageFromFile'
-    ]
-    pipeline = Compose([TRANSFORMS.build(step) for step in pipeline])
+    pipeline = Compose([
+        TRANSFORMS.build(step)
+        for step in for_files(cfg).test_dataloader.dataset.pipeline
+    ])
     samples = [pipeline(dict(img_path=path, gt_label=0)) for path in paths]
     shapes = [tuple(sample['inputs'].shape) for sample in samples]
     if shapes[0] != shapes[1]:
@@ -102,26 +104,18 @@ def trace(backbone, mixed, token_share):
         backbone(mixed)
     maps = [token_share[0].numpy()]
     outputs = [token_share[0].mean().item()]
-    extra = getattr(backbone, 'num_extra_tokens', 0)
-    for share in tracer.block_shares:
-        patches = share[0, extra:]
+    for share, (rows, cols) in zip(tracer.block_shares, tracer.block_grids):
         outputs.append(tracer.read(share)[0].item())
-        maps.append(patches.reshape(grid_of(patches, maps[-1])).numpy())
+        # extra tokens stand before the patches
+        maps.append(share[0, -rows * cols:].reshape(rows, cols).numpy())
     return maps, outputs
 
 
-def grid_of(patches, before):
-    """The grid of a stage: the one before it, or halved by merging."""
-    rows, cols = before.shape
-    while rows * cols > len(patches):
-        rows, cols = -(-rows // 2), -(-cols // 2)
-    return rows, cols
-
-
-def to_pictures(images, preprocessor):
-    """Normalised images (B, 3, H, W) -> (B, H, W, 3) in [0, 1]."""
+def to_pictures(images, preprocessor, order):
+    """Normalised images (B, 3, H, W), 'rgb' or 'bgr' before the preprocessor
+    -> RGB (B, H, W, 3) in [0, 1]."""
     pixels = images * preprocessor.std + preprocessor.mean
-    if not preprocessor.to_rgb:
+    if (order == 'rgb') == preprocessor.to_rgb:  # swapped once, or never
         pixels = pixels.flip(1)
     return (pixels / 255).clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
@@ -130,7 +124,7 @@ def main():
     args = parse_args()
     for path in args.img:
         check_file(path, 'image')
-    if args.checkpoint:
+    if args.checkpoint is not None:
         check_file(args.checkpoint, 'checkpoint')
     make_folder_of(args.out)
     cfg = open_config(args.config)
@@ -139,15 +133,15 @@ def main():
     model = build_model(cfg, args.checkpoint, args.trust)
     data = load_images(cfg, args.img)
     images = model.data_preprocessor(data)['inputs']
-    with torch.no_grad():
-        grid = model.backbone.patch_embed(images[:1])[1]
+    grid = LabelTrace(model.backbone).grid_of(images[:1])
     mixed, token_share = paste(images, grid, args.box)
     maps, outputs = trace(model.backbone, mixed, token_share)
     weights = Path(args.checkpoint).name if args.checkpoint else (
         'random weights')
+    preprocessor, order = model.data_preprocessor, trained_order(cfg)
     figure = draw_alignment(
-        to_pictures(images, model.data_preprocessor),
-        to_pictures(mixed, model.data_preprocessor)[0], maps, outputs,
+        to_pictures(images, preprocessor, order),
+        to_pictures(mixed, preprocessor, order)[0], maps, outputs,
         f'{Path(args.config).stem}, {weights}')
     figure.savefig(args.out, dpi=110)
     print(f'area share {outputs[0]:.4f}, aligned share '

@@ -1,49 +1,80 @@
 """What alignment costs: time and memory of a training step, as ratios.
 
 Every round times each variant once, in an order that rotates from round to
-round; ratios are taken within a round, so that a machine that slows down for
-a while slows both sides. The null ratio (stock over stock) says what the
-machine's noise alone can do: where its quartiles leave the margin, the
-verdict is "too noisy" and neither pass nor fail. Wall time is judged first;
-where it is too noisy, the processor time of the process is, which does not
-count what others take (a GPU's work it does not count either). For that time
-to be work and not waiting, let idle threads sleep:
+round; ratios to the stock step are taken within a round, so that a machine
+that slows down for a while slows both sides. What is judged is the median
+ratio less that of the null (stock over stock), over all rounds of all runs,
+by the processor time of the process, which does not count what others take (a
+GPU's work it does not count either: judge the wall there). For that time to
+be work and not waiting, let idle threads sleep:
 
     OMP_WAIT_POLICY=PASSIVE python tools/benchmarks/alignment_overhead.py
+    ... --family pcpvt beit --propagation tlalign
+    ... --family deit-s-224 --propagation tlalign contribution --watch class
 """
 import argparse
-import contextlib
 import platform
-import sys
 import time
+from importlib import import_module
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import torch
-from mmpretrain.models import SwinTransformer, VisionTransformer
 from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from mmtlalign.alignment import LabelTrace, attention
-from mmtlalign.models import TokenCutMix
+from mmtlalign.alignment import LabelTrace
 
-# The dense oracle is a test helper, timed here as the competitor.
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.oracle import dense_step  # noqa: E402
-
+MMPRETRAIN, MMDET, MMSEG = (
+    f'{host}.models' for host in ('mmpretrain', 'mmdet', 'mmseg'))
+PVT_T = dict(num_layers=[2, 2, 2, 2], num_heads=[1, 2, 5, 8],
+             drop_path_rate=0.)
+# name: (module, class, arguments, pixels, patch edge, batch)
 CASES = {
-    'deit-s-224': ('deit-small', 224, 8),
-    'deit-s-384': ('deit-small', 384, 4),
-    'deit-s-512': ('deit-small', 512, 2),
-    'swin-t-224': ('swin-tiny', 224, 4),
+    'deit-s-224': (MMPRETRAIN, 'VisionTransformer', dict(
+        arch='deit-small', img_size=224), 224, 16, 8),
+    'deit-s-384': (MMPRETRAIN, 'VisionTransformer', dict(
+        arch='deit-small', img_size=384), 384, 16, 4),
+    'deit-s-512': (MMPRETRAIN, 'VisionTransformer', dict(
+        arch='deit-small', img_size=512), 512, 16, 2),
+    'swin-t-224': (MMPRETRAIN, 'SwinTransformer', dict(
+        arch='tiny', drop_path_rate=0.), 224, 4, 4),
+    'swinv2-t': (MMPRETRAIN, 'SwinTransformerV2', dict(
+        arch='tiny', img_size=256, window_size=8, drop_path_rate=0.),
+        256, 4, 2),
+    'beit': (MMPRETRAIN, 'BEiTViT', dict(arch='deit-small'), 224, 16, 4),
+    'eva02': (MMPRETRAIN, 'ViTEVA02', dict(
+        arch='t', img_size=224, patch_size=14), 224, 14, 4),
+    'hivit': (MMPRETRAIN, 'HiViT', dict(arch='tiny'), 224, 16, 2),
+    'pcpvt': (MMPRETRAIN, 'PCPVT', dict(arch='small'), 224, 4, 4),
+    'svt': (MMPRETRAIN, 'SVT', dict(arch='small'), 224, 4, 4),
+    'mvit': (MMPRETRAIN, 'MViT', dict(arch='tiny'), 224, 4, 2),
+    'levit': (MMPRETRAIN, 'LeViT', dict(arch='256'), 224, 16, 8),
+    't2t': (MMPRETRAIN, 'T2T_ViT', dict(
+        t2t_cfg=dict(token_dims=64, use_performer=False),
+        num_layers=14, embed_dims=384,
+        layer_cfgs=dict(num_heads=6, feedforward_channels=1152)), 224, 4, 2),
+    'davit': (MMPRETRAIN, 'DaViT', dict(arch='tiny'), 224, 4, 2),
+    'sam': (MMPRETRAIN, 'ViTSAM', dict(
+        arch=dict(embed_dims=384, num_layers=12, num_heads=6,
+                  feedforward_channels=1536, global_attn_indexes=[5, 11]),
+        img_size=384), 384, 16, 2),
+    'xcit': (MMPRETRAIN, 'XCiT', dict(
+        patch_size=16, embed_dims=384, depth=12, num_heads=8), 224, 16, 4),
+    'poolformer': (MMPRETRAIN, 'PoolFormer', dict(arch='s12'), 224, 4, 4),
+    'pvt': (MMDET, 'PyramidVisionTransformer', PVT_T, 224, 4, 4),
+    'pvtv2': (MMDET, 'PyramidVisionTransformerV2', dict(
+        PVT_T, embed_dims=32), 224, 4, 4),
+    'mit': (MMSEG, 'MixVisionTransformer', dict(
+        PVT_T, embed_dims=32), 224, 4, 4),
+    'timm-vit': ('timm.models', 'deit_small_patch16_224', {}, 224, 16, 8),
+    'timm-swin': ('timm.models', 'swin_tiny_patch4_window7_224', {}, 224, 4,
+                  4),
+    'torchvision-vit': ('torchvision.models', 'vit_b_16', {}, 224, 16, 2),
 }
-PATHS = dict(
-    aligned=None,
-    padded=attention.padded_share_attention,
-    separate=attention.separate_share_attention)
-MARGIN = 0.02
+STANDARD = ('deit-s-224', 'deit-s-384', 'deit-s-512', 'swin-t-224')
+STOCK, NULL = 'stock', 'null'
 
 
 class TrainingStep:
@@ -51,53 +82,59 @@ class TrainingStep:
 
     Args:
         case (str): A key of :data:`CASES`.
-        args (argparse.Namespace): ``device``, ``bf16``, ``num_classes``,
-            ``depth``.
+        args (argparse.Namespace): ``device``, ``bf16``, ``propagation``,
+            ``watch``.
     """
 
     def __init__(self, case: str, args) -> None:
-        arch, size, batch = CASES[case]
+        module, name, cfg, size, patch, batch = CASES[case]
         torch.manual_seed(0)
-        self.is_swin = arch.startswith('swin')
         self.device, self.bf16 = torch.device(args.device), args.bf16
-        self.backbone = build_backbone(arch, size, args.depth)
-        self.backbone.to(self.device)
-        dims = self.backbone.num_features[-1] if self.is_swin else (
-            self.backbone.embed_dims)
-        self.head = nn.Linear(dims, args.num_classes, device=self.device)
+        self.backbone = getattr(import_module(module), name)(**cfg)
+        self.backbone.to(self.device).train()
+        self.images = torch.randn(batch, 3, size, size, device=self.device)
+        # Of the features, not of the backbone: some hosts keep no width.
+        with torch.no_grad():
+            width = self._pooled().size(1)
+        self.head = nn.Linear(width, args.num_classes, device=self.device)
+        self.scores = torch.eye(args.num_classes, device=self.device)[:batch]
         self.params = [*self.backbone.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.AdamW(self.params, lr=1e-6)
-        self.images = torch.randn(batch, 3, size, size, device=self.device)
-        self.scores = torch.eye(args.num_classes)[torch.arange(batch)]
-        self.scores = self.scores.to(self.device)
-        mix = TokenCutMix(patch_size=4 if self.is_swin else 16)
-        self.token_share = mix.draw(self.images).token_share
-        self.trace = LabelTrace(self.backbone)
+        grid = size // patch
+        self.token_share = torch.ones(batch, grid, grid)
+        self.token_share[:, grid // 4:-grid // 4, grid // 5:-grid // 5] = 0
+        self.traces = {
+            name: LabelTrace(self.backbone, propagation=name)
+            for name in args.propagation}
+        if args.watch:
+            self.traces[f'watch={args.watch}'] = LabelTrace(
+                self.backbone, watch=args.watch)
+
+    def _pooled(self) -> torch.Tensor:
+        """Features (B, C) of the last output, whatever its shape."""
+        feats = self.backbone(self.images)
+        while isinstance(feats, (tuple, list)):
+            feats = feats[-1]
+        if feats.ndim == 3:
+            return feats.mean(dim=1)
+        return feats.flatten(2).mean(dim=2) if feats.ndim == 4 else feats
 
     def loss(self, variant: str) -> torch.Tensor:
-        """Loss of one variant: stock, null, dense or a key of PATHS."""
+        """Loss of one variant: stock, null, or a name of ``traces``."""
+        trace = self.traces.get(variant)
         with torch.autocast(
                 self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            feats, share = self._features(variant)
-            feat = feats[-1].mean((2, 3)) if self.is_swin else feats[-1]
+            if trace is None:
+                lam = self.token_share.mean((1, 2))
+                feat, share = self._pooled(), lam.to(self.device)
+            else:
+                with trace(self.token_share):
+                    feat = self._pooled()
+                share = trace.output_share
             log_prob = self.head(feat).float().log_softmax(-1)
+        share = share[:, None]
         target = share * self.scores + (1 - share) * self.scores.flip(0)
         return -(target * log_prob).sum(-1).mean()
-
-    def _features(self, variant):
-        if variant == 'dense':
-            own = self.token_share[..., None].to(self.device)
-            scores = self.scores[:, None, None]
-            labels = own * scores + (1 - own) * scores.flip(0)
-            feats, labels = dense_step(self.backbone, self.images, labels)
-            # Any number will do in place of the share that it replaces.
-            return feats, labels[:, 0].max(-1, keepdim=True)[0]
-        if variant in ('stock', 'null'):
-            lam = self.token_share.mean((1, 2))
-            return self.backbone(self.images), lam[:, None].to(self.device)
-        with force_path(PATHS[variant]), self.trace(self.token_share):
-            feats = self.backbone(self.images)
-        return feats, self.trace.output_share[:, None]
 
     def run(self, variant: str) -> np.ndarray:
         """Seconds of one whole training step: wall, processor."""
@@ -120,8 +157,7 @@ class TrainingStep:
             storages[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x)
-        with hooks:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
             loss = self.loss(variant)
         for param in self.params:
             storages.pop(param.untyped_storage().data_ptr(), None)
@@ -138,92 +174,63 @@ def clocks() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def build_backbone(arch: str, size: int, depth: int) -> nn.Module:
-    """A stock backbone; ``depth`` > 0 cuts a ViT to so many blocks."""
-    if arch == 'swin-tiny':
-        return SwinTransformer(arch='tiny', img_size=size, drop_path_rate=0.)
-    settings = dict(VisionTransformer.arch_zoo[arch])
-    settings['num_layers'] = depth or settings['num_layers']
-    return VisionTransformer(arch=settings, img_size=size, patch_size=16)
-
-
-@contextlib.contextmanager
-def force_path(path):
-    """Make LabelTrace take one attention path instead of its choice."""
-    if path is None:
-        yield
-        return
-    with mock.patch('mmtlalign.alignment.trace.choose_share_attention',
-                    lambda device: path):
-        yield
-
-
-def measure(case: str, variants: list, args) -> dict:
-    """Ratios to stock of each variant: bytes kept and time quartiles, the
-    latter (quartile, clock)."""
-    step = TrainingStep(case, args)
-    seconds = {variant: [] for variant in variants}
-    for variant in variants:
-        step.run(variant)
+def measure(case: str, args) -> dict:
+    """Ratios to stock of each variant, (rounds, clock), and of the bytes
+    kept; one fresh model a run."""
+    ratios, memory = {}, {}
     console = Console(stderr=True)
-    for i in track(range(args.rounds), f'{case:>12}', console=console):
-        for k in range(len(variants)):
-            variant = variants[(i + k) % len(variants)]
-            seconds[variant].append(step.run(variant))
-    stock_bytes = step.bytes_kept('stock')
-    stock = np.array(seconds['stock'])
-    return dict(
-        seconds=float(np.median(stock[:, 0])),
-        bytes=stock_bytes,
-        ratios={
-            v: np.percentile(np.array(seconds[v]) / stock, [25, 50, 75], 0)
-            for v in variants if v != 'stock'
-        },
-        memory={v: step.bytes_kept(v) / stock_bytes for v in variants})
-
-
-def verdict(result: dict) -> str:
-    """pass, FAIL or too noisy, for the path that LabelTrace takes."""
-    if result['memory']['aligned'] > 1 + MARGIN:
-        return 'FAIL (memory)'
-    for i, clock in enumerate(('wall', 'processor')):
-        low, _, high = result['ratios']['null'][:, i]
-        if 1 - MARGIN <= low and high <= 1 + MARGIN:
-            good = result['ratios']['aligned'][1, i] <= 1 + MARGIN
-            return f'{"pass" if good else "FAIL"} ({clock} time)'
-    return 'too noisy'
+    for run in range(args.runs):
+        step = TrainingStep(case, args)
+        variants = [STOCK, NULL, *step.traces]
+        for variant in variants:
+            step.run(variant)
+        rounds = track(range(args.rounds), f'{case}, run {run + 1}',
+                       console=console)
+        for i in rounds:
+            seconds = {}
+            for k in range(len(variants)):
+                variant = variants[(i + k) % len(variants)]
+                seconds[variant] = step.run(variant)
+            for variant in variants[1:]:
+                ratios.setdefault(variant, []).append(
+                    seconds[variant] / seconds[STOCK])
+        stock = step.bytes_kept(STOCK)
+        memory = {v: step.bytes_kept(v) / stock for v in variants[1:]}
+    return dict(ratios={v: np.array(r) for v, r in ratios.items()},
+                memory=memory)
 
 
 def report(case: str, result: dict) -> None:
     """Rows of a Markdown table."""
-    for variant, quartiles in result['ratios'].items():
-        times = ' | '.join(f'{mid:.3f} ({low:.3f} to {high:.3f})'
-                           for low, mid, high in quartiles.T)
-        judged = verdict(result) if variant == 'aligned' else ''
+    null = np.median(result['ratios'][NULL], axis=0)
+    for variant, ratios in result['ratios'].items():
+        low, mid, high = np.percentile(ratios, [25, 50, 75], axis=0)
+        times = ' | '.join(f'{m:.3f} ({a:.3f} to {b:.3f})'
+                           for a, m, b in zip(low, mid, high))
+        cost = '' if variant == NULL else ' / '.join(
+            f'{1 + m - n:.3f}' for m, n in zip(mid, null))
         print(f'| {case} | {variant} | {times} | '
-              f'{result["memory"][variant]:.3f} | {result["seconds"]:.2f} | '
-              f'{result["bytes"] / 2**20:.0f} | {judged} |', flush=True)
+              f'{result["memory"][variant]:.3f} | {cost} |', flush=True)
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        '--cases', nargs='+', default=list(CASES), choices=list(CASES))
-    parser.add_argument(
-        '--rounds', type=int, default=30, help='interleaved rounds per case')
-    parser.add_argument(
-        '--compare',
-        action='store_true',
-        help='time the other paths and dense labels as well')
+    parser.add_argument('--family', nargs='+', default=list(STANDARD),
+                        choices=list(CASES), metavar='CASE',
+                        help=f'of {", ".join(CASES)}')
+    parser.add_argument('--propagation', nargs='+', default=['tlalign'])
+    parser.add_argument('--watch', choices=['class', 'patches'],
+                        help='also TL-Align with a watched last block')
+    parser.add_argument('--rounds', type=int, default=15,
+                        help='interleaved rounds of a run')
+    parser.add_argument('--runs', type=int, default=2)
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
-    parser.add_argument(
-        '--bf16', action='store_true', help='autocast to bfloat16')
+    parser.add_argument('--bf16', action='store_true',
+                        help='autocast to bfloat16')
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--num-classes', type=int, default=1000)
-    parser.add_argument(
-        '--depth', type=int, default=0, help='blocks of the ViT (0: all)')
     return parser.parse_args()
 
 
@@ -234,17 +241,13 @@ def main() -> None:
         f'{processor()}, {args.threads} threads')
     print(f'{machine}; torch {torch.__version__}, '
           f'{"bfloat16 autocast" if args.bf16 else "float32"}, '
-          f'{args.num_classes} classes, {args.rounds} rounds; ratios to the '
-          'stock step, null = stock again\n')
+          f'{args.num_classes} classes, {args.runs} x {args.rounds} rounds; '
+          'ratios to the stock step, null = stock again; cost = median less '
+          'that of the null, wall / processor\n')
     print('| case | variant | wall time (quartiles) | processor time '
-          '(quartiles) | bytes kept | stock step, s | stock MiB kept | '
-          'verdict |\n|---|---|---|---|---|---|---|---|')
-    for case in args.cases:
-        variants = ['stock', 'null', 'aligned']
-        if args.compare:
-            is_swin = case.startswith('swin')
-            variants += [] if is_swin else ['padded', 'separate', 'dense']
-        report(case, measure(case, variants, args))
+          '(quartiles) | bytes kept | cost |\n|---|---|---|---|---|---|')
+    for case in args.family:
+        report(case, measure(case, args))
 
 
 def processor() -> str:

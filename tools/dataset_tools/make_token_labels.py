@@ -2,7 +2,9 @@
 
 The classifier must end in global average pooling and one linear layer: that
 layer is then applied to every position of the feature map instead of to the
-mean. Images are resized whole to a square, never cropped. Example:
+mean. Images are resized whole to a square, never cropped. First it predicts
+up to 1,000 labelled ones, drawn at random; if it does that no better than
+chance, nothing is made. Example:
 
     python tools/dataset_tools/make_token_labels.py ANNOTATOR.py ANNOTATOR.pth
         TRAINING.py --size 576
@@ -16,7 +18,7 @@ import multiprocessing
 import os.path as osp
 import time
 from pathlib import Path
-from typing import Iterator, Tuple
+from typing import Iterator, Optional, Tuple
 
 import numpy as np
 import torch
@@ -34,16 +36,20 @@ from rich.progress import (
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from mmtlalign.old_arguments import modernise
 from mmtlalign.utils import (
     UserError,
     add_trust_argument,
     check_checkpoint,
     check_data,
     check_file,
+    in_order,
     load_checkpoint_safely,
     one_line_errors,
     open_config,
+    reads_files,
     silence_known_noise,
+    trained_order,
 )
 
 silence_known_noise()  # before the hosts are imported, which make it
@@ -56,6 +62,7 @@ from mmtlalign.datasets import TokenLabelStore, image_names  # noqa: E402
 from mmtlalign.datasets.token_labels import SCORE_MODES  # noqa: E402
 
 TOLERANCE = 1e-4
+NUM_JUDGED = 1000  # images whose labels the annotator is held against
 
 
 def parse_args() -> argparse.Namespace:
@@ -76,6 +83,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--score-mode', choices=SCORE_MODES, default='probs',
                         help='probs: probabilities (default); logits: as '
                         'published, where all other classes count as logit 0')
+    parser.add_argument('--force', action='store_true',
+                        help='also with an annotator whose predictions are no '
+                        'better than chance')
     parser.add_argument('--batch-size', type=int, default=64)
     parser.add_argument('--processes', type=int, default=1,
                         help='annotators at work at the same time, one per '
@@ -104,7 +114,8 @@ def load_config(path: str) -> Config:
 
 
 def build_dataset(args: argparse.Namespace):
-    """The training data, with images whole and square, in their order."""
+    """The training data in their order, with images whole, square, and in the
+    annotator's channel order."""
     config = load_config(args.dataset)
     cfg = config.train_dataloader.dataset
     if 'pipeline' not in cfg:
@@ -112,12 +123,12 @@ def build_dataset(args: argparse.Namespace):
                         f'{cfg.type} of other data sets; name a config that '
                         'reads one data set')
     check_data(config, 'train')
-    cfg.pipeline = [
-        *(step for step in cfg.pipeline if step.type == 'LoadImageFromFile'),
+    cfg.pipeline = in_order([
+        *filter(reads_files, cfg.pipeline),
         dict(type='Resize', scale=(args.size, args.size), backend='pillow',
              interpolation='bicubic'),
         dict(type='PackInputs')
-    ]
+    ], trained_order(open_config(args.config)))
     return DATASETS.build(cfg)
 
 
@@ -141,6 +152,7 @@ def build_annotator(args: argparse.Namespace, device: str) -> nn.Module:
     """
     config = load_config(args.config)
     cfg = config.model
+    modernise(cfg)
     cfg.setdefault('data_preprocessor', config.get('data_preprocessor', {}))
     model = MODELS.build(cfg)
     neck, head = getattr(model, 'neck', None), getattr(model, 'head', None)
@@ -203,6 +215,50 @@ def check_classes(args: argparse.Namespace, model: nn.Module,
                         f"'{args.dataset}' has {len(classes)}")
 
 
+def judge(args: argparse.Namespace, model: nn.Module,
+          dataset) -> Optional[dict]:
+    """Hold the annotator against the labels of the images.
+
+    It is no better than chance if the mean over classes of the part it gets
+    right is at most three standard deviations above one over the number of
+    classes; a mean over classes, so that naming the most frequent one always
+    is no merit.
+
+    Returns:
+        dict: ``top1`` in per cent and ``images``; None without labels.
+
+    Raises:
+        UserError: If it is no better than chance, unless forced.
+    """
+    rows = np.random.default_rng(0).permutation(len(dataset))[:NUM_JUDGED]
+    labels, right = [], []
+    for _, data in batches(args, dataset, np.sort(rows)):
+        scores = position_scores(model, prepared(model, data)).mean((1, 2))
+        for sample, label in zip(data['data_samples'], scores.argmax(1)):
+            if 'gt_label' in sample:
+                labels.append(sample.gt_label.item())
+                right.append(labels[-1] == label.item())
+    if not labels:
+        print('annotator: not held against labels, as the images have none')
+        return None
+    labels, right = np.array(labels), np.array(right)
+    classes, counts = np.unique(labels, return_counts=True)
+    mean = np.mean([right[labels == label].mean() for label in classes])
+    chance = 1 / model.head.num_classes
+    deviation = (chance * (1 - chance) * sum(1 / counts))**.5 / len(classes)
+    said = (f'top-1 {100 * right.mean():.2f} % on {len(labels)} labelled '
+            f'images, mean over classes {100 * mean:.2f} %, chance '
+            f'{100 * chance:.2f} %')
+    print('annotator:', said)
+    if mean <= chance + 3 * deviation and not right.all() and not args.force:
+        raise UserError(
+            f'the annotator is no better than chance ({said}; up to '
+            f'{100 * (chance + 3 * deviation):.2f} % can be luck): give the '
+            'one of these classes, with the config it was trained with, or '
+            '--force')
+    return dict(top1=100 * right.mean().item(), images=len(labels))
+
+
 def open_store(args: argparse.Namespace, model: nn.Module,
                dataset) -> TokenLabelStore:
     """Check the annotator on the first batch and lay out the store."""
@@ -210,13 +266,15 @@ def open_store(args: argparse.Namespace, model: nn.Module,
     check_classes(args, model, classes)
     first = next(batches(args, dataset, np.arange(len(dataset))))[1]
     grid = check_positions(model, prepared(model, first))
+    accuracy = judge(args, model, dataset)
     weights = Path(args.checkpoint).read_bytes()
     digest = hashlib.sha256(weights).hexdigest()
     return TokenLabelStore.create(
         args.out, image_names(dataset), classes, grid,
         min(args.top_k, len(classes)), args.score_mode,
         annotator=dict(config=osp.basename(args.config), sha256=digest,
-                       size=args.size))
+                       size=args.size),
+        accuracy=accuracy)
 
 
 def batches(args: argparse.Namespace, dataset,

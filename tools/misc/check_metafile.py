@@ -163,7 +163,7 @@ def _check_metadata(model: dict, config: Config,
         yield (f'the name says batch {batch} per device, the config '
                f'{config.train_dataloader.batch_size}')
     # The baseline differs in its labels only: build it once for both.
-    key = str({**config.model, 'aligned': None})
+    key = str({**config.model, 'target': None})
     if key not in counts:
         counts[key] = count_parameters(config)
     by_epoch = 'max_epochs' in config.train_cfg

@@ -1,4 +1,4 @@
 # The baseline: the same recipe, trained on area labels.
 _base_ = './tlalign_swin-base_16xb64_in1k.py'
 
-model = dict(aligned=False)
+model = dict(target=dict(type='mmtlalign.AreaTarget'))

@@ -1,4 +1,4 @@
 # The baseline: the same recipe, trained on area labels.
 _base_ = './tlalign_swin-mini_1xb128_cifar10.py'
 
-model = dict(aligned=False)
+model = dict(target=dict(type='mmtlalign.AreaTarget'))

@@ -25,7 +25,8 @@ model = dict(
             type='LabelSmoothLoss',
             label_smooth_val=0.0,
             mode='original',
-            use_sigmoid=True)),
+            use_sigmoid=True,
+            loss_weight=1 / 1000)),  # the mean over classes
     init_cfg=[
         dict(type='TruncNormal', layer='Linear', std=0.02),
         dict(type='Constant', layer='LayerNorm', val=1., bias=0.)

@@ -14,7 +14,7 @@ model = dict(
     head=dict(
         type='mmtlalign.TLAlignVisionTransformerClsHead',
         init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02)),
-    aligned=True,
+    target=dict(type='mmtlalign.AlignedTarget'),
 )
 
 train_dataloader = dict(batch_size=128)

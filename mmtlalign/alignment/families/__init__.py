@@ -11,6 +11,7 @@ from torch import nn
 
 from .base import (
     Family,
+    MergingBlock,
     check_out_indices,
     find_class,
     name_of,
@@ -84,7 +85,8 @@ def _load() -> None:
 
 
 __all__ = [
-    'Family', 'build_family', 'check_out_indices', 'find_class', 'name_of',
-    'refuse_dropout', 'refuse_family', 'refused_backbones', 'register_family',
-    'require_exact', 'supported_backbones'
+    'Family', 'MergingBlock', 'build_family', 'check_out_indices',
+    'find_class', 'name_of', 'refuse_dropout', 'refuse_family',
+    'refused_backbones', 'register_family', 'require_exact',
+    'supported_backbones'
 ]

@@ -1,7 +1,25 @@
 """What a family of backbones tells the trace."""
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
-from ..sites import Site
+from ..sites import Attention, Site
+
+
+class MergingBlock(NamedTuple):
+    """A block whose tokens can be merged between attention and ffn.
+
+    Attributes:
+        module (nn.Module): The block, ``module(x)``.
+        attention (Attention): Its attention, whose ``attn`` calls its
+            ``scaled_dot_product_attention`` once.
+        norm (nn.Module): What the ffn is given has passed.
+        ffn (nn.Module): Called as ``ffn(norm(x), identity=x)`` at the end.
+    """
+    module: nn.Module
+    attention: Attention
+    norm: nn.Module
+    ffn: nn.Module
 
 
 class Family:
@@ -17,11 +35,15 @@ class Family:
             those of patches.
         num_rows (int, optional): How many leading tokens :meth:`read` looks
             at; None stands for all.
+        merging_blocks (Sequence[MergingBlock]): All blocks, if their tokens
+            can be merged; then also ``out_type``, and ``pooling``, the owner
+            and name of a function that takes plain means over patches.
     """
     sites: list[Site]
     output: Site
     num_extra_tokens = 0
     num_rows: int | None = None
+    merging_blocks: tuple[MergingBlock, ...] = ()
 
     def __init__(self, backbone: nn.Module) -> None:
         raise NotImplementedError

@@ -61,7 +61,7 @@ def check_windows(backbone: nn.Module, attn: nn.Module) -> None:
     or has dropout."""
     require_exact(backbone, attn, 'mmpretrain.ShiftWindowMSA')
     require_exact(backbone, attn.w_msa, 'mmpretrain.WindowMSA',
-                  'mmpretrain.WindowMSAV2')
+                  'mmpretrain.WindowMSAV2', 'mmpretrain.DaViTWindowMSA')
     refuse_dropout(name_of(backbone, attn.w_msa), attn.w_msa.attn_drop.p)
 
 

@@ -8,9 +8,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ..sites import Attention, Branch, Start
+from ..sites import Attention, Branch, Site, Start
 from . import (
     Family,
+    MergingBlock,
     check_out_indices,
     find_class,
     name_of,
@@ -39,13 +40,7 @@ class ViT(Family):
             raise ValueError(
                 "DeiT3 with out_type='avg_featmap' cannot run in mmpretrain "
                 "(it builds no `ln2`); use 'cls_token', 'featmap' or 'raw'.")
-        for layer in backbone.layers:
-            require_exact(backbone, layer,
-                          'mmpretrain.TransformerEncoderLayer',
-                          'mmpretrain.DeiT3TransformerEncoderLayer')
-            _check_attention(backbone, layer.attn)
-        blocks = [StockAttention(layer.attn, _branch(layer))
-                  for layer in backbone.layers]
+        blocks = [self.site_of(backbone, layer) for layer in backbone.layers]
         self.sites = [Start(backbone.patch_embed, self.num_extra_tokens),
                       *blocks]
         self.output = blocks[
@@ -53,6 +48,19 @@ class ViT(Family):
         if self.out_type == 'cls_token' or (
                 self.out_type == 'raw' and self.num_extra_tokens):
             self.num_rows = self.num_extra_tokens
+        # relatives such as BEiT have other blocks
+        self.merging_blocks = tuple(
+            MergingBlock(layer, site, _ffn_norm(layer), layer.ffn)
+            for layer, site in zip(backbone.layers, blocks)
+            if isinstance(site, StockAttention))
+        self.pooling = (backbone, '_format_output')
+
+    def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
+        """The attention of a layer that is known to be stock."""
+        require_exact(backbone, layer, 'mmpretrain.TransformerEncoderLayer',
+                      'mmpretrain.DeiT3TransformerEncoderLayer')
+        check_attention(backbone, layer.attn)
+        return StockAttention(layer.attn, _branch(layer))
 
     def read(self, share: Tensor) -> Tensor:
         if self.out_type == 'cls_token':
@@ -72,12 +80,19 @@ class StockAttention(Attention):
         yield self.attn, 'scaled_dot_product_attention', self
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor,
-                 dropout_p: float = 0.) -> Tensor:
-        stock = partial(self.stock, query, key, value, dropout_p=dropout_p)
+                 dropout_p: float = 0., scale: float | None = None) -> Tensor:
+        stock = partial(self.stock, query, key, value, dropout_p=dropout_p,
+                        scale=scale)
         if not self.moving:
             return stock()
         refuse_dropout('attention', dropout_p)
-        return self.attend(stock, query, key, value)
+        return self.attend(stock, query, key, value, scale)
+
+
+def _ffn_norm(layer: nn.Module) -> nn.Module:
+    # DeiT-III of mmpretrain calls `ln1` twice and never `ln2`.
+    is_deit3 = find_class(layer, 'mmpretrain.DeiT3TransformerEncoderLayer')
+    return layer.ln1 if is_deit3 else layer.ln2
 
 
 def _branch(layer: nn.Module) -> Branch:
@@ -98,8 +113,11 @@ class LayerScale:
         return self.gamma(branch) * self.factor
 
 
-def _check_attention(backbone: nn.Module, attn: nn.Module) -> None:
-    require_exact(backbone, attn, 'mmpretrain.MultiheadAttention')
+def check_attention(backbone: nn.Module, attn: nn.Module,
+                    name: str = 'mmpretrain.MultiheadAttention') -> None:
+    """Raise TypeError or ValueError for attention of mmpretrain that is not
+    stock, or has dropout, ``qk_scale`` or a value shortcut."""
+    require_exact(backbone, attn, name)
     name = name_of(backbone, attn)
     refuse_dropout(name, attn.attn_drop)
     if isinstance(attn.scaled_dot_product_attention, partial):

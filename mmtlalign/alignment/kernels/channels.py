@@ -14,9 +14,6 @@ def encode(share: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     Only the deviation from the sample's mean is carried: rows of ``A`` sum to
     one, so the mean passes unchanged, a constant share stays constant in any
     precision, and the rounding of half precision shrinks with the deviation.
-    Kernels for half precision and for GPUs want widths that are multiples of
-    eight, so there the head is filled up to the next one; the kernel for
-    float32 on the CPU takes any width, and less is faster.
 
     Args:
         share (Tensor): (B, M), float32.
@@ -27,9 +24,19 @@ def encode(share: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """
     mean = share.mean(dim=1, keepdim=True)
     channels = (share - mean).to(like.dtype)[:, None, :, None]
-    if like.device.type != 'cpu' or like.dtype.itemsize < 4:
-        channels = F.pad(channels, (0, 7 - like.size(-1) % 8))
-    return channels, mean
+    return F.pad(channels, (0, num_spare(like) - 1)), mean
+
+
+def num_spare(like: Tensor) -> int:
+    """How many channels to add to heads that need at least one more.
+
+    Kernels for half precision and for GPUs want widths that are multiples of
+    eight, so there the head is filled up to the next one; the kernel for
+    float32 on the CPU takes any width, and less is faster.
+    """
+    if like.device.type == 'cpu' and like.dtype.itemsize >= 4:
+        return 1
+    return 8 - like.size(-1) % 8
 
 
 def decode(channels: Tensor, mean: Tensor) -> Tensor:

@@ -19,15 +19,28 @@ class Compared(Site):
         attn (nn.Module): The attention module.
         branch (Branch, optional): How it is added to the residual stream.
             Defaults to None, which offers propagations the shares alone.
+        reduction (Cells, optional): How keys and values were pooled from the
+            tokens. Defaults to None, not at all.
     """
-    offers = frozenset({'matrix', 'rows'})
 
-    def __init__(self, attn: nn.Module, branch: Branch | None = None) -> None:
+    def __init__(self, attn: nn.Module, branch: Branch | None = None,
+                 reduction: Cells | None = None) -> None:
         super().__init__()
         self.attn = attn
         self.branch = branch
-        if branch is not None:
-            self.offers = self.offers | branch.offers
+        self.reduction = reduction
+        self.offers = frozenset({'matrix'}) | (
+            branch.offers if branch else frozenset())
+        if reduction is None:  # what is attended to are patches
+            self.offers = self.offers | {'rows'}
+
+    def key_share(self) -> Tensor:
+        """Shares (B, M) of the keys: those of the tokens, or pooled."""
+        share = self.trace.share
+        if self.reduction is None:
+            return share
+        with torch.no_grad():
+            return self.reduction.pool(share, self.trace.grid)
 
     def stand_ins(self) -> Iterator[StandIn]:
         if self.trace.needs_parts:
@@ -53,7 +66,10 @@ class Compared(Site):
         """
         mean = keys.mean(dim=1, keepdim=True)
         own = (keys - mean).to(value.dtype)[:, None, :, None] * value
-        self.carried = attend(own).transpose(1, 2).flatten(2)
+        # heads may be wider than what is projected, see `ReducedBlock`
+        carried = attend(own)
+        width = self.branch.proj.in_features // carried.size(1)
+        self.carried = carried[..., :width].transpose(1, 2).flatten(2)
         self.mixed = mixed
 
     def project(self, attended: Tensor) -> Tensor:
@@ -83,19 +99,18 @@ class Attention(Compared):
     Subclasses replace what computes it by :meth:`attend`.
 
     Args:
-        attn, branch: See :class:`Compared`.
-        reduction (Cells, optional): How keys and values were pooled from the
-            tokens. Defaults to None, not at all.
+        attn, branch, reduction: See :class:`Compared`.
     """
-
-    def __init__(self, attn: nn.Module, branch: Branch | None = None,
-                 reduction: Cells | None = None) -> None:
-        super().__init__(attn, branch)
-        self.reduction = reduction
-        self.num_rows = None
+    _limit: int | None = None
 
     def limit(self, num_rows: int) -> None:
-        self.num_rows = num_rows
+        self._limit = num_rows
+
+    @property
+    def num_rows(self) -> int | None:
+        """int, optional: How many leading tokens need a share. All while
+        compiling, as layers share compiled code."""
+        return None if torch.compiler.is_compiling() else self._limit
 
     def attend(self, stock: Callable, query: Tensor, key: Tensor,
                value: Tensor, scale: float | None = None) -> Tensor:
@@ -110,15 +125,15 @@ class Attention(Compared):
         """
         trace = self.trace
         share = trace.share
-        keys = self._key_share(share)
+        keys = self.key_share()
         if trace.watches(self):
             trace.see(attend_rows(trace.watched_rows(query), key, scale))
-        rows = self._rows
-        if rows is None:
+        if self.num_rows is None:
             out, mixed = trace.attend(query, key, value, keys, scale)
         else:
             out = stock()
-            query, share = query[:, :, :rows], share[:, :rows]
+            query = query[:, :, :self.num_rows]
+            share = share[:, :self.num_rows]
             # no product of matrices, which autocast would round
             mixed = (attend_rows(query, key, scale) * keys[:, None]).sum(-1)
         if trace.needs_parts:
@@ -129,18 +144,6 @@ class Attention(Compared):
         else:
             self.move(trace.propagation(share, mixed))
         return out
-
-    @property
-    def _rows(self) -> int | None:
-        # compiled code is shared by layers, and the last must not differ
-        return None if torch.compiler.is_compiling() else self.num_rows
-
-    def _key_share(self, share: Tensor) -> Tensor:
-        if self.reduction is None:
-            return share
-        with torch.no_grad():
-            return self.reduction.mean(
-                share.unflatten(1, self.trace.grid)).flatten(1)
 
 
 class CaughtAttention(Compared):
@@ -153,7 +156,7 @@ class CaughtAttention(Compared):
             the result of the softmax itself is caught.
         has_residual (bool): Whether what comes out is added to what went in.
             Defaults to True.
-        branch (Branch, optional): See :class:`Compared`.
+        branch, reduction: See :class:`Compared`.
         values (Callable, optional): (B, H, M, D) from ``attn`` and what its
             ``forward`` was given; asked for only beside ``branch``. Defaults
             to None.
@@ -161,8 +164,9 @@ class CaughtAttention(Compared):
 
     def __init__(self, attn: nn.Module, through: nn.Module | None = None,
                  has_residual: bool = True, branch: Branch | None = None,
+                 reduction: Cells | None = None,
                  values: Callable | None = None) -> None:
-        super().__init__(attn, branch)
+        super().__init__(attn, branch, reduction)
         self.through = through
         self.has_residual = has_residual
         self.values = values
@@ -214,7 +218,7 @@ class CaughtAttention(Compared):
 
     def mix(self, matrix: Tensor) -> Tensor:
         """Attended shares (B, N) of a matrix (B, H, N, M)."""
-        return mix_heads(matrix, self.trace.share)
+        return mix_heads(matrix, self.key_share())
 
 
 def mix_heads(matrix: Tensor, share: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ class Site:
             which propagations have no say in.
         times (int): How often it moved shares in this forward.
         share (Tensor, optional): (B, N), float32, what it moved them to.
+        grid (tuple[int], optional): Rows and columns of its patches, if the
+            trace records.
     """
     offers: frozenset[str] = frozenset()
     in_block = True
@@ -56,6 +58,8 @@ class Site:
         """Take the shares (B, N) that the tokens have now."""
         self.times += 1
         self.share = self.trace.share = share
+        if self.trace.record:
+            self.grid = self.trace.grid
 
     def limit(self, num_rows: int) -> None:
         """Only so many leading tokens are read after this site, the last."""
@@ -64,7 +68,8 @@ class Site:
         """Be ready for the next forward."""
         self.times = 0
         self.share: Tensor | None = None
+        self.grid: tuple[int, int] | None = None
 
     def __getstate__(self) -> dict:
         """Copies hold no shares."""
-        return {**self.__dict__, 'times': 0, 'share': None}
+        return {**self.__dict__, 'times': 0, 'share': None, 'grid': None}

@@ -33,6 +33,10 @@ class Cells:
                 count_include_pad=False)[:, 0]
         return self._sum(grid) / self._sum(torch.ones_like(grid))
 
+    def pool(self, share: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The same of tokens in a row, (B, H * W) -> (B, h * w)."""
+        return self.mean(share.unflatten(1, grid)).flatten(1)
+
     def _sum(self, grid: Tensor) -> Tensor:
         """Sums but for a factor; padding counts as 0."""
         return F.avg_pool2d(
@@ -99,6 +103,6 @@ class PoolingMixer(Site):
         if self.moving:
             share = self.trace.share
             with torch.no_grad():
-                mixed = self.cells.mean(share.unflatten(1, self.trace.grid))
-                self.move(self.trace.propagation(share, mixed.flatten(1)))
+                mixed = self.cells.pool(share, self.trace.grid)
+                self.move(self.trace.propagation(share, mixed))
         return out

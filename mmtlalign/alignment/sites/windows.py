@@ -1,4 +1,5 @@
-"""Attention inside (shifted) windows, as Swin Transformers cut them."""
+"""Attention inside windows, (shifted) as Swin Transformers cut them or
+plain."""
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
@@ -6,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import CaughtAttention
 from .base import Site, StandIn
 from .branch import Branch
 
@@ -187,3 +189,40 @@ def _value(w_msa: nn.Module, windows: Tensor) -> Tensor:
     """Values of a ``WindowMSAV2``, (windows, P, C)."""
     weight = w_msa.qkv.weight.chunk(3)[2]
     return F.linear(windows, weight, w_msa.v_bias)
+
+
+class PlainWindows(CaughtAttention):
+    """Attention inside windows without shift, padded below and to the right.
+
+    The matrix is (..., H, n, n) with n positions of a window, row-major, and
+    leading axes that count samples, then windows. Padded positions carry no
+    label: weights are renormalised over real tokens.
+
+    Args:
+        attn (nn.Module): Its ``forward`` computes the softmax once.
+        window_size (int): Side of a window, in tokens.
+        through (nn.Module, optional): See :class:`CaughtAttention`.
+    """
+
+    def __init__(self, attn: nn.Module, window_size: int,
+                 through: nn.Module | None = None) -> None:
+        super().__init__(attn, through)
+        self.offers = frozenset({'matrix'})
+        self.window_size = window_size
+
+    def mix(self, matrix: Tensor) -> Tensor:
+        share, size = self.trace.share, self.window_size
+        rows, cols = self.trace.grid
+        mean = share.mean(dim=1, keepdim=True)
+        channels = torch.stack((share - mean, torch.ones_like(share)), dim=1)
+        padded = F.pad(channels.unflatten(2, (rows, cols)),
+                       (0, -cols % size, 0, -rows % size))
+        windows = F.unfold(padded, size, stride=size).unflatten(1, (2, -1))
+        windows = windows.permute(0, 3, 2, 1).flatten(0, 1)[:, None]
+        mixed = matrix.flatten(0, -4) @ windows.to(matrix.dtype)
+        mixed = mixed.float().mean(dim=1)
+        # `valid` is 0 on padding, so padding has no weight.
+        mixed = (mixed[..., 0] / mixed[..., 1]).unflatten(0, (len(share), -1))
+        mixed = F.fold(mixed.transpose(1, 2), padded.shape[2:], size,
+                       stride=size)
+        return mean + mixed[:, 0, :rows, :cols].flatten(1)

@@ -1,3 +1,4 @@
+from .swap_channels import SwapChannels
 from .token_labels import (
     LoadTokenLabels,
     RandAugment,
@@ -10,5 +11,5 @@ from .token_labels import (
 
 __all__ = [
     'LoadTokenLabels', 'RandAugment', 'RandomFlip', 'RandomResizedCrop',
-    'Rotate', 'Shear', 'Translate'
+    'Rotate', 'Shear', 'SwapChannels', 'Translate'
 ]

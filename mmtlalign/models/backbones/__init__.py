@@ -1,3 +1,5 @@
-from .lvvit import LVViT
+"""Backbones that mmpretrain lacks."""
+from mmtlalign.registry import import_parts
 
-__all__ = ['LVViT']
+globals().update(parts := import_parts(__name__, __path__))
+__all__ = list(parts)

@@ -1,6 +1,5 @@
 """What all mixing methods share: random draws, partners, the patch grid."""
 from abc import ABCMeta, abstractmethod
-from typing import Tuple
 
 import torch
 from mmengine.dist import get_rank
@@ -14,7 +13,8 @@ PARTNERS = ('reverse', 'random')
 class BatchMix(metaclass=ABCMeta):
     """Base of mixing methods that leave a :class:`MixRecord`.
 
-    ``__call__(inputs, scores) -> (inputs, scores)`` is the contract of
+    A method draws a record; :meth:`apply` then mixes the images by the record
+    alone. ``__call__(inputs, scores) -> (inputs, scores)`` is the contract of
     mmpretrain's batch augments, so every method also works in a stock
     ``ClsDataPreprocessor``.
 
@@ -51,26 +51,43 @@ class BatchMix(metaclass=ABCMeta):
             ValueError: If the images are not divisible into patches.
         """
 
-    @abstractmethod
     def apply(self, inputs: Tensor, record: MixRecord) -> Tensor:
         """Mixed images (B, C, H, W); ``inputs`` are left as they are."""
+        own = self.pixels(record).to(inputs, non_blocking=True)[:, None]
+        partner = record.partner.to(inputs.device, non_blocking=True)
+        return own * inputs + (1 - own) * inputs[partner]
 
     def __call__(self, inputs: Tensor,
-                 scores: Tensor) -> Tuple[Tensor, Tensor]:
+                 scores: Tensor) -> tuple[Tensor, Tensor]:
         """Mix images (B, C, H, W) and scores (B, num_classes) by area."""
         record = self.draw(inputs)
-        return self.apply(inputs, record), mix_scores(scores, record)
+        mixed = self.apply(inputs, record)
+        return mixed, mix_scores(scores, record, record.lam)
 
-    def unmixed(self, inputs: Tensor) -> MixRecord:
-        """The record of a batch that is left alone."""
+    def record(self, inputs: Tensor, token_share: Tensor,
+               **data) -> MixRecord:
+        """The record of shares just drawn, with a partner drawn now.
+
+        Args:
+            inputs (Tensor): (B, C, H, W).
+            token_share (Tensor): (rows, cols), the same in all samples, or
+                (B, rows, cols).
+            **data: Other arguments of :class:`MixRecord`.
+        """
+        batch = inputs.size(0)
+        lam = token_share.mean(dim=(-2, -1))
+        return MixRecord(
+            self.draw_partner(batch), token_share.expand(batch, -1, -1),
+            lam.expand(batch), **data)
+
+    def unmixed(self, inputs: Tensor, **data) -> MixRecord:
+        """The record of a batch whose labels are left alone."""
         batch = inputs.size(0)
         return MixRecord(
-            partner=torch.arange(batch),
-            token_share=torch.ones(batch, *self.grid(inputs)),
-            lam=torch.ones(batch),
-            method=self)
+            torch.arange(batch), torch.ones(batch, *self.grid(inputs)),
+            torch.ones(batch), **data)
 
-    def grid(self, inputs: Tensor) -> Tuple[int, int]:
+    def grid(self, inputs: Tensor) -> tuple[int, int]:
         """Rows and columns of patches in images (B, C, H, W)."""
         height, width = inputs.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
@@ -79,6 +96,14 @@ class BatchMix(metaclass=ABCMeta):
                 f'patches of patch_size={self.patch_size}; change one of '
                 'them.')
         return height // self.patch_size, width // self.patch_size
+
+    def pixels(self, record: MixRecord) -> Tensor:
+        """The part of each pixel that is kept, (B or 1, H, W)."""
+        if record.pixel_share is not None:
+            return record.pixel_share
+        size = self.patch_size
+        return record.token_share.repeat_interleave(
+            size, dim=1).repeat_interleave(size, dim=2)
 
     def draw_partner(self, batch: int) -> Tensor:
         """(B,) index of the image mixed into each; may be itself."""
@@ -94,6 +119,12 @@ class BatchMix(metaclass=ABCMeta):
         return torch._sample_dirichlet(
             concentration, generator=self.generator)[0].item()
 
+    def draw_uniform(self, low: float, high: float) -> float:
+        """A number, evenly from [low, high)."""
+        drawn = torch.rand((), generator=self.generator, device='cpu',
+                           dtype=torch.float64).item()
+        return low + (high - low) * drawn
+
     def draw_index(self, end: int) -> int:
         """A whole number in [0, end)."""
         return torch.randint(
@@ -108,7 +139,20 @@ def check_alpha(alpha: float) -> float:
     return alpha
 
 
-def mix_scores(scores: Tensor, record: MixRecord) -> Tensor:
-    """Area targets: lam * own + (1 - lam) * partner, (B, num_classes)."""
-    lam = record.lam.to(scores.device, torch.float32)[:, None]
-    return lam * scores + (1 - lam) * scores[record.partner]
+def mix_scores(scores: Tensor, record: MixRecord, share: Tensor) -> Tensor:
+    """What each sample is trained on: ``share * own + (1 - share) * partner``.
+
+    Args:
+        scores (Tensor): (B, num_classes), each image's own.
+        record (MixRecord): Tells the partners.
+        share (Tensor): (B,), or (B, 2): the weights of own and partner, which
+            need not sum to one.
+
+    Returns:
+        Tensor: (B, num_classes), float32.
+    """
+    scores = scores.float()
+    share = share.to(scores, non_blocking=True)
+    own, partner = share.unbind(1) if share.ndim == 2 else (share, 1 - share)
+    index = record.partner.to(scores.device, non_blocking=True)
+    return own[:, None] * scores + partner[:, None] * scores[index]

@@ -1,6 +1,5 @@
 """CutMix (arXiv 1905.04899): a box in pixels, shares on the patch grid."""
 import math
-from typing import Tuple
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from mmtlalign.registry import BATCH_AUGMENTS
 from .batch_mix import BatchMix, check_alpha
 from .mix_record import MixRecord
 
-Box = Tuple[int, int, int, int]
+Box = tuple[int, int, int, int]
 
 
 @BATCH_AUGMENTS.register_module()
@@ -33,17 +32,13 @@ class CutMix(BatchMix):
         self.alpha = check_alpha(alpha)
 
     def draw(self, inputs: Tensor) -> MixRecord:
-        batch, grid = inputs.size(0), self.grid(inputs)
-        box = self.draw_box(tuple(inputs.shape[-2:]))
-        share = 1 - self._covered(box, grid)
-        return MixRecord(
-            partner=self.draw_partner(batch),
-            token_share=share.expand(batch, *grid),
-            lam=share.mean().expand(batch),
-            box=box,
-            method=self)
+        grid, size = self.grid(inputs), tuple(inputs.shape[-2:])
+        box = self.draw_box(size)
+        return self.record(
+            inputs, 1 - covered(box, grid, self.patch_size),
+            pixel_share=1 - covered(box, size)[None])
 
-    def draw_box(self, size: Tuple[int, int], even_sides: bool = False) -> Box:
+    def draw_box(self, size: tuple[int, int], even_sides: bool = False) -> Box:
         """A box ``(yl, yu, xl, xu)`` inside (rows, cols), half-open.
 
         Args:
@@ -61,18 +56,21 @@ class CutMix(BatchMix):
             box += [max(low, 0), min(low + side, length)]
         return tuple(box)
 
-    def _covered(self, box: Box, grid: Tuple[int, int]) -> Tensor:
-        """Part of each patch that the box covers, (rows, cols)."""
-        sides = []
-        for low, high, count in ((*box[:2], grid[0]), (*box[2:], grid[1])):
-            start = torch.arange(count) * self.patch_size
-            end = start + self.patch_size
-            overlap = end.clamp(max=high) - start.clamp(min=low)
-            sides.append(overlap.clamp(min=0) / self.patch_size)
-        return torch.outer(*sides)
 
-    def apply(self, inputs: Tensor, record: MixRecord) -> Tensor:
-        yl, yu, xl, xu = record.box
-        mixed = inputs.clone()
-        mixed[..., yl:yu, xl:xu] = inputs[record.partner, :, yl:yu, xl:xu]
-        return mixed
+def covered(box: Box, grid: tuple[int, int], cell: int = 1) -> Tensor:
+    """The part of each cell that a box covers.
+
+    Args:
+        box (tuple[int]): ``(yl, yu, xl, xu)``, half-open.
+        grid (tuple[int]): Rows and columns of cells.
+        cell (int): Edge of a cell in units of the box. Defaults to 1.
+
+    Returns:
+        Tensor: (rows, cols), in [0, 1].
+    """
+    sides = []
+    for low, high, count in ((*box[:2], grid[0]), (*box[2:], grid[1])):
+        start = torch.arange(count) * cell
+        overlap = (start + cell).clamp(max=high) - start.clamp(min=low)
+        sides.append(overlap.clamp(min=0) / cell)
+    return torch.outer(*sides)

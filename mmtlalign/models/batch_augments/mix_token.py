@@ -26,6 +26,11 @@ class MixToken(TokenCutMix):
         partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
     """
 
+    def draw(self, inputs: Tensor) -> MixRecord:
+        record = super().draw(inputs)
+        record.in_backbone = True
+        return record
+
     def apply(self, inputs: Tensor, record: MixRecord) -> Tensor:
         """Refuse, as there are no tokens here.
 
@@ -50,15 +55,12 @@ def swap_tokens(tokens: Tensor, token_share: Tensor,
         Tensor: (B, N, C); ``tokens`` are left as they are.
     """
     partner = partner.to(tokens.device, non_blocking=True)
-    return torch.where(_own(tokens, token_share), tokens, tokens[partner])
+    own = token_share.flatten(1)[..., None] > 0.5
+    own = own.to(tokens.device, non_blocking=True)
+    return torch.where(own, tokens, tokens[partner])
 
 
 def put_back_tokens(tokens: Tensor, token_share: Tensor,
                     partner: Tensor) -> Tensor:
     """Undo :func:`swap_tokens`, with the same arguments."""
     return swap_tokens(tokens, token_share, partner.argsort())
-
-
-def _own(tokens: Tensor, token_share: Tensor) -> Tensor:
-    own = token_share.flatten(1)[..., None] > 0.5
-    return own.to(tokens.device, non_blocking=True)

@@ -30,11 +30,7 @@ class Mixup(BatchMix):
         batch, grid = inputs.size(0), self.grid(inputs)
         lam = torch.full((batch, ), self.draw_lam(self.alpha))
         return MixRecord(
-            partner=self.draw_partner(batch),
+            self.draw_partner(batch),
             token_share=lam[:, None, None].expand(batch, *grid),
             lam=lam,
-            method=self)
-
-    def apply(self, inputs: Tensor, record: MixRecord) -> Tensor:
-        lam = record.lam.to(inputs)[:, None, None, None]
-        return lam * inputs + (1 - lam) * inputs[record.partner]
+            pixel_share=lam[:, None, None])

@@ -1,5 +1,6 @@
 """One of several mixing methods per batch, by probability."""
-from typing import List, Optional, Sequence
+from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from mmtlalign.registry import BATCH_AUGMENTS
 
 from .batch_mix import BatchMix
 from .mix_record import MixRecord
+from .no_mix import NoMix
 
 
 @BATCH_AUGMENTS.register_module()
@@ -29,8 +31,8 @@ class RandomMix(BatchMix):
     """
 
     def __init__(self,
-                 augments: List[dict],
-                 probs: Optional[Sequence[float]] = None) -> None:
+                 augments: list[dict | BatchMix] | dict | BatchMix,
+                 probs: Sequence[float] | float | None = None) -> None:
         if not isinstance(augments, (list, tuple)):
             augments = [augments]
         self.augments = [
@@ -39,6 +41,7 @@ class RandomMix(BatchMix):
         ]
         self.probs = _checked_probs(probs, len(self.augments))
         super().__init__(patch_size=_common_patch_size(self.augments))
+        self.no_mix = NoMix(patch_size=self.patch_size)
         self.seed(self.generator.initial_seed())
 
     def seed(self, seed: int) -> None:
@@ -53,19 +56,24 @@ class RandomMix(BatchMix):
     def draw(self, inputs: Tensor) -> MixRecord:
         weights = torch.tensor([*self.probs, 1 - sum(self.probs)],
                                device='cpu')
-        index = torch.multinomial(
+        choice = torch.multinomial(
             weights.clamp(min=0), 1, generator=self.generator).item()
-        if index == len(self.augments):
-            return self.unmixed(inputs)
-        return self.augments[index].draw(inputs)
+        record = self._choices[choice].draw(inputs)
+        record.choice = (choice, *record.choice)
+        return record
 
     def apply(self, inputs: Tensor, record: MixRecord) -> Tensor:
-        if record.method is self:
-            return inputs
-        return record.method.apply(inputs, record)
+        choice, *inner = record.choice
+        record = copy(record)
+        record.choice = tuple(inner)
+        return self._choices[choice].apply(inputs, record)
+
+    @property
+    def _choices(self) -> list[BatchMix]:
+        return [*self.augments, self.no_mix]
 
 
-def _checked_probs(probs, count: int) -> List[float]:
+def _checked_probs(probs, count: int) -> list[float]:
     if probs is None:
         return [1 / count] * count
     probs = [probs] if isinstance(probs, (int, float)) else list(probs)
@@ -78,7 +86,7 @@ def _checked_probs(probs, count: int) -> List[float]:
     return probs
 
 
-def _common_patch_size(augments: List[BatchMix]) -> int:
+def _common_patch_size(augments: list[BatchMix]) -> int:
     for augment in augments:
         if not isinstance(augment, BatchMix):
             raise TypeError(

@@ -1,9 +1,10 @@
 """CutMix on the patch grid, as in TL-Align (arXiv 2210.06455, section 3.2)."""
-from typing import Tuple
+from torch import Tensor
 
 from mmtlalign.registry import BATCH_AUGMENTS
 
-from .cutmix import CutMix
+from .cutmix import CutMix, covered
+from .mix_record import MixRecord
 
 
 @BATCH_AUGMENTS.register_module()
@@ -28,8 +29,7 @@ class TokenCutMix(CutMix):
         super().__init__(alpha=alpha, **kwargs)
         self.even_sides = even_sides
 
-    def draw_box(self, size: Tuple[int, int]) -> Tuple[int, int, int, int]:
-        """A box in pixels, ``(yl, yu, xl, xu)``, on patch borders."""
-        grid = tuple(length // self.patch_size for length in size)
-        box = super().draw_box(grid, self.even_sides)
-        return tuple(edge * self.patch_size for edge in box)
+    def draw(self, inputs: Tensor) -> MixRecord:
+        grid = self.grid(inputs)
+        box = self.draw_box(grid, self.even_sides)
+        return self.record(inputs, 1 - covered(box, grid))

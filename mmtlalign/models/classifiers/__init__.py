@@ -1,4 +1,5 @@
-from .tlalign_classifier import TLAlignClassifier
-from .token_label_classifier import TokenLabelClassifier
+"""Classifiers that take the record of a mix."""
+from mmtlalign.registry import import_parts
 
-__all__ = ['TLAlignClassifier', 'TokenLabelClassifier']
+globals().update(parts := import_parts(__name__, __path__))
+__all__ = list(parts)

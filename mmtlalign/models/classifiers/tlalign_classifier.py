@@ -1,19 +1,23 @@
 """TL-Align (arXiv 2210.06455) around any supported backbone."""
-from typing import List, Optional
+from contextlib import nullcontext
 
-import torch
 from mmpretrain.models import (
-    ClsHead,
+    DeiTClsHead,
     DistilledVisionTransformer,
     ImageClassifier,
 )
+from mmpretrain.registry import MODELS as HOST_MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmtlalign.alignment import LabelTrace
+from mmtlalign.old_arguments import modernise
 from mmtlalign.registry import MODELS
 
+from ..batch_augments import MixRecord
 from ..data_preprocessors import TLAlignDataPreprocessor
+from ..heads.tlalign_head import ALIGNED_FORMS, AlignedLabelHead
+from ..targets import LabelTarget
 
 
 @MODELS.register_module()
@@ -21,19 +25,18 @@ class TLAlignClassifier(ImageClassifier):
     """The host's classifier, trained on labels that follow the tokens.
 
     Parameters, prediction and checkpoints are those of
-    :class:`mmpretrain.models.ImageClassifier`. Training logs ``lam``,
-    ``aligned_share`` and ``token_fluctuation``, the mean of ``|share -
-    lam|``.
+    :class:`mmpretrain.models.ImageClassifier`. Training logs ``lam`` and,
+    unless labels go by area, ``aligned_share`` and ``token_fluctuation``, the
+    mean of ``|aligned_share - lam|``.
 
     Args:
-        backbone (dict): A backbone of :data:`mmtlalign.alignment.RULES`.
+        backbone (dict): A backbone that :class:`LabelTrace` supports, if the
+            target traces it.
         neck (dict, optional): As in the host. Defaults to None.
-        head (dict): One of the ``mmtlalign`` heads.
-        aligned (bool): Train on aligned labels. False trains on area labels
-            in the same pipeline and runs no trace: the baseline. Defaults to
-            True.
-        monitor (bool): With ``aligned=False``, trace all the same, for the
-            log only. Defaults to False.
+        head (dict): Of the host; it is built in its aligned form.
+        target (dict): What share of its own label a mixed sample is trained
+            on. Defaults to :class:`AlignedTarget`; :class:`AreaTarget` is
+            the baseline in the same pipeline.
         train_cfg (dict, optional): ``augments`` and ``probs`` of
             :class:`RandomMix`. Defaults to None, which mixes nothing.
         data_preprocessor (dict, optional): Arguments of
@@ -42,17 +45,20 @@ class TLAlignClassifier(ImageClassifier):
 
     Raises:
         TypeError: A data preprocessor, backbone or head that cannot be used.
+        ValueError: A head or loss that cannot be trained on mixed labels.
     """
 
     def __init__(self,
                  backbone: dict,
-                 neck: Optional[dict] = None,
-                 head: Optional[dict] = None,
-                 aligned: bool = True,
-                 monitor: bool = False,
-                 train_cfg: Optional[dict] = None,
-                 data_preprocessor: Optional[dict] = None,
+                 neck: dict | None = None,
+                 head: dict | None = None,
+                 target: dict = dict(type='mmtlalign.AlignedTarget'),
+                 train_cfg: dict | None = None,
+                 data_preprocessor: dict | None = None,
                  **kwargs) -> None:
+        old = modernise({'type': type(self).__name__, **kwargs})
+        if old:
+            raise TypeError(f'Of release 0.1: {"; ".join(old)}.')
         if data_preprocessor is None or isinstance(data_preprocessor, dict):
             data_preprocessor = {
                 'type': 'mmtlalign.TLAlignDataPreprocessor',
@@ -62,7 +68,7 @@ class TLAlignClassifier(ImageClassifier):
         super().__init__(
             backbone=backbone,
             neck=neck,
-            head=head,
+            head=_aligned(head),
             data_preprocessor=data_preprocessor,
             **kwargs)
         if not isinstance(self.data_preprocessor, TLAlignDataPreprocessor):
@@ -70,59 +76,99 @@ class TLAlignClassifier(ImageClassifier):
                 f'{type(self.data_preprocessor).__name__} leaves no record of '
                 'what it mixed; leave out `type` in data_preprocessor, or set '
                 "it to 'mmtlalign.TLAlignDataPreprocessor'.")
+        self.data_preprocessor.record_is_taken = True
         if self.data_preprocessor.batch_augments is not None:
-            _refuse_stock_loss(self.head)
-        _refuse_two_tokens(self.backbone)
-        self.aligned = aligned
-        self.trace = LabelTrace(self.backbone) if aligned or monitor else None
+            _check_head(self.head)
+        _refuse_two_tokens(self.backbone, self.head)
+        self.target: LabelTarget = MODELS.build(target)
+        self.trace = None
+        if self.target.trace_cfg is not None:
+            self.trace = LabelTrace(self.backbone, **self.target.trace_cfg)
 
-    def loss(self, inputs: Tensor, data_samples: List[DataSample]) -> dict:
-        """Loss of mixed images.
+    def forward(self,
+                inputs: Tensor,
+                data_samples: list[DataSample] | None = None,
+                mode: str = 'tensor',
+                mix: MixRecord | None = None):
+        """The host's entry, with the record of a mixed batch.
 
         Args:
             inputs (Tensor): (B, C, H, W).
-            data_samples (list[DataSample]): As left by
-                :class:`TLAlignDataPreprocessor`.
+            data_samples (list[DataSample], optional): As in the host.
+            mode (str): 'tensor', 'loss' or 'predict', as in the host.
+                Defaults to 'tensor'.
+            mix (MixRecord, optional): Of the data preprocessor, for 'loss'.
+                Defaults to None: the batch was not mixed.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples, mix)
+        return super().forward(inputs, data_samples, mode)
+
+    def loss(self,
+             inputs: Tensor,
+             data_samples: list[DataSample],
+             mix: MixRecord | None = None) -> dict:
+        """Loss of a batch.
+
+        Args:
+            inputs (Tensor): (B, C, H, W), mixed.
+            data_samples (list[DataSample]): With each image's own label.
+            mix (MixRecord, optional): What was mixed. Defaults to None,
+                which is the host's loss.
 
         Returns:
-            dict[str, Tensor]: ``loss`` and the quantities to log.
+            dict[str, Tensor]: The head's losses and the values to log.
         """
-        if 'token_share' not in data_samples[0]:
+        if mix is None:
             return super().loss(inputs, data_samples)
-        lam = torch.stack([sample.lam for sample in data_samples])
-        lam = lam.to(inputs.device, non_blocking=True)
-        if self.trace is None:
+        shares = []
+
+        def share(scores):
+            shares.append(
+                self.target.share(mix, self.trace, scores, data_samples))
+            return shares[-1]
+
+        traced = self.trace(mix.token_share) if self.trace else nullcontext()
+        with traced:
             feats = self.extract_feat(inputs)
-            losses = self.head.loss(feats, data_samples, share=lam)
-            return dict(**losses, lam=lam.mean())
-        token_share = torch.stack(
-            [sample.token_share for sample in data_samples])
-        with self.trace(token_share):
-            feats = self.extract_feat(inputs)
-        share = self.trace.output_share
-        losses = self.head.loss(
-            feats, data_samples, share=share if self.aligned else lam)
-        return dict(
-            **losses,
-            lam=lam.mean(),
-            aligned_share=share.mean(),
-            token_fluctuation=(share - lam).abs().mean())
+        losses = self.head.loss(feats, data_samples, mix=mix, share=share)
+        lam = mix.lam.to(inputs.device, non_blocking=True)
+        logs = dict(lam=lam.mean())
+        logged = self.target.logged_share(self.trace, shares[-1])
+        if logged is not None:
+            logs.update(
+                aligned_share=logged.mean(),
+                token_fluctuation=(logged - lam).abs().mean())
+        return {**losses, **logs}
 
 
-def _refuse_stock_loss(head: Optional[nn.Module]) -> None:
-    """Raise TypeError if a head would hand shares on to its loss module."""
-    if getattr(type(head), '_get_loss', None) is ClsHead._get_loss:
+def _aligned(head: dict | nn.Module | None) -> dict | nn.Module | None:
+    """A config of a head, in its aligned form if it has one."""
+    if not isinstance(head, dict):
+        return head
+    kind = head.get('type')
+    found = HOST_MODELS.get(kind) if isinstance(kind, str) else kind
+    return {**head, 'type': ALIGNED_FORMS.get(found, kind)}
+
+
+def _check_head(head: nn.Module | None) -> None:
+    """Raise an error for a head that cannot be trained on mixed labels."""
+    if head is None:
+        return
+    if not isinstance(head, AlignedLabelHead):
+        names = ', '.join(stock.__name__ for stock in ALIGNED_FORMS)
         raise TypeError(
-            f'{type(head).__name__} cannot be trained on shares; set the type '
-            "of the head to 'mmtlalign.TLAlignVisionTransformerClsHead' or "
-            "'mmtlalign.TLAlignLinearClsHead'.")
+            f'{type(head).__name__} cannot be trained on mixed labels; name '
+            f'one of these in the config: {names}.')
+    head.check_mixing()
 
 
-def _refuse_two_tokens(backbone: nn.Module) -> None:
-    """Raise TypeError for a distilled ViT that puts out a pair of tokens."""
+def _refuse_two_tokens(backbone: nn.Module, head: nn.Module | None) -> None:
+    """Raise TypeError for a pair of tokens and a head that reads one."""
     if (isinstance(backbone, DistilledVisionTransformer)
-            and backbone.out_type == 'cls_token'):
+            and backbone.out_type == 'cls_token'
+            and not isinstance(head, DeiTClsHead)):
         raise TypeError(
-            f'{type(backbone).__name__} puts out two tokens, and mmpretrain '
-            'has no head that trains on them; use VisionTransformer, or '
-            "another out_type such as 'avg_featmap'.")
+            f'{type(backbone).__name__} outputs two tokens, which '
+            "DeiTClsHead trains on; name that head, or another out_type such "
+            "as 'avg_featmap'.")

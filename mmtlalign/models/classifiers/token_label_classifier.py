@@ -1,15 +1,13 @@
 """Token Labeling (arXiv 2104.10858) around any backbone of patches."""
-from contextlib import contextmanager
-from typing import List, Optional
+from functools import partial
 
-import torch
 from mmpretrain.structures import DataSample
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmtlalign.alignment.recomputation import inside_checkpoint
+from mmtlalign.alignment import PatchEmbedding
 from mmtlalign.registry import MODELS
 
-from ..batch_augments import swap_tokens
+from ..batch_augments import MixRecord, swap_tokens
 from ..heads import TokenLabelHead
 from .tlalign_classifier import TLAlignClassifier
 
@@ -20,18 +18,17 @@ class TokenLabelClassifier(TLAlignClassifier):
 
     A batch drawn by :class:`MixToken` is mixed in the output of
     ``backbone.patch_embed``, before position embeddings, for the span of one
-    training forward. The same record sets the class target by area, or, with
-    ``aligned=True``, by the shares that TL-Align follows to the output.
+    training forward. The same record sets the class target, by area or by
+    another target.
 
     Parameters, prediction and checkpoints are those of
     :class:`mmpretrain.models.ImageClassifier`.
 
     Args:
-        backbone (dict): Any with a ``patch_embed`` that returns
-            ``(tokens, (rows, cols))``; with ``aligned=True``, one of
-            :data:`mmtlalign.alignment.RULES`.
-        aligned (bool): Class targets by TL-Align instead of by area. Defaults
-            to False.
+        backbone (dict): One that :class:`LabelTrace` supports, with a
+            patch embedding that returns ``(tokens, (rows, cols))``.
+        target (dict): As in :class:`TLAlignClassifier`. Defaults to
+            :class:`AreaTarget`.
         train_cfg (dict, optional): ``augments`` and ``probs`` of
             :class:`RandomMix`.
         data_preprocessor (dict, optional): Arguments of
@@ -39,7 +36,7 @@ class TokenLabelClassifier(TLAlignClassifier):
         **kwargs: Other arguments of :class:`TLAlignClassifier`.
 
     Raises:
-        TypeError: If the backbone has no ``patch_embed``, or if the head is a
+        TypeError: If the backbone is another, or if the head is a
             :class:`TokenLabelHead` and the backbone has not exactly one
             class token.
     """
@@ -47,8 +44,8 @@ class TokenLabelClassifier(TLAlignClassifier):
     def __init__(self,
                  backbone: dict,
                  *args,
-                 aligned: bool = False,
-                 data_preprocessor: Optional[dict] = None,
+                 target: dict = dict(type='mmtlalign.AreaTarget'),
+                 data_preprocessor: dict | None = None,
                  **kwargs) -> None:
         if data_preprocessor is None or isinstance(data_preprocessor, dict):
             data_preprocessor = {
@@ -58,14 +55,10 @@ class TokenLabelClassifier(TLAlignClassifier):
         super().__init__(
             backbone,
             *args,
-            aligned=aligned,
+            target=target,
             data_preprocessor=data_preprocessor,
             **kwargs)
-        if not hasattr(self.backbone, 'patch_embed'):
-            raise TypeError(
-                f'{type(self.backbone).__name__} has no patch_embed, so its '
-                'tokens cannot be mixed; use a backbone of patches, such as '
-                'mmtlalign.LVViT.')
+        self.patch_embedding = PatchEmbedding(self.backbone)
         extra = getattr(self.backbone, 'num_extra_tokens', 1)
         if isinstance(self.head, TokenLabelHead) and extra != 1:
             raise TypeError(
@@ -73,60 +66,19 @@ class TokenLabelClassifier(TLAlignClassifier):
                 'those of the patches; TokenLabelHead reads backbones with '
                 'one, the class token.')
 
-    def loss(self, inputs: Tensor, data_samples: List[DataSample]) -> dict:
+    def loss(self,
+             inputs: Tensor,
+             data_samples: list[DataSample],
+             mix: MixRecord | None = None) -> dict:
         """Loss of a batch that is mixed by now, or in the backbone."""
-        if 'token_partner' not in data_samples[0]:
-            return super().loss(inputs, data_samples)
-        token_share, partner = (
-            torch.stack([sample.get(key) for sample in data_samples])
-            for key in ('token_share', 'token_partner'))
-        with mixed_tokens(self.backbone, token_share, partner):
-            return super().loss(inputs, data_samples)
+        if mix is None or not mix.in_backbone:
+            return super().loss(inputs, data_samples, mix)
+        with self.mixed_tokens(mix):
+            return super().loss(inputs, data_samples, mix)
 
-
-@contextmanager
-def mixed_tokens(backbone: nn.Module, token_share: Tensor, partner: Tensor):
-    """Swap what ``backbone.patch_embed`` puts out, in this context only.
-
-    By an instance attribute, as in :class:`LabelTrace`: a compiled backbone
-    would not notice a forward hook.
-
-    Args:
-        backbone (nn.Module): Its ``patch_embed`` returns
-            ``(tokens, (rows, cols))``.
-        token_share (Tensor): (B, rows, cols), 1 where a token stays.
-        partner (Tensor): (B,), int64: whose tokens come in elsewhere.
-
-    Raises:
-        ValueError: In a forward whose tokens are on another grid.
-        RuntimeError: If activation checkpointing would repeat the swap, which
-            it does outside of this context, and so without it.
-    """
-    trains = torch.is_grad_enabled()
-    patch_embed = backbone.patch_embed
-    before = patch_embed.__dict__.get('forward')
-    stock = patch_embed.forward
-
-    def forward(*args, **kwargs):
-        if trains and inside_checkpoint():
-            raise RuntimeError(
-                'Activation checkpointing of the whole backbone would repeat '
-                'its forward without the mixing of tokens; checkpoint its '
-                "blocks instead ('backbone.layers.0', ...).")
-        tokens, grid = stock(*args, **kwargs)
-        expected = (tokens.size(0), *grid)
-        if tuple(token_share.shape) != expected:
-            raise ValueError(
-                'token_share is (batch, rows, cols) = '
-                f'{tuple(token_share.shape)}, but patch_embed gave {expected}.'
-                " Set the mixing method's patch_size to the backbone's.")
-        return swap_tokens(tokens, token_share, partner), grid
-
-    patch_embed.forward = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del patch_embed.forward
-        else:
-            patch_embed.forward = before
+    def mixed_tokens(self, record: MixRecord):
+        """Context in which the backbone's tokens are swapped as recorded; see
+        :meth:`PatchEmbedding.changed`."""
+        swap = partial(swap_tokens, token_share=record.token_share,
+                       partner=record.partner)
+        return self.patch_embedding.changed(swap, record.token_share.shape)

@@ -1,4 +1,5 @@
-from .tlalign_data_preprocessor import TLAlignDataPreprocessor
-from .token_label_data_preprocessor import TokenLabelDataPreprocessor
+"""Preprocessors that leave a record of what they mixed."""
+from mmtlalign.registry import import_parts
 
-__all__ = ['TLAlignDataPreprocessor', 'TokenLabelDataPreprocessor']
+globals().update(parts := import_parts(__name__, __path__))
+__all__ = list(parts)

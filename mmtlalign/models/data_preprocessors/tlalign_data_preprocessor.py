@@ -1,28 +1,21 @@
-"""Mixes a batch and puts the record of it on the data samples."""
-from typing import List, Optional
-
-import torch
+"""Mixes a batch and hands on the record of it."""
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from mmtlalign.registry import MODELS
 
-from ..batch_augments import MixRecord, RandomMix, mix_scores
+from ..batch_augments import MixRecord, RandomMix
 
 
 @MODELS.register_module()
 class TLAlignDataPreprocessor(ClsDataPreprocessor):
     """The host's preprocessor, with mixing that leaves a record.
 
-    In training every data sample gets, besides ``gt_score`` (the area
-    target):
-
-    - ``own_score``, ``partner_score``: (num_classes,), float32, the scores of
-      the two images that were mixed;
-    - ``token_share``: (rows, cols), float32, on the CPU, the part of each
-      patch that belongs to the sample's own image;
-    - ``lam``: scalar, float32, on the CPU, the part of the image that does.
+    In training it returns, beside mixed ``inputs`` and ``data_samples`` with
+    each image's own label as ``gt_score``, the batch's :class:`MixRecord` as
+    ``mix``. mmengine hands that to the model's ``forward`` as a keyword; a
+    classifier that takes it says so by setting ``record_is_taken``.
 
     Validation and test are the host's own.
 
@@ -35,15 +28,17 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
         **kwargs: Other arguments of mmpretrain's ``ClsDataPreprocessor``.
 
     Raises:
+        TypeError: In training, in a classifier that would not take the
+            record.
         ValueError: Without ``num_classes`` or ``mean``; in training, samples
             without a ``gt_score`` whose labels are none or several.
     """
 
     def __init__(self,
-                 num_classes: Optional[int] = None,
+                 num_classes: int | None = None,
                  mean=None,
                  std=None,
-                 batch_augments: Optional[dict] = None,
+                 batch_augments: dict | None = None,
                  **kwargs) -> None:
         for name, value in (('num_classes', num_classes), ('mean', mean)):
             if value is None:
@@ -60,6 +55,7 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
             **{'to_onehot': bool(batch_augments), **kwargs})
         if batch_augments:
             self.batch_augments = RandomMix(**batch_augments)
+        self.record_is_taken = False
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Stack, normalise and, in training, mix.
@@ -69,10 +65,12 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
             training (bool): Whether to mix. Defaults to False.
 
         Returns:
-            dict: ``inputs`` (B, C, H, W) and ``data_samples``.
+            dict: ``inputs`` (B, C, H, W), ``data_samples`` and, if it
+            mixed, ``mix``.
         """
         mixes = training and self.batch_augments is not None
         if mixes:
+            self._require_taker()
             _require_single_label(data.get('data_samples'))
         # For the host `training` only means mixing, which loses the record.
         batch = super().forward(data, training=False)
@@ -80,20 +78,26 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
             self.mix(batch)
         return batch
 
-    def mix(self, batch: dict) -> MixRecord:
-        """Mix the images of a batch; leave the record on its samples."""
-        inputs = batch['inputs']
-        record = self.batch_augments.draw(inputs)
-        batch['inputs'] = self.mix_images(inputs, record)
-        _set_record(batch['data_samples'], record)
-        return record
+    def mix(self, batch: dict) -> None:
+        """Mix the images of a batch and put the record beside them."""
+        record = self.batch_augments.draw(batch['inputs'])
+        batch['inputs'] = self.mix_images(batch['inputs'], record)
+        batch['mix'] = record
 
     def mix_images(self, inputs: Tensor, record: MixRecord) -> Tensor:
         """Mixed images (B, C, H, W)."""
         return self.batch_augments.apply(inputs, record)
 
+    def _require_taker(self) -> None:
+        if not self.record_is_taken:
+            raise TypeError(
+                f'{type(self).__name__} mixes images and leaves the labels to '
+                "a classifier that takes its record; set the model's type to "
+                "'mmtlalign.TLAlignClassifier', or data_preprocessor.type to "
+                "'ClsDataPreprocessor', which mixes labels by area.")
 
-def _require_single_label(data_samples: Optional[List[DataSample]]) -> None:
+
+def _require_single_label(data_samples: list[DataSample] | None) -> None:
     for i, sample in enumerate(data_samples or [None]):
         if not isinstance(sample, DataSample):
             raise ValueError(
@@ -106,16 +110,3 @@ def _require_single_label(data_samples: Optional[List[DataSample]]) -> None:
             raise ValueError(
                 f'Sample {i} has labels {labels}; mixing needs exactly one '
                 'per image, or a `gt_score`.')
-
-
-def _set_record(data_samples: List[DataSample], record: MixRecord) -> None:
-    own: Tensor = torch.stack([sample.gt_score for sample in data_samples])
-    own = own.float()
-    scores = mix_scores(own, record)
-    partner = own[record.partner]
-    for i, sample in enumerate(data_samples):
-        sample.set_gt_score(scores[i])
-        sample.own_score = own[i]
-        sample.partner_score = partner[i]
-        sample.token_share = record.token_share[i]
-        sample.lam = record.lam[i]

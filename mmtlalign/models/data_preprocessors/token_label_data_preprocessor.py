@@ -1,5 +1,4 @@
 """Expands token labels once per batch, on the device."""
-from typing import List, Tuple
 
 import numpy as np
 import torch
@@ -8,27 +7,24 @@ from torch import Tensor
 
 from mmtlalign.registry import MODELS
 
-from ..batch_augments import MixRecord, MixToken
+from ..batch_augments import MixRecord
 from .tlalign_data_preprocessor import TLAlignDataPreprocessor
 from .token_scores import crop_scores, expand_maps
 
 
 @MODELS.register_module()
 class TokenLabelDataPreprocessor(TLAlignDataPreprocessor):
-    """Mixes a batch and turns its token labels into targets.
+    """Mixes a batch and turns its token labels into scores.
 
-    In training, samples get what :class:`TLAlignDataPreprocessor` leaves and
+    A batch drawn by :class:`MixToken` keeps its images; the record says so.
+    In training, if the pipeline loaded ``token_labels``, samples also get
 
-    - ``token_partner``: scalar, int64, on the CPU, only if the batch was
-      drawn by :class:`MixToken`: the sample whose tokens take the place of
-      this one's where ``token_share`` is 0. The images are left as they are;
+    - ``gt_token_score``: (rows * cols, num_classes), float32, the scores of
+      every patch of the sample's own image;
+    - ``machine_score``: (num_classes,), float32, the annotator's scores over
+      the whole crop.
 
-    and, if the pipeline loaded ``token_labels``,
-
-    - ``gt_token_score``: (rows * cols, num_classes), float32, the target of
-      every patch of the image, mixed if the images were;
-    - ``machine_score``, ``partner_machine_score``: (num_classes,), float32,
-      the annotator's scores over the whole crop, and its partner's.
+    Both are those of the image before it was mixed, as ``gt_score`` is.
 
     Args: Those of :class:`TLAlignDataPreprocessor`.
 
@@ -38,30 +34,25 @@ class TokenLabelDataPreprocessor(TLAlignDataPreprocessor):
     """
 
     def mix_images(self, inputs: Tensor, record: MixRecord) -> Tensor:
-        if isinstance(record.method, MixToken):
-            return inputs
-        return super().mix_images(inputs, record)
+        return inputs if record.in_backbone else super().mix_images(
+            inputs, record)
 
-    def mix(self, batch: dict) -> MixRecord:
-        record = super().mix(batch)
+    def mix(self, batch: dict) -> None:
+        super().mix(batch)
         samples = batch['data_samples']
-        in_backbone = isinstance(record.method, MixToken)
-        if in_backbone:
-            for sample, partner in zip(samples, record.partner):
-                sample.token_partner = partner
-        if 'token_labels' in samples[0]:
-            for sample in samples:
-                self._check(sample, batch['inputs'])
-            tokens, crops = self._scores(
-                samples, tuple(record.token_share.shape[1:]))
-            if not in_backbone:
-                tokens = _mix(tokens, record)
-            _set_scores(samples, tokens, crops, record.partner)
-        return record
+        if 'token_labels' not in samples[0]:
+            return
+        for sample in samples:
+            self._check(sample, batch['inputs'])
+        tokens, crops = self._scores(
+            samples, tuple(batch['mix'].token_share.shape[1:]))
+        for sample, token_score, score in zip(samples, tokens, crops):
+            sample.gt_token_score = token_score
+            sample.machine_score = score
 
     @torch.no_grad()
-    def _scores(self, samples: List[DataSample],
-                grid: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
+    def _scores(self, samples: list[DataSample],
+                grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Scores of all tokens (B, N, K), and of whole crops (B, K)."""
         labels = [sample.token_labels for sample in samples]
         ids, scores, boxes = (
@@ -90,18 +81,3 @@ class TokenLabelDataPreprocessor(TLAlignDataPreprocessor):
                 f'now {size}, flip={flip}. A transform moved the image alone: '
                 'after LoadTokenLabels use mmtlalign.RandomResizedCrop, '
                 'mmtlalign.RandomFlip and mmtlalign.RandAugment.')
-
-
-def _mix(tokens: Tensor, record: MixRecord) -> Tensor:
-    """Scores of tokens (B, N, K) of images that were mixed."""
-    share = record.token_share.flatten(1)[..., None].to(tokens.device)
-    return share * tokens + (1 - share) * tokens[record.partner]
-
-
-def _set_scores(samples: List[DataSample], tokens: Tensor, crops: Tensor,
-                partner: Tensor) -> None:
-    partners = crops[partner]
-    for i, sample in enumerate(samples):
-        sample.gt_token_score = tokens[i]
-        sample.machine_score = crops[i]
-        sample.partner_machine_score = partners[i]

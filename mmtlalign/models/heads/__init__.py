@@ -1,7 +1,5 @@
-from .tlalign_head import TLAlignLinearClsHead, TLAlignVisionTransformerClsHead
-from .token_label_head import TokenLabelHead
+"""Heads trained on aligned labels."""
+from mmtlalign.registry import import_parts
 
-__all__ = [
-    'TLAlignLinearClsHead', 'TLAlignVisionTransformerClsHead',
-    'TokenLabelHead'
-]
+globals().update(parts := import_parts(__name__, __path__))
+__all__ = list(parts)

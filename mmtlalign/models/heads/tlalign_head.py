@@ -1,99 +1,127 @@
 """Heads of the host whose training target follows the shares."""
-from typing import List, Optional, Tuple
+from collections.abc import Callable
 
 import torch
-from mmpretrain.models import LinearClsHead, VisionTransformerClsHead
-from mmpretrain.models.losses import LabelSmoothLoss
+from mmpretrain.models import (
+    ClsHead,
+    ConformerHead,
+    DeiTClsHead,
+    EfficientFormerClsHead,
+    LeViTClsHead,
+    LinearClsHead,
+    StackedLinearClsHead,
+    VigClsHead,
+    VisionTransformerClsHead,
+)
+from mmpretrain.models.losses import LabelSmoothLoss, SeesawLoss
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from mmtlalign.registry import MODELS
 
+from ..batch_augments import MixRecord, mix_scores
 
-class _AlignedTarget:
-    """Mixin: ``share * own_score + (1 - share) * partner_score`` as target.
+# Heads of the host that train on soft labels, with their aligned forms
+ALIGNED_FORMS: dict[type, type] = {}
 
-    TL-Align (arXiv 2210.06455, section 3.3). Smoothing is the loss's; it is
-    linear, so it may come after the mix.
+
+class AlignedLabelHead:
+    """Mixin: trains a head on ``share * own + (1 - share) * partner``.
+
+    TL-Align (arXiv 2210.06455, section 3.3). It writes that target as
+    ``gt_score`` and leaves the loss to the host's head. Smoothing is the
+    loss's; it is linear, so it may come after the mix.
+
+    ``loss`` takes ``mix``, the batch's record, and ``share``: (B,), or (B, 2)
+    for weights of own and partner, or a function that computes it from the
+    scores of the head.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        loss = self.loss_module
+        loss = kwargs.get('loss')
+        self._loss_is_weighted = (
+            not isinstance(loss, dict) or 'loss_weight' in loss)
+
+    def check_mixing(self) -> None:
+        """Refuse what cannot be trained on mixed labels.
+
+        Raises:
+            ValueError: ``cal_acc``, distillation, a loss without soft labels,
+                or binary cross entropy whose loss has no ``loss_weight``.
+        """
+        loss, name = self.loss_module, type(self).__name__
+        if self.cal_acc:
+            raise ValueError('cal_acc=True is meaningless on mixed labels; '
+                             'set it to False.')
+        if getattr(self, 'distillation', getattr(self, 'dist', False)):
+            raise ValueError(f'{name} cannot be trained with '
+                             'distillation=True in mmpretrain; set it to '
+                             'False.')
+        if isinstance(loss, SeesawLoss):
+            raise ValueError('SeesawLoss needs hard labels, and mixed labels '
+                             'are soft; use LabelSmoothLoss.')
         if isinstance(loss, LabelSmoothLoss) and loss.mode == 'multi_label':
             raise ValueError(
                 "LabelSmoothLoss(mode='multi_label') turns every score above "
                 "0 into 1 and so discards the shares; use mode='original', "
                 'with use_sigmoid=True for binary cross entropy.')
-        if self.cal_acc:
-            raise ValueError('cal_acc=True is meaningless on mixed labels; '
-                             'set it to False.')
+        ce = getattr(loss, 'ce', loss)
+        if getattr(ce, 'use_sigmoid', False) and not self._loss_is_weighted:
+            raise ValueError(
+                f'{type(loss).__name__} with use_sigmoid=True sums over '
+                'classes; write its loss_weight: 1/num_classes = '
+                f'1/{self.num_classes} for the mean, 1. for the sum.')
+
+    def own_scores(self, data_samples: list[DataSample]) -> Tensor:
+        """Each image's own label, (B, num_classes)."""
+        return torch.stack([sample.gt_score for sample in data_samples])
 
     def _get_loss(self,
                   cls_score: Tensor,
-                  data_samples: List[DataSample],
-                  share: Optional[Tensor] = None,
+                  data_samples: list[DataSample],
+                  mix: MixRecord | None = None,
+                  share: Tensor | Callable[[Tensor], Tensor] | None = None,
                   **kwargs) -> dict:
-        """Loss of scores (B, num_classes) against aligned targets.
+        """Loss of scores against aligned targets.
 
         Args:
-            cls_score (Tensor): (B, num_classes).
-            data_samples (list[DataSample]): With ``own_score`` and
-                ``partner_score``.
-            share (Tensor, optional): (B,), each sample's share of its own
-                label. Defaults to None: ``gt_score`` is the target.
+            cls_score (Tensor): (B, num_classes), or what else the host's
+                head gives.
+            data_samples (list[DataSample]): With each image's own label.
+            mix (MixRecord, optional): What was mixed. Defaults to None: the
+                loss is the host's.
+            share (Tensor | Callable, optional): See above. Defaults to None,
+                by area.
             **kwargs: Passed to the loss module.
         """
-        if share is None:
-            losses = super()._get_loss(cls_score, data_samples, **kwargs)
-            # the host's mean is over samples
-            scale = cls_score.size(0) / self._avg_factor(cls_score)
-            return {key: scale * loss for key, loss in losses.items()}
-        own, partner = self._own_and_partner(data_samples)
-        share = share[:, None].to(own)
-        target = share * own + (1 - share) * partner
-        loss = self.loss_module(
-            cls_score, target, avg_factor=self._avg_factor(cls_score),
-            **kwargs)
-        return dict(loss=loss)
-
-    def _own_and_partner(
-            self, data_samples: List[DataSample]) -> Tuple[Tensor, Tensor]:
-        """Scores of each image and of its partner, (B, num_classes)."""
-        own = torch.stack([sample.own_score for sample in data_samples])
-        partner = torch.stack(
-            [sample.partner_score for sample in data_samples])
-        return own, partner
-
-    def _avg_factor(self, cls_score: Tensor) -> int:
-        """Samples; for binary cross entropy also classes, over which the
-        host's loss would otherwise sum."""
-        ce = getattr(self.loss_module, 'ce', self.loss_module)
-        if getattr(ce, 'use_sigmoid', False):
-            return cls_score.numel()
-        return cls_score.size(0)
+        if mix is not None:
+            if callable(share):
+                share = share(cls_score)
+            target = mix_scores(self.own_scores(data_samples), mix,
+                                mix.lam if share is None else share)
+            data_samples = [
+                DataSample().set_gt_score(score) for score in target
+            ]
+        return super()._get_loss(cls_score, data_samples, **kwargs)
 
 
-@MODELS.register_module()
-class TLAlignVisionTransformerClsHead(_AlignedTarget,
-                                      VisionTransformerClsHead):
-    """``VisionTransformerClsHead`` trained on aligned labels.
-
-    Same arguments, parameters and predictions as the host's; ``loss`` takes
-    ``share`` (B,).
-
-    Raises:
-        ValueError: ``LabelSmoothLoss(mode='multi_label')`` or ``cal_acc``.
-    """
+def aligned_form(stock: type) -> type:
+    """Register the aligned form of a head: same arguments and parameters."""
+    form = type(
+        f'TLAlign{stock.__name__}', (AlignedLabelHead, stock),
+        dict(__module__=__name__,
+             __doc__=f'``{stock.__name__}`` trained on aligned labels.'))
+    ALIGNED_FORMS[stock] = MODELS.register_module(module=form)
+    return form
 
 
-@MODELS.register_module()
-class TLAlignLinearClsHead(_AlignedTarget, LinearClsHead):
-    """``LinearClsHead`` trained on aligned labels.
-
-    Same arguments, parameters and predictions as the host's; ``loss`` takes
-    ``share`` (B,).
-
-    Raises:
-        ValueError: ``LabelSmoothLoss(mode='multi_label')`` or ``cal_acc``.
-    """
+TLAlignClsHead = aligned_form(ClsHead)
+TLAlignLinearClsHead = aligned_form(LinearClsHead)
+TLAlignStackedLinearClsHead = aligned_form(StackedLinearClsHead)
+TLAlignVisionTransformerClsHead = aligned_form(VisionTransformerClsHead)
+TLAlignDeiTClsHead = aligned_form(DeiTClsHead)
+TLAlignLeViTClsHead = aligned_form(LeViTClsHead)
+TLAlignConformerHead = aligned_form(ConformerHead)
+TLAlignEfficientFormerClsHead = aligned_form(EfficientFormerClsHead)
+TLAlignVigClsHead = aligned_form(VigClsHead)

@@ -1,13 +1,11 @@
 """Head and loss of Token Labeling (arXiv 2104.10858, section 3.1)."""
-from typing import List, Optional, Tuple
-
 import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmtlalign.registry import MODELS
 
-from ..batch_augments import put_back_tokens
+from ..batch_augments import MixRecord, put_back_tokens
 from .tlalign_head import TLAlignVisionTransformerClsHead
 
 CLS_TARGETS = ('machine', 'ground_truth', 'blend')
@@ -55,7 +53,7 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
                  dense_weight: float = 1.,
                  cls_target: str = 'machine',
                  max_weight: float = .5,
-                 init_cfg: Optional[dict] = dict(
+                 init_cfg: dict | None = dict(
                      type='TruncNormal', layer='Linear', std=.02),
                  **kwargs) -> None:
         super().__init__(
@@ -73,7 +71,7 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
         # DDP waits for the gradient of everything that wants one
         self.aux_head.requires_grad_(dense_weight > 0)
 
-    def pre_logits(self, feats: Tuple[Tensor]) -> Tensor:
+    def pre_logits(self, feats: tuple[Tensor]) -> Tensor:
         """The class token (B, C) of the last output (B, 1 + N, C)."""
         if feats[-1].ndim != 3:
             raise ValueError(
@@ -82,7 +80,7 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
                 "backbone to 'raw'.")
         return super().pre_logits((feats[-1][:, 0], ))
 
-    def forward(self, feats: Tuple[Tensor]) -> Tensor:
+    def forward(self, feats: tuple[Tensor]) -> Tensor:
         """Scores for predictions, (B, num_classes)."""
         cls_score = super().forward(feats)
         if self.dense_weight == 0:
@@ -91,9 +89,9 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
         return cls_score + self.max_weight * token_score.amax(dim=1)
 
     def loss(self,
-             feats: Tuple[Tensor],
-             data_samples: List[DataSample],
-             share: Optional[Tensor] = None,
+             feats: tuple[Tensor],
+             data_samples: list[DataSample],
+             mix: MixRecord | None = None,
              **kwargs) -> dict:
         """Loss of the class token and of the patch tokens.
 
@@ -101,28 +99,28 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
             feats (tuple[Tensor]): The last one is (B, 1 + N, C).
             data_samples (list[DataSample]): As left by
                 :class:`TokenLabelDataPreprocessor`.
-            share (Tensor, optional): (B,), each sample's share of its own
-                class target.
+            mix (MixRecord, optional): What it mixed; must be given.
+            **kwargs: ``share`` of the aligned heads, for the class token.
 
         Returns:
             dict[str, Tensor]: ``loss_cls`` and, unless its weight is 0,
             ``loss_dense``.
         """
-        if share is None:
+        if mix is None:
             raise ValueError(
                 'TokenLabelHead trains on what TokenLabelDataPreprocessor '
                 'leaves on the samples; give `train_cfg` with the mixing '
                 '(`probs=[0.]` mixes nothing).')
         self._require_token_labels(data_samples)
         cls_score = super().forward(feats)
-        losses = self._get_loss(cls_score, data_samples, share, **kwargs)
+        losses = self._get_loss(cls_score, data_samples, mix, **kwargs)
         losses = dict(loss_cls=losses['loss'])
         if self.dense_weight > 0:
             losses['loss_dense'] = self.dense_weight * self._dense_loss(
-                feats[-1][:, 1:], data_samples)
+                feats[-1][:, 1:], data_samples, mix)
         return losses
 
-    def _require_token_labels(self, data_samples: List[DataSample]) -> None:
+    def _require_token_labels(self, data_samples: list[DataSample]) -> None:
         needed = self.dense_weight > 0 or self.cls_target != 'ground_truth'
         if needed and 'gt_token_score' not in data_samples[0]:
             raise ValueError(
@@ -131,24 +129,21 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
                 "PackInputs' algorithm_keys, or set dense_weight=0. and "
                 "cls_target='ground_truth'.")
 
-    def _own_and_partner(
-            self, data_samples: List[DataSample]) -> Tuple[Tensor, Tensor]:
-        """Class targets of each image and of its partner."""
-        truths = super()._own_and_partner(data_samples)
+    def own_scores(self, data_samples: list[DataSample]) -> Tensor:
+        """Class target of each image, (B, num_classes)."""
+        truth = super().own_scores(data_samples)
         if self.cls_target == 'ground_truth':
-            return truths
-        machines = [
-            torch.stack([sample.get(key) for sample in data_samples])
-            for key in ('machine_score', 'partner_machine_score')
-        ]
+            return truth
+        machine = torch.stack(
+            [sample.machine_score for sample in data_samples])
         if self.cls_target == 'machine':
-            return tuple(machines)
-        return tuple(map(_blend, machines, truths))
+            return machine
+        return _blend(machine, truth)
 
-    def _dense_loss(self, tokens: Tensor,
-                    data_samples: List[DataSample]) -> Tensor:
-        """Mean loss of patch tokens (B, N, C), each against the map of the
-        image it came from."""
+    def _dense_loss(self, tokens: Tensor, data_samples: list[DataSample],
+                    mix: MixRecord) -> Tensor:
+        """Mean loss of patch tokens (B, N, C): each against the scores of the
+        image it came from, or, where pixels were mixed, against their mix."""
         target = torch.stack(
             [sample.gt_token_score for sample in data_samples])
         if tokens.shape[:2] != target.shape[:2]:
@@ -156,14 +151,14 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
                 f'The backbone gives {tokens.size(1)} patch tokens and the '
                 f'token labels are for {target.size(1)}; set the mixing '
                 "method's patch_size to that of the backbone.")
-        if 'token_partner' in data_samples[0]:
-            share, partner = (
-                torch.stack([sample.get(key) for sample in data_samples])
-                for key in ('token_share', 'token_partner'))
-            tokens = put_back_tokens(tokens, share, partner)
+        if mix.in_backbone:
+            tokens = put_back_tokens(tokens, mix.token_share, mix.partner)
+        else:
+            share = mix.token_share.flatten(1)[..., None].to(target)
+            target = share * target + (1 - share) * target[mix.partner]
         score = self.aux_head(tokens).flatten(0, 1)
         return self.loss_module(
-            score, target.flatten(0, 1), avg_factor=self._avg_factor(score))
+            score, target.flatten(0, 1), avg_factor=len(score))
 
 
 def _blend(machine: Tensor, truth: Tensor) -> Tensor:

@@ -1,3 +1,5 @@
-from .supervised_contrastive_loss import SupervisedContrastiveLoss
+"""Losses that mmpretrain lacks."""
+from mmtlalign.registry import import_parts
 
-__all__ = ['SupervisedContrastiveLoss']
+globals().update(parts := import_parts(__name__, __path__))
+__all__ = list(parts)

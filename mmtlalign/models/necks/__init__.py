@@ -1,3 +1,5 @@
-from .simple_feature_pyramid import SimpleFeaturePyramid
+"""Necks that the hosts lack."""
+from mmtlalign.registry import import_parts
 
-__all__ = ['SimpleFeaturePyramid']
+globals().update(parts := import_parts(__name__, __path__))
+__all__ = list(parts)

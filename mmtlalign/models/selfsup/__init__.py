@@ -1,3 +1,5 @@
-from .lacvit import LaCViT
+"""Training of encoders without a classifier."""
+from mmtlalign.registry import import_parts
 
-__all__ = ['LaCViT']
+globals().update(parts := import_parts(__name__, __path__))
+__all__ = list(parts)

@@ -22,7 +22,6 @@ model = dict(
         in_channels=128,
         loss=dict(
             type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
-    aligned=False,
     train_cfg=dict(
         augments=[dict(type='mmtlalign.MixToken', alpha=1., patch_size=4)]),
 )

@@ -15,7 +15,6 @@ model = dict(
         in_channels=384,
         loss=dict(
             type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
-    aligned=False,
     train_cfg=dict(augments=[
         dict(
             type='mmtlalign.MixToken',

@@ -1,0 +1,8 @@
+# Masks of low-frequency noise, in pixels. The recipe is TL-Align's.
+_base_ = '../tlalign/tlalign_deit-mini_1xb128_cifar10.py'
+
+model = dict(
+    target=dict(type='mmtlalign.AreaTarget'),
+    train_cfg=dict(augments=[
+        dict(type='mmtlalign.FMix', alpha=1., patch_size=4)
+    ]))

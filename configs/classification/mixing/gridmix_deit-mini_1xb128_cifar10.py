@@ -1,0 +1,8 @@
+# Every cell of a grid is of either image. The recipe is TL-Align's.
+_base_ = '../tlalign/tlalign_deit-mini_1xb128_cifar10.py'
+
+model = dict(
+    target=dict(type='mmtlalign.AreaTarget'),
+    train_cfg=dict(augments=[
+        dict(type='mmtlalign.GridMix', alpha=1., cell_size=2, patch_size=4)
+    ]))

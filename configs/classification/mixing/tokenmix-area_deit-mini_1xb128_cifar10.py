@@ -1,0 +1,8 @@
+# TokenMix's mask, labelled by area. The recipe is TL-Align's.
+_base_ = '../tlalign/tlalign_deit-mini_1xb128_cifar10.py'
+
+model = dict(
+    target=dict(type='mmtlalign.AreaTarget'),
+    train_cfg=dict(augments=[
+        dict(type='mmtlalign.TokenMix', ratio=4 / 7, patch_size=4)
+    ]))

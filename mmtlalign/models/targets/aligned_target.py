@@ -1,0 +1,22 @@
+"""Labels that follow the tokens: TL-Align (arXiv 2210.06455)."""
+from torch import Tensor
+
+from mmtlalign.registry import MODELS
+
+from .label_target import LabelTarget
+
+
+@MODELS.register_module()
+class AlignedTarget(LabelTarget):
+    """The share that arrives at what the head reads.
+
+    Args:
+        propagation (str | dict): How shares are updated where tokens mix, as
+            in :class:`LabelTrace`. Defaults to 'tlalign'.
+    """
+
+    def __init__(self, propagation: str | dict = 'tlalign') -> None:
+        self.trace_cfg = dict(propagation=propagation)
+
+    def share(self, record, trace, scores, data_samples) -> Tensor:
+        return trace.output_share

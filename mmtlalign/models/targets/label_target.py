@@ -1,0 +1,51 @@
+"""What every target promises the classifier."""
+from abc import ABCMeta, abstractmethod
+
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from mmtlalign.alignment import LabelTrace
+
+from ..batch_augments import MixRecord
+
+
+class LabelTarget(metaclass=ABCMeta):
+    """What share of its own label a mixed sample is trained on.
+
+    Attributes:
+        trace_cfg (dict | None): Arguments of :class:`LabelTrace`, beside the
+            backbone, for what the target reads; None runs no trace.
+    """
+
+    trace_cfg: dict | None = None
+
+    @abstractmethod
+    def share(self, record: MixRecord, trace: LabelTrace | None,
+              scores: Tensor, data_samples: list[DataSample]) -> Tensor:
+        """Weigh the labels of a batch.
+
+        Args:
+            record (MixRecord): What was mixed; on the CPU.
+            trace (LabelTrace | None): After the forward of this batch; None
+                if ``trace_cfg`` is.
+            scores (Tensor): (B, num_classes), what the head gives for it.
+            data_samples (list[DataSample]): With each image's own label as
+                ``gt_score``.
+
+        Returns:
+            Tensor: (B,), the share of the own label, the partner's being the
+            rest; or (B, 2), weights of own and partner.
+        """
+
+    def logged_share(self, trace: LabelTrace | None,
+                     share: Tensor) -> Tensor | None:
+        """What the log shows as ``aligned_share``, (B,).
+
+        Args:
+            trace (LabelTrace | None): As in :meth:`share`.
+            share (Tensor): What :meth:`share` returned.
+
+        Returns:
+            Tensor | None: None logs nothing.
+        """
+        return (share if share.ndim == 1 else share[:, 0]).detach()

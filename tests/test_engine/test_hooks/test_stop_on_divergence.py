@@ -1,0 +1,290 @@
+"""A training that diverges stops, and leaves its last sound checkpoint."""
+import functools
+import os.path as osp
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapperDict, build_optim_wrapper
+from mmengine.optim.optimizer import amp_optimizer_wrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import Dataset
+
+from mmtlalign.engine import StopOnDivergence
+from mmtlalign.engine.hooks.stop_on_divergence import named_tensors
+from mmtlalign.utils import UserError
+
+ITERS = 4  # an epoch
+
+
+class Data(Dataset):
+
+    def __len__(self):
+        return 2 * ITERS
+
+    def __getitem__(self, i):
+        return dict(inputs=torch.randn(3), data_samples=None)
+
+
+class Model(BaseModel):
+    """Its loss is what ``spoil`` makes of it, given the step."""
+
+    def __init__(self, spoil=lambda step, loss: loss):
+        super().__init__()
+        self.linear, self.spoil, self.steps = nn.Linear(3, 1), spoil, 0
+
+    def forward(self, inputs, data_samples, mode):
+        if mode != 'loss':
+            return [dict()]
+        self.steps += 1
+        loss = self.linear(torch.stack(inputs)).square().mean()
+        return dict(loss=self.spoil(self.steps, loss))
+
+
+class Late(Hook):
+    """Do something to the last step of the second epoch."""
+
+    def __init__(self, action):
+        self.action = action
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter + 1 == 2 * ITERS:
+            self.action(runner)
+
+
+def runner(folder, model, hooks=(), **more):
+    return Runner(**{**dict(
+        model=model, work_dir=str(folder), experiment_name=str(folder),
+        train_dataloader=dict(
+            batch_size=2, num_workers=0, dataset=Data(),
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            collate_fn=dict(type='pseudo_collate')),
+        train_cfg=dict(by_epoch=True, max_epochs=3),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=.01)),
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=2),
+            checkpoint=dict(type='CheckpointHook', interval=1,
+                            max_keep_ckpts=1)),
+        custom_hooks=[*hooks, dict(type='mmtlalign.StopOnDivergence')],
+        default_scope='mmengine'), **more})
+
+
+def stopped(run):
+    with pytest.raises(UserError) as error:
+        run.train()
+    assert '\n' not in str(error.value)
+    return str(error.value)
+
+
+def saved(folder):
+    return sorted(path.name for path in folder.glob('*.pth'))
+
+
+def at(first, what):
+    """Multiply the loss from a step on."""
+    return lambda step, loss: loss * what if step >= first else loss
+
+
+@pytest.mark.parametrize('what', [float('nan'), float('inf')])
+def test_a_loss_that_is_not_finite(tmp_path, what):
+    run = runner(tmp_path, Model(at(ITERS + 3, what)))
+    said = stopped(run)
+    assert 'a loss is not finite, by iteration 8 (epoch 2)' in said
+    assert f"sound checkpoint is '{tmp_path}/epoch_1.pth'" in said
+    assert f'--resume {tmp_path}/epoch_1.pth --cfg-options' in said
+    assert 'it is 0.01 now' in said
+    assert saved(tmp_path) == ['epoch_1.pth']
+    last = (tmp_path / 'last_checkpoint').read_text()
+    assert osp.samefile(last, tmp_path / 'epoch_1.pth')
+    state = torch.load(last, weights_only=False)['state_dict']
+    assert all(value.isfinite().all() for value in state.values())
+
+
+def test_resumed_it_goes_on(tmp_path):
+    stopped(runner(tmp_path, Model(at(ITERS + 3, torch.nan))))
+    run = runner(tmp_path, Model(), resume=True)
+    run.train()
+    assert run.model.steps == 2 * ITERS
+    assert saved(tmp_path) == ['epoch_3.pth']
+
+
+def test_within_one_interval_of_logging(tmp_path):
+    run = runner(tmp_path, Model(at(3, torch.nan)), train_cfg=dict(
+        by_epoch=True, max_epochs=1), default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=3)))
+    said = stopped(run)
+    assert 'by iteration 3 (epoch 1)' in said
+    assert 'There is no earlier checkpoint: begin anew' in said
+
+
+def test_no_checkpoint_of_an_earlier_training_is_named(tmp_path):
+    runner(tmp_path, Model()).train()
+    assert saved(tmp_path) == ['epoch_3.pth']
+    assert 'no earlier checkpoint' in stopped(
+        runner(tmp_path, Model(at(1, torch.nan))))
+
+
+class BadGradient(torch.autograd.Function):
+    """A finite value without a finite gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * torch.inf
+
+
+def test_a_gradient_alone(tmp_path):
+    run = runner(tmp_path, Model(
+        lambda step, loss: BadGradient.apply(loss) if step == ITERS + 2
+        else loss))
+    assert 'a gradient is not finite, by iteration 6' in stopped(run)
+
+
+def spoil_weight(run):
+    run.model.linear.weight.data[0, 1] = torch.nan
+
+
+def spoil_state(run):
+    state, *_ = run.optim_wrapper.optimizer.state.values()
+    state['exp_avg_sq'][0] = torch.inf
+
+
+def spoil_average(run):
+    hook, = (hook for hook in run.hooks if hasattr(hook, 'ema_model'))
+    hook.ema_model.module.linear.bias.data[0] = torch.nan
+
+
+@pytest.mark.parametrize('action, complaint', [
+    (spoil_weight, 'linear.weight (weights) is not finite'),
+    (spoil_state, 'optimizer.0.exp_avg_sq is not finite'),
+    (spoil_average, '(averaged weights of EMAHook) is not finite')])
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_what_no_loss_shows_in_time(tmp_path, action, complaint, by_epoch):
+    more = {} if by_epoch else dict(
+        train_cfg=dict(by_epoch=False, max_iters=3 * ITERS),
+        default_hooks=dict(checkpoint=dict(
+            type='CheckpointHook', by_epoch=False, interval=ITERS,
+            max_keep_ckpts=1)))
+    run = runner(tmp_path, Model(),
+                 hooks=[dict(type='EMAHook'), Late(action)], **more)
+    assert complaint in stopped(run)
+    assert saved(tmp_path) == [
+        'epoch_1.pth' if by_epoch else f'iter_{ITERS}.pth']
+
+
+def test_nothing_unsound_is_written_by_others(tmp_path):
+    run = runner(tmp_path, Model())
+    run.train()
+    run.model.linear.bias.data[0] = torch.inf
+    with pytest.raises(UserError, match='state_dict.linear.bias is not fini'):
+        run.save_checkpoint(str(tmp_path), 'mine.pth')
+    assert not (tmp_path / 'mine.pth').exists()
+
+
+def test_hooks_on_optimizers_end_with_the_training(tmp_path):
+    run = runner(tmp_path, Model())
+    run.train()
+    assert not run.optim_wrapper.optimizer._optimizer_step_pre_hooks
+
+
+def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
+    """Flags become Python's only where they are read."""
+    reads = []
+    run = runner(tmp_path, Model(), train_cfg=dict(by_epoch=True,
+                                                   max_epochs=1))
+    check = StopOnDivergence._check_steps
+    monkeypatch.setattr(StopOnDivergence, '_check_steps', lambda *args: (
+        reads.append(run.iter + 1), check(*args)))
+    hook, = (h for h in run.hooks if isinstance(h, StopOnDivergence))
+    inside = []
+    to_bool = torch.Tensor.__bool__
+
+    def watched(tensor):
+        inside.append(run.iter + 1)
+        return to_bool(tensor)
+
+    step = hook.after_train_iter
+
+    def after_train_iter(*args, **kwargs):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, '__bool__', watched)
+            patch.setattr(torch.Tensor, 'item', watched)
+            step(*args, **kwargs)
+
+    hook.after_train_iter = after_train_iter
+    run.train()
+    assert reads == [2, 4, 5]  # two logs, the end of the epoch
+    assert {*inside} <= {2, 4}
+
+
+@pytest.fixture
+def scaled(monkeypatch):
+    """mmengine's float16 wrapper, made to work on a CPU."""
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available',
+                        lambda: True)
+    monkeypatch.setattr(
+        amp_optimizer_wrapper, 'GradScaler',
+        functools.partial(torch.amp.GradScaler, 'cpu', init_scale=2.**30))
+
+
+@pytest.mark.parametrize('fused', [False, True])
+@pytest.mark.parametrize('count', [1, 5, 19])
+def test_skipped_steps_are_counted_and_no_divergence(
+        tmp_path, scaled, fused, count):
+    wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16', optimizer=dict(
+        type='AdamW', lr=.01, fused=fused))
+    run = runner(tmp_path, Model(
+        lambda step, loss: loss * torch.inf if 2 < step <= 2 + count
+        else loss), optim_wrapper=wrapper, train_cfg=dict(
+            by_epoch=True, max_epochs=6))
+    run.train()
+    history, _ = run.message_hub.get_scalar('train/skipped_steps').data
+    assert history[0] == 0 and history[-1] == count
+    log, = tmp_path.glob('*/*.log')
+    assert f'skipped_steps: {count}' in log.read_text()
+    assert saved(tmp_path) == ['epoch_6.pth']
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_too_many_skipped_steps(tmp_path, scaled, fused):
+    run = runner(tmp_path, Model(at(ITERS + 1, torch.nan)), optim_wrapper=dict(
+        type='AmpOptimWrapper', dtype='bfloat16',
+        optimizer=dict(type='AdamW', lr=.01, fused=fused)),
+        train_cfg=dict(by_epoch=True, max_epochs=9))
+    assert '20 steps in a row were skipped' in stopped(run)
+    assert run.iter + 1 == ITERS + 20
+
+
+def test_a_scale_below_one(tmp_path, scaled):
+    run = runner(tmp_path, Model(at(ITERS + 1, torch.inf)), optim_wrapper=dict(
+        type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(
+            init_scale=4.), optimizer=dict(type='AdamW', lr=.01)))
+    # 2 and 1 at iteration 6, then .5 and .25
+    assert 'loss scale of 0.25, by iteration 8' in stopped(run)
+
+
+def test_several_optimizers(tmp_path):
+    """As of a model that steps each of them itself."""
+    model = Model(at(ITERS + 1, torch.nan))
+
+    def train_step(data, optim_wrapper):
+        loss = model.forward(**data, mode='loss')['loss']
+        optim_wrapper['one'].update_params(loss)
+        return dict(other=loss)
+
+    model.train_step = train_step
+    wrapper = OptimWrapperDict(one=build_optim_wrapper(
+        model, dict(optimizer=dict(type='SGD', lr=.1))))
+    run = runner(tmp_path, model, optim_wrapper=wrapper)
+    assert 'a gradient is not finite' in stopped(run)
+
+
+def test_names_of_nested_tensors():
+    a = torch.zeros(1)
+    assert [name for name, _ in named_tensors(
+        dict(x=[dict(y=a), 3], z=a, word='text'))] == ['x.0.y', 'z']

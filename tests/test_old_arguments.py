@@ -1,0 +1,105 @@
+"""Configs of release 0.1: refused in new trainings, read in old files."""
+import copy
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+
+import mmtlalign
+from mmtlalign.old_arguments import modernise
+from mmtlalign.utils import UserError
+from mmtlalign.utils.training_record import read_config
+from tests.test_models import test_tlalign, test_token_label
+
+BCE = dict(test_tlalign.SOFT_CE, use_sigmoid=True)  # divided in the head
+AREA, MONITORED, ALIGNED = (dict(type=f'mmtlalign.{name}', **kwargs)
+                            for name, kwargs in (
+    ('AreaTarget', {}), ('AreaTarget', dict(monitor=True)),
+    ('AlignedTarget', {})))
+
+
+@pytest.mark.parametrize('old, target, line', [
+    (dict(aligned=False), AREA,
+     "aligned=False is now target=dict(type='mmtlalign.AreaTarget')"),
+    (dict(aligned=False, monitor=True), MONITORED,
+     'aligned=False, monitor=True is now '
+     "target=dict(type='mmtlalign.AreaTarget', monitor=True)"),
+    (dict(aligned=True), None,
+     "aligned=True is now target=dict(type='mmtlalign.AlignedTarget')"),
+])
+def test_labels(old, target, line):
+    cfg = test_tlalign.config()
+    written = {**copy.deepcopy(cfg), **old}
+    assert modernise(written) == [line]
+    assert written == ({**cfg, 'target': target} if target else cfg)
+    assert modernise(written) == []
+    with pytest.raises(TypeError) as error:
+        MODELS.build({**copy.deepcopy(cfg), **old})
+    assert line in str(error.value) and '\n' not in str(error.value)
+
+
+def test_labels_of_token_labeling():
+    """Where labels went by area unless told otherwise."""
+    cfg = test_token_label.config()
+    for old, target in ((dict(aligned=False), None),
+                        (dict(aligned=True), ALIGNED)):
+        written = {**copy.deepcopy(cfg), **old}
+        assert len(modernise(written)) == 1
+        assert written == ({**cfg, 'target': target} if target else cfg)
+
+
+def test_binary_cross_entropy():
+    cfg = test_tlalign.config(loss=dict(BCE))
+    line, = modernise(cfg)
+    assert cfg['head']['loss'] == dict(BCE, loss_weight=1 / 5)
+    assert 'loss_weight=1/5, that is 1/num_classes' in line
+    MODELS.build(cfg)
+
+
+def test_other_models_are_left_alone():
+    for model in (dict(type='ImageClassifier', aligned=False),
+                  dict(type='mmdet.FasterRCNN', backbone=dict(type='X')),
+                  test_tlalign.config()):
+        before = copy.deepcopy(model)
+        assert modernise(model) == [] and model == before
+
+
+def old_config():
+    cfg = test_tlalign.config(loss=dict(BCE), aligned=False, monitor=True)
+    return Config(dict(model=cfg, default_scope='mmpretrain'))
+
+
+def test_inference_goes_on_from_old_files():
+    cfg = old_config()
+    model = mmtlalign.get_model(cfg)
+    assert cfg.model.aligned is False, 'the config stays as it is'
+    assert model.target.monitor
+    torch.manual_seed(0)
+    assert model(torch.rand(1, 3, 16, 16)).shape == (1, 5)
+    embedded = read_config(cfg.pretty_text, 'x.pth', trust=False)
+    assert embedded.model.target == MONITORED
+    assert mmtlalign.get_model(embedded).target.monitor
+
+
+def test_a_new_training_is_told_what_to_write_and_an_old_one_resumes():
+    path = Path(__file__).parents[1] / 'tools/train.py'
+    spec = importlib.util.spec_from_file_location('train_tool', path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    with pytest.raises(UserError) as error:
+        tool.translate_old_arguments(old_config())
+    message = str(error.value)
+    assert "target=dict(type='mmtlalign.AreaTarget', monitor=True)" in message
+    assert 'loss_weight=1/5' in message and '\n' not in message
+    resumed = old_config()
+    resumed.resume = True
+    tool.translate_old_arguments(resumed)
+    assert resumed.model.target == MONITORED
+    MODELS.build(resumed.model)
+    new = Config(dict(model=test_tlalign.config()))
+    tool.translate_old_arguments(new)
+    assert new.model.to_dict() == Config(
+        dict(model=test_tlalign.config())).model.to_dict()
