@@ -1,6 +1,7 @@
 """Attention inside windows, (shifted) as Swin Transformers cut them or
 plain."""
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -59,13 +60,10 @@ class WindowAttention(Site):
     def softmax(self, scores: Tensor) -> Tensor:
         matrix = self.stock_softmax(scores)
         if self.moving:
-            self.keep_matrix(matrix.detach())
+            with torch.no_grad():
+                self.matrix = matrix.detach() if self.trace.needs_parts else (
+                    matrix.mean(dim=1, dtype=torch.float32))
         return matrix
-
-    def keep_matrix(self, matrix: Tensor) -> None:
-        """Keep attention (windows, H, P, P) for the end of this forward."""
-        self.matrix = matrix if self.trace.needs_parts else (
-            matrix.mean(dim=1, dtype=torch.float32))
 
     def forward(self, *args, **kwargs) -> Tensor:
         out = self.stock(*args, **kwargs)
@@ -102,9 +100,13 @@ class WindowAttention(Site):
     def cut(self, numbers: Tensor, attend: Callable) -> Tensor:
         """Run the stock geometry over numbers (1, rows, cols, 1) with
         ``attend`` in the place of attention over (windows, P, 1)."""
-        return type(self.attn).forward(
-            _Geometry(self.attn, attend), numbers.flatten(1, 2),
-            self.trace.grid)
+        attn = self.attn
+        return type(attn).forward(SimpleNamespace(
+            window_size=attn.window_size, shift_size=attn.shift_size,
+            pad_small_map=attn.pad_small_map,
+            window_partition=attn.window_partition,
+            window_reverse=attn.window_reverse, w_msa=attend, drop=_same,
+            get_attn_mask=_no_mask), numbers.flatten(1, 2), self.trace.grid)
 
     def _mix(self, share: Tensor, numbers: Tensor) -> Tensor:
         # `valid` is 0 on padding, so padding has no weight.
@@ -174,6 +176,14 @@ def _gather(share: Tensor, numbers: Tensor) -> Tensor:
     return F.pad(share, (1, 0))[:, numbers]
 
 
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _no_mask(*args, **kwargs) -> None:
+    return None
+
+
 @torch.no_grad()
 def _value(w_msa: nn.Module, windows: Tensor) -> Tensor:
     """Values of a ``WindowMSAV2``, (windows, P, C)."""
@@ -216,22 +226,3 @@ class PlainWindows(CaughtAttention):
         mixed = F.fold(mixed.transpose(1, 2), padded.shape[2:], size,
                        stride=size)
         return mean + mixed[:, 0, :rows, :cols].flatten(1)
-
-
-class _Geometry:
-    """What ``ShiftWindowMSA.forward`` reads of its ``self``, with another
-    function in the place of attention."""
-
-    def __init__(self, attn: nn.Module, attend: Callable) -> None:
-        self.window_size = attn.window_size
-        self.shift_size = attn.shift_size
-        self.pad_small_map = attn.pad_small_map
-        self.window_partition = attn.window_partition
-        self.window_reverse = attn.window_reverse
-        self.w_msa = attend
-
-    def get_attn_mask(self, *args, **kwargs) -> None:
-        return None
-
-    def drop(self, x: Tensor) -> Tensor:
-        return x

@@ -43,7 +43,6 @@ def test_any_size_with_padding():
                   toys.shares(grid=(5, 7)), timm_vit.timm_labels, exact=False)
 
 
-@pytest.mark.parametrize('fused', [True, False], ids=['fused', 'eager'])
 @pytest.mark.parametrize('size, cfg', [
     (16, dict()),  # 8 x 8 tokens, then 4 x 4, the size of a window
     (16, dict(always_partition=True, window_size=3)),
@@ -53,9 +52,9 @@ def test_any_size_with_padding():
               window_size=2, qkv_bias=False)),
     (16, dict(head_dim=4)),
 ], ids=str)
-def test_swin(size, cfg, fused):
+def test_swin(size, cfg):
     grid = (size // 2, ) * 2 if isinstance(size, int) else (13, 9)
-    assert_family(timm_toys.swin(fused, **cfg), toys.images(size=size),
+    assert_family(timm_toys.swin(**cfg), toys.images(size=size),
                   toys.shares(grid=grid), timm_swin.labels_of)
 
 
@@ -66,10 +65,9 @@ def test_checkpointed_vit(fused, run_checkpoint):
         ['blocks.0', 'blocks.2'], run_checkpoint)
 
 
-@pytest.mark.parametrize('fused', [True, False], ids=['fused', 'eager'])
-def test_checkpointed_swin(fused, run_checkpoint):
+def test_checkpointed_swin(run_checkpoint):
     assert_checkpointing(
-        timm_toys.swin(fused), toys.images(), toys.shares(grid=8),
+        timm_toys.swin(), toys.images(), toys.shares(grid=8),
         ['layers.0.blocks.1', 'layers.1'],
         run_checkpoint)
 
@@ -200,6 +198,8 @@ def test_inside_the_wrapper_of_mmpretrain():
      'blocks.0.attn is a DiffAttention'),
     (timm_toys.swin, dict(attn_drop_rate=.1), ValueError,
      'layers.0.blocks.0.attn has attention dropout 0.1'),
+    (timm_toys.swin, dict(fused=True), ValueError,
+     'layers.0.blocks.0.attn is fused, which hides its matrix'),
     (timm_toys.swin, dict(global_pool='max'), ValueError,
      "global_pool='max' weighs tokens"),
 ])

@@ -55,9 +55,9 @@ BACKBONES = {
     'timm distilled': (
         lambda: timm_toys.vit('VisionTransformerDistilled'), 16, 4),
     'timm swin': (timm_toys.swin, 16, 8),
-    'timm swin, fused and padded': (
-        lambda: timm_toys.swin(fused=True, img_size=(26, 18),
-                               always_partition=True), (26, 18), (13, 9)),
+    'timm swin padded': (
+        lambda: timm_toys.swin(img_size=(26, 18), always_partition=True),
+        (26, 18), (13, 9)),
     'torchvision vit': (timm_toys.torchvision_vit, 16, 4),
 }
 SOME = ['deit3', 'lvvit', 'swin', 'swin v2', 'timm vit', 'timm vit, eager',
