@@ -33,13 +33,13 @@ PVT_T = dict(num_layers=[2, 2, 2, 2], num_heads=[1, 2, 5, 8],
 # name: (module, class, arguments, pixels, patch edge, batch)
 CASES = {
     'deit-s-224': (MMPRETRAIN, 'VisionTransformer', dict(
-        arch='deit-small', img_size=224), 224, 16, 8),
+        arch='deit-small', img_size=224), 224, 16, 4),
     'deit-s-384': (MMPRETRAIN, 'VisionTransformer', dict(
-        arch='deit-small', img_size=384), 384, 16, 4),
+        arch='deit-small', img_size=384), 384, 16, 2),
     'deit-s-512': (MMPRETRAIN, 'VisionTransformer', dict(
-        arch='deit-small', img_size=512), 512, 16, 2),
+        arch='deit-small', img_size=512), 512, 16, 1),
     'swin-t-224': (MMPRETRAIN, 'SwinTransformer', dict(
-        arch='tiny', drop_path_rate=0.), 224, 4, 4),
+        arch='tiny', drop_path_rate=0.), 224, 4, 2),
     'swinv2-t': (MMPRETRAIN, 'SwinTransformerV2', dict(
         arch='tiny', img_size=256, window_size=8, drop_path_rate=0.),
         256, 4, 2),
