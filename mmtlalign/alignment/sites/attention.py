@@ -22,6 +22,7 @@ class Compared(Site):
         reduction (Cells, optional): How keys and values were pooled from the
             tokens. Defaults to None, not at all.
     """
+    offers = frozenset({'matrix', 'rows'})
 
     def __init__(self, attn: nn.Module, branch: Branch | None = None,
                  reduction: Cells | None = None) -> None:
@@ -29,10 +30,10 @@ class Compared(Site):
         self.attn = attn
         self.branch = branch
         self.reduction = reduction
-        self.offers = frozenset({'matrix'}) | (
-            branch.offers if branch else frozenset())
-        if reduction is None:  # what is attended to are patches
-            self.offers = self.offers | {'rows'}
+        if branch is not None:
+            self.offers = self.offers | branch.offers
+        if reduction is not None:  # what is attended to are no patches
+            self.offers = self.offers - {'rows'}
 
     def key_share(self) -> Tensor:
         """Shares (B, M) of the keys: those of the tokens, or pooled."""

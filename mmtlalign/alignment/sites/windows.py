@@ -203,11 +203,11 @@ class PlainWindows(CaughtAttention):
         window_size (int): Side of a window, in tokens.
         through (nn.Module, optional): See :class:`CaughtAttention`.
     """
+    offers = frozenset({'matrix'})
 
     def __init__(self, attn: nn.Module, window_size: int,
                  through: nn.Module | None = None) -> None:
         super().__init__(attn, through)
-        self.offers = frozenset({'matrix'})
         self.window_size = window_size
 
     def mix(self, matrix: Tensor) -> Tensor:
