@@ -2,7 +2,6 @@
 2210.06455, section 3.3)."""
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import SimpleNamespace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from ..sites import (
     Branch,
     CaughtAttention,
     Cells,
+    Geometry,
     InterceptAttention,
     Merging,
     Site,
@@ -170,7 +170,7 @@ class BlockWindows(WindowAttention):
 
     def cut(self, numbers: Tensor, attend: Callable) -> Tensor:
         block = self.attn
-        return type(block)._attn(SimpleNamespace(
+        return type(block)._attn(Geometry(
             window_size=block.window_size, window_area=block.window_area,
             shift_size=block.shift_size, dynamic_mask=False, attn_mask=None,
             attn=attend), numbers)

@@ -11,11 +11,11 @@ from .base import Site
 from .branch import Branch, Parts
 from .merging import Cells, Merging, PoolingMixer
 from .start import Start, of_map, of_map_last, second, with_extra_tokens
-from .windows import PlainWindows, WindowAttention
+from .windows import Geometry, PlainWindows, WindowAttention
 
 __all__ = [
     'Attention', 'Branch', 'CatchSoftmax', 'CaughtAttention', 'Cells',
-    'InterceptAttention', 'Merging', 'Parts', 'PlainWindows', 'PoolingMixer',
-    'Site', 'Start', 'WindowAttention', 'mix_heads', 'of_map', 'of_map_last',
-    'second', 'with_extra_tokens'
+    'Geometry', 'InterceptAttention', 'Merging', 'Parts', 'PlainWindows',
+    'PoolingMixer', 'Site', 'Start', 'WindowAttention', 'mix_heads', 'of_map',
+    'of_map_last', 'second', 'with_extra_tokens'
 ]

@@ -1,7 +1,6 @@
 """Attention inside windows, (shifted) as Swin Transformers cut them or
 plain."""
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +100,7 @@ class WindowAttention(Site):
         """Run the stock geometry over numbers (1, rows, cols, 1) with
         ``attend`` in the place of attention over (windows, P, 1)."""
         attn = self.attn
-        return type(attn).forward(SimpleNamespace(
+        return type(attn).forward(Geometry(
             window_size=attn.window_size, shift_size=attn.shift_size,
             pad_small_map=attn.pad_small_map,
             window_partition=attn.window_partition,
@@ -160,15 +159,27 @@ class WindowAttention(Site):
 
     def _carry(self, deviation: Tensor) -> tuple[Tensor, Tensor]:
         """``A @ (deviation * value)``, heads side by side, and the attended
-        deviation, in one product that reads the matrix once."""
+        deviation."""
+        matrix = self.matrix.float()
         value = self.value.unflatten(-1, (self.w_msa.num_heads, -1))
-        dims = value.size(-1)
-        own = deviation.new_empty(*value.shape[:-1], dims + 1)
-        torch.mul(value, deviation[..., None, None], out=own[..., :dims])
-        own[..., dims] = deviation[..., None]
-        mixed = self.matrix.float() @ own.transpose(1, 2)
-        return (mixed[..., :dims].transpose(1, 2).flatten(2),
-                mixed[..., dims].mean(dim=1))
+        own = value * deviation[..., None, None]
+        carried = matrix @ own.transpose(1, 2)
+        mixed = matrix @ deviation[:, None, :, None]
+        return (carried.transpose(1, 2).flatten(2),
+                mixed[..., 0].mean(dim=1))
+
+
+class Geometry:
+    """Stands in for the ``self`` of the method that cuts windows.
+
+    Args:
+        attributes: All that the method reads. (``torch.compile`` knows no
+            ``SimpleNamespace``.)
+    """
+
+    def __init__(self, **attributes) -> None:
+        for name, value in attributes.items():
+            setattr(self, name, value)
 
 
 def _gather(share: Tensor, numbers: Tensor) -> Tensor:
