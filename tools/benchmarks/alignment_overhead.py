@@ -88,6 +88,7 @@ class TrainingStep:
 
     def __init__(self, case: str, args) -> None:
         module, name, cfg, size, patch, batch = CASES[case]
+        batch = args.batch or batch
         torch.manual_seed(0)
         self.device, self.bf16 = torch.device(args.device), args.bf16
         self.backbone = getattr(import_module(module), name)(**cfg)
@@ -226,6 +227,8 @@ def parse_args():
     parser.add_argument('--rounds', type=int, default=15,
                         help='interleaved rounds of a run')
     parser.add_argument('--runs', type=int, default=2)
+    parser.add_argument('--batch', type=int, default=0,
+                        help="images of a step (0: the case's own)")
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--bf16', action='store_true',
                         help='autocast to bfloat16')
