@@ -13,6 +13,7 @@ from mmtlalign.utils import (
     check_host,
     for_files,
     get_weights,
+    hand_to_host,
     load_checkpoint_safely,
     load_strictly,
 )
@@ -51,15 +52,16 @@ def build_inference(cfg: Config, checkpoint: str, device: str | None = None,
     """
     check_host(cfg)
     check_device(device)
-    load_checkpoint_safely(checkpoint, trust)  # before a host reads it
     host = cfg.get('default_scope', 'mmpretrain')
     init_default_scope(host)  # as the two others do, for their pipelines
     cfg = for_files(cfg)
+    if host not in ('mmdet', 'mmseg'):
+        return Classification(cfg, checkpoint, device, trust)
+    # what the host is about to read itself
+    hand_to_host(checkpoint, load_checkpoint_safely(checkpoint, trust))
     if host == 'mmdet':
         return Detection(cfg, checkpoint, device, score_thr)
-    if host == 'mmseg':
-        return Segmentation(cfg, checkpoint, device)
-    return Classification(cfg, checkpoint, device, trust)
+    return Segmentation(cfg, checkpoint, device)
 
 
 class Classification:
