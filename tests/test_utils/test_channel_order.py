@@ -33,9 +33,11 @@ IN_MEMORY = [path for path in CONFIGS
 
 def test_every_family_is_there():
     assert {path.rpartition('/')[0] for path in CONFIGS} == {
-        'classification/finetune', 'classification/lacvit',
-        'classification/study', 'classification/tlalign',
-        'classification/tokenlabel', 'detection/mini', 'detection/tlalign',
+        'classification/contribution', 'classification/finetune',
+        'classification/lacvit', 'classification/mixing',
+        'classification/mixpro', 'classification/study',
+        'classification/tlalign', 'classification/tokenlabel',
+        'classification/tokenmix', 'classification/transmix', 'detection/mini', 'detection/tlalign',
         'segmentation/mini', 'segmentation/tlalign',
         'segmentation/tokenlabel'}
     assert len(IN_MEMORY) > 28
