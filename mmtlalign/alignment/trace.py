@@ -5,7 +5,6 @@ images per mix, a token's label is always ``share * own + (1 - share) *
 partner``, and mixing is linear with weights that sum to one, so carrying the
 share alone is exact.
 """
-import copy
 from functools import partial
 
 import torch
@@ -217,11 +216,7 @@ class LabelTrace:
     def grid_of(self, images: Tensor) -> tuple[int, int]:
         """The (rows, cols) on which images (B, C, H, W) are embedded, and on
         which ``token_share`` is to be drawn; runs the embedding once."""
-        start = self.family.sites[0]
-        # of a copy, as batch norms of a stem would count these images
-        embed = copy.deepcopy(start.module).eval()
-        with torch.no_grad():
-            return start.grid_of(embed(images), images)
+        return self.family.sites[0].first_grid(images)
 
     def read(self, share: Tensor) -> Tensor:
         """What the head would read if the backbone ended here.
@@ -253,7 +248,7 @@ class LabelTrace:
     @property
     def needs_parts(self) -> bool:
         """bool: Whether sites should split branches into vectors."""
-        return len(self.propagation.needs) > 1
+        return bool(self.propagation.needs - {'matrix'})
 
     def begin(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         """Shares of patches, on the device of the images, once the grid that
@@ -293,6 +288,7 @@ class LabelTrace:
         """Keep attention (B, n, M) of the rows that were asked for."""
         extra = self.family.num_extra_tokens
         self._attention = weights[..., extra:].float().mean(dim=1)
+        self._seen_grid = self.grid
 
     # How a traced forward runs.
 
@@ -318,17 +314,19 @@ class LabelTrace:
         self._running = True
 
     def _check_count(self) -> None:
-        start, *mixing = self.sites
+        mixing = self.sites[1:]
         moved = sum(site.times for site in mixing)
-        if moved != len(mixing) or start.times != 1:
+        if any(site.times != 1 for site in self.sites):
             raise RuntimeError(
-                f'{moved} modules moved shares in this forward, but '
-                f'{type(self.backbone).__name__} has {len(mixing)} that mix '
-                'tokens. Were modules replaced after LabelTrace was made? '
-                'Make a new one.')
+                f'{moved} times shares were moved in this forward, but '
+                f'{type(self.backbone).__name__} has {len(mixing)} modules '
+                'that mix tokens, each once. Were modules replaced after '
+                'LabelTrace was made? Make a new one.')
 
     def _collect(self) -> None:
         """Take from the sites what users may read."""
+        if self._attention is not None:
+            self.grid = self._seen_grid  # that of what was watched
         self._output_share = self.read(self.family.output.share)
         if self.record:
             blocks = [site for site in self.family.sites if site.in_block]
@@ -380,7 +378,8 @@ class LabelTrace:
     def _ended(self, kept):
         if kept is None:
             raise RuntimeError(
-                'There is no share to read yet: run the backbone once under '
+                'There is no share to read yet: call the backbone once, '
+                'itself and not a part such as forward_features, under '
                 '`with trace(token_share):`.')
         return kept
 

@@ -16,13 +16,16 @@ PLAIN = frozenset((
     'CascadeRCNN EncoderDecoder FasterRCNN ImageClassifier MaskRCNN '
     'DetDataPreprocessor ClsDataPreprocessor SegDataPreProcessor '
     # backbones
-    'DeiT3 DistilledVisionTransformer PyramidVisionTransformer '
-    'PyramidVisionTransformerV2 ResNet ResNet_CIFAR SwinTransformer '
-    'SwinTransformerV2 T2T_ViT PCPVT SVT VisionTransformer '
+    'BEiTViT DaViT DeiT3 DistilledVisionTransformer HiViT LeViT MViT '
+    'MixVisionTransformer PCPVT PoolFormer PyramidVisionTransformer '
+    'PyramidVisionTransformerV2 ResNet ResNet_CIFAR SVT SwinTransformer '
+    'SwinTransformerV2 T2T_ViT ViTEVA02 ViTSAM VisionTransformer XCiT '
     # necks
     'FPN Feature2Pyramid GlobalAveragePooling MoCoV2Neck MultiLevelNeck '
     # heads and what belongs to them
-    'DeiTClsHead LinearClsHead VisionTransformerClsHead FCNHead UPerHead '
+    'ClsHead ConformerHead DeiTClsHead EfficientFormerClsHead LeViTClsHead '
+    'LinearClsHead StackedLinearClsHead VigClsHead VisionTransformerClsHead '
+    'FCNHead UPerHead '
     'RPNHead StandardRoIHead CascadeRoIHead SingleRoIExtractor RoIAlign '
     'Shared2FCBBoxHead Shared4Conv1FCBBoxHead FCNMaskHead AnchorGenerator '
     'DeltaXYWHBBoxCoder MaxIoUAssigner RandomSampler nms '

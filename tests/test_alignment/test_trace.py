@@ -257,7 +257,6 @@ REFUSED = dict(
     MAEViT=VIT,
     MILANViT=VIT,
     MFFViT=dict(VIT, out_indices=[2]),
-    ViTSAM=dict(VIT, arch=dict(toys.VIT, global_attn_indexes=[1])),
     SimMIMSwinTransformer=dict(
         arch=toys.SWIN, img_size=32, out_indices=(1, )),
 )

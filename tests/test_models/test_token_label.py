@@ -545,7 +545,7 @@ def test_labels_that_do_not_fit(raw, message):
     (dict(head=dict(cls_target='teacher')), ValueError, "'teacher'.*machine"),
     (dict(head=dict(dense_weight=-1.)), ValueError, 'dense_weight=-1.0'),
     (dict(backbone=dict(type='ResNet', depth=18)), TypeError,
-     'backbone is a ResNet; label alignment knows'),
+     'backbone is a ResNet of mmpretrain; label alignment knows'),
 ])
 def test_bad_settings(change, error, message):
     with pytest.raises(error, match=message):

@@ -55,6 +55,9 @@ def build_family(backbone: nn.Module) -> Family:
             supported.
         ValueError: An option that shares cannot follow.
     """
+    if not isinstance(backbone, nn.Module):
+        raise TypeError('a backbone is an nn.Module, not a '
+                        f'{type(backbone).__name__}.')
     _load()
     for cls in type(backbone).__mro__:
         names = {f'{cls.__module__.partition(".")[0]}.{cls.__name__}'}

@@ -5,6 +5,11 @@ from torch import Tensor, nn
 
 from ..sites import Attention, Site
 
+# What stock forwards hand on to; a subclass that changes one of these reads
+# or computes something else, just as with another `forward`.
+DELEGATES = ('forward', 'forward_features', 'forward_head', 'pool',
+             '_pos_embed', '_format_output', '_attn')
+
 
 class MergingBlock(NamedTuple):
     """A block whose tokens can be merged between attention and ffn.
@@ -83,16 +88,23 @@ def require_exact(backbone: nn.Module, module: nn.Module,
         backbone (nn.Module): Only for the name in the message.
         module (nn.Module): The module to check.
         names (str): Classes allowed, exactly or as a subclass that overrides
-            no ``forward``; see :func:`find_class`.
+            none of :data:`DELEGATES`; see :func:`find_class`.
     """
-    cls = find_class(module, *names)
-    if cls is not None and type(module).forward is cls.forward:
+    cls, own = find_class(module, *names), type(module)
+    changed = [name for name in DELEGATES
+               if getattr(own, name, None) is not getattr(cls, name, None)]
+    if cls is not None and not changed:
         return
-    known = ', '.join(name.partition('.')[2] for name in names)
+    what = f'{own.__name__} of {own.__module__.partition(".")[0]}'
+    if cls is not None:
+        what += f' that overrides {", ".join(changed)}'
+    inner = next((name for name in ('module', '_orig_mod')
+                  if hasattr(module, name)), None)
     raise TypeError(
-        f'{name_of(backbone, module)} is a {type(module).__name__}; label '
-        f'alignment knows {known} here. Write a family for it '
-        '(docs/alignment.md, "Adding a backbone").')
+        f'{name_of(backbone, module)} is a {what}; label alignment knows '
+        f'{", ".join(names)} here. '
+        + (f'Hand over what it wraps (.{inner}).' if inner else
+           'Write a family for it (docs/alignment.md, "Adding a backbone").'))
 
 
 def refuse_dropout(name: str, rate: float) -> None:
@@ -109,11 +121,11 @@ def refuse_dropout(name: str, rate: float) -> None:
 
 
 def check_out_indices(out_indices, depth: int) -> int:
-    """The last block that is read, if there is such a block, else
-    ValueError."""
+    """The last block or stage that is read, if there is such a one, else
+    ValueError: the host would read nothing."""
     last = max(out_indices)
-    if last >= depth:
+    if not 0 <= last < depth:
         raise ValueError(
-            f'out_indices {tuple(out_indices)} asks for block {last}, but the '
-            f'last of {depth} blocks is {depth - 1}.')
+            f'out_indices {tuple(out_indices)} asks for {last}, but they are '
+            f'numbered from 0 to {depth - 1}.')
     return last

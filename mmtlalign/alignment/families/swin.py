@@ -9,6 +9,7 @@ from torch import nn
 from ..sites import Branch, Cells, Merging, Site, Start, WindowAttention
 from . import (
     Family,
+    check_out_indices,
     find_class,
     name_of,
     refuse_dropout,
@@ -31,6 +32,7 @@ class Swin(Family):
         # v2 merges before the blocks of a stage, v1 after them.
         merging_first = bool(
             find_class(backbone, 'mmpretrain.SwinTransformerV2'))
+        last = check_out_indices(backbone.out_indices, len(backbone.stages))
         after_merging = getattr(backbone, 'out_after_downsample', False)
         self.sites = [Start(backbone.patch_embed)]
         for i, stage in enumerate(backbone.stages):
@@ -38,10 +40,10 @@ class Swin(Family):
             merging = [] if stage.downsample is None else [
                 merging_of(backbone, stage.downsample)]
             self.sites += merging + blocks if merging_first else blocks
-            if i == max(backbone.out_indices) and not after_merging:
+            if i == last and not after_merging:
                 self.output = self.sites[-1]
             self.sites += [] if merging_first else merging
-            if i == max(backbone.out_indices) and after_merging:
+            if i == last and after_merging:
                 self.output = self.sites[-1]
 
 

@@ -69,7 +69,7 @@ class TimmViT(Family):
             self.num_rows = 2 if hasattr(backbone, 'dist_token') else 1
             self.first = 0
         self.sites = [
-            Start(backbone.patch_embed.proj, self.num_extra_tokens, of_map),
+            Embedding(backbone.patch_embed, self.num_extra_tokens),
             *(_attention(backbone, block) for block in backbone.blocks)]
         self.output = self.sites[-1]
 
@@ -89,7 +89,7 @@ class TimmSwin(Family):
 
     def __init__(self, backbone: nn.Module) -> None:
         _check_pool(backbone, '', 'avg')
-        self.sites = [Start(backbone.patch_embed.proj, grid_of=of_map)]
+        self.sites = [Embedding(backbone.patch_embed)]
         for stage in backbone.layers:
             if not isinstance(stage.downsample, nn.Identity):
                 require_exact(backbone, stage.downsample, 'timm.PatchMerging')
@@ -100,6 +100,17 @@ class TimmSwin(Family):
         self.output = self.sites[-1]
 
 
+class Embedding(Start):
+    """A ``PatchEmbed``, whose projection returns the map."""
+
+    def __init__(self, embed: nn.Module, num_extra_tokens: int = 0) -> None:
+        super().__init__(embed.proj, num_extra_tokens, of_map)
+        self.embed = embed
+
+    def first_grid(self, images: Tensor) -> tuple[int, int]:
+        return tuple(self.embed.dynamic_feat_size(images.shape[-2:]))
+
+
 def _check_pool(backbone: nn.Module, *known: str) -> None:
     if backbone.global_pool not in known:
         raise ValueError(
@@ -108,8 +119,8 @@ def _check_pool(backbone: nn.Module, *known: str) -> None:
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
-    attn, name = block.attn, name_of(backbone, block.attn)
     require_exact(backbone, block, 'timm.Block')
+    attn, name = block.attn, name_of(backbone, block.attn)
     require_exact(backbone, attn, 'timm.Attention')
     refuse_dropout(name, attn.attn_drop.p)
     if attn.gate is not None:
@@ -154,8 +165,8 @@ def values(attn: nn.Module, tokens: Tensor, *args) -> Tensor:
 
 
 def _windows(backbone: nn.Module, block: nn.Module) -> Site:
-    attn, name = block.attn, name_of(backbone, block.attn)
     require_exact(backbone, block, 'timm.SwinTransformerBlock')
+    attn, name = block.attn, name_of(backbone, block.attn)
     require_exact(backbone, attn, 'timm.WindowAttention')
     refuse_dropout(name, attn.attn_drop.p)
     if attn.fused_attn:

@@ -73,4 +73,6 @@ class PackedAttention(Attention):
         out = self.attend(
             partial(F.scaled_dot_product_attention, query, key, value),
             query, key, value)
-        return attn.out_proj(out.transpose(1, 2).flatten(2))
+        # tokens first in memory, as stock: dropout draws in that order
+        out = attn.out_proj(out.permute(2, 0, 1, 3).flatten(2))
+        return out.transpose(0, 1)

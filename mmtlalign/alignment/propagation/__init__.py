@@ -26,12 +26,16 @@ def build_propagation(propagation: str | dict | Propagation) -> Propagation:
             ``dict(type='contribution', measure='norm')``, or an instance.
 
     Raises:
+        TypeError: Something else, or an argument that it does not take.
         ValueError: A name that nobody registered; lists those known.
     """
     if isinstance(propagation, Propagation):
         return propagation
     for module in iter_modules(__path__):
         import_module(f'{__name__}.{module.name}')
+    if not isinstance(propagation, (str, dict)):
+        raise TypeError(f'propagation={propagation!r} must be a name, a dict '
+                        'of type and arguments, or a Propagation.')
     arguments = ({'type': propagation} if isinstance(propagation, str) else
                  dict(propagation))
     name = arguments.pop('type', None)

@@ -1,4 +1,5 @@
 """Where a backbone turns an image into tokens."""
+import copy
 from collections.abc import Callable, Iterator
 
 import torch
@@ -53,6 +54,13 @@ class Start(Site):
             grid = self.grid_of(out, images)
             self.move(self.tokens(self.trace.begin(images, grid)))
         return out
+
+    def first_grid(self, images: Tensor) -> tuple[int, int]:
+        """The (rows, cols) on which images would be embedded."""
+        # of a copy, as batch norms of a stem would count these images
+        embed = copy.deepcopy(self.module).eval()
+        with torch.no_grad():
+            return self.grid_of(embed(images), images)
 
     def tokens(self, token_share: Tensor) -> Tensor:
         """Shares of patches (B, rows, cols) -> of all tokens (B, N)."""

@@ -26,7 +26,7 @@ class BatchMix(metaclass=ABCMeta):
     """
 
     def __init__(self, patch_size: int = 16, partner: str = 'reverse') -> None:
-        if not isinstance(patch_size, int) or patch_size < 1:
+        if type(patch_size) is not int or patch_size < 1:
             raise ValueError(f'patch_size={patch_size!r} must be a positive '
                              'integer, the patch edge in pixels.')
         if partner not in PARTNERS:
@@ -52,7 +52,14 @@ class BatchMix(metaclass=ABCMeta):
         """
 
     def apply(self, inputs: Tensor, record: MixRecord) -> Tensor:
-        """Mixed images (B, C, H, W); ``inputs`` are left as they are."""
+        """Mixed images (B, C, H, W); ``inputs`` are left as they are.
+
+        Raises:
+            TypeError: If they are integers, which shares would be rounded to.
+        """
+        if not inputs.is_floating_point():
+            raise TypeError(f'images are {inputs.dtype}; mix them after they '
+                            'are normalised, or as floating point numbers.')
         own = self.pixels(record).to(inputs, non_blocking=True)[:, None]
         partner = record.partner.to(inputs.device, non_blocking=True)
         return own * inputs + (1 - own) * inputs[partner]
@@ -133,9 +140,10 @@ class BatchMix(metaclass=ABCMeta):
 
 def check_alpha(alpha: float) -> float:
     """alpha if it is a positive number, else ValueError."""
-    if not alpha > 0:
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or (
+            not alpha > 0):
         raise ValueError(f'alpha={alpha!r} of Beta(alpha, alpha) must be '
-                         'positive; to mix less often give `probs`.')
+                         'a positive number; to mix less often give `probs`.')
     return alpha
 
 

@@ -39,6 +39,9 @@ class RandomMix(BatchMix):
             BATCH_AUGMENTS.build(a) if isinstance(a, dict) else a
             for a in augments
         ]
+        if not self.augments:
+            raise ValueError('augments is empty; name a mixing method, or '
+                             'leave out train_cfg to mix nothing.')
         self.probs = _checked_probs(probs, len(self.augments))
         super().__init__(patch_size=_common_patch_size(self.augments))
         self.no_mix = NoMix(patch_size=self.patch_size)

@@ -1,5 +1,6 @@
 """TL-Align (arXiv 2210.06455) around any supported backbone."""
 from contextlib import nullcontext
+from functools import cached_property, partial
 
 from mmpretrain.models import (
     DeiTClsHead,
@@ -10,11 +11,16 @@ from mmpretrain.registry import MODELS as HOST_MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmtlalign.alignment import LabelTrace, TokenKeeping, TokenMerging
+from mmtlalign.alignment import (
+    LabelTrace,
+    PatchEmbedding,
+    TokenKeeping,
+    TokenMerging,
+)
 from mmtlalign.old_arguments import modernise
 from mmtlalign.registry import MODELS
 
-from ..batch_augments import MixRecord
+from ..batch_augments import MixRecord, swap_tokens
 from ..data_preprocessors import TLAlignDataPreprocessor
 from ..heads.tlalign_head import ALIGNED_FORMS, AlignedLabelHead
 from ..targets import LabelTarget
@@ -64,6 +70,10 @@ class TLAlignClassifier(ImageClassifier):
         if old:
             raise TypeError(f'Of release 0.1: {"; ".join(old)}.')
         if data_preprocessor is None or isinstance(data_preprocessor, dict):
+            if train_cfg and (data_preprocessor or {}).get('batch_augments'):
+                raise TypeError(
+                    'mixing is named twice, in train_cfg and in '
+                    'data_preprocessor.batch_augments; leave out one.')
             data_preprocessor = {
                 'type': 'mmtlalign.TLAlignDataPreprocessor',
                 'batch_augments': train_cfg,
@@ -144,7 +154,7 @@ class TLAlignClassifier(ImageClassifier):
             return shares[-1]
 
         traced = self.trace(mix.token_share) if self.trace else nullcontext()
-        with traced:
+        with self.mixed_tokens(mix), traced:
             feats = self.extract_feat(inputs)
         losses = self.head.loss(feats, data_samples, mix=mix, share=share)
         lam = mix.lam.to(inputs.device, non_blocking=True)
@@ -156,11 +166,28 @@ class TLAlignClassifier(ImageClassifier):
                 token_fluctuation=(logged - lam).abs().mean())
         return {**losses, **logs}
 
+    @cached_property
+    def patch_embedding(self) -> PatchEmbedding:
+        """PatchEmbedding: Where a mixing of tokens takes hold."""
+        return PatchEmbedding(self.backbone)
+
+    def mixed_tokens(self, record: MixRecord):
+        """Context in which the backbone's tokens are swapped, if that is how
+        the batch is mixed; see :meth:`PatchEmbedding.changed`."""
+        if not record.in_backbone:
+            return nullcontext()
+        swap = partial(swap_tokens, token_share=record.token_share,
+                       partner=record.partner)
+        return self.patch_embedding.changed(swap, record.token_share.shape)
+
 
 def _build_merging(cfg: dict | None, backbone: nn.Module):
     """The merging of tokens that a config names, or None."""
     if cfg is None:
         return None
+    if not isinstance(cfg, dict) or not cfg:
+        raise TypeError(f'token_merging={cfg!r} must be a dict of arguments, '
+                        'such as dict(r=13).')
     cfg = dict(cfg)
     kind = cfg.pop('type', 'TokenMerging')
     kinds = dict(TokenMerging=TokenMerging, TokenKeeping=TokenKeeping)
@@ -182,7 +209,8 @@ def _aligned(head: dict | nn.Module | None) -> dict | nn.Module | None:
 def _check_head(head: nn.Module | None) -> None:
     """Raise an error for a head that cannot be trained on mixed labels."""
     if head is None:
-        return
+        raise TypeError('mixed batches need a head to be trained on; name '
+                        'one, or leave out train_cfg.')
     if not isinstance(head, AlignedLabelHead):
         names = ', '.join(stock.__name__ for stock in ALIGNED_FORMS)
         raise TypeError(

@@ -1,25 +1,18 @@
 """Token Labeling (arXiv 2104.10858) around any backbone of patches."""
-from functools import partial
-
-from mmpretrain.structures import DataSample
-from torch import Tensor
-
-from mmtlalign.alignment import PatchEmbedding
 from mmtlalign.registry import MODELS
 
-from ..batch_augments import MixRecord, swap_tokens
 from ..heads import TokenLabelHead
 from .tlalign_classifier import TLAlignClassifier
 
 
 @MODELS.register_module()
 class TokenLabelClassifier(TLAlignClassifier):
-    """A classifier whose mixing may swap tokens inside the backbone.
+    """A classifier of backbones whose tokens can be mixed and labelled.
 
-    A batch drawn by :class:`MixToken` is mixed in the output of
-    ``backbone.patch_embed``, before position embeddings, for the span of one
-    training forward. The same record sets the class target, by area or by
-    another target.
+    A batch drawn by :class:`MixToken` is mixed in the output of the patch
+    embedding, before position embeddings, for the span of one training
+    forward. The same record sets the class target, by area or by another
+    target.
 
     Parameters, prediction and checkpoints are those of
     :class:`mmpretrain.models.ImageClassifier`.
@@ -58,27 +51,10 @@ class TokenLabelClassifier(TLAlignClassifier):
             target=target,
             data_preprocessor=data_preprocessor,
             **kwargs)
-        self.patch_embedding = PatchEmbedding(self.backbone)
+        self.patch_embedding  # refuses a backbone without one
         extra = getattr(self.backbone, 'num_extra_tokens', 1)
         if isinstance(self.head, TokenLabelHead) and extra != 1:
             raise TypeError(
                 f'{type(self.backbone).__name__} puts {extra} tokens before '
                 'those of the patches; TokenLabelHead reads backbones with '
                 'one, the class token.')
-
-    def loss(self,
-             inputs: Tensor,
-             data_samples: list[DataSample],
-             mix: MixRecord | None = None) -> dict:
-        """Loss of a batch that is mixed by now, or in the backbone."""
-        if mix is None or not mix.in_backbone:
-            return super().loss(inputs, data_samples, mix)
-        with self.mixed_tokens(mix):
-            return super().loss(inputs, data_samples, mix)
-
-    def mixed_tokens(self, record: MixRecord):
-        """Context in which the backbone's tokens are swapped as recorded; see
-        :meth:`PatchEmbedding.changed`."""
-        swap = partial(swap_tokens, token_share=record.token_share,
-                       partner=record.partner)
-        return self.patch_embedding.changed(swap, record.token_share.shape)

@@ -48,6 +48,9 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
                     'std=...)` at the top level of the config, without '
                     '`type`, and nothing of it inside `model` (where it '
                     'would replace the top-level one).')
+        if batch_augments and not kwargs.get('to_onehot', True):
+            raise ValueError('to_onehot=False leaves no scores that could be '
+                             'mixed; leave it out.')
         super().__init__(
             mean=mean,
             std=std,

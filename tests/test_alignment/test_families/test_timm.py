@@ -39,6 +39,8 @@ def test_vit(cfg, fused):
 
 def test_any_size_with_padding():
     backbone = timm_toys.vit(dynamic_img_size=True, dynamic_img_pad=True)
+    images = toys.images(size=(18, 27))
+    assert LabelTrace(backbone).grid_of(images) == (5, 7)
     assert_family(backbone, toys.images(size=(18, 27)),
                   toys.shares(grid=(5, 7)), timm_vit.timm_labels, exact=False)
 

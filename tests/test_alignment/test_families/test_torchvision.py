@@ -60,3 +60,15 @@ def test_refused_dropout():
     with pytest.raises(ValueError, match='encoder_layer_0.self_attention has '
                        'attention dropout 0.1'):
         LabelTrace(backbone)
+
+
+def test_dropout_draws_as_in_stock():
+    # it draws in the order of memory, which must be that of stock
+    backbone = timm_toys.torchvision_vit(dropout=.5).train()
+    images = toys.images()
+    torch.manual_seed(0)
+    stock = backbone(images)
+    torch.manual_seed(0)
+    with LabelTrace(backbone)(toys.shares()):
+        traced = backbone(images)
+    assert_same(traced, stock)
