@@ -163,5 +163,5 @@ def test_attention_dropout_is_refused():
 
 
 def test_output_that_the_host_never_gives_is_refused():
-    with pytest.raises(ValueError, match='asks for block 3'):
+    with pytest.raises(ValueError, match='asks for 3, but'):
         LabelTrace(beit(out_indices=[3]))

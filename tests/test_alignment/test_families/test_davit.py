@@ -80,7 +80,7 @@ def test_refuses_attention_dropout():
 
 
 def test_refuses_what_shares_cannot_follow():
-    with pytest.raises(ValueError, match='asks for block 2'):
+    with pytest.raises(ValueError, match='asks for 2, but'):
         backbone = davit()
         backbone.out_indices = (0, 2)
         LabelTrace(backbone)

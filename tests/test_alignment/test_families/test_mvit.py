@@ -66,7 +66,7 @@ def test_compiles():
 
 
 def test_refuses_an_output_that_is_never_given():
-    with pytest.raises(ValueError, match='asks for block 3'):
+    with pytest.raises(ValueError, match='asks for 3, but'):
         LabelTrace(mvit(out_scales=3))
 
 

@@ -67,5 +67,5 @@ def test_output_that_the_host_never_gives_is_refused():
     # the host's own default counts to seven, whatever the depth
     backbone = poolformer()
     backbone.out_indices = [6]
-    with pytest.raises(ValueError, match='asks for block 6'):
+    with pytest.raises(ValueError, match='asks for 6, but'):
         LabelTrace(backbone)

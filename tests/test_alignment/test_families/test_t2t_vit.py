@@ -78,7 +78,7 @@ def test_refuses_attention_dropout():
 
 
 def test_refuses_an_output_that_is_never_given():
-    with pytest.raises(ValueError, match='asks for block 2'):
+    with pytest.raises(ValueError, match='asks for 2, but'):
         LabelTrace(t2t(out_indices=2))
 
 

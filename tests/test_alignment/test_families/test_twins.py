@@ -78,7 +78,7 @@ def test_refuses_attention_dropout(type):
 
 
 def test_refuses_an_output_that_is_never_given():
-    with pytest.raises(ValueError, match='asks for block 3'):
+    with pytest.raises(ValueError, match='asks for 3, but'):
         LabelTrace(twins('PCPVT', out_indices=(1, 3)))
 
 
