@@ -65,6 +65,12 @@ class PackedAttention(Attention):
             return self.stock(query, *args, **kwargs)
         return self.write_out(query), None
 
+    def project(self, attended: Tensor) -> Tensor:
+        out = self.stock_proj(attended)
+        if self.moving:
+            self._compare(out.detach().transpose(0, 1))  # tokens come first
+        return out
+
     def write_out(self, tokens: Tensor) -> Tensor:
         attn = self.attn
         packed = F.linear(tokens, attn.in_proj_weight, attn.in_proj_bias)
