@@ -65,12 +65,6 @@ class PackedAttention(Attention):
             return self.stock(query, *args, **kwargs)
         return self.write_out(query), None
 
-    def project(self, attended: Tensor) -> Tensor:
-        out = self.stock_proj(attended)
-        if self.moving:
-            self._compare(out.detach().transpose(0, 1))  # tokens come first
-        return out
-
     def write_out(self, tokens: Tensor) -> Tensor:
         attn = self.attn
         packed = F.linear(tokens, attn.in_proj_weight, attn.in_proj_bias)
@@ -79,6 +73,8 @@ class PackedAttention(Attention):
         out = self.attend(
             partial(F.scaled_dot_product_attention, query, key, value),
             query, key, value)
-        # tokens first in memory, as stock: dropout draws in that order
-        out = attn.out_proj(out.permute(2, 0, 1, 3).flatten(2))
-        return out.transpose(0, 1)
+        out = attn.out_proj(out.transpose(1, 2).flatten(2))
+        if self.branch.block.dropout.p:
+            # it draws in the order of memory: tokens first, as in stock
+            out = out.transpose(0, 1).contiguous().transpose(0, 1)
+        return out
