@@ -10,12 +10,12 @@ from .attention import (
 from .base import Site
 from .branch import Branch, Parts
 from .merging import Cells, Merging, PoolingMixer
-from .start import Start, of_map, of_map_last, second, with_extra_tokens
+from .start import Start, of_map, second, with_extra_tokens
 from .windows import Geometry, PlainWindows, WindowAttention
 
 __all__ = [
     'Attention', 'Branch', 'CatchSoftmax', 'CaughtAttention', 'Cells',
     'Geometry', 'InterceptAttention', 'Merging', 'Parts', 'PlainWindows',
     'PoolingMixer', 'Site', 'Start', 'WindowAttention', 'mix_heads', 'of_map',
-    'of_map_last', 'second', 'with_extra_tokens'
+    'second', 'with_extra_tokens'
 ]

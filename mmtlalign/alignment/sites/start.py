@@ -18,11 +18,6 @@ def of_map(out: Tensor, *args) -> tuple[int, int]:
     return tuple(out.shape[-2:])
 
 
-def of_map_last(out: Tensor, *args) -> tuple[int, int]:
-    """Grid of an embedding that returns a map (B, rows, cols, C)."""
-    return tuple(out.shape[1:3])
-
-
 class Start(Site):
     """The patch embedding: tokens take the shares of their patches.
 
