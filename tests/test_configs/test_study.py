@@ -8,7 +8,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / 'configs/classification/study'
+FOLDER = ROOT / 'configs/classification/tlalign'
 ARMS = ('none', 'cutmix', 'tlalign')
 
 

@@ -8,7 +8,7 @@ the first seeds, transferred to BCCD and CamVid. Its jobs are trainings by
 tools/train.py, which resume after a kill. When the last one ends, the unit's
 figures are written to docs/study/, and count as done from then on, on any
 machine: commit them, and the report. The recipe stands in
-configs/classification/study, and the reasons for it in docs/study/README.md.
+configs/classification/tlalign, and the reasons for it in docs/study/README.md.
 """
 import argparse
 import contextlib
@@ -46,7 +46,7 @@ from mmtlalign.utils.training_record import read_log, split_version
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'docs/study'
-CLASSIFIERS = 'configs/classification/study/'
+CLASSIFIERS = 'configs/classification/tlalign/'
 EPOCHS = 128
 RECIPE = f'1xb128-{EPOCHS}e_cifar10-2500'
 
@@ -89,8 +89,8 @@ def plan(backbone: str, seed: int) -> list[Job]:
             jobs.append(Job('cifar10', arm, CLASSIFIERS + (
                 f'{arm}_{backbone}_{RECIPE}.py'), []))
     for task, folder, configs in (
-            ('bccd', 'configs/detection/mini/', DETECTORS),
-            ('camvid', 'configs/segmentation/mini/', SEGMENTERS)):
+            ('bccd', 'configs/detection/tlalign/', DETECTORS),
+            ('camvid', 'configs/segmentation/tlalign/', SEGMENTERS)):
         for arm, seeds in TRANSFER_SEEDS.items():
             if seed in seeds:
                 start = unit_dir(backbone, seed) / f'cifar10_{arm}'
