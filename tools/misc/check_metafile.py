@@ -3,7 +3,7 @@
 Values are checked, not only keys: paths, names and the batch size in them,
 results in the README, and weights in the zoo: their hash, and the figures of
 seed 0 that they and their log record. What a config says by itself (epochs,
-batch size, parameters) stands in no metafile; make_model_zoo.py reads it there.
+batch size, parameters) stands in no metafile: make_model_zoo.py reads it.
 Prints one line per problem and ends with status 1 if there is any.
 """
 import argparse
