@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mmtlalign.utils import UserError, find_config
+from mmtlalign.errors import UserError
+from mmtlalign.resources import find_config
 
 from ..conftest import ROOT
 

@@ -16,7 +16,7 @@ import yaml
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
-from mmtlalign.utils import silence_known_noise
+from mmtlalign.commands.start_up_noise import silence_known_noise
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = 'config | parameters | training | batch'
