@@ -349,9 +349,9 @@ def test_flavour_of_the_operators(tmp_path, gpu, nvcc, has, expected):
 USED_CONFIGS = (
     'classification/tlalign/tlalign_deit-digits_1xb32_digits.py',
     'classification/tlalign/tlalign_swin-mini_1xb32_digits.py',
-    'detection/mini/'
+    'detection/tlalign/'
     'mask-rcnn_tlalign-swin-mini_fpn_1xb4-2e_digits-scenes.py',
-    'segmentation/mini/'
+    'segmentation/tlalign/'
     'tlalign-swin-mini_upernet_1xb4-500_digits-scenes.py')
 SCENES = 'tools/dataset_tools/make_digit_scenes.py'
 GOOD = {'accuracy/top1': 95.0, 'coco/segm_mAP_50': 0.955, 'mIoU': 96.5}
