@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from mmengine.structures import PixelData
 from torch.nn.functional import logsigmoid
@@ -168,7 +169,7 @@ def config(swin=False, loss=CE, aux=0, **kwargs):
     patch_size = 2 if swin else 4
     return dict(
         type='mmtlalign.TLAlignEncoderDecoder', backbone=backbone,
-        decode_head=head, train_cfg=dict(), test_cfg=dict(mode='whole'),
+        decode_head=head, train_cfg=dict(), test_cfg=ConfigDict(mode='whole'),
         data_preprocessor=dict(
             type='mmtlalign.MixSegDataPreProcessor', mean=MEAN, std=STD,
             size_divisor=4, batch_augments=dict(augments=[dict(

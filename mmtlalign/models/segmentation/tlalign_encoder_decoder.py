@@ -127,9 +127,9 @@ class TLAlignEncoderDecoder(EncoderDecoder):
         for name, head in self.heads():
             found = mixed_losses(head, head(feats), data_samples, mix, share)
             losses.update(add_prefix(found, name))
-        shown = F.adaptive_avg_pool2d(mix.token_share, share.shape[1:]).to(
-            share, non_blocking=True)
-        return dict(losses, lam=mix.lam.mean(), aligned_share=share.mean(),
+        shown = F.adaptive_avg_pool2d(mix.token_share, share.shape[1:])
+        shown, lam = (x.to(share, non_blocking=True) for x in (shown, mix.lam))
+        return dict(losses, lam=lam.mean(), aligned_share=share.mean(),
                     token_fluctuation=(share - shown).abs().mean())
 
 
