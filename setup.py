@@ -35,9 +35,9 @@ class BuildWithConfigs(build_py):
 version = {}
 exec((ROOT / 'mmtlalign' / 'version.py').read_text(), version)
 extras = {name: requirements(name)
-          for name in ('det', 'seg', 'dev', 'export', 'timm')}
-# the tests write and run ONNX, and trace backbones of timm
-extras['dev'] += extras['export'] + extras['timm']
+          for name in ('det', 'seg', 'dev', 'export', 'hf', 'timm')}
+# the tests write and run ONNX, trace backbones of timm, and read parquet
+extras['dev'] += extras['export'] + extras['hf'] + extras['timm']
 
 setup(
     name='mmtlalign',
