@@ -6,8 +6,8 @@ from mmcv.transforms import LoadImageFromFile
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import TRANSFORMS
 
+from mmtlalign.errors import UserError
 from mmtlalign.registry import DATASETS
-from mmtlalign.utils.errors import UserError
 
 from .hf_tables import open_table
 from .transforms.embedded_images import LoadEmbeddedImage

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mmengine.logging import print_log
 
-from mmtlalign.utils.errors import UserError
+from mmtlalign.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetBuilder, Features

@@ -15,10 +15,10 @@ from mmpretrain.datasets import CustomDataset, RepeatAugSampler
 from torch.utils.data import DataLoader
 
 from mmtlalign.datasets import HFImageDataset, hf_tables
-from mmtlalign.utils import UserError
+from mmtlalign.errors import UserError
 
-from ..test_tools.test_train_and_test import KILL, load, same
-from ..test_tools.tiny import run_tool, write_project
+from ..test_commands.test_train_and_test import KILL, load, same
+from ..tiny import run_tool, write_project
 
 datasets = pytest.importorskip(
     'datasets', reason="pip install 'mmtlalign[hf]' is missing")
