@@ -1,4 +1,5 @@
 import os.path as osp
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,27 +59,28 @@ class HFImageDataset(BaseDataset):
             ann_file='', data_prefix=dict(img_path=osp.expanduser(data_root)),
             pipeline=[_from_memory(step) for step in pipeline], **kwargs)
 
+    def read_classes(self) -> tuple[str, ...]:
+        """Names of the classes, without reading labels and images."""
+        self._open()
+        return self.CLASSES
+
     def load_data_list(self) -> list[dict]:
         """Rows, labels, and names for messages; the images stay on disk."""
-        table = open_table(self.img_prefix, self.split, self._check,
-                           **self.table_args)
-        self._check(table.features)
+        table = self._open()
         if not len(table):
             raise UserError(f'{self._where} is empty')
         image_column, label_column = self.columns
         labels = self._read_labels(table.data.column(label_column))
         self._images = _encoded(table, image_column)
-        return [
-            dict(row=row, img_path=path, gt_label=label) for row, (path, label)
-            in enumerate(zip(self._paths(), labels.tolist()))
-        ]
+        return [dict(image, gt_label=label) for image, label
+                in zip(self._find_images(), labels.tolist())]
 
     def prepare_data(self, idx: int) -> dict | None:
         """The image of a sample, through the pipeline."""
         info = self.get_data_info(idx)
-        content = self._images.data.column(0)[info['row']]['bytes'].as_py()
-        if content is not None:
-            info['img_bytes'] = content
+        if 'row' in info:
+            column = self._images.data.column(0)
+            info['img_bytes'] = column[info['row']]['bytes'].as_py()
         return self.pipeline(info)
 
     def extra_repr(self) -> list[str]:
@@ -88,6 +90,13 @@ class HFImageDataset(BaseDataset):
     @property
     def _where(self) -> str:
         return f"data set '{self.img_prefix}', split '{self.split}'"
+
+    def _open(self) -> 'Dataset':
+        """The table, whose columns and classes are known to be right."""
+        table = open_table(self.img_prefix, self.split, self._check,
+                           **self.table_args)
+        self._check(table.features)
+        return table
 
     def _check(self, features: 'Features') -> None:
         """Look at the columns, and take the names of the classes."""
@@ -130,20 +139,23 @@ class HFImageDataset(BaseDataset):
                 'split without labels?')
         return labels
 
-    def _paths(self) -> list[str]:
-        """Of images outside the table, their files; else names to tell."""
+    def _find_images(self) -> Iterator[dict]:
+        """Files of images outside the table; rows of those in it, with what
+        to call them."""
         import pyarrow.compute as pc
 
         column = self._images.data.column(0)
         embedded = pc.is_valid(pc.struct_field(column, 'bytes')).to_pylist()
         paths = pc.struct_field(column, 'path').to_pylist()
-        for row, (inside, path) in enumerate(zip(embedded, paths)):
-            if inside:
-                paths[row] = osp.join(self.img_prefix, self.split, str(row),
-                                      osp.basename(path or ''))
+        for row, (is_inside, path) in enumerate(zip(embedded, paths)):
+            if is_inside:
+                name = osp.join(str(row), osp.basename(path or ''))
+                yield dict(row=row, img_path=osp.join(
+                    self.img_prefix, self.split, name))
             elif path is None:
                 raise UserError(f'{self._where} has no image in row {row}')
-        return paths
+            else:
+                yield dict(img_path=path)
 
 
 def _from_memory(step):

@@ -43,7 +43,7 @@ def write_images(folder: Path, size: tuple[int, int], count: int) -> None:
         noisy = (image + rng.normal(0, 6, image.shape)).clip(0, 255)
         path = folder / 'train' / CLASSES[i % 2] / f'{i:05}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), noisy)
+        cv2.imwrite(str(path), noisy.astype(np.uint8))
 
 
 def write_tables(folder: Path, stock: CustomDataset) -> None:
