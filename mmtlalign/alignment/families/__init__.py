@@ -1,26 +1,28 @@
 """One file per family of backbones; none imports its host.
 
 Classes are known by name, so that only the host of the backbone at hand need
-be installed.
+be installed, and only the file of its family is imported.
 """
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
+from pathlib import Path
 
 from torch import nn
 
 from .base import (
     Family,
-    MergingBlock,
-    check_out_indices,
+    class_name,
     find_class,
     name_of,
     refuse_dropout,
-    require_exact,
+    stock,
 )
+from .refused import REFUSED
 
 _FAMILIES: dict[str, Callable[[nn.Module], Family]] = {}
-_REFUSED: dict[str, str] = {}
+_REFUSED: dict[str, str] = {
+    name: reason for names, reason in REFUSED.items() for name in names}
 
 
 def register_family(*names: str):
@@ -58,38 +60,39 @@ def build_family(backbone: nn.Module) -> Family:
     if not isinstance(backbone, nn.Module):
         raise TypeError('a backbone is an nn.Module, not a '
                         f'{type(backbone).__name__}.')
-    _load()
-    for cls in type(backbone).__mro__:
-        names = {f'{cls.__module__.partition(".")[0]}.{cls.__name__}'}
-        if names & _REFUSED.keys():
-            raise TypeError(f'{type(backbone).__name__} is refused: '
-                            f'{_REFUSED[names.pop()]}.')
-        if names & _FAMILIES.keys():
-            break
-    require_exact(backbone, backbone, *_FAMILIES)
-    return _FAMILIES[names.pop()](backbone)
+    for name in map(class_name, type(backbone).__mro__):
+        _load(name)
+        if name in _REFUSED:
+            raise TypeError(
+                f'{type(backbone).__name__} is refused: {_REFUSED[name]}.')
+        if name in _FAMILIES:
+            stock(backbone, backbone, name)
+            return _FAMILIES[name](backbone)
+    return stock(backbone, backbone, *supported_backbones())
 
 
 def supported_backbones() -> list[str]:
     """Package and class of every supported backbone, sorted."""
-    _load()
+    _load('')
     return sorted(_FAMILIES)
 
 
 def refused_backbones() -> dict[str, str]:
     """Package and class of every refused backbone, and the reason."""
-    _load()
+    _load('')
     return dict(sorted(_REFUSED.items()))
 
 
-def _load() -> None:
-    for module in iter_modules(__path__):
-        import_module(f'{__name__}.{module.name}')
+@cache
+def _load(name: str) -> None:
+    """Import our families in whose files a class is named."""
+    for path in Path(__file__).parent.glob('*.py'):
+        if path.stem != '__init__' and name in path.read_text('utf-8'):
+            import_module(f'{__name__}.{path.stem}')
 
 
 __all__ = [
-    'Family', 'MergingBlock', 'build_family', 'check_out_indices',
-    'find_class', 'name_of', 'refuse_dropout', 'refuse_family',
-    'refused_backbones', 'register_family', 'require_exact',
+    'Family', 'build_family', 'find_class', 'name_of', 'refuse_dropout',
+    'refuse_family', 'refused_backbones', 'register_family', 'stock',
     'supported_backbones'
 ]

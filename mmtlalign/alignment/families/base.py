@@ -1,30 +1,14 @@
-"""What a family of backbones tells the trace."""
-from typing import NamedTuple
+"""What a family of backbones tells the trace, and what it checks."""
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..sites import Attention, Site
+from ..sites import Site
 
 # What stock forwards hand on to; a subclass that changes one of these reads
 # or computes something else, just as with another `forward`.
 DELEGATES = ('forward', 'forward_features', 'forward_head', 'pool',
              '_pos_embed', '_format_output', '_attn')
-
-
-class MergingBlock(NamedTuple):
-    """A block whose tokens can be merged between attention and ffn.
-
-    Attributes:
-        module (nn.Module): The block, ``module(x)``.
-        attention (Attention): Its attention, whose ``attn`` calls its
-            ``scaled_dot_product_attention`` once.
-        norm (nn.Module): What the ffn is given has passed.
-        ffn (nn.Module): Called as ``ffn(norm(x), identity=x)`` at the end.
-    """
-    module: nn.Module
-    attention: Attention
-    norm: nn.Module
-    ffn: nn.Module
 
 
 class Family:
@@ -40,18 +24,35 @@ class Family:
             those of patches.
         num_rows (int, optional): How many leading tokens :meth:`read` looks
             at; None stands for all.
-        merging_blocks (Sequence[MergingBlock]): All blocks, if their tokens
-            can be merged; then also ``out_type``, and ``pooling``, the owner
-            and name of a function that takes plain means over patches.
+
+    Raises:
+        TypeError: A module of the backbone is not the stock class.
+        ValueError: An option that shares cannot follow, such as attention
+            dropout, or an output that the backbone never gives.
     """
     sites: list[Site]
     output: Site
     num_extra_tokens = 0
     num_rows: int | None = None
-    merging_blocks: tuple[MergingBlock, ...] = ()
 
     def __init__(self, backbone: nn.Module) -> None:
         raise NotImplementedError
+
+    def lay_out(self, start: Site, stages: Sequence[Sequence[Site]],
+                out_indices: Sequence[int]) -> None:
+        """Set the sites, and the output to the end of the last stage read.
+
+        Raises:
+            ValueError: If there is no such stage: the host would read
+                nothing.
+        """
+        last = max(out_indices)
+        if not 0 <= last < len(stages):
+            raise ValueError(
+                f'out_indices {tuple(out_indices)} asks for {last}, but they '
+                f'are numbered from 0 to {len(stages) - 1}.')
+        self.sites = [start, *(site for stage in stages for site in stage)]
+        self.output = stages[last][-1]
 
     def read(self, share: Tensor) -> Tensor:
         """Shares (B, N) at the output -> share of what the head reads (B,);
@@ -67,34 +68,47 @@ def name_of(backbone: nn.Module, module: nn.Module) -> str:
     return type(module).__name__
 
 
-def find_class(module: nn.Module, *names: str) -> type | None:
-    """The class of a module's ancestry that has one of the names.
+def class_name(cls: type) -> str:
+    """Package and class, such as ``'mmpretrain.SwinBlock'``."""
+    return f'{cls.__module__.partition(".")[0]}.{cls.__name__}'
 
-    Args:
-        module (nn.Module): Of any host; none is imported here.
-        names (str): Such as ``'mmpretrain.SwinBlock'``: package and class.
-    """
+
+def find_class(module: nn.Module, *names: str) -> type | None:
+    """The class of a module's ancestry that has one of the names, as
+    :func:`class_name` gives them; no host is imported here."""
     for cls in type(module).__mro__:
-        if f'{cls.__module__.partition(".")[0]}.{cls.__name__}' in names:
+        if class_name(cls) in names:
             return cls
     return None
 
 
-def require_exact(backbone: nn.Module, module: nn.Module,
-                  *names: str) -> None:
-    """Raise TypeError unless a module computes what its stock class does.
+def stock(backbone: nn.Module, module: nn.Module, *names: str) -> nn.Module:
+    """A module that computes what its stock class does, without attention
+    dropout.
 
     Args:
-        backbone (nn.Module): Only for the name in the message.
+        backbone (nn.Module): Only for the name in messages.
         module (nn.Module): The module to check.
         names (str): Classes allowed, exactly or as a subclass that overrides
             none of :data:`DELEGATES`; see :func:`find_class`.
+
+    Returns:
+        nn.Module: The module.
+
+    Raises:
+        TypeError: Another class.
+        ValueError: Attention dropout.
     """
     cls, own = find_class(module, *names), type(module)
     changed = [name for name in DELEGATES
                if getattr(own, name, None) is not getattr(cls, name, None)]
     if cls is not None and not changed:
-        return
+        rate = module.dropout if isinstance(module, nn.MultiheadAttention) \
+            else getattr(module, 'attn_drop', 0.)
+        if isinstance(rate, nn.Module):
+            rate = getattr(rate, 'p', 0.)
+        refuse_dropout(name_of(backbone, module), rate)
+        return module
     what = f'{own.__name__} of {own.__module__.partition(".")[0]}'
     if cls is not None:
         what += f' that overrides {", ".join(changed)}'
@@ -118,14 +132,3 @@ def refuse_dropout(name: str, rate: float) -> None:
             f'{name} has attention dropout {rate}; shares can only follow '
             'attention whose rows sum to one. Set it to 0 (use drop_path_rate '
             'to regularise).')
-
-
-def check_out_indices(out_indices, depth: int) -> int:
-    """The last block or stage that is read, if there is such a one, else
-    ValueError: the host would read nothing."""
-    last = max(out_indices)
-    if not 0 <= last < depth:
-        raise ValueError(
-            f'out_indices {tuple(out_indices)} asks for {last}, but they are '
-            f'numbered from 0 to {depth - 1}.')
-    return last

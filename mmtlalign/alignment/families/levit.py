@@ -2,7 +2,7 @@
 from torch import Tensor, nn
 
 from ..sites import CaughtAttention, Start, of_map
-from . import Family, find_class, register_family, require_exact
+from . import Family, find_class, register_family, stock
 
 
 @register_family('mmpretrain.LeViT')
@@ -10,27 +10,23 @@ class LeViT(Family):
     """Attention with bias; between stages it subsamples its queries.
 
     The subsampling attention has no residual: ``s <- mean_heads(A) s``.
-
-    Raises:
-        TypeError: A block or its attention is not the stock class.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
-        self.sites = [Start(backbone.patch_embed, grid_of=of_map)]
-        for i, stage in enumerate(backbone.stages):
+        stages = [[] for _ in backbone.stages]
+        for sites, stage in zip(stages, backbone.stages):
             for block in stage:
-                require_exact(backbone, block, 'mmpretrain.Residual',
-                              'mmpretrain.AttentionSubsample')
+                stock(backbone, block, 'mmpretrain.Residual',
+                      'mmpretrain.AttentionSubsample')
                 attn = getattr(block, 'block', block)
-                require_exact(
-                    backbone, attn, 'mmpretrain.Attention', 'mmpretrain.MLP',
-                    'mmpretrain.AttentionSubsample')
+                stock(backbone, attn, 'mmpretrain.Attention',
+                      'mmpretrain.MLP', 'mmpretrain.AttentionSubsample')
                 if attn is block:
-                    self.sites.append(Subsampling(attn, has_residual=False))
+                    sites.append(Subsampling(attn, has_residual=False))
                 elif not find_class(attn, 'mmpretrain.MLP'):
-                    self.sites.append(CaughtAttention(attn))
-            if i == max(backbone.out_indices):
-                self.output = self.sites[-1]
+                    sites.append(CaughtAttention(attn))
+        self.lay_out(Start(backbone.patch_embed, grid_of=of_map), stages,
+                     backbone.out_indices)
 
 
 class Subsampling(CaughtAttention):

@@ -1,6 +1,6 @@
 """ViT, DeiT, distilled DeiT, DeiT-III and Swin (v1) of timm; TL-Align (arXiv
 2210.06455, section 3.3)."""
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch.nn.functional as F
@@ -11,10 +11,11 @@ from ..sites import (
     Branch,
     CaughtAttention,
     Cells,
-    Geometry,
-    InterceptAttention,
+    Intercept,
     Merging,
     Site,
+    StandIn,
+    StandInSelf,
     Start,
     WindowAttention,
     of_map,
@@ -24,18 +25,9 @@ from . import (
     build_family,
     name_of,
     refuse_dropout,
-    refuse_family,
     register_family,
-    require_exact,
+    stock,
 )
-
-refuse_family('timm.Eva', reason='label alignment knows no attention of '
-              'timm with rotary positions; use mmpretrain.ViTEVA02')
-refuse_family('timm.NaFlexVit', reason='it packs images of any size behind '
-              'masks, so that a batch has no grid')
-refuse_family('timm.FeatureGetterNet', 'timm.FeatureListNet',
-              'timm.FeatureDictNet', 'timm.FeatureHookNet',
-              reason='it takes a model apart; set features_only=False')
 
 
 @register_family('mmpretrain.TIMMBackbone')
@@ -49,15 +41,12 @@ class TimmViT(Family):
     """Every block mixes all tokens; class, distillation and register tokens
     stand before the patches.
 
-    Raises:
-        TypeError: A block or its attention is not the stock class.
-        ValueError: Attention dropout, gates, dropped patches, or a pooling
-            that is no mean of tokens.
+    Refuses gates, dropped patches, and poolings that are no mean of tokens.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
         _check_pool(backbone, '', 'avg', 'token')
-        require_exact(backbone, backbone.patch_embed, 'timm.PatchEmbed')
+        stock(backbone, backbone.patch_embed, 'timm.PatchEmbed')
         if not isinstance(backbone.patch_drop, nn.Identity):
             raise ValueError('patch_drop_rate drops patches, and their shares '
                              'with them; set it to 0.')
@@ -68,10 +57,9 @@ class TimmViT(Family):
             # the head averages the distilled pair; registers are not read
             self.num_rows = 2 if hasattr(backbone, 'dist_token') else 1
             self.first = 0
-        self.sites = [
-            Embedding(backbone.patch_embed, self.num_extra_tokens),
-            *(_attention(backbone, block) for block in backbone.blocks)]
-        self.output = self.sites[-1]
+        blocks = [[_attention(backbone, block)] for block in backbone.blocks]
+        self.lay_out(Embedding(backbone.patch_embed, self.num_extra_tokens),
+                     blocks, [len(blocks) - 1])
 
     def read(self, share: Tensor) -> Tensor:
         return share[:, self.first:self.num_rows].mean(dim=1)
@@ -81,23 +69,21 @@ class TimmViT(Family):
 class TimmSwin(Family):
     """Stages merge tokens, then blocks mix them inside (shifted) windows.
 
-    Raises:
-        TypeError: A block, its attention or a merging is not the stock class.
-        ValueError: Attention that has dropout or is fused, or a pooling that
-            is not the mean.
+    Refuses fused attention, and poolings other than the mean.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
         _check_pool(backbone, '', 'avg')
-        self.sites = [Embedding(backbone.patch_embed)]
+        stages = []
         for stage in backbone.layers:
+            sites = [_windows(backbone, block) for block in stage.blocks]
             if not isinstance(stage.downsample, nn.Identity):
-                require_exact(backbone, stage.downsample, 'timm.PatchMerging')
-                self.sites.append(Merging(
+                stock(backbone, stage.downsample, 'timm.PatchMerging')
+                sites.insert(0, Merging(
                     stage.downsample, Cells(nn.AvgPool2d(2), pad_to_even)))
-            self.sites += [_windows(backbone, block)
-                           for block in stage.blocks]
-        self.output = self.sites[-1]
+            stages.append(sites)
+        self.lay_out(Embedding(backbone.patch_embed), stages,
+                     [len(stages) - 1])
 
 
 class Embedding(Start):
@@ -119,25 +105,23 @@ def _check_pool(backbone: nn.Module, *known: str) -> None:
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
-    require_exact(backbone, block, 'timm.Block')
-    attn, name = block.attn, name_of(backbone, block.attn)
-    require_exact(backbone, attn, 'timm.Attention')
-    refuse_dropout(name, attn.attn_drop.p)
+    stock(backbone, block, 'timm.Block')
+    attn = stock(backbone, block.attn, 'timm.Attention')
     if attn.gate is not None:
-        raise ValueError(f'{name} gates its output, so that the rows of '
-                         'attention no longer sum to one; set gated=False.')
+        raise ValueError(f'{name_of(backbone, attn)} gates its output, so '
+                         'that the rows of attention no longer sum to one; '
+                         'set gated=False.')
     # a norm between values and projection would not be linear
     branch = Branch(block, attn.proj, block.ls1) if isinstance(
         attn.norm, nn.Identity) else None
-    if attn.fused_attn:
-        return FusedAttention(attn, branch)
-    return CaughtAttention(attn, attn.attn_drop, branch=branch, values=values)
+    return (FusedAttention if attn.fused_attn else CaughtAttention)(
+        attn, branch)
 
 
 class FusedAttention(Attention):
     """Stands in for ``F.scaled_dot_product_attention`` inside ``forward``."""
 
-    def stand_ins(self) -> Iterator:
+    def stand_ins(self) -> Iterator[StandIn]:
         yield from super().stand_ins()
         self.stock = self.attn.forward
         yield self.attn, 'forward', self.forward
@@ -145,7 +129,7 @@ class FusedAttention(Attention):
     def forward(self, *args, **kwargs) -> Tensor:
         if not self.moving:
             return self.stock(*args, **kwargs)
-        with InterceptAttention(self.instead):
+        with Intercept(self.instead, F.scaled_dot_product_attention):
             return self.stock(*args, **kwargs)
 
     def instead(self, stock, query: Tensor, key: Tensor, value: Tensor,
@@ -158,33 +142,38 @@ class FusedAttention(Attention):
                            value)
 
 
-def values(attn: nn.Module, tokens: Tensor, *args) -> Tensor:
-    """Values (B, H, M, D) of attention over tokens (B, M, C)."""
-    value = attn.qkv(tokens).chunk(3, dim=-1)[2]
-    return value.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
-
-
 def _windows(backbone: nn.Module, block: nn.Module) -> Site:
-    require_exact(backbone, block, 'timm.SwinTransformerBlock')
-    attn, name = block.attn, name_of(backbone, block.attn)
-    require_exact(backbone, attn, 'timm.WindowAttention')
-    refuse_dropout(name, attn.attn_drop.p)
+    stock(backbone, block, 'timm.SwinTransformerBlock')
+    attn = stock(backbone, block.attn, 'timm.WindowAttention')
     if attn.fused_attn:
-        raise ValueError(f'{name} is fused, which hides its matrix; set '
-                         'fused_attn=False (TIMM_FUSED_ATTN=1).')
-    return BlockWindows(block, Branch(block, attn.proj), attn)
+        raise ValueError(f'{name_of(backbone, attn)} is fused, which hides '
+                         'its matrix; set fused_attn=False '
+                         '(TIMM_FUSED_ATTN=1).')
+    return WindowAttention(attn, BlockCut(block), Branch(block, attn.proj))
 
 
-class BlockWindows(WindowAttention):
-    """Windows that are cut by the block rather than by its attention."""
-    method = '_attn'
+class BlockCut:
+    """The stock geometry of a block, run over numbers.
 
-    def cut(self, numbers: Tensor, attend: Callable) -> Tensor:
-        block = self.attn
-        return type(block)._attn(Geometry(
+    Args:
+        block (nn.Module): A ``SwinTransformerBlock``.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        self.block = block
+
+    def __call__(self, numbers: Tensor) -> Tensor:
+        seen, block = [], self.block
+
+        def attend(windows: Tensor, mask=None) -> Tensor:
+            seen.append(windows.flatten(1))
+            return windows
+
+        type(block)._attn(StandInSelf(
             window_size=block.window_size, window_area=block.window_area,
             shift_size=block.shift_size, dynamic_mask=False, attn_mask=None,
-            attn=attend), numbers)
+            attn=attend), numbers[None, :, :, None])
+        return seen[0]
 
 
 def pad_to_even(grid: Tensor) -> Tensor:

@@ -1,21 +1,21 @@
 """The kinds of place where tokens mix: each runs the stock call and moves
 the shares beside it."""
 from .attention import (
+    AnyAttention,
     Attention,
-    CatchSoftmax,
     CaughtAttention,
-    InterceptAttention,
+    Intercept,
     mix_heads,
 )
-from .base import Site
+from .base import ModuleSite, Site, StandIn
 from .branch import Branch, Parts
 from .merging import Cells, Merging, PoolingMixer
 from .start import Start, of_map, second, with_extra_tokens
-from .windows import Geometry, PlainWindows, WindowAttention
+from .windows import PlainCut, StandInSelf, WindowAttention
 
 __all__ = [
-    'Attention', 'Branch', 'CatchSoftmax', 'CaughtAttention', 'Cells',
-    'Geometry', 'InterceptAttention', 'Merging', 'Parts', 'PlainWindows',
-    'PoolingMixer', 'Site', 'Start', 'WindowAttention', 'mix_heads', 'of_map',
-    'second', 'with_extra_tokens'
+    'AnyAttention', 'Attention', 'Branch', 'CaughtAttention', 'Cells',
+    'Intercept', 'Merging', 'ModuleSite', 'Parts', 'PlainCut', 'PoolingMixer',
+    'Site', 'StandIn', 'StandInSelf', 'Start', 'WindowAttention', 'mix_heads',
+    'of_map', 'second', 'with_extra_tokens'
 ]

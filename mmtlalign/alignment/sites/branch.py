@@ -35,17 +35,19 @@ class Branch:
         proj (nn.Linear): Its output is the branch.
         scale (Callable, optional): Layer scale: multiplies every channel of
             the branch by a number of its own. Defaults to None.
+        factor (float): Multiplies all of them. Defaults to 1.
         norm (nn.LayerNorm, optional): Of the branch, after the projection.
             Defaults to None.
     """
     offers = frozenset({'residual', 'values', 'projection'})
 
     def __init__(self, block: nn.Module, proj: nn.Linear,
-                 scale: Callable | None = None,
+                 scale: Callable | None = None, factor: float = 1.,
                  norm: nn.LayerNorm | None = None) -> None:
         self.block = block
         self.proj = proj
         self.scale = scale
+        self.factor = factor
         self.norm = norm
 
     def split(self, residual: Tensor, projected: Tensor, carried: Tensor,
@@ -68,6 +70,7 @@ class Branch:
         if self.scale is not None:
             # scale the weights, which are smaller than the features
             factors = self.scale(branch.new_ones(branch.size(-1)))
+            factors = factors * self.factor
             weight = factors[:, None] * weight
             bias = None if bias is None else factors * bias
         # what is new is changed in place: temporaries are what costs here
