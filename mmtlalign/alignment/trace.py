@@ -5,26 +5,18 @@ images per mix, a token's label is always ``share * own + (1 - share) *
 partner``, and mixing is linear with weights that sum to one, so carrying the
 share alone is exact.
 """
-from typing import NamedTuple
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
+from mmtlalign.interception import Interception, inside_backward
+
 from .families import build_family
-from .interception import Interception
 from .propagation import Propagation, build_propagation
-from .recomputation import inside_backward
 from .sites import Site
 
 WATCHES = (None, 'class', 'patches')
-
-
-class Result(NamedTuple):
-    """What one traced forward leaves; see the properties of the trace."""
-    output_share: Tensor
-    attention: Tensor | None
-    block_shares: list[Tensor]
-    block_grids: list[tuple[int, int]]
 
 
 class LabelTrace:
@@ -32,8 +24,9 @@ class LabelTrace:
 
     Outside ``with`` the backbone is the stock one, attribute for attribute.
     Under ``with`` its features and gradients are the stock ones, and every
-    forward of it moves the shares once. Forwards that activation
-    checkpointing repeats in the backward never move them.
+    forward of it moves the shares once, those that activation checkpointing
+    repeats not at all. What it left is read afterwards; before any, that
+    raises RuntimeError.
 
     Args:
         backbone (nn.Module): A backbone of
@@ -80,17 +73,20 @@ class LabelTrace:
         if token_merging is not None:
             token_merging.check(self)
         if not record and self.family.output is self.family.sites[-1]:
-            self.family.output.limit(self.family.num_rows)
+            self.family.output.limit = getattr(self.family.rows, 'stop', None)
         self._prepare()
 
     def _prepare(self) -> None:
         self.interception = Interception()
         self.scratch: dict = {}  # what sites share and use again
         self.moving = False  # whether sites should move shares now
+        self._token_share: Tensor | None = None
+        self._forget()
+
+    def _forget(self) -> None:
         self.share: Tensor | None = None
         self.grid: tuple[int, int] | None = None
-        self._token_share: Tensor | None = None
-        self._result: Result | None = None
+        self._output_share = self._attention = self._recorded = None
 
     def _check_offers(self) -> None:
         """Hold what the sites offer against what was asked for."""
@@ -145,7 +141,7 @@ class LabelTrace:
                 f'This {type(self.backbone).__name__} is being traced '
                 'already, or merges tokens; leave that `with` block first '
                 '(or make a LabelTrace(backbone, token_merging=...)).')
-        self._result = None
+        self._forget()
         try:
             self._attach()
         except BaseException:
@@ -162,52 +158,35 @@ class LabelTrace:
     @property
     def output_share(self) -> Tensor:
         """Tensor: (B,), float32, detached: own image's share in what the head
-        reads, after block ``out_indices[-1]``.
-
-        Raises:
-            RuntimeError: Before any traced forward has ended.
-        """
-        return self._ended().output_share
+        reads, after block ``out_indices[-1]``."""
+        return self._ended(self._output_share)
 
     @property
     def block_shares(self) -> list[Tensor]:
         """list[Tensor]: (B, tokens) after each block, extra tokens first,
-        Swin row-major before merging.
-
-        Raises:
-            ValueError: Without ``record=True``.
-            RuntimeError: Before any traced forward has ended.
-        """
-        if not self.record:
-            raise ValueError('block_shares are kept only by '
-                             'LabelTrace(backbone, record=True).')
-        return self._ended().block_shares
+        Swin row-major before merging; ValueError without ``record=True``."""
+        return [share for share, _ in self._blocks()]
 
     @property
     def block_grids(self) -> list[tuple[int, int]]:
         """list[tuple[int]]: (rows, cols) of the patches of each of
-        ``block_shares``; tokens before them are extra ones. Raises alike, and
-        ValueError where tokens are merged."""
-        self.block_shares
+        ``block_shares``; tokens before them are extra ones. ValueError also
+        where tokens are merged."""
         if self.token_merging is not None:
             raise ValueError('merged tokens lie on no grid; leave out '
                              'token_merging.')
-        return self._ended().block_grids
+        return [grid for _, grid in self._blocks()]
 
     @property
     def attention(self) -> Tensor:
         """Tensor: (B, patches), float32, detached: what the class token, or
         the patches on average, of the last block attend to; head mean. Rows
-        sum to one less what goes to extra tokens.
-
-        Raises:
-            ValueError: Without ``watch``.
-            RuntimeError: Before any traced forward has ended.
-        """
+        sum to one less what goes to extra tokens. ValueError without
+        ``watch``."""
         if self.watch is None:
             raise ValueError('attention is kept only by LabelTrace(backbone, '
                              "watch='class') or watch='patches'.")
-        return self._ended().attention
+        return self._ended(self._attention)
 
     def grid_of(self, images: Tensor) -> tuple[int, int]:
         """The (rows, cols) on which images (B, C, H, W) are embedded, and on
@@ -268,7 +247,7 @@ class LabelTrace:
     def _traced_forward(self, *args, **kwargs):
         if inside_backward():
             return self._stock_forward(*args, **kwargs)
-        self._result = self.share = self.grid = None
+        self._forget()
         for site in self.sites:
             site.forget()
         self.moving = True
@@ -293,22 +272,27 @@ class LabelTrace:
 
     def _collect(self) -> None:
         """Take from the sites what users may read."""
-        output, attention = self.family.output, None
+        output = self.family.output
         if self.watch is not None:
-            attention, self.grid = output.seen
-        blocks = [site for site in self.family.sites
-                  if self.record and site.in_block]
-        self._result = Result(self.read(output.share), attention,
-                              [site.share for site in blocks],
-                              [site.grid for site in blocks])
+            self._attention, self.grid = output.seen
+        self._recorded = [(site.share, site.grid)
+                          for site in self.family.sites
+                          if self.record and site.in_block]
+        self._output_share = self.read(output.share)
 
-    def _ended(self) -> Result:
-        if self._result is None:
+    def _blocks(self) -> list[tuple[Tensor, tuple[int, int]]]:
+        if not self.record:
+            raise ValueError('block_shares are kept only by '
+                             'LabelTrace(backbone, record=True).')
+        return self._ended(self._recorded)
+
+    def _ended(self, kept):
+        if self._output_share is None:
             raise RuntimeError(
                 'There is no share to read yet: call the backbone once, '
                 'itself and not a part such as forward_features, under '
                 '`with trace(token_share):`.')
-        return self._result
+        return kept
 
     def __getstate__(self) -> dict:
         """Copies know the (copied) backbone and family, and no shares."""
@@ -322,10 +306,8 @@ class LabelTrace:
 
 
 def _device_of(backbone: nn.Module) -> torch.device:
-    for tensors in (backbone.parameters(), backbone.buffers()):
-        for tensor in tensors:
-            return tensor.device
-    return torch.device('cpu')
+    tensors = chain(backbone.parameters(), backbone.buffers())
+    return next(tensors, torch.empty(0)).device
 
 
 def _checked(token_share: Tensor) -> Tensor:

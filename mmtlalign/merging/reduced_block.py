@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtlalign.alignment.families import Family, find_class
+from mmtlalign.alignment.families import Family
 from mmtlalign.alignment.families.vit import StockAttention
-from mmtlalign.alignment.interception import Interception
 from mmtlalign.alignment.kernels.channels import num_spare
-from mmtlalign.alignment.sites import Attention, Site
-from mmtlalign.alignment.sites.base import StandIn
+from mmtlalign.alignment.sites import Attention, Site, StandIn
+from mmtlalign.interception import Interception, find_class
 
 from .plan import Plan
 

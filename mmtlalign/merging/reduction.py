@@ -1,8 +1,8 @@
 """Blocks that pass on fewer tokens, in plain forwards and in traced ones."""
 from torch import Tensor, nn
 
-from mmtlalign.alignment.families import build_family, name_of
-from mmtlalign.alignment.interception import Interception
+from mmtlalign.alignment.families import build_family
+from mmtlalign.interception import Interception, name_of
 
 from .plan import Plan
 from .reduced_block import ReducedBlock, merging_blocks

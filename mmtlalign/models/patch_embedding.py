@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mmtlalign.alignment.families import build_family
-from mmtlalign.alignment.interception import Interception
-from mmtlalign.alignment.recomputation import inside_checkpoint
 from mmtlalign.alignment.sites import second
+from mmtlalign.interception import Interception, inside_checkpoint
 
 
 class PatchEmbedding:

@@ -10,14 +10,9 @@ from pathlib import Path
 
 from torch import nn
 
-from .base import (
-    Family,
-    class_name,
-    find_class,
-    name_of,
-    refuse_dropout,
-    stock,
-)
+from mmtlalign.interception import class_name
+
+from .base import Family, overrides, refuse_dropout, stock
 from .refused import REFUSED
 
 _FAMILIES: dict[str, Callable[[nn.Module], Family]] = {}
@@ -26,12 +21,8 @@ _REFUSED: dict[str, str] = {
 
 
 def register_family(*names: str):
-    """Class decorator: make a :class:`Family` known for backbones.
-
-    Args:
-        names (str): Package and class of each backbone, such as
-            ``'mmpretrain.VisionTransformer'``.
-    """
+    """Class decorator: make a :class:`Family` known for backbones, by package
+    and class, such as ``'mmpretrain.VisionTransformer'``."""
 
     def register(family):
         _FAMILIES.update(dict.fromkeys(names, family))
@@ -46,11 +37,8 @@ def refuse_family(*names: str, reason: str) -> None:
 
 
 def build_family(backbone: nn.Module) -> Family:
-    """The family of a backbone.
-
-    Args:
-        backbone (nn.Module): Exactly a registered class, or a subclass that
-            overrides no ``forward``.
+    """The family of a backbone, which is exactly a registered class, or a
+    subclass that overrides no ``forward``.
 
     Raises:
         TypeError: Naming the class, and why it is refused or which are
@@ -60,15 +48,17 @@ def build_family(backbone: nn.Module) -> Family:
     if not isinstance(backbone, nn.Module):
         raise TypeError('a backbone is an nn.Module, not a '
                         f'{type(backbone).__name__}.')
-    for name in map(class_name, type(backbone).__mro__):
+    for cls in type(backbone).__mro__:
+        name = class_name(cls)
         _load(name)
         if name in _REFUSED:
             raise TypeError(
                 f'{type(backbone).__name__} is refused: {_REFUSED[name]}.')
         if name in _FAMILIES:
-            stock(backbone, backbone, name)
-            return _FAMILIES[name](backbone)
-    return stock(backbone, backbone, *supported_backbones())
+            if not overrides(backbone, cls):
+                return _FAMILIES[name](backbone)
+            break
+    return stock(backbone, backbone, *supported_backbones())  # which raises
 
 
 def supported_backbones() -> list[str]:
@@ -92,7 +82,6 @@ def _load(name: str) -> None:
 
 
 __all__ = [
-    'Family', 'build_family', 'find_class', 'name_of', 'refuse_dropout',
-    'refuse_family', 'refused_backbones', 'register_family', 'stock',
-    'supported_backbones'
+    'Family', 'build_family', 'refuse_dropout', 'refuse_family',
+    'refused_backbones', 'register_family', 'stock', 'supported_backbones'
 ]

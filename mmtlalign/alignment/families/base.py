@@ -3,6 +3,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mmtlalign.interception import find_class, name_of
+
 from ..sites import Site
 
 # What stock forwards hand on to; a subclass that changes one of these reads
@@ -14,7 +16,9 @@ DELEGATES = ('forward', 'forward_features', 'forward_head', 'pool',
 class Family:
     """Where one backbone mixes tokens, in which order, and what is read.
 
-    A family checks the backbone once, at construction, and never changes it.
+    Attention moves shares by the multi-head rule of TL-Align (arXiv
+    2210.06455, section 3.3), also inside windows and with pooled keys. A
+    family checks the backbone once, at construction, and never changes it.
 
     Attributes:
         sites (list[Site]): In the order of the forward; the first is the
@@ -22,8 +26,8 @@ class Family:
         output (Site): After which the share of what the head reads is taken.
         num_extra_tokens (int): Class and other tokens at the output, before
             those of patches.
-        num_rows (int, optional): How many leading tokens :meth:`read` looks
-            at; None stands for all.
+        rows (slice, optional): Which tokens the head averages. Defaults to
+            None, those of patches.
 
     Raises:
         TypeError: A module of the backbone is not the stock class.
@@ -33,19 +37,15 @@ class Family:
     sites: list[Site]
     output: Site
     num_extra_tokens = 0
-    num_rows: int | None = None
+    rows: slice | None = None
 
     def __init__(self, backbone: nn.Module) -> None:
         raise NotImplementedError
 
     def lay_out(self, start: Site, stages: Sequence[Sequence[Site]],
                 out_indices: Sequence[int]) -> None:
-        """Set the sites, and the output to the end of the last stage read.
-
-        Raises:
-            ValueError: If there is no such stage: the host would read
-                nothing.
-        """
+        """Set the sites, and the output to the end of the last stage read;
+        ValueError if there is no such stage: the host would read nothing."""
         last = max(out_indices)
         if not 0 <= last < len(stages):
             raise ValueError(
@@ -55,63 +55,44 @@ class Family:
         self.output = stages[last][-1]
 
     def read(self, share: Tensor) -> Tensor:
-        """Shares (B, N) at the output -> share of what the head reads (B,);
-        by default the mean over patches."""
-        return share[:, self.num_extra_tokens:].mean(dim=1)
+        """Shares (B, N) at the output -> share of what the head reads (B,)."""
+        rows = self.rows or slice(self.num_extra_tokens, None)
+        return share[:, rows].mean(dim=1)
 
 
-def name_of(backbone: nn.Module, module: nn.Module) -> str:
-    """Dotted name of a module inside the backbone, for error messages."""
-    for name, child in backbone.named_modules():
-        if child is module:
-            return name or 'backbone'
-    return type(module).__name__
+def overrides(module: nn.Module, cls: type) -> list[str]:
+    """Those of :data:`DELEGATES` that a module has not from a class."""
+    return [name for name in DELEGATES
+            if getattr(type(module), name, None) is not getattr(
+                cls, name, None)]
 
 
-def class_name(cls: type) -> str:
-    """Package and class, such as ``'mmpretrain.SwinBlock'``."""
-    return f'{cls.__module__.partition(".")[0]}.{cls.__name__}'
-
-
-def find_class(module: nn.Module, *names: str) -> type | None:
-    """The class of a module's ancestry that has one of the names, as
-    :func:`class_name` gives them; no host is imported here."""
-    for cls in type(module).__mro__:
-        if class_name(cls) in names:
-            return cls
-    return None
-
-
-def stock(backbone: nn.Module, module: nn.Module, *names: str) -> nn.Module:
-    """A module that computes what its stock class does, without attention
-    dropout.
+def stock(backbone: nn.Module, module: nn.Module, *names: str,
+          **parts: str) -> nn.Module:
+    """A module of a backbone, if it computes what its stock class does.
 
     Args:
-        backbone (nn.Module): Only for the name in messages.
-        module (nn.Module): The module to check.
         names (str): Classes allowed, exactly or as a subclass that overrides
             none of :data:`DELEGATES`; see :func:`find_class`.
-
-    Returns:
-        nn.Module: The module.
+        parts (str): Attributes of it, and the class allowed for each.
 
     Raises:
         TypeError: Another class.
         ValueError: Attention dropout.
     """
     cls, own = find_class(module, *names), type(module)
-    changed = [name for name in DELEGATES
-               if getattr(own, name, None) is not getattr(cls, name, None)]
-    if cls is not None and not changed:
+    if cls is not None and not overrides(module, cls):
         rate = module.dropout if isinstance(module, nn.MultiheadAttention) \
             else getattr(module, 'attn_drop', 0.)
         if isinstance(rate, nn.Module):
             rate = getattr(rate, 'p', 0.)
         refuse_dropout(name_of(backbone, module), rate)
+        for name, allowed in parts.items():
+            stock(backbone, getattr(module, name), allowed)
         return module
     what = f'{own.__name__} of {own.__module__.partition(".")[0]}'
     if cls is not None:
-        what += f' that overrides {", ".join(changed)}'
+        what += f' that overrides {", ".join(overrides(module, cls))}'
     inner = next((name for name in ('module', '_orig_mod')
                   if hasattr(module, name)), None)
     raise TypeError(

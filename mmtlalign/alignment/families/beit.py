@@ -14,10 +14,10 @@ class BEiT(ViT):
     """Tokens and what is read of them as in :class:`ViT`."""
 
     def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
-        stock(backbone, layer, 'mmpretrain.BEiTTransformerEncoderLayer')
-        attn = stock(backbone, layer.attn, 'mmpretrain.BEiTAttention')
-        return CaughtAttention(
-            attn, Branch(layer, attn.proj, partial(_scale, layer)))
+        stock(backbone, layer, 'mmpretrain.BEiTTransformerEncoderLayer',
+              attn='mmpretrain.BEiTAttention')
+        return CaughtAttention(layer.attn, Branch(
+            layer, layer.attn.proj, partial(_scale, layer)))
 
 
 def _scale(layer: nn.Module, branch: Tensor) -> Tensor:

@@ -1,14 +1,15 @@
 """DaViT of mmpretrain (arXiv 2204.03645).
 
-The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3) inside each
-window, as in Swin Transformers. Attention over channels mixes no tokens, and
-position encodings are convolutions with signed weights: both move nothing.
+Attention over channels mixes no tokens, and position encodings are
+convolutions with signed weights: both move nothing.
 """
 from torch import nn
 
-from ..sites import Cells, Merging, Start, WindowAttention
-from . import Family, name_of, register_family, stock
-from .swin import stock_windows
+from mmtlalign.interception import name_of
+
+from ..sites import Cells, Merging, Site, Start
+from . import Family, register_family, stock
+from .swin import shifted_windows
 
 
 @register_family('mmpretrain.DaViT')
@@ -20,19 +21,18 @@ class DaViT(Family):
         stages, merging = [], []
         for stage in backbone.stages:
             stages.append(merging + [
-                WindowAttention(*_attention(backbone, block))
-                for block in stage.blocks])
+                _attention(backbone, block) for block in stage.blocks])
             if stage.downsample is not None:
                 merging = [_merging(backbone, stage.downsample)]
         self.lay_out(Start(backbone.patch_embed), stages,
                      backbone.out_indices)
 
 
-def _attention(backbone: nn.Module, block: nn.Module):
-    stock(backbone, block, 'mmpretrain.DaViTBlock')
-    stock(backbone, block.spatial_block, 'mmpretrain.SpatialBlock')
-    stock(backbone, block.channel_block, 'mmpretrain.ChannelBlock')
-    return stock_windows(backbone, block.spatial_block.attn)
+def _attention(backbone: nn.Module, block: nn.Module) -> Site:
+    stock(backbone, block, 'mmpretrain.DaViTBlock',
+          spatial_block='mmpretrain.SpatialBlock',
+          channel_block='mmpretrain.ChannelBlock')
+    return shifted_windows(backbone, block.spatial_block.attn)
 
 
 def _merging(backbone: nn.Module, merging: nn.Module) -> Merging:

@@ -11,6 +11,6 @@ class EVA02(ViT):
     """Tokens and what is read of them as in :class:`ViT`."""
 
     def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
-        stock(backbone, layer, 'mmpretrain.EVA02EndcoderLayer')
-        return CaughtAttention(
-            stock(backbone, layer.attn, 'mmpretrain.AttentionWithRoPE'))
+        stock(backbone, layer, 'mmpretrain.EVA02EndcoderLayer',
+              attn='mmpretrain.AttentionWithRoPE')
+        return CaughtAttention(layer.attn)

@@ -17,13 +17,12 @@ class HiViT(Family):
     """Every main block mixes all tokens."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        blocks = []
-        for block in backbone.blocks[-backbone.num_main_blocks:]:
-            stock(backbone, block, 'mmpretrain.BlockWithRPE')
-            blocks.append([CaughtAttention(
-                stock(backbone, block.attn, 'mmpretrain.Attention'))])
+        blocks = [stock(backbone, block, 'mmpretrain.BlockWithRPE',
+                        attn='mmpretrain.Attention')
+                  for block in backbone.blocks[-backbone.num_main_blocks:]]
         embed = backbone.patch_embed
-        self.lay_out(Start(embed, grid_of=partial(_grid, embed)), blocks,
+        self.lay_out(Start(embed, grid_of=partial(_grid, embed)),
+                     [[CaughtAttention(block.attn)] for block in blocks],
                      backbone.out_indices)
 
 

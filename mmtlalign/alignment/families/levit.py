@@ -1,8 +1,10 @@
 """LeViT of mmpretrain (arXiv 2104.01136): attention in a pyramid."""
 from torch import Tensor, nn
 
+from mmtlalign.interception import find_class
+
 from ..sites import CaughtAttention, Start, of_map
-from . import Family, find_class, register_family, stock
+from . import Family, register_family, stock
 
 
 @register_family('mmpretrain.LeViT')
@@ -22,7 +24,7 @@ class LeViT(Family):
                 stock(backbone, attn, 'mmpretrain.Attention',
                       'mmpretrain.MLP', 'mmpretrain.AttentionSubsample')
                 if attn is block:
-                    sites.append(Subsampling(attn, has_residual=False))
+                    sites.append(Subsampling(attn))
                 elif not find_class(attn, 'mmpretrain.MLP'):
                     sites.append(CaughtAttention(attn))
         self.lay_out(Start(backbone.patch_embed, grid_of=of_map), stages,
@@ -30,7 +32,10 @@ class LeViT(Family):
 
 
 class Subsampling(CaughtAttention):
-    """Fewer tokens come out than went in."""
+    """Fewer tokens come out than went in, and nothing is added."""
+
+    def skip(self) -> None:
+        return None
 
     def mix(self, matrix: Tensor) -> Tensor:
         mixed = super().mix(matrix)

@@ -1,9 +1,8 @@
 """MViT v2 of mmpretrain (arXiv 2112.01526).
 
-The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3) with pooled
-queries, keys and values: shares of keys take the mean over what their pooling
-takes together, and so do those of the residual, though the host takes its
-maximum there. Queries that are added to the output move nothing.
+Shares of keys take the mean over what their pooling takes together, and so do
+those of the residual, though the host takes its maximum there. Queries that
+are added to the output move nothing.
 """
 from torch import Tensor, nn
 
@@ -18,8 +17,8 @@ class MViT(Family):
     def __init__(self, backbone: nn.Module) -> None:
         stages = [[]]
         for i, block in enumerate(backbone.blocks):
-            stock(backbone, block, 'mmpretrain.MultiScaleBlock')
-            stock(backbone, block.attn, 'mmpretrain.MultiScaleAttention')
+            stock(backbone, block, 'mmpretrain.MultiScaleBlock',
+                  attn='mmpretrain.MultiScaleAttention')
             stages[-1].append(PooledAttention(block))
             if i in backbone.stage_indices:  # the last of a stage
                 stages.append([])

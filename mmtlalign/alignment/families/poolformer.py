@@ -6,8 +6,10 @@ reading, which no paper gives: P is the matrix that mixes, so ``s <- (s + P s)
 """
 from torch import nn
 
+from mmtlalign.interception import find_class
+
 from ..sites import Cells, Merging, PoolingMixer, Site, Start, of_map
-from . import Family, find_class, register_family, stock
+from . import Family, register_family, stock
 
 
 @register_family('mmpretrain.PoolFormer')

@@ -1,9 +1,8 @@
 """PVT and PVTv2 of mmdet (arXiv 2102.12122, 2106.13797), MiT of mmseg (arXiv
 2105.15203).
 
-The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3) with keys that
-are pooled from the tokens. Convolutions inside MLPs have signed weights and
-move nothing.
+Keys are pooled from the tokens. Convolutions inside MLPs have signed weights
+and move nothing.
 """
 from torch import nn
 

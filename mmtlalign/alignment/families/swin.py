@@ -1,10 +1,11 @@
 """Swin Transformer of mmpretrain, v1 and v2.
 
-The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3) inside each
-window, and the mean over merged tokens in patch merging. The paper gives the
-principle for hierarchical backbones; no code was published for them.
+TL-Align gives the principle for hierarchical backbones (arXiv 2210.06455,
+section 3.3); no code was published for them.
 """
 from torch import Tensor, nn
+
+from mmtlalign.interception import find_class, name_of
 
 from ..sites import (
     Branch,
@@ -15,7 +16,7 @@ from ..sites import (
     Start,
     WindowAttention,
 )
-from . import Family, find_class, name_of, register_family, stock
+from . import Family, register_family, stock
 
 
 @register_family('mmpretrain.SwinTransformer', 'mmpretrain.SwinTransformerV2')
@@ -41,31 +42,19 @@ class Swin(Family):
                      backbone.out_indices)
 
 
-class ShiftedCut:
-    """The stock geometry (padding, shift, partition), run over numbers.
+class ShiftedWindows(WindowAttention):
+    """Cut by the stock geometry (padding, shift, partition) of a
+    ``ShiftWindowMSA``, run over numbers."""
 
-    Args:
-        attn (nn.Module): A ``ShiftWindowMSA``.
-    """
-
-    def __init__(self, attn: nn.Module) -> None:
-        self.attn = attn
-
-    def __call__(self, numbers: Tensor) -> Tensor:
-        seen, attn = [], self.attn
-
-        def attend(windows: Tensor, mask=None) -> Tensor:
-            seen.append(windows.flatten(1))
-            return windows
-
-        type(attn).forward(StandInSelf(
-            window_size=attn.window_size, shift_size=attn.shift_size,
-            pad_small_map=attn.pad_small_map,
-            window_partition=attn.window_partition,
-            window_reverse=attn.window_reverse, w_msa=attend, drop=_same,
-            get_attn_mask=_no_mask), numbers.view(1, -1, 1),
-            tuple(numbers.shape))
-        return seen[0]
+    def cut(self, numbers: Tensor) -> Tensor:
+        msa = self.cutter
+        over = StandInSelf(
+            'w_msa', window_size=msa.window_size, shift_size=msa.shift_size,
+            pad_small_map=msa.pad_small_map, drop=_same,
+            window_partition=msa.window_partition,
+            window_reverse=msa.window_reverse, get_attn_mask=_no_mask)
+        type(msa).forward(over, numbers.view(1, -1, 1), tuple(numbers.shape))
+        return over.windows
 
 
 def _same(x: Tensor) -> Tensor:
@@ -78,20 +67,18 @@ def _no_mask(*args, **kwargs) -> None:
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
     stock(backbone, block, 'mmpretrain.SwinBlock', 'mmpretrain.SwinBlockV2')
-    w_msa, cut = stock_windows(backbone, block.attn)
     is_v2 = find_class(block, 'mmpretrain.SwinBlockV2')
-    return WindowAttention(w_msa, cut, Branch(
-        block, w_msa.proj, norm=block.norm1 if is_v2 else None))
+    return shifted_windows(backbone, block.attn, Branch(
+        block, block.attn.w_msa.proj, norm=block.norm1 if is_v2 else None))
 
 
-def stock_windows(backbone: nn.Module,
-                  attn: nn.Module) -> tuple[nn.Module, ShiftedCut]:
-    """What attends inside windows, and how they are cut; refuses what is not
-    stock."""
+def shifted_windows(backbone: nn.Module, attn: nn.Module,
+                    branch: Branch | None = None) -> ShiftedWindows:
+    """The site of a ``ShiftWindowMSA`` that is stock."""
     stock(backbone, attn, 'mmpretrain.ShiftWindowMSA')
-    return stock(
-        backbone, attn.w_msa, 'mmpretrain.WindowMSA', 'mmpretrain.WindowMSAV2',
-        'mmpretrain.DaViTWindowMSA'), ShiftedCut(attn)
+    stock(backbone, attn.w_msa, 'mmpretrain.WindowMSA',
+          'mmpretrain.WindowMSAV2', 'mmpretrain.DaViTWindowMSA')
+    return ShiftedWindows(attn.w_msa, attn, branch)
 
 
 def _merging(backbone: nn.Module, merging: nn.Module) -> Merging:

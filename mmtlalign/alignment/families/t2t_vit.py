@@ -1,8 +1,7 @@
 """T2T-ViT of mmpretrain (arXiv 2101.11986).
 
-The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3); unfolding
-takes the mean over the tokens of each cell. The host scales the scores of all
-attention by its ``qk_scale``, its own way, so that the matrix is caught.
+Unfolding takes the mean over the tokens of each cell. The host scales scores
+by its ``qk_scale``, its own way, so that the matrix is caught.
 """
 from functools import partial
 
@@ -37,9 +36,9 @@ class T2TViT(ViT):
         self.set_out_type(backbone)
 
     def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
-        stock(backbone, layer, 'mmpretrain.T2TTransformerLayer')
-        return CaughtAttention(
-            stock(backbone, layer.attn, 'mmpretrain.MultiheadAttention'))
+        stock(backbone, layer, 'mmpretrain.T2TTransformerLayer',
+              attn='mmpretrain.MultiheadAttention')
+        return CaughtAttention(layer.attn)
 
 
 def _grid(split: nn.Unfold, out: Tensor, images: Tensor) -> tuple[int, int]:

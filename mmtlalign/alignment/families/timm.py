@@ -1,33 +1,25 @@
-"""ViT, DeiT, distilled DeiT, DeiT-III and Swin (v1) of timm; TL-Align (arXiv
-2210.06455, section 3.3)."""
+"""ViT, DeiT, distilled DeiT, DeiT-III and Swin (v1) of timm."""
 from collections.abc import Iterator
 from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtlalign.interception import FunctionInterception, name_of
+
 from ..sites import (
     Attention,
     Branch,
     CaughtAttention,
     Cells,
-    Intercept,
     Merging,
     Site,
     StandIn,
     StandInSelf,
     Start,
     WindowAttention,
-    of_map,
 )
-from . import (
-    Family,
-    build_family,
-    name_of,
-    refuse_dropout,
-    register_family,
-    stock,
-)
+from . import Family, build_family, refuse_dropout, register_family, stock
 
 
 @register_family('mmpretrain.TIMMBackbone')
@@ -46,23 +38,19 @@ class TimmViT(Family):
 
     def __init__(self, backbone: nn.Module) -> None:
         _check_pool(backbone, '', 'avg', 'token')
-        stock(backbone, backbone.patch_embed, 'timm.PatchEmbed')
+        embed = stock(backbone, backbone.patch_embed, 'timm.PatchEmbed')
         if not isinstance(backbone.patch_drop, nn.Identity):
             raise ValueError('patch_drop_rate drops patches, and their shares '
                              'with them; set it to 0.')
         self.num_extra_tokens = backbone.num_prefix_tokens
-        self.first = 0 if backbone.pool_include_prefix else (
-            self.num_extra_tokens)
         if backbone.global_pool != 'avg' and self.num_extra_tokens:
             # the head averages the distilled pair; registers are not read
-            self.num_rows = 2 if hasattr(backbone, 'dist_token') else 1
-            self.first = 0
+            self.rows = slice(0, 2 if hasattr(backbone, 'dist_token') else 1)
+        elif backbone.pool_include_prefix:
+            self.rows = slice(0, None)
         blocks = [[_attention(backbone, block)] for block in backbone.blocks]
-        self.lay_out(Embedding(backbone.patch_embed, self.num_extra_tokens),
-                     blocks, [len(blocks) - 1])
-
-    def read(self, share: Tensor) -> Tensor:
-        return share[:, self.first:self.num_rows].mean(dim=1)
+        start = Start(embed, self.num_extra_tokens, partial(_grid, embed))
+        self.lay_out(start, blocks, [len(blocks) - 1])
 
 
 @register_family('timm.SwinTransformer')
@@ -82,19 +70,13 @@ class TimmSwin(Family):
                 sites.insert(0, Merging(
                     stage.downsample, Cells(nn.AvgPool2d(2), pad_to_even)))
             stages.append(sites)
-        self.lay_out(Embedding(backbone.patch_embed), stages,
+        embed = backbone.patch_embed
+        self.lay_out(Start(embed, grid_of=partial(_grid, embed)), stages,
                      [len(stages) - 1])
 
 
-class Embedding(Start):
-    """A ``PatchEmbed``, whose projection returns the map."""
-
-    def __init__(self, embed: nn.Module, num_extra_tokens: int = 0) -> None:
-        super().__init__(embed.proj, num_extra_tokens, of_map)
-        self.embed = embed
-
-    def first_grid(self, images: Tensor) -> tuple[int, int]:
-        return tuple(self.embed.dynamic_feat_size(images.shape[-2:]))
+def _grid(embed: nn.Module, tokens: Tensor, images: Tensor):
+    return tuple(embed.dynamic_feat_size(images.shape[-2:]))
 
 
 def _check_pool(backbone: nn.Module, *known: str) -> None:
@@ -105,8 +87,7 @@ def _check_pool(backbone: nn.Module, *known: str) -> None:
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
-    stock(backbone, block, 'timm.Block')
-    attn = stock(backbone, block.attn, 'timm.Attention')
+    attn = stock(backbone, block, 'timm.Block', attn='timm.Attention').attn
     if attn.gate is not None:
         raise ValueError(f'{name_of(backbone, attn)} gates its output, so '
                          'that the rows of attention no longer sum to one; '
@@ -129,7 +110,8 @@ class FusedAttention(Attention):
     def forward(self, *args, **kwargs) -> Tensor:
         if not self.moving:
             return self.stock(*args, **kwargs)
-        with Intercept(self.instead, F.scaled_dot_product_attention):
+        with FunctionInterception(
+                self.instead, F.scaled_dot_product_attention):
             return self.stock(*args, **kwargs)
 
     def instead(self, stock, query: Tensor, key: Tensor, value: Tensor,
@@ -143,37 +125,26 @@ class FusedAttention(Attention):
 
 
 def _windows(backbone: nn.Module, block: nn.Module) -> Site:
-    stock(backbone, block, 'timm.SwinTransformerBlock')
-    attn = stock(backbone, block.attn, 'timm.WindowAttention')
+    attn = stock(backbone, block, 'timm.SwinTransformerBlock',
+                 attn='timm.WindowAttention').attn
     if attn.fused_attn:
         raise ValueError(f'{name_of(backbone, attn)} is fused, which hides '
                          'its matrix; set fused_attn=False '
                          '(TIMM_FUSED_ATTN=1).')
-    return WindowAttention(attn, BlockCut(block), Branch(block, attn.proj))
+    return BlockWindows(attn, block, Branch(block, attn.proj))
 
 
-class BlockCut:
-    """The stock geometry of a block, run over numbers.
+class BlockWindows(WindowAttention):
+    """Cut by the stock geometry of a block, run over numbers."""
 
-    Args:
-        block (nn.Module): A ``SwinTransformerBlock``.
-    """
-
-    def __init__(self, block: nn.Module) -> None:
-        self.block = block
-
-    def __call__(self, numbers: Tensor) -> Tensor:
-        seen, block = [], self.block
-
-        def attend(windows: Tensor, mask=None) -> Tensor:
-            seen.append(windows.flatten(1))
-            return windows
-
-        type(block)._attn(StandInSelf(
-            window_size=block.window_size, window_area=block.window_area,
-            shift_size=block.shift_size, dynamic_mask=False, attn_mask=None,
-            attn=attend), numbers[None, :, :, None])
-        return seen[0]
+    def cut(self, numbers: Tensor) -> Tensor:
+        block = self.cutter
+        over = StandInSelf(
+            'attn', window_size=block.window_size, dynamic_mask=False,
+            window_area=block.window_area, shift_size=block.shift_size,
+            attn_mask=None)
+        type(block)._attn(over, numbers[None, :, :, None])
+        return over.windows
 
 
 def pad_to_even(grid: Tensor) -> Tensor:

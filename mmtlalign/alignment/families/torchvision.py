@@ -1,5 +1,4 @@
-"""ViT of torchvision: global attention over all tokens in every block;
-TL-Align (arXiv 2210.06455, section 3.3)."""
+"""ViT of torchvision."""
 from collections.abc import Iterator
 from functools import partial
 
@@ -7,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..recomputation import inside_checkpoint
+from mmtlalign.interception import inside_checkpoint
+
 from ..sites import Attention, Branch, StandIn, Start, of_map
 from . import Family, register_family, stock
 
@@ -15,21 +15,19 @@ from . import Family, register_family, stock
 @register_family('torchvision.VisionTransformer')
 class TorchvisionViT(Family):
     """Every block mixes all tokens; the head reads the class token."""
-    num_extra_tokens = num_rows = 1
+    num_extra_tokens = 1
+    rows = slice(0, 1)
 
     def __init__(self, backbone: nn.Module) -> None:
         blocks = []
         for layer in backbone.encoder.layers:
-            stock(backbone, layer, 'torchvision.EncoderBlock')
-            attn = stock(backbone, layer.self_attention,
-                         'torch.MultiheadAttention')
+            stock(backbone, layer, 'torchvision.EncoderBlock',
+                  self_attention='torch.MultiheadAttention')
+            attn = layer.self_attention
             blocks.append([PackedAttention(
                 attn, Branch(layer, attn.out_proj))])
         self.lay_out(Start(backbone.conv_proj, 1, of_map), blocks,
                      [len(blocks) - 1])
-
-    def read(self, share: Tensor) -> Tensor:
-        return share[:, 0]
 
 
 class PackedAttention(Attention):

@@ -1,13 +1,14 @@
 """Twins of mmpretrain: PCPVT and SVT (arXiv 2104.13840).
 
-The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3) with keys that
-are pooled from the tokens, and inside windows. Position encodings (PEG) are
-convolutions with signed weights and move nothing.
+Keys are pooled from the tokens. Position encodings (PEG) are convolutions with
+signed weights and move nothing.
 """
 from torch import nn
 
-from ..sites import Cells, Merging, PlainCut, Site, Start, WindowAttention
-from . import Family, find_class, register_family, stock
+from mmtlalign.interception import find_class
+
+from ..sites import Cells, Merging, Site, Start, WindowAttention
+from . import Family, register_family, stock
 from .vit import StockAttention, stock_attention
 
 
@@ -36,4 +37,4 @@ def _attention(backbone: nn.Module, block: nn.Module) -> Site:
         return StockAttention(attn, reduction=Cells(attn.sr) if (
             attn.sr_ratio > 1) else None)
     stock(backbone, attn, 'mmpretrain.LocallyGroupedSelfAttention')
-    return WindowAttention(attn, PlainCut(attn.window_size))
+    return WindowAttention(attn, attn.window_size)

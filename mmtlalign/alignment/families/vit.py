@@ -1,22 +1,13 @@
-"""ViT, DeiT, distilled DeiT, DeiT-III of mmpretrain; LV-ViT.
-
-Global attention over all tokens in every block; TL-Align (arXiv 2210.06455,
-section 3.3).
-"""
+"""ViT, DeiT, distilled DeiT, DeiT-III of mmpretrain; LV-ViT."""
 from collections.abc import Iterator
 from functools import partial
 
 from torch import Tensor, nn
 
+from mmtlalign.interception import find_class, name_of
+
 from ..sites import Attention, Branch, Site, StandIn, Start
-from . import (
-    Family,
-    find_class,
-    name_of,
-    refuse_dropout,
-    register_family,
-    stock,
-)
+from . import Family, refuse_dropout, register_family, stock
 
 
 @register_family('mmpretrain.VisionTransformer',
@@ -42,9 +33,11 @@ class ViT(Family):
             raise ValueError(
                 "DeiT3 with out_type='avg_featmap' cannot run in mmpretrain "
                 "(it builds no `ln2`); use 'cls_token', 'featmap' or 'raw'.")
-        if self.out_type == 'cls_token' or (
-                self.out_type == 'raw' and self.num_extra_tokens):
-            self.num_rows = self.num_extra_tokens
+        if self.out_type == 'cls_token':
+            # The distilled pair has two tokens and a head that averages them.
+            self.rows = slice(0, self.num_extra_tokens)
+        elif self.out_type == 'raw' and self.num_extra_tokens:
+            self.rows = slice(0, 1)
 
     def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
         """The attention of a layer that is known to be stock."""
@@ -55,14 +48,6 @@ class ViT(Family):
         skip_lam = getattr(attn.out_drop, 'skip_lam', 1.)
         return StockAttention(
             attn, Branch(layer, attn.proj, attn.gamma1, 1 / skip_lam))
-
-    def read(self, share: Tensor) -> Tensor:
-        if self.out_type == 'cls_token':
-            # The distilled pair has two tokens and a head that averages them.
-            return share[:, :self.num_extra_tokens].mean(dim=1)
-        if self.out_type == 'raw' and self.num_extra_tokens:
-            return share[:, 0]
-        return super().read(share)
 
 
 class StockAttention(Attention):

@@ -1,12 +1,10 @@
 """ViTSAM of mmpretrain, the image encoder of SAM (arXiv 2304.02643).
 
-The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3) inside windows
-and, in some blocks, over all tokens. The neck, which has convolutions, moves
-nothing.
+The neck, which has convolutions, moves nothing.
 """
 from torch import nn
 
-from ..sites import CaughtAttention, PlainCut, Site, Start, WindowAttention
+from ..sites import CaughtAttention, Site, Start, WindowAttention
 from . import Family, register_family, stock
 
 
@@ -21,7 +19,7 @@ class ViTSAM(Family):
 
 
 def _attention(backbone: nn.Module, layer: nn.Module) -> Site:
-    stock(backbone, layer, 'mmpretrain.TransformerEncoderLayer')
-    attn = stock(backbone, layer.attn, 'mmpretrain.Attention')
-    return WindowAttention(attn, PlainCut(layer.window_size)) if (
-        layer.window_size) else CaughtAttention(attn)
+    stock(backbone, layer, 'mmpretrain.TransformerEncoderLayer',
+          attn='mmpretrain.Attention')
+    return WindowAttention(layer.attn, layer.window_size) if (
+        layer.window_size) else CaughtAttention(layer.attn)

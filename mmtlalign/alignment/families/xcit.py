@@ -23,8 +23,8 @@ class XCiT(ViT):
         blocks = [[self.site_of(backbone, layer)]
                   for layer in backbone.ca_layers]
         for layer in backbone.xca_layers:
-            stock(backbone, layer, 'mmpretrain.XCABlock')
-            stock(backbone, layer.attn, 'mmpretrain.XCA')
+            stock(backbone, layer, 'mmpretrain.XCABlock',
+                  attn='mmpretrain.XCA')
         if max(backbone.out_indices) < depth:
             raise ValueError(
                 f'out_indices {tuple(backbone.out_indices)} ends before class '
@@ -35,18 +35,14 @@ class XCiT(ViT):
         self.set_out_type(backbone)
 
     def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
-        stock(backbone, layer, 'mmpretrain.ClassAttentionBlock')
-        attn = stock(backbone, layer.attn, 'mmpretrain.ClassAttntion')
-        return ClassAttention(attn, int(layer is backbone.ca_layers[0]))
+        stock(backbone, layer, 'mmpretrain.ClassAttentionBlock',
+              attn='mmpretrain.ClassAttntion')
+        return ClassAttention(layer.attn, int(layer is backbone.ca_layers[0]))
 
 
 class ClassAttention(CaughtAttention):
-    """Only the class token, a matrix (B, H, 1, N), takes from others.
-
-    Args:
-        attn (nn.Module): The attention module.
-        joining (int): How many tokens join before the patches here.
-    """
+    """Only the class token, a matrix (B, H, 1, N), takes from others;
+    ``joining`` is how many tokens join before the patches here."""
     offers = frozenset({'matrix'})
 
     def __init__(self, attn: nn.Module, joining: int) -> None:

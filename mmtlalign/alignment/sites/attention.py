@@ -5,7 +5,12 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+
+from mmtlalign.interception import (
+    SOFTMAX,
+    FunctionInterception,
+    inside_checkpoint,
+)
 
 from ..kernels import (
     choose_kernel,
@@ -13,7 +18,6 @@ from ..kernels import (
     separate_share_attention,
 )
 from ..kernels.separate import attend_rows
-from ..recomputation import inside_checkpoint
 from .base import Site, StandIn
 from .branch import Branch
 from .merging import Cells
@@ -78,15 +82,9 @@ class AnyAttention(Site):
 
     def carry(self, attend: Callable, value: Tensor, mean: Tensor,
               deviation: Tensor, mixed: Tensor) -> None:
-        """Keep what the values of the own image become.
-
-        Args:
-            attend (Callable): ``A @ value`` of a value (B, H, M, D).
-            value (Tensor): (B, H, M, D).
-            mean (Tensor): (B, 1), of all shares.
-            deviation (Tensor): (B, M), of shares from it.
-            mixed (Tensor): (B, N), attended deviation.
-        """
+        """Keep what values (B, H, M, D) of the own image become, if ``attend``
+        multiplies them with A. Shares have a mean (B, 1), deviate from it by
+        (B, M), and attended ones by ``mixed`` (B, N)."""
         carried = attend(deviation.to(value.dtype)[:, None, :, None] * value)
         # heads may be wider than what is projected, where tokens are merged
         width = self.branch.proj.in_features // carried.size(1)
@@ -109,12 +107,8 @@ class AnyAttention(Site):
         self.move(self.collect(share))
 
     def watch(self, rows: Tensor, attended: Callable) -> None:
-        """Keep what tokens attend to, if this is what the trace watches.
-
-        Args:
-            rows (Tensor): (B, H, N, ...), of all tokens.
-            attended (Callable): Such rows of some tokens -> (B, n, M).
-        """
+        """Keep what tokens attend to, if this is what the trace watches:
+        ``attended`` gives (B, n, M) for n of their rows (B, H, N, ...)."""
         trace = self.trace
         if trace.watch is None or self is not trace.family.output:
             return
@@ -125,14 +119,8 @@ class AnyAttention(Site):
 
 
 class Attention(AnyAttention):
-    """Multi-head attention whose query, key and value are at hand.
-
-    Subclasses replace what computes it by :meth:`attend`.
-
-    Args:
-        attn, branch, reduction: See :class:`AnyAttention`.
-    """
-    _limit: int | None = None
+    """Multi-head attention whose query, key and value are at hand; subclasses
+    replace what computes it by :meth:`attend`."""
 
     def use(self, device: torch.device) -> None:
         """One kernel and one set of buffers for all blocks and steps."""
@@ -143,14 +131,11 @@ class Attention(AnyAttention):
                 kernel is fused_share_attention) else kernel
         self.kernel = kernels[device]
 
-    def limit(self, num_rows: int | None) -> None:
-        self._limit = num_rows
-
     @property
     def num_rows(self) -> int | None:
         """int, optional: How many leading tokens need a share. All while
         compiling, as layers share compiled code."""
-        return None if torch.compiler.is_compiling() else self._limit
+        return None if torch.compiler.is_compiling() else self.limit
 
     def attend(self, stock: Callable, query: Tensor, key: Tensor,
                value: Tensor, scale: float | None = None) -> Tensor:
@@ -158,10 +143,7 @@ class Attention(AnyAttention):
 
         Args:
             stock (Callable): The stock call, without arguments.
-            query (Tensor): (B, H, N, D).
-            key, value (Tensor): (B, H, M, D).
-            scale (float, optional): Of the scores. Defaults to None, one over
-                the root of D.
+            query, key, value, scale: See :mod:`mmtlalign.alignment.kernels`.
         """
         propagation, share = self.trace.propagation, self.trace.share
         keys = self.key_share()
@@ -189,44 +171,18 @@ class Attention(AnyAttention):
 
 
 class CaughtAttention(AnyAttention):
-    """Attention whose matrix is caught on its way through the stock call:
-    where it passes the module ``attn_drop`` if there is one, else as the
-    result of the softmax.
-
-    The matrix is (..., H, N, M) with leading axes that count samples, or
-    (B * H, N, M).
-
-    Args:
-        attn (nn.Module): Its ``forward`` computes the softmax once. Beside
-            ``branch`` it needs ``qkv``, which gives query, key and value side
-            by side.
-        branch, reduction: See :class:`AnyAttention`.
-        has_residual (bool): Whether what comes out is added to what went in.
-            Defaults to True.
-    """
-
-    def __init__(self, attn: nn.Module, branch: Branch | None = None,
-                 reduction: Cells | None = None,
-                 has_residual: bool = True) -> None:
-        super().__init__(attn, branch, reduction)
-        self.has_residual = has_residual
+    """Attention whose ``forward`` computes one softmax, where the matrix is
+    caught: (..., H, N, M) with leading axes that count samples, or (B * H, N,
+    M). With a ``branch``, query, key and value come side by side from its
+    ``qkv``."""
 
     def stand_ins(self) -> Iterator[StandIn]:
         yield from super().stand_ins()
         self.stock = self.attn.forward
-        self.through = getattr(self.attn, 'attn_drop', None)
-        if isinstance(self.through, nn.Module):
-            self.stock_through = self.through.forward
-            yield self.through, 'forward', self.pass_through
         if self.trace.propagation.needs_parts:
             self.stock_qkv = self.attn.qkv.forward
             yield self.attn.qkv, 'forward', self.keep_qkv
         yield self.attn, 'forward', self.forward
-
-    def pass_through(self, matrix: Tensor) -> Tensor:
-        if self.moving:
-            self.catch(matrix)
-        return self.stock_through(matrix)
 
     def catch_softmax(self, softmax: Callable, *args, **kwargs) -> Tensor:
         matrix = softmax(*args, **kwargs)
@@ -243,11 +199,8 @@ class CaughtAttention(AnyAttention):
         if not self.moving:
             return self.stock(*args, **kwargs)
         self.arguments, self.value = args, None
-        if isinstance(self.through, nn.Module):
+        with FunctionInterception(self.catch_softmax, *SOFTMAX):
             out = self.stock(*args, **kwargs)
-        else:
-            with Intercept(self.catch_softmax, *SOFTMAX):
-                out = self.stock(*args, **kwargs)
         self.arguments = self.value = None
         return out
 
@@ -270,8 +223,7 @@ class CaughtAttention(AnyAttention):
                 self.carry(matrix.float().matmul, self.values().float(), mean,
                            deviation, mix_heads(matrix, deviation))
             else:
-                skip = self.skip() if self.has_residual else None
-                self.move(propagation(skip, self.mix(matrix)))
+                self.move(propagation(self.skip(), self.mix(matrix)))
 
     def values(self) -> Tensor:
         """(B, H, M, D)."""
@@ -285,8 +237,8 @@ class CaughtAttention(AnyAttention):
                 self.arguments[0].detach().to(weight.dtype), weight, bias)
         return value.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
 
-    def skip(self) -> Tensor:
-        """Shares (B, N) of what the branch is added to."""
+    def skip(self) -> Tensor | None:
+        """Shares (B, N) of what the branch is added to, if anything."""
         return self.trace.share
 
     def mix(self, matrix: Tensor) -> Tensor:
@@ -303,27 +255,3 @@ def mix_heads(matrix: Tensor, share: Tensor) -> Tensor:
     mean = share.mean(dim=1, keepdim=True)
     deviation = (share - mean).to(matrix.dtype)[:, None, :, None]
     return mean + (matrix @ deviation)[..., 0].float().mean(dim=1)
-
-
-SOFTMAX = (Tensor.softmax, torch.softmax, F.softmax)
-
-
-class Intercept(TorchFunctionMode):
-    """Inside it, calls of some functions go to ``instead(function, *args)``.
-
-    Args:
-        instead (Callable): What is called with the function and its
-            arguments.
-        functions (Callable): Of torch.
-    """
-
-    def __init__(self, instead: Callable, *functions: Callable) -> None:
-        super().__init__()
-        self.instead = instead
-        self.functions = functions
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func in self.functions:
-            return self.instead(func, *args, **kwargs)
-        return func(*args, **kwargs)

@@ -22,6 +22,8 @@ class Site:
             and 'rows' (what single queries attend to, for ``watch``).
         in_block (bool): False for the start and for mergings between blocks,
             which propagations have no say in.
+        limit (int, optional): How many leading tokens are read after it, if
+            it is the last and these will do.
         times (int): How often it moved shares in this forward.
         share (Tensor, optional): (B, N), float32, what it moved them to.
         grid (tuple[int], optional): Rows and columns of its patches, if the
@@ -30,6 +32,7 @@ class Site:
     """
     offers: frozenset[str] = frozenset()
     in_block = True
+    limit: int | None = None
     trace = None
 
     def __init__(self) -> None:
@@ -66,9 +69,6 @@ class Site:
         if self.trace.record:
             self.grid = self.trace.grid
 
-    def limit(self, num_rows: int | None) -> None:
-        """Only so many leading tokens are read after this site, the last."""
-
     def forget(self) -> None:
         """Be ready for the next forward."""
         self.times = 0
@@ -81,11 +81,7 @@ class Site:
 
 
 class ModuleSite(Site):
-    """A site that is one module: shares move after its ``forward``.
-
-    Args:
-        module (nn.Module): It.
-    """
+    """A site that is one module: shares move after its ``forward``."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

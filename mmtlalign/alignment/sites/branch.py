@@ -52,18 +52,15 @@ class Branch:
 
     def split(self, residual: Tensor, projected: Tensor, carried: Tensor,
               deviation: Tensor, mixed: Tensor, mean: Tensor) -> Parts:
-        """Residual plus branch, and the own image's part of it.
-
-        Without stochastic depth and output dropout, which scale both alike.
+        """Residual plus branch, without stochastic depth and output dropout,
+        which scale both alike, and the own image's part of it.
 
         Args:
-            residual (Tensor): (..., N, C), the residual stream.
-            projected (Tensor): (..., N, C), what the projection returned.
-            carried (Tensor): (..., N, C), heads of ``A @ (deviation *
-                value)`` side by side.
-            deviation (Tensor): (..., N), shares less their mean.
-            mixed (Tensor): (..., N), attended shares less their mean.
-            mean (Tensor): (..., 1).
+            residual, projected (Tensor): (..., N, C), the residual stream and
+                what the projection returned.
+            carried (Tensor): (..., N, C), ``A @ (deviation * value)``.
+            deviation, mixed (Tensor): (..., N), shares and attended shares
+                less their ``mean`` (..., 1).
         """
         residual, branch = residual.float(), projected.float()
         weight, bias, factors = self.proj.weight, self.proj.bias, None

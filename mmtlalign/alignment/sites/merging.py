@@ -43,13 +43,9 @@ class Cells:
 
 
 class Merging(ModuleSite):
-    """Tokens are merged: shares take the mean over the real ones.
+    """Tokens are merged: shares take the mean over the real ones of a cell.
 
-    Args:
-        module (nn.Module): Whose ``forward`` merges.
-        cells (Cells): Which tokens.
-        num_extra_tokens (int): Tokens that join before the patches afterwards
-            (none are there before). Defaults to 0.
+    Extra tokens join before the patches afterwards; none are there before.
     """
     in_block = False
 
@@ -67,13 +63,8 @@ class Merging(ModuleSite):
 
 
 class PoolingMixer(ModuleSite):
-    """Pooling in the place of attention: every token takes the mean around.
-
-    Args:
-        module (nn.Module): Whose ``forward`` returns the pooled map less the
-            map itself (PoolFormer, arXiv 2111.11418, equation 4).
-        cells (Cells): Which tokens are pooled.
-    """
+    """Pooling in the place of attention: every token takes the mean of its
+    cell, less itself (PoolFormer, arXiv 2111.11418, equation 4)."""
     offers = frozenset({'matrix'})
 
     def __init__(self, module: nn.Module, cells: Cells) -> None:

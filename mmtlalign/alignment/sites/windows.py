@@ -1,6 +1,4 @@
 """Attention inside windows."""
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,25 +10,30 @@ from .branch import Branch
 class WindowAttention(CaughtAttention):
     """Attention inside windows, with shares that move in each of them.
 
-    The matrix counts samples, then windows, and positions of a window as
-    ``cut`` gives them. Padded positions carry no label: weights are
-    renormalised over real tokens. Where vectors are compared, padding carries
-    the mean share instead.
+    The matrix counts samples, then windows. Padded positions carry no label:
+    weights are renormalised over real tokens. Where vectors are compared,
+    padding carries the mean share instead.
 
     Args:
-        attn (nn.Module): What attends inside windows, see
-            :class:`CaughtAttention`.
-        cut (Callable): Numbers (rows, cols) of tokens, from 1 -> (windows,
-            P), 0 on padding; every number once.
-        branch (Branch, optional): How it is added to the residual stream.
-            Defaults to None.
+        attn (nn.Module): What attends inside windows.
+        cutter (int | nn.Module): Side of the windows, in tokens, or what a
+            subclass cuts them by.
+        branch: See :class:`AnyAttention`.
     """
     offers = frozenset({'matrix'})
 
-    def __init__(self, attn: nn.Module, cut: Callable,
+    def __init__(self, attn: nn.Module, cutter: int | nn.Module,
                  branch: Branch | None = None) -> None:
         super().__init__(attn, branch)
-        self.cut = cut
+        self.cutter = cutter
+
+    def cut(self, numbers: Tensor) -> Tensor:
+        """Numbers (rows, cols) of tokens, from 1 -> (windows, positions), 0
+        on padding; by default below and to the right of squares."""
+        (rows, cols), size = numbers.shape, self.cutter
+        padded = F.pad(numbers, (0, -cols % size, 0, -rows % size))
+        squares = padded.unflatten(1, (-1, size)).unflatten(0, (-1, size))
+        return squares.transpose(1, 2).flatten(2).flatten(0, 1)
 
     def catch(self, matrix: Tensor) -> None:
         with torch.no_grad():
@@ -64,32 +67,15 @@ class WindowAttention(CaughtAttention):
         return mean + self.collect(mixed[..., 0] / mixed[..., 1])
 
 
-class PlainCut:
-    """Cuts a map into squares, padded below and to the right.
-
-    Args:
-        size (int): Side of a window, in tokens.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __call__(self, numbers: Tensor) -> Tensor:
-        (rows, cols), size = numbers.shape, self.size
-        padded = F.pad(numbers, (0, -cols % size, 0, -rows % size))
-        squares = padded.unflatten(1, (-1, size)).unflatten(0, (-1, size))
-        return squares.transpose(1, 2).reshape(-1, size * size)
-
-
 class StandInSelf:
-    """The ``self`` of a stock method that cuts windows, so that it runs over
-    numbers.
+    """The ``self`` of a stock method that cuts windows, calls ``attend`` on
+    them, and reads some attributes, so that it runs over numbers.
+    (``torch.compile`` knows no ``SimpleNamespace``.)"""
 
-    Args:
-        attributes: All that the method reads. (``torch.compile`` knows no
-            ``SimpleNamespace``.)
-    """
-
-    def __init__(self, **attributes) -> None:
-        for name, value in attributes.items():
+    def __init__(self, attend: str, **attributes) -> None:
+        for name, value in (attributes | {attend: self._attend}).items():
             setattr(self, name, value)
+
+    def _attend(self, windows: Tensor, mask=None) -> Tensor:
+        self.windows = windows.flatten(1)
+        return windows
