@@ -165,7 +165,7 @@ class LabelTrace:
     def block_shares(self) -> list[Tensor]:
         """list[Tensor]: (B, tokens) after each block, extra tokens first,
         Swin row-major before merging; ValueError without ``record=True``."""
-        return [share for share, _ in self._blocks()]
+        return [share for share, _ in self._kept()[:-1]]
 
     @property
     def block_grids(self) -> list[tuple[int, int]]:
@@ -175,7 +175,16 @@ class LabelTrace:
         if self.token_merging is not None:
             raise ValueError('merged tokens lie on no grid; leave out '
                              'token_merging.')
-        return [grid for _, grid in self._blocks()]
+        return [grid for _, grid in self._kept()[:-1]]
+
+    @property
+    def output_token_share(self) -> Tensor:
+        """Tensor: (B, rows, cols), float32, detached: own image's share in
+        each patch token, where :attr:`output_share` is read. Raises as
+        ``block_grids``."""
+        self.block_grids
+        share, grid = self._kept()[-1]
+        return share[:, self.family.num_extra_tokens:].unflatten(1, grid)
 
     @property
     def attention(self) -> Tensor:
@@ -275,12 +284,13 @@ class LabelTrace:
         output = self.family.output
         if self.watch is not None:
             self._attention, self.grid = output.seen
+        blocks = [site for site in self.family.sites if site.in_block]
         self._recorded = [(site.share, site.grid)
-                          for site in self.family.sites
-                          if self.record and site.in_block]
+                          for site in (*blocks, output)]
         self._output_share = self.read(output.share)
 
-    def _blocks(self) -> list[tuple[Tensor, tuple[int, int]]]:
+    def _kept(self) -> list[tuple[Tensor, tuple[int, int]]]:
+        """Shares and grid of every block, and of the output."""
         if not self.record:
             raise ValueError('block_shares are kept only by '
                              'LabelTrace(backbone, record=True).')
