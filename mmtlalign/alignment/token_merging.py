@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from .families import build_family, name_of
 from .interception import Interception
-from .kernels.channels import num_spare
-from .kernels.separate import attend_rows
+from .kernels import attend_rows, num_spare
 from .sites import Site
 from .sites.base import StandIn
 

@@ -5,20 +5,14 @@ images per mix, a token's label is always ``share * own + (1 - share) *
 partner``, and mixing is linear with weights that sum to one, so carrying the
 share alone is exact.
 """
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
 from .families import build_family
 from .interception import Interception
-from .kernels import (
-    choose_kernel,
-    fused_share_attention,
-    separate_share_attention,
-)
+from .kernels import ShareAttention
 from .propagation import Propagation, build_propagation
-from .recomputation import inside_backward, inside_checkpoint
+from .recomputation import inside_backward
 from .sites import Site
 from .token_merging import TokenReduction
 
@@ -82,7 +76,7 @@ class LabelTrace:
 
     def _prepare(self) -> None:
         self.interception = Interception()
-        self._buffers: dict = {}
+        self._kernel = ShareAttention()
         self._forget()
 
     def _check_offers(self) -> None:
@@ -261,8 +255,8 @@ class LabelTrace:
                 f'{type(self.backbone).__name__} embeds images of '
                 f'{tuple(images.shape)} on {tuple(expected)}. Draw shares on '
                 'the grid of this batch (check patch_size and input size).')
-        if images.device != self._device:  # FSDP may hide all parameters
-            self._choose_kernel(images.device)
+        # FSDP may have hidden all parameters
+        self._kernel.prepare(images.device)
         self.grid = grid
         return self._token_share.to(images.device, non_blocking=True)
 
@@ -270,9 +264,8 @@ class LabelTrace:
                share: Tensor, scale: float | None = None):
         """Attention over features and shares, see
         :mod:`mmtlalign.alignment.kernels`."""
-        if inside_checkpoint():
-            return separate_share_attention(query, key, value, share, scale)
-        return self._kernel(query, key, value, share, scale)
+        return self._kernel(query, key, value, share, scale,
+                            self.needs_parts)
 
     def watches(self, site: Site) -> bool:
         """Whether a site should show what it attends to."""
@@ -336,7 +329,7 @@ class LabelTrace:
     # How it takes hold of a backbone, and lets go.
 
     def _attach(self) -> None:
-        self._choose_kernel(_device_of(self.backbone))
+        self._kernel.prepare(_device_of(self.backbone))
         try:
             if self.token_merging is not None:
                 self.token_merging.attach(self)
@@ -349,19 +342,11 @@ class LabelTrace:
             self._detach()
             raise
 
-    def _choose_kernel(self, device: torch.device) -> None:
-        self._device = device
-        self._kernel = choose_kernel(device)
-        if self._kernel is fused_share_attention:
-            # one set of buffers for all blocks and steps
-            self._kernel = partial(
-                fused_share_attention, buffers=self._buffers)
-
     def _detach(self) -> None:
         self.interception.restore()
         for site in self.sites:
             site.detach()
-        self._kernel = self._stock_forward = None
+        self._stock_forward = None
 
     def _forget(self, keep_token_share: bool = False) -> None:
         if not keep_token_share:
@@ -373,7 +358,7 @@ class LabelTrace:
         self._block_grids: list[tuple[int, int]] = []
         self._output_share: Tensor | None = None
         self._attention: Tensor | None = None
-        self._kernel = self._stock_forward = None
+        self._stock_forward = None
 
     def _ended(self, kept):
         if kept is None:

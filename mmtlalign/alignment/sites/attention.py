@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..kernels.separate import attend_rows
+from ..kernels import attend_rows, centred
 from .base import Site, StandIn
 from .branch import Branch
 from .merging import Cells
@@ -55,20 +55,14 @@ class Compared(Site):
             self.residual = residual.detach()
         return self.stock_block(residual, *args, **kwargs)
 
-    def carry(self, attend: Callable, value: Tensor, keys: Tensor,
-              mixed: Tensor) -> None:
+    def carry(self, carried: Tensor, mixed: Tensor) -> None:
         """Values of the own image, centred on the mean share.
 
         Args:
-            attend (Callable): ``A @ value`` of a value (B, H, M, D).
-            value (Tensor): (B, H, M, D).
-            keys (Tensor): (B, M), their shares.
+            carried (Tensor): (B, H, N, D), ``A @ (deviation * value)``.
             mixed (Tensor): (B, N), attended shares.
         """
-        mean = keys.mean(dim=1, keepdim=True)
-        own = (keys - mean).to(value.dtype)[:, None, :, None] * value
         # heads may be wider than what is projected, see `ReducedBlock`
-        carried = attend(own)
         width = self.branch.proj.in_features // carried.size(1)
         self.carried = carried[..., :width].transpose(1, 2).flatten(2)
         self.mixed = mixed
@@ -130,18 +124,19 @@ class Attention(Compared):
         if trace.watches(self):
             trace.see(attend_rows(trace.watched_rows(query), key, scale))
         if self.num_rows is None:
-            out, mixed = trace.attend(query, key, value, keys, scale)
+            out, mixed, carried = trace.attend(query, key, value, keys, scale)
         else:
             out = stock()
             query = query[:, :, :self.num_rows]
             share = share[:, :self.num_rows]
             # no product of matrices, which autocast would round
             mixed = (attend_rows(query, key, scale) * keys[:, None]).sum(-1)
+            if trace.needs_parts:
+                with torch.no_grad():
+                    carried = F.scaled_dot_product_attention(
+                        query, key, own_values(value, keys), scale=scale)
         if trace.needs_parts:
-            with torch.no_grad():
-                self.carry(
-                    lambda own: F.scaled_dot_product_attention(
-                        query, key, own, scale=scale), value, keys, mixed)
+            self.carry(carried, mixed)
         else:
             self.move(trace.propagation(share, mixed))
         return out
@@ -209,7 +204,8 @@ class CaughtAttention(Compared):
             mixed = self.mix(matrix)
             if self.trace.needs_parts:
                 value = self.values(self.attn, *self.arguments)
-                self.carry(matrix.to(value.dtype).matmul, value, skip, mixed)
+                own = own_values(value, skip)
+                self.carry(matrix.to(value.dtype) @ own, mixed)
             else:
                 self.move(self.trace.propagation(skip, mixed))
 
@@ -222,14 +218,19 @@ class CaughtAttention(Compared):
         return mix_heads(matrix, self.key_share())
 
 
+def own_values(value: Tensor, share: Tensor) -> Tensor:
+    """Values (B, H, M, D) times their shares' (B, M) deviation from the mean,
+    see :mod:`mmtlalign.alignment.kernels`."""
+    return centred(share, value)[0] * value
+
+
 def mix_heads(matrix: Tensor, share: Tensor) -> Tensor:
     """``mean_heads(A) @ share``: (B, H, N, M), (B, M) -> (B, N).
 
     Centred, so that a constant share stays constant in any precision; heads
     are averaged after the product, which reads the matrix only once.
     """
-    mean = share.mean(dim=1, keepdim=True)
-    deviation = (share - mean).to(matrix.dtype)[:, None, :, None]
+    deviation, mean = centred(share, matrix)
     return mean + (matrix @ deviation)[..., 0].float().mean(dim=1)
 
 

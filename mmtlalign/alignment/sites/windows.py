@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.windows import attend_windows
 from .attention import CaughtAttention
 from .base import Site, StandIn
 from .branch import Branch
@@ -60,8 +61,7 @@ class WindowAttention(Site):
         matrix = self.stock_softmax(scores)
         if self.moving:
             with torch.no_grad():
-                self.matrix = matrix.detach() if self.trace.needs_parts else (
-                    matrix.mean(dim=1, dtype=torch.float32))
+                self.matrix = matrix.detach()
         return matrix
 
     def forward(self, *args, **kwargs) -> Tensor:
@@ -111,7 +111,7 @@ class WindowAttention(Site):
         # `valid` is 0 on padding, so padding has no weight.
         valid = (numbers > 0).to(share.dtype).expand(len(share), -1, -1)
         channels = torch.stack((_gather(share, numbers), valid), dim=-1)
-        mixed = self.matrix @ channels.flatten(0, 1)
+        mixed = attend_windows(self.matrix, channels.flatten(0, 1))
         return mixed[..., 0] / mixed[..., 1]
 
     # What a propagation that compares vectors asks for besides.
