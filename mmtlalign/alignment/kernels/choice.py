@@ -181,7 +181,7 @@ def choose(loaders: dict[str, Callable], gap: Callable,
             times[name] = timer(kernel) if timer else 0.
         except Exception as error:  # compilers and drivers raise anything
             failed = True
-            notes.append(f'{name} left out: {_first_line(error)}')
+            notes.append(f'{name} left out: {first_line(error)}')
             continue
         kernels[name] = kernel
         notes.append(f'{name} off by {off:.0e}' + (
@@ -203,7 +203,8 @@ def choose(loaders: dict[str, Callable], gap: Callable,
     return kernels[best]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What it is and says, for a log of one line."""
     return f'{type(error).__name__}: {str(error).strip()}'.splitlines()[0]
 
 
@@ -243,7 +244,7 @@ def _gap(kernel: Callable, case: Case) -> float:
     expected = F.scaled_dot_product_attention(*qkv)
     results = zip((out, *grads, mixed, carried), (
         expected, *torch.autograd.grad(expected, qkv, grad),
-        *_shares(*qkv, share)))
+        *explicit_shares(*qkv, share)))
     # a tensor's maximum, as Python's passes over NaN
     off = torch.stack([(x.detach().double() - y.detach().double()).abs().max()
                        for x, y in results if x is not None]).max()
@@ -263,10 +264,11 @@ def limited(gap: float, limit: float) -> float:
 
 
 @torch.no_grad()
-def _shares(query: Tensor, key: Tensor, value: Tensor, share: Tensor
-            ) -> tuple[Tensor, Tensor]:
-    """Moved shares and carried values by the matrix itself."""
-    query, key, value = (x.float() for x in (query, key, value))
+def explicit_shares(query: Tensor, key: Tensor, value: Tensor,
+                    share: Tensor) -> tuple[Tensor, Tensor]:
+    """Moved shares and carried values by the matrix itself, in float64."""
+    query, key, value, share = (
+        x.double() for x in (query, key, value, share))
     matrix = (query @ key.mT * query.size(-1)**-0.5).softmax(dim=-1)
     deviation = share - share.mean(dim=1, keepdim=True)
     return ((matrix.mean(dim=1) @ share[..., None])[..., 0],
