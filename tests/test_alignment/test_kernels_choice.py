@@ -207,6 +207,23 @@ def test_kernels_are_timed_at_the_shape_that_is_there(pretended, logged):
     assert {case.num_queries for _, case, _ in pretended[count:]} == {5}
 
 
+def test_where_nothing_can_be_tried_what_is_not_known_takes_two_calls(
+        pretended, monkeypatch):
+    attend = ShareAttention()
+    query, key, value = torch.randn(3, 2, 2, 5, 8)
+    with torch.no_grad():
+        kernel = attend._kernel_for(query, key, False)
+        assert kernel is separate_share_attention  # nothing is prepared
+        attend.prepare(CPU)
+        assert attend._kernel_for(query, key, False) is attend.beside
+        monkeypatch.setattr(attend, 'beside', good)
+        assert attend._kernel_for(query, key, False) is good
+        # another precision than that of the check
+        kernel = attend._kernel_for(query.half(), key.half(), False)
+        assert kernel is separate_share_attention
+    assert not pretended
+
+
 def test_nothing_is_timed_while_compiling(pretended):
     attend = ShareAttention()
     attend.prepare(CPU)

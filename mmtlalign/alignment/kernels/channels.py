@@ -3,7 +3,8 @@
 Besides ``A @ value`` every head then returns ``A @ share``, which is averaged
 over heads, and no attention matrix is ever stored: the multi-head rule of
 TL-Align (arXiv 2210.06455, section 3.3) for one number per token. Here are
-the ways through the public function, which work on every device.
+the ways through the public function, which work on every device; their
+contract stands in :mod:`mmtlalign.alignment.kernels`.
 """
 import torch
 import torch.nn.functional as F
@@ -13,18 +14,11 @@ Attended = tuple[Tensor, Tensor, Tensor | None]
 
 
 def centred(share: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Split shares into what is carried and what is not.
+    """Shares (B, M) -> deviations (B, 1, M, 1) in the precision of ``like``,
+    and the samples' means (B, 1).
 
-    Only the deviation from the sample's mean is carried: rows of ``A`` sum to
-    one, so the mean passes unchanged, a constant share stays constant in any
-    precision, and the rounding of half precision shrinks with the deviation.
-
-    Args:
-        share (Tensor): (B, M), float32.
-        like (Tensor): Gives the precision.
-
-    Returns:
-        tuple[Tensor, Tensor]: deviations (B, 1, M, 1), means (B, 1).
+    Rows of ``A`` sum to one, so the mean passes unchanged: a constant share
+    stays constant in any precision, and rounding shrinks with the deviation.
     """
     mean = share.mean(dim=1, keepdim=True)
     return (share - mean).to(like.dtype)[:, None, :, None], mean
@@ -36,11 +30,10 @@ def decode(channel: Tensor, mean: Tensor) -> Tensor:
 
 
 def num_spare(like: Tensor, dims: int | None = None) -> int:
-    """How many channels to add to ``dims`` (by default those of the heads)
-    that need at least one more.
+    """How many channels to add to ``dims`` (by default those of a head) for
+    at least one more.
 
-    Kernels for half precision and for GPUs want widths that are multiples of
-    eight, so there the head is filled up to the next one; the kernel for
+    Kernels for half precision and for GPUs want multiples of eight; that for
     float32 on the CPU takes any width, and less is faster.
     """
     if like.device.type == 'cpu' and like.dtype.itemsize >= 4:
@@ -50,11 +43,8 @@ def num_spare(like: Tensor, dims: int | None = None) -> int:
 
 def widen(tensor: Tensor, width: int, *channels: Tensor,
           out: Tensor | None = None) -> Tensor:
-    """Append channels to the last dimension, and zeros up to a width.
-
-    Tokens lie before heads in memory, which is the layout that stock
-    attention hands to the kernel. ``out`` (B, N, H, width) has the zeros.
-    """
+    """Append channels, and zeros up to a width, which ``out`` (B, N, H,
+    width) has already. In memory tokens lie before heads, as stock."""
     b, h, n, end = tensor.shape
     wide = (tensor.new_empty(b, n, h, width) if out is None else
             out).transpose(1, 2)
@@ -84,8 +74,7 @@ def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 def padded_share_attention(
         query: Tensor, key: Tensor, value: Tensor, share: Tensor,
         scale: float | None = None, carry: bool = False) -> Attended:
-    """Attention on widened tensors, which keeps the padding for the
-    backward; the contract stands in :mod:`mmtlalign.alignment.kernels`."""
+    """Attention on widened tensors, which are kept for the backward."""
     dims = query.size(-1)
     width = dims + num_spare(value)
     deviation, mean = centred(share, value)
@@ -104,8 +93,7 @@ def separate_share_attention(
         query: Tensor, key: Tensor, value: Tensor, share: Tensor,
         scale: float | None = None, carry: bool = False) -> Attended:
     """Features from the stock call alone, so that a checkpointed block
-    recomputes the very tensors it saved; costs a second attention forward.
-    The contract stands in :mod:`mmtlalign.alignment.kernels`."""
+    recomputes the very tensors it saved; costs a second forward."""
     out = F.scaled_dot_product_attention(query, key, value, scale=scale)
     with torch.no_grad():
         deviation, mean = centred(share, value)
@@ -125,16 +113,8 @@ def separate_share_attention(
 
 def attend_rows(query: Tensor, key: Tensor,
                 scale: float | None = None) -> Tensor:
-    """What a few queries attend to, head mean, in float32.
-
-    Args:
-        query (Tensor): (B, H, n, D), the rows asked for.
-        key (Tensor): (B, H, M, D).
-        scale (float, optional): Defaults to None, one over the root of D.
-
-    Returns:
-        Tensor: (B, n, M), without gradient; rows sum to one.
-    """
+    """What a few queries (B, H, n, D) attend to of keys (B, H, M, D): head
+    mean (B, n, M), float32, without gradient; rows sum to one."""
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         scores = (query.float() * scale_of(query, scale)
                   ) @ key.float().transpose(-2, -1)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..recomputation import inside_checkpoint
-from .channels import Attended
+from .channels import Attended, separate_share_attention
 from .fused import fused_share_attention
 
 logger = logging.getLogger('mmtlalign')
@@ -57,9 +57,11 @@ class Case(NamedTuple):
     carry: bool
 
 
-def default_case(device: torch.device) -> Case:
-    """What stands for every shape where nothing is timed."""
-    dtype = torch.float32 if device.type == 'cpu' else torch.float16
+def default_case(device: torch.device, dtype: torch.dtype) -> Case:
+    """What stands for every shape where nothing is timed; on a CPU for every
+    precision."""
+    if device.type not in TIMED:
+        dtype = torch.float32
     return Case(device, dtype, 3, 9, 9, 16, True)
 
 
@@ -72,37 +74,45 @@ class ShareAttention:
 
     def __init__(self) -> None:
         self.buffers: dict = {}
-        self.device: torch.device | None = None
+        self.case: Case | None = None
 
     def prepare(self, device: torch.device) -> None:
-        """Choose what does not depend on shapes: before anything is
-        compiled, recomputed or timed."""
-        if device == self.device:
+        """Choose for where nothing can be tried: in compiled code, and in
+        what activation checkpointing repeats."""
+        case = default_case(device, _precision(device, torch.float32))
+        if case == self.case or torch.compiler.is_compiling():
             return
-        self.device = device
-        self.kernel = choose_kernel(default_case(device))
-        self.beside = choose_kernel(default_case(device), beside=True)
+        self.case = case
+        self.kernel = choose_kernel(case)
+        self.beside = choose_kernel(case, beside=True)
         if self.kernel is fused_share_attention:
             self.kernel = partial(self.kernel, buffers=self.buffers)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor,
                  share: Tensor, scale: float | None = None,
                  carry: bool = False) -> Attended:
-        if inside_checkpoint():
-            kernel = self.beside
-        elif query.device.type not in TIMED or torch.compiler.is_compiling():
-            kernel = self.kernel
-        else:
-            kernel = choose_kernel(_case(query, key, carry), len(query))
+        kernel = self._kernel_for(query, key, carry)
         return kernel(query, key, value, share, scale, carry)
 
+    def _kernel_for(self, query: Tensor, key: Tensor,
+                    carry: bool) -> Callable:
+        device, beside = query.device, inside_checkpoint()
+        dtype = _precision(device, query.dtype)
+        if device.type in TIMED and not beside and (
+                not torch.compiler.is_compiling()):
+            b, h, n, d = query.shape
+            return choose_kernel(
+                Case(device, dtype, h, n, key.size(2), d, carry), b)
+        if self.case != default_case(device, dtype):
+            return separate_share_attention
+        return self.beside if beside else self.kernel
 
-def _case(query: Tensor, key: Tensor, carry: bool) -> Case:
-    device, dtype = query.device, query.dtype
+
+def _precision(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """Of attention, which autocast takes down."""
     if torch.is_autocast_enabled(device.type):
-        dtype = torch.get_autocast_dtype(device.type)
-    _, h, n, d = query.shape
-    return Case(device, dtype, h, n, key.size(2), d, carry)
+        return torch.get_autocast_dtype(device.type)
+    return dtype
 
 
 def choose_kernel(case: Case, batch: int | None = None,
@@ -124,8 +134,9 @@ def choose_kernel(case: Case, batch: int | None = None,
         _time, case=case, batch=batch)
     what = (*case[:2], *(case[2:] if timer else ()),
             *(('beside stock', ) if beside else ()))
+    cases = (case, ) if timer else (case, case._replace(carry=False))
     return choose_once(what, partial(_candidates, case.device, beside),
-                       partial(_gap, case=case), timer)
+                       lambda kernel: _gap(kernel, *cases), timer)
 
 
 def choose_once(what: tuple, candidates: Callable, gap: Callable,
@@ -232,23 +243,26 @@ def draw(case: Case, batch: int) -> tuple[list[Tensor], Tensor, Tensor]:
     return [x.requires_grad_() for x in qkv], share.to(case.device), grad
 
 
-def _gap(kernel: Callable, case: Case) -> float:
-    """Largest difference from the public function, on a small case."""
-    case = case._replace(
-        num_heads=min(case.num_heads, 3),
-        num_queries=min(case.num_queries, 70),
-        num_keys=min(case.num_keys, 70))
-    qkv, share, grad = draw(case, 2)
-    out, mixed, carried = kernel(*qkv, share, None, case.carry)
-    grads = torch.autograd.grad(out, qkv, grad)
-    expected = F.scaled_dot_product_attention(*qkv)
-    results = zip((out, *grads, mixed, carried), (
-        expected, *torch.autograd.grad(expected, qkv, grad),
-        *explicit_shares(*qkv, share)))
+def _gap(kernel: Callable, *cases: Case) -> float:
+    """Largest difference from the public function, on small tensors."""
+    gaps = []
+    for case in cases:
+        case = case._replace(
+            num_heads=min(case.num_heads, 3),
+            num_queries=min(case.num_queries, 70),
+            num_keys=min(case.num_keys, 70))
+        qkv, share, grad = draw(case, 2)
+        out, mixed, carried = kernel(*qkv, share, None, case.carry)
+        expected = F.scaled_dot_product_attention(*qkv)
+        moved, own = explicit_shares(*qkv, share)
+        pairs = [(out, expected), (mixed, moved), *zip(
+            *(torch.autograd.grad(x, qkv, grad) for x in (out, expected)))]
+        if case.carry:
+            pairs.append((carried, own))
+        gaps += [(x.detach().double() - y.detach().double()).abs().max()
+                 for x, y in pairs]
     # a tensor's maximum, as Python's passes over NaN
-    off = torch.stack([(x.detach().double() - y.detach().double()).abs().max()
-                       for x, y in results if x is not None]).max()
-    return limited(off.item(), TOLERANCES[case.dtype])
+    return limited(torch.stack(gaps).max().item(), TOLERANCES[case.dtype])
 
 
 def limited(gap: float, limit: float) -> float:

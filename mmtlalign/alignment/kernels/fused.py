@@ -6,19 +6,10 @@ backward is exactly what stock attention keeps.
 import torch
 from torch import Tensor
 
-from .channels import (
-    Attended,
-    as_autocast,
-    centred,
-    decode,
-    num_spare,
-    scale_of,
-    widen,
-)
+from . import channels
 
 aten = torch.ops.aten
-# Shapes whose widened key and value are kept for the next step: one for every
-# stage of a hierarchical backbone and a few more.
+# Shapes kept: one for every stage of a hierarchical backbone and a few more.
 MAX_BUFFERS = 8
 
 
@@ -44,18 +35,14 @@ class _FusedShareAttention(torch.autograd.Function):
     def forward(ctx, query, key, value, share, scale, carry, buffers):
         dims = query.size(-1)
         last = 2 * dims if carry else dims
-        width = last + num_spare(value, last)
-        deviation, mean = centred(share, value)
-        wide_query, key_out, value_out = _room(
-            query, value, width, None if torch.compiler.is_compiling() else
-            buffers)
-        channels = (deviation, )
-        if carry:
-            channels = (deviation * value, deviation)
+        width = last + channels.num_spare(value, last)
+        deviation, mean = channels.centred(share, value)
+        more = (deviation * value, deviation) if carry else (deviation, )
+        wide_query, key_out, value_out = _room(query, value, width, buffers)
         wide_out, *context = flash_forward(
-            wide_query, widen(key, width, out=key_out),
-            widen(value, width, *channels, out=value_out), scale)
-        mixed = decode(wide_out[..., last], mean)
+            wide_query, channels.widen(key, width, out=key_out),
+            channels.widen(value, width, *more, out=value_out), scale)
+        mixed = channels.decode(wide_out[..., last], mean)
         # A copy in the layout of the stock output: the projection that
         # follows then reads it as a view, and one storage serves both.
         out = wide_out[..., :dims].transpose(1, 2).contiguous()
@@ -75,25 +62,26 @@ class _FusedShareAttention(torch.autograd.Function):
 def fused_share_attention(
         query: Tensor, key: Tensor, value: Tensor, share: Tensor,
         scale: float | None = None, carry: bool = False,
-        buffers: dict | None = None) -> Attended:
+        buffers: dict | None = None) -> channels.Attended:
     """Attention and moved shares at the memory of stock attention.
 
     The contract stands in :mod:`mmtlalign.alignment.kernels`; ``buffers``
     keep the widened key and value for the next call, which writes over them.
     """
-    query, key, value = as_autocast(query, key, value)
+    query, key, value = channels.as_autocast(query, key, value)
     out, mixed, carried = _FusedShareAttention.apply(
-        query, key, value, share, scale_of(query, scale), carry, buffers)
+        query, key, value, share, channels.scale_of(query, scale), carry,
+        buffers)
     return out, mixed, carried if carry else None
 
 
 def _room(query: Tensor, value: Tensor, width: int, buffers: dict | None
           ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The widened query, if possible without a copy, and buffers for key and
-    value, whose fresh pages would cost 1 to 2 % of a training step. Without
-    ``buffers`` memory is the compiler's to plan, strides included."""
-    if buffers is None:
-        return widen(query, width), None, None
+    value, whose fresh pages would cost 1 to 2 % of a training step. A
+    compiler plans memory itself, strides included."""
+    if buffers is None or torch.compiler.is_compiling():
+        return channels.widen(query, width), None, None
     b, h, m, _ = value.shape
     kind = (2, b, m, h, width, value.dtype, value.device,
             torch.is_inference_mode_enabled())
@@ -102,7 +90,9 @@ def _room(query: Tensor, value: Tensor, width: int, buffers: dict | None
             buffers.clear()
         buffers[kind] = value.new_zeros(kind[:5])
     wide = _borrow(query, width)
-    return (widen(query, width) if wide is None else wide, *buffers[kind])
+    if wide is None:
+        wide = channels.widen(query, width)
+    return wide, *buffers[kind]
 
 
 def _borrow(query: Tensor, width: int) -> Tensor | None:

@@ -194,13 +194,16 @@ def _launch(query: Tensor, key: Tensor, value: Tensor | None,
 def tile(num_queries: int, num_keys: int, dims: int,
          dtype: torch.dtype) -> dict[str, int]:
     """What a program works on; no autotuning, so that results repeat."""
-    small = num_queries <= 64 or dims > 64 or dtype == torch.float32
-    keys = 32 if dims > 64 or dtype == torch.float32 else 64
+    exact, wide = dtype == torch.float32, dims > 64
+    rows = 128 if num_queries > 64 and not (exact or wide) else 64
+    if exact and wide:  # else shared memory does not suffice everywhere
+        rows = 32
     return dict(
-        BN=64 if small else 128,
-        BM=min(keys, max(16, triton.next_power_of_2(num_keys))),
-        WIDTH=max(16, triton.next_power_of_2(dims)),
-        num_warps=4 if small else 8, num_stages=2 if dims > 64 else 3)
+        BN=rows, WIDTH=max(16, triton.next_power_of_2(dims)),
+        BM=min(32 if exact or wide else 64,
+               max(16, triton.next_power_of_2(num_keys))),
+        num_warps=rows // 16 if rows > 32 else 4,
+        num_stages=1 if exact and wide else 2 if wide else 3)
 
 
 def _share_pass(query: Tensor, key: Tensor, deviation: Tensor, scale: float,
