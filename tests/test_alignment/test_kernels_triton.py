@@ -1,7 +1,10 @@
 """Kernels for GPUs, in Triton's interpreter, against float64."""
 import pytest
 import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from mmtlalign.alignment import LabelTrace
@@ -9,6 +12,8 @@ from mmtlalign.alignment.kernels import choice
 from mmtlalign.alignment.kernels.windows import mean_heads_of_windows
 from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_same, gradients, loss_of
+from tests.test_alignment.test_trace_copies import Model
+from tests.two_processes import run_two_processes
 
 kernels = pytest.importorskip(
     'mmtlalign.alignment.kernels.triton', reason='Triton is not installed')
@@ -227,6 +232,37 @@ def test_autocast_takes_the_features_down_and_no_share(chosen):
     with trace(torch.full_like(toys.shares(), .3)):
         backbone(images)
     assert_same(trace.output_share, torch.full((len(images), ), .3), 1e-6)
+
+
+def one_step(model, inner, part=slice(None)):
+    model(toys.images(4)[part], toys.shares(4)[part])[-1].square().mean(
+        ).backward()
+    return [inner.trace.output_share] + [
+        getattr(param.grad, 'full_tensor', lambda grad=param.grad: grad)()
+        for param in inner.backbone.parameters()]
+
+
+def half_a_batch(rank):
+    """One of two processes, its model replicated and sharded."""
+    part = slice(2 * rank, 2 * rank + 2)
+    model, sharded = (Model(toys.vit()) for _ in range(2))
+    for layer in sharded.backbone.layers:
+        fully_shard(layer, mesh=init_device_mesh('cpu', (2, )))
+    fully_shard(sharded, mesh=init_device_mesh('cpu', (2, )))
+    return (one_step(DistributedDataParallel(model), model, part),
+            one_step(sharded, sharded, part))
+
+
+def test_replicated_and_sharded(chosen, tmp_path):
+    ranks = run_two_processes(half_a_batch, tmp_path)
+    model = Model(toys.vit())
+    expected = one_step(model, model)
+    for k in range(2):
+        shares = torch.cat([rank[k][0] for rank in ranks])
+        assert_same(shares, expected[0], 2e-6)
+        for rank in ranks:
+            for ours, theirs in zip(rank[k][1:], expected[1:], strict=True):
+                assert_same(ours, theirs)
 
 
 def test_compiled_and_recomputed():
