@@ -1,10 +1,12 @@
 from .digits import Digits
 from .image_folder_subset import ImageFolderSubset
+from .object_mask import ObjectMask
+from .planted_digits import PlantedDigits
 from .token_label_store import TokenLabelStore, image_names
 from .token_labels import TokenLabels
 from .transforms import *  # noqa: F401,F403
 
 __all__ = [
-    'Digits', 'ImageFolderSubset', 'TokenLabelStore', 'TokenLabels',
-    'image_names'
+    'Digits', 'ImageFolderSubset', 'ObjectMask', 'PlantedDigits',
+    'TokenLabelStore', 'TokenLabels', 'image_names'
 ]

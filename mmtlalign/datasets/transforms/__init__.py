@@ -1,15 +1,16 @@
-from .swap_channels import SwapChannels
-from .token_labels import (
-    LoadTokenLabels,
+from .carrying import (
     RandAugment,
+    RandomCrop,
     RandomFlip,
     RandomResizedCrop,
     Rotate,
     Shear,
     Translate,
 )
+from .swap_channels import SwapChannels
+from .token_labels import LoadTokenLabels
 
 __all__ = [
-    'LoadTokenLabels', 'RandAugment', 'RandomFlip', 'RandomResizedCrop',
-    'Rotate', 'Shear', 'SwapChannels', 'Translate'
+    'LoadTokenLabels', 'RandAugment', 'RandomCrop', 'RandomFlip',
+    'RandomResizedCrop', 'Rotate', 'Shear', 'SwapChannels', 'Translate'
 ]
