@@ -1,7 +1,7 @@
 """Do labels that follow the content help? The second study's runner.
 
     python projects/mini_study/labels_study.py            goes on
-    python projects/mini_study/labels_study.py --report   what may be told now
+    python projects/mini_study/labels_study.py --report   labels_report.md
 
 What is trained, in which order, and what is concluded when, is written down in
 PROTOCOL2.md. A unit is one regime, arm and seed: one training by
@@ -305,11 +305,14 @@ def main() -> None:
     parser.add_argument('--stage', choices=('screen', 'confirm'),
                         help='run no units but of this stage')
     parser.add_argument('--report', action='store_true',
-                        help='print what may be told of the units that are in')
+                        help='write labels_report.md, what may be told of the '
+                        'units that are in')
     args = parser.parse_args()
     if args.report:
         from labels_report import report
-        print(report())
+        text = report()
+        (HERE / 'labels_report.md').write_text(text)
+        print(text)
     else:
         go_on(args.stage)
 

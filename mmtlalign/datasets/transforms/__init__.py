@@ -7,10 +7,12 @@ from .carrying import (
     Shear,
     Translate,
 )
+from .load_object_mask import LoadObjectMask
 from .swap_channels import SwapChannels
 from .token_labels import LoadTokenLabels
 
 __all__ = [
-    'LoadTokenLabels', 'RandAugment', 'RandomCrop', 'RandomFlip',
-    'RandomResizedCrop', 'Rotate', 'Shear', 'SwapChannels', 'Translate'
+    'LoadObjectMask', 'LoadTokenLabels', 'RandAugment', 'RandomCrop',
+    'RandomFlip', 'RandomResizedCrop', 'Rotate', 'Shear', 'SwapChannels',
+    'Translate'
 ]

@@ -1,8 +1,10 @@
 """Masks move as images do: the image is its own mask, and stays so."""
+import mmcv
 import numpy as np
 import pytest
 from mmpretrain.registry import TRANSFORMS
 from mmpretrain.utils import register_all_modules
+from PIL import Image
 
 from mmtlalign.datasets import ObjectMask
 
@@ -90,3 +92,44 @@ def test_nothing_is_modified_in_place():
         moved.pixels[:] = 7
     np.testing.assert_array_equal(mask.pixels, before)
     assert mask.image_size == (40, 52)
+
+
+def load(folder, labels, **arguments):
+    """A label map from its file; the image is of its size."""
+    mmcv.imwrite(labels, str(folder / 'maps/cat.png'))
+    image = np.zeros((*labels.shape, 3), np.uint8)
+    return TRANSFORMS.build(dict(
+        type='mmtlalign.LoadObjectMask', folder=str(folder / 'maps'),
+        **arguments))(dict(img=image, img_path='images/cat.jpg'))
+
+
+def test_label_maps(tmp_path):
+    labels = np.array([[0, 1, 2], [3, 255, 1]], np.uint8)
+    trimap = load(tmp_path, labels, values=(1, 3))['object_mask'].pixels
+    assert trimap.dtype == np.uint8
+    assert trimap.tolist() == [[0, 255, 0], [255, 0, 255]]
+    instances = load(tmp_path, labels)['object_mask'].pixels
+    assert instances.tolist() == [[0, 255, 255], [255, 0, 255]]
+
+
+def test_palettes_are_read_as_values(tmp_path):
+    """As those of VOC."""
+    (tmp_path / 'maps').mkdir()
+    image = Image.fromarray(np.array([[0, 1], [2, 255]], np.uint8), 'P')
+    image.putpalette(list(range(255, -1, -1)) * 3)
+    image.save(tmp_path / 'maps/dog.png')
+    transform = TRANSFORMS.build(dict(
+        type='mmtlalign.LoadObjectMask', folder=str(tmp_path / 'maps')))
+    found = transform(dict(img=np.zeros((2, 2, 3)), img_path='dog.jpg'))
+    assert found['object_mask'].pixels.tolist() == [[0, 255], [255, 0]]
+
+
+def test_maps_that_do_not_fit_are_refused(tmp_path):
+    transform = TRANSFORMS.build(dict(
+        type='mmtlalign.LoadObjectMask', folder=str(tmp_path)))
+    with pytest.raises(FileNotFoundError, match='a/bird.jpg has no mask .*'
+                       'bird.png'):
+        transform(dict(img=np.zeros((2, 2, 3)), img_path='a/bird.jpg'))
+    mmcv.imwrite(np.zeros((2, 5), np.uint8), str(tmp_path / 'bird.png'))
+    with pytest.raises(ValueError, match=r'\(2, 5\), .* \(2, 2\) pixels'):
+        transform(dict(img=np.zeros((2, 2, 3)), img_path='a/bird.jpg'))
