@@ -81,10 +81,12 @@ def test_unknown_shares_and_labels_are_refused(ends_with, whole):
 def test_images_with_several_labels_are_refused(ends_with, whole, tmp_path):
     (tmp_path / 'several.py').write_text("""
 _base_ = 'tiny.py'
-test_dataloader = dict(dataset=dict(
+images = dict(
     _delete_=True, type='mmtlalign.PlantedDigits', split='val', num_images=6,
     num_objects=2, object_size=8, image_size=16,
-    pipeline=[dict(type='PackInputs')]))
+    pipeline=[dict(type='PackInputs')])
+train_dataloader = dict(dataset=images)
+test_dataloader = dict(dataset=images)
 """)
     ended = ends_with(TOOL, 'several.py',
                       whole[0] / 'work_dirs/tiny/epoch_3.pth')
