@@ -102,7 +102,8 @@ class Unit(NamedTuple):
         cfg = Config.fromfile(ROOT / self.config)
         text = json.dumps([
             {key: cfg[key] for key in RECIPE},
-            [o for o in self.options if not o.startswith('randomness')]])
+            [o for o in self.options if not o.startswith('randomness')]],
+            sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
