@@ -31,6 +31,11 @@ def samples(pixels):
     return out
 
 
+def target_share(record, data_samples):
+    return ObjectTarget().share(
+        record, None, torch.zeros(len(data_samples), 3), data_samples)
+
+
 def count(pixels, record, i, own_pixel):
     """Share of sample i, in a loop over pixels."""
     own = partner = 0
@@ -52,7 +57,7 @@ def test_share_is_what_is_visible(mix):
     shares = []
     for _ in range(5):
         record = mix.draw(images)
-        share = ObjectTarget().share(record, None, None, samples(pixels))
+        share = target_share(record, samples(pixels))
         # where an image of ones mixed with zeros is one, the pixel is kept
         ones = torch.zeros(BATCH, 1, SIZE, SIZE)
         for i in range(BATCH):
@@ -76,8 +81,7 @@ def test_area_where_nothing_is_visible():
                        token_share.mean((1, 2)))
 
     def share():
-        return ObjectTarget().share(
-            record, None, None, samples(pixels)).tolist()
+        return target_share(record, samples(pixels)).tolist()
 
     assert share() == [.5, .5]
     pixels[0, 0, 0] = 254  # covered in the first, seen in the second
@@ -102,8 +106,7 @@ def test_trains_on_it():
             rng.integers(0, 256, (height, width)).astype(np.uint8))
     packed = model.data_preprocessor(batch, training=True)
     losses = model.loss(**packed)
-    share = ObjectTarget().share(packed['mix'], None, None,
-                                 packed['data_samples'])
+    share = target_share(packed['mix'], packed['data_samples'])
     assert losses['aligned_share'].item() == pytest.approx(
         share.mean().item())
     losses['loss'].backward()
@@ -113,12 +116,11 @@ def test_what_is_missing_is_named():
     record = TokenCutMix(patch_size=PATCH).draw(
         torch.rand(BATCH, 3, SIZE, SIZE))
     with pytest.raises(ValueError, match='samples have none.*algorithm_keys'):
-        ObjectTarget().share(record, None, None,
-                             [DataSample() for _ in range(BATCH)])
+        target_share(record, [DataSample() for _ in range(BATCH)])
     uneven = samples(masks())
     uneven[1].object_mask = ObjectMask(np.zeros((8, 8), np.uint8))
     with pytest.raises(ValueError, match=r'\(8, 8\), \(16, 16\)'):
-        ObjectTarget().share(record, None, None, uneven)
+        target_share(record, uneven)
     record.source = torch.zeros(BATCH, 4, 4)
     with pytest.raises(ValueError, match='moves patches'):
-        ObjectTarget().share(record, None, None, samples(masks()))
+        target_share(record, samples(masks()))

@@ -21,7 +21,8 @@ class ObjectTarget(LabelTarget):
     """
 
     def share(self, record, trace, scores, data_samples) -> Tensor:
-        return visible_share(record, data_samples)
+        share = visible_share(record, data_samples)
+        return share.to(scores.device, non_blocking=True)
 
 
 def visible_share(record: MixRecord,
