@@ -1,4 +1,5 @@
 from .digits import Digits
+from .hf_image_dataset import HFImageDataset
 from .image_folder_subset import ImageFolderSubset
 from .object_mask import ObjectMask
 from .planted_digits import PlantedDigits
@@ -7,6 +8,6 @@ from .token_labels import TokenLabels
 from .transforms import *  # noqa: F401,F403
 
 __all__ = [
-    'Digits', 'ImageFolderSubset', 'ObjectMask', 'PlantedDigits',
-    'TokenLabelStore', 'TokenLabels', 'image_names'
+    'Digits', 'HFImageDataset', 'ImageFolderSubset', 'ObjectMask',
+    'PlantedDigits', 'TokenLabelStore', 'TokenLabels', 'image_names'
 ]
