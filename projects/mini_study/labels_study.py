@@ -7,15 +7,18 @@ What is trained, in which order, and what is concluded when, is written down in
 PROTOCOL2.md. A unit is one regime, arm and seed: one training by
 tools/train.py, which resumes after a kill, and one small file under units/,
 which counts as done from then on, on any machine: commit it. A GPU is used
-where there is one. One process per folder; `--stage screen` ends after it.
+where there is one. Several processes may run at once, each takes units that no
+other is at; `--stage screen` ends after it.
 """
 import argparse
+import fcntl
 import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -225,33 +228,55 @@ def read(unit: Unit) -> float:
     return stored['top1']
 
 
-def run(unit: Unit) -> None:
-    """Train it, or go on, and write its file."""
+def run(unit: Unit) -> bool:
+    """Train it, or go on, and write its file; False if another process, or a
+    training that outlived its runner, is at it."""
     folder = ROOT / 'work_dirs/labels_study' / unit.name
     folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / 'output.txt', 'a') as output:
+        try:
+            # the training inherits the open file, and with it the lock
+            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if not unit.file.is_file():
+            seconds = train(unit, folder, output)
+            store(unit, folder, seconds)
+    return True
+
+
+def train(unit: Unit, folder: Path, output) -> float:
+    """Train or go on, by tools/train.py; CPU seconds spent, kills included.
+
+    Raises:
+        SystemExit: If it fails, naming its output.
+    """
     spent = folder / 'cpu_seconds'
-    before = float(spent.read_text()) if spent.is_file() else 0.
-    with open(folder / 'output.txt', 'a') as output, subprocess.Popen(
+    seconds = before = float(spent.read_text()) if spent.is_file() else 0.
+    with subprocess.Popen(
             [sys.executable, 'tools/train.py', unit.config, '--work-dir',
              folder, '--resume', '--cfg-options', *unit.options],
             cwd=ROOT, stdout=output, stderr=subprocess.STDOUT,
             env={'OMP_NUM_THREADS': '1', **os.environ}) as process:
         while process.poll() is None:
-            times = psutil.Process(process.pid).cpu_times()
-            spent.write_text(str(before + sum(times[:4])))
-            try:
+            seconds = before + sum(psutil.Process(process.pid).cpu_times()[:4])
+            spent.write_text(str(seconds))
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(5)
-            except subprocess.TimeoutExpired:
-                continue
     if process.returncode:
         sys.exit(f'the training failed: see {folder}/output.txt, then start '
                  'this command again')
+    return seconds
+
+
+def store(unit: Unit, folder: Path, seconds: float) -> None:
+    """Write the file of a unit whose training has ended."""
     curve = dict(read_curve(folder))
     UNITS.mkdir(exist_ok=True)
     write(unit.file, dict(
         **unit._asdict(), config=unit.config, options=unit.options,
         recipe=unit.recipe, top1=curve[max(curve)], curve=curve,
-        cpu_seconds=round(float(spent.read_text())), commit=commit()))
+        cpu_seconds=round(seconds), commit=commit()))
 
 
 def read_curve(folder: Path) -> Iterator[tuple[int, float]]:
@@ -289,14 +314,21 @@ def go_on(stage: str | None) -> None:
             progress.update(bar, total=len(units),
                             completed=len(units) - len(missing))
             if not missing:
-                if DECISION.is_file() or stage:
+                if DECISION.is_file() or stage == 'confirm':
                     return
                 write(DECISION, decide())
                 progress.console.print(f'commit {DECISION} before going on')
                 return
-            progress.update(bar, description=missing[0].name)
-            run(missing[0])
-            progress.console.print(f'{missing[0].file.name} is in: commit it')
+            for unit in missing:
+                progress.update(bar, description=unit.name)
+                if run(unit):
+                    progress.console.print(
+                        f'{unit.file.name} is in: commit it')
+                    break
+            else:
+                progress.console.print('other processes are at all units '
+                                       'that are missing')
+                return
 
 
 def main() -> None:

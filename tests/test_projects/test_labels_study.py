@@ -1,4 +1,5 @@
 """The second study does what its protocol says, with made-up units."""
+import fcntl
 import json
 import sys
 
@@ -150,6 +151,48 @@ def test_another_recipe_is_refused():
     store(unit, 50., recipe='another')
     with pytest.raises(SystemExit, match='trained by another recipe'):
         study.read(unit)
+
+
+def test_a_unit_is_trained_once_and_stored(tmp_path, monkeypatch):
+    """tools/train.py is replaced by what it leaves."""
+    monkeypatch.setattr(study, 'ROOT', tmp_path)
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools/train.py').write_text("""
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1], 'now')
+(folder / 'vis_data').mkdir(parents=True)
+(folder / 'vis_data/scalars.json').write_text('\\n'.join(map(json.dumps, [
+    {'loss': 1., 'step': 60}, {'accuracy/top1': 41.5, 'step': 50},
+    {'accuracy/top1': 61.25, 'step': 150}])))
+assert '--resume' in sys.argv and 'randomness.seed=101' in sys.argv
+""")
+    unit = study.Unit('screen', 'o8', 'object', 101)
+    assert study.run(unit)
+    stored = json.loads(unit.file.read_text())
+    assert stored['top1'] == study.read(unit) == 61.25
+    assert stored['curve'] == {'50': 41.5, '150': 61.25}
+    assert (stored['regime'], stored['arm'], stored['seed']) == (
+        'o8', 'object', 101)
+    before = unit.file.stat().st_mtime_ns
+    assert study.run(unit) and unit.file.stat().st_mtime_ns == before
+
+
+def test_a_unit_that_another_process_is_at_is_left_alone(
+        tmp_path, monkeypatch):
+    monkeypatch.setattr(study, 'ROOT', tmp_path)
+    unit = study.screen_units()[0]
+    folder = tmp_path / 'work_dirs/labels_study' / unit.name
+    folder.mkdir(parents=True)
+    with open(folder / 'output.txt', 'a') as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert not study.run(unit)
+    assert not unit.file.is_file()
+
+
+def test_a_training_that_fails_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, 'ROOT', tmp_path)  # it has no tools/train.py
+    with pytest.raises(SystemExit, match='output.txt'):
+        study.run(study.screen_units()[0])
 
 
 def test_holm():
