@@ -19,7 +19,7 @@ def report() -> str:
         '# Labels that follow the content: where the study stands\n',
         'Written by `python projects/mini_study/labels_study.py --report`; '
         'the rules are in\n[PROTOCOL2.md](PROTOCOL2.md).\n',
-        *screen_lines(), *control_lines(), *primary_lines()]) + '\n'
+        *screen_lines(), *control_lines(), *primary_lines()]).rstrip() + '\n'
 
 
 def count(units) -> str:
