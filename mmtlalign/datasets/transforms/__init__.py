@@ -1,15 +1,18 @@
-from .swap_channels import SwapChannels
-from .token_labels import (
-    LoadTokenLabels,
+from .carrying import (
     RandAugment,
+    RandomCrop,
     RandomFlip,
     RandomResizedCrop,
     Rotate,
     Shear,
     Translate,
 )
+from .load_object_mask import LoadObjectMask
+from .swap_channels import SwapChannels
+from .token_labels import LoadTokenLabels
 
 __all__ = [
-    'LoadTokenLabels', 'RandAugment', 'RandomFlip', 'RandomResizedCrop',
-    'Rotate', 'Shear', 'SwapChannels', 'Translate'
+    'LoadObjectMask', 'LoadTokenLabels', 'RandAugment', 'RandomCrop',
+    'RandomFlip', 'RandomResizedCrop', 'Rotate', 'Shear', 'SwapChannels',
+    'Translate'
 ]
