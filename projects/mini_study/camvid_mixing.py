@@ -76,7 +76,8 @@ def smoke(backbone: str) -> None:
                  job.config, '--work-dir',
                  work_dir(backbone, 0, f'{job.arm}_smoke'), '--cfg-options',
                  *job.options, 'train_cfg.max_iters=2',
-                 'train_cfg.val_interval=3', 'default_hooks.logger.interval=1')
+                 'train_cfg.val_interval=3', 'default_hooks.logger.interval=1',
+                 'param_scheduler=None')
 
 
 def report() -> str:
