@@ -1,5 +1,9 @@
 # A stock Swin-T that starts from a checkpoint of ours. Stock mixing and area
 # labels for every checkpoint, so that only the pretraining differs.
+_base_ = [
+    '../schedules/finetune_bs768_sgd.py', '../finetune_runtime.py'
+]
+
 model = dict(
     type='ImageClassifier',
     backbone=dict(
@@ -14,7 +18,6 @@ model = dict(
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',
-        num_classes=1000,
         in_channels=768,
         loss=dict(
             type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),

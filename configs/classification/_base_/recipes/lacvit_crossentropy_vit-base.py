@@ -1,5 +1,5 @@
 # The same with ViT-B.
-_base_ = './lacvit_deit-small.py'
+_base_ = './lacvit_crossentropy_deit-small.py'
 
 model = dict(
     backbone=dict(
@@ -7,4 +7,4 @@ model = dict(
         init_cfg=dict(
             checkpoint='work_dirs/tlalign_deit-base_8xb128_in1k/epoch_300.pth')
     ),
-    neck=dict(in_channels=768, hid_channels=768))
+    head=dict(in_channels=768))

@@ -1,6 +1,6 @@
 # Windows of 12 fit 384 px, as those of 7 fit 224 px. The tables of position
 # biases must be resized first, by the converter: see finetune/README.md.
-_base_ = './swin-tiny_finetune_224.py'
+_base_ = './finetune_swin-tiny_224.py'
 
 model = dict(
     backbone=dict(

@@ -1,5 +1,5 @@
 # The same with ViT-B.
-_base_ = './crossentropy_deit-small.py'
+_base_ = './lacvit_stage1_deit-small.py'
 
 model = dict(
     backbone=dict(
@@ -7,4 +7,4 @@ model = dict(
         init_cfg=dict(
             checkpoint='work_dirs/tlalign_deit-base_8xb128_in1k/epoch_300.pth')
     ),
-    head=dict(in_channels=768))
+    neck=dict(in_channels=768, hid_channels=768))
