@@ -1,10 +1,11 @@
 from .digits import Digits
 from .image_folder_subset import ImageFolderSubset
+from .image_folders import CustomDataset, ImageNet
 from .token_label_store import TokenLabelStore, image_names
 from .token_labels import TokenLabels
 from .transforms import *  # noqa: F401,F403
 
 __all__ = [
-    'Digits', 'ImageFolderSubset', 'TokenLabelStore', 'TokenLabels',
-    'image_names'
+    'CustomDataset', 'Digits', 'ImageFolderSubset', 'ImageNet',
+    'TokenLabelStore', 'TokenLabels', 'image_names'
 ]

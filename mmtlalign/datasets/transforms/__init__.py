@@ -1,3 +1,4 @@
+from .load_annotated_image import LoadAnnotatedImage
 from .swap_channels import SwapChannels
 from .token_labels import (
     LoadTokenLabels,
@@ -10,6 +11,6 @@ from .token_labels import (
 )
 
 __all__ = [
-    'LoadTokenLabels', 'RandAugment', 'RandomFlip', 'RandomResizedCrop',
-    'Rotate', 'Shear', 'SwapChannels', 'Translate'
+    'LoadAnnotatedImage', 'LoadTokenLabels', 'RandAugment', 'RandomFlip',
+    'RandomResizedCrop', 'Rotate', 'Shear', 'SwapChannels', 'Translate'
 ]
