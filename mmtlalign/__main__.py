@@ -1,44 +1,84 @@
-"""The command ``mmtlalign``: the main tools, without a checkout."""
+"""The command ``mmtlalign``, and how the scripts in ``tools/`` start."""
 import argparse
-import importlib.util
+import os.path as osp
 import sys
-from types import ModuleType
+from importlib import import_module
 
 from mmtlalign import __version__
-from mmtlalign.utils import one_line_errors
-from mmtlalign.utils.resources import ROOT
+from mmtlalign.errors import UserError, one_line_errors
 
+# Modules of mmtlalign.commands, imported when they are asked for.
 COMMANDS = dict(
     train='train a classifier, detector or segmenter from its config',
-    test='test one: a config and its checkpoint')
+    test='test one: a config and its checkpoint',
+    demo='draw what a model sees in images',
+    publish='make a checkpoint into the files that people download',
+    export='write ONNX or torch.export, to run without this code',
+    convert="change a file's layout: papers', timm's, mmpretrain's",
+    robustness='accuracy on disturbed images, calibration',
+    share_by_block='how far labels move from the area, block by block',
+    visualize='draw how the labels of two mixed images move',
+    curves='draw the learning curves of a training',
+    token_labels='make dense score maps to train on')
 
 
 def main() -> None:
-    """Let a tool do what the first argument says, with all the others."""
+    """Let a command do what the first argument says, with all the others."""
+    with one_line_errors('mmtlalign'):
+        words = sys.argv[1:3 if '--print-completion' in sys.argv[1:2] else 2]
+        command = make_parser().parse_args(words).command
+    sys.argv = [f'mmtlalign {command}', *sys.argv[2:]]
+    run(command.replace('-', '_'))
+
+
+def run(name: str) -> None:
+    """Run a command; a user's mistake ends the process in one line.
+
+    Args:
+        name (str): Of a module of :mod:`mmtlalign.commands`.
+    """
+    with one_line_errors(osp.basename(sys.argv[0]),
+                         resumable=name == 'train'):
+        import_module(f'mmtlalign.commands.{name}').main()
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Of the command's own arguments."""
     parser = argparse.ArgumentParser(
         prog='mmtlalign', description='Token-label alignment (TL-Align) for '
-        'vision transformers.', epilog='mmtlalign COMMAND --help tells more.')
+        'vision transformers.', epilog='mmtlalign COMMAND --help tells more, '
+        'with an example.')
     parser.add_argument('--version', action='version',
                         version=f'mmtlalign {__version__}')
+    parser.add_argument(
+        '--print-completion', choices=['bash', 'zsh', 'tcsh'],
+        action=PrintCompletion, help='what makes a shell complete commands '
+        'and options: eval "$(mmtlalign --print-completion bash)"')
     commands = parser.add_subparsers(
         dest='command', metavar='COMMAND', required=True)
     for name, what in COMMANDS.items():
-        commands.add_parser(name, help=what)
-    command = parser.parse_args(sys.argv[1:2]).command
-
-    sys.argv = [f'mmtlalign {command}', *sys.argv[2:]]
-    tool = load_tool(command)
-    with one_line_errors(sys.argv[0]):
-        tool.main()
+        commands.add_parser(name.replace('_', '-'), help=what)
+    return parser
 
 
-def load_tool(name: str) -> ModuleType:
-    """Import ``tools/<name>.py``, which lies in no package."""
-    spec = importlib.util.spec_from_file_location(
-        name, ROOT / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+class PrintCompletion(argparse.Action):
+    """Print a shell's completion of all commands, and end."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            import shtab
+        except ImportError:
+            raise UserError('completion needs shtab: pip install shtab'
+                            ) from None
+        full = argparse.ArgumentParser(prog='mmtlalign')
+        commands = full.add_subparsers()
+        for name, what in COMMANDS.items():
+            command = import_module(f'mmtlalign.commands.{name}')
+            commands.add_parser(
+                name.replace('_', '-'), help=what, add_help=False,
+                parents=[command.make_parser()])
+        print(shtab.complete(full, values))
+        parser.exit()
 
 
 if __name__ == '__main__':

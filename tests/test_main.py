@@ -1,13 +1,16 @@
-"""The command ``mmtlalign``; what it hands on to is tested in test_tools."""
+"""``mmtlalign``; what it hands on to is tested in test_commands."""
+import re
 import subprocess
 import sys
+from pkgutil import iter_modules
 from types import SimpleNamespace
 
 import pytest
 
 import mmtlalign
 from mmtlalign import __main__ as command
-from mmtlalign.utils import UserError
+from mmtlalign import commands
+from mmtlalign.errors import UserError
 
 
 @pytest.fixture
@@ -26,11 +29,31 @@ def ends_with(monkeypatch, capsys):
 def test_help_names_the_commands_and_each_has_its_own(ends_with):
     status, out, _ = ends_with('--help')
     assert status == 0
-    assert all(f'\n    {name} ' in out for name in ('train', 'test'))
-    for name in ('train', 'test'):
+    names = [name.replace('_', '-') for name in command.COMMANDS]
+    assert all(re.search(fr'\n    {name}\s', out) for name in names)
+    for name in names:
         status, out, _ = ends_with(name, '--help')
         assert (status, out.split(' [')[0]) == (0, f'usage: mmtlalign {name}')
-        assert '--cfg-options' in out
+        assert f'\n    mmtlalign {name} ' in out  # an example
+    modules = {module.name for module in iter_modules(commands.__path__)}
+    assert modules >= command.COMMANDS.keys()
+
+
+def test_a_shell_learns_all_commands_and_their_options(ends_with):
+    pytest.importorskip('shtab', reason='shtab is not installed; run `bash '
+                        'tools/setup_env.sh --dev`')
+    status, out, _ = ends_with('--print-completion', 'bash')
+    assert status == 0
+    for word in ('share-by-block', '--bootstrap', '--window-size', '--resume'):
+        assert word in out
+    checked = subprocess.run(['bash', '-n'], input=out, text=True)
+    assert checked.returncode == 0
+
+
+def test_completion_names_what_it_lacks(ends_with, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'shtab', None)
+    assert ends_with('--print-completion', 'zsh')[0] == (
+        'mmtlalign: completion needs shtab: pip install shtab')
 
 
 def test_the_version_is_that_of_the_package(ends_with):
@@ -55,7 +78,7 @@ def test_a_tool_gets_its_arguments_and_the_command_says_its_errors(
     def main():
         raise UserError(f'not {sys.argv[1:]}')
 
-    monkeypatch.setattr(command, 'load_tool',
+    monkeypatch.setattr(command, 'import_module',
                         lambda name: SimpleNamespace(main=main))
     status, _, _ = ends_with('test', 'a', '--b')
     assert status == "mmtlalign test: not ['a', '--b']"

@@ -1,7 +1,5 @@
 """Configs of release 0.1: refused in new trainings, read in old files."""
 import copy
-import importlib.util
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +7,10 @@ from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
 import mmtlalign
+from mmtlalign.checkpoint.training_record import read_config
+from mmtlalign.commands.train import translate_old_arguments
+from mmtlalign.errors import UserError
 from mmtlalign.old_arguments import modernise
-from mmtlalign.utils import UserError
-from mmtlalign.utils.training_record import read_config
 from tests.test_models import test_tlalign, test_token_label
 
 BCE = dict(test_tlalign.SOFT_CE, use_sigmoid=True)  # divided in the head
@@ -85,21 +84,17 @@ def test_inference_goes_on_from_old_files():
 
 
 def test_a_new_training_is_told_what_to_write_and_an_old_one_resumes():
-    path = Path(__file__).parents[1] / 'tools/train.py'
-    spec = importlib.util.spec_from_file_location('train_tool', path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     with pytest.raises(UserError) as error:
-        tool.translate_old_arguments(old_config())
+        translate_old_arguments(old_config())
     message = str(error.value)
     assert "target=dict(type='mmtlalign.AreaTarget', monitor=True)" in message
     assert 'loss_weight=1/5' in message and '\n' not in message
     resumed = old_config()
     resumed.resume = True
-    tool.translate_old_arguments(resumed)
+    translate_old_arguments(resumed)
     assert resumed.model.target == MONITORED
     MODELS.build(resumed.model)
     new = Config(dict(model=test_tlalign.config()))
-    tool.translate_old_arguments(new)
+    translate_old_arguments(new)
     assert new.model.to_dict() == Config(
         dict(model=test_tlalign.config())).model.to_dict()

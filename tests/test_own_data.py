@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from .conftest import needs_operators
-from .test_tools.tiny import ROOT, run_tool
+from .tiny import ROOT, run_tool
 
 SIZE = 120, 90
 COLOURS = (230, 40, 40), (40, 40, 230)

@@ -59,7 +59,7 @@ def test_the_wheel_holds_package_configs_and_tools_and_nothing_else(built):
 def test_names_are_found_in_the_wheel(built):
     run('-c', f"""
 import mmtlalign
-from mmtlalign.utils import find_config
+from mmtlalign.resources import find_config
 assert find_config('{NAME}').startswith('{built}/wheel/mmtlalign/.mim')
 mmtlalign.get_model('{NAME}')
 """, cwd=built, PYTHONPATH=str(built / 'wheel'))

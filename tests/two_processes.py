@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import distributed, multiprocessing
 
-from mmtlalign.utils.distributed import leave_group
+from mmtlalign.commands.distributed import leave_group
 
 
 def run_two_processes(function: Callable, folder: Path) -> list:

@@ -96,7 +96,7 @@ import sys
 
 import cv2
 
-from mmtlalign.utils import silence_known_noise
+from mmtlalign.commands.start_up_noise import silence_known_noise
 
 silence_known_noise()
 from mmtlalign.datasets import Digits

@@ -8,15 +8,14 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmtlalign.utils import (
-    check_device,
-    check_host,
-    for_files,
+from mmtlalign.apis.channel_order import for_files
+from mmtlalign.checkpoint import (
     get_weights,
     hand_to_host,
     load_checkpoint_safely,
     load_strictly,
 )
+from mmtlalign.host_check import check_device, check_host
 
 from .model import get_model
 

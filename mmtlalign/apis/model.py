@@ -8,16 +8,12 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
+from mmtlalign.apis.channel_order import for_files
+from mmtlalign.checkpoint import check_checkpoint
+from mmtlalign.errors import UserError
+from mmtlalign.host_check import check_device, check_host
 from mmtlalign.old_arguments import modernise
-from mmtlalign.utils import (
-    UserError,
-    check_checkpoint,
-    check_device,
-    check_host,
-    for_files,
-    open_config,
-)
-from mmtlalign.utils.resources import check_model
+from mmtlalign.resources import check_model, open_config
 
 from .zoo import find_weights
 

@@ -3,8 +3,9 @@ from fnmatch import filter as filter_names
 
 from mmengine.fileio import load
 
-from mmtlalign.utils import UserError, check_hash
-from mmtlalign.utils.resources import ROOT, list_configs
+from mmtlalign.checkpoint import check_hash
+from mmtlalign.errors import UserError
+from mmtlalign.resources import ROOT, list_configs
 
 
 def list_models(pattern: str | None = None,

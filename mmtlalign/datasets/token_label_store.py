@@ -8,7 +8,7 @@ from typing import List, Optional, Sequence
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from mmtlalign.utils.errors import UserError
+from mmtlalign.errors import UserError
 
 from .token_labels import SCORE_MODES, TokenLabels
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 
-from mmtlalign.utils import UserError
+from mmtlalign.errors import UserError
 
 
 def keep_results(metric: BaseMetric) -> list:

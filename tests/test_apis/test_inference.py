@@ -13,8 +13,8 @@ from mmtlalign.apis import build_inference, get_model
 from mmtlalign.apis.zoo import find_weights
 
 from ..conftest import needs_operators
-from ..test_tools.test_dense_tasks import DETECTOR, SEGMENTER
-from ..test_tools.tiny import CONFIG
+from ..test_commands.test_dense_tasks import DETECTOR, SEGMENTER
+from ..tiny import CONFIG
 
 LOAD, PACK = dict(type='LoadImageFromFile'), dict(type='PackInputs')
 MINIS = ['cutmix_deit-mini_1xb128-128e_cifar10-2500',

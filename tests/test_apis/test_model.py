@@ -6,8 +6,8 @@ import torch
 from mmengine.config import Config
 
 import mmtlalign
-from mmtlalign.utils import UserError
-from mmtlalign.utils.resources import ROOT
+from mmtlalign.errors import UserError
+from mmtlalign.resources import ROOT
 
 NAME = 'tlalign_deit-digits_1xb32_digits'
 PATH = f'configs/classification/tlalign/{NAME}.py'

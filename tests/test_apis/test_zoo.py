@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 
 import mmtlalign
 from mmtlalign.apis import zoo
-from mmtlalign.utils import UserError, find_config, load_checkpoint_safely
-from tests.test_tools.tiny import run_tool
+from mmtlalign.checkpoint import load_checkpoint_safely
+from mmtlalign.errors import UserError
+from mmtlalign.resources import find_config
+from tests.tiny import run_tool
 
 from ..conftest import needs_operators
 

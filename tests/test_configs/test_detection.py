@@ -12,7 +12,10 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from mmtlalign.utils.coco_check import check_num_classes, expected_classes
+from mmtlalign.commands.checks.coco_check import (
+    check_num_classes,
+    expected_classes,
+)
 
 from ..conftest import needs_operators
 

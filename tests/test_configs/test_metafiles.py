@@ -41,7 +41,7 @@ def test_the_zoo_states_what_the_study_found():
     for model in meta['Models']:
         for result in model['Results']:
             stated.setdefault(model['Name'], {}).update(result['Seeds'])
-    for path in (ROOT / 'docs/study').glob('*_seed*.json'):
+    for path in (ROOT / 'projects/mini_study/results').glob('*_seed*.json'):
         unit = json.loads(path.read_text())
         for job in unit['jobs'].values():
             name = Path(job['config']).stem

@@ -14,7 +14,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmtlalign.utils import UserError, use_tta
+from mmtlalign.commands.test import use_tta
+from mmtlalign.errors import UserError
 
 from ..conftest import needs_operators
 

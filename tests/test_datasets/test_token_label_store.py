@@ -12,7 +12,7 @@ from mmtlalign.datasets import (
     TokenLabelStore,
     image_names,
 )
-from mmtlalign.utils import UserError
+from mmtlalign.errors import UserError
 
 CLASSES = ('cat', 'dog', 'owl')
 NAMES = [f'{name}/{i}.png' for name in CLASSES for i in range(2)]

@@ -6,8 +6,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmtlalign.errors import UserError
 from mmtlalign.models.necks import SimpleFeaturePyramid
-from mmtlalign.utils import UserError
 
 LR, DECAY, RATE = 1e-3, .05, .5
 

@@ -7,8 +7,8 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmpretrain.evaluation import Accuracy
 
+from mmtlalign.errors import UserError
 from mmtlalign.evaluation.bootstrap import figure_of, keep_results, redraw
-from mmtlalign.utils import UserError
 
 from ..conftest import needs_operators
 

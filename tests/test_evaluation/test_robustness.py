@@ -14,7 +14,7 @@ from mmtlalign.evaluation.robustness import (
     fgsm,
     fitting_patch_size,
 )
-from tests.test_tools.tiny import run_tool, write_project
+from tests.tiny import run_tool, write_project
 
 
 @pytest.mark.parametrize('fraction, dropped', [

@@ -4,9 +4,9 @@ import torch
 
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.alignment.families import supported_backbones
+from mmtlalign.checkpoint.plain_types import PLAIN
 from mmtlalign.models import CutMix, Mixup, RandomMix
 from mmtlalign.models.heads.tlalign_head import ALIGNED_FORMS
-from mmtlalign.utils.plain_types import PLAIN
 
 from .test_tlalign import build, data
 

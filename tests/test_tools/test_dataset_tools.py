@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from mmtlalign.datasets import Digits
 
-from .tiny import ROOT, run_tool
+from ..tiny import ROOT, run_tool
 
 COUNTS = dict(train=12, val=6)
 

@@ -3,7 +3,7 @@ import re
 
 import torch
 
-from .tiny import CONFIG, ROOT, run, run_tool, write_project
+from ..tiny import CONFIG, ROOT, run, run_tool, write_project
 
 BACKBONE = CONFIG[CONFIG.index('backbone='):CONFIG.index('    head=')]
 STAGE1 = f"""

@@ -5,7 +5,7 @@ import socket
 import pytest
 import torch
 
-from .tiny import ROOT, run, write_project
+from ..tiny import ROOT, run, write_project
 
 # Every rank writes down its weights before and after, and its mixing draws.
 KEEP = """

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from .tiny import run, write_project
+from ..tiny import run, write_project
 
 pytest.importorskip(
     'mim', reason='mim is not installed; run `bash tools/setup_env.sh --dev`')

@@ -26,7 +26,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from mmtlalign.utils import silence_known_noise
+from mmtlalign.commands.start_up_noise import silence_known_noise
 
 silence_known_noise()  # before the hosts are imported, which make it
 logging.disable(logging.INFO)  # options of every parameter

@@ -17,12 +17,8 @@ from xml.etree import ElementTree
 
 from image_files import read_image
 
-from mmtlalign.utils import (
-    UserError,
-    check_absent,
-    make_out_folder,
-    one_line_errors,
-)
+from mmtlalign.commands.command_line import check_absent, make_out_folder
+from mmtlalign.errors import UserError, one_line_errors
 
 CLASSES = ('RBC', 'WBC', 'Platelets')  # in this order in the configs
 

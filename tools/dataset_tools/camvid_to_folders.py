@@ -16,12 +16,8 @@ import cv2
 import numpy as np
 from image_files import read_image, write_image
 
-from mmtlalign.utils import (
-    UserError,
-    check_absent,
-    make_out_folder,
-    one_line_errors,
-)
+from mmtlalign.commands.command_line import check_absent, make_out_folder
+from mmtlalign.errors import UserError, one_line_errors
 
 NUM_CLASSES, IGNORED = 11, 255
 JPEG_QUALITY = 92  # what the minis of the model zoo were trained on

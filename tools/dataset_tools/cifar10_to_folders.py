@@ -22,12 +22,8 @@ import numpy as np
 from image_files import write_image
 from torchvision.datasets import CIFAR10
 
-from mmtlalign.utils import (
-    UserError,
-    check_absent,
-    make_out_folder,
-    one_line_errors,
-)
+from mmtlalign.commands.command_line import check_absent, make_out_folder
+from mmtlalign.errors import UserError, one_line_errors
 
 JPEG_QUALITY = 75  # what the minis of the model zoo were trained on
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmtlalign.utils import UserError
+from mmtlalign.errors import UserError
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:

@@ -23,12 +23,9 @@ import cv2
 import numpy as np
 from image_files import write_image
 
-from mmtlalign.utils import (
-    UserError,
-    make_out_folder,
-    one_line_errors,
-    silence_known_noise,
-)
+from mmtlalign.commands.command_line import make_out_folder
+from mmtlalign.commands.start_up_noise import silence_known_noise
+from mmtlalign.errors import UserError, one_line_errors
 
 silence_known_noise()  # before the hosts are imported, which make it
 

@@ -22,12 +22,9 @@ import yaml
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
-from mmtlalign.utils import (
-    UserError,
-    check_hash,
-    load_checkpoint_safely,
-    silence_known_noise,
-)
+from mmtlalign.checkpoint import check_hash, load_checkpoint_safely
+from mmtlalign.commands.start_up_noise import silence_known_noise
+from mmtlalign.errors import UserError
 
 COLLECTION_KEYS = {'Name', 'Metadata', 'Paper', 'README'}
 MODEL_KEYS = {'Name', 'In Collection', 'Config', 'Metadata', 'Results'}

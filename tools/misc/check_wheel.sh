@@ -35,7 +35,7 @@ cd "$TMP/elsewhere"
 "$NEW/python" - <<'END'
 import sys
 
-from mmtlalign.utils.resources import ROOT
+from mmtlalign.resources import ROOT
 
 assert ROOT.is_relative_to(sys.prefix), f'{ROOT} is not in {sys.prefix}'
 END

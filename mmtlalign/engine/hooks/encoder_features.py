@@ -13,9 +13,10 @@ from mmengine.utils import track_iter_progress
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from mmtlalign.errors import UserError
 from mmtlalign.evaluation.metrics.feature_metric import FeatureMetric, stack
+from mmtlalign.models.encoder_features import encoder_features
 from mmtlalign.registry import HOOKS
-from mmtlalign.utils import UserError, encoder_features
 
 
 @HOOKS.register_module()
@@ -24,7 +25,7 @@ class EncoderFeatures(Hook):
 
     The samples that any model with a ``backbone`` predicts get a ``feature``
     (C, ), what a linear head would read (see
-    :func:`mmtlalign.utils.encoder_features`). If a metric needs a bank of
+    :func:`mmtlalign.models.encoder_features`). If a metric needs a bank of
     labelled features, one is extracted before the first batch, once for all
     metrics. The same in validation. Without a :class:`FeatureMetric` among
     the metrics, nothing is done.

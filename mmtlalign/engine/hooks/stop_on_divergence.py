@@ -9,8 +9,8 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from mmtlalign.errors import UserError
 from mmtlalign.registry import HOOKS
-from mmtlalign.utils import UserError
 
 MAX_SKIPPED = 20  # steps running, in float16
 SAVED = ('state_dict', 'ema_state_dict', 'optimizer')

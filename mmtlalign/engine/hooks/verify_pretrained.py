@@ -6,8 +6,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmtlalign.checkpoint import expected_weights, find_pretrained
+from mmtlalign.errors import UserError
 from mmtlalign.registry import HOOKS
-from mmtlalign.utils import UserError, expected_weights, find_pretrained
 
 
 @HOOKS.register_module()
@@ -18,9 +19,9 @@ class VerifyPretrained(Hook):
     another architecture trains from random weights. This hook first, before
     anything is loaded, reads the file of every ``init_cfg`` that says
     ``Pretrained``, safely and strictly, into a copy of its module; what may
-    be missing or left over is listed in ``mmtlalign/utils/pretrained.py`` and
-    logged. Then, when the host has initialized the model, every tensor must
-    equal that copy's bit for bit.
+    be missing or left over is listed in
+    ``mmtlalign/checkpoint/pretrained.py`` and logged. Then, when the host has
+    initialized the model, every tensor must equal that copy's bit for bit.
 
     A training that is resumed, or starts from ``load_from``, does not get
     its weights there, and nothing is compared. ``tools/train.py`` adds the

@@ -7,8 +7,8 @@ from mmpretrain.engine.optimizers import (
 )
 from torch import nn
 
+from mmtlalign.errors import UserError
 from mmtlalign.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from mmtlalign.utils.errors import UserError
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -6,7 +6,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from mmtlalign.utils import UserError
+from mmtlalign.errors import UserError
 
 HINT = ("add dict(type='mmtlalign.EncoderFeatures') to the config's "
         'custom_hooks')

@@ -5,8 +5,8 @@ import numpy as np
 from scipy.special import logsumexp
 from torch import Tensor
 
+from mmtlalign.errors import UserError
 from mmtlalign.registry import METRICS
-from mmtlalign.utils import UserError
 
 from .feature_metric import FeatureMetric
 

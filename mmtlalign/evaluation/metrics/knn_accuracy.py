@@ -4,8 +4,8 @@ from typing import Dict
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmtlalign.errors import UserError
 from mmtlalign.registry import METRICS
-from mmtlalign.utils import UserError
 
 from .feature_metric import FeatureMetric
 

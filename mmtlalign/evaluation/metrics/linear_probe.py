@@ -9,8 +9,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from mmtlalign.errors import UserError
 from mmtlalign.registry import METRICS
-from mmtlalign.utils import UserError
 
 from .feature_metric import FeatureMetric
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather as all_gather_grad
 from torch.utils.checkpoint import checkpoint
 
+from mmtlalign.errors import UserError
 from mmtlalign.registry import MODELS
-from mmtlalign.utils import UserError
 
 
 @MODELS.register_module()

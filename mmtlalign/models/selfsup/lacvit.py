@@ -6,8 +6,9 @@ from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from mmtlalign.errors import UserError
+from mmtlalign.models.encoder_features import encoder_features
 from mmtlalign.registry import MODELS
-from mmtlalign.utils import UserError, encoder_features
 
 
 @MODELS.register_module()

@@ -18,7 +18,7 @@ from mmtlalign.engine.hooks.resume_random_state import (
     seed_mixing,
 )
 from mmtlalign.models import CutMix, Mixup, RandomMix
-from tests.test_tools.tiny import write_project
+from tests.tiny import write_project
 
 BY_ITERATION = """
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=9, val_interval=2)

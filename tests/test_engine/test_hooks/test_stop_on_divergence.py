@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from mmtlalign.engine import StopOnDivergence
 from mmtlalign.engine.hooks.stop_on_divergence import named_tensors
-from mmtlalign.utils import UserError
+from mmtlalign.errors import UserError
 
 ITERS = 4  # an epoch
 

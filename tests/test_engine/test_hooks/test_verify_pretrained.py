@@ -10,7 +10,7 @@ from mmpretrain.registry import MODELS
 from torch.utils.data import DataLoader
 
 from mmtlalign.engine import VerifyPretrained
-from mmtlalign.utils import UserError
+from mmtlalign.errors import UserError
 
 VIT = dict(
     type='mmpretrain.VisionTransformer', img_size=16, patch_size=4,

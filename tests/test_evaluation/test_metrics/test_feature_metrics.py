@@ -13,8 +13,8 @@ from mmpretrain.utils import register_all_modules
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
+from mmtlalign.errors import UserError
 from mmtlalign.evaluation import Isotropy, KNNAccuracy, LinearProbe
-from mmtlalign.utils import UserError
 
 
 def cloud(size, classes=3, channels=4, seed=0):

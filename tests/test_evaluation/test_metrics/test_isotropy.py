@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from mmtlalign.errors import UserError
 from mmtlalign.evaluation import (
     Isotropy,
     iso_score,
     mean_cosine,
     partition_score,
 )
-from mmtlalign.utils import UserError
 
 
 def cross(dimensions, channels):

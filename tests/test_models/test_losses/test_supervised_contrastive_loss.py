@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmtlalign.errors import UserError
 from mmtlalign.models import SupervisedContrastiveLoss
-from mmtlalign.utils import UserError
 from tests.two_processes import run_two_processes
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 1, 3, 0])  # 2 and 3 are alone

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.structures import DataSample
 
+from mmtlalign.errors import UserError
 from mmtlalign.models import LaCViT, SupervisedContrastiveLoss
-from mmtlalign.utils import UserError, encoder_features
+from mmtlalign.models.encoder_features import encoder_features
 
 VIT = dict(
     type='mmpretrain.VisionTransformer', img_size=16, patch_size=4,

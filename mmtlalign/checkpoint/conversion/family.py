@@ -1,0 +1,104 @@
+"""What the families share: renaming, and the parts of a model."""
+import re
+
+from torch import Tensor, nn
+
+from mmtlalign.errors import UserError
+
+State = dict[str, Tensor]
+Table = list[tuple[str, str]]
+
+
+class Family:
+    """Backbones whose weights come in several layouts, with their head.
+
+    The layouts are that of mmpretrain and of others, such as timm's; a table
+    translates the keys. A family is a subclass in a module of its own.
+    """
+
+    # In messages
+    name = ''
+    # Of each layout, the beginning of a key that only it has
+    marks: dict[str, str] = {}
+
+    def recognise(self, state: State) -> str | None:
+        """The layout of weights; None if they are of another family."""
+        return next(
+            (layout for layout, mark in self.marks.items()
+             if any(key.startswith(mark) for key in state)), None)
+
+    def table(self, state: State) -> Table:
+        """Beginnings of keys in another layout, and in mmpretrain's."""
+        raise NotImplementedError
+
+    def to_mmpretrain(self, state: State, layout: str, path: str) -> State:
+        """From any layout to mmpretrain's; the path is for messages."""
+        if layout == 'mmpretrain':
+            return state
+        return rename(state, self.table(state), path)
+
+    def from_mmpretrain(self, state: State, layout: str, path: str) -> State:
+        """From mmpretrain's layout to any."""
+        if layout == 'mmpretrain':
+            return state
+        return rename(state, turned(self.table(state)), path)
+
+    def build(self, state: State, path: str) -> nn.Module:
+        """mmpretrain's model for a state in its layout, as its keys tell."""
+        raise NotImplementedError
+
+    def complete(self, state: State, model: nn.Module) -> State:
+        """Add what mmpretrain's checkpoints hold and others do not."""
+        return state
+
+
+def rename(state: State, table: list[tuple[str, str]], path: str) -> State:
+    """Replace the beginnings of all keys.
+
+    Args:
+        state (dict[str, Tensor]): By key.
+        table (list[tuple[str, str]]): Old and new beginning of a key; ``{}``
+            stands for a number. The first that fits is taken.
+        path (str): Only for messages.
+
+    Returns:
+        dict[str, Tensor]: By new key.
+
+    Raises:
+        UserError: Naming a key that no line of the table fits.
+    """
+    patterns = [(re.compile(re.escape(old).replace(r'\{\}', r'(\d+)')), new)
+                for old, new in table]
+    renamed = {}
+    for key, value in state.items():
+        for pattern, new in patterns:
+            if match := pattern.match(key):
+                renamed[new.format(*match.groups())
+                        + key[match.end():]] = value
+                break
+        else:
+            raise UserError(f"'{path}' holds '{key}', which no model of this "
+                            'family has')
+    return renamed
+
+
+def turned(table: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The table of the other direction."""
+    return [(new, old) for old, new in table]
+
+
+def count(state: State, pattern: str) -> int:
+    """One more than the largest number that the pattern's group matches."""
+    found = [int(m[1]) for m in map(re.compile(pattern).match, state) if m]
+    return max(found, default=-1) + 1
+
+
+def with_head(backbone: nn.Module, head: nn.Module | None) -> nn.Module:
+    """A classifier's parts under their usual names."""
+    parts = dict(backbone=backbone)
+    if head is not None:
+        parts['head'] = head
+    model = nn.Module()
+    for name, part in parts.items():
+        model.add_module(name, part)
+    return model

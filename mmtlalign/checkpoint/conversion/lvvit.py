@@ -1,0 +1,69 @@
+"""LV-ViT: the authors' releases have the keys that this calls timm's."""
+from mmpretrain.models import VisionTransformerClsHead
+from torch import nn
+
+from mmtlalign.errors import UserError
+from mmtlalign.models import LVViT, TokenLabelHead
+
+from .family import Family, State, Table, count, with_head
+
+# published, mmtlalign
+TABLE = [
+    # three convolutions, each followed by a norm and an activation
+    *((f'patch_embed.{part}{i + 1}.',
+       f'backbone.patch_embed.stem.{3 * i + offset}.')
+      for i in range(3) for offset, part in enumerate(('conv', 'bn'))),
+    ('patch_embed.proj.', 'backbone.patch_embed.projection.'),
+    ('cls_token', 'backbone.cls_token'),
+    ('pos_embed', 'backbone.pos_embed'),
+    ('blocks.{}.norm1.', 'backbone.layers.{}.ln1.'),
+    ('blocks.{}.attn.qkv.', 'backbone.layers.{}.attn.qkv.'),
+    ('blocks.{}.attn.proj.', 'backbone.layers.{}.attn.proj.'),
+    ('blocks.{}.norm2.', 'backbone.layers.{}.ln2.'),
+    ('blocks.{}.mlp.fc1.', 'backbone.layers.{}.ffn.layers.0.0.'),
+    ('blocks.{}.mlp.fc2.', 'backbone.layers.{}.ffn.layers.1.'),
+    ('norm.', 'backbone.ln1.'),
+    ('head.', 'head.layers.head.'),
+    ('aux_head.', 'head.aux_head.'),
+]
+LOSS = dict(type='mmpretrain.CrossEntropyLoss')
+
+
+class LVViTFamily(Family):
+    """LV-ViT, with or without the head of its dense labels."""
+
+    name = 'LV-ViT'
+    marks = dict(timm='patch_embed.conv1.weight',
+                 mmpretrain='backbone.patch_embed.stem.0.weight')
+
+    def table(self, state: State) -> Table:
+        """As in the base class."""
+        return TABLE
+
+    def build(self, state: State, path: str) -> nn.Module:
+        """As in the base class.
+
+        The number of heads and ``skip_lam`` are not to be seen in weights and
+        stay at one; the same weights serve any.
+        """
+        width, channels, half = state[
+            'backbone.patch_embed.projection.weight'].shape[:3]
+        patches = state['backbone.pos_embed'].shape[1] - 1
+        if round(patches**.5)**2 != patches:
+            raise UserError(f"'{path}' has position embeddings for {patches} "
+                            'patches, which is no square')
+        backbone = LVViT(
+            arch=dict(
+                embed_dims=width, num_heads=1, stem_channels=channels,
+                num_layers=count(state, r'backbone\.layers\.(\d+)\.'),
+                feedforward_channels=state[
+                    'backbone.layers.0.ffn.layers.0.0.weight'].shape[0]),
+            img_size=round(patches**.5) * 2 * half, patch_size=2 * half,
+            qkv_bias='backbone.layers.0.attn.qkv.bias' in state)
+        weight = state.get('head.layers.head.weight')
+        if weight is None:
+            return with_head(backbone, None)
+        dense = 'head.aux_head.weight' in state
+        head_cls = TokenLabelHead if dense else VisionTransformerClsHead
+        return with_head(backbone, head_cls(
+            num_classes=len(weight), in_channels=width, loss=LOSS))

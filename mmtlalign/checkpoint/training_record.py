@@ -1,0 +1,179 @@
+"""What a training has left about itself: its config, command and log."""
+import argparse
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from itertools import takewhile
+from math import inf
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from mmtlalign.errors import UserError
+from mmtlalign.old_arguments import modernise
+from mmtlalign.resources import ROOT, list_configs
+
+# Entries of a config without effect on weights; tools/train.py sets most.
+NOT_OF_THE_RECIPE = ('data_hint', 'launcher', 'resume', 'work_dir')
+
+ABSENT = object()  # in place of the value of a key
+
+
+def read_config(text: str, path: str, trust: bool) -> Config:
+    """The config in a checkpoint, in today's words; without trust, nothing
+    in it is run.
+
+    Raises:
+        UserError: If it does more than give names to literals.
+    """
+    cfg = (Config.fromstring(text, '.py') if trust
+           else _read_literals(text, path))
+    if 'model' in cfg:
+        modernise(cfg.model)
+    return cfg
+
+
+def _read_literals(text: str, path: str) -> Config:
+    entries = {}
+    try:
+        for line in ast.parse(text).body:
+            if not isinstance(line, ast.Assign):
+                raise ValueError(f'no assignment on line {line.lineno}')
+            for target in line.targets:
+                entries[target.id] = read_literal(line.value)
+        if 'custom_imports' in entries:
+            raise ValueError('custom_imports')
+        return Config(entries)
+    except (AttributeError, KeyError, MemoryError, RecursionError,
+            SyntaxError, TypeError, ValueError) as error:
+        reason = str(error).partition(':')[0] or type(error).__name__
+        raise UserError(
+            f"checkpoint '{path}': its config is more than a list of values "
+            f'({reason}), and reading that can run any code; pass --trust if '
+            'you trust whoever made it') from None
+
+
+def read_literal(node: ast.expr):
+    """As ``ast.literal_eval``, and calls of ``dict``.
+
+    Raises:
+        ValueError: For anything else.
+    """
+    if isinstance(node, ast.List):
+        return [read_literal(value) for value in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(read_literal(value) for value in node.elts)
+    if isinstance(node, ast.Dict) and None not in node.keys:  # as ** is
+        return {read_literal(key): read_literal(value)
+                for key, value in zip(node.keys, node.values)}
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and (
+            all(keyword.arg for keyword in node.keywords)):
+        return dict(*map(read_literal, node.args),
+                    **{keyword.arg: read_literal(keyword.value)
+                       for keyword in node.keywords})
+    return ast.literal_eval(node)
+
+
+def find_command(cfg: Config, name: str, seed: int | None) -> tuple[str, str]:
+    """The command of a training, from what its config has become.
+
+    Args:
+        cfg (Config): What was trained.
+        name (str): Of the config that it began as.
+        seed (int, optional): Its seed, which the config need not have.
+
+    Returns:
+        tuple[str, str]: The command, and in words what it does not cover; ''
+        if that is nothing.
+    """
+    file = list_configs().get(name)
+    if not file:
+        return f'python tools/train.py {name}.py', (
+            'any options: no config of this name comes along to compare with')
+    named, trained = Config.fromfile(file).to_dict(), cfg.to_dict()
+    if seed is not None:
+        trained['randomness'] = dict(trained.get('randomness') or {},
+                                     seed=seed)
+    ignored = NOT_OF_THE_RECIPE
+    if cfg.get('resume'):  # which puts its own checkpoint there
+        ignored += ('load_from', )
+    options, others = [], []
+    for keys, value in find_differences(named, trained):
+        key = '.'.join(map(str, keys))
+        option = re.sub("[ ']", '', f'{key}={value}')
+        if keys[0] in ignored:
+            continue
+        if read_option(option) == (keys, value):
+            options.append(option)
+        else:
+            others.append(key)
+    command = ['python', 'tools/train.py', file.relative_to(ROOT).as_posix()]
+    command += ['--cfg-options', *options] if options else []
+    return shlex.join(command), (
+        f'differences in {", ".join(others)}' if others else '')
+
+
+def find_differences(old, new, keys: tuple = ()) -> Iterator[tuple]:
+    """Keys of nested dicts, and new values, where these are not the old."""
+    if isinstance(new, dict) and (isinstance(old, dict) or old is ABSENT):
+        old = {} if old is ABSENT else old
+        for key in sorted({*old, *new}, key=str):
+            yield from find_differences(
+                old.get(key, ABSENT), new.get(key, ABSENT), (*keys, key))
+    elif old != new:
+        yield keys, new
+
+
+def read_option(option: str) -> tuple:
+    """Keys and value that tools/train.py reads from one of --cfg-options."""
+    read = argparse.Namespace()
+    try:
+        DictAction((), 'options')(None, read, [option])
+    except AssertionError:  # brackets in a string
+        return ()
+    (key, value), = read.options.items()
+    return tuple(key.split('.')), value
+
+
+def split_version(meta: dict) -> tuple[str, str]:
+    """mmengine's version, and the commit of the folder that a training ran
+    in, which mmengine appends to it; '' or 'unknown' without one.
+
+    Args:
+        meta (dict): Of the checkpoint.
+    """
+    return re.fullmatch('(.*?)([0-9a-f]{40}|unknown|)',
+                        meta.get('mmengine_version', '')).groups()
+
+
+def read_log(path: str, meta: dict) -> str:
+    """The scalars of a training, as lines of JSON; '' if there are none.
+
+    Its parts, resumed into one another, lie in the checkpoint's folder, with
+    those of trainings before and after it. What a part did after its last
+    checkpoint was done again by the next one, and is left out.
+
+    Args:
+        path (str): Of the checkpoint.
+        meta (dict): Its. The name of the experiment ends with the time of the
+            last part, which is also the name of a folder.
+    """
+    last = meta.get('experiment_name', '')[-len('20260101_000000'):]
+    kept, begin = [], inf
+    for log in sorted(Path(path).parent.glob('*/vis_data/scalars.json')):
+        # but for a line that was being written when the training was killed
+        lines = [line for line in log.read_text().splitlines(keepends=True)
+                 if line.endswith('\n')]
+        if not lines or last and log.parts[-3] > last:
+            continue
+        first = json.loads(lines[0])
+        if first.get('epoch') == 1 or first['step'] <= begin:  # anew
+            kept, begin = [], first['step']
+        # Validations whose steps are epochs end nothing: more iterations than
+        # epochs have been done before a part that is resumed by epochs.
+        kept = [*takewhile(
+            lambda line: json.loads(line)['step'] < first['step'], kept),
+            *lines]
+    return ''.join(kept)

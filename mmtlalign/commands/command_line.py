@@ -1,0 +1,105 @@
+"""What commands have in common: arguments, and what these name."""
+import argparse
+import os
+import os.path as osp
+
+from mmengine.config import Config, DictAction
+
+from mmtlalign.errors import UserError
+from mmtlalign.resources import check_model, open_config
+
+
+def new_parser(doc: str) -> argparse.ArgumentParser:
+    """A parser whose help is a module's docstring, examples included."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training and testing take."""
+    parser.add_argument('--work-dir', help='folder for logs and results '
+                        '(default: work_dirs/<name of the config>)')
+    add_cfg_options(parser)
+    add_trust_argument(parser)
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none', help='job launcher')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0,
+                        help='set by some launchers, not by people')
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``, for ``cfg.merge_from_dict``."""
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={},
+        help='config entries to override, e.g. optim_wrapper.optimizer.lr=1e-3'
+        ' or key="[(a,b),(c,d)]" (quoted, without white space)')
+
+
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """Add what all commands have that read checkpoints."""
+    parser.add_argument(
+        '--trust', action='store_true',
+        help='also load checkpoints that hold more than weights; that runs '
+        'whatever code is in them')
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and merge the common arguments, options last.
+
+    Raises:
+        UserError: If there is no such config, it cannot be read, or it has
+            no model.
+    """
+    local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    cfg = open_config(args.config)
+    check_model(cfg)
+    cfg.launcher = args.launcher
+    name = osp.splitext(osp.basename(cfg.filename))[0]
+    cfg.work_dir = (args.work_dir or cfg.get('work_dir')
+                    or osp.join('work_dirs', name))
+    cfg.merge_from_dict(args.cfg_options)
+    return cfg
+
+
+def make_work_dir(path: str) -> None:
+    """Create the folder before anything slow; a UserError if impossible."""
+    _make_folder(path, 'work dir', '--work-dir')
+
+
+def make_out_folder(path: str | os.PathLike, option: str = '--out') -> None:
+    """Likewise, a folder that the option names, or one in it."""
+    _make_folder(path, 'folder', option)
+
+
+def make_folder_of(path: str | os.PathLike, option: str = '--out') -> None:
+    """Likewise, the folder of the file that an option names; a folder in the
+    file's own place is refused."""
+    if osp.isdir(path):
+        raise UserError(f"'{path}' is a folder; name a file with {option}")
+    _make_folder(osp.dirname(path) or '.', 'folder', option)
+
+
+def _make_folder(path: str | os.PathLike, what: str, option: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{what} '{path}' cannot be made ({error.strerror}); "
+                        f'choose another with {option}') from None
+    if not os.access(path, os.W_OK):
+        raise UserError(f"{what} '{path}' cannot be written; choose another "
+                        f'with {option}')
+
+
+def check_absent(path: str | os.PathLike) -> None:
+    """Raise a UserError if something would be written over."""
+    if os.path.lexists(path):
+        raise UserError(f"'{path}' exists already; remove it or write "
+                        'elsewhere with --out')
+
+
+def check_file(path: str, what: str) -> None:
+    """Raise a UserError unless the path is a file or a remote address."""
+    if '://' not in path and not osp.isfile(path):
+        raise UserError(f"{what} '{path}' does not exist")

@@ -1,0 +1,149 @@
+"""Convert a checkpoint between layouts: papers', timm's and mmpretrain's.
+
+The family and the layout of the file are recognised by its keys. What is
+written must load strictly into the stock model.
+
+    mmtlalign convert deit_small.pth out.pth
+    mmtlalign convert work_dirs/NAME/epoch_300.pth timm.pth --to timm
+    mmtlalign convert swin_tiny.pth w12.pth --window-size 12
+"""
+import argparse
+import os.path as osp
+from functools import partial
+
+import torch
+from torch import nn
+
+from mmtlalign.checkpoint import (
+    get_weights,
+    load_checkpoint_safely,
+    load_strictly,
+)
+from mmtlalign.checkpoint.conversion import FAMILIES, Family, State
+from mmtlalign.checkpoint.conversion.deit import DeiT, drop_distillation
+from mmtlalign.checkpoint.conversion.swin import Swin, resize_tables
+from mmtlalign.commands.command_line import (
+    add_trust_argument,
+    check_file,
+    new_parser,
+)
+from mmtlalign.errors import UserError
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = new_parser(__doc__)
+    parser.add_argument('file', help='its layout is recognised by its keys')
+    parser.add_argument('out', help='file to write')
+    parser.add_argument('--to', choices=['mmpretrain', 'timm', 'paper'],
+                        default='mmpretrain',
+                        help='layout to write (default: %(default)s)')
+    parser.add_argument(
+        '--drop-distillation', action='store_true',
+        help="leave a DeiT's distillation token and its head out")
+    parser.add_argument(
+        '--window-size', type=int, metavar='W',
+        help="resize a Swin's tables of relative positions for windows of "
+        'W x W')
+    add_trust_argument(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
+    if args.window_size is not None and args.window_size < 1:
+        raise UserError(f'--window-size {args.window_size} must be at least 1')
+    state, meta = read(args.file, args.out, args.trust)
+    family, layout = recognise(state, args.file)
+    check_options(args, family)
+    state = family.to_mmpretrain(state, layout, args.file)
+    if args.drop_distillation:
+        state = drop_distillation(state)
+    if args.window_size:
+        state = resize_tables(state, args.window_size)
+    model = family.build(state, args.file)
+    finish(args.out, args.to, state, meta, model, family)
+
+
+def read(file: str, out: str, trust: bool) -> tuple[State, dict]:
+    """Weights of a release or of a checkpoint, and a checkpoint's meta.
+
+    Raises:
+        UserError: If there are none, or the output has no place.
+    """
+    check_file(file, 'checkpoint')
+    check_out(out, file)
+    checkpoint = load_checkpoint_safely(file, trust)
+    if isinstance(checkpoint.get('model'), dict):  # the papers' releases
+        checkpoint = dict(state_dict=checkpoint['model'])
+    return get_weights(checkpoint, file), checkpoint.get('meta', {})
+
+
+def check_out(out: str, file: str) -> None:
+    """Raise a UserError if the output cannot be written, or should not."""
+    folder = osp.dirname(out) or '.'
+    if not osp.isdir(folder):
+        raise UserError(f"folder '{folder}' of the output does not exist; "
+                        'make it or write elsewhere')
+    if osp.isdir(out):
+        raise UserError(f"'{out}' is a folder; name a file")
+    if osp.exists(file) and osp.exists(out) and osp.samefile(file, out):
+        raise UserError(f"'{out}' is the input, which would be lost; write "
+                        'another file')
+    if out.endswith('.safetensors'):
+        raise UserError(f"'{out}' would be a .pth file for all its name; call "
+                        'it *.pth (mmtlalign publish makes the other)')
+
+
+def recognise(state: State, path: str) -> tuple[Family, str]:
+    """The family and the layout of a file."""
+    for family in FAMILIES:
+        if layout := family.recognise(state):
+            return family, layout
+    raise UserError(
+        f"'{path}' is no {', '.join(family.name for family in FAMILIES)} in a "
+        f"layout that is known: its first key is '{next(iter(state))}'")
+
+
+def check_options(args: argparse.Namespace, family: Family) -> None:
+    """Raise a UserError for what another family is asked for."""
+    for option, owner in (('drop_distillation', DeiT), ('window_size', Swin)):
+        if getattr(args, option) and not isinstance(family, owner):
+            raise UserError(
+                f"--{option.replace('_', '-')} is for {owner.name}, and "
+                f"'{args.file}' is a {family.name}: leave it out")
+    if args.to not in family.marks:
+        raise UserError(
+            f'--to {args.to}: a {family.name} has the layouts '
+            f'{", ".join(sorted(family.marks))}')
+
+
+def finish(out: str, layout: str, state: State, meta: dict, model: nn.Module,
+           family: Family) -> None:
+    """Load strictly into the stock model, write, and say so.
+
+    Args:
+        out (str): File to write.
+        layout (str): To write in.
+        state (dict[str, Tensor]): In mmpretrain's layout.
+        meta (dict): Written beside it in mmpretrain's layout.
+        model (nn.Module): Of mmpretrain.
+        family (Family): That has the layouts.
+
+    Raises:
+        UserError: If not everything fits.
+    """
+    load = partial(load_strictly, path=out,
+                   whose=f"mmpretrain's {type(model.backbone).__name__}")
+    if layout == 'mmpretrain':
+        state = family.complete(state, model)
+        load(model, state)
+        written, proof = dict(state_dict=state, meta=meta), ''
+    else:
+        state = family.from_mmpretrain(state, layout, out)
+        load(model, family.complete(
+            family.to_mmpretrain(state, layout, out), model))
+        written = dict(model=state) if layout == 'paper' else state
+        proof = 'converted back, '
+    torch.save(written, out)
+    print(f"{out}: {len(state)} tensors in the layout of '{layout}'; {proof}"
+          f'they load strictly into {type(model.backbone).__name__}')

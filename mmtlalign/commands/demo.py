@@ -1,0 +1,134 @@
+"""Classify, detect or segment: draw what a model sees in images.
+
+    mmtlalign demo IMAGE.jpg NAME_OF_THE_ZOO
+    mmtlalign demo IMAGE.jpg CONFIG CHECKPOINT
+    mmtlalign demo FOLDER CONFIG CHECKPOINT --out-dir pictures
+    mmtlalign demo 'FOLDER/*/a*.png' CONFIG CHECKPOINT
+"""
+import argparse
+import glob
+import os.path as osp
+from pathlib import Path
+
+import cv2
+import mmcv
+from rich.progress import track
+
+from mmtlalign.apis import build_inference
+from mmtlalign.apis.zoo import find_weights
+from mmtlalign.commands.command_line import (
+    add_cfg_options,
+    add_trust_argument,
+    check_file,
+    make_out_folder,
+    new_parser,
+)
+from mmtlalign.errors import UserError
+from mmtlalign.resources import open_config
+
+SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
+            '.webp')
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = new_parser(__doc__)
+    parser.add_argument(
+        'image', help='a file, a folder, or a quoted pattern with * or ?')
+    parser.add_argument(
+        'config', help='path, or name of one that comes along; tells what the '
+        'model does')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='path or URL; it must fit (default: the '
+        'published weights of the name)')
+    parser.add_argument('--out-dir', default='work_dirs/demo',
+                        help='folder of the pictures (default: %(default)s)')
+    parser.add_argument('--device', help='default: a GPU if there is one')
+    parser.add_argument('--score-thr', type=float, default=.3,
+                        help='least score of an object (default: %(default)s)')
+    add_trust_argument(parser)
+    add_cfg_options(parser)
+    return parser
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """What is given, if it fits together."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if not 0 <= args.score_thr <= 1:
+        parser.error(f'--score-thr {args.score_thr} must lie between 0 and 1')
+    return args
+
+
+def find_images(where: str) -> list[str]:
+    """Paths of the image, of those in a folder, or that fit a pattern."""
+    if osp.isdir(where):
+        found = sorted(path for path in glob.glob(
+            osp.join(glob.escape(where), '*'))
+            if path.lower().endswith(SUFFIXES))
+    elif osp.isfile(where):
+        return [where]
+    else:
+        found = sorted(filter(osp.isfile, glob.glob(where, recursive=True)))
+    if not found:
+        raise UserError(
+            f"'{where}' is no image, no folder with images in it "
+            f'({", ".join(SUFFIXES)}), and fits no file as a pattern')
+    return found
+
+
+def name_pictures(paths: list[str], folder: str) -> list[str]:
+    """Where to write the picture of each image, none over another.
+
+    Args:
+        paths (list[str]): Images, possibly of several folders.
+        folder (str): For the pictures.
+
+    Returns:
+        list[str]: ``folder/NAME.png``; if that is taken, ``NAME.2.png`` and
+        so on.
+    """
+    names: list[str] = []
+    for path in paths:
+        stem, number = Path(path).stem, 1
+        name = f'{stem}.png'
+        while name in names:
+            number += 1
+            name = f'{stem}.{number}.png'
+        names.append(name)
+    return [str(Path(folder) / name) for name in names]
+
+
+def is_readable(path: str) -> bool:
+    """Whether OpenCV can decode it; one that it cannot is warned of."""
+    if mmcv.imread(path) is not None:
+        return True
+    print(f"warning: '{path}' cannot be read as an image, and is left out")
+    return False
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    cfg = open_config(args.config)
+    checkpoint = args.checkpoint
+    if checkpoint is None:
+        checkpoint = find_weights(Path(cfg.filename).stem)
+    check_file(checkpoint, 'checkpoint')
+    paths = find_images(args.image)
+    make_out_folder(args.out_dir, '--out-dir')
+    cfg.merge_from_dict(args.cfg_options)
+    model = build_inference(cfg, checkpoint, args.device, args.score_thr,
+                            args.trust)
+    cv2.setLogLevel(0)  # the warning below is enough
+    pictures, seen = name_pictures(paths, args.out_dir), 0
+    for path, picture in track(list(zip(paths, pictures)), 'Predicting',
+                               disable=len(paths) == 1):
+        if is_readable(path):
+            drawn, words = model(path)
+            mmcv.imwrite(drawn[..., ::-1], picture)
+            print(f'{path}: {words}; picture: {picture}')
+            seen += 1
+    if not seen:
+        raise UserError(f"none of the {len(paths)} files of '{args.image}' "
+                        'can be read as an image')
+    print(f'{seen} of {len(paths)} images, pictures in {args.out_dir}; '
+          f'{len(paths) - seen} could not be read')

@@ -1,0 +1,142 @@
+"""Test a classifier, detector or segmenter: a config and its checkpoint.
+
+    mmtlalign test CONFIG work_dirs/NAME/epoch_300.pth --bootstrap draws.json
+"""
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
+from mmengine.evaluator import BaseMetric, DumpResults
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmtlalign.checkpoint import (
+    check_weights,
+    hand_to_host,
+    load_checkpoint_safely,
+)
+from mmtlalign.commands.checks import check_data
+from mmtlalign.commands.command_line import (
+    add_common_arguments,
+    check_file,
+    load_config,
+    make_folder_of,
+    make_work_dir,
+    new_parser,
+)
+from mmtlalign.commands.distributed import use_gloo_without_gpu
+from mmtlalign.commands.threads import set_threads
+from mmtlalign.errors import UserError
+from mmtlalign.evaluation.bootstrap import figure_of, keep_results, redraw
+from mmtlalign.host_check import check_host
+from mmtlalign.old_arguments import modernise
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = new_parser(__doc__)
+    parser.add_argument('config', help='path of a config, or name of one that '
+                        'comes along')
+    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+    parser.add_argument('--out', metavar='FILE.pkl',
+                        help='also write all predictions to this file')
+    parser.add_argument('--bootstrap', metavar='FILE.json',
+                        help='also write what the figure is on test images '
+                        'drawn anew, with replacement, 1000 times')
+    parser.add_argument('--tta', action='store_true',
+                        help='average over the sizes and mirror images of the '
+                        "config's tta_pipeline")
+    add_common_arguments(parser)
+    return parser
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """What is given, if it fits together."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error(f"--out '{args.out}' must end in .pkl or .pickle")
+    if args.bootstrap and not args.bootstrap.endswith('.json'):
+        parser.error(f"--bootstrap '{args.bootstrap}' must end in .json")
+    return args
+
+
+def save_bootstrap(metric: BaseMetric, results: list, figures: dict,
+                   path: str) -> None:
+    """Write a figure and its draws, and say in which range they lie.
+
+    Args:
+        metric (BaseMetric): That gave the figure.
+        results (list): What it gathered of every image.
+        figures (dict): Of the test.
+        path (str): The JSON file.
+    """
+    name, draws = figure_of(metric), redraw(metric, results)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    Path(path).write_text(json.dumps(dict(
+        metric=name, figure=float(figures[name]), interval=[low, high],
+        num_images=len(results), draws=draws.round(4).tolist())) + '\n')
+    print_log(f'{name} {figures[name]:.4f}; of {len(results)} images drawn '
+              f'anew, 95 % of the time between {low:.4f} and {high:.4f}, '
+              f'which tells nothing about other trainings: {path}',
+              logger='current')
+
+
+def use_tta(cfg: Config) -> None:
+    """Make a config test with its own test-time augmentation.
+
+    Args:
+        cfg (Config): Modified in place. Its ``tta_pipeline`` replaces the
+            test pipeline, and its ``tta_model`` wraps the model.
+
+    Raises:
+        UserError: If the config has no ``tta_model`` or ``tta_pipeline``.
+    """
+    for key in ('tta_model', 'tta_pipeline'):
+        if key not in cfg:
+            raise UserError(f'--tta needs {key} in the config; the ADE20K '
+                            'configs have it')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    cfg = load_config(args)
+    modernise(cfg.model)
+    check_file(args.checkpoint, 'checkpoint')
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    check_host(cfg)
+    check_data(cfg, 'test')
+    if args.tta:
+        use_tta(cfg)
+    make_work_dir(cfg.work_dir)
+    for option, path in (('--out', args.out), ('--bootstrap', args.bootstrap)):
+        if path:
+            make_folder_of(path, option)
+    checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
+    use_gloo_without_gpu(cfg)
+    threads = set_threads(distributed=cfg.launcher != 'none')
+
+    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+    runner = build(cfg)
+    print_log(threads, logger='current')
+    model = runner.model
+    while hasattr(model, 'module'):  # of DDP, of test-time augmentation
+        model = model.module
+    check_weights(model, checkpoint, args.checkpoint)
+    hand_to_host(args.checkpoint, checkpoint)
+    del checkpoint
+    if args.bootstrap:
+        metric = runner.test_evaluator.metrics[0]
+        figure_of(metric)  # refuses a metric that it does not know
+        results = keep_results(metric)
+    if args.out:
+        runner.test_evaluator.metrics.append(DumpResults(args.out))
+    figures = runner.test()
+    if args.bootstrap and is_main_process():
+        save_bootstrap(metric, results, figures, args.bootstrap)

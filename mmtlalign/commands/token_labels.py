@@ -1,0 +1,370 @@
+"""Make dense top-k score maps of a data set with a trained classifier.
+
+The classifier must end in global average pooling and one linear layer: that
+layer is then applied to every position of the feature map instead of to the
+mean. Images are resized whole to a square, never cropped. First it predicts
+up to 1,000 labelled ones, drawn at random; if it does that no better than
+chance, nothing is made.
+
+    mmtlalign token-labels ANNOTATOR.py ANNOTATOR.pth \
+        TRAINING.py --size 576
+
+makes the maps that the training pipeline of TRAINING.py reads. A run that was
+interrupted goes on where it stopped when it is started again.
+"""
+import argparse
+import hashlib
+import multiprocessing
+import os.path as osp
+import time
+from pathlib import Path
+from typing import Iterator, Optional, Tuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import default_collate
+from mmengine.registry import init_default_scope
+from mmpretrain.models import GlobalAveragePooling, LinearClsHead
+from mmpretrain.registry import DATASETS, MODELS
+from mmpretrain.utils import register_all_modules
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from mmtlalign.apis.channel_order import in_order, reads_files, trained_order
+from mmtlalign.checkpoint import check_checkpoint, load_checkpoint_safely
+from mmtlalign.commands.checks import check_data
+from mmtlalign.commands.command_line import (
+    add_trust_argument,
+    check_file,
+    new_parser,
+)
+from mmtlalign.datasets import TokenLabelStore, image_names
+from mmtlalign.datasets.token_labels import SCORE_MODES
+from mmtlalign.errors import UserError, one_line_errors
+from mmtlalign.old_arguments import modernise
+from mmtlalign.resources import open_config
+
+TOLERANCE = 1e-4
+NUM_JUDGED = 1000  # images whose labels the annotator is held against
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = new_parser(__doc__)
+    parser.add_argument('config', help="the annotator's config")
+    parser.add_argument('checkpoint', help="the annotator's checkpoint")
+    parser.add_argument('dataset', help='config whose training data to '
+                        'annotate')
+    parser.add_argument('--size', type=int, required=True,
+                        help='edge in pixels that images are resized to; maps '
+                        "have this edge over the annotator's total stride")
+    parser.add_argument('--out', help='folder to write (default: the one that '
+                        "the dataset config's LoadTokenLabels reads)")
+    parser.add_argument('--top-k', type=int, default=5,
+                        help='classes kept per position (default: 5)')
+    parser.add_argument('--score-mode', choices=SCORE_MODES, default='probs',
+                        help='probs: probabilities (default); logits: as '
+                        'published, where all other classes count as logit 0')
+    parser.add_argument('--force', action='store_true',
+                        help='also with an annotator whose predictions are no '
+                        'better than chance')
+    parser.add_argument('--batch-size', type=int, default=64)
+    parser.add_argument('--processes', type=int, default=1,
+                        help='annotators at work at the same time, one per '
+                        'GPU or CPU core (default: 1)')
+    parser.add_argument('--workers', type=int, default=0,
+                        help='that load images for each of them (default: 0)')
+    parser.add_argument(
+        '--device', help='default: cuda if there is one, else cpu; process i '
+        'takes the i-th GPU')
+    add_trust_argument(parser)
+    return parser
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """What is given, if it fits together."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    for name in ('size', 'top_k', 'batch_size', 'processes'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name.replace("_", "-")} must be positive')
+    args.device = args.device or (
+        'cuda' if torch.cuda.is_available() else 'cpu')
+    return args
+
+
+def load_config(path: str) -> Config:
+    """Read a config and make its scope the default one."""
+    config = open_config(path)
+    register_all_modules(init_default_scope=False)
+    init_default_scope(config.get('default_scope', 'mmpretrain'))
+    return config
+
+
+def build_dataset(args: argparse.Namespace):
+    """The training data in their order, with images whole, square, and in the
+    annotator's channel order."""
+    config = load_config(args.dataset)
+    cfg = config.train_dataloader.dataset
+    if 'pipeline' not in cfg:
+        raise UserError(f"the training data of '{args.dataset}' are a "
+                        f'{cfg.type} of other data sets; name a config that '
+                        'reads one data set')
+    check_data(config, 'train')
+    cfg.pipeline = in_order([
+        *filter(reads_files, cfg.pipeline),
+        dict(type='Resize', scale=(args.size, args.size), backend='pillow',
+             interpolation='bicubic'),
+        dict(type='PackInputs')
+    ], trained_order(open_config(args.config)))
+    return DATASETS.build(cfg)
+
+
+def find_out(args: argparse.Namespace) -> str:
+    """The folder to write."""
+    if args.out:
+        return args.out
+    pipeline = load_config(args.dataset).train_dataloader.dataset.pipeline
+    for step in pipeline:
+        if step.type == 'mmtlalign.LoadTokenLabels':
+            return step.store
+    raise UserError(f"'{args.dataset}' has no mmtlalign.LoadTokenLabels in "
+                    'its training pipeline; name a folder with --out')
+
+
+def build_annotator(args: argparse.Namespace, device: str) -> nn.Module:
+    """The classifier with its weights.
+
+    Raises:
+        UserError: If it is not made of pooling and a linear layer.
+    """
+    config = load_config(args.config)
+    cfg = config.model
+    modernise(cfg)
+    cfg.setdefault('data_preprocessor', config.get('data_preprocessor', {}))
+    model = MODELS.build(cfg)
+    neck, head = getattr(model, 'neck', None), getattr(model, 'head', None)
+    if not (type(neck) is GlobalAveragePooling
+            and isinstance(head, LinearClsHead)
+            and type(head).forward is LinearClsHead.forward):
+        raise refusal(model, f'its neck is {type(neck).__name__} and its head '
+                      f'{type(head).__name__}')
+    check_checkpoint(model, args.checkpoint, args.trust)
+    return model.to(device).eval()
+
+
+def refusal(model: nn.Module, why: str) -> UserError:
+    """What to say of a classifier without scores of positions."""
+    backbone = type(getattr(model, 'backbone', model)).__name__
+    return UserError(
+        f'the annotator ({backbone}) cannot score single positions: {why}; '
+        'take one whose feature map goes through GlobalAveragePooling and '
+        'LinearClsHead alone, such as a ResNet or Swin')
+
+
+@torch.no_grad()
+def position_scores(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Logits of every position, (B, rows, cols, num_classes)."""
+    feats = model.backbone(inputs)[-1]
+    if feats.ndim != 4:
+        raise refusal(model, 'its backbone gives features of shape '
+                      f'{tuple(feats.shape)}, and no map')
+    return model.head.fc(feats.movedim(1, -1))
+
+
+@torch.no_grad()
+def check_positions(model: nn.Module, inputs: Tensor) -> Tuple[int, int]:
+    """Rows and columns of the maps, if they average to what it predicts."""
+    scores = position_scores(model, inputs)
+    expected = model(inputs)
+    gap = (scores.mean((1, 2)) - expected).abs().max().item()
+    if not gap <= TOLERANCE * max(1, expected.abs().max().item()):
+        raise refusal(model, 'the mean of its positions differs from its own '
+                      f'logits by {gap:.1e}')
+    return tuple(scores.shape[1:3])
+
+
+def check_classes(args: argparse.Namespace, model: nn.Module,
+                  classes: Tuple[str]) -> None:
+    """Compare the annotator's classes with those of the data set."""
+    count = model.head.num_classes
+    meta = load_checkpoint_safely(args.checkpoint, args.trust).get('meta', {})
+    own = (meta.get('dataset_meta') or {}).get('classes')
+    if own is not None and list(own) != list(classes):
+        first = next((i for i, (a, b) in enumerate(zip(own, classes))
+                      if a != b), None)
+        what = (f'{len(own)} classes there and {len(classes)} here'
+                if first is None else f"number {first} is '{own[first]}' "
+                f"there and '{classes[first]}' here")
+        raise UserError('the annotator was trained on other classes than '
+                        f"those of '{args.dataset}': {what}")
+    if count != len(classes):
+        raise UserError(f'the annotator knows {count} classes, '
+                        f"'{args.dataset}' has {len(classes)}")
+
+
+def judge(args: argparse.Namespace, model: nn.Module,
+          dataset) -> Optional[dict]:
+    """Hold the annotator against the labels of the images.
+
+    It is no better than chance if the mean over classes of the part it gets
+    right is at most three standard deviations above one over the number of
+    classes; a mean over classes, so that naming the most frequent one always
+    is no merit.
+
+    Returns:
+        dict: ``top1`` in per cent and ``images``; None without labels.
+
+    Raises:
+        UserError: If it is no better than chance, unless forced.
+    """
+    rows = np.random.default_rng(0).permutation(len(dataset))[:NUM_JUDGED]
+    labels, right = [], []
+    for _, data in batches(args, dataset, np.sort(rows)):
+        scores = position_scores(model, prepared(model, data)).mean((1, 2))
+        for sample, label in zip(data['data_samples'], scores.argmax(1)):
+            if 'gt_label' in sample:
+                labels.append(sample.gt_label.item())
+                right.append(labels[-1] == label.item())
+    if not labels:
+        print('annotator: not held against labels, as the images have none')
+        return None
+    labels, right = np.array(labels), np.array(right)
+    classes, counts = np.unique(labels, return_counts=True)
+    mean = np.mean([right[labels == label].mean() for label in classes])
+    chance = 1 / model.head.num_classes
+    deviation = (chance * (1 - chance) * sum(1 / counts))**.5 / len(classes)
+    said = (f'top-1 {100 * right.mean():.2f} % on {len(labels)} labelled '
+            f'images, mean over classes {100 * mean:.2f} %, chance '
+            f'{100 * chance:.2f} %')
+    print('annotator:', said)
+    if mean <= chance + 3 * deviation and not right.all() and not args.force:
+        raise UserError(
+            f'the annotator is no better than chance ({said}; up to '
+            f'{100 * (chance + 3 * deviation):.2f} % can be luck): give the '
+            'one of these classes, with the config it was trained with, or '
+            '--force')
+    return dict(top1=100 * right.mean().item(), images=len(labels))
+
+
+def open_store(args: argparse.Namespace, model: nn.Module,
+               dataset) -> TokenLabelStore:
+    """Check the annotator on the first batch and lay out the store."""
+    classes = dataset.metainfo.get('classes') or ()
+    check_classes(args, model, classes)
+    first = next(batches(args, dataset, np.arange(len(dataset))))[1]
+    grid = check_positions(model, prepared(model, first))
+    accuracy = judge(args, model, dataset)
+    weights = Path(args.checkpoint).read_bytes()
+    digest = hashlib.sha256(weights).hexdigest()
+    return TokenLabelStore.create(
+        args.out, image_names(dataset), classes, grid,
+        min(args.top_k, len(classes)), args.score_mode,
+        annotator=dict(config=osp.basename(args.config), sha256=digest,
+                       size=args.size),
+        accuracy=accuracy)
+
+
+def batches(args: argparse.Namespace, dataset,
+            rows: np.ndarray) -> Iterator[Tuple[np.ndarray, dict]]:
+    """Images of some rows: their numbers, and what the pipeline gives."""
+    loader = DataLoader(
+        Subset(dataset, rows.tolist()), args.batch_size,
+        num_workers=args.workers, collate_fn=default_collate)
+    for i, data in enumerate(loader):
+        start = i * args.batch_size
+        yield rows[start:start + args.batch_size], data
+
+
+def prepared(model: nn.Module, data: dict) -> Tensor:
+    """Normalised images on the model's device."""
+    return model.data_preprocessor(data, training=False)['inputs']
+
+
+def annotate(args: argparse.Namespace, model: nn.Module, dataset,
+             store: TokenLabelStore, part: int) -> Iterator[int]:
+    """Make every map of one process that is not done; yields how many."""
+    # Whose a row is must not depend on what the others have done by now.
+    rows = np.arange(part, len(store), args.processes)
+    for rows, data in batches(args, dataset, rows[~store.done[rows]]):
+        scores = position_scores(model, prepared(model, data)).float()
+        if args.score_mode == 'probs':
+            scores = scores.softmax(dim=-1)
+        scores, ids = scores.topk(store.index['top_k'], dim=-1)
+        store.write(rows, ids.cpu().numpy(), scores.cpu().numpy())
+        yield len(rows)
+
+
+def annotate_part(args: argparse.Namespace, part: int) -> None:
+    """What each of several processes does."""
+    with one_line_errors('mmtlalign token-labels'):
+        device = args.device
+        if device == 'cuda':
+            device = f'cuda:{part % torch.cuda.device_count()}'
+        else:
+            torch.set_num_threads(1)
+        model, dataset = build_annotator(args, device), build_dataset(args)
+        store = TokenLabelStore(args.out, writable=True)
+        for _ in annotate(args, model, dataset, store, part):
+            pass
+
+
+def progress_bar() -> Progress:
+    """On standard error, which may be no terminal."""
+    return Progress(
+        TextColumn('maps'), BarColumn(), MofNCompleteColumn(),
+        TimeRemainingColumn(), console=Console(stderr=True))
+
+
+def annotate_in_parallel(args: argparse.Namespace,
+                         store: TokenLabelStore) -> None:
+    """Start processes, show what they have done, end them all if one fails."""
+    context = multiprocessing.get_context('spawn')
+    crew = [context.Process(target=annotate_part, args=(args, part))
+            for part in range(args.processes)]
+    for process in crew:
+        process.start()
+    with progress_bar() as bar:
+        task = bar.add_task('', total=len(store))
+        while any(process.is_alive() for process in crew):
+            bar.update(task, completed=int(store.done.sum()))
+            if any(process.exitcode for process in crew):
+                for process in crew:
+                    process.terminate()
+            time.sleep(.2)
+        bar.update(task, completed=int(store.done.sum()))
+    if any(process.exitcode for process in crew):
+        raise UserError('a process has failed, as said above; what is done '
+                        'is kept: start again to go on')
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    if '://' in args.checkpoint:
+        raise UserError(f"checkpoint '{args.checkpoint}' is no file here; "
+                        'download it and give its path')
+    check_file(args.checkpoint, 'checkpoint')
+    args.out = find_out(args)
+    dataset = build_dataset(args)
+    model = build_annotator(args, args.device)
+    store = open_store(args, model, dataset)
+    if args.processes > 1:
+        del model
+        annotate_in_parallel(args, store)
+    else:
+        with progress_bar() as bar:
+            task = bar.add_task('', total=len(store),
+                                completed=int(store.done.sum()))
+            for count in annotate(args, model, dataset, store, part=0):
+                bar.update(task, advance=count)
+    rows, cols = store.index['grid']
+    print(f'{args.out}: {len(store)} maps of {rows}x{cols}, top '
+          f'{store.index["top_k"]} of {len(store.classes)} classes')

@@ -1,0 +1,110 @@
+"""What comes along with the package: configs, their metafiles, the tools."""
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from .errors import UserError
+from .host_check import check_host
+
+# Of the files that mmengine reads a config from.
+SUFFIXES = ('.py', '.json', '.yaml', '.yml')
+
+
+def find_root(package: Path) -> Path:
+    """The folder that holds ``configs/``, ``tools/`` and the model index.
+
+    Args:
+        package (Path): Folder of the package.
+
+    Returns:
+        Path: ``.mim`` in the package, where setup.py puts them in a wheel;
+        the folder above the package, if that lies in a checkout.
+    """
+    packed = package / '.mim'
+    return packed if packed.is_dir() else package.parent
+
+
+ROOT = find_root(Path(__file__).resolve().parent)
+
+
+def list_configs() -> dict[str, Path]:
+    """The configs that come along, by name, those in ``_base_`` left out."""
+    return {path.stem: path
+            for path in sorted((ROOT / 'configs').glob('**/*.py'))
+            if '_base_' not in path.parts}
+
+
+def find_config(config: str | os.PathLike) -> str:
+    """The path of a config.
+
+    Args:
+        config (str | PathLike): Path, or name of a config that comes along
+            (``'tlalign_deit-small_8xb128_in1k'``), with or without ``.py``.
+
+    Raises:
+        UserError: If there is none, naming the closest one, or the file is
+            no config.
+    """
+    path = Path(config)
+    if path.is_file() and path.suffix in SUFFIXES:
+        return os.fspath(config)
+    configs = list_configs()
+    name = os.fspath(config).removesuffix('.py')
+    if name in configs:
+        return str(configs[name])
+    if path.is_file():
+        raise UserError(f"config '{config}' is no config: its name ends in "
+                        f'none of {", ".join(SUFFIXES)}; the config is named '
+                        'first, then the checkpoint')
+    close = get_close_matches(path.stem, configs, n=1)
+    raise UserError(
+        f"config '{config}' does not exist: no such file, and none of the "
+        f'{len(configs)} names that come along'
+        + (f" (closest: '{close[0]}')" if close else '')
+        + f'; these are the files under {ROOT / "configs"}')
+
+
+def open_config(config: str | os.PathLike) -> Config:
+    """Read what :func:`find_config` finds.
+
+    Raises:
+        UserError: If there is none, or it or one that its ``_base_`` names
+            cannot be read, such as one of a host that is not installed.
+    """
+    path = find_config(config)
+    try:
+        return Config.fromfile(path)
+    except ModuleNotFoundError as error:  # begins with the host's name
+        check_host(Config(dict(default_scope=str(error).split()[0])))
+        raise
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"config '{path}' cannot be read "
+                        f'({type(error).__name__}: {error}); correct it, or '
+                        'what its _base_ names') from error
+
+
+def check_model(cfg: Config) -> None:
+    """Raise a UserError for a part of configs that has no model."""
+    if 'model' not in cfg:
+        raise UserError(f"config '{cfg.filename}' has no model: it is a part "
+                        'of others; give one that names it in its _base_')
+
+
+def check_class(cfg: Config, expected: type) -> None:
+    """Raise a UserError if a config's model is of another class.
+
+    Args:
+        cfg (Config): Its ``default_scope`` tells where to look for the class.
+        expected (type): Subclasses will do as well.
+    """
+    check_model(cfg)
+    check_host(cfg)
+    with MODELS.switch_scope_and_registry(
+            cfg.get('default_scope', 'mmpretrain')) as registry:
+        found = registry.get(cfg.model.type)
+    if not (isinstance(found, type) and issubclass(found, expected)):
+        raise UserError(f"config '{cfg.filename}' is of a {cfg.model.type}, "
+                        f'not of a {expected.__name__}; give one that is')

@@ -1,0 +1,336 @@
+"""TL-Align against CutMix and no mixing, in miniature, with seeds.
+
+    python projects/mini_study/mini_study.py           goes on where it stopped
+    python projects/mini_study/mini_study.py --report  tables of what is done
+
+A unit is one backbone with one seed: every arm pretrained on CIFAR-10 and, for
+the first seeds, transferred to BCCD and CamVid. Its jobs are trainings by
+tools/train.py, which resume after a kill. When the last one ends, the unit's
+figures are written to ``results/``, and count as done from then on, on any
+machine: commit them, and the report. The recipe stands in
+configs/classification/study, and the reasons for it in README.md.
+"""
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import torch
+from mmengine.config import Config
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+import mmtlalign
+from mmtlalign.checkpoint import load_checkpoint_safely
+from mmtlalign.checkpoint.training_record import read_log, split_version
+from mmtlalign.errors import UserError, one_line_errors
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / 'projects/mini_study/results'
+CLASSIFIERS = 'configs/classification/study/'
+EPOCHS = 128
+RECIPE = f'1xb128-{EPOCHS}e_cifar10-2500'
+
+BACKBONES = ('deit-mini', 'swin-mini')
+SEEDS = dict(tlalign=range(6), cutmix=range(6), none=range(2), random=())
+TRANSFER_SEEDS = dict(
+    tlalign=range(3), cutmix=range(3), none=range(1), random=range(1))
+DETECTORS = {
+    'deit-mini': 'faster-rcnn_tlalign-deit-mini_sfp_1xb2_bccd.py',
+    'swin-mini': 'faster-rcnn_tlalign-swin-mini_fpn_1xb2_bccd.py',
+}
+SEGMENTERS = {
+    'deit-mini': 'tlalign-deit-mini_upernet_1xb4-600_camvid-120x90.py',
+    'swin-mini': 'tlalign-swin-mini_upernet_1xb4-600_camvid-240x180.py',
+}
+# Name of the metric in the logs, and what makes it percent.
+METRICS = dict(
+    cifar10=('accuracy/top1', 1),
+    bccd=('coco/bbox_mAP', 100),
+    camvid=('mIoU', 1))
+
+
+class Job(NamedTuple):
+    """One training of one arm."""
+    task: str
+    arm: str
+    config: str
+    options: list
+
+    @property
+    def name(self) -> str:
+        return f'{self.task}_{self.arm}'
+
+
+def plan(backbone: str, seed: int) -> list[Job]:
+    """The jobs of a unit, pretraining before what starts from it."""
+    jobs = []
+    for arm in ('none', 'cutmix', 'tlalign'):  # the pilots come first
+        if seed in SEEDS[arm]:
+            jobs.append(Job('cifar10', arm, CLASSIFIERS + (
+                f'{arm}_{backbone}_{RECIPE}.py'), []))
+    for task, folder, configs in (
+            ('bccd', 'configs/detection/mini/', DETECTORS),
+            ('camvid', 'configs/segmentation/mini/', SEGMENTERS)):
+        for arm, seeds in TRANSFER_SEEDS.items():
+            if seed in seeds:
+                start = unit_dir(backbone, seed) / f'cifar10_{arm}'
+                weights = 'model.backbone.init_cfg' + (
+                    '=None' if arm == 'random' else
+                    f'.checkpoint={start}/epoch_{EPOCHS}.pth')
+                jobs.append(Job(task, arm, folder + configs[backbone],
+                                [weights]))
+    return jobs
+
+
+def unit_dir(backbone: str, seed: int) -> Path:
+    """Where a unit's trainings are; not kept when it is done."""
+    return Path('work_dirs/mini_study', RECIPE, f'{backbone}_seed{seed}')
+
+
+def result_file(backbone: str, seed: int) -> Path:
+    """What remains of a unit."""
+    return RESULTS / f'{backbone}_seed{seed}.json'
+
+
+def run_job(job: Job, folder: Path, seed: int,
+            show: Callable[[str], None]) -> dict:
+    """Train and, for classifiers, keep how they err.
+
+    Args:
+        show (Callable): Called with the time left, as the training tells it.
+
+    Returns:
+        dict: Final figure, what it is on images drawn anew, curve, CPU
+        seconds, config hash, versions; at once if the job had ended before.
+
+    Raises:
+        UserError: If what had ended was of another recipe.
+    """
+    done = folder / 'done.json'
+    options = [*job.options, f'randomness.seed={seed}']
+    recipe = hash_of(job.config, options)
+    if done.is_file():
+        result = json.loads(done.read_text())
+        if result['config_hash'] != recipe:
+            raise UserError(
+                f'{folder} was trained by another recipe '
+                f'({result["config_hash"]}) than {job.config} is now '
+                f'({recipe}): go back to that, or remove the folder')
+        return result
+    run_tool(folder, 'tools/train.py', job.config, '--work-dir', folder,
+             '--resume', '--cfg-options', *options, show=show)
+    result = dict(
+        config=job.config, options=options,
+        config_hash=recipe,
+        **read_curve(folder, *METRICS[job.task]))
+    checkpoint = folder / Path((folder / 'last_checkpoint').read_text()).name
+    run_tool(folder, 'tools/test.py', job.config, checkpoint, '--work-dir',
+             folder / 'test', '--bootstrap', folder / 'bootstrap.json')
+    result['redrawn'] = read_draws(
+        folder / 'bootstrap.json', METRICS[job.task][1])
+    result['versions'] = read_versions(checkpoint)
+    if job.task == 'cifar10':
+        run_tool(folder, 'tools/analysis_tools/robustness.py', job.config,
+                 checkpoint, '--patch-size', '4', '--out',
+                 folder / 'robustness.json')
+        robustness = json.loads((folder / 'robustness.json').read_text())
+        result['robustness'] = {key: robustness[key] for key in (
+            'top1', 'calibration_error', 'confidence')}
+        result['fluctuation'] = read_fluctuation(folder)
+    result['cpu_seconds'] = read_cpu_seconds(folder / 'cpu_seconds')
+    write(done, result)
+    return result
+
+
+def run_tool(folder: Path, *command,
+             show: Callable[[str], None] = lambda left: None) -> None:
+    """Run one of our tools; its output goes into the folder.
+
+    Raises:
+        UserError: If it fails, where its output is; if another process is at
+            work there, even one that outlived the runner that started it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / 'output.txt', 'a+') as output:
+        try:
+            # The tool inherits the open file, and with it the lock.
+            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f'another process is at work in {folder}: let it '
+                            'end or kill it, then start this command again')
+        with subprocess.Popen(
+                [sys.executable, *map(str, command)], cwd=ROOT, stdout=output,
+                stderr=subprocess.STDOUT) as process:
+            count = count_cpu_seconds(folder / 'cpu_seconds', process.pid)
+            while process.poll() is None:
+                next(count)
+                time.sleep(1)
+                show(time_left(folder / 'output.txt'))
+    if process.returncode:
+        raise UserError(f'{command[0]} failed with exit status '
+                        f'{process.returncode}: see {folder}/output.txt, then '
+                        'start this command again')
+
+
+def time_left(output: Path) -> str:
+    """What a training said last about it, for instance '0:24:42'."""
+    with open(output, 'rb') as file:
+        file.seek(max(output.stat().st_size - 4096, 0))
+        found = re.findall(rb'eta: ([\w ,:]+?)  ', file.read())
+    return found[-1].decode() if found else ''
+
+
+def count_cpu_seconds(total: Path, pid: int) -> Iterator[None]:
+    """Keep the CPU time of all processes of a job in a file, up to a second
+    before a kill; every step of the iterator counts anew."""
+    before = read_cpu_seconds(total)
+    while True:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            now = psutil.Process(pid).cpu_times()
+            write(total, round(before + sum(now[:4])))  # its children's too
+        yield
+
+
+def read_cpu_seconds(total: Path) -> float:
+    """What was counted so far, 0 without a file."""
+    return json.loads(total.read_text()) if total.is_file() else 0
+
+
+def read_records(folder: Path) -> Iterator[dict]:
+    """What the logger wrote, of all parts of a resumed run."""
+    checkpoint = (folder / 'last_checkpoint').read_text()
+    log = read_log(str(folder / Path(checkpoint).name), {})
+    yield from map(json.loads, log.splitlines())
+
+
+def read_curve(folder: Path, key: str, factor: float) -> dict:
+    """Validation figures by step."""
+    curve = {}
+    for record in read_records(folder):
+        if key in record:
+            curve[record['step']] = round(factor * record[key], 4)
+    steps = sorted(curve)
+    return dict(final=curve[steps[-1]],
+                curve=[[step, curve[step]] for step in steps])
+
+
+def read_fluctuation(folder: Path) -> list:
+    """Mean of |share - lam| at the output by epoch, in the last logs of it."""
+    means = {}
+    for record in read_records(folder):
+        if 'token_fluctuation' in record:
+            means[record['epoch']] = round(record['token_fluctuation'], 5)
+    return [[epoch, means[epoch]] for epoch in sorted(means)]
+
+
+def read_draws(path: Path, factor: float) -> str:
+    """The figure on images drawn anew, of every draw, in percent; in a line,
+    which a list would not be."""
+    draws = json.loads(path.read_text())['draws']
+    return ' '.join(f'{factor * figure:.2f}' for figure in draws)
+
+
+def read_versions(checkpoint: Path) -> dict:
+    """What trained a checkpoint, and the commit it was at."""
+    mmengine, commit = split_version(
+        load_checkpoint_safely(str(checkpoint))['meta'])
+    return dict(commit=commit, mmtlalign=mmtlalign.__version__,
+                mmengine=mmengine, torch=str(torch.__version__))
+
+
+def hash_of(config: str, options: list) -> str:
+    """What tells two recipes apart: the whole config, without its seed."""
+    cfg = Config.fromfile(ROOT / config)
+    text = cfg.pretty_text + repr(
+        [option for option in options if 'checkpoint=' not in option
+         and not option.startswith('randomness.seed')])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def write(path: Path, result: dict | float) -> None:
+    """Write a JSON file that is whole or absent, whenever this is killed."""
+    draft = path.with_suffix('.part')
+    draft.write_text(json.dumps(result, indent=1) + '\n')
+    draft.rename(path)
+
+
+def run_unit(backbone: str, seed: int, progress: Progress, bar: int) -> None:
+    """All jobs of a unit, and then its file among the results."""
+    results = {}
+    for job in plan(backbone, seed):
+        name = f'{backbone}, seed {seed}: {job.name}'
+
+        def show(left: str, name: str = name) -> None:
+            progress.update(bar, description=name + (
+                f' ({left} left)' if left else ''))
+
+        show('')
+        folder = unit_dir(backbone, seed) / job.name
+        new = not (folder / 'done.json').is_file()
+        results[job.name] = run_job(job, folder, seed, show)
+        progress.advance(bar, new)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    write(result_file(backbone, seed), dict(
+        backbone=backbone, seed=seed,
+        threads=os.environ.get('OMP_NUM_THREADS'), jobs=results))
+    progress.console.print(f'{result_file(backbone, seed)} is written: commit '
+                           'it')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        '--report', action='store_true',
+        help='write tables and pictures of the units done beside them')
+    parser.add_argument('--backbones', nargs='+', default=BACKBONES,
+                        choices=BACKBONES)
+    parser.add_argument('--seeds', nargs='+', type=int,
+                        default=sorted(SEEDS['tlalign']),
+                        choices=SEEDS['tlalign'])
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.report:
+        sys.exit(subprocess.call(
+            [sys.executable, ROOT / 'projects/mini_study/study_report.py',
+             '--folder', RESULTS]))
+    units = [(backbone, seed) for seed in args.seeds
+             for backbone in args.backbones
+             if not result_file(backbone, seed).is_file()]
+    jobs = [unit_dir(*unit) / job.name for unit in units
+            for job in plan(*unit)]
+    columns = (TextColumn('{task.description}'), BarColumn(),
+               MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True),
+                  speed_estimate_period=1e6) as progress:
+        bar = progress.add_task('', total=len(jobs), completed=sum(
+            (folder / 'done.json').is_file() for folder in jobs))
+        progress.advance(bar, 0)  # the time counts from here
+        for unit in units:
+            run_unit(*unit, progress, bar)
+
+
+if __name__ == '__main__':
+    with one_line_errors('mini_study.py'):
+        main()

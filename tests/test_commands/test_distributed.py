@@ -1,0 +1,89 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmtlalign.commands.distributed import use_gloo_without_gpu
+from mmtlalign.errors import UserError
+
+
+@pytest.fixture
+def groups(monkeypatch):
+    """Backends of the process groups that would have been made."""
+    made = []
+    monkeypatch.setattr(torch.distributed, 'init_process_group', made.append)
+    return made
+
+
+@pytest.mark.parametrize('launcher, gpu', [
+    ('none', False), ('none', True), ('pytorch', True), ('slurm', True)])
+def test_nothing_happens_where_mmengine_manages(
+        monkeypatch, groups, launcher, gpu):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    cfg = Config(dict(launcher=launcher))
+    use_gloo_without_gpu(cfg)
+    assert groups == []
+    assert cfg.to_dict() == dict(launcher=launcher)
+
+
+def test_without_gpu_the_model_is_wrapped_without_devices(
+        monkeypatch, groups):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    cfg = Config(dict(
+        launcher='pytorch', find_unused_parameters=True,
+        model_wrapper_cfg=dict(static_graph=True)))
+    use_gloo_without_gpu(cfg)
+    assert groups == ['gloo']
+    assert cfg.model_wrapper_cfg == dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False,
+        find_unused_parameters=True, static_graph=True, device_ids=None)
+
+
+@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
+def test_other_launchers_need_gpus(monkeypatch, groups, launcher):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(UserError, match=f'--launcher {launcher} needs GPUs'):
+        use_gloo_without_gpu(Config(dict(launcher=launcher)))
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').is_dir(),
+                    reason='counts threads in /proc, which is not here')
+def test_no_thread_of_the_group_outlives_the_interpreter():
+    """They abort a process now and then; the model is in a cycle."""
+    script = """
+import atexit, os
+import torch, torch.distributed as dist
+from mmengine.config import Config
+
+def count():
+    return len(os.listdir('/proc/self/task'))
+
+def report():  # called last, as the first to be registered
+    print('left', not dist.is_initialized(), count() == before)
+
+atexit.register(report)
+from mmtlalign.commands.distributed import use_gloo_without_gpu
+torch.ones(2, requires_grad=True).sum().backward()  # starts its own threads
+before = count()
+use_gloo_without_gpu(Config(dict(launcher='pytorch')))
+
+def main():
+    runner = dict(model=torch.nn.parallel.DistributedDataParallel(
+        torch.nn.Linear(2, 2)))
+    runner['runner'] = runner
+    runner['model'](torch.ones(1, 2)).sum().backward()
+
+main()
+print('joined', dist.is_initialized(), count() == before)
+"""
+    env = dict(os.environ, CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1',
+               MASTER_ADDR='127.0.0.1', MASTER_PORT='0', RANK='0',
+               WORLD_SIZE='1')
+    done = subprocess.run([sys.executable, '-c', script], env=env,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith('joined True False\nleft True True\n')

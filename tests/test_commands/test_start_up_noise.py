@@ -1,0 +1,68 @@
+import logging
+import warnings
+
+import numpy as np
+import pytest
+from mmengine.logging import MMLogger, print_log
+from mmengine.logging import logger as mmengine_logger
+
+from mmtlalign.commands.start_up_noise import (
+    KNOWN_NOISE,
+    keep_parameter_options_off_console,
+    silence_known_noise,
+)
+
+
+@pytest.fixture(autouse=True)
+def silenced(monkeypatch):
+    """Silence for one test; undone afterwards."""
+    factory = logging.getLogRecordFactory()
+    monkeypatch.setattr(mmengine_logger, 'print', print, raising=False)
+    with warnings.catch_warnings():
+        silence_known_noise()
+        yield
+    logging.setLogRecordFactory(factory)
+
+
+@pytest.mark.parametrize('message', KNOWN_NOISE)
+@pytest.mark.parametrize('change, heard', [('', False), ('!', True)])
+def test_exactly_the_known_messages_are_silent(
+        capsys, message, change, heard):
+    logger = MMLogger.get_instance(f'noise{change}{hash(message)}')
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.warn(message + change)
+    assert bool(caught) == heard
+    logger.warning(message + change)
+    assert (message in capsys.readouterr().out) == heard
+    print_log(message + change, logger=None, level=logging.DEBUG)
+    assert (message in capsys.readouterr().out) == heard
+
+
+def test_a_longer_beginning_is_not_silenced(capsys):
+    print_log(f'Fatal: {KNOWN_NOISE[0]}')
+    assert capsys.readouterr().out == f'Fatal: {KNOWN_NOISE[0]}\n'
+
+
+def test_messages_that_are_no_text_pass(capsys):
+    logger = MMLogger.get_instance('noise of numbers')
+    logger.info(np.arange(2))
+    assert '[0 1]' in capsys.readouterr().out
+
+
+def test_known_messages_stay_available_for_debugging(caplog):
+    logger = logging.getLogger('noise for debugging')
+    with caplog.at_level(logging.DEBUG):
+        logger.warning(KNOWN_NOISE[0])
+    assert [r.levelname for r in caplog.records] == ['DEBUG']
+
+
+def test_parameter_options_go_to_the_file_alone(capsys, tmp_path):
+    logger = MMLogger.get_instance(
+        'parameters', log_file=str(tmp_path / 'a.log'))
+    keep_parameter_options_off_console(logger)
+    option = 'paramwise_options -- backbone.ln1.bias:weight_decay=0.0'
+    logger.info(option)
+    logger.info(f'{option} and more')
+    console = capsys.readouterr().out
+    assert console.count(option) == 1 and f'{option} and more' in console
+    assert (tmp_path / 'a.log').read_text().count(option) == 2

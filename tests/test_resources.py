@@ -1,0 +1,100 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmpretrain.models import BaseClassifier
+
+from mmtlalign.errors import UserError
+from mmtlalign.models import TokenLabelClassifier
+from mmtlalign.resources import (
+    check_class,
+    check_model,
+    find_config,
+    find_root,
+    list_configs,
+    open_config,
+)
+
+from ..conftest import ROOT
+
+NAME = 'tlalign_deit-digits_1xb32_digits'
+
+
+def test_configs_are_in_the_package_or_beside_it(tmp_path):
+    package = tmp_path / 'mmtlalign'
+    package.mkdir()
+    assert find_root(package) == tmp_path
+    (package / '.mim').mkdir()
+    assert find_root(package) == package / '.mim'
+
+
+def test_every_config_is_found_by_its_name():
+    """So no two have the same."""
+    listed = subprocess.run(
+        ['git', 'ls-files', '--', 'configs/**/*.py'], cwd=ROOT, check=True,
+        capture_output=True, text=True).stdout.split()
+    configs = [ROOT / path for path in listed if '_base_' not in path]
+    assert len(configs) > 100
+    assert set(configs) <= set(list_configs().values())
+    assert all(find_config(path.stem) == str(path) for path in configs)
+
+
+def test_a_file_goes_before_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / NAME).touch()  # as a config has no such file name
+    for name in (NAME, f'{NAME}.py', Path(NAME)):
+        assert find_config(name).startswith(str(ROOT))
+    (tmp_path / f'{NAME}.py').touch()
+    assert find_config(f'{NAME}.py') == f'{NAME}.py'
+    assert find_config(tmp_path / f'{NAME}.py') == str(tmp_path / f'{NAME}.py')
+
+
+@pytest.mark.parametrize('name', ['a.pth', 'a.safetensors', 'a'])
+def test_a_file_that_is_no_config_is_named(name, tmp_path):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"config '.*{name}' is no config: its "
+                       r'name ends in none of \.py, .*; the config is named '
+                       'first, then the checkpoint'):
+        find_config(tmp_path / name)
+
+
+def test_a_part_of_configs_is_named(tmp_path):
+    (tmp_path / 'part.py').write_text('a = 1\n')
+    with pytest.raises(UserError, match="config '.*/part.py' has no model: "):
+        check_model(Config.fromfile(tmp_path / 'part.py'))
+
+
+@pytest.mark.parametrize('text, reason', [
+    ('a = (', r'SyntaxError: .*, line 1\)'),
+    ("_base_ = 'gone.py'", "FileNotFoundError: .*/gone.py'")])
+def test_a_config_that_cannot_be_read_is_named(text, reason, tmp_path):
+    (tmp_path / 'a.py').write_text(text)
+    with pytest.raises(UserError, match=(
+            rf"config '.*/a.py' cannot be read \({reason}\); correct it, or")):
+        open_config(tmp_path / 'a.py')
+
+
+def test_a_model_of_another_class_is_named():
+    cfg = open_config(NAME)
+    check_class(cfg, BaseClassifier)
+    with pytest.raises(UserError, match=(
+            f"config '.*{NAME}.py' is of a mmtlalign.TLAlignClassifier, not "
+            'of a TokenLabelClassifier; give one')):
+        check_class(cfg, TokenLabelClassifier)
+
+
+@pytest.mark.parametrize('config', [
+    NAME[:-1], f'{NAME[1:]}.py', f'a/{NAME}.py'])
+def test_an_unknown_config_is_told_with_the_closest(config, tmp_path,
+                                                    monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"config '{config}' does not exist: "
+                       rf".* that come along \(closest: '{NAME}'\); these are "
+                       f"the files under {ROOT / 'configs'}"):
+        find_config(config)
+
+
+def test_nothing_is_close_to_nonsense():
+    with pytest.raises(UserError, match='that come along; these are'):
+        find_config('0')
