@@ -13,6 +13,7 @@ from mmtlalign.errors import UserError
 from .findings import Findings
 from .images import (
     count_unread,
+    folders_of,
     missing_files,
     read_headers,
     sample,
@@ -96,13 +97,13 @@ def look_at_images(data: LabelledImages, num_classes: int | None,
     else:
         paths = _read_folders(data, found)
         found.files += [osp.join(data.folder, name)
-                        for name in (*data.files, *data.empty, *data.hidden)]
+                        for name in (*data.empty, *data.hidden)]
     found.images = len(paths)
     found.left_out += say_unread(count_unread(data.folder, paths),
                                  data.folder, len(paths))
     looked_at = sample(paths, full)
     read_headers(looked_at)
-    found.files += looked_at
+    found.files += [*folders_of(paths), *looked_at]
     return found
 
 

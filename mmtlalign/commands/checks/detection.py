@@ -1,10 +1,8 @@
 """Whether a COCO annotation file says what a config expects of it."""
 import os.path as osp
-from collections.abc import Iterator
 
 import numpy as np
 from mmengine.config import ConfigDict
-from mmengine.fileio import list_from_file
 
 from mmtlalign.datasets.orientation import UNCLEAR, annotated_view
 from mmtlalign.errors import UserError
@@ -13,6 +11,7 @@ from .coco import NO_MASK, USELESS_MASK, CocoFile, read_coco
 from .findings import Findings
 from .images import (
     count_unread,
+    folders_of,
     missing_files,
     read_headers,
     sample,
@@ -226,58 +225,4 @@ def _check_images(where: str, dataset: ConfigDict, coco: CocoFile, what: str,
                 'the image it was made for')
     if unclear:
         found.warnings.append(say_unclear(unclear, len(looked_at), where))
-    found.files += [folder, *looked_at]
-
-
-def expected_classes(dataset: ConfigDict, cls: type) -> list[str]:
-    """Class names a data set's config gives, or else its class.
-
-    Args:
-        dataset (ConfigDict): Config of one COCO data set.
-        cls (type): What its type stands for.
-
-    Returns:
-        list[str]: In the order the config counts on.
-    """
-    classes = (dataset.get('metainfo') or {}).get(
-        'classes', cls.METAINFO.get('classes', ()))
-    return list(list_from_file(classes) if isinstance(classes, str)
-                else classes)
-
-
-def check_num_classes(model: ConfigDict, classes: list[str],
-                      where: str) -> None:
-    """Raise if a head of a detector predicts another number of classes.
-
-    Args:
-        model (ConfigDict): Config of the model. Its box and mask heads are
-            looked at, where they state ``num_classes``.
-        classes (list[str]): Of the data set.
-        where (str): Place of the data set in the config, for messages.
-
-    Raises:
-        UserError: Naming the head, both numbers and the remedy.
-    """
-    for place, num_classes in heads(model, ('bbox_head', 'mask_head')):
-        if num_classes != len(classes):
-            raise UserError(
-                f'{place}.num_classes is {num_classes}, but {where} has '
-                f'{len(classes)} classes ({", ".join(classes[:5])}'
-                f'{", ..." * (len(classes) > 5)}); set it with --cfg-options '
-                f'{place}.num_classes={len(classes)}')
-
-
-def heads(config: ConfigDict, names: tuple[str, ...],
-          place: str = 'model') -> Iterator[tuple[str, int]]:
-    """Places and ``num_classes`` of the parts of these names, in lists too."""
-    for key, value in config.items():
-        inner = f'{place}.{key}'
-        children = [(inner, value)]
-        if isinstance(value, (list, tuple)):
-            children = [(f'{inner}.{i}', v) for i, v in enumerate(value)]
-        for inner, child in children:
-            if not isinstance(child, dict):
-                continue
-            if key in names and child.get('num_classes') is not None:
-                yield inner, child['num_classes']
-            yield from heads(child, names, inner)
+    found.files += [*folders_of(paths), *looked_at]

@@ -2,7 +2,7 @@
 import os
 import os.path as osp
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -78,6 +78,11 @@ def missing_files(paths: Sequence[str]) -> list[str]:
         if name not in names[folder]:
             missing.append(path)
     return missing
+
+
+def folders_of(paths: Iterable[str]) -> list[str]:
+    """The folders that files lie in, sorted; each changes with its files."""
+    return sorted({osp.dirname(path) or '.' for path in paths})
 
 
 def count_unread(folder: str, read: Sequence[str]) -> dict[str, int]:

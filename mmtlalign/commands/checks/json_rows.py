@@ -43,8 +43,6 @@ def read_rows(file, keys: Sequence[str],
         reason, *excerpt = text.splitlines()
         near = excerpt[0].strip()[:60] if excerpt else ''
         raise JSONRowsError(f'{reason.rstrip(".")} near {near!r}') from None
-    if not stream.opened:
-        raise JSONRowsError('it holds no object')
 
 
 class _OneList:
@@ -64,7 +62,7 @@ class _OneList:
         self.file, self.advance = file, advance
         self.keys = {key.encode() for key in keys}
         self.key = ''
-        self.level, self.in_text, self.opened = 0, False, False
+        self.level, self.in_text = 0, False
         self.before = b''  # the last byte that is no white space
         self.rest = b''  # of a chunk that was cut within a key or an escape
         self.pieces: list[tuple[str | None, bytes]] = []
@@ -77,6 +75,8 @@ class _OneList:
             chunk = self.file.read(CHUNK)
             self.advance(len(chunk))
             if not chunk:
+                if not self.before:
+                    raise JSONRowsError('it is empty')
                 rest, self.rest = self.rest, b''
                 return rest
             self.pieces = self.cut(self.rest + chunk)
@@ -117,9 +117,16 @@ class _OneList:
             chunk[:end], [(places[i], places[i + 1]) for i in starts])
         if len(levels):
             self.level, self.in_text = int(levels[-1]), bool(in_text[-1])
-        self.opened |= not self.before and chunk.lstrip()[:1] == b'{'
+        if not self.before and chunk.lstrip():
+            self.check_beginning(chunk.lstrip()[:1])
         self.before = chunk[:end].rstrip()[-1:] or self.before
         return pieces
+
+    def check_beginning(self, first: bytes) -> None:
+        """Only an object has lists under keys."""
+        if first in (b'[', b'"') or first.isdigit():
+            kind = {b'[': 'a list', b'"': 'a text'}.get(first, 'a number')
+            raise JSONRowsError(f'it holds {kind} and no object')
 
     def pieces_at(self, chunk: bytes, texts: list) -> list:
         """Cut before the texts that are keys; rename those of the lists."""

@@ -3,7 +3,7 @@ import os.path as osp
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 from PIL import Image
 from torch.utils.data import Dataset
@@ -11,9 +11,11 @@ from torch.utils.data import Dataset
 from mmtlalign.datasets.orientation import UNCLEAR, annotated_view
 from mmtlalign.errors import UserError
 
+from .class_names import check_heads
 from .findings import Findings
 from .images import (
     count_unread,
+    folders_of,
     missing_files,
     read_header,
     sample,
@@ -25,7 +27,7 @@ from .progress import in_threads
 SAMPLE = 200  # label maps read unless all are to be
 
 
-def look_at_label_maps(where: str, dataset: ConfigDict, model: ConfigDict,
+def look_at_label_maps(where: str, dataset: ConfigDict, cfg: Config,
                        full: bool = False) -> Findings:
     """Read label maps as they are stored, and the headers of their images.
 
@@ -37,7 +39,7 @@ def look_at_label_maps(where: str, dataset: ConfigDict, model: ConfigDict,
         where (str): Place of the data set in the config, for messages.
         dataset (ConfigDict): An mmseg data set without wrappers, of files
             here.
-        model (ConfigDict): Says how many classes the heads tell apart.
+        cfg (Config): Says how many classes the heads tell apart.
         full (bool): Read all label maps, not a sample. Defaults to False.
 
     Raises:
@@ -53,7 +55,7 @@ def look_at_label_maps(where: str, dataset: ConfigDict, model: ConfigDict,
             f"no image '*{built.img_suffix}': set {where}.img_suffix to the "
             "images' ending, or put them there")
     images = [info['img_path'] for info in infos]
-    found = Findings(where, len(infos), 'pixels', files=[folder])
+    found = Findings(where, len(infos), 'pixels', files=folders_of(images))
     _check_present(images, where, 'images', 'img_suffix')
     found.left_out += say_unread(count_unread(folder, images), folder,
                                  len(images))
@@ -65,13 +67,13 @@ def look_at_label_maps(where: str, dataset: ConfigDict, model: ConfigDict,
     found.left_out += [said.replace('images', 'label maps', 1) for said in
                        say_unread(count_unread(maps_folder, maps),
                                   maps_folder, len(maps))]
-    _check_heads(model, len(built.metainfo.get('classes', ())), where)
+    check_heads(cfg, built.metainfo.get('classes', ()), where)
     pairs = list(zip(images, maps))
     looked_at = sample(pairs, full, SAMPLE)
     _count_pixels(built, dataset, pairs, looked_at, found)
     found.complete = len(looked_at) == len(pairs)
-    found.files += [maps_folder, *(path for pair in looked_at
-                                   for path in pair)]
+    found.files += [*folders_of(maps), *(path for pair in looked_at
+                                         for path in pair)]
     return found
 
 
@@ -99,18 +101,6 @@ def _check_present(paths: list[str], where: str, kind: str,
         raise UserError(
             f"{len(missing)} of {len(paths)} {lack}; the first is "
             f"'{missing[0]}': add them, or set {where}.{key} to their ending")
-
-
-def _check_heads(model: ConfigDict, num_classes: int, where: str) -> None:
-    """Compare the classes of the dataset with those of every head."""
-    for name in ('decode_head', 'auxiliary_head'):
-        heads = model.get(name) or []
-        for head in heads if isinstance(heads, list) else [heads]:
-            if head.get('num_classes', num_classes) != num_classes:
-                raise UserError(
-                    f'model.{name}.num_classes is {head.num_classes}, but '
-                    f'{where} has {num_classes} classes: set it with '
-                    f'--cfg-options model.{name}.num_classes={num_classes}')
 
 
 def _count_pixels(built: Dataset, dataset: ConfigDict, pairs: list,

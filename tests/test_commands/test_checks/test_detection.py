@@ -1,12 +1,13 @@
 import json
 
 import pytest
+from PIL import Image
 from mmengine.config import Config
 
 from mmtlalign.commands.checks import check_data
 from mmtlalign.errors import UserError
 
-from ..conftest import needs_operators
+from ...conftest import needs_operators
 
 needs_operators()
 
@@ -16,7 +17,7 @@ CLASSES = ('RBC', 'WBC', 'Platelets')
 def coco(names=CLASSES, **more):
     return dict(dict(
         images=[dict(id=1, file_name='1.jpg', width=4, height=4)],
-        annotations=[dict(id=1, image_id=1, category_id=1,
+        annotations=[dict(id=1, image_id=1, category_id=1, area=4, iscrowd=0,
                           bbox=[0, 0, 2, 2])],
         categories=[dict(id=i, name=name)
                     for i, name in enumerate(names, 1)]), **more)
@@ -29,6 +30,7 @@ def check(tmp_path):
     def run(content, classes=CLASSES, phase='train', model=None, **dataset):
         text = content if isinstance(content, str) else json.dumps(content)
         (tmp_path / 'boxes.json').write_text(text)
+        Image.new('RGB', (4, 4)).save(tmp_path / '1.jpg')
         dataset = dict(type='CocoDataset', data_root=str(tmp_path),
                        ann_file='boxes.json', **dataset)
         if classes is not None:

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmtlalign.commands.checks import check_data
 from mmtlalign.errors import UserError
 
-from ..conftest import needs_operators
+from ...conftest import needs_operators
 
 needs_operators()
 
