@@ -35,9 +35,9 @@ class BuildWithConfigs(build_py):
 version = {}
 exec((ROOT / 'mmtlalign' / 'version.py').read_text(), version)
 extras = {name: requirements(name)
-          for name in ('det', 'seg', 'dev', 'export', 'timm')}
-# the tests write and run ONNX, and trace backbones of timm
-extras['dev'] += extras['export'] + extras['timm']
+          for name in ('completion', 'det', 'seg', 'dev', 'export', 'timm')}
+# the tests write and run ONNX, trace backbones of timm, complete commands
+extras['dev'] += extras['export'] + extras['timm'] + extras['completion']
 
 setup(
     name='mmtlalign',

@@ -16,7 +16,7 @@ from mmtlalign.resources import (
     open_config,
 )
 
-from ..conftest import ROOT
+from .conftest import ROOT
 
 NAME = 'tlalign_deit-digits_1xb32_digits'
 
