@@ -102,7 +102,7 @@ def count_unread(folder: str, read: Sequence[str]) -> dict[str, int]:
             if (suffix in SUFFIXES and not name.startswith('.')
                     and osp.normpath(osp.join(place, name)) not in known):
                 counts[suffix] += 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def say_unread(counts: dict[str, int], folder: str, used: int) -> list[str]:

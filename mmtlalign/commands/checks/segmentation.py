@@ -161,7 +161,7 @@ class _PairCheck:
         image, path = pair
         try:
             with Image.open(path) as file:
-                stored = np.asarray(file).squeeze()
+                stored = np.asarray(file)
         except Exception as error:  # reading garbage can raise anything
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"label map '{path}' ({self.where}) cannot be "

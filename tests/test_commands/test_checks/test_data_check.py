@@ -1,6 +1,6 @@
 import pytest
-from PIL import Image
 from mmengine.config import Config
+from PIL import Image
 
 from mmtlalign.commands.checks import check_data
 from mmtlalign.errors import UserError
