@@ -38,6 +38,7 @@ from mmtlalign.commands.command_line import (
     make_folder_of,
     new_parser,
 )
+from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.errors import UserError
 from mmtlalign.models import TLAlignClassifier
 from mmtlalign.resources import check_class, open_config
@@ -184,6 +185,7 @@ def main(argv: list[str] | None = None) -> None:
     make_folder_of(args.out)
     cfg = open_config(args.config)
     cfg.merge_from_dict(args.cfg_options)
+    use_own_loaders(cfg)
     check_class(cfg, TLAlignClassifier)
     if not cfg.model.get('train_cfg'):
         raise UserError(f"config '{args.config}' mixes nothing: model.train_"

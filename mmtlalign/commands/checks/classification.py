@@ -101,6 +101,7 @@ def look_at_images(data: LabelledImages, num_classes: int | None,
     found.images = len(paths)
     found.left_out += say_unread(count_unread(data.folder, paths),
                                  data.folder, len(paths))
+    _leave_out(data, found)
     looked_at = sample(paths, full)
     read_headers(looked_at)
     found.files += [*folders_of(paths), *looked_at]
@@ -144,6 +145,24 @@ def _read_folders(data: LabelledImages, found: Findings) -> list[str]:
             f'{type(data.built).__name__} numbers those that are there: set '
             f'{data.where}.type=mmtlalign.CustomDataset, which goes by names')
     return [path for paths in data.files.values() for path in paths]
+
+
+def _leave_out(data: LabelledImages, found: Findings) -> None:
+    """Count anew where the data set takes but a part of its images."""
+    if data.config.get('indices') is None and 'num_samples' not in data.config:
+        return
+    try:
+        data.built.full_init()
+    except ValueError as error:
+        raise UserError(f'{data.where}: {error}') from None
+    left_out = found.images - len(data.built)
+    found.left_out.append(f'{left_out} of {found.images} images, which '
+                          'indices or num_samples do not take')
+    found.images = len(data.built)
+    if found.counts:
+        labels = data.built.get_gt_labels().tolist()
+        found.counts = {name: labels.count(i)
+                        for i, name in enumerate(found.counts)}
 
 
 def _read_list(data: LabelledImages, num_classes: int | None,

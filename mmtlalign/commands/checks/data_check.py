@@ -47,7 +47,13 @@ class Leaf(NamedTuple):
 
     @property
     def is_coco(self) -> bool:
-        return hasattr(self.cls, 'COCOAPI')
+        """Whether it is mmdet's ``CocoDataset`` or reads as that does, unlike
+        LVIS or panoptic COCO."""
+        for base in getattr(self.cls, '__mro__', ()):
+            if base.__name__ == 'CocoDataset':
+                return all(getattr(self.cls, name) is getattr(base, name)
+                           for name in ('load_data_list', 'parse_data_info'))
+        return False
 
     @property
     def is_segmented(self) -> bool:
@@ -160,6 +166,16 @@ def training_classes(cfg: Config) -> tuple[list[str] | None, str]:
     for leaf in find_leaves(cfg, 'train')[:1]:
         if downloads_itself(leaf.dataset, leaf.cls) or is_here(leaf.dataset):
             return names_of(leaf), leaf.where
+    return None, ''
+
+
+def stated_in(cfg: Config) -> tuple[list[str] | None, str]:
+    """Names that a config itself states, and where; no data are looked at."""
+    for phase in ('test', 'val', 'train'):
+        for leaf in find_leaves(cfg, phase):
+            names = stated_classes(leaf.dataset, leaf.cls)
+            if names is not None:
+                return names, leaf.where
     return None, ''
 
 

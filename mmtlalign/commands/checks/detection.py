@@ -97,8 +97,8 @@ def _refusal(coco: CocoFile, wrong: np.ndarray, what: str,
     """Of the first of some annotations, with their number."""
     first = int(coco.table['id'][np.flatnonzero(wrong)[0]])
     return UserError(f'{what}: annotation {first} {complaint} '
-                     f'({int(wrong.sum())} of {len(wrong)} do); correct the '
-                     'file')
+                     f'({int(wrong.sum())} of {len(wrong)} annotations); '
+                     'correct the file')
 
 
 def _check_ids(coco: CocoFile, what: str) -> None:

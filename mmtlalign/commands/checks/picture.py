@@ -32,8 +32,8 @@ def draw_samples(cfg: Config, path: str) -> None:
         ROWS, NUM_SAMPLES // ROWS, figsize=(16, 16), layout='constrained')
     for ax in axes.flat:
         ax.set_axis_off()
-    places = np.linspace(0, len(dataset) - 1,
-                         min(NUM_SAMPLES, len(dataset))).astype(int)
+    # fewer images than places come again, augmented anew
+    places = np.linspace(0, len(dataset) - 1, NUM_SAMPLES).astype(int)
     for ax, i in zip(axes.flat, places):
         packed = dataset[int(i)]
         sample = packed['data_samples']
@@ -100,11 +100,11 @@ def _draw_classes(ax: Axes, labels: np.ndarray, names: list) -> None:
 
 def _overlay(ax: Axes, pixels: np.ndarray, colour: tuple) -> None:
     layer = np.zeros((*pixels.shape, 4))
-    layer[pixels] = (*colour, .45)
+    layer[pixels] = (*colour, .3)
     ax.imshow(layer, interpolation='nearest')
 
 
 def _write(ax: Axes, x: float, y: float, words: str, colour: tuple) -> None:
-    ax.text(x, y, words, fontsize=8, color='white', clip_on=True,
-            verticalalignment='bottom',
+    ax.text(x, y, words, fontsize=8, clip_on=True, verticalalignment='top',
+            color='black' if sum(colour) > 1.5 else 'white',
             bbox=dict(facecolor=colour, edgecolor='none', pad=1))

@@ -213,6 +213,26 @@ def test_test_data_go_by_the_checkpoint_where_no_training_data_are(root):
     assert "'eel'" in refused(cfg, 'test', trained=NAMES, checkpoint='x')
 
 
+@pytest.mark.parametrize('dataset, kept', [
+    (dict(indices=5), dict(ant=3, bee=2, cat=0, dog=0)),
+    (dict(type='mmtlalign.ImageFolderSubset', num_samples=8),
+     dict.fromkeys(NAMES, 2))])
+def test_a_part_of_the_images_is_counted_as_such(root, dataset, kept):
+    cfg = config(root)
+    cfg.train_dataloader.dataset.update(dataset)
+    train, _ = check_data(cfg, 'train', 'val')
+    assert train.counts == kept and train.images == sum(kept.values())
+    assert train.left_out == [f'{12 - train.images} of 12 images, which '
+                              'indices or num_samples do not take']
+
+
+def test_too_few_images_for_a_part(root):
+    cfg = config(root)
+    cfg.train_dataloader.dataset.update(
+        type='mmtlalign.ImageFolderSubset', num_samples=16)
+    assert 'num_samples=16 needs 4 images of each class' in refused(cfg)
+
+
 class TestLists:
     """Annotation files of lines."""
 

@@ -122,12 +122,12 @@ def test_sound_files(look):
     (annotations(lambda i, row: row.update(
         category_id=row['category_id'] - 1)),
      'annotation 1 has the category_id 0, which is none of the ids 1, 2 '
-     r'\(4 of 8 do\)'),
+     r'\(4 of 8 annotations\)'),
     (annotations(lambda i, row: row.update(id=i)),
-     r'annotation 0 has an id that is not positive.*\(1 of 8 do\)'),
+     r'annotation 0 has an id that is not positive.*\(1 of 8 annotations\)'),
     (first('id', -1), 'annotation -1 has an id that is not positive'),
     (annotations(lambda i, row: row.update(id=i // 2 + 1)),
-     r'annotation 1 has an id that another one has \(4 of 8 do\)'),
+     r'annotation 1 has an id that another one has \(4 of 8 annotations\)'),
     (first('id', '1'), "annotation '1' has an id that is no whole number"),
     (first('id', 1.5), 'annotation 1.5 has an id that is no whole number'),
     (first('id', True), 'annotation True has an id that is no whole'),
