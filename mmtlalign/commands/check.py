@@ -16,6 +16,7 @@ from mmtlalign.commands.checks import (
 from mmtlalign.commands.command_line import (
     add_cfg_options,
     add_check_arguments,
+    add_picture_argument,
     make_folder_of,
     new_parser,
 )
@@ -31,6 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--json', metavar='OUT',
                         help='also write what was found to this file')
     add_check_arguments(parser)
+    add_picture_argument(parser)
     add_cfg_options(parser)
     return parser
 

@@ -53,14 +53,18 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
         help='how much is read of large data sets beforehand: all annotation '
         'files, and of images and label maps some (default) or all; what was '
         'read once is not read again')
-    parser.add_argument('--check-picture', metavar='OUT.png',
-                        help='draw sixteen training samples as the model will '
-                        'see them')
     parser.add_argument(
         '--apply-exif', action='store_true',
         help='detection and segmentation: turn images as their EXIF '
         'orientation says where sizes leave open which way up they were '
         'annotated')
+
+
+def add_picture_argument(parser: argparse.ArgumentParser) -> None:
+    """Add what commands have that read training data."""
+    parser.add_argument('--check-picture', metavar='OUT.png',
+                        help='draw sixteen training samples as the model will '
+                        'see them')
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -23,12 +23,14 @@ from mmtlalign.commands.checks import (
     check_data,
     classes_in,
     draw_samples,
+    is_first_process,
     report,
     training_classes,
     warn_of_start,
 )
 from mmtlalign.commands.command_line import (
     add_common_arguments,
+    add_picture_argument,
     check_file,
     load_config,
     make_folder_of,
@@ -63,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         help='scale the learning rate by the real total batch size over '
         'auto_scale_lr.base_batch_size')
     add_common_arguments(parser)
+    add_picture_argument(parser)
     return parser
 
 
@@ -171,7 +174,7 @@ def look_at_data(cfg: Config, args: argparse.Namespace,
         lines += [f'warning: {warning}'] * bool(warning)
     if findings:
         print('\n'.join(lines))
-    if args.check_picture:
+    if args.check_picture and is_first_process():
         make_folder_of(args.check_picture, '--check-picture')
         draw_samples(cfg, args.check_picture)
         print(f'picture: {args.check_picture}')

@@ -5,11 +5,17 @@ from .class_names import (
     classes_in,
     warn_of_start,
 )
-from .data_check import check_data, stated_in, training_classes
+from .data_check import (
+    check_data,
+    is_first_process,
+    stated_in,
+    training_classes,
+)
 from .findings import report
 from .picture import draw_samples
 
 __all__ = [
     'check_data', 'check_heads', 'check_trained_classes', 'classes_in',
-    'draw_samples', 'report', 'stated_in', 'training_classes', 'warn_of_start'
+    'draw_samples', 'is_first_process', 'report', 'stated_in',
+    'training_classes', 'warn_of_start'
 ]

@@ -126,7 +126,10 @@ def check_trained_classes(trained: Sequence[str] | None, path: str,
 def classes_in(checkpoint: dict) -> list[str] | None:
     """Names that a checkpoint says it was trained on, if it does."""
     meta = checkpoint.get('meta') or {}
-    classes = (meta.get('dataset_meta') or {}).get('classes')
+    named = meta.get('dataset_meta') or meta
+    if not isinstance(named, dict):
+        return None
+    classes = named.get('classes', named.get('CLASSES'))
     if not isinstance(classes, (list, tuple)):
         return None
     return list(classes)

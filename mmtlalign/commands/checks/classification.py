@@ -1,7 +1,7 @@
 """Look at the contents of a classification data set before training on it."""
 import os
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
@@ -56,9 +56,8 @@ class LabelledImages:
                 continue
             paths = [] if name.startswith('.') else [
                 osp.join(place, file)
-                for place, _, files in sorted(os.walk(folder))
-                for file in sorted(files) if not file.startswith('.')
-                and self.built.is_valid_file(file)]
+                for place, file in _walk(folder)
+                if self.built.is_valid_file(file)]
             if paths:
                 self.files[name] = paths
             else:
@@ -69,6 +68,14 @@ class LabelledImages:
         what = (f"annotation file '{self.list_file}' ({self.where}.ann_file)"
                 if self.list_file else f"'{self.folder}' ({self.where})")
         return UserError(f'{what} {complaint}')
+
+
+def _walk(folder: str) -> Iterator[tuple[str, str]]:
+    """Folder and name of the files below one, as the host finds them."""
+    for place, _, names in sorted(os.walk(folder, followlinks=True)):
+        for name in sorted(names):
+            if not name.startswith('.'):
+                yield place, name
 
 
 def opens_as_labelled(cls: type | None) -> bool:
@@ -121,9 +128,8 @@ def _read_folders(data: LabelledImages, found: Findings) -> list[str]:
                     f'{type(data.built).__name__} takes for a class: remove '
                     f'it, or set {data.where}.type=mmtlalign.CustomDataset')
     if not data.built.with_label:
-        return [osp.join(place, file)
-                for place, _, files in sorted(os.walk(data.folder))
-                for file in files if data.built.is_valid_file(file)]
+        return [osp.join(place, file) for place, file in _walk(data.folder)
+                if data.built.is_valid_file(file)]
     if not data.files:
         raise data.refuse(
             'has no image in its folders, one for each class, that ends in '

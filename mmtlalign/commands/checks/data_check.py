@@ -106,7 +106,7 @@ def check_data(cfg: Config, *phases: str, full: bool = False,
         names = check_names(leaf, cfg, *reference)
         if trained is not None:
             check_trained_classes(trained, checkpoint, names, leaf.where)
-        if leaf.dataset in seen or not _first_process():
+        if leaf.dataset in seen or not is_first_process():
             continue
         seen.append(leaf.dataset)
         found = look(leaf, cfg, names, full)
@@ -280,7 +280,7 @@ def _has_mask_head(config) -> bool:
         map(_has_mask_head, config))
 
 
-def _first_process() -> bool:
+def is_first_process() -> bool:
     """Whether this is the one of several processes that reads the data."""
     return not any(os.environ.get(name, '0') != '0' for name in (
         'RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))

@@ -91,15 +91,15 @@ def count_unread(folder: str, read: Sequence[str]) -> dict[str, int]:
     Hidden files and folders do not count.
 
     Returns:
-        dict[str, int]: Number by suffix in lower case, most frequent first.
+        dict[str, int]: Number by suffix, most frequent first.
     """
     known = {osp.normpath(path) for path in read}
     counts = defaultdict(int)
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith('.')]
         for name in names:
-            suffix = osp.splitext(name)[1].lower()
-            if (suffix in SUFFIXES and not name.startswith('.')
+            suffix = osp.splitext(name)[1]
+            if (suffix.lower() in SUFFIXES and not name.startswith('.')
                     and osp.normpath(osp.join(place, name)) not in known):
                 counts[suffix] += 1
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
