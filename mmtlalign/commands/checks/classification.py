@@ -27,55 +27,58 @@ class LabelledImages:
     Args:
         where (str): Place of the data set in the config.
         dataset (ConfigDict): Without wrappers.
+        classes (Sequence[str], optional): Names that are known to be right.
+            Defaults to None, those of the config or the folders.
 
     Attributes:
         classes (list[str] | None): Names in the order of labels: those of the
             config, or the folders'. None if nothing tells.
     """
 
-    def __init__(self, where: str, dataset: ConfigDict) -> None:
+    def __init__(self, where: str, dataset: ConfigDict,
+                 classes: Sequence[str] | None = None) -> None:
         self.where, self.config = where, dataset
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             self.built = DATASETS.build(
                 {**dataset, 'pipeline': [], 'lazy_init': True})
         self.folder = self.built.img_prefix
         self.list_file = self.built.ann_file
-        self.hidden, self.empty, self.files = [], [], {}
+        self.used, self.hidden, self.empty = [], [], []
         if not self.list_file and self.built.with_label:
-            self._list_folders()
-        classes = self.built.CLASSES
-        if classes is None and self.files:
-            classes = list(self.files)
+            self._find_folders()
+        if classes is None:
+            classes = self.built.CLASSES
+        if classes is None and self.used:
+            classes = self.used
         self.classes = None if classes is None else list(map(str, classes))
 
-    def _list_folders(self) -> None:
-        """Names of folders and, of those with images, their paths."""
+    def _find_folders(self) -> None:
+        """Names of folders with images, hidden ones, and others."""
+        if not osp.isdir(self.folder):
+            raise self.refuse('is no folder: put the images there, or set '
+                              'another place')
         for name in sorted(os.listdir(self.folder)):
-            folder = osp.join(self.folder, name)
-            if not osp.isdir(folder):
+            if not osp.isdir(osp.join(self.folder, name)):
                 continue
-            paths = [] if name.startswith('.') else [
-                osp.join(place, file)
-                for place, file in _walk(folder)
-                if self.built.is_valid_file(file)]
-            if paths:
-                self.files[name] = paths
+            if name.startswith('.'):
+                self.hidden.append(name)
+            elif next(self.files_in(name), None) is None:
+                self.empty.append(name)
             else:
-                (self.hidden if name.startswith('.') else self.empty).append(
-                    name)
+                self.used.append(name)
+
+    def files_in(self, name: str = '') -> Iterator[str]:
+        """Paths that the host would read below a folder, as it finds them."""
+        for place, _, files in os.walk(osp.join(self.folder, name),
+                                       followlinks=True):
+            for file in files:
+                if not file.startswith('.') and self.built.is_valid_file(file):
+                    yield osp.join(place, file)
 
     def refuse(self, complaint: str) -> UserError:
         what = (f"annotation file '{self.list_file}' ({self.where}.ann_file)"
                 if self.list_file else f"'{self.folder}' ({self.where})")
         return UserError(f'{what} {complaint}')
-
-
-def _walk(folder: str) -> Iterator[tuple[str, str]]:
-    """Folder and name of the files below one, as the host finds them."""
-    for place, _, names in sorted(os.walk(folder, followlinks=True)):
-        for name in sorted(names):
-            if not name.startswith('.'):
-                yield place, name
 
 
 def opens_as_labelled(cls: type | None) -> bool:
@@ -90,7 +93,7 @@ def look_at_images(data: LabelledImages, num_classes: int | None,
     """Labels, files and headers of a data set.
 
     Args:
-        data (LabelledImages): Whose classes are known to be the right ones.
+        data (LabelledImages): With the right classes.
         num_classes (int, optional): What labels must stay below.
         full (bool): Read all headers, not a sample. Defaults to False.
 
@@ -128,21 +131,22 @@ def _read_folders(data: LabelledImages, found: Findings) -> list[str]:
                     f'{type(data.built).__name__} takes for a class: remove '
                     f'it, or set {data.where}.type=mmtlalign.CustomDataset')
     if not data.built.with_label:
-        return [osp.join(place, file) for place, file in _walk(data.folder)
-                if data.built.is_valid_file(file)]
-    if not data.files:
+        return sorted(data.files_in())
+    if not data.used:
         raise data.refuse(
             'has no image in its folders, one for each class, that ends in '
             f'one of {", ".join(sorted(data.built.extensions))}: put them '
             f'there, or set {data.where}.extensions')
     try:
-        labels = number_folders(list(data.files), data.classes, data.folder)
+        labels = number_folders(data.used, data.classes, data.folder)
     except ValueError as error:
         raise UserError(f'{error}: correct {data.where}.metainfo.classes or '
                         'the folders') from None
-    counts = dict.fromkeys(data.classes, 0)
-    for name, paths in data.files.items():
-        counts[data.classes[labels[name]]] += len(paths)
+    counts, paths = dict.fromkeys(data.classes, 0), []
+    for name in data.used:
+        inside = sorted(data.files_in(name))
+        counts[data.classes[labels[name]]] += len(inside)
+        paths += inside
     found.counts = counts
     absent = [name for name in data.classes if not counts[name]]
     if absent and not isinstance(data.built, FoldersByName):
@@ -150,7 +154,7 @@ def _read_folders(data: LabelledImages, found: Findings) -> list[str]:
             f'has no folder for {", ".join(map(repr, absent[:5]))}, and '
             f'{type(data.built).__name__} numbers those that are there: set '
             f'{data.where}.type=mmtlalign.CustomDataset, which goes by names')
-    return [path for paths in data.files.values() for path in paths]
+    return paths
 
 
 def _leave_out(data: LabelledImages, found: Findings) -> None:

@@ -242,11 +242,10 @@ def look(leaf: Leaf, cfg: Config, names: list[str] | None,
         return remembered(question, lambda: look_at_label_maps(
             where, dataset, cfg, full))
     if reads_labelled(leaf) and task_of(cfg) == 'mmpretrain':
-        data = LabelledImages(where, dataset)
-        data.classes = names
         counts = [count for _, count in numbered_parts(cfg)]
         return remembered(question, lambda: look_at_images(
-            data, counts[0] if counts else None, full))
+            LabelledImages(where, dataset, names),
+            counts[0] if counts else None, full))
     return None
 
 
