@@ -1,4 +1,5 @@
 from .digits import Digits
+from .hf_image_dataset import HFImageDataset
 from .image_folder_subset import ImageFolderSubset
 from .image_folders import CustomDataset, ImageNet
 from .token_label_store import TokenLabelStore, image_names
@@ -6,6 +7,6 @@ from .token_labels import TokenLabels
 from .transforms import *  # noqa: F401,F403
 
 __all__ = [
-    'CustomDataset', 'Digits', 'ImageFolderSubset', 'ImageNet',
-    'TokenLabelStore', 'TokenLabels', 'image_names'
+    'CustomDataset', 'Digits', 'HFImageDataset', 'ImageFolderSubset',
+    'ImageNet', 'TokenLabelStore', 'TokenLabels', 'image_names'
 ]

@@ -3,9 +3,12 @@
 People, OpenCV and browsers see it turned. Tools for annotation have drawn
 their boxes and masks on either view, and do not say on which.
 """
+import numpy as np
 from PIL import Image
 
 TAG = 0x0112
+# What is done to rows and columns; 5 to 8 exchange these before.
+STEPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1)}
 STORED, TURNED, UNCLEAR = 'stored', 'turned', 'unclear'
 
 
@@ -37,3 +40,11 @@ def annotated_view(size: tuple[int, int], orientation: int,
         same = not exchanged or size[0] == size[1]
         return UNCLEAR if orientation > 1 and same else STORED
     return TURNED if exchanged and size[::-1] == annotated else None
+
+
+def turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """An image (H, W, ...) as people see it, from its pixels as stored."""
+    if orientation > 4:
+        image, orientation = image.swapaxes(0, 1), orientation - 4
+    rows, columns = STEPS[orientation]
+    return np.ascontiguousarray(image[::rows, ::columns])

@@ -290,7 +290,6 @@ def test_another_window_size_is_refused_with_the_command(tmp_path):
     common = dict(arch=arch, img_size=16, patch_size=2, out_indices=(1, ))
     path = saved(tmp_path / 'a.pth', SwinTransformer(window_size=2, **common))
     with pytest.raises(UserError, match=(
-            r'windows of 2 and the config\'s SwinTransformer of 4 .*`python '
-            r'tools/model_converters/convert_swin\.py FILE OUT --window-size '
-            '4`')):
+            r'windows of 2 and the config\'s SwinTransformer of 4 .*'
+            '`mmtlalign convert FILE OUT --window-size 4`')):
         check_checkpoint(SwinTransformer(window_size=4, **common), path)

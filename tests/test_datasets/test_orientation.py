@@ -109,7 +109,9 @@ def test_without_an_annotation_images_are_as_people_see_them(
     path, _, turned = image(orientation, suffix='.jpg')
     for load in (LoadAnnotatedImage(), LoadImageFromFile(),
                  LoadImageFromFile(imdecode_backend='pillow')):
-        assert same(load(dict(img_path=path))['img'], turned)
+        results = load(dict(img_path=path))
+        assert same(results['img'], turned)
+        assert results['ori_shape'] == turned.shape[:2]
 
 
 def test_a_damaged_tag_and_no_image(tmp_path):

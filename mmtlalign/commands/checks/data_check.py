@@ -35,6 +35,7 @@ from .paths import (
     named_paths,
 )
 from .segmentation import look_at_label_maps
+from .tables import check_tables, read_classes
 
 HINT = 'put or link the data there, as the README describes'
 
@@ -54,6 +55,10 @@ class Leaf(NamedTuple):
                 return all(getattr(self.cls, name) is getattr(base, name)
                            for name in ('load_data_list', 'parse_data_info'))
         return False
+
+    @property
+    def is_table(self) -> bool:
+        return hasattr(self.cls, 'read_classes')  # our own
 
     @property
     def is_segmented(self) -> bool:
@@ -99,10 +104,13 @@ def check_data(cfg: Config, *phases: str, full: bool = False,
             check_evaluator(f'{phase}_evaluator', cfg, hint,
                             [_ann_file(leaf) for leaf in leaves
                              if leaf.is_coco])
+    leaves = [leaf for phase in phases for leaf in find_leaves(cfg, phase)]
+    check_tables({leaf.where: leaf.dataset for leaf in leaves
+                  if leaf.is_table}, cfg.get('model', {}))
     reference = training_classes(cfg)
     if reference[0] is None and trained is not None:
         reference = list(trained), f"checkpoint '{checkpoint}'"
-    for leaf in (leaf for phase in phases for leaf in find_leaves(cfg, phase)):
+    for leaf in leaves:
         names = check_names(leaf, cfg, *reference)
         if trained is not None:
             check_trained_classes(trained, checkpoint, names, leaf.where)
@@ -181,6 +189,8 @@ def stated_in(cfg: Config) -> tuple[list[str] | None, str]:
 
 def names_of(leaf: Leaf) -> list[str] | None:
     """Classes of a data set, in the order of labels; None if not known."""
+    if leaf.is_table:
+        return read_classes(leaf.dataset)
     names = stated_classes(leaf.dataset, leaf.cls)
     if names is None and reads_labelled(leaf):
         names = LabelledImages(leaf.where, leaf.dataset).classes

@@ -8,7 +8,13 @@ from PIL import Image
 
 from mmtlalign.registry import TRANSFORMS
 
-from ..orientation import TURNED, UNCLEAR, annotated_view, orientation_of
+from ..orientation import (
+    TURNED,
+    UNCLEAR,
+    annotated_view,
+    orientation_of,
+    turned,
+)
 
 
 @TRANSFORMS.register_module()
@@ -33,27 +39,33 @@ class LoadAnnotatedImage(LoadImageFromFile):
     def __init__(self, apply_tag: bool = False, **kwargs) -> None:
         super().__init__(**kwargs)
         self.apply_tag = apply_tag
-        self.turning, self.keeping = self.color_type, self.color_type
         if self.color_type in ('color', 'grayscale'):
-            self.keeping = f'{self.color_type}_ignore_orientation'
+            self.color_type += '_ignore_orientation'
 
     def transform(self, results: dict) -> dict | None:
-        annotated = self._annotated_size(results)
-        if annotated is not None:
-            is_turned = self._is_turned(results['img_path'], annotated)
-            self.color_type = self.turning if is_turned else self.keeping
-        else:
-            self.color_type = self.turning
-        return super().transform(results)
+        orientation = self._orientation(results)
+        results = super().transform(results)
+        if results is not None and orientation > 1:
+            image = turned(results['img'], orientation)
+            results.update(img=image, img_shape=image.shape[:2],
+                           ori_shape=image.shape[:2])
+        return results
 
-    def _is_turned(self, path: str, annotated: tuple[int, int]) -> bool:
+    def _orientation(self, results: dict) -> int:
+        """EXIF's, if the annotation is of the turned image or there is none;
+        else 1."""
+        annotated = self._annotated_size(results)
         try:
-            with self._open(path) as image:
-                view = annotated_view(
-                    image.size, orientation_of(image), annotated)
+            with self._open(results['img_path']) as image:
+                orientation, size = orientation_of(image), image.size
         except Exception:  # the host names what it cannot read
-            return False
-        return view == TURNED or view == UNCLEAR and self.apply_tag
+            return 1
+        if annotated is None:
+            return orientation
+        view = annotated_view(size, orientation, annotated)
+        if view == TURNED or view == UNCLEAR and self.apply_tag:
+            return orientation
+        return 1
 
     def _annotated_size(self, results: dict) -> tuple[int, int] | None:
         """Width and height of what the annotation is of."""

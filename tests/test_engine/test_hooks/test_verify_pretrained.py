@@ -175,7 +175,7 @@ def not_finite(state):
      r'lacks all norms of outputs \(first: norm2\.weight\)'),
     (VIT, {}, not_finite, 'layers.0.ln1.bias holds values that are not fin'),
     (SWIN, dict(window_size=2), None,
-     r'windows of 4 and .* SwinTransformer of 2 .*convert_swin\.py FILE OUT '
+     r'windows of 4 and .* SwinTransformer of 2 .*mmtlalign convert FILE OUT '
      '--window-size 2')])
 def test_a_misfit_stops_before_training(tmp_path, source, changes, change,
                                         complaint):
