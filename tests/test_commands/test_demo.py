@@ -163,7 +163,7 @@ def test_labels_on_small_images_have_room(here, classifier, tmp_path, size,
 def test_no_dense_model_runs_on_weights_that_do_not_fit(
         ends_with, images, tmp_path, config, change, complaint):
     path = dense(tmp_path, config)
-    save(path, 'a.pth')
+    save(path, 'a.pth', CLASSES[path])
     said = ends_with(DEMO, 'photos', path, 'a.pth', '--cfg-options', change)
     assert re.search(
         f"'a.pth' does not fit the config's {complaint}", said)
