@@ -117,7 +117,8 @@ def dense_config(tmp_path, masks):
         model=dict(data_preprocessor=dict(bgr_to_rgb=True)),
         train_dataloader=dict(dataset=dict(
             type='CocoDataset', data_root=str(tmp_path),
-            ann_file='boxes.json', metainfo=dict(classes=('box', )),
+            ann_file='boxes.json', data_prefix=dict(img=''),
+            metainfo=dict(classes=('box', )),
             pipeline=[dict(type='mmtlalign.LoadAnnotatedImage'),
                       dict(type='LoadAnnotations', with_bbox=True,
                            with_mask=masks),

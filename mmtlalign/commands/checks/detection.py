@@ -195,8 +195,11 @@ def _leave_out_images(coco: CocoFile, dataset: ConfigDict, what: str,
 def _check_images(where: str, dataset: ConfigDict, coco: CocoFile, what: str,
                   found: Findings, full: bool) -> None:
     """Images are there, and of the size that the file states."""
-    prefix = (dataset.get('data_prefix') or {}).get('img', '')
-    folder = osp.join(dataset.get('data_root') or '', prefix)
+    prefix = dataset.get('data_prefix') or {}
+    if 'img' not in prefix:  # whatever else the host's default is for
+        raise UserError(f"{where}.data_prefix has no 'img', the folder of the "
+                        "images: set it ('' if file names are whole paths)")
+    folder = osp.join(dataset.get('data_root') or '', prefix['img'])
     if ':' in folder:
         return  # remote
     paths = {osp.join(folder, name): size

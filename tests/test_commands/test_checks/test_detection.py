@@ -32,7 +32,8 @@ def check(tmp_path):
         (tmp_path / 'boxes.json').write_text(text)
         Image.new('RGB', (4, 4)).save(tmp_path / '1.jpg')
         dataset = dict(type='CocoDataset', data_root=str(tmp_path),
-                       ann_file='boxes.json', **dataset)
+                       ann_file='boxes.json', data_prefix=dict(img=''),
+                       **dataset)
         if classes is not None:
             dataset['metainfo'] = dict(classes=classes)
         check_data(Config({

@@ -208,6 +208,14 @@ def test_a_pipeline_without_masks_for_a_mask_head(tmp_path):
         check_data(cfg, 'train')
 
 
+def test_the_folder_of_images_is_named(tmp_path):
+    make(tmp_path, 'train')
+    cfg = config(tmp_path)
+    cfg.train_dataloader.dataset.data_prefix = dict(img_path='train')
+    with pytest.raises(UserError, match="data_prefix has no 'img'"):
+        check_data(cfg, 'train')
+
+
 def test_training_needs_no_iscrowd(look):
     look(without('iscrowd'), phases=['train'])
 
