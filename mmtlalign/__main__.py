@@ -11,6 +11,7 @@ from mmtlalign.errors import UserError, one_line_errors
 COMMANDS = dict(
     train='train a classifier, detector or segmenter from its config',
     test='test one: a config and its checkpoint',
+    check='read the data of a config, say what is there, draw samples',
     demo='draw what a model sees in images',
     publish='make a checkpoint into the files that people download',
     export='write ONNX or torch.export, to run without this code',

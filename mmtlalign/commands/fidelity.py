@@ -37,6 +37,7 @@ from mmtlalign.commands.command_line import (
     make_folder_of,
     new_parser,
 )
+from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.fidelity import (
     REFERENCES,
@@ -168,6 +169,7 @@ def main(argv: list[str] | None = None) -> None:
     cfg.merge_from_dict(args.cfg_options)
     check_class(cfg, ImageClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    use_own_loaders(cfg)
     check_data(cfg, 'test')
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     classes = class_labels(dataset)
