@@ -23,6 +23,7 @@ from mmtlalign.commands.command_line import (
     make_out_folder,
     new_parser,
 )
+from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError
 from mmtlalign.resources import open_config
 
@@ -100,8 +101,11 @@ def name_pictures(paths: list[str], folder: str) -> list[str]:
 
 def is_readable(path: str) -> bool:
     """Whether OpenCV can decode it; one that it cannot is warned of."""
-    if mmcv.imread(path) is not None:
-        return True
+    try:
+        if mmcv.imread(path) is not None:
+            return True
+    except (OSError, ValueError, cv2.error):  # empty, or far too large
+        pass
     print(f"warning: '{path}' cannot be read as an image, and is left out")
     return False
 
@@ -115,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     check_file(checkpoint, 'checkpoint')
     paths = find_images(args.image)
     make_out_folder(args.out_dir, '--out-dir')
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
     model = build_inference(cfg, checkpoint, args.device, args.score_thr,
                             args.trust)
     cv2.setLogLevel(0)  # the warning below is enough

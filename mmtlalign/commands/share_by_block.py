@@ -38,8 +38,10 @@ from mmtlalign.commands.command_line import (
     make_folder_of,
     new_parser,
 )
+from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError
 from mmtlalign.models import TLAlignClassifier
+from mmtlalign.output_files import write_whole, written_beside
 from mmtlalign.resources import check_class, open_config
 
 matplotlib.use('Agg')  # a picture in a file needs no display
@@ -173,7 +175,8 @@ def draw(result: dict, path: Path) -> None:
         axes.spines[['top', 'right']].set_visible(False)
         axes.legend(frameon=False)
     figure.suptitle(result['config'], fontsize='medium')
-    figure.savefig(path, dpi=110)
+    with written_beside(path) as beside:
+        figure.savefig(beside, dpi=110)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -183,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
     labels = name_checkpoints(args.checkpoints, args.labels)
     make_folder_of(args.out)
     cfg = open_config(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
     check_class(cfg, TLAlignClassifier)
     if not cfg.model.get('train_cfg'):
         raise UserError(f"config '{args.config}' mixes nothing: model.train_"
@@ -202,7 +205,7 @@ def main(argv: list[str] | None = None) -> None:
             *collect(model, loader))
         for key in ('mean_abs_difference', 'correlation'):
             print(f'{label} {key}:', *map('{:.4f}'.format, values[key]))
-    Path(args.out).write_text(json.dumps(result, indent=1) + '\n')
+    write_whole(args.out, json.dumps(result, indent=1) + '\n')
     picture = Path(args.out).with_suffix('.png')
     draw(result, picture)
     print(f'figures: {args.out}, picture: {picture}')
