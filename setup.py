@@ -35,9 +35,12 @@ class BuildWithConfigs(build_py):
 version = {}
 exec((ROOT / 'mmtlalign' / 'version.py').read_text(), version)
 extras = {name: requirements(name)
-          for name in ('completion', 'det', 'seg', 'dev', 'export', 'timm')}
-# the tests write and run ONNX, trace backbones of timm, complete commands
-extras['dev'] += extras['export'] + extras['timm'] + extras['completion']
+          for name in ('completion', 'det', 'seg', 'dev', 'export', 'hf',
+                       'timm')}
+# the tests write and run ONNX, read parquet, trace backbones of timm, complete
+# commands
+for name in ('export', 'hf', 'timm', 'completion'):
+    extras['dev'] += extras[name]
 
 setup(
     name='mmtlalign',

@@ -13,6 +13,12 @@ from .host_check import check_host
 
 # Of the files that mmengine reads a config from.
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
+# Folders of configs that were named by size, and what they are called now.
+MOVED = {
+    'classification/study': 'classification/tlalign',
+    'detection/mini': 'detection/tlalign',
+    'segmentation/mini': 'segmentation/tlalign',
+}
 
 
 def find_root(package: Path) -> Path:
@@ -61,6 +67,11 @@ def find_config(config: str | os.PathLike) -> str:
         raise UserError(f"config '{config}' is no config: its name ends in "
                         f'none of {", ".join(SUFFIXES)}; the config is named '
                         'first, then the checkpoint')
+    folder = '/'.join(path.parts[-3:-1])
+    name = path.name.removesuffix('.py')
+    if folder in MOVED and name in configs:
+        raise UserError(f"config '{config}' has moved: it is now "
+                        f"'configs/{MOVED[folder]}/{name}.py'")
     close = get_close_matches(path.stem, configs, n=1)
     raise UserError(
         f"config '{config}' does not exist: no such file, and none of the "

@@ -143,9 +143,9 @@ run_short() {
 
 DIGITS=configs/classification/tlalign/tlalign_swin-mini_1xb32_digits.py
 MINI=mask-rcnn_tlalign-swin-mini_fpn_1xb4-2e_digits-scenes.py
-DETECTOR=configs/detection/mini/$MINI
+DETECTOR=configs/detection/tlalign/$MINI
 MINI=tlalign-swin-mini_upernet_1xb4-500_digits-scenes.py
-SEGMENTER=configs/segmentation/mini/$MINI
+SEGMENTER=configs/segmentation/tlalign/$MINI
 SCENES=tools/dataset_tools/make_digit_scenes.py
 # Fixed after one trial run of each, which reached 96.6 and 28.1.
 MASK_AP50_BAR=90

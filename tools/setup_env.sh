@@ -202,7 +202,8 @@ build_ops() {
     local build=$VENV/build/$1 sources log pin monitor status=0
     pin=$(grep '^onedl-mmcv==' "$ROOT/requirements/runtime.txt")
     log=$build/build.log
-    mkdir -p "$build/wheel" "$WHEELS/$1"
+    mkdir -p "$build/wheel"
+    (umask 022; mkdir -p "$WHEELS/$1")
     sources=$build/sources
     if [ ! -d "$sources" ]; then
         check_network
@@ -241,10 +242,30 @@ build_ops() {
         fail "compiling mmcv failed; all of its output is in $log"
     }
     mv "$build/wheel"/*.whl "$WHEELS/$1/"
+    (cd "$WHEELS/$1" && sha256sum ./*.whl >SHA256SUMS)
+}
+
+# A wheel runs what it holds: only one that this user wrote, where nobody else
+# can write, and that is still what was built.
+is_ours() {
+    local path
+    for path in "$WHEELS" "$WHEELS/$1" "$WHEELS/$1"/*.whl; do
+        [ -O "$path" ] && [ -z "$(find "$path" -maxdepth 0 -perm /022)" ] ||
+            return 1
+    done
+    (cd "$WHEELS/$1" && sha256sum --strict -c SHA256SUMS) >/dev/null 2>&1 &&
+        [ "$(ls "$WHEELS/$1"/*.whl | wc -l)" -eq \
+            "$(wc -l <"$WHEELS/$1/SHA256SUMS")" ]
 }
 
 install_ops_wheel() {
-    ls "$WHEELS/$1"/*.whl >/dev/null 2>&1 &&
+    ls "$WHEELS/$1"/*.whl >/dev/null 2>&1 || return 1
+    is_ours "$1" || {
+        say "$WHEELS/$1 is left out: others can write there, or it is not" \
+            'what was built'
+        rm -f "$WHEELS/$1"/*.whl
+        return 1
+    }
         "$PY" -m pip install -q --force-reinstall --no-deps --no-index \
             "$WHEELS/$1"/*.whl &&
         "$PY" -c 'import mmcv.ops' 2>/dev/null

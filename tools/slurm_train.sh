@@ -8,6 +8,8 @@
 # CPUS_PER_TASK (5) and SRUN_ARGS, which is split at white space:
 # SRUN_ARGS='--time=24:00:00 --mem=64G'
 set -euo pipefail
+# shellcheck source=tools/misc/launch.sh
+source "$(dirname "$0")/misc/launch.sh"
 
 if [ "$#" -lt 4 ]; then
     echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR" \
@@ -21,7 +23,10 @@ work_dir=$4
 shift 4
 
 gpus=${GPUS:-8}
+need_number GPUS "$gpus"
 per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+need_number GPUS_PER_NODE "$per_node"
+need_number CPUS_PER_TASK "${CPUS_PER_TASK:=5}"
 read -ra more <<< "${SRUN_ARGS:-}"
 
 exec srun \
@@ -30,8 +35,8 @@ exec srun \
     --ntasks="$gpus" \
     --ntasks-per-node="$per_node" \
     --gres="gpu:$per_node" \
-    --cpus-per-task="${CPUS_PER_TASK:-5}" \
+    --cpus-per-task="$CPUS_PER_TASK" \
     --kill-on-bad-exit=1 \
     ${more[@]+"${more[@]}"} \
-    "${PYTHON:-python}" -u "$(dirname "${BASH_SOURCE[0]}")/train.py" \
+    "${PYTHON:-python}" -u "$(dirname "$0")/train.py" \
     "$config" --work-dir "$work_dir" --launcher slurm "$@"

@@ -199,6 +199,15 @@ class LabelTrace:
         return self._block_grids
 
     @property
+    def output_token_share(self) -> Tensor:
+        """Tensor: (B, rows, cols), float32, detached: own image's share in
+        each patch token, where :attr:`output_share` is read. Raises as
+        ``block_grids``.
+        """
+        self.block_grids
+        return self._output_token_share
+
+    @property
     def attention(self) -> Tensor:
         """Tensor: (B, patches), float32, detached: what the class token, or
         the patches on average, of the last block attend to; head mean. Rows
@@ -311,6 +320,7 @@ class LabelTrace:
             site.forget()
         self._block_shares, self._block_grids = [], []
         self._output_share = self._attention = None
+        self._output_token_share = None
         self._running = True
 
     def _check_count(self) -> None:
@@ -332,6 +342,10 @@ class LabelTrace:
             blocks = [site for site in self.family.sites if site.in_block]
             self._block_shares = [site.share for site in blocks]
             self._block_grids = [site.grid for site in blocks]
+        if self.record and self.token_merging is None:
+            output = self.family.output
+            self._output_token_share = output.share[
+                :, self.family.num_extra_tokens:].unflatten(1, output.grid)
 
     # How it takes hold of a backbone, and lets go.
 
@@ -372,6 +386,7 @@ class LabelTrace:
         self._block_shares: list[Tensor] = []
         self._block_grids: list[tuple[int, int]] = []
         self._output_share: Tensor | None = None
+        self._output_token_share: Tensor | None = None
         self._attention: Tensor | None = None
         self._kernel = self._stock_forward = None
 

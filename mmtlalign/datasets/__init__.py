@@ -1,10 +1,11 @@
 from .digits import Digits
+from .hf_image_dataset import HFImageDataset
 from .image_folder_subset import ImageFolderSubset
 from .token_label_store import TokenLabelStore, image_names
 from .token_labels import TokenLabels
 from .transforms import *  # noqa: F401,F403
 
 __all__ = [
-    'Digits', 'ImageFolderSubset', 'TokenLabelStore', 'TokenLabels',
-    'image_names'
+    'Digits', 'HFImageDataset', 'ImageFolderSubset', 'TokenLabelStore',
+    'TokenLabels', 'image_names'
 ]

@@ -8,7 +8,7 @@ the first seeds, transferred to BCCD and CamVid. Its jobs are trainings by
 tools/train.py, which resume after a kill. When the last one ends, the unit's
 figures are written to ``results/``, and count as done from then on, on any
 machine: commit them, and the report. The recipe stands in
-configs/classification/study, and the reasons for it in README.md.
+configs/classification/tlalign, and the reasons for it in README.md.
 """
 import argparse
 import contextlib
@@ -43,7 +43,7 @@ from mmtlalign.errors import UserError, one_line_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'projects/mini_study/results'
-CLASSIFIERS = 'configs/classification/study/'
+CLASSIFIERS = 'configs/classification/tlalign/'
 EPOCHS = 128
 RECIPE = f'1xb128-{EPOCHS}e_cifar10-2500'
 
@@ -86,8 +86,8 @@ def plan(backbone: str, seed: int) -> list[Job]:
             jobs.append(Job('cifar10', arm, CLASSIFIERS + (
                 f'{arm}_{backbone}_{RECIPE}.py'), []))
     for task, folder, configs in (
-            ('bccd', 'configs/detection/mini/', DETECTORS),
-            ('camvid', 'configs/segmentation/mini/', SEGMENTERS)):
+            ('bccd', 'configs/detection/tlalign/', DETECTORS),
+            ('camvid', 'configs/segmentation/tlalign/', SEGMENTERS)):
         for arm, seeds in TRANSFER_SEEDS.items():
             if seed in seeds:
                 start = unit_dir(backbone, seed) / f'cifar10_{arm}'

@@ -65,6 +65,13 @@ def assert_family(backbone, images, token_share, oracle, exact=True):
         assert_moved(block_share, labels, own, partner, 2e-6)
     assert_moved(trace.output_share, aligned, own, partner, 2e-6)
 
+    blocks_of = [site for site in trace.family.sites if site.in_block]
+    if trace.family.output in blocks_of:  # not a merging
+        labels = blocks[blocks_of.index(trace.family.output)]
+        assert_moved(
+            trace.output_token_share.flatten(1),
+            labels[:, trace.family.num_extra_tokens:], own, partner, 2e-6)
+
     # labels must have moved, or the comparison could not fail
     assert (trace.output_share - token_share.mean((1, 2))).abs().max() > 1e-3
 

@@ -90,6 +90,37 @@ def test_blocks_are_read_as_the_output_is(type, cfg, head_reads):
     assert_same(trace.read(trace.block_shares[-1]), trace.output_share)
 
 
+@pytest.mark.parametrize('type, cfg, block, grid', [
+    ('VisionTransformer', {}, 2, (4, 4)),
+    ('VisionTransformer', dict(out_indices=(0, 1)), 1, (4, 4)),
+    ('DistilledVisionTransformer', {}, 2, (4, 4)),
+    ('SwinTransformer', {}, 3, (4, 4)),
+    ('SwinTransformer', dict(out_indices=(0, )), 1, (8, 8))])
+def test_shares_of_the_tokens_that_are_read(type, cfg, block, grid):
+    backbone, images, share = make(type, **cfg)
+    trace = LabelTrace(backbone, record=True)
+    with trace(share):
+        backbone(images)
+    found = trace.output_token_share
+    assert found.shape == (2, *grid) and not found.requires_grad
+    rows, cols = grid
+    expected = trace.block_shares[block][:, -rows * cols:]
+    for row in range(rows):
+        for col in range(cols):
+            assert torch.equal(
+                found[:, row, col], expected[:, row * cols + col])
+
+
+def test_shares_of_tokens_after_a_merging():
+    backbone, images, share = make(
+        'SwinTransformer', out_indices=(0, ), out_after_downsample=True)
+    trace = LabelTrace(backbone, record=True)
+    with trace(share):
+        features, = backbone(images)
+    assert trace.output_token_share.shape == (2, *features.shape[2:])
+    assert_same(trace.output_token_share.mean((1, 2)), trace.output_share)
+
+
 def test_class_token_starts_with_the_mean_over_patches():
     # zero queries attend evenly, so each token ends half-way to the mean
     backbone, images, share = make('VisionTransformer', arch=dict(
@@ -464,11 +495,12 @@ def test_share_before_any_traced_forward():
     backbone, images, share = make('VisionTransformer')
     trace = LabelTrace(backbone, record=True)
     backbone(images)
-    for name in ('output_share', 'block_shares'):
+    names = ('output_share', 'output_token_share', 'block_shares')
+    for name in names:
         with pytest.raises(RuntimeError):
             getattr(trace, name)
     with trace(share):
-        for name in ('output_share', 'block_shares'):
+        for name in names:
             with pytest.raises(RuntimeError):
                 getattr(trace, name)
         backbone(images)
@@ -483,8 +515,9 @@ def test_block_shares_need_record():
         trace.block_shares
     with trace(share):
         backbone(images)
-    with pytest.raises(ValueError, match='record=True'):
-        trace.block_shares
+    for name in ('block_shares', 'output_token_share'):
+        with pytest.raises(ValueError, match='record=True'):
+            getattr(trace, name)
 
 
 class Nothing(BaseModule):

@@ -84,7 +84,7 @@ def test_the_command_repeats_the_training(options, written):
     trained = train_as(options)
     command, beyond = find_command(
         trained, NAMES[-1], trained.randomness.seed)
-    assert command == ('python tools/train.py configs/detection/mini/'
+    assert command == ('python tools/train.py configs/detection/tlalign/'
                        f'{NAMES[-1]}.py{written}')
     assert beyond == ''
     again = train_as(dict(

@@ -1,118 +1,60 @@
-"""Every TL-Align classifier is loaded, built and run for a step."""
-import subprocess
-from pathlib import Path
+"""Every TL-Align classifier is built and run for a step; all are built."""
+import re
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.dataset import Compose, default_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DefaultScope
-from mmpretrain.registry import (
-    DATASETS,
-    HOOKS,
-    MODELS,
-    PARAM_SCHEDULERS,
-    TRANSFORMS,
-)
-from mmpretrain.utils import register_all_modules
+from mmpretrain.registry import DATASETS, HOOKS
 
 from ..conftest import needs_operators
+from .conftest import (
+    ROOT,
+    SPARED,
+    build_model,
+    cases,
+    check_weight_decay,
+    learning_rates,
+    present,
+    read,
+    run_pipeline,
+    stem,
+    tracked,
+)
+from .test_metafiles import load_tool
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDER = 'configs/classification/tlalign'
-MAX_PARAMETERS = 30e6  # above, the depth is cut to 2
-# What is learnt per token or position, and does not decay
-SPARED = ('cls_token', 'pos_embed', 'relative_position_bias_table')
-
-
-def tracked_configs():
-    return subprocess.run(
-        ['git', 'ls-files', '--', f'{FOLDER}/*.py'], cwd=ROOT, check=True,
-        capture_output=True, text=True).stdout.split()
-
-
-CONFIGS = tracked_configs()
-ALIGNED = [path for path in CONFIGS if Path(path).stem.startswith('tlalign_')]
+CONFIGS = tracked(FOLDER)
+ALIGNED = [path for path in CONFIGS if stem(path).startswith('tlalign_')]
+ALL = tracked('configs')
 
 
 def test_list_is_complete():
-    present = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / FOLDER).glob('*.py')
-    }
-    assert len(CONFIGS) > 0
-    assert set(CONFIGS) == present
+    assert len(CONFIGS) > 40
+    assert set(CONFIGS) == present(FOLDER)
+    assert set(ALL) == present('configs') and len(ALL) > 170
 
 
-@pytest.fixture
-def load():
-    """Load a config in the scope it names, as the tools do."""
-    scopes = []
-
-    def load_config(path):
-        config = Config.fromfile(ROOT / path)
-        context = DefaultScope.overwrite_default_scope(config.default_scope)
-        context.__enter__()
-        scopes.append(context)
-        return config
-
-    register_all_modules(init_default_scope=False)
-    yield load_config
-    for context in reversed(scopes):
-        context.__exit__(None, None, None)
-
-
-@pytest.fixture(scope='session')
-def jpegs(tmp_path_factory):
-    """A photograph-like JPEG of 300x260 and one of 32x32 pixels."""
-    folder = tmp_path_factory.mktemp('jpegs')
-    coarse = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    paths = {}
-    for name, size in (('large', (260, 300)), ('small', (32, 32))):
-        paths[name] = str(folder / f'{name}.jpg')
-        cv2.imwrite(paths[name], cv2.resize(coarse, size))
-    return paths
+@pytest.mark.slow
+def test_all_are_built_in_full():
+    """At full depth, but without storage; the README states their size."""
+    needs_operators()
+    tool, counts = load_tool('make_model_zoo'), {}
+    for path in ALL:
+        config = read(path)
+        # the target has no parameters, and is all that differs in a twin
+        key = str({**config.model, 'target': None})
+        if key not in counts:
+            counts[key] = tool.count_parameters(config)
+        readme = (ROOT / path).with_name('README.md').read_text()
+        stated = re.search(rf'\[{stem(path)}\]\S+ \| ([\d.]+) \|', readme)
+        if '/mixing/' in path:  # which states none
+            continue
+        digits = len(stated[1].partition('.')[2])
+        assert stated[1] == f'{counts[key] / 1e6:.{digits}f}', path
 
 
-def run_pipeline(loader, jpegs, labels):
-    """A batch of one JPEG, through the loader's own pipeline."""
-    pipeline = Compose(
-        [TRANSFORMS.build(step) for step in loader.dataset.pipeline])
-    path = jpegs['large' if loader.dataset.type == 'ImageNet' else 'small']
-    reads_files = loader.dataset.pipeline[0].type == 'LoadImageFromFile'
-    image = dict(img_path=path) if reads_files else dict(img=cv2.imread(path))
-    return default_collate(
-        [pipeline(dict(**image, gt_label=label)) for label in labels])
-
-
-def cut_depth(backbone):
-    """Two layers (per stage) of the same width, from the host's table."""
-    cls = MODELS.get(backbone.type)
-    arch = dict(cls.arch_zoo[backbone.arch])
-    if 'depths' in arch:
-        arch['depths'] = [2] * len(arch['depths'])
-    else:
-        arch['num_layers'] = 2
-    backbone.arch = arch
-
-
-def build_model(config):
-    model = config.model
-    if model.backbone.type.startswith('mmdet.'):
-        needs_operators()
-    model.data_preprocessor = config.data_preprocessor
-    with torch.random.fork_rng():
-        built = MODELS.build(model)
-    if sum(p.numel() for p in built.parameters()) > MAX_PARAMETERS:
-        cut_depth(model.backbone)
-        built = MODELS.build(model)
-    return built
-
-
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize('path', cases(CONFIGS))
 def test_runs_for_one_step(path, load, jpegs):
     config = load(path)
     assert config.train_dataloader.collate_fn.type == 'default_collate'
@@ -125,8 +67,12 @@ def test_runs_for_one_step(path, load, jpegs):
     log = model.train_step(data, optimizer)
 
     assert torch.isfinite(log['loss'])
-    assert 0 <= log['lam'] <= 1
-    assert ('aligned_share' in log) == ('target' not in config.model)
+    if stem(path).startswith('none_'):
+        assert 'lam' not in log
+    else:
+        assert 0 <= log['lam'] <= 1
+    target = config.model.get('target', dict(monitor=True))
+    assert ('aligned_share' in log) == target.get('monitor', False)
     changed = [
         name for name, parameter in model.named_parameters()
         if not torch.equal(parameter, before[name])
@@ -143,32 +89,21 @@ def test_runs_for_one_step(path, load, jpegs):
     assert sample.pred_score.sum() == pytest.approx(1, abs=1e-4)
 
 
-def check_weight_decay(model, optimizer):
-    """Matrices and kernels decay; vectors, tokens and positions do not."""
-    decays = {
-        id(parameter): group['weight_decay']
-        for group in optimizer.param_groups for parameter in group['params']
-    }
-    for name, parameter in model.named_parameters():
-        decays_expected = parameter.ndim > 1 and not name.endswith(SPARED)
-        assert (decays[id(parameter)] > 0) == decays_expected, name
-
-
-@pytest.mark.parametrize('path', ALIGNED, ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize('path', ALIGNED, ids=stem)
 def test_twin_differs_in_labels_only(path):
     twin = path.replace('/tlalign_', '/cutmix_')
     assert twin in CONFIGS
-    aligned = Config.fromfile(ROOT / path).to_dict()
-    baseline = Config.fromfile(ROOT / twin).to_dict()
+    aligned, baseline = read(path).to_dict(), read(twin).to_dict()
+    monitor = dict(monitor=True) if '-128e_' in path else {}  # of the study
     assert baseline['model'].pop('target') == dict(
-        type='mmtlalign.AreaTarget')
+        type='mmtlalign.AreaTarget', **monitor)
     assert 'target' not in aligned['model']
     assert baseline == aligned
 
 
-@pytest.mark.parametrize('path', ALIGNED, ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize('path', ALIGNED, ids=stem)
 def test_grid_is_the_backbones(path):
-    model = Config.fromfile(ROOT / path).model
+    model = read(path).model
     # 4 px are the first grid of hierarchical backbones
     patch_size = model.backbone.get('patch_size', 4)
     sizes = {augment.patch_size for augment in model.train_cfg.augments}
@@ -179,7 +114,7 @@ def test_grid_is_the_backbones(path):
     assert even == [True] if published else not any(even)
 
 
-@pytest.mark.parametrize('path', ALIGNED, ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize('path', ALIGNED, ids=stem)
 def test_datasets_and_hooks_exist(path, load):
     config = load(path)
     for loader in (config.train_dataloader, config.val_dataloader,
@@ -194,31 +129,6 @@ def test_datasets_and_hooks_exist(path, load):
             assert config.train_dataloader.num_workers == 0
 
 
-def learning_rates(config, epoch_length=4):
-    """Learning rate of every iteration of a run with short epochs."""
-    optim = config.optim_wrapper.optimizer
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=optim.lr)
-    schedulers = []
-    for schedule in config.param_scheduler:
-        schedule = dict(schedule)
-        schedule.pop('_scope_', None)
-        schedule.setdefault('end', config.train_cfg.max_epochs)
-        cls = PARAM_SCHEDULERS.get(schedule.pop('type'))
-        if schedule.pop('convert_to_iter_based', False):
-            schedulers.append(cls.build_iter_from_epoch(
-                optimizer, **schedule, epoch_length=epoch_length))
-        else:
-            schedulers.append(cls(optimizer, **schedule))
-    rates = []
-    for i in range(config.train_cfg.max_epochs * epoch_length):
-        rates.append(optimizer.param_groups[0]['lr'])
-        optimizer.step()
-        for scheduler in schedulers:
-            if not scheduler.by_epoch or (i + 1) % epoch_length == 0:
-                scheduler.step()
-    return rates
-
-
 @pytest.mark.parametrize('name, first, peak, last, warm_up', [
     ('tlalign_deit-small_8xb128_in1k', 1e-6, 1e-3, 1e-5, 5),
     ('tlalign_swin-base_16xb64_in1k', 1e-6, 1e-3, 1e-5, 20),
@@ -231,7 +141,7 @@ def learning_rates(config, epoch_length=4):
     ('tlalign_deit-mini_1xb128_cifar10', 1e-6, 1e-3, 1e-5, 1),
 ])
 def test_learning_rates(name, first, peak, last, warm_up, load):
-    path, = [path for path in CONFIGS if Path(path).stem == name]
+    path, = [path for path in CONFIGS if stem(path) == name]
     rates = learning_rates(load(path), epoch_length=4)
     assert rates[0] == pytest.approx(first)
     assert max(rates) == pytest.approx(peak, rel=1e-4)

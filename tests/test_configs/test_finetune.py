@@ -1,5 +1,4 @@
 """Every fine-tuning config is loaded, built and run for a step."""
-import subprocess
 from copy import deepcopy
 from pathlib import Path
 
@@ -7,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 
-ROOT = Path(__file__).resolve().parents[2]
+from .conftest import present, read, tracked
+
 FOLDER = 'configs/classification/finetune'
 CLASSES = {'cifar10': 10, 'cifar100': 100, 'flowers102': 102,
            'stanford-cars': 196, 'oxford-pets': 37}
@@ -28,17 +27,13 @@ def path_of(net, data, size):
 
 
 def test_list_is_complete():
-    tracked = subprocess.run(
-        ['git', 'ls-files', '--', f'{FOLDER}/*.py'], cwd=ROOT, check=True,
-        capture_output=True, text=True).stdout.split()
-    assert set(tracked) == {path_of(*case) for case in CASES}
-    assert {path.name for path in (ROOT / FOLDER).glob('*.py')
-            } == {Path(path).name for path in tracked}
+    expected = {path_of(*case) for case in CASES}
+    assert set(tracked(FOLDER)) == present(FOLDER) == expected
 
 
 @pytest.mark.parametrize('net, data, size', CASES)
 def test_config(net, data, size):
-    config = Config.fromfile(ROOT / path_of(net, data, size))
+    config = read(path_of(net, data, size))
     assert config.data_preprocessor.num_classes == CLASSES[data]
     assert config.data_preprocessor.to_rgb == ('cifar' not in data)
     assert config.model.head.num_classes == CLASSES[data]
@@ -85,7 +80,7 @@ def run(pipeline, image):
     ('swin-tiny', 384)])
 def test_a_step_from_a_checkpoint(net, size, tmp_path):
     """Pretrained at 224 px; Swin's biases must already have their size."""
-    config = Config.fromfile(ROOT / path_of(net, 'flowers102', size))
+    config = read(path_of(net, 'flowers102', size))
     model = config.model
     model.data_preprocessor = config.data_preprocessor
     model.backbone.arch = (

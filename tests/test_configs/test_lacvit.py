@@ -1,20 +1,19 @@
 """Every LaCViT config is loaded and built, and one of each kind is run."""
 from itertools import product
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 from mmpretrain.utils import register_all_modules
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / 'configs' / 'classification' / 'lacvit'
+from .conftest import present, read, stem
+
+FOLDER = 'configs/classification/lacvit'
 KINDS = ('lacvit_{}_stage1_8xb128_{}-224px',
          'lacvit_{}_stage2_1xb128_{}-224px',
          'crossentropy_{}_1xb128_{}-224px')
@@ -39,7 +38,7 @@ TRIOS.append(MINI)
 
 
 def load(name):
-    return Config.fromfile(FOLDER / f'{name}.py')
+    return read(f'{FOLDER}/{name}.py')
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +49,8 @@ def scope():
 
 
 def test_list_is_complete():
-    present = {path.stem for path in FOLDER.glob('*.py')}
-    assert present == {name for trio in TRIOS for name in trio}
+    assert set(map(stem, present(FOLDER))) == {
+        name for trio in TRIOS for name in trio}
 
 
 @pytest.mark.parametrize('network, data', LARGE)

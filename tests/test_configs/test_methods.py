@@ -1,24 +1,20 @@
 """Configs of other ways to label: TransMix, MixPro, TokenMix, contribution."""
-import subprocess
-
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import DATASETS, HOOKS
 
-from .test_configs import (  # noqa: F401
-    ROOT,
+from .conftest import (
     build_model,
     check_weight_decay,
-    jpegs,
+    is_large,
     learning_rates,
-    load,
+    present,
+    read,
     run_pipeline,
+    tracked,
 )
-from .test_tokenlabel import jpegs as labelled_jpegs  # noqa: F401
-from .test_tokenlabel import run_pipeline as run_labelled_pipeline
 
 FOLDER = 'configs/classification'
 METHODS = ('contribution', 'mixpro', 'tokenmix', 'transmix')
@@ -64,20 +60,15 @@ def path_of(name):
 
 
 def test_list_is_complete():
-    patterns = [f'{FOLDER}/{method}/*.py' for method in METHODS]
-    tracked = subprocess.run(
-        ['git', 'ls-files', '--', *patterns], cwd=ROOT, check=True,
-        capture_output=True, text=True).stdout.split()
-    assert set(tracked) == set(map(path_of, EXPECTED))
-    assert set(tracked) == {
-        path.relative_to(ROOT).as_posix()
-        for pattern in patterns for path in ROOT.glob(pattern)}
+    folders = [f'{FOLDER}/{method}' for method in METHODS]
+    assert set(sum(map(tracked, folders), [])) == set(map(path_of, EXPECTED))
+    assert set().union(*map(present, folders)) == set(map(path_of, EXPECTED))
 
 
 @pytest.mark.parametrize('name', EXPECTED)
 def test_target_and_masks(name):
     target, masks = EXPECTED[name]
-    model = Config.fromfile(ROOT / path_of(name)).to_dict()['model']
+    model = read(path_of(name)).to_dict()['model']
     assert model['target'] == target
     augments = model['train_cfg']['augments']
     if masks is not None:
@@ -96,7 +87,7 @@ def test_target_and_masks(name):
 
 @pytest.mark.parametrize('name', IN_TLALIGN_RECIPE)
 def test_the_rest_is_the_recipe_of_tlalign(name):
-    ours, base = (Config.fromfile(ROOT / path).to_dict() for path in (
+    ours, base = (read(path).to_dict() for path in (
         path_of(name), f'{FOLDER}/tlalign/tlalign_{name.split("_", 1)[1]}.py'))
     ours['model'].pop('target')
     for config in (ours, base):
@@ -106,17 +97,17 @@ def test_the_rest_is_the_recipe_of_tlalign(name):
     assert ours == base
 
 
-@pytest.mark.parametrize('name', EXPECTED)
-def test_runs_for_one_step(name, load, jpegs, labelled_jpegs):  # noqa: F811
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=pytest.mark.slow if is_large(name) else ())
+    for name in EXPECTED])
+def test_runs_for_one_step(name, load, jpegs):
     config, (target, _) = load(path_of(name)), EXPECTED[name]
     model = build_model(config).train()
     optimizer = build_optim_wrapper(model, config.optim_wrapper)
     check_weight_decay(model, optimizer.optimizer)
     before = {name: p.clone() for name, p in model.named_parameters()}
-    run, files = ((run_labelled_pipeline, labelled_jpegs) if target == MAPS
-                  else (run_pipeline, jpegs))
-    log = model.train_step(
-        run(config.train_dataloader, files, labels=[3, 7]), optimizer)
+    data = run_pipeline(config.train_dataloader, jpegs, labels=[3, 7])
+    log = model.train_step(data, optimizer)
 
     assert torch.isfinite(log['loss'])
     assert 0 <= log['lam'] <= 1
@@ -125,14 +116,14 @@ def test_runs_for_one_step(name, load, jpegs, labelled_jpegs):  # noqa: F811
                if not torch.equal(parameter, before[name])]
     assert len(changed) > .8 * len(before)  # drop path may spare a block
 
-    data = run(config.val_dataloader, files, labels=[3])
+    data = run_pipeline(config.val_dataloader, jpegs, labels=[3])
     with torch.no_grad():
         sample, = model.eval().val_step(data)
     assert sample.pred_score.shape == (config.data_preprocessor.num_classes, )
 
 
 @pytest.mark.parametrize('name', OWN_RECIPE)
-def test_what_the_authors_recipes_have(name, load):  # noqa: F811
+def test_what_the_authors_recipes_have(name, load):
     config, (target, masks) = load(path_of(name)), EXPECTED[name]
     assert DATASETS.get(config.train_dataloader.dataset.type) is not None
     hooks = [hook.type for hook in config.custom_hooks]
@@ -159,7 +150,7 @@ def test_what_the_authors_recipes_have(name, load):  # noqa: F811
 @pytest.mark.parametrize('name, warm_up', [
     (f'transmix_{SMALL}', 20), ('mixpro_deit-small-p14_8xb128_in1k', 20),
     (f'tokenmix_{SMALL}', 5), (f'tokenmix_{TINY}', 20)])
-def test_learning_rates(name, warm_up, load):  # noqa: F811
+def test_learning_rates(name, warm_up, load):
     config = load(path_of(name))
     rates = learning_rates(config, epoch_length=4)
     assert rates[0] == pytest.approx(1e-6)

@@ -1,7 +1,6 @@
 """Every segmentation config is loaded and built, and some are run."""
 import ast
 import re
-import subprocess
 from pathlib import Path
 
 import cv2
@@ -18,38 +17,21 @@ from mmtlalign.commands.test import use_tta
 from mmtlalign.errors import UserError
 
 from ..conftest import needs_operators
+from .conftest import present, read, stem, tracked
 
 needs_operators()
 
 from mmseg.registry import DATASETS, MODELS, TRANSFORMS  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
-CLASSIFIERS = ROOT / 'configs' / 'classification' / 'tlalign'
-
-
-# those of other methods have tests of their own
-FOLDERS = ('tlalign', 'mini')
-
-
-def tracked_configs():
-    listed = subprocess.run(
-        ['git', 'ls-files', '--', 'configs/segmentation/*.py'], cwd=ROOT,
-        check=True, capture_output=True, text=True).stdout.split()
-    return [path for path in listed if Path(path).parent.name in FOLDERS]
-
-
-CONFIGS = tracked_configs()
+CLASSIFIERS = 'configs/classification/tlalign'
+FOLDER = 'configs/segmentation/tlalign'
+CONFIGS = tracked(FOLDER)
 ADE20K = [path for path in CONFIGS if 'ade20k' in path]
-MINIS = [path for path in CONFIGS if '/mini/' in path]
+MINIS = [path for path in CONFIGS if '-mini_' in path]
 
 
 def test_lists_are_complete():
-    present = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / 'configs' / 'segmentation').rglob('*.py')
-        if path.parent.name in FOLDERS
-    }
-    assert set(CONFIGS) == present == {*ADE20K, *MINIS}
+    assert set(CONFIGS) == present(FOLDER) == {*ADE20K, *MINIS}
     backbones = [re.search('tlalign-([a-z]+-[a-z]+)_', p)[1] for p in ADE20K]
     assert sorted(backbones) == [
         f'{family}-{size}' for family in ('deit', 'swin')
@@ -57,17 +39,10 @@ def test_lists_are_complete():
     assert len(MINIS) == 3
 
 
-@pytest.fixture
-def load():
-    """Load configs in the host's scope, as the tools do."""
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        yield lambda path: Config.fromfile(ROOT / path)
-
-
 def classifier_of(backbone):
     """Config that trains a backbone's checkpoint, and the file's name."""
     folder, file = Path(backbone.init_cfg.checkpoint).parts[-2:]
-    return Config.fromfile(CLASSIFIERS / f'{folder}.py'), file
+    return read(f'{CLASSIFIERS}/{folder}.py'), file
 
 
 def short(backbone, arch_zoo):
@@ -83,7 +58,7 @@ def names(modules, kind):
     return [name for name, module in modules if isinstance(module, kind)]
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize('path', CONFIGS, ids=stem)
 def test_starts_from_the_named_classifier(path, load):
     """The weights exist after training, and their backbone is the same."""
     backbone = load(path).model.backbone
@@ -94,8 +69,8 @@ def test_starts_from_the_named_classifier(path, load):
     backbone.init_cfg = dict(checkpoint=checkpoint)
     classifier, file = classifier_of(backbone)
     assert file == f'epoch_{classifier.train_cfg.max_epochs}.pth'
-    assert (CLASSIFIERS / Path(checkpoint.replace('tlalign_', 'cutmix_'))
-            .parent.with_suffix('.py').name).exists()
+    twin = Path(checkpoint.replace('tlalign_', 'cutmix_')).parent.name
+    assert f'{CLASSIFIERS}/{twin}.py' in tracked(CLASSIFIERS)
     original = classifier.model.backbone
     assert backbone.type == f'mmpretrain.{original.type}'
     defaults = dict(img_size=224)
@@ -107,7 +82,7 @@ def test_starts_from_the_named_classifier(path, load):
         assert found == expected, key
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize('path', CONFIGS, ids=stem)
 def test_is_normalised_as_in_pretraining(path, load):
     config = load(path)
     found = config.model.data_preprocessor
@@ -117,7 +92,7 @@ def test_is_normalised_as_in_pretraining(path, load):
         assert list(found[key]) == list(expected[key])
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize('path', CONFIGS, ids=stem)
 def test_builds(path, load):
     config = load(path)
     backbone = config.model.backbone
@@ -186,7 +161,7 @@ def test_recipe_of_ade20k(load):
         'mmpretrain.VisionTransformer': {0.1}}
 
 
-@pytest.mark.parametrize('path', MINIS, ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize('path', MINIS, ids=stem)
 def test_names_of_minis(path, load):
     """{batch}-{iterations} and the size in the name are the config's."""
     config = load(path)

@@ -1,35 +1,28 @@
 """Every config of token labels is loaded, built and run for a step."""
 import re
-import subprocess
-from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.dataset import Compose, default_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
-from mmpretrain.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
-from mmpretrain.utils import register_all_modules
+from mmpretrain.registry import DATASETS, HOOKS
 
-from mmtlalign.datasets import TokenLabelStore
 from mmtlalign.models import LVViT
 
 from ..conftest import needs_operators
+from .conftest import (
+    build_model,
+    cases,
+    check_weight_decay,
+    present,
+    read,
+    run_pipeline,
+    stem,
+    tracked,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ['configs/classification/tokenlabel',
            'configs/segmentation/tokenlabel']
-
-
-def tracked(folder):
-    return subprocess.run(
-        ['git', 'ls-files', '--', f'{folder}/*.py'], cwd=ROOT, check=True,
-        capture_output=True, text=True).stdout.split()
-
-
 CONFIGS, SEGMENTERS = map(tracked, FOLDERS)
 LABELLED = [path for path in CONFIGS if '/tokenlabel_' in path]
 
@@ -38,62 +31,13 @@ def test_lists_are_complete():
     assert len(CONFIGS) == 13 and len(SEGMENTERS) == 3
     assert len(LABELLED) == 10
     for folder, paths in zip(FOLDERS, (CONFIGS, SEGMENTERS)):
-        assert {path.name for path in (ROOT / folder).glob('*.py')
-                } == {Path(path).name for path in paths}
+        assert present(folder) == set(paths)
 
 
-def load(path):
-    register_all_modules(init_default_scope=True)
-    return Config.fromfile(ROOT / path)
-
-
-@pytest.fixture(scope='session')
-def jpegs(tmp_path_factory):
-    """Photograph-like JPEGs, 300x260 and 32x32, each with its maps."""
-    folder = tmp_path_factory.mktemp('jpegs')
-    coarse = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    for name, size, classes in (('large', (260, 300), 1000),
-                                ('small', (32, 32), 10)):
-        cv2.imwrite(str(folder / f'{name}.jpg'), cv2.resize(coarse, size))
-        store = TokenLabelStore.create(
-            str(folder / name), [f'{name}.jpg'],
-            [str(i) for i in range(classes)], (8, 8), 5)
-        ids = np.random.default_rng(1).permuted(
-            np.tile(np.arange(classes), (1, 8, 8, 1)), axis=-1)[..., :5]
-        store.write(np.array([0]), ids, np.full(ids.shape, .15))
-    return folder
-
-
-def run_pipeline(loader, jpegs, labels):
-    """A batch of one JPEG, through the loader's own pipeline."""
-    name = 'large' if loader.dataset.type == 'ImageNet' else 'small'
-    steps = [
-        {**step, 'store': str(jpegs / name)}
-        if step.type == 'mmtlalign.LoadTokenLabels' else step
-        for step in loader.dataset.pipeline
-    ]
-    pipeline = Compose([TRANSFORMS.build(step) for step in steps])
-    image = dict(img_path=str(jpegs / f'{name}.jpg'), sample_idx=0)
-    return default_collate(
-        [pipeline(dict(**image, gt_label=label)) for label in labels])
-
-
-def shallow(backbone):
-    """Two layers of the same width and a thin stem: a step is then quick."""
-    cls = MODELS.get(backbone.type)
-    if isinstance(backbone.get('arch'), str):
-        backbone.arch = {**cls.arch_zoo[backbone.arch], 'num_layers': 2,
-                         'stem_channels': 8}
-    return backbone
-
-
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: Path(path).stem)
-def test_runs_for_one_step(path, jpegs):
+@pytest.mark.parametrize('path', cases(CONFIGS))
+def test_runs_for_one_step(path, load, jpegs):
     config = load(path)
-    model = config.model
-    model.data_preprocessor = config.data_preprocessor
-    shallow(model.backbone)
-    model = MODELS.build(model).train()
+    model = build_model(config).train()
     model.init_weights()
     optimizer = build_optim_wrapper(model, config.optim_wrapper)
     check_weight_decay(model, optimizer.optimizer)
@@ -117,24 +61,9 @@ def test_runs_for_one_step(path, jpegs):
     assert sample.pred_score.sum() == pytest.approx(1, abs=1e-4)
 
 
-def check_weight_decay(model, optimizer):
-    """Matrices and kernels decay; vectors, tokens and positions do not."""
-    decays = {
-        id(parameter): group['weight_decay']
-        for group in optimizer.param_groups for parameter in group['params']
-    }
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            assert name.startswith('head.aux_head'), name  # of no weight
-            continue
-        expected = parameter.ndim > 1 and not name.endswith(
-            ('cls_token', 'pos_embed'))
-        assert (decays[id(parameter)] > 0) == expected, name
-
-
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize('path', CONFIGS, ids=stem)
 def test_datasets_and_hooks_exist(path):
-    config = load(path)
+    config = read(path)
     assert DATASETS.get(config.train_dataloader.dataset.type) is not None
     hooks = [hook.type for hook in config.custom_hooks]
     assert all(HOOKS.get(hook) is not None for hook in hooks)
@@ -144,9 +73,9 @@ def test_datasets_and_hooks_exist(path):
         assert 'mmtlalign.CheckTokenLabels' in hooks
 
 
-@pytest.mark.parametrize('path', LABELLED, ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize('path', LABELLED, ids=stem)
 def test_only_transforms_that_carry_labels_move_images(path):
-    pipeline = load(path).train_dataloader.dataset.pipeline
+    pipeline = read(path).train_dataloader.dataset.pipeline
     kinds = [step.type for step in pipeline]
     loaded = kinds.index('mmtlalign.LoadTokenLabels')
     for kind in kinds[loaded:]:
@@ -164,9 +93,9 @@ def named_size(path):
     return 224 if 'in1k' in path else 32
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize('path', CONFIGS, ids=stem)
 def test_sizes_agree(path):
-    config = load(path)
+    config = read(path)
     size = next(step.scale for step in config.train_dataloader.dataset.pipeline
                 if step.type.endswith('RandomResizedCrop')
                 ) if '/annotator_' not in path else 32
@@ -185,7 +114,7 @@ def test_sizes_agree(path):
 def test_twin_without_token_labels():
     """Same images and mixing; other targets, no dense loss, no maps."""
     ours, twin = (
-        load(f'{FOLDERS[0]}/{name}_lvvit-mini_1xb128_cifar10.py').to_dict()
+        read(f'{FOLDERS[0]}/{name}_lvvit-mini_1xb128_cifar10.py').to_dict()
         for name in ('tokenlabel', 'mixtoken'))
     head = twin['model']['head']
     assert head.pop('dense_weight') == 0
@@ -203,7 +132,7 @@ def test_twin_without_token_labels():
 
 def test_annotator_sees_the_same_images():
     annotator, training = (
-        load(f'{FOLDERS[0]}/{name}_1xb128_cifar10.py').train_dataloader
+        read(f'{FOLDERS[0]}/{name}_1xb128_cifar10.py').train_dataloader
         for name in ('annotator_resnet-mini', 'tokenlabel_lvvit-mini'))
     for dataset in (annotator.dataset, training.dataset):
         dataset.pop('pipeline')
@@ -211,17 +140,17 @@ def test_annotator_sees_the_same_images():
 
 
 @pytest.mark.parametrize('path', [p for p in CONFIGS if p.endswith('px.py')],
-                         ids=lambda path: Path(path).stem)
+                         ids=stem)
 def test_fine_tuning_starts_where_pretraining_ends(path):
-    config = load(path)
+    config = read(path)
     _, stem, file = config.load_from.split('/')
-    before = load(f'{FOLDERS[0]}/{stem}.py')
+    before = read(f'{FOLDERS[0]}/{stem}.py')
     assert file == f'epoch_{before.train_cfg.max_epochs}.pth'
     assert before.model.backbone.arch == config.model.backbone.arch
     assert before.model.head == config.model.head
 
 
-@pytest.mark.parametrize('path', SEGMENTERS, ids=lambda path: Path(path).stem)
+@pytest.mark.parametrize('path', SEGMENTERS, ids=stem)
 def test_segmenters(path):
     """Trained for a step at few layers, with the outputs' true numbers."""
     needs_operators()
@@ -229,11 +158,11 @@ def test_segmenters(path):
     from mmseg.registry import MODELS as SEGMENTERS_BY_NAME
     from mmseg.structures import SegDataSample
 
-    config = load(path)
+    config = read(path)
     backbone = config.model.backbone
     init_cfg = backbone.pop('init_cfg')
     _, stem, file = init_cfg.checkpoint.split('/')
-    before = load(f'{FOLDERS[0]}/{stem}.py')
+    before = read(f'{FOLDERS[0]}/{stem}.py')
     assert file == f'epoch_{before.train_cfg.max_epochs}.pth'
     assert before.model.backbone.arch == backbone.arch
     assert before.model.backbone.img_size == backbone.img_size

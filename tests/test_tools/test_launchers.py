@@ -84,6 +84,24 @@ def test_a_mistake_is_told_in_one_line(tmp_path, command, line):
     assert process.stderr.count('\n') == 1
 
 
+@pytest.mark.parametrize('script, variable', [
+    ('slurm_train.sh', 'GPUS'), ('slurm_train.sh', 'GPUS_PER_NODE'),
+    ('slurm_train.sh', 'CPUS_PER_TASK'), ('dist_train.sh', 'NNODES'),
+    ('dist_train.sh', 'NODE_RANK'), ('dist_train.sh', 'PORT')])
+@pytest.mark.parametrize('value', ['a[$(touch planted)]', '-1', '2.5', '08'])
+def test_a_number_is_a_number_and_nothing_runs(
+        tmp_path, script, variable, value):
+    write_project(tmp_path)
+    arguments = ['gpu', 'job', 'tiny.py', 'work'] if 'slurm' in script else [
+        'tiny.py', '2']
+    process = run([ROOT / 'tools' / script, *arguments], tmp_path,
+                  **{variable: value})
+    assert process.returncode == 2
+    assert f'{variable}=' in process.stderr
+    assert process.stderr.count('\n') == 1
+    assert not (tmp_path / 'planted').exists()
+
+
 def test_slurm_gets_every_argument_unbroken(tmp_path):
     """A stand-in for srun that prints its arguments, one a line."""
     srun = tmp_path / 'srun'

@@ -20,7 +20,8 @@ SCRIPTS = sorted([*(ROOT / 'tools').glob('*.sh'), ROOT / '.ci' / 'run'])
 # All that a bare machine needs besides python and, for --ops, a compiler.
 COMMANDS = ('awk', 'bash', 'basename', 'cat', 'cksum', 'dirname', 'du', 'find',
             'getconf', 'grep', 'gzip', 'head', 'ls', 'mkdir', 'mv', 'rm',
-            'sleep', 'sort', 'tail', 'tar', 'touch', 'uname', 'wc')
+            'sha256sum', 'sleep', 'sort', 'tail', 'tar', 'touch', 'uname',
+            'wc')
 FOR_THE_STAND_IN = ('cp', )
 
 FAKE_PYTHON = r"""#!/usr/bin/env bash
@@ -257,6 +258,28 @@ def test_operators_are_compiled_once(project):
     assert project.pip()[-1].endswith(str(wheel))
 
 
+@pytest.mark.parametrize('damage', ['changed', 'added', 'writable'])
+def test_a_kept_wheel_that_may_be_a_strangers_is_built_again(project, damage):
+    assert project.run('setup_env.sh', '--ops').returncode == 0
+    folder = project.wheels / 'the-key'
+    if damage == 'changed':
+        (folder / 'mmcv.whl').write_text('something else')
+    elif damage == 'added':
+        (folder / 'planted.whl').write_text('something else')
+    else:
+        folder.chmod(0o777)
+    shutil.rmtree(project.root / '.venv')
+    project.log.unlink()
+    result = project.run('setup_env.sh', '--ops')
+    if damage == 'writable':  # and stays so: nothing from there is installed
+        assert result.returncode == 1
+        assert not any(str(folder) in line for line in project.pip())
+    else:
+        assert result.returncode == 0, result.stderr
+        assert any('wheel --no-deps' in line for line in project.pip())
+    assert 'is left out' in result.stdout
+
+
 def test_operators_that_work_are_left_alone(project):
     result = project.run('setup_env.sh', '--ops', FAKE_OPS='cpu cpu the-key')
     assert result.returncode == 0, result.stderr
@@ -326,9 +349,9 @@ def test_flavour_of_the_operators(tmp_path, gpu, nvcc, has, expected):
 USED_CONFIGS = (
     'classification/tlalign/tlalign_deit-digits_1xb32_digits.py',
     'classification/tlalign/tlalign_swin-mini_1xb32_digits.py',
-    'detection/mini/'
+    'detection/tlalign/'
     'mask-rcnn_tlalign-swin-mini_fpn_1xb4-2e_digits-scenes.py',
-    'segmentation/mini/'
+    'segmentation/tlalign/'
     'tlalign-swin-mini_upernet_1xb4-500_digits-scenes.py')
 SCENES = 'tools/dataset_tools/make_digit_scenes.py'
 GOOD = {'accuracy/top1': 95.0, 'coco/segm_mAP_50': 0.955, 'mIoU': 96.5}

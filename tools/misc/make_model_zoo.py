@@ -1,4 +1,5 @@
-"""Write model-zoo.md, for reading, from model-index.yml and the metafiles.
+"""Write model-zoo.md, for reading, from model-index.yml, the metafiles and
+the configs that they name.
 
     python tools/misc/make_model_zoo.py            # writes it
     python tools/misc/make_model_zoo.py --check    # status 1 if it is stale
@@ -6,11 +7,19 @@
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
+from unittest.mock import patch
 
+import torch
 import yaml
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, DefaultScope
+
+from mmtlalign.commands.start_up_noise import silence_known_noise
 
 ROOT = Path(__file__).resolve().parents[2]
+RECIPE = 'config | parameters | training | batch'
 INTRODUCTION = """\
 # Model zoo
 
@@ -46,6 +55,8 @@ def render(root: Path) -> str:
     index = yaml.safe_load((root / 'model-index.yml').read_text())
     metafiles = [yaml.safe_load((root / path).read_text())
                  for path in index['Import']]
+    for model in (model for meta in metafiles for model in meta['Models']):
+        model['File'] = root / model['Config']
     parts = [INTRODUCTION, '## Trained here\n']
     parts += filter(None, (section(meta, trained(meta)) for meta in metafiles))
     parts.append('## Published by others, recipes here\n')
@@ -69,14 +80,14 @@ def trained(meta: dict) -> Iterator[str]:
             for result in model.get('Results') or []]
     if not runs:
         return
-    yield '| config | parameters | data | start | result | seeds | weights |'
-    yield '|---|---|---|---|---|---|---|'
+    yield f'| {RECIPE} | data | start | result | seeds | weights |'
+    yield '|---|---|---|---|---|---|---|---|---|'
     for model, result in runs:
         # the weights are those of the first result
         weights = (model.get('Weights')
                    if result is model['Results'][0] else None)
         shown = (f'[{result["Seeds"][0]}]({weights})' if weights else '-')
-        yield (f'| {link(model)} | {model["Metadata"]["Parameters"]:,} | '
+        yield (f'| {recipe(model)} | '
                f'{result["Dataset"]} | {result.get("Start", "-")} | '
                f'{figures(result)} | '
                f'{", ".join(map(str, result.get("Seeds", {})))} | {shown} |')
@@ -92,17 +103,48 @@ def published(meta: dict) -> Iterator[str]:
              for result in model.get('Published') or []]
     if not found:
         return
-    yield '| config | parameters | data | published | source |'
-    yield '|---|---|---|---|---|'
+    yield f'| {RECIPE} | data | published | source |'
+    yield '|---|---|---|---|---|---|---|'
     for model, result in found:
-        yield (f'| {link(model)} | {model["Metadata"]["Parameters"]:,} | '
+        yield (f'| {recipe(model)} | '
                f'{result["Dataset"]} | {figures(result)} | '
                f'[source]({result["Source"]}) |')
 
 
-def link(model: dict) -> str:
-    """Name and config of a model."""
-    return f'[{model["Name"]}]({model["Config"]})'
+def recipe(model: dict) -> str:
+    """The cells named in ``RECIPE``: name, and what the config says."""
+    parameters, length, batch = read_config(model['File'])
+    return (f'[{model["Name"]}]({model["Config"]}) | {parameters:,} | '
+            f'{length} | {batch}')
+
+
+@cache
+def read_config(path: Path) -> tuple[int, str, int]:
+    """Parameters, length of the training, total batch size."""
+    config = Config.fromfile(path)
+    length = (f'{config.train_cfg.max_epochs} epochs'
+              if 'max_epochs' in config.train_cfg else
+              f'{config.train_cfg.max_iters} iterations')
+    return (count_parameters(config), length,
+            config.auto_scale_lr.base_batch_size)
+
+
+def count_parameters(config: Config) -> int:
+    """Number of parameters of a config's model, built in full.
+
+    Built without storage; only what Swin lays out its stochastic depth with
+    needs real numbers.
+    """
+    model = ConfigDict(config.model)
+    if 'train_cfg' in model:  # how to mix or to sample has no parameters
+        model.train_cfg = None
+    if 'data_preprocessor' in config:
+        model.setdefault('data_preprocessor', config.data_preprocessor)
+    on_cpu = partial(torch.linspace, device='cpu')
+    with DefaultScope.overwrite_default_scope(config.default_scope), \
+            patch('torch.linspace', on_cpu), torch.device('meta'):
+        built = MODELS.build(model)
+    return sum(parameter.numel() for parameter in built.parameters())
 
 
 def figures(result: dict) -> str:
@@ -117,6 +159,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--check', action='store_true')
     args = parser.parse_args()
+    silence_known_noise()
     path, text = ROOT / 'model-zoo.md', render(ROOT)
     if not args.check:
         path.write_text(text)

@@ -1,14 +1,3 @@
-_base_ = [
-    '../_base_/models/deit-small_finetune_384.py',
-    '../_base_/datasets/finetune_384.py',
-    '../_base_/schedules/finetune_bs768_sgd.py',
-    '../_base_/finetune_runtime.py'
-]
-
-data = dict(type='OxfordIIITPet', data_root='data/oxford_pets')
-
-model = dict(head=dict(num_classes=37))
-data_preprocessor = dict(num_classes=37)
-train_dataloader = dict(dataset=dict(**data, split='trainval'))
-val_dataloader = dict(dataset=dict(**data, split='test'))
-test_dataloader = val_dataloader
+_base_ = ['../_base_/recipes/finetune_deit-small_384.py',
+          '../_base_/datasets/finetune_oxford-pets_384.py']
+model = dict(head=dict(num_classes=_base_.num_classes))

@@ -1,14 +1,3 @@
-_base_ = [
-    '../_base_/models/swin-tiny_finetune_224.py',
-    '../_base_/datasets/finetune_224.py',
-    '../_base_/schedules/finetune_bs768_sgd.py',
-    '../_base_/finetune_runtime.py'
-]
-
-data = dict(type='StanfordCars', data_root='data/stanford_cars')
-
-model = dict(head=dict(num_classes=196))
-data_preprocessor = dict(num_classes=196)
-train_dataloader = dict(dataset=dict(**data, split='train'))
-val_dataloader = dict(dataset=dict(**data, split='test'))
-test_dataloader = val_dataloader
+_base_ = ['../_base_/recipes/finetune_swin-tiny_224.py',
+          '../_base_/datasets/finetune_stanford-cars_224.py']
+model = dict(head=dict(num_classes=_base_.num_classes))

@@ -1,8 +1,3 @@
-_base_ = [
-    '../_base_/models/crossentropy_deit-small.py',
-    '../_base_/datasets/lacvit_cifar100_224.py',
-    '../_base_/schedules/lacvit_crossentropy.py',
-    '../_base_/lacvit_runtime.py'
-]
-
-model = dict(head=dict(num_classes=100))
+_base_ = ['../_base_/recipes/lacvit_crossentropy_deit-small.py',
+          '../_base_/datasets/lacvit_cifar100_224.py']
+model = dict(head=dict(num_classes=_base_.num_classes))

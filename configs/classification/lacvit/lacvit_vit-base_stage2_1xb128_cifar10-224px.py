@@ -1,13 +1,6 @@
-_base_ = [
-    '../_base_/models/linear_vit-base.py',
-    '../_base_/datasets/lacvit_cifar10_224.py',
-    '../_base_/schedules/lacvit_stage2.py',
-    '../_base_/lacvit_runtime.py'
-]
-
+_base_ = ['../_base_/recipes/lacvit_stage2_vit-base.py',
+          '../_base_/datasets/lacvit_cifar10_224.py']
 stage1 = 'lacvit_vit-base_stage1_8xb128_cifar10-224px'
-
-model = dict(
-    backbone=dict(
-        init_cfg=dict(checkpoint=f'work_dirs/{stage1}/epoch_500.pth')),
-    head=dict(num_classes=10))
+start = dict(checkpoint=f'work_dirs/{stage1}/epoch_500.pth')
+model = dict(backbone=dict(init_cfg=start),
+             head=dict(num_classes=_base_.num_classes))

@@ -16,7 +16,3 @@ model = dict(
         use_rel_pos_bias=True,
         use_shared_rel_pos_bias=False),
     head=dict(type='mmtlalign.TLAlignLinearClsHead'))
-
-optim_wrapper = dict(
-    paramwise_cfg=dict(
-        custom_keys={'.relative_position_bias_table': dict(decay_mult=0.0)}))

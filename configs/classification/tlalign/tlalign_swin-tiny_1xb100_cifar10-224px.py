@@ -1,12 +1,3 @@
-# The recipe of OpenMixup's swin_t_adamw_sz224_bs100_ep200.py (made for
-# CIFAR-100), with CutMix moved to the 4 px grid of patches.
-_base_ = [
-    '../_base_/models/swin-tiny_224.py',
-    '../_base_/datasets/cifar10_bs100_224.py',
-    '../_base_/schedules/cifar_bs100_adamw.py',
-    '../_base_/default_runtime.py'
-]
-
-model = dict(head=dict(num_classes=10))
-
-optim_wrapper = dict(optimizer=dict(lr=5e-4))
+_base_ = ['../_base_/recipes/cifar_swin-tiny.py',
+          '../_base_/datasets/cifar10_bs100_224.py']
+model = dict(head=dict(num_classes=_base_.num_classes))

@@ -43,6 +43,8 @@ class PooledAttention(CaughtAttention):
         out = super().forward(*args)
         if self.moving:
             self.trace.grid = tuple(out[1])
+            if self.trace.record:
+                self.grid = self.trace.grid
         return out
 
     def skip(self) -> Tensor:

@@ -11,6 +11,7 @@ from mmtlalign.errors import UserError
 
 from .coco_check import check_coco, check_num_classes, expected_classes
 from .segmentation_check import check_label_maps
+from .tables import check_tables
 
 HINT = 'put or link the data there, as the README describes'
 
@@ -20,7 +21,8 @@ def check_data(cfg: Config, *phases: str) -> None:
 
     Annotation files in COCO format are read: they must hold annotations and
     exactly the classes of the config, and heads as many. Label maps must be
-    there and fit the heads. Images must come in the channel order of the
+    there and fit the heads. Tables of images must have the same classes, as
+    many as the head. Images must come in the channel order of the
     training images. Datasets that download themselves and remote paths are
     not checked.
 
@@ -34,6 +36,7 @@ def check_data(cfg: Config, *phases: str) -> None:
             what an annotation file holds and what the config expects.
     """
     hint = cfg.get('data_hint', HINT)
+    tables = {}
     for phase in phases:
         loader = cfg.get(f'{phase}_dataloader')
         if not loader or cfg.get(f'{phase}_cfg') is None:
@@ -48,7 +51,10 @@ def check_data(cfg: Config, *phases: str) -> None:
                 _check_coco(where, dataset, cls, cfg.get('model', {}))
             if hasattr(cls, 'get_label_map'):  # mmseg's
                 check_label_maps(where, dataset, cfg.get('model', {}))
+            if hasattr(cls, 'read_classes'):  # our own
+                tables[where] = dataset
         _check_evaluator(f'{phase}_evaluator', cfg, hint)
+    check_tables(tables, cfg.get('model', {}))
 
 
 def _leaf_datasets(dataset: dict, where: str) -> Iterator[tuple[str, dict]]:

@@ -22,10 +22,10 @@ class ResumeRandomState(Hook):
     training can be resumed, all of them are set from (seed, step, rank), the
     step being the epoch in epoch-based loops and the iteration in
     iteration-based ones. That covers Python, numpy, torch on all devices and
-    the draws of ``model.data_preprocessor.batch_augments``, whatever a
-    validation in between has drawn; and ranks differ without
-    ``diff_rank_seed``. Data-loading workers are set from (seed, epoch, rank,
-    worker) as they start.
+    the draws of the ``batch_augments`` or ``mixing`` of
+    ``model.data_preprocessor``, whatever a validation in between has drawn;
+    and ranks differ without ``diff_rank_seed``. Data-loading workers are set
+    from (seed, epoch, rank, worker) as they start.
 
     On the CPU with ``num_workers=0`` and an unchanged number of threads the
     weights then end bit-identical. Workers that outlive an epoch
@@ -91,8 +91,9 @@ class ResumeRandomState(Hook):
             _init_worker, key=key, host_init=self._host_worker_init)
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
-        seed_mixing(getattr(model.data_preprocessor, 'batch_augments', None),
-                    mixing_seed)
+        for name in ('batch_augments', 'mixing'):
+            seed_mixing(getattr(model.data_preprocessor, name, None),
+                        mixing_seed)
 
     def _restore(self, runner: Runner) -> None:
         """Restore the order of the data; compare the number of threads."""

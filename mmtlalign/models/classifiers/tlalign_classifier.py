@@ -95,6 +95,7 @@ class TLAlignClassifier(ImageClassifier):
             _check_head(self.head)
         _refuse_two_tokens(self.backbone, self.head)
         self.target: LabelTarget = MODELS.build(target)
+        _check_tokens(self.head, self.target)
         self.token_merging = _build_merging(token_merging, self.backbone)
         self.trace = None
         if self.target.trace_cfg is not None:
@@ -156,7 +157,10 @@ class TLAlignClassifier(ImageClassifier):
         traced = self.trace(mix.token_share) if self.trace else nullcontext()
         with self.mixed_tokens(mix), traced:
             feats = self.extract_feat(inputs)
-        losses = self.head.loss(feats, data_samples, mix=mix, share=share)
+        tokens = dict(token_share=self.target.token_share(mix, self.trace)
+                      ) if self.head.reads_token_share else {}
+        losses = self.head.loss(
+            feats, data_samples, mix=mix, share=share, **tokens)
         lam = mix.lam.to(inputs.device, non_blocking=True)
         logs = dict(lam=lam.mean())
         logged = self.target.logged_share(self.trace, shares[-1])
@@ -217,6 +221,16 @@ def _check_head(head: nn.Module | None) -> None:
             f'{type(head).__name__} cannot be trained on mixed labels; name '
             f'one of these in the config: {names}.')
     head.check_mixing()
+
+
+def _check_tokens(head: nn.Module | None, target: LabelTarget) -> None:
+    """Raise TypeError for a head that trains tokens on what no target says."""
+    if getattr(head, 'reads_token_share', False) and not target.weighs_tokens:
+        raise TypeError(
+            f'{type(head).__name__} trains every token, and '
+            f'{type(target).__name__} weighs images only; set target to '
+            "dict(type='mmtlalign.AlignedTokenTarget'), or, to label tokens "
+            "by area, to dict(type='mmtlalign.AreaTarget').")
 
 
 def _refuse_two_tokens(backbone: nn.Module, head: nn.Module | None) -> None:

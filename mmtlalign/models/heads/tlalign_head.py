@@ -35,7 +35,13 @@ class AlignedLabelHead:
     ``loss`` takes ``mix``, the batch's record, and ``share``: (B,), or (B, 2)
     for weights of own and partner, or a function that computes it from the
     scores of the head.
+
+    Attributes:
+        reads_token_share (bool): Whether ``loss`` also takes ``token_share``,
+            (B, rows, cols), as a target that weighs tokens gives it.
     """
+
+    reads_token_share = False
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)

@@ -1,25 +1,23 @@
 """Head and loss of Token Labeling (arXiv 2104.10858, section 3.1)."""
 import torch
 from mmpretrain.structures import DataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmtlalign.registry import MODELS
 
 from ..batch_augments import MixRecord, put_back_tokens
-from .tlalign_head import TLAlignVisionTransformerClsHead
+from .token_head import TokenHead, mix_token_scores
 
 CLS_TARGETS = ('machine', 'ground_truth', 'blend')
 
 
 @MODELS.register_module()
-class TokenLabelHead(TLAlignVisionTransformerClsHead):
-    """A classifier of the class token and one of every patch token.
+class TokenLabelHead(TokenHead):
+    """A head whose patch tokens are trained on an annotator's scores.
 
-    It reads backbones with ``out_type='raw'``: (B, 1 + N, C), class token
-    first. The loss is that of the class token plus ``dense_weight`` times the
-    mean over patch tokens, both with the same loss module. A prediction adds
-    ``max_weight`` times the largest score of any token, class by class, to
-    the scores of the class token.
+    A prediction adds ``max_weight`` times the largest score of any token,
+    class by class, to the scores of the class token. Without a class token
+    the mean over the map stands for it.
 
     Args:
         num_classes (int): Number of classes.
@@ -38,9 +36,7 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
             Defaults to 'machine'.
         max_weight (float): Of the patch tokens in predictions. Defaults to
             0.5.
-        init_cfg (dict, optional): Defaults to a truncated normal distribution
-            of standard deviation 0.02.
-        **kwargs: Other arguments of the host's ``VisionTransformerClsHead``.
+        **kwargs: Other arguments of :class:`TokenHead`.
 
     Raises:
         ValueError: If an argument is out of its range; in training, if
@@ -53,39 +49,20 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
                  dense_weight: float = 1.,
                  cls_target: str = 'machine',
                  max_weight: float = .5,
-                 init_cfg: dict | None = dict(
-                     type='TruncNormal', layer='Linear', std=.02),
                  **kwargs) -> None:
-        super().__init__(
-            num_classes, in_channels, init_cfg=init_cfg, **kwargs)
+        super().__init__(num_classes, in_channels, dense_weight, **kwargs)
         if cls_target not in CLS_TARGETS:
             raise ValueError(
                 f'cls_target={cls_target!r} must be one of {CLS_TARGETS}.')
-        if dense_weight < 0:
-            raise ValueError(f'dense_weight={dense_weight} must not be '
-                             'negative; 0 leaves the patch tokens out.')
-        self.dense_weight = dense_weight
         self.cls_target = cls_target
         self.max_weight = max_weight
-        self.aux_head = nn.Linear(in_channels, num_classes)
-        # DDP waits for the gradient of everything that wants one
-        self.aux_head.requires_grad_(dense_weight > 0)
-
-    def pre_logits(self, feats: tuple[Tensor]) -> Tensor:
-        """The class token (B, C) of the last output (B, 1 + N, C)."""
-        if feats[-1].ndim != 3:
-            raise ValueError(
-                'TokenLabelHead reads all tokens (batch, tokens, channels), '
-                f'but got {tuple(feats[-1].shape)}; set out_type of the '
-                "backbone to 'raw'.")
-        return super().pre_logits((feats[-1][:, 0], ))
 
     def forward(self, feats: tuple[Tensor]) -> Tensor:
         """Scores for predictions, (B, num_classes)."""
-        cls_score = super().forward(feats)
+        cls_score = self.class_score(feats)
         if self.dense_weight == 0:
             return cls_score
-        token_score = self.aux_head(feats[-1][:, 1:])
+        token_score = self.aux_head(self.split(feats)[1])
         return cls_score + self.max_weight * token_score.amax(dim=1)
 
     def loss(self,
@@ -93,32 +70,11 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
              data_samples: list[DataSample],
              mix: MixRecord | None = None,
              **kwargs) -> dict:
-        """Loss of the class token and of the patch tokens.
-
-        Args:
-            feats (tuple[Tensor]): The last one is (B, 1 + N, C).
-            data_samples (list[DataSample]): As left by
-                :class:`TokenLabelDataPreprocessor`.
-            mix (MixRecord, optional): What it mixed; must be given.
-            **kwargs: ``share`` of the aligned heads, for the class token.
-
-        Returns:
-            dict[str, Tensor]: ``loss_cls`` and, unless its weight is 0,
-            ``loss_dense``.
-        """
-        if mix is None:
-            raise ValueError(
-                'TokenLabelHead trains on what TokenLabelDataPreprocessor '
-                'leaves on the samples; give `train_cfg` with the mixing '
-                '(`probs=[0.]` mixes nothing).')
-        self._require_token_labels(data_samples)
-        cls_score = super().forward(feats)
-        losses = self._get_loss(cls_score, data_samples, mix, **kwargs)
-        losses = dict(loss_cls=losses['loss'])
-        if self.dense_weight > 0:
-            losses['loss_dense'] = self.dense_weight * self._dense_loss(
-                feats[-1][:, 1:], data_samples, mix)
-        return losses
+        """As in :class:`TokenHead`, with samples as left by
+        :class:`TokenLabelDataPreprocessor`."""
+        if mix is not None:
+            self._require_token_labels(data_samples)
+        return super().loss(feats, data_samples, mix, **kwargs)
 
     def _require_token_labels(self, data_samples: list[DataSample]) -> None:
         needed = self.dense_weight > 0 or self.cls_target != 'ground_truth'
@@ -140,10 +96,10 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
             return machine
         return _blend(machine, truth)
 
-    def _dense_loss(self, tokens: Tensor, data_samples: list[DataSample],
-                    mix: MixRecord) -> Tensor:
-        """Mean loss of patch tokens (B, N, C): each against the scores of the
-        image it came from, or, where pixels were mixed, against their mix."""
+    def dense_loss(self, tokens: Tensor, data_samples: list[DataSample],
+                   mix: MixRecord, token_share: Tensor | None) -> Tensor:
+        """Each token against the scores of the image it came from, or, where
+        pixels were mixed, against their mix."""
         target = torch.stack(
             [sample.gt_token_score for sample in data_samples])
         if tokens.shape[:2] != target.shape[:2]:
@@ -154,11 +110,9 @@ class TokenLabelHead(TLAlignVisionTransformerClsHead):
         if mix.in_backbone:
             tokens = put_back_tokens(tokens, mix.token_share, mix.partner)
         else:
-            share = mix.token_share.flatten(1)[..., None].to(target)
-            target = share * target + (1 - share) * target[mix.partner]
-        score = self.aux_head(tokens).flatten(0, 1)
-        return self.loss_module(
-            score, target.flatten(0, 1), avg_factor=len(score))
+            target = mix_token_scores(
+                target, target[mix.partner], mix.token_share)
+        return self.token_loss(tokens, target)
 
 
 def _blend(machine: Tensor, truth: Tensor) -> Tensor:

@@ -15,9 +15,12 @@ class LabelTarget(metaclass=ABCMeta):
     Attributes:
         trace_cfg (dict | None): Arguments of :class:`LabelTrace`, beside the
             backbone, for what the target reads; None runs no trace.
+        weighs_tokens (bool): Whether it has a say on single tokens, too; what
+            trains on every token's label asks for such a target.
     """
 
     trace_cfg: dict | None = None
+    weighs_tokens = False
 
     @abstractmethod
     def share(self, record: MixRecord, trace: LabelTrace | None,
@@ -36,6 +39,19 @@ class LabelTarget(metaclass=ABCMeta):
             Tensor: (B,), the share of the own label, the partner's being the
             rest; or (B, 2), weights of own and partner.
         """
+
+    def token_share(self, record: MixRecord,
+                    trace: LabelTrace | None) -> Tensor:
+        """Weigh the labels of all patch tokens, if ``weighs_tokens``.
+
+        Args:
+            record (MixRecord): As in :meth:`share`.
+            trace (LabelTrace | None): As in :meth:`share`.
+
+        Returns:
+            Tensor: (B, rows, cols), the share of the own label in each.
+        """
+        raise NotImplementedError
 
     def logged_share(self, trace: LabelTrace | None,
                      share: Tensor) -> Tensor | None:

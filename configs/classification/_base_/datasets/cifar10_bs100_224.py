@@ -3,6 +3,8 @@
 # with the host's list of RandAugment operations in place of FixMatch's.
 _base_ = 'mmpretrain::_base_/datasets/cifar10_bs16.py'
 
+num_classes = 10
+
 train_pipeline = [
     dict(
         type='RandomResizedCrop',

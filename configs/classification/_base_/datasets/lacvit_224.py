@@ -1,12 +1,5 @@
-# Any folder of image files at 224x224 px: one view an image to classify it,
-# two to contrast it, as in LaCViT's code; testing on the central 7/8.
-data_preprocessor = dict(
-    # RGB, those of pretraining
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    # files are read as BGR
-    to_rgb=True,
-)
+# One view an image to classify it, two to contrast it, as in LaCViT's code.
+_base_ = './transfer_224.py'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -47,33 +40,9 @@ contrastive_pipeline = [
     dict(type='PackInputs'),
 ]
 
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='ResizeEdge',
-        scale=256,
-        edge='short',
-        backend='pillow',
-        interpolation='bicubic'),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='PackInputs'),
-]
-
 train_dataloader = dict(
     batch_size=128,
-    num_workers=5,
-    persistent_workers=False,  # they would not resume bit-identically
     dataset=dict(pipeline=train_pipeline),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
-)
-
-# The whole test split, the last batch included
-val_dataloader = dict(
-    batch_size=128,
-    num_workers=5,
-    dataset=dict(pipeline=test_pipeline),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
-)
+    sampler=dict(type='DefaultSampler', shuffle=True))
+val_dataloader = dict(batch_size=128)
 test_dataloader = val_dataloader

@@ -1,23 +1,8 @@
 # OpenMixup's schedule for ViTs on CIFAR-100 at 224 px: 200 epochs at batch
 # 100. Its learning rate is 1e-3 for DeiT-S and 5e-4 for Swin-T.
-optim_wrapper = dict(
-    optimizer=dict(
-        type='AdamW',
-        lr=1e-3,
-        weight_decay=0.05,
-        eps=1e-8,
-        betas=(0.9, 0.999)),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        flat_decay_mult=0.0,
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.pos_embed': dict(decay_mult=0.0),
-            '.relative_position_bias_table': dict(decay_mult=0.0)
-        }),
-    clip_grad=dict(max_norm=5.0),
-)
+_base_ = './adamw.py'
+
+optim_wrapper = dict(clip_grad=dict(max_norm=5.0))
 
 param_scheduler = [
     dict(
@@ -35,7 +20,4 @@ param_scheduler = [
 ]
 
 train_cfg = dict(by_epoch=True, max_epochs=200, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
-
 auto_scale_lr = dict(base_batch_size=100)

@@ -1,19 +1,16 @@
 # How DeiT's authors fine-tune on CIFAR-10 and Stanford Cars (Touvron in
 # github.com/facebookresearch/deit/issues/45): SGD for 1000 epochs at batch
 # 768, no stochastic depth, all else as in pretraining.
+_base_ = './adamw.py'
+
 optim_wrapper = dict(
     optimizer=dict(
-        type='SGD', lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        flat_decay_mult=0.0,
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.pos_embed': dict(decay_mult=0.0),
-            '.relative_position_bias_table': dict(decay_mult=0.0)
-        }),
-)
+        _delete_=True,
+        type='SGD',
+        lr=0.01,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=1e-4))
 
 param_scheduler = [
     # from 1e-6
@@ -27,7 +24,4 @@ param_scheduler = [
 ]
 
 train_cfg = dict(by_epoch=True, max_epochs=1000, val_interval=10)
-val_cfg = dict()
-test_cfg = dict()
-
 auto_scale_lr = dict(base_batch_size=768)

@@ -1,17 +1,8 @@
 # DeiT III's schedule for its small model: 800 epochs at batch 2048.
+_base_ = './adamw.py'
+
 optim_wrapper = dict(
-    optimizer=dict(type='Lamb', lr=4e-3, weight_decay=0.05),
-    # No decay on norms, biases, layer scales (all flat) and what is learnt
-    # per token or position
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        flat_decay_mult=0.0,
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.pos_embed': dict(decay_mult=0.0)
-        }),
-)
+    optimizer=dict(_delete_=True, type='Lamb', lr=4e-3, weight_decay=0.05))
 
 param_scheduler = [
     # from 1e-6
@@ -25,7 +16,4 @@ param_scheduler = [
 ]
 
 train_cfg = dict(by_epoch=True, max_epochs=800, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
-
 auto_scale_lr = dict(base_batch_size=2048)

@@ -1,0 +1,8 @@
+_base_ = './finetune_384.py'
+
+num_classes = 37
+data_preprocessor = dict(num_classes=num_classes)
+data = dict(type='OxfordIIITPet', data_root='data/oxford_pets')
+train_dataloader = dict(dataset=dict(**data, split='trainval'))
+val_dataloader = dict(dataset=dict(**data, split='test'))
+test_dataloader = val_dataloader

@@ -1,4 +1,0 @@
-# Position embeddings are resized by the backbone as it loads them.
-_base_ = './deit-small_finetune_224.py'
-
-model = dict(backbone=dict(img_size=384))

@@ -1,0 +1,4 @@
+_base_ = [
+    '../models/lacvit_deit-small.py', '../schedules/lacvit_stage1.py',
+    '../lacvit_stage1_runtime.py'
+]

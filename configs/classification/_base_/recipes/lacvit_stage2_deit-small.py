@@ -1,0 +1,4 @@
+_base_ = [
+    '../models/linear_deit-small.py', '../schedules/lacvit_stage2.py',
+    '../lacvit_runtime.py'
+]

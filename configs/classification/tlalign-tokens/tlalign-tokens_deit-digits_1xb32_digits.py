@@ -1,0 +1,7 @@
+# Every patch token is trained on its aligned label. The recipe is TL-Align's.
+_base_ = '../tlalign/tlalign_deit-digits_1xb32_digits.py'
+
+model = dict(
+    backbone=dict(out_type='raw'),
+    head=dict(type='mmtlalign.AlignedTokenHead'),
+    target=dict(type='mmtlalign.AlignedTokenTarget'))

@@ -1,0 +1,7 @@
+# Every patch token is trained on its aligned label. The recipe is TL-Align's.
+_base_ = '../tlalign/tlalign_deit-mini_1xb128_cifar10.py'
+
+model = dict(
+    backbone=dict(out_type='raw'),
+    head=dict(type='mmtlalign.AlignedTokenHead'),
+    target=dict(type='mmtlalign.AlignedTokenTarget'))

@@ -1,0 +1,6 @@
+# The same boxes; labels follow the shares of the backbone's tokens.
+_base_ = './cutmix_deit-mini_upernet_1xb4-600_camvid-120x90.py'
+
+model = dict(
+    type='mmtlalign.TLAlignEncoderDecoder',
+    target=dict(type='mmtlalign.AlignedTokenTarget'))

@@ -1,0 +1,28 @@
+# The arm without mixing, on the same crops: two rows less than the image has,
+# which leaves whole patches to paste.
+_base_ = [
+    '../_base_/models/upernet_deit-mini.py',
+    '../_base_/datasets/camvid_120x90.py',
+    '../_base_/schedules/mini_adamw.py',
+    '../_base_/default_runtime.py'
+]
+
+checkpoint = 'work_dirs/tlalign_deit-mini_1xb128_cifar10/epoch_10.pth'
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            type='Pretrained', checkpoint=checkpoint, prefix='backbone.')))
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='Resize', scale=(120, 90), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=(88, 120)),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+
+train_cfg = dict(max_iters=600, val_interval=600)
+default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(interval=100))

@@ -1,0 +1,129 @@
+"""What heads that train every token have in common."""
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from ..batch_augments import MixRecord
+from .tlalign_head import TLAlignVisionTransformerClsHead
+
+
+class TokenHead(TLAlignVisionTransformerClsHead):
+    """A classifier of the image and one of every patch token.
+
+    The image is classified by the class token, of backbones with
+    ``out_type='raw'``: (B, 1 + N, C), class token first; or by the mean over
+    a map (B, C, rows, cols). The loss is that of the image plus
+    ``dense_weight`` times the mean over patch tokens, both with the same loss
+    module.
+
+    Args:
+        num_classes (int): Number of classes.
+        in_channels (int): Channels of a token.
+        dense_weight (float): Weight of the patch tokens' loss; with 0 they
+            are not trained. Defaults to 1.
+        init_cfg (dict, optional): Defaults to a truncated normal distribution
+            of standard deviation 0.02.
+        **kwargs: Other arguments of the host's ``VisionTransformerClsHead``.
+
+    Raises:
+        ValueError: If ``dense_weight`` is negative; in training, if the
+            features are no tokens, or batches come without a record.
+    """
+
+    def __init__(self,
+                 num_classes: int,
+                 in_channels: int,
+                 dense_weight: float = 1.,
+                 init_cfg: dict | None = dict(
+                     type='TruncNormal', layer='Linear', std=.02),
+                 **kwargs) -> None:
+        super().__init__(
+            num_classes, in_channels, init_cfg=init_cfg, **kwargs)
+        if dense_weight < 0:
+            raise ValueError(f'dense_weight={dense_weight} must not be '
+                             'negative; 0 leaves the patch tokens out.')
+        self.dense_weight = dense_weight
+        self.aux_head = nn.Linear(in_channels, num_classes)
+        # DDP waits for the gradient of everything that wants one
+        self.aux_head.requires_grad_(dense_weight > 0)
+
+    def split(self, feats: tuple[Tensor]) -> tuple[Tensor, Tensor]:
+        """What stands for the image (B, C), and the patch tokens (B, N, C)."""
+        last = feats[-1]
+        if last.ndim == 3:
+            return last[:, 0], last[:, 1:]
+        if last.ndim == 4:
+            tokens = last.flatten(2).transpose(1, 2)
+            return tokens.mean(dim=1), tokens
+        raise ValueError(
+            f'{type(self).__name__} reads all tokens (batch, tokens, '
+            'channels) or a map (batch, channels, rows, cols), but got '
+            f"{tuple(last.shape)}; set out_type of the backbone to 'raw', or "
+            'leave out the neck.')
+
+    def pre_logits(self, feats: tuple[Tensor]) -> Tensor:
+        """What stands for the image (B, C) of the last output."""
+        return super().pre_logits((self.split(feats)[0], ))
+
+    def class_score(self, feats: tuple[Tensor]) -> Tensor:
+        """Scores of the image, (B, num_classes)."""
+        return super().forward(feats)
+
+    def loss(self,
+             feats: tuple[Tensor],
+             data_samples: list[DataSample],
+             mix: MixRecord | None = None,
+             token_share: Tensor | None = None,
+             **kwargs) -> dict:
+        """Loss of the image and of the patch tokens.
+
+        Args:
+            feats (tuple[Tensor]): The last one holds the tokens.
+            data_samples (list[DataSample]): With each image's own label.
+            mix (MixRecord, optional): What was mixed; must be given.
+            token_share (Tensor, optional): (B, rows, cols), if the head
+                ``reads_token_share``. Defaults to None.
+            **kwargs: ``share`` of the aligned heads, for the image.
+
+        Returns:
+            dict[str, Tensor]: ``loss_cls`` and, unless its weight is 0,
+            ``loss_dense``.
+        """
+        if mix is None:
+            raise ValueError(
+                f'{type(self).__name__} is trained by the record of a mix; '
+                'give `train_cfg` with the mixing (`probs=[0.]` mixes '
+                'nothing).')
+        losses = self._get_loss(
+            self.class_score(feats), data_samples, mix, **kwargs)
+        losses = dict(loss_cls=losses['loss'])
+        if self.dense_weight > 0:
+            tokens = self.split(feats)[1]
+            losses['loss_dense'] = self.dense_weight * self.dense_loss(
+                tokens, data_samples, mix, token_share)
+        return losses
+
+    def dense_loss(self, tokens: Tensor, data_samples: list[DataSample],
+                   mix: MixRecord, token_share: Tensor | None) -> Tensor:
+        """Mean loss of patch tokens (B, N, C)."""
+        raise NotImplementedError
+
+    def token_loss(self, tokens: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of patch tokens (B, N, C) against scores (B, N, K)."""
+        score = self.aux_head(tokens).flatten(0, 1)
+        return self.loss_module(
+            score, target.flatten(0, 1), avg_factor=len(score))
+
+
+def mix_token_scores(own: Tensor, partner: Tensor, share: Tensor) -> Tensor:
+    """``share * own + (1 - share) * partner`` of every token.
+
+    Args:
+        own (Tensor): (B, N or 1, K).
+        partner (Tensor): Of the same shape.
+        share (Tensor): (B, rows, cols), of N tokens.
+
+    Returns:
+        Tensor: (B, N, K).
+    """
+    share = share.flatten(1)[..., None].to(own, non_blocking=True)
+    return share * own + (1 - share) * partner

@@ -1,0 +1,163 @@
+"""docs/data.md: its scripts are run and its configs read made data."""
+import json
+import re
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+from torch.utils.data import DataLoader
+
+from mmtlalign.commands.checks import check_data
+
+from .conftest import needs_operators
+from .tiny import ROOT
+
+PAGE = (ROOT / 'docs/data.md').read_text()
+FILES = dict(re.findall(r'```python\n# (\S+\.py)\n(.*?)```', PAGE, re.DOTALL))
+CLASSES = [f'n{i:08}' for i in range(1000)]  # as many as the heads want
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """In a folder with the files of the page, and the checkout beside."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'path').mkdir()
+    (tmp_path / 'path/to').symlink_to(ROOT)
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def write_folders(root):
+    """An image a class, each of its own size."""
+    for split in ('train', 'val'):
+        for i, name in enumerate(CLASSES):
+            path = root / split / name / f'{i}.png'
+            path.parent.mkdir(parents=True)
+            cv2.imwrite(str(path), np.full((4, 4 + i % 50, 3), i % 256,
+                                           np.uint8))
+
+
+def build(cfg, phase='train'):
+    init_default_scope(cfg.default_scope)
+    return DATASETS.build(dict(
+        cfg[f'{phase}_dataloader'].dataset, pipeline=cfg[
+            f'{phase}_dataloader'].dataset.pipeline[:1]))
+
+
+def test_every_file_of_the_page_is_known():
+    assert list(FILES) == [
+        'deit_parquet.py', 'deit_tar.py', 'pack.py', 'deit_lmdb.py',
+        'detector_lmdb.py', 'object_storage.py', 'deit_s3.py']
+    assert PAGE.count('```python') == len(FILES)
+
+
+@pytest.mark.parametrize('name', ['deit_parquet', 'deit_tar'])
+def test_two_lines_change_nothing_but_the_data_set(reader, name):
+    base, = re.findall("'(path/to/.*)'", FILES[f'{name}.py'])
+    stock, cfg = Config.fromfile(base), Config.fromfile(f'{name}.py')
+    for phase, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
+        ours = cfg.pop(f'{phase}_dataloader')
+        theirs = stock.pop(f'{phase}_dataloader')
+        assert ours.dataset.pop('type') == 'mmtlalign.HFImageDataset'
+        assert ours.dataset.split == split
+        for key in ('data_root', 'image_column', 'label_column', 'classes'):
+            ours.dataset.pop(key, None)
+        del theirs.dataset.type, theirs.dataset.data_root
+        assert ours == theirs
+    cfg.pop('table')
+    assert cfg.to_dict() == stock.to_dict()
+
+
+def test_a_classifier_reads_an_lmdb(reader):
+    pytest.importorskip('lmdb')
+    write_folders(reader / 'data/imagenet')
+    pack('data/imagenet/train', 'data/train.lmdb')
+    pack('data/imagenet/val', 'data/val.lmdb')
+    cfg = Config.fromfile('deit_lmdb.py')
+    check_data(cfg, 'train', 'val')
+    packed = {phase: build(cfg, phase) for phase in ('train', 'val', 'test')}
+    for phase, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
+        assert packed[phase].metainfo['classes'] == tuple(CLASSES)
+        path = f'data/imagenet/{split}/{CLASSES[700]}/700.png'
+        sample = packed[phase][700]  # before workers read
+        assert (sample['img'] == cv2.imread(path)).all()
+        assert sample['gt_label'] == 700
+    loader = DataLoader(packed['train'], num_workers=2, batch_size=None,
+                        sampler=range(0, 1000, 9))
+    widths = [sample['img'].shape[1] for sample in loader]
+    assert widths == [4 + i % 50 for i in range(0, 1000, 9)]
+
+
+def pack(folder, packed):
+    subprocess.run([sys.executable, 'pack.py', folder, packed], check=True)
+
+
+def test_a_detector_reads_an_lmdb(reader):
+    needs_operators()
+    pytest.importorskip('lmdb')
+    (reader / 'data/coco/annotations').mkdir(parents=True)
+    from mmdet.datasets import CocoDataset
+    names = CocoDataset.METAINFO['classes']
+    for split in ('train2017', 'val2017'):
+        (reader / 'data/coco' / split).mkdir()
+        image = np.random.randint(0, 256, (40, 60, 3), np.uint8)
+        cv2.imwrite(f'data/coco/{split}/7.png', image)
+        box = dict(id=1, image_id=7, category_id=3, bbox=[1, 2, 9, 9],
+                   area=81, iscrowd=0,
+                   segmentation=[[1, 2, 10, 2, 10, 11, 1, 11]])
+        (reader / f'data/coco/annotations/instances_{split}.json').write_text(
+            json.dumps(dict(
+                images=[dict(id=7, file_name='7.png', width=60, height=40)],
+                annotations=[box], categories=[
+                    dict(id=i + 1, name=name)
+                    for i, name in enumerate(names)])))
+        pack(f'data/coco/{split}', f'data/{split}.lmdb')
+    cfg = Config.fromfile('detector_lmdb.py')
+    check_data(cfg, 'train', 'val')
+    for phase, split in (('train', 'train2017'), ('val', 'val2017')):
+        sample = build(cfg, phase)[0]
+        assert (sample['img'] == cv2.imread(f'data/coco/{split}/7.png')).all()
+        assert [box['bbox_label'] for box in sample['instances']] == [2]
+
+
+@pytest.fixture
+def bucket(reader, monkeypatch):
+    """A storage in memory in the place of one called s3."""
+    fsspec = pytest.importorskip('fsspec')
+    from mmengine.fileio import io
+    from mmengine.fileio.backends import backends, prefix_to_backends
+    tables = backends, prefix_to_backends, io.backend_instances
+    before = [dict(table) for table in tables]
+    opened = fsspec.open
+    monkeypatch.setattr(fsspec, 'open', lambda path, mode: opened(
+        path.replace('s3://', 'memory://'), mode))
+    yield fsspec.filesystem('memory')
+    fsspec.filesystem('memory').store.clear()
+    for table, entries in zip(tables, before):
+        table.clear()
+        table.update(entries)
+    sys.modules.pop('object_storage', None)
+
+
+def test_a_classifier_reads_a_bucket(reader, bucket):
+    write_folders(reader / 'data/imagenet')
+    pytest.importorskip('lmdb')
+    pack('data/imagenet/train', 'data/train.lmdb')  # for its list
+    bucket.put(str(reader / 'data/imagenet'), '/bucket/imagenet',
+               recursive=True)
+    cfg = Config.fromfile('deit_s3.py')
+    check_data(cfg, 'train')
+    data = build(cfg)
+    assert len(data) == 1000
+    sample = data[321]
+    path = f'imagenet/train/{CLASSES[321]}/321.png'
+    assert sample['img_path'] == f's3://bucket/{path}'
+    assert torch.equal(torch.from_numpy(sample['img']),
+                       torch.from_numpy(cv2.imread(f'data/{path}')))

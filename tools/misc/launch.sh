@@ -1,0 +1,33 @@
+# What the launchers share; sourced, never run.
+
+refuse() { echo "$(basename "$0"): $1" >&2; exit "${2:-1}"; }
+
+# The launcher would say it too, with a stack trace from every process.
+need_file() { [ -f "$2" ] || refuse "$1 '$2' does not exist"; }
+
+# need_number NAME VALUE [LEAST]: before arithmetic, which would run `$(...)`.
+need_number() {
+    [[ $2 =~ ^(0|[1-9][0-9]{0,5})$ ]] && [ "$2" -ge "${3:-1}" ] ||
+        refuse "$1=$(printf %q "$2") must be a whole number from ${3:-1}" 2
+}
+
+# launch SCRIPT PROCESSES [arguments]: that script of tools on this machine's
+# part of the processes.
+launch() {
+    local script=$1 processes=$2
+    shift 2
+    need_number PROCESSES "$processes"
+    need_number NNODES "${NNODES:=1}"
+    need_number NODE_RANK "${NODE_RANK:=0}" 0
+    need_number PORT "${PORT:=29500}"
+    # torchrun sets the same, but with a paragraph of warning.
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+    export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
+    exec "${PYTHON:-python}" -m torch.distributed.run \
+        --nnodes="$NNODES" \
+        --node_rank="$NODE_RANK" \
+        --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+        --master_port="$PORT" \
+        --nproc_per_node="$processes" \
+        "$(dirname "$0")/$script" "$@"
+}
