@@ -60,9 +60,9 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
 def save_whole(data, path: str | os.PathLike) -> None:
     """``torch.save``, which ends the process if it meets a full disk itself;
     see :func:`written_beside`."""
-    with io.BytesIO() as file:
-        torch.save(data, file)
-        write_whole(path, file.getbuffer())
+    file = io.BytesIO()
+    torch.save(data, file)
+    write_whole(path, file.getbuffer())
 
 
 def check_space(folder: str | os.PathLike, size: float, what: str,

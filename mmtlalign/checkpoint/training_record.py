@@ -176,15 +176,21 @@ def read_log(path: str, meta: dict) -> str:
     if legs := meta.get('legs'):
         logs = [parts / str(leg.get('time')) / 'vis_data/scalars.json'
                 for leg in legs]
-        return join_logs(log for log in logs if log.is_file())
+        return join_logs((log for log in logs if log.is_file()), legs=True)
     last = meta.get('experiment_name', '')[-len('20260101_000000'):]
     return join_logs(
         log for log in sorted(parts.glob('*/vis_data/scalars.json'))
         if not last or log.parts[-3] <= last)
 
 
-def join_logs(logs: Iterable[Path]) -> str:
-    """Logs of a training's parts in their order, no step twice."""
+def join_logs(logs: Iterable[Path], legs: bool = False) -> str:
+    """Logs of a training's parts in their order, no step twice.
+
+    Args:
+        logs (Iterable[Path]): The oldest first.
+        legs (bool): All of one training. Defaults to False: one that begins
+            at the start begins another.
+    """
     kept, begin = [], inf
     for log in logs:
         # but for a line that was being written when the training was killed
@@ -193,7 +199,8 @@ def join_logs(logs: Iterable[Path]) -> str:
         if not lines:
             continue
         first = json.loads(lines[0])
-        if first.get('epoch') == 1 or first['step'] <= begin:  # anew
+        if not legs and (first.get('epoch') == 1
+                         or first['step'] <= begin):  # anew
             kept, begin = [], first['step']
         # Validations whose steps are epochs end nothing: more iterations than
         # epochs have been done before a part that is resumed by epochs.

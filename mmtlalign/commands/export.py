@@ -307,10 +307,10 @@ def write(program: ExportedProgram, info: dict[str, str],
           path: Path) -> None:
     """Write a file of the format its suffix names."""
     if path.suffix == '.pt2':
-        with io.BytesIO() as file:  # to a full disk it would abort
-            torch.export.save(program, file, extra_files={
-                'metadata.json': json.dumps(info)})
-            write_whole(path, file.getbuffer())
+        file = io.BytesIO()  # to a full disk it would abort
+        torch.export.save(program, file,
+                          extra_files={'metadata.json': json.dumps(info)})
+        write_whole(path, file.getbuffer())
         return
     converted = torch.onnx.export(
         program, input_names=['images'],

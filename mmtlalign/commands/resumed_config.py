@@ -68,16 +68,18 @@ def check_same_run(cfg: Config, checkpoint: dict, path: str,
         extend_schedule(cfg, extend)
     if before is None:
         return []
-    lines = differences(before, cfg, meta, accepted)
+    same = cfg
+    lines = differences(before, same, meta, accepted)
     if lines and extend is not None:  # the first time, not once more
-        lines = differences(before, today, meta, accepted)
+        same = today
+        lines = differences(before, same, meta, accepted)
     if lines:
         raise UserError(
             f"checkpoint '{path}' is of another run: {'; '.join(lines)}; set "
             'them back to go on, give --accept KEY for each that is meant to '
             f'change, or begin anew from its weights with --cfg-options '
             f'load_from={path} and another --work-dir')
-    return differences(before, today if extend else cfg, meta, ())
+    return differences(before, same, meta, ())
 
 
 def differences(before: Config, today: Config, meta: dict,
@@ -169,11 +171,15 @@ def look_up(node, keys: tuple):
 
 
 def plain(node):
-    """Dicts, lists in place of tuples, and the rest as it is."""
-    if isinstance(node, dict):
-        return {str(key): plain(value) for key, value in node.items()}
+    """Dicts, lists in place of tuples, and the rest as it is; dicts in lists
+    by their numbers, so that their entries are compared."""
     if isinstance(node, (list, tuple)):
-        return [plain(value) for value in node]
+        if not any(isinstance(value, dict) for value in node):
+            return [plain(value) for value in node]
+        node = dict(enumerate(node))
+    if isinstance(node, dict):
+        return {str(key): plain(value) for key, value in node.items()
+                if key != '_scope_'}
     return deepcopy(node)
 
 

@@ -16,11 +16,12 @@ from mmtlalign.errors import UserError, first_line
 READ_BY_HOSTS = frozenset("""
     activation_checkpointing auto_scale_lr compile custom_hooks custom_imports
     data_preprocessor default_hooks default_scope efficient_conv_bn_eval
-    env_cfg experiment_name find_unused_parameters launcher load_from
-    log_level log_processor model model_wrapper_cfg optim_wrapper
-    param_scheduler randomness resume runner_type strategy sync_bn test_cfg
-    test_dataloader test_evaluator train_cfg train_dataloader val_cfg
-    val_dataloader val_evaluator visualizer work_dir""".split())
+    env_cfg experiment_name find_unused_parameters
+    init_weights_for_test_or_val launcher load_from log_level log_processor
+    model model_wrapper_cfg optim_wrapper param_scheduler randomness resume
+    runner_type strategy sync_bn test_cfg test_dataloader test_evaluator
+    train_cfg train_dataloader val_cfg val_dataloader val_evaluator visualizer
+    work_dir""".split())
 READ_BY_US = frozenset(
     'data_hint load_from_allowed tta_model tta_pipeline'.split())
 READ = READ_BY_HOSTS | READ_BY_US
@@ -201,17 +202,28 @@ def find_type(cfg: Config, name):
 def unread_variables(cfg: Config) -> list[str]:
     """Top-level names of a config that nothing reads and that nothing was
     made of; there are others in most configs, and they are harmless."""
-    spent = [value for _, value in nodes(cfg)]
+    spent = [plain(value) for _, value in nodes(cfg)]
     texts = ' '.join(value for value in spent if isinstance(value, str))
 
     def is_used(value) -> bool:
+        children = (value.values() if isinstance(value, dict) else value
+                    if isinstance(value, list) else ())
         return value in spent or isinstance(value, str) and value in texts or (
-            isinstance(value, (dict, list, tuple)) and any(
-                child in spent for child in (
-                    value.values() if isinstance(value, dict) else value)))
+            any(child in spent for child in children
+                if isinstance(child, (dict, list))))
 
     return [name for name in cfg if name not in READ
-            and not is_used(cfg[name])]
+            and not is_used(plain(cfg[name]))]
+
+
+def plain(node):
+    """Without the scopes that a host's base marks its entries with."""
+    if isinstance(node, dict):
+        return {key: plain(value) for key, value in node.items()
+                if key != '_scope_'}
+    if isinstance(node, (list, tuple)):
+        return [plain(value) for value in node]
+    return node
 
 
 def warn_of_unread_variables(cfg: Config) -> None:

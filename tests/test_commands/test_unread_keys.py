@@ -104,8 +104,9 @@ def test_an_option_without_a_place(option):
 
 
 def test_variables_of_configs_are_not_warned_of():
-    configs = [Config.fromfile(path) for path in list_configs().values()]
-    assert len(configs) > 50
+    firsts = {path.parent: path for path in list_configs().values()}
+    assert len(firsts) > 10
+    configs = [Config.fromfile(path) for path in firsts.values()]
     assert {cfg.filename: unread_variables(cfg) for cfg in configs
             if unread_variables(cfg)} == {}
 

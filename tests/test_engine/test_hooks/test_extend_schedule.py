@@ -42,7 +42,7 @@ class Rates(Hook):
 def train(folder, schedule, total, hooks=(), resume=False, name='a'):
     torch.manual_seed(0)
     rates = Rates()
-    runner = Runner.from_cfg(dict(
+    runner = Runner(
         model=Model(), work_dir=str(folder), experiment_name=f'{folder}{name}',
         train_dataloader=dict(
             batch_size=2, num_workers=0, dataset=Data(),
@@ -51,7 +51,7 @@ def train(folder, schedule, total, hooks=(), resume=False, name='a'):
         train_cfg=dict(by_epoch=True, max_epochs=total), resume=resume,
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
         param_scheduler=schedule, custom_hooks=list(hooks),
-        default_scope='mmengine'))
+        default_scope='mmengine', cfg=dict(param_scheduler=schedule))
     runner.register_hook(rates)
     runner.train()
     return rates.found, runner.model.state_dict()
