@@ -38,6 +38,8 @@ def run(name: str) -> None:
     Args:
         name (str): Of a module of :mod:`mmtlalign.commands`.
     """
+    # names of files need not be UTF-8
+    sys.stdout.reconfigure(errors='backslashreplace')
     with one_line_errors(osp.basename(sys.argv[0]),
                          resumable=name == 'train'):
         import_module(f'mmtlalign.commands.{name}').main()

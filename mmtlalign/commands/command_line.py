@@ -6,14 +6,22 @@ import os.path as osp
 from mmengine.config import Config, DictAction
 
 from mmtlalign.commands.own_loaders import use_own_loaders
+from mmtlalign.commands.unread_keys import (
+    merge_options,
+    warn_of_unread_variables,
+)
 from mmtlalign.errors import UserError
 from mmtlalign.resources import check_model, open_config
 
 
 def new_parser(doc: str) -> argparse.ArgumentParser:
     """A parser whose help is a module's docstring, examples included."""
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    # read by mmtlalign.errors.one_line_errors, which is there before it
+    parser.add_argument('--debug', action='store_true',
+                        help='show the stack trace of errors')
+    return parser
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +39,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cfg-options``, for ``cfg.merge_from_dict``."""
+    """Add ``--cfg-options``, for :func:`merge_options`."""
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, default={},
         help='config entries to override, e.g. optim_wrapper.optimizer.lr=1e-3'
         ' or key="[(a,b),(c,d)]" (quoted, without white space)')
+    parser.add_argument('--allow-unread', action='store_true',
+                        help='also set entries that nothing is known to read')
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +92,9 @@ def load_config(args: argparse.Namespace) -> Config:
     name = osp.splitext(osp.basename(cfg.filename))[0]
     cfg.work_dir = (args.work_dir or cfg.get('work_dir')
                     or osp.join('work_dirs', name))
-    cfg.merge_from_dict(args.cfg_options)
+    if os.environ['LOCAL_RANK'] == '0':
+        warn_of_unread_variables(cfg)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
     use_own_loaders(cfg, args.apply_exif)
     return cfg
 
@@ -103,6 +115,8 @@ def make_folder_of(path: str | os.PathLike, option: str = '--out') -> None:
     if osp.isdir(path):
         raise UserError(f"'{path}' is a folder; name a file with {option}")
     _make_folder(osp.dirname(path) or '.', 'folder', option)
+    if osp.exists(path):
+        print(f"warning: '{path}' is there already, and will be replaced")
 
 
 def _make_folder(path: str | os.PathLike, what: str, option: str) -> None:

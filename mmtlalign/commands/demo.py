@@ -30,6 +30,7 @@ from mmtlalign.commands.command_line import (
     make_out_folder,
     new_parser,
 )
+from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError
 from mmtlalign.host_check import check_host
 from mmtlalign.resources import open_config
@@ -108,8 +109,11 @@ def name_pictures(paths: list[str], folder: str) -> list[str]:
 
 def is_readable(path: str) -> bool:
     """Whether OpenCV can decode it; one that it cannot is warned of."""
-    if mmcv.imread(path) is not None:
-        return True
+    try:
+        if mmcv.imread(path) is not None:
+            return True
+    except (OSError, ValueError, cv2.error):  # empty, or far too large
+        pass
     print(f"warning: '{path}' cannot be read as an image, and is left out")
     return False
 
@@ -123,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
     check_file(checkpoint, 'checkpoint')
     paths = find_images(args.image)
     make_out_folder(args.out_dir, '--out-dir')
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
     check_host(cfg)
     trained = classes_in(load_checkpoint_safely(checkpoint, args.trust))
     if trained is not None:

@@ -41,6 +41,7 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.commands.own_loaders import use_own_loaders
+from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.robustness import (
     drop_patches,
@@ -48,6 +49,7 @@ from mmtlalign.evaluation.robustness import (
     fgsm,
     fitting_patch_size,
 )
+from mmtlalign.output_files import write_whole, written_beside
 from mmtlalign.resources import check_class, open_config
 
 matplotlib.use('Agg')  # a picture in a file needs no display
@@ -265,7 +267,7 @@ def read_folders(items: list[str]) -> list[tuple[str, str]]:
 
 def save(result: dict, path: str) -> None:
     """Write the figures so far."""
-    Path(path).write_text(json.dumps(result, indent=1) + '\n')
+    write_whole(path, json.dumps(result, indent=1) + '\n')
 
 
 def draw(result: dict, path: Path) -> None:
@@ -281,7 +283,8 @@ def draw(result: dict, path: Path) -> None:
     axes.invert_yaxis()
     axes.spines[['top', 'right']].set_visible(False)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    with written_beside(path) as beside:
+        figure.savefig(beside, dpi=110)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -289,7 +292,7 @@ def main(argv: list[str] | None = None) -> None:
     check_file(args.checkpoint, 'checkpoint')
     pairs = read_folders(args.folders)
     cfg = open_config(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
     use_own_loaders(cfg)
     check_class(cfg, BaseClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))

@@ -14,8 +14,10 @@ interrupted goes on where it stopped when it is started again.
 """
 import argparse
 import hashlib
-import multiprocessing
+import multiprocessing.connection
+import os
 import os.path as osp
+import threading
 import time
 from pathlib import Path
 from typing import Iterator, Optional, Tuple
@@ -304,6 +306,7 @@ def annotate(args: argparse.Namespace, model: nn.Module, dataset,
 def annotate_part(args: argparse.Namespace, part: int) -> None:
     """What each of several processes does."""
     with one_line_errors('mmtlalign token-labels'):
+        end_with_parent()
         device = args.device
         if device == 'cuda':
             device = f'cuda:{part % torch.cuda.device_count()}'
@@ -313,6 +316,18 @@ def annotate_part(args: argparse.Namespace, part: int) -> None:
         store = TokenLabelStore(args.out, writable=True)
         for _ in annotate(args, model, dataset, store, part):
             pass
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, however."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def progress_bar() -> Progress:
@@ -330,18 +345,25 @@ def annotate_in_parallel(args: argparse.Namespace,
             for part in range(args.processes)]
     for process in crew:
         process.start()
-    with progress_bar() as bar:
-        task = bar.add_task('', total=len(store))
-        while any(process.is_alive() for process in crew):
-            bar.update(task, completed=int(store.done.sum()))
-            if any(process.exitcode for process in crew):
-                for process in crew:
-                    process.terminate()
-            time.sleep(.2)
-        bar.update(task, completed=int(store.done.sum()))
+    try:
+        watch(crew, store)
+    finally:
+        for process in crew:
+            process.terminate()
     if any(process.exitcode for process in crew):
         raise UserError('a process has failed, as said above; what is done '
                         'is kept: start again to go on')
+
+
+def watch(crew: list, store: TokenLabelStore) -> None:
+    """Show what has been done until all have ended, or one has failed."""
+    with progress_bar() as bar:
+        task = bar.add_task('', total=len(store))
+        while any(process.is_alive() for process in crew) and not any(
+                process.exitcode for process in crew):
+            bar.update(task, completed=int(store.done.sum()))
+            time.sleep(.2)
+        bar.update(task, completed=int(store.done.sum()))
 
 
 def main(argv: list[str] | None = None) -> None:

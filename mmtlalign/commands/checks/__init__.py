@@ -13,9 +13,10 @@ from .data_check import (
 )
 from .findings import report
 from .picture import draw_samples
+from .values import check_values
 
 __all__ = [
-    'check_data', 'check_heads', 'check_trained_classes', 'classes_in',
-    'draw_samples', 'is_first_process', 'report', 'stated_in',
+    'check_data', 'check_heads', 'check_trained_classes', 'check_values',
+    'classes_in', 'draw_samples', 'is_first_process', 'report', 'stated_in',
     'training_classes', 'warn_of_start'
 ]
