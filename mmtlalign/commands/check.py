@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
             make_folder_of(path, option)
     cfg = open_config(args.config)
     check_model(cfg)
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
     use_own_loaders(cfg, args.apply_exif)
     check_host(cfg)
     findings = check_data(cfg, 'train', 'val', 'test',

@@ -38,6 +38,7 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.commands.own_loaders import use_own_loaders
+from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.fidelity import (
     REFERENCES,
@@ -166,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
     labels = name_checkpoints(args.checkpoints, args.labels)
     make_folder_of(args.out)
     cfg = open_config(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
     check_class(cfg, ImageClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     use_own_loaders(cfg)
