@@ -5,6 +5,7 @@ import os.path as osp
 
 from mmengine.config import Config, DictAction
 
+from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.commands.unread_keys import (
     merge_options,
     warn_of_unread_variables,
@@ -29,6 +30,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
                         '(default: work_dirs/<name of the config>)')
     add_cfg_options(parser)
     add_trust_argument(parser)
+    add_check_arguments(parser)
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none', help='job launcher')
@@ -54,6 +56,27 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
         'whatever code is in them')
 
 
+def add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what commands have that look at data before they use them."""
+    parser.add_argument(
+        '--check', choices=['sample', 'full'], default='sample',
+        help='how much is read of large data sets beforehand: all annotation '
+        'files, and of images and label maps some (default) or all; what was '
+        'read once is not read again')
+    parser.add_argument(
+        '--apply-exif', action='store_true',
+        help='detection and segmentation: turn images as their EXIF '
+        'orientation says where sizes leave open which way up they were '
+        'annotated')
+
+
+def add_picture_argument(parser: argparse.ArgumentParser) -> None:
+    """Add what commands have that read training data."""
+    parser.add_argument('--check-picture', metavar='OUT.png',
+                        help='draw sixteen training samples as the model will '
+                        'see them')
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and merge the common arguments, options last.
 
@@ -72,6 +95,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if os.environ['LOCAL_RANK'] == '0':
         warn_of_unread_variables(cfg)
     merge_options(cfg, args.cfg_options, args.allow_unread)
+    use_own_loaders(cfg, args.apply_exif)
     return cfg
 
 

@@ -16,6 +16,13 @@ from rich.progress import track
 
 from mmtlalign.apis import build_inference
 from mmtlalign.apis.zoo import find_weights
+from mmtlalign.checkpoint import load_checkpoint_safely
+from mmtlalign.commands.checks import (
+    check_heads,
+    check_trained_classes,
+    classes_in,
+    stated_in,
+)
 from mmtlalign.commands.command_line import (
     add_cfg_options,
     add_trust_argument,
@@ -25,6 +32,7 @@ from mmtlalign.commands.command_line import (
 )
 from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError
+from mmtlalign.host_check import check_host
 from mmtlalign.resources import open_config
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
@@ -120,6 +128,11 @@ def main(argv: list[str] | None = None) -> None:
     paths = find_images(args.image)
     make_out_folder(args.out_dir, '--out-dir')
     merge_options(cfg, args.cfg_options, args.allow_unread)
+    check_host(cfg)
+    trained = classes_in(load_checkpoint_safely(checkpoint, args.trust))
+    if trained is not None:
+        check_heads(cfg, trained, f"checkpoint '{checkpoint}'")
+        check_trained_classes(trained, checkpoint, *stated_in(cfg))
     model = build_inference(cfg, checkpoint, args.device, args.score_thr,
                             args.trust)
     cv2.setLogLevel(0)  # the warning below is enough

@@ -31,7 +31,8 @@ from rich.progress import track
 
 from mmtlalign.apis import get_model
 from mmtlalign.apis.channel_order import for_files
-from mmtlalign.commands.checks import check_data
+from mmtlalign.checkpoint import load_checkpoint_safely
+from mmtlalign.commands.checks import check_data, classes_in
 from mmtlalign.commands.command_line import (
     add_cfg_options,
     add_trust_argument,
@@ -39,6 +40,7 @@ from mmtlalign.commands.command_line import (
     make_folder_of,
     new_parser,
 )
+from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.robustness import (
@@ -291,9 +293,11 @@ def main(argv: list[str] | None = None) -> None:
     pairs = read_folders(args.folders)
     cfg = open_config(args.config)
     merge_options(cfg, args.cfg_options, args.allow_unread)
+    use_own_loaders(cfg)
     check_class(cfg, BaseClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    check_data(cfg, 'test')
+    trained = classes_in(load_checkpoint_safely(args.checkpoint, args.trust))
+    check_data(cfg, 'test', trained=trained, checkpoint=args.checkpoint)
     trees = [(name, find_trees(cfg, folder)) for name, folder in pairs]
     make_folder_of(args.out)
     classifier = Classifier(cfg, args.checkpoint, args.device, args.trust)

@@ -18,7 +18,12 @@ from mmtlalign.checkpoint import (
     hand_to_host,
     load_checkpoint_safely,
 )
-from mmtlalign.commands.checks import check_data, check_values
+from mmtlalign.commands.checks import (
+    check_data,
+    check_values,
+    classes_in,
+    report,
+)
 from mmtlalign.commands.command_line import (
     add_common_arguments,
     check_file,
@@ -112,14 +117,18 @@ def main(argv: list[str] | None = None) -> None:
     cfg.load_from = args.checkpoint
     cfg.resume = False
     check_host(cfg)
-    check_data(cfg, 'test')
+    checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
+    findings = check_data(
+        cfg, 'test', full=args.check == 'full',
+        trained=classes_in(checkpoint), checkpoint=args.checkpoint)
+    if findings:
+        print('\n'.join(report(findings)))
     if args.tta:
         use_tta(cfg)
     make_work_dir(cfg.work_dir)
     for option, path in (('--out', args.out), ('--bootstrap', args.bootstrap)):
         if path:
             make_folder_of(path, option)
-    checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')
 

@@ -43,12 +43,17 @@ from torch.utils.data import DataLoader, Subset
 
 from mmtlalign.apis.channel_order import in_order, reads_files, trained_order
 from mmtlalign.checkpoint import check_checkpoint, load_checkpoint_safely
-from mmtlalign.commands.checks import check_data
+from mmtlalign.commands.checks import (
+    check_data,
+    check_trained_classes,
+    classes_in,
+)
 from mmtlalign.commands.command_line import (
     add_trust_argument,
     check_file,
     new_parser,
 )
+from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.datasets import TokenLabelStore, image_names
 from mmtlalign.datasets.token_labels import SCORE_MODES
 from mmtlalign.errors import UserError, one_line_errors
@@ -106,6 +111,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def load_config(path: str) -> Config:
     """Read a config and make its scope the default one."""
     config = open_config(path)
+    use_own_loaders(config)
     register_all_modules(init_default_scope=False)
     init_default_scope(config.get('default_scope', 'mmpretrain'))
     return config
@@ -198,16 +204,8 @@ def check_classes(args: argparse.Namespace, model: nn.Module,
                   classes: Tuple[str]) -> None:
     """Compare the annotator's classes with those of the data set."""
     count = model.head.num_classes
-    meta = load_checkpoint_safely(args.checkpoint, args.trust).get('meta', {})
-    own = (meta.get('dataset_meta') or {}).get('classes')
-    if own is not None and list(own) != list(classes):
-        first = next((i for i, (a, b) in enumerate(zip(own, classes))
-                      if a != b), None)
-        what = (f'{len(own)} classes there and {len(classes)} here'
-                if first is None else f"number {first} is '{own[first]}' "
-                f"there and '{classes[first]}' here")
-        raise UserError('the annotator was trained on other classes than '
-                        f"those of '{args.dataset}': {what}")
+    trained = classes_in(load_checkpoint_safely(args.checkpoint, args.trust))
+    check_trained_classes(trained, args.checkpoint, classes, args.dataset)
     if count != len(classes):
         raise UserError(f'the annotator knows {count} classes, '
                         f"'{args.dataset}' has {len(classes)}")

@@ -20,10 +20,21 @@ from mmtlalign.checkpoint import (
     forget_pretrained,
     hand_to_host,
 )
-from mmtlalign.commands.checks import check_data, check_values
+from mmtlalign.commands.checks import (
+    check_data,
+    check_values,
+    classes_in,
+    draw_samples,
+    is_first_process,
+    report,
+    training_classes,
+    warn_of_start,
+)
 from mmtlalign.commands.command_line import (
     add_common_arguments,
+    add_picture_argument,
     load_config,
+    make_folder_of,
     new_parser,
 )
 from mmtlalign.commands.distributed import use_gloo_without_gpu
@@ -69,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
         help='scale the learning rate by the real total batch size over '
         'auto_scale_lr.base_batch_size')
     add_common_arguments(parser)
+    add_picture_argument(parser)
     return parser
 
 
@@ -185,6 +197,30 @@ def register_hooks(runner: Runner, args: argparse.Namespace,
         runner.register_hook(dict(type='mmtlalign.ExtendSchedule'))
 
 
+def look_at_data(cfg: Config, args: argparse.Namespace,
+                 checkpoint: dict | None, start: str | None) -> None:
+    """Read what will be trained on, say what is there, draw it if asked.
+
+    Raises:
+        UserError: See :func:`check_data`.
+    """
+    trained = classes_in(checkpoint) if start else None
+    is_resumed = bool(cfg.get('resume'))
+    findings = check_data(
+        cfg, 'train', 'val', full=args.check == 'full',
+        trained=trained if is_resumed else None, checkpoint=start or '')
+    lines = list(report(findings))
+    if start and not is_resumed:
+        warning = warn_of_start(trained, start, *training_classes(cfg))
+        lines += [f'warning: {warning}'] * bool(warning)
+    if findings:
+        print('\n'.join(lines))
+    if args.check_picture and is_first_process():
+        make_folder_of(args.check_picture, '--check-picture')
+        draw_samples(cfg, args.check_picture)
+        print(f'picture: {args.check_picture}')
+
+
 def set_weights(runner: Runner, start: str | None, checkpoint: dict | None,
                 trust: bool) -> None:
     """See to it that the weights are those that the config names."""
@@ -243,7 +279,7 @@ def main(argv: list[str] | None = None) -> None:
             return
     check_host(cfg)
     check_sync_bn(cfg)
-    check_data(cfg, 'train', 'val')
+    look_at_data(cfg, args, checkpoint, start)
     if not start:  # the only case in which that file is read
         check_pretrained_file(cfg)
     lock_work_dir(cfg.work_dir)

@@ -145,7 +145,13 @@ def test_a_mistake_is_told_in_one_line(ends_with, arguments, line):
 
 
 def test_a_damaged_image_is_named(ends_with, tmp_path):
-    (tmp_path / 'images/class0/0.png').write_bytes(b'no image')
+    path = tmp_path / 'images/class0/0.png'
+    content = path.read_bytes()
+    path.write_bytes(b'no image')
+    said = ends_with('train.py', 'tiny.py')
+    assert said.startswith("train.py: image 'images/class0/0.png' cannot be "
+                           'read (')
+    path.write_bytes(content[:100])  # with a sound header
     said = ends_with('train.py', 'tiny.py')
     assert said.startswith('train.py: failed to load image: '
                            'images/class0/0.png: get the file again')
@@ -166,8 +172,7 @@ def test_a_checkpoint_of_another_model_is_refused(whole, ends_with):
 def test_a_checkpoint_of_another_model_is_not_resumed(whole, ends_with):
     said = ends_with('train.py', 'tiny.py', '--resume',
                      whole[0] / 'work_dirs/tiny/epoch_3.pth', '--cfg-options',
-                     'model.head.num_classes=4',
-                     'data_preprocessor.num_classes=4')
+                     'model.head.in_channels=32')
     assert 'size mismatch for head.layers.head.weight' in said
     assert '\n' not in said
 

@@ -1,6 +1,7 @@
 """Where the weights of a training come from, and where they may not."""
 import os
 import re
+import shutil
 import sys
 
 import pytest
@@ -71,8 +72,7 @@ def test_other_forms_end_it(ends_with, tmp_path):
 def test_load_from_must_fit(trained, ends_with, tmp_path):
     write_project(tmp_path, f"""
 load_from = '{trained}'
-model['head']['num_classes'] = 4
-data_preprocessor['num_classes'] = 4
+model['head']['in_channels'] = 32
 """)
     said = ends_with('train.py', 'tiny.py')
     assert 'size mismatch for head.layers.head.weight' in said
@@ -88,6 +88,8 @@ optim_wrapper['optimizer']['lr'] = 0.
 train_cfg.update(max_epochs=1)
 custom_hooks = []
 """)
+    fourth = tmp_path / 'images/class3'
+    shutil.copytree(tmp_path / 'images/class0', fourth)
     process = run_tool('train.py', config, folder=tmp_path)
     assert process.returncode == 0, process.stderr
     start, end = (torch.load(path, weights_only=False)['state_dict']
