@@ -51,13 +51,8 @@ def draw_samples(cfg: Config, path: str) -> None:
         if 'gt_sem_seg' in sample:
             _draw_classes(ax, sample.gt_sem_seg.data[0].numpy(), names)
         ax.set_title(title, fontsize=9)
-<<<<<<< HEAD
     with written_beside(path) as beside:
         figure.savefig(beside, dpi=80)
-    plt.close(figure)
-=======
-    figure.savefig(path, dpi=80)
->>>>>>> main
 
 
 def _seen(inputs, cfg: Config) -> np.ndarray:
