@@ -6,7 +6,6 @@
 """
 import argparse
 import json
-from pathlib import Path
 
 from mmtlalign.commands.checks import (
     check_data,
@@ -23,6 +22,7 @@ from mmtlalign.commands.command_line import (
 from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.host_check import check_host
+from mmtlalign.output_files import write_whole
 from mmtlalign.resources import check_model, open_config
 
 
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
                           full=args.check == 'full')
     print('\n'.join(report(findings)))
     if args.json:
-        Path(args.json).write_text(json.dumps(
+        write_whole(args.json, json.dumps(
             [found.as_dict() for found in findings], indent=1) + '\n')
     if args.check_picture:
         draw_samples(cfg, args.check_picture)

@@ -9,6 +9,8 @@ from matplotlib.patches import Rectangle
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
+from mmtlalign.output_files import written_beside
+
 from .class_names import task_of
 
 NUM_SAMPLES, ROWS = 16, 4
@@ -49,7 +51,8 @@ def draw_samples(cfg: Config, path: str) -> None:
         if 'gt_sem_seg' in sample:
             _draw_classes(ax, sample.gt_sem_seg.data[0].numpy(), names)
         ax.set_title(title, fontsize=9)
-    figure.savefig(path, dpi=80)
+    with written_beside(path) as beside:
+        figure.savefig(beside, dpi=80)
 
 
 def _seen(inputs, cfg: Config) -> np.ndarray:
