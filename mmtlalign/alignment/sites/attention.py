@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..kernels import attend_rows, centred
+from ..kernels import attend_rows, carry_values, centred
 from .base import Site, StandIn
 from .branch import Branch
 from .merging import Cells
@@ -132,9 +132,7 @@ class Attention(Compared):
             # no product of matrices, which autocast would round
             mixed = (attend_rows(query, key, scale) * keys[:, None]).sum(-1)
             if trace.needs_parts:
-                with torch.no_grad():
-                    carried = F.scaled_dot_product_attention(
-                        query, key, own_values(value, keys), scale=scale)
+                carried = carry_values(query, key, value, keys, scale)
         if trace.needs_parts:
             self.carry(carried, mixed)
         else:
@@ -204,7 +202,7 @@ class CaughtAttention(Compared):
             mixed = self.mix(matrix)
             if self.trace.needs_parts:
                 value = self.values(self.attn, *self.arguments)
-                own = own_values(value, skip)
+                own = centred(skip, value)[0] * value
                 self.carry(matrix.to(value.dtype) @ own, mixed)
             else:
                 self.move(self.trace.propagation(skip, mixed))
@@ -216,12 +214,6 @@ class CaughtAttention(Compared):
     def mix(self, matrix: Tensor) -> Tensor:
         """Attended shares (B, N) of a matrix (B, H, N, M)."""
         return mix_heads(matrix, self.key_share())
-
-
-def own_values(value: Tensor, share: Tensor) -> Tensor:
-    """Values (B, H, M, D) times their shares' (B, M) deviation from the mean,
-    see :mod:`mmtlalign.alignment.kernels`."""
-    return centred(share, value)[0] * value
 
 
 def mix_heads(matrix: Tensor, share: Tensor) -> Tensor:
