@@ -276,7 +276,7 @@ def test_fallback_is_chosen_and_logged_once(logged, name, instead, reason,
 def test_only_the_fused_backend_is_needed(path, dtype, monkeypatch):
     # the context makes PyTorch raise where it would build the matrix
     if path:
-        monkeypatch.setattr(LabelTrace, 'attend',
+        monkeypatch.setattr(kernels.ShareAttention, '__call__',
                             lambda self, *tensors: path(*tensors))
     backbone = toys.vit().to(dtype)
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):

@@ -17,7 +17,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..recomputation import inside_checkpoint
+from mmtlalign.interception import inside_checkpoint
+
 from .channels import Attended, separate_share_attention
 from .fused import fused_share_attention
 

@@ -5,10 +5,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .families import build_family
-from .interception import Interception
-from .recomputation import inside_checkpoint
-from .sites import second
+from mmtlalign.alignment.families import build_family
+from mmtlalign.alignment.sites import second
+from mmtlalign.interception import Interception, inside_checkpoint
 
 
 class PatchEmbedding:
