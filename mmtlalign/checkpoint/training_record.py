@@ -4,7 +4,7 @@ import ast
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from math import inf
 from pathlib import Path
@@ -36,13 +36,8 @@ def read_config(text: str, path: str, trust: bool) -> Config:
 
 
 def _read_literals(text: str, path: str) -> Config:
-    entries = {}
     try:
-        for line in ast.parse(text).body:
-            if not isinstance(line, ast.Assign):
-                raise ValueError(f'no assignment on line {line.lineno}')
-            for target in line.targets:
-                entries[target.id] = read_literal(line.value)
+        entries = read_literals(text)
         if 'custom_imports' in entries:
             raise ValueError('custom_imports')
         return Config(entries)
@@ -53,6 +48,21 @@ def _read_literals(text: str, path: str) -> Config:
             f"checkpoint '{path}': its config is more than a list of values "
             f'({reason}), and reading that can run any code; pass --trust if '
             'you trust whoever made it') from None
+
+
+def read_literals(text: str) -> dict:
+    """The names that a text gives to literals.
+
+    Raises:
+        Exception: Of several kinds, if it does anything else.
+    """
+    entries = {}
+    for line in ast.parse(text).body:
+        if not isinstance(line, ast.Assign):
+            raise ValueError(f'no assignment on line {line.lineno}')
+        for target in line.targets:
+            entries[target.id] = read_literal(line.value)
+    return entries
 
 
 def read_literal(node: ast.expr):
@@ -157,19 +167,40 @@ def read_log(path: str, meta: dict) -> str:
 
     Args:
         path (str): Of the checkpoint.
-        meta (dict): Its. The name of the experiment ends with the time of the
-            last part, which is also the name of a folder.
+        meta (dict): Its. Its ``legs`` tell the folders of the parts in the
+            order that they ran in, which their times need not tell: clocks
+            are set back. Without them, the name of the experiment ends with
+            the time of the last part, which is also the name of a folder.
     """
+    parts = Path(path).parent
+    if legs := meta.get('legs'):
+        logs = [parts / str(leg.get('time')) / 'vis_data/scalars.json'
+                for leg in legs]
+        return join_logs((log for log in logs if log.is_file()), legs=True)
     last = meta.get('experiment_name', '')[-len('20260101_000000'):]
+    return join_logs(
+        log for log in sorted(parts.glob('*/vis_data/scalars.json'))
+        if not last or log.parts[-3] <= last)
+
+
+def join_logs(logs: Iterable[Path], legs: bool = False) -> str:
+    """Logs of a training's parts in their order, no step twice.
+
+    Args:
+        logs (Iterable[Path]): The oldest first.
+        legs (bool): All of one training. Defaults to False: one that begins
+            at the start begins another.
+    """
     kept, begin = [], inf
-    for log in sorted(Path(path).parent.glob('*/vis_data/scalars.json')):
+    for log in logs:
         # but for a line that was being written when the training was killed
         lines = [line for line in log.read_text().splitlines(keepends=True)
                  if line.endswith('\n')]
-        if not lines or last and log.parts[-3] > last:
+        if not lines:
             continue
         first = json.loads(lines[0])
-        if first.get('epoch') == 1 or first['step'] <= begin:  # anew
+        if not legs and (first.get('epoch') == 1
+                         or first['step'] <= begin):  # anew
             kept, begin = [], first['step']
         # Validations whose steps are epochs end nothing: more iterations than
         # epochs have been done before a part that is resumed by epochs.
@@ -177,3 +208,19 @@ def read_log(path: str, meta: dict) -> str:
             lambda line: json.loads(line)['step'] < first['step'], kept),
             *lines]
     return ''.join(kept)
+
+
+def tell_legs(meta: dict) -> list[str]:
+    """What a training was resumed with that its last config does not say.
+
+    Args:
+        meta (dict): Of the checkpoint.
+    """
+    legs = [leg for leg in meta.get('legs', []) if isinstance(leg, dict)]
+    told = [f'from iteration {leg.get("iter")} on: {change}'
+            for leg in legs for change in leg.get('changes', [])]
+    processes = {leg.get('processes') for leg in legs}
+    if len(processes) > 1:
+        told.append('parts ran with '
+                    f'{" and ".join(map(str, sorted(processes)))} processes')
+    return told

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmtlalign.interception import SOFTMAX, FunctionInterception
 
-from ..kernels import ShareAttention, attend_rows, carry_values
+from ..kernels import ShareAttention, attend_rows, carry_values, centred
 from .base import Site, StandIn
 from .branch import Branch
 from .merging import Cells
@@ -236,6 +236,5 @@ def mix_heads(matrix: Tensor, share: Tensor) -> Tensor:
     Centred, so that a constant share stays constant in any precision; heads
     are averaged after the product, which reads the matrix only once.
     """
-    mean = share.mean(dim=1, keepdim=True)
-    deviation = (share - mean).to(matrix.dtype)[:, None, :, None]
+    deviation, mean = centred(share, matrix)
     return mean + (matrix @ deviation)[..., 0].float().mean(dim=1)
