@@ -6,6 +6,7 @@ import mmengine.runner
 import pytest
 from mmengine.config import Config
 
+from mmtlalign.commands.checks import check_values
 from mmtlalign.commands.unread_keys import (
     READ_BY_HOSTS,
     merge_options,
@@ -107,6 +108,8 @@ def test_variables_of_configs_are_not_warned_of():
     firsts = {path.parent: path for path in list_configs().values()}
     assert len(firsts) > 10
     configs = [Config.fromfile(path) for path in firsts.values()]
+    for cfg in configs:
+        check_values(cfg)
     assert {cfg.filename: unread_variables(cfg) for cfg in configs
             if unread_variables(cfg)} == {}
 
