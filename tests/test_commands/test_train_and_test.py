@@ -172,7 +172,7 @@ def test_a_checkpoint_of_another_model_is_refused(whole, ends_with):
 def test_a_checkpoint_of_another_model_is_not_resumed(whole, ends_with):
     said = ends_with('train.py', 'tiny.py', '--resume',
                      whole[0] / 'work_dirs/tiny/epoch_3.pth', '--cfg-options',
-                     'model.head.in_channels=32')
+                     'model.head.in_channels=32', '--accept', 'model')
     assert 'size mismatch for head.layers.head.weight' in said
     assert '\n' not in said
 
