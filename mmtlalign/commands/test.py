@@ -20,6 +20,7 @@ from mmtlalign.checkpoint import (
 )
 from mmtlalign.commands.checks import (
     check_data,
+    check_shared_memory,
     check_values,
     classes_in,
     report,
@@ -112,6 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
     check_values(cfg)
+    check_shared_memory(cfg)
     modernise(cfg.model)
     check_file(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint

@@ -22,6 +22,7 @@ from mmtlalign.checkpoint import (
 )
 from mmtlalign.commands.checks import (
     check_data,
+    check_shared_memory,
     check_values,
     classes_in,
     draw_samples,
@@ -256,6 +257,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
     check_values(cfg)
+    check_shared_memory(cfg)
     check_schedule(cfg)
     if args.amp:
         use_amp(cfg)

@@ -26,6 +26,15 @@ READ_BY_US = frozenset(
     'data_hint load_from_allowed tta_model tta_pipeline'.split())
 READ = READ_BY_HOSTS | READ_BY_US
 
+# Settings of mmcv 1.x, and where they are now.
+OF_OLDER_HOSTS = dict(
+    checkpoint_config='default_hooks.checkpoint',
+    evaluation='val_evaluator', fp16='optim_wrapper.type',
+    log_config='default_hooks.logger', lr_config='param_scheduler',
+    optimizer='optim_wrapper.optimizer',
+    optimizer_config='optim_wrapper.clip_grad', runner='train_cfg',
+    seed='randomness.seed', total_epochs='train_cfg.max_epochs',
+    workflow='train_cfg')
 # Keys that mmengine itself takes out of any dict.
 OF_CONFIGS = {'type', '_scope_', '_delete_'}
 # Of dicts without a type, whose reader is known.
@@ -199,21 +208,21 @@ def find_type(cfg: Config, name):
     return None
 
 
-def unread_variables(cfg: Config) -> list[str]:
-    """Top-level names of a config that nothing reads and that nothing was
-    made of; there are others in most configs, and they are harmless."""
+def unread_variables(cfg: Config) -> dict[str, str]:
+    """Top-level names of a config that look like settings, and that nothing
+    reads and nothing was made of.
+
+    Returns:
+        dict[str, str]: The nearest that is read, by name.
+    """
     spent = [plain(value) for _, value in nodes(cfg)]
-    texts = ' '.join(value for value in spent if isinstance(value, str))
-
-    def is_used(value) -> bool:
-        children = (value.values() if isinstance(value, dict) else value
-                    if isinstance(value, list) else ())
-        return value in spent or isinstance(value, str) and value in texts or (
-            any(child in spent for child in children
-                if isinstance(child, (dict, list))))
-
-    return [name for name in cfg if name not in READ
-            and not is_used(plain(cfg[name]))]
+    found = {}
+    for name in cfg:
+        near = OF_OLDER_HOSTS.get(name) or next(iter(
+            get_close_matches(name, READ, n=1, cutoff=.85)), None)
+        if near and name not in READ and plain(cfg[name]) not in spent:
+            found[name] = near
+    return found
 
 
 def plain(node):
@@ -228,9 +237,6 @@ def plain(node):
 
 def warn_of_unread_variables(cfg: Config) -> None:
     """Name them, with the nearest that is read."""
-    names = unread_variables(cfg)
-    if names:
-        near = [name + ''.join(f' (rather {close}?)' for close in
-                               get_close_matches(name, READ, n=1))
-                for name in names]
-        print(f"warning: nothing reads {', '.join(near)} of '{cfg.filename}'")
+    for name, near in unread_variables(cfg).items():
+        print(f"warning: nothing reads {name} of '{cfg.filename}'; the "
+              f'nearest that is read is {near}')

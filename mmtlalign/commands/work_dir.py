@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import IO
 
+from mmtlalign.commands.checks import is_first_process
 from mmtlalign.commands.command_line import make_work_dir
 from mmtlalign.errors import UserError
 
@@ -17,12 +18,6 @@ RESUMABLE = re.compile(
     r'(?:interrupted_epoch_(\d+)_iter_(\d+)|(?:epoch|iter)_(\d+))\.pth')
 # Open files of the locks, until the process ends.
 _locks: dict[str, IO] = {}
-
-
-def is_first_process() -> bool:
-    """Whether this is rank 0, before there is a process group."""
-    return all(os.environ.get(name, '0') == '0' for name in (
-        'RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))
 
 
 def lock_work_dir(path: str) -> None:

@@ -176,7 +176,7 @@ def test_legs_tell_the_order_where_a_clock_was_set_back(tmp_path):
                          changes=[], processes=1))
     meta = dict(experiment_name='a_20260104_000000')
     assert [json.loads(line)['step'] for line in read_log(
-        str(tmp_path / 'a.pth'), meta).splitlines()] == [100]
+        str(tmp_path / 'a.pth'), meta).splitlines()] == [60, 100]
     assert [json.loads(line)['step'] for line in read_log(
         str(tmp_path / 'a.pth'), dict(meta, legs=legs)).splitlines()] == [
             50, 60, 100]
