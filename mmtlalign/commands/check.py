@@ -6,7 +6,6 @@
 """
 import argparse
 import json
-from pathlib import Path
 
 from mmtlalign.commands.checks import (
     check_data,
@@ -21,7 +20,9 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.commands.own_loaders import use_own_loaders
+from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.host_check import check_host
+from mmtlalign.output_files import write_whole
 from mmtlalign.resources import check_model, open_config
 
 
@@ -45,14 +46,14 @@ def main(argv: list[str] | None = None) -> None:
             make_folder_of(path, option)
     cfg = open_config(args.config)
     check_model(cfg)
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
     use_own_loaders(cfg, args.apply_exif)
     check_host(cfg)
     findings = check_data(cfg, 'train', 'val', 'test',
                           full=args.check == 'full')
     print('\n'.join(report(findings)))
     if args.json:
-        Path(args.json).write_text(json.dumps(
+        write_whole(args.json, json.dumps(
             [found.as_dict() for found in findings], indent=1) + '\n')
     if args.check_picture:
         draw_samples(cfg, args.check_picture)

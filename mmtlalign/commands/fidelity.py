@@ -38,6 +38,7 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.commands.own_loaders import use_own_loaders
+from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.fidelity import (
     REFERENCES,
@@ -48,6 +49,7 @@ from mmtlalign.evaluation.fidelity import (
     join,
     summarize,
 )
+from mmtlalign.output_files import write_whole, written_beside
 from mmtlalign.resources import check_class, open_config
 from mmtlalign.visualization import draw_fidelity
 
@@ -166,7 +168,7 @@ def main(argv: list[str] | None = None) -> None:
     labels = name_checkpoints(args.checkpoints, args.labels)
     make_folder_of(args.out)
     cfg = open_config(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
     check_class(cfg, ImageClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     use_own_loaders(cfg)
@@ -189,10 +191,11 @@ def save(args: argparse.Namespace, pairs: Pairs, result: dict) -> None:
     print('\n'.join(write_table(result)))
     title = (f'{Path(args.config).stem}: {pairs.mixes} mixes of '
              f'{len(pairs.images)} pairs')
-    Path(args.out).write_text(json.dumps(dict(
+    write_whole(args.out, json.dumps(dict(
         config=Path(args.config).stem, seed=args.seed,
         mixes=pairs.mixes, pairs=len(pairs.images),
         checkpoints=result), indent=1) + '\n')
     picture = Path(args.out).with_suffix('.png')
-    draw_fidelity(result, title).savefig(picture, dpi=110)
+    with written_beside(picture) as beside:
+        draw_fidelity(result, title).savefig(beside, dpi=110)
     print(f'figures: {args.out}, picture: {picture}')

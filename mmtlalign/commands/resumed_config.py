@@ -11,6 +11,7 @@ from mmtlalign.checkpoint.training_record import (
     find_differences,
     read_literals,
 )
+from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.errors import UserError
 from mmtlalign.old_arguments import modernise
 
@@ -57,6 +58,7 @@ def check_same_run(cfg: Config, checkpoint: dict, path: str,
     try:
         before = Config(read_literals(meta['cfg']))
         modernise(before.model)
+        use_own_loaders(before)
     except (KeyError, AttributeError, TypeError, ValueError, SyntaxError,
             RecursionError, MemoryError):
         print(f"warning: checkpoint '{path}' holds no config that can be "

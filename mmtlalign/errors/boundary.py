@@ -46,6 +46,10 @@ def one_line_errors(program: str, resumable: bool = False):
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
+    except StoppedBySignal as signalled:
+        if first:
+            print(in_one_line(f'{program}: {signalled}'), file=sys.stderr)
+        sys.exit(signalled.status)
     except KeyboardInterrupt:
         if first:
             print(f'\n{program}: interrupted', file=sys.stderr)
@@ -60,14 +64,9 @@ def one_line_errors(program: str, resumable: bool = False):
             line += (', and give the same command again (with --resume, it '
                      'goes on from its last checkpoint)')
         line = in_one_line(f'{program}: {line}')
-        status = getattr(error, 'status', 1)
-        if isinstance(error, UserError) and not (
-                first or isinstance(error, LocalError)):
-            sys.exit(status)  # the first one says it
-        if status != 1:
-            print(line, file=sys.stderr)
-            sys.exit(status)
-        sys.exit(line)
+        is_first_ones = isinstance(error, UserError) and not isinstance(
+            error, LocalError)
+        sys.exit(1 if is_first_ones and not first else line)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

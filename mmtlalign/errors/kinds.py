@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from types import FrameType
 
@@ -243,9 +244,7 @@ def readers() -> dict:
             ('mmengine.fileio', 'dict_from_file', 'filename'),
             ('mmcv', 'imread', 'img_or_path'),
             ('pycocotools.coco', 'COCO.__init__', 'annotation_file')):
-        code = sys.modules.get(module)
-        for name in function.split('.'):
-            code = getattr(code, name, None)
-        if code is not None:
-            found[code.__code__] = variable
+        if module in sys.modules:
+            code = attrgetter(f'{function}.__code__')(sys.modules[module])
+            found[code] = variable
     return found

@@ -4,8 +4,6 @@
 class UserError(Exception):
     """Something a user can put right; shown without a stack trace."""
 
-    status = 1  # of the process that it ends
-
 
 class LocalError(UserError):
     """One that a single process may have met, of several at work: it says
@@ -16,8 +14,9 @@ class DamagedFile(UserError):
     """A file that is not what it was when it was written."""
 
 
-class StoppedBySignal(UserError):
-    """A signal that was heeded, and what came of it.
+class StoppedBySignal(KeyboardInterrupt):
+    """A signal that was heeded, and what came of it; like Ctrl-C no error
+    that anybody but the command's boundary should catch.
 
     Args:
         number (int): Of the signal.
@@ -26,7 +25,7 @@ class StoppedBySignal(UserError):
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
-        self.status = 128 + number
+        self.status = 128 + number  # of the process
 
 
 def in_one_line(text) -> str:

@@ -59,7 +59,7 @@ def test_it_goes_on_bit_identical(whole, ends_with, here, tmp_path, capsys,
     work = tmp_path / 'work_dirs/tiny'
     assert capsys.readouterr().err.splitlines()[-1] == (
         f'train.py: stopped by {number.name} after iteration {step}; all of '
-        f"it is in 'work_dirs/tiny/{name}': the same command with --resume "
+        f"it is in '{work / name}': the same command with --resume "
         'goes on from it')
     assert (work / name).is_file()
     assert (work / 'last_checkpoint').read_text().endswith(name)
