@@ -19,6 +19,7 @@ from .images import (
     sample,
     say_unread,
 )
+from .paths import has_image_files
 
 
 class LabelledImages:
@@ -109,6 +110,8 @@ def look_at_images(data: LabelledImages, num_classes: int | None,
         found.files += [osp.join(data.folder, name)
                         for name in (*data.empty, *data.hidden)]
     found.images = len(paths)
+    if not has_image_files(data.config):
+        return found
     found.left_out += say_unread(count_unread(data.folder, paths),
                                  data.folder, len(paths))
     _leave_out(data, found)
@@ -205,7 +208,7 @@ def _read_list(data: LabelledImages, num_classes: int | None,
         for label in labels:
             found.counts[classes[label]] += 1
     paths = [osp.join(data.folder, name) for name in names]
-    missing = missing_files(paths)
+    missing = missing_files(paths) if has_image_files(data.config) else []
     if missing:
         line = paths.index(missing[0]) + 1
         raise data.refuse(
