@@ -1,6 +1,7 @@
 """Changing the tokens that a backbone starts from."""
 from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class PatchEmbedding:
     """
 
     def __init__(self, backbone: nn.Module) -> None:
-        start = build_family(backbone).sites[0]
+        start: Any = build_family(backbone).sites[0]  # a Start
         if start.grid_of is not second:
             raise TypeError(
                 f'{type(backbone).__name__} has no patch_embed that returns '

@@ -51,6 +51,7 @@ class TokenReduction:
     """
     out_types: tuple[str, ...] = ('cls_token', )
     moving = False  # a holder of sites, like a trace, that moves no shares
+    amounts: Sequence[float]  # for each block
 
     def __init__(self, backbone: nn.Module) -> None:
         self.backbone = backbone
@@ -171,9 +172,9 @@ class TokenMerging(TokenReduction):
             None)
 
     def plan(self, query: Tensor, key: Tensor, size: Tensor,
-             amount: int) -> Plan | None:
+             amount: float) -> Plan | None:
         num, extra = key.size(2), self.family.num_extra_tokens
-        r = min(amount, (num - extra) // 2)
+        r = min(int(amount), (num - extra) // 2)
         if r == 0:
             return None
         keys = F.normalize(key.float().mean(dim=1), dim=-1)
@@ -243,6 +244,10 @@ class ReducedBlock(Site):
     """Stands in for the forward of a block, and while it runs for parts of
     it, so that one run can be repeated whatever has become of the rest."""
     in_block = False
+    # of a run
+    planned: Plan | None
+    size: Tensor  # (B, N), before it
+    bias: Tensor | None
 
     def __init__(self, reduction: TokenReduction, index: int) -> None:
         super().__init__()

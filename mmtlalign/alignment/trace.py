@@ -5,6 +5,7 @@ images per mix, a token's label is always ``share * own + (1 - share) *
 partner``, and mixing is linear with weights that sum to one, so carrying the
 share alone is exact.
 """
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -60,6 +61,18 @@ class LabelTrace:
         ...     feats = backbone(images)
         >>> target = trace.output_share  # (B,)
     """
+
+    # None, or empty, but while a forward runs and after it
+    share: Tensor | None
+    grid: tuple[int, int] | None
+    _token_share: Tensor | None
+    _block_shares: list[Tensor]
+    _block_grids: list[tuple[int, int]]
+    _output_share: Tensor | None
+    _output_token_share: Tensor | None
+    _attention: Tensor | None
+    _kernel: Callable | None
+    _stock_forward: Callable | None
 
     def __init__(self,
                  backbone: nn.Module,
@@ -225,7 +238,8 @@ class LabelTrace:
     def grid_of(self, images: Tensor) -> tuple[int, int]:
         """The (rows, cols) on which images (B, C, H, W) are embedded, and on
         which ``token_share`` is to be drawn; runs the embedding once."""
-        return self.family.sites[0].first_grid(images)
+        start = self.family.sites[0]
+        return start.first_grid(images)  # type: ignore[attr-defined]  # Start
 
     def read(self, share: Tensor) -> Tensor:
         """What the head would read if the backbone ended here.
@@ -379,15 +393,12 @@ class LabelTrace:
 
     def _forget(self, keep_token_share: bool = False) -> None:
         if not keep_token_share:
-            self._token_share: Tensor | None = None
-        self.share: Tensor | None = None
-        self.grid: tuple[int, int] | None = None
+            self._token_share = None
+        self.share = self.grid = None
         self._running = False
-        self._block_shares: list[Tensor] = []
-        self._block_grids: list[tuple[int, int]] = []
-        self._output_share: Tensor | None = None
-        self._output_token_share: Tensor | None = None
-        self._attention: Tensor | None = None
+        self._block_shares, self._block_grids = [], []
+        self._output_share = self._output_token_share = None
+        self._attention = None
         self._kernel = self._stock_forward = None
 
     def _ended(self, kept):

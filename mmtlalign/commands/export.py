@@ -311,6 +311,7 @@ def write(program: ExportedProgram, info: dict[str, str],
     converted = torch.onnx.export(
         program, input_names=['images'],
         output_names=json.loads(info['outputs']), verbose=False)
+    assert converted is not None  # as it is for a program
     converted.model.metadata_props.update(info)
     converted.save(path)
 

@@ -96,7 +96,7 @@ def check_schedule(cfg: Config) -> None:
         if last is not None and last <= begin and 'end' not in schedule:
             raise UserError(
                 f'train_cfg.{key}={last} ends within the warm-up, before '
-                f'{schedule.type} begins at {begin}; set --cfg-options '
+                f'{schedule["type"]} begins at {begin}; set --cfg-options '
                 f'train_cfg.{key}={begin + 1} or more')
 
 
@@ -149,7 +149,7 @@ def set_weights(runner: Runner, start: str | None, checkpoint: dict | None,
                 trust: bool) -> None:
     """See to it that the weights are those that the config names."""
     model = getattr(runner.model, 'module', runner.model)
-    if start:
+    if start and checkpoint is not None:
         allowed = [] if runner.cfg.get('resume') else runner.cfg.get(
             'load_from_allowed', [])
         check_weights(model, checkpoint, start, allowed)
@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     translate_old_arguments(cfg)
     start = find_start(cfg)
     checkpoint = load_checkpoint_safely(start, args.trust) if start else None
-    if start and cfg.get('resume'):
+    if start and checkpoint is not None and cfg.get('resume'):
         check_resumable(checkpoint, start)
     check_host(cfg)
     check_sync_bn(cfg)

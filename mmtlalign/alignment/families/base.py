@@ -49,6 +49,8 @@ class Family:
     num_extra_tokens = 0
     num_rows: int | None = None
     merging_blocks: tuple[MergingBlock, ...] = ()
+    out_type: str
+    pooling: tuple[nn.Module, str]
 
     def __init__(self, backbone: nn.Module) -> None:
         raise NotImplementedError

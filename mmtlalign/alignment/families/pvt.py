@@ -30,7 +30,7 @@ class PVT(Family):
     """
 
     def __init__(self, backbone: nn.Module) -> None:
-        stages = []
+        stages: list[list[Site]] = []
         for embed, blocks, _ in backbone.layers:
             require_exact(backbone, embed, 'mmdet.PatchEmbed',
                           'mmseg.PatchEmbed')

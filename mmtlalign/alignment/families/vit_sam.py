@@ -26,14 +26,14 @@ class ViTSAM(Family):
             check_out_indices(backbone.out_indices, len(blocks))]
 
 
-class _HeadsInBatch:
+class _HeadsInBatch(CaughtAttention):
     """The matrix is (samples, windows and heads, N, N)."""
 
     def catch(self, matrix: Tensor) -> None:
         super().catch(matrix.unflatten(0, (-1, self.attn.num_heads)))
 
 
-class SAMAttention(_HeadsInBatch, CaughtAttention):
+class SAMAttention(_HeadsInBatch):
     """Attention over all tokens."""
 
 

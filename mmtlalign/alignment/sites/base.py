@@ -29,6 +29,8 @@ class Site:
     offers: frozenset[str] = frozenset()
     in_block = True
     trace = None
+    share: Tensor | None
+    grid: tuple[int, int] | None
 
     def __init__(self) -> None:
         self.forget()
@@ -67,8 +69,8 @@ class Site:
     def forget(self) -> None:
         """Be ready for the next forward."""
         self.times = 0
-        self.share: Tensor | None = None
-        self.grid: tuple[int, int] | None = None
+        self.share = None
+        self.grid = None
 
     def __getstate__(self) -> dict:
         """Copies hold no shares."""

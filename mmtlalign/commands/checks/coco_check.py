@@ -1,7 +1,7 @@
 """Whether a COCO annotation file says what a config expects of it."""
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mmengine.config import ConfigDict
 from mmengine.fileio import list_from_file
@@ -68,8 +68,9 @@ def expected_classes(dataset: ConfigDict, cls: type) -> list[str]:
     Returns:
         list[str]: In the order the config counts on.
     """
-    classes = (dataset.get('metainfo') or {}).get(
-        'classes', cls.METAINFO.get('classes', ()))
+    own = getattr(cls, 'METAINFO')
+    classes: Sequence[str] = (dataset.get('metainfo') or {}).get(
+        'classes', own.get('classes', ()))
     return list(list_from_file(classes) if isinstance(classes, str)
                 else classes)
 

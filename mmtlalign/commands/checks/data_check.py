@@ -47,7 +47,7 @@ def check_data(cfg: Config, *phases: str) -> None:
             _check_channels(where, dataset, cfg)
             if not _downloads_itself(dataset, cls):
                 _check_paths(where, dataset, hint)
-            if hasattr(cls, 'COCOAPI'):
+            if cls is not None and hasattr(cls, 'COCOAPI'):
                 _check_coco(where, dataset, cls, cfg.get('model', {}))
             if hasattr(cls, 'get_label_map'):  # mmseg's
                 check_label_maps(where, dataset, cfg.get('model', {}))
