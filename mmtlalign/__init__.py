@@ -10,8 +10,8 @@ check_versions('torch', 'mmengine', 'mmcv', 'mmpretrain')
 # Where the interface lives, imported when it is first asked for: hosts are
 # heavy, and the core needs none of them.
 _HOMES = dict(
-    LabelTrace='.alignment', TokenKeeping='.alignment',
-    TokenMerging='.alignment', get_model='.apis', list_models='.apis')
+    LabelTrace='.alignment', TokenKeeping='.merging',
+    TokenMerging='.merging', get_model='.apis', list_models='.apis')
 
 __all__ = ['__version__', *_HOMES]
 

@@ -97,18 +97,22 @@ def test_the_package_and_its_core_import_no_host():
             assert f"'{name}'" not in found
 
 
-def test_a_trace_imports_no_other_host():
+def test_a_trace_imports_no_other_host_and_no_other_family():
     code = (
         'import sys\n'
         'from mmpretrain.models import VisionTransformer\n'
         'before = set(sys.modules)\n'
         'from mmtlalign import LabelTrace\n'
         'LabelTrace(VisionTransformer(arch="deit-tiny"))\n'
-        'print({m.partition(".")[0] for m in set(sys.modules) - before})')
+        'new = set(sys.modules) - before\n'
+        'print({m.partition(".")[0] for m in new},'
+        ' {m for m in new if ".families." in m})')
     found = subprocess.run([sys.executable, '-c', code], cwd=ROOT,
                            capture_output=True, text=True, check=True).stdout
     assert "'mmdet'" not in found and "'mmseg'" not in found
     assert "'mmpretrain'" not in found
+    assert "families.vit'" in found
+    assert 'families.swin' not in found and 'families.timm' not in found
 
 
 HOSTS = ('torch', 'mmengine', 'mmcv', 'mmpretrain')

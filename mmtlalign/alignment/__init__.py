@@ -1,5 +1,4 @@
 """The method: token shares that follow a backbone's mixing of tokens."""
-from .embedding import PatchEmbedding
 from .families import (
     Family,
     refuse_family,
@@ -8,11 +7,10 @@ from .families import (
     supported_backbones,
 )
 from .propagation import Propagation, register_propagation
-from .token_merging import TokenKeeping, TokenMerging
 from .trace import LabelTrace
 
 __all__ = [
-    'Family', 'LabelTrace', 'PatchEmbedding', 'Propagation', 'TokenKeeping',
-    'TokenMerging', 'refuse_family', 'refused_backbones', 'register_family',
-    'register_propagation', 'supported_backbones'
+    'Family', 'LabelTrace', 'Propagation', 'refuse_family',
+    'refused_backbones', 'register_family', 'register_propagation',
+    'supported_backbones'
 ]

@@ -5,23 +5,16 @@ images per mix, a token's label is always ``share * own + (1 - share) *
 partner``, and mixing is linear with weights that sum to one, so carrying the
 share alone is exact.
 """
-from collections.abc import Callable
-from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
+from mmtlalign.interception import Interception, inside_backward
+
 from .families import build_family
-from .interception import Interception
-from .kernels import (
-    choose_kernel,
-    fused_share_attention,
-    separate_share_attention,
-)
 from .propagation import Propagation, build_propagation
-from .recomputation import inside_backward, inside_checkpoint
 from .sites import Site
-from .token_merging import TokenReduction
 
 WATCHES = (None, 'class', 'patches')
 
@@ -31,8 +24,9 @@ class LabelTrace:
 
     Outside ``with`` the backbone is the stock one, attribute for attribute.
     Under ``with`` its features and gradients are the stock ones, and every
-    forward of it moves the shares once. Forwards that activation
-    checkpointing repeats in the backward never move them.
+    forward of it moves the shares once, those that activation checkpointing
+    repeats not at all. What it left is read afterwards; before any, that
+    raises RuntimeError.
 
     Args:
         backbone (nn.Module): A backbone of
@@ -44,9 +38,10 @@ class LabelTrace:
             arguments. Defaults to 'tlalign'.
         watch (str, optional): Also keep what the class token ('class') or all
             patches ('patches') of the last block attend to. Defaults to None.
-        token_merging (TokenReduction, optional): Of the same backbone; its
-            tokens are merged under ``with``, and their shares with them.
-            Defaults to None.
+        token_merging (optional): A :class:`mmtlalign.TokenMerging` or
+            :class:`mmtlalign.TokenKeeping` of the same backbone; its tokens
+            are merged under ``with``, and their shares with them. Defaults to
+            None.
 
     Raises:
         TypeError: A backbone of no known family; names it and what is
@@ -62,24 +57,12 @@ class LabelTrace:
         >>> target = trace.output_share  # (B,)
     """
 
-    # None, or empty, but while a forward runs and after it
-    share: Tensor | None
-    grid: tuple[int, int] | None
-    _token_share: Tensor | None
-    _block_shares: list[Tensor]
-    _block_grids: list[tuple[int, int]]
-    _output_share: Tensor | None
-    _output_token_share: Tensor | None
-    _attention: Tensor | None
-    _kernel: Callable | None
-    _stock_forward: Callable | None
-
     def __init__(self,
                  backbone: nn.Module,
                  record: bool = False,
                  propagation: str | dict | Propagation = 'tlalign',
                  watch: str | None = None,
-                 token_merging: TokenReduction | None = None) -> None:
+                 token_merging=None) -> None:
         self.backbone = backbone
         self.record = record
         self.propagation = build_propagation(propagation)
@@ -87,52 +70,44 @@ class LabelTrace:
         self.token_merging = token_merging
         self.family = build_family(backbone)
         self._check_offers()
-        self._check_merging()
+        if token_merging is not None:
+            token_merging.check(self)
         if not record and self.family.output is self.family.sites[-1]:
-            if self.family.num_rows is not None:
-                self.family.output.limit(self.family.num_rows)
+            self.family.output.limit = getattr(self.family.rows, 'stop', None)
         self._prepare()
 
     def _prepare(self) -> None:
         self.interception = Interception()
-        self._buffers: dict = {}
+        self.scratch: dict = {}  # what sites share and use again
+        self.moving = False  # whether sites should move shares now
+        self._token_share: Tensor | None = None
         self._forget()
+
+    def _forget(self) -> None:
+        self.share: Tensor | None = None
+        self.grid: tuple[int, int] | None = None
+        self._output_share = self._attention = self._recorded = None
 
     def _check_offers(self) -> None:
         """Hold what the sites offer against what was asked for."""
-        needs = self.propagation.needs
+        name, output = type(self.backbone).__name__, self.family.output
         for site in self.family.sites:
-            lacks = sorted(needs - site.offers) if site.in_block else []
-            if lacks:
+            lacks = sorted(self.propagation.needs - site.offers)
+            if lacks and site.in_block:
                 raise ValueError(
                     f"propagation '{self.propagation.name}' needs "
-                    f'{", ".join(lacks)} where {type(self.backbone).__name__} '
-                    "mixes tokens, which that family does not offer; use "
-                    "propagation='tlalign'.")
+                    f'{", ".join(lacks)} where {name} mixes tokens, which '
+                    "that family does not offer; use propagation='tlalign'.")
         if self.watch not in WATCHES:
             raise ValueError(f'watch={self.watch!r} must be one of '
                              f'{WATCHES}.')
-        if self.watch and 'rows' not in self.family.output.offers:
+        if self.watch and 'rows' not in output.offers:
             raise ValueError(
                 f'watch={self.watch!r} needs attention over all tokens in the '
-                f'last block, which {type(self.backbone).__name__} does not '
-                'have; leave it out.')
+                f'last block, which {name} does not have; leave it out.')
         if self.watch == 'class' and not self.family.num_extra_tokens:
-            raise ValueError(
-                f"watch='class' needs a class token, which "
-                f'{type(self.backbone).__name__} does not have; use '
-                "watch='patches'.")
-
-    def _check_merging(self) -> None:
-        if self.token_merging is None:
-            return
-        if self.token_merging.backbone is not self.backbone:
-            raise ValueError('token_merging merges the tokens of another '
-                             'backbone than this trace follows.')
-        if self.watch:
-            raise ValueError(f'watch={self.watch!r} shows attention to '
-                             'patches, which token_merging leaves none of; '
-                             'use one of both.')
+            raise ValueError(f"watch='class' needs a class token, which {name}"
+                             " does not have; use watch='patches'.")
 
     def __call__(self, token_share: Tensor) -> 'LabelTrace':
         """Set what the next ``with`` starts from.
@@ -160,76 +135,63 @@ class LabelTrace:
         if self._token_share is None:
             raise RuntimeError('A LabelTrace needs shares to start from: '
                                'enter it as `with trace(token_share):`.')
-        forward = self.backbone.__dict__.get('forward')
-        if isinstance(getattr(forward, '__self__', None),
-                      (LabelTrace, TokenReduction)):
+        holder = getattr(self.backbone.__dict__.get('forward'), '__self__', 0)
+        if hasattr(holder, 'interception'):
             raise RuntimeError(
                 f'This {type(self.backbone).__name__} is being traced '
                 'already, or merges tokens; leave that `with` block first '
                 '(or make a LabelTrace(backbone, token_merging=...)).')
-        self._forget(keep_token_share=True)
-        self._attach()
+        self._forget()
+        try:
+            self._attach()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc_info) -> None:
-        self._detach()
-        self._token_share = None
+        self.interception.restore()
+        for site in self.sites:
+            site.detach()
+        self._token_share = self._stock_forward = None
 
     @property
     def output_share(self) -> Tensor:
         """Tensor: (B,), float32, detached: own image's share in what the head
-        reads, after block ``out_indices[-1]``.
-
-        Raises:
-            RuntimeError: Before any traced forward has ended.
-        """
+        reads, after block ``out_indices[-1]``."""
         return self._ended(self._output_share)
 
     @property
     def block_shares(self) -> list[Tensor]:
         """list[Tensor]: (B, tokens) after each block, extra tokens first,
-        Swin row-major before merging.
-
-        Raises:
-            ValueError: Without ``record=True``.
-            RuntimeError: Before any traced forward has ended.
-        """
-        if not self.record:
-            raise ValueError('block_shares are kept only by '
-                             'LabelTrace(backbone, record=True).')
-        self._ended(self._output_share)
-        return self._block_shares
+        Swin row-major before merging; ValueError without ``record=True``."""
+        return [share for share, _ in self._kept()[:-1]]
 
     @property
     def block_grids(self) -> list[tuple[int, int]]:
         """list[tuple[int]]: (rows, cols) of the patches of each of
-        ``block_shares``; tokens before them are extra ones. Raises alike, and
-        ValueError where tokens are merged."""
-        self.block_shares
+        ``block_shares``; tokens before them are extra ones. ValueError also
+        where tokens are merged."""
         if self.token_merging is not None:
             raise ValueError('merged tokens lie on no grid; leave out '
                              'token_merging.')
-        return self._block_grids
+        return [grid for _, grid in self._kept()[:-1]]
 
     @property
     def output_token_share(self) -> Tensor:
         """Tensor: (B, rows, cols), float32, detached: own image's share in
         each patch token, where :attr:`output_share` is read. Raises as
-        ``block_grids``.
-        """
+        ``block_grids``."""
         self.block_grids
-        return self._output_token_share
+        share, grid = self._kept()[-1]
+        return share[:, self.family.num_extra_tokens:].unflatten(1, grid)
 
     @property
     def attention(self) -> Tensor:
         """Tensor: (B, patches), float32, detached: what the class token, or
         the patches on average, of the last block attend to; head mean. Rows
-        sum to one less what goes to extra tokens.
-
-        Raises:
-            ValueError: Without ``watch``.
-            RuntimeError: Before any traced forward has ended.
-        """
+        sum to one less what goes to extra tokens. ValueError without
+        ``watch``."""
         if self.watch is None:
             raise ValueError('attention is kept only by LabelTrace(backbone, '
                              "watch='class') or watch='patches'.")
@@ -238,8 +200,7 @@ class LabelTrace:
     def grid_of(self, images: Tensor) -> tuple[int, int]:
         """The (rows, cols) on which images (B, C, H, W) are embedded, and on
         which ``token_share`` is to be drawn; runs the embedding once."""
-        start = self.family.sites[0]
-        return start.first_grid(images)  # type: ignore[attr-defined]  # Start
+        return self.family.sites[0].first_grid(images)
 
     def read(self, share: Tensor) -> Tensor:
         """What the head would read if the backbone ended here.
@@ -255,27 +216,15 @@ class LabelTrace:
             share = self.token_merging.weigh(share)
         return self.family.read(share)
 
-    # What sites use while `moving`.
-
-    @property
-    def moving(self) -> bool:
-        """bool: Whether sites should move shares now."""
-        return self._running
-
     @property
     def sites(self) -> list[Site]:
         """list[Site]: Of the family, and of merging."""
         merging = self.token_merging
         return self.family.sites + (merging.sites if merging else [])
 
-    @property
-    def needs_parts(self) -> bool:
-        """bool: Whether sites should split branches into vectors."""
-        return bool(self.propagation.needs - {'matrix'})
-
     def begin(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         """Shares of patches, on the device of the images, once the grid that
-        this very forward gives is known."""
+        this very forward gives is known; for the first site."""
         expected = (images.size(0), *grid)
         if tuple(self._token_share.shape) != expected:
             raise ValueError(
@@ -285,57 +234,40 @@ class LabelTrace:
                 f'{tuple(images.shape)} on {tuple(expected)}. Draw shares on '
                 'the grid of this batch (check patch_size and input size).')
         if images.device != self._device:  # FSDP may hide all parameters
-            self._choose_kernel(images.device)
+            self._use(images.device)
         self.grid = grid
         return self._token_share.to(images.device, non_blocking=True)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor,
-               share: Tensor, scale: float | None = None):
-        """Attention over features and shares, see
-        :mod:`mmtlalign.alignment.kernels`."""
-        if inside_checkpoint():
-            return separate_share_attention(query, key, value, share, scale)
-        return self._kernel(query, key, value, share, scale)
+    def _attach(self) -> None:
+        if self.token_merging is not None:
+            self.token_merging.attach(self)
+        self._stock_forward = self.backbone.forward
+        for site in self.family.sites:
+            site.attach(self)
+        self._use(_device_of(self.backbone))
+        self.interception.replace(
+            self.backbone, 'forward', self._traced_forward)
 
-    def watches(self, site: Site) -> bool:
-        """Whether a site should show what it attends to."""
-        return self.watch is not None and site is self.family.output
-
-    def watched_rows(self, rows: Tensor) -> Tensor:
-        """Of (B, H, N, ...), those of the N that ``watch`` asks for."""
-        extra = self.family.num_extra_tokens
-        return rows[:, :, :1] if self.watch == 'class' else (
-            rows[:, :, extra:])
-
-    def see(self, weights: Tensor) -> None:
-        """Keep attention (B, n, M) of the rows that were asked for."""
-        extra = self.family.num_extra_tokens
-        self._attention = weights[..., extra:].float().mean(dim=1)
-        self._seen_grid = self.grid
-
-    # How a traced forward runs.
+    def _use(self, device: torch.device) -> None:
+        self._device = device
+        for site in self.family.sites:
+            site.use(device)
 
     def _traced_forward(self, *args, **kwargs):
         if inside_backward():
             return self._stock_forward(*args, **kwargs)
-        self._start_forward()
+        self._forget()
+        for site in self.sites:
+            site.forget()
+        self.moving = True
         try:
             feats = self._stock_forward(*args, **kwargs)
             self._check_count()
             self._collect()
         finally:
-            self._running = False
+            self.moving = False
             self.share = None
         return feats
-
-    def _start_forward(self) -> None:
-        self.share = self.grid = None
-        for site in self.sites:
-            site.forget()
-        self._block_shares, self._block_grids = [], []
-        self._output_share = self._attention = None
-        self._output_token_share = None
-        self._running = True
 
     def _check_count(self) -> None:
         mixing = self.sites[1:]
@@ -349,60 +281,23 @@ class LabelTrace:
 
     def _collect(self) -> None:
         """Take from the sites what users may read."""
-        if self._attention is not None:
-            self.grid = self._seen_grid  # that of what was watched
-        self._output_share = self.read(self.family.output.share)
-        if self.record:
-            blocks = [site for site in self.family.sites if site.in_block]
-            self._block_shares = [site.share for site in blocks]
-            self._block_grids = [site.grid for site in blocks]
-        if self.record and self.token_merging is None:
-            output = self.family.output
-            self._output_token_share = output.share[
-                :, self.family.num_extra_tokens:].unflatten(1, output.grid)
+        output = self.family.output
+        if self.watch is not None:
+            self._attention, self.grid = output.seen
+        blocks = [site for site in self.family.sites if site.in_block]
+        self._recorded = [(site.share, site.grid)
+                          for site in (*blocks, output)]
+        self._output_share = self.read(output.share)
 
-    # How it takes hold of a backbone, and lets go.
-
-    def _attach(self) -> None:
-        self._choose_kernel(_device_of(self.backbone))
-        try:
-            if self.token_merging is not None:
-                self.token_merging.attach(self)
-            self._stock_forward = self.backbone.forward
-            for site in self.family.sites:
-                site.attach(self)
-            self.interception.replace(
-                self.backbone, 'forward', self._traced_forward)
-        except BaseException:
-            self._detach()
-            raise
-
-    def _choose_kernel(self, device: torch.device) -> None:
-        self._device = device
-        self._kernel = choose_kernel(device)
-        if self._kernel is fused_share_attention:
-            # one set of buffers for all blocks and steps
-            self._kernel = partial(
-                fused_share_attention, buffers=self._buffers)
-
-    def _detach(self) -> None:
-        self.interception.restore()
-        for site in self.sites:
-            site.detach()
-        self._kernel = self._stock_forward = None
-
-    def _forget(self, keep_token_share: bool = False) -> None:
-        if not keep_token_share:
-            self._token_share = None
-        self.share = self.grid = None
-        self._running = False
-        self._block_shares, self._block_grids = [], []
-        self._output_share = self._output_token_share = None
-        self._attention = None
-        self._kernel = self._stock_forward = None
+    def _kept(self) -> list[tuple[Tensor, tuple[int, int]]]:
+        """Shares and grid of every block, and of the output."""
+        if not self.record:
+            raise ValueError('block_shares are kept only by '
+                             'LabelTrace(backbone, record=True).')
+        return self._ended(self._recorded)
 
     def _ended(self, kept):
-        if kept is None:
+        if self._output_share is None:
             raise RuntimeError(
                 'There is no share to read yet: call the backbone once, '
                 'itself and not a part such as forward_features, under '
@@ -421,10 +316,8 @@ class LabelTrace:
 
 
 def _device_of(backbone: nn.Module) -> torch.device:
-    for tensors in (backbone.parameters(), backbone.buffers()):
-        for tensor in tensors:
-            return tensor.device
-    return torch.device('cpu')
+    tensors = chain(backbone.parameters(), backbone.buffers())
+    return next(tensors, torch.empty(0)).device
 
 
 def _checked(token_share: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import time
 import torch
 from mmpretrain.models import VisionTransformer
 
-from mmtlalign.alignment import LabelTrace, TokenMerging
+from mmtlalign import LabelTrace, TokenMerging
 
 
 def parse_args():

@@ -1,35 +1,28 @@
 """One file per family of backbones; none imports its host.
 
 Classes are known by name, so that only the host of the backbone at hand need
-be installed.
+be installed, and only the file of its family is imported.
 """
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules
+from pathlib import Path
 
 from torch import nn
 
-from .base import (
-    Family,
-    MergingBlock,
-    check_out_indices,
-    find_class,
-    name_of,
-    refuse_dropout,
-    require_exact,
-)
+from mmtlalign.interception import class_name
+
+from .base import Family, overrides, refuse_dropout, stock
+from .refused import REFUSED
 
 _FAMILIES: dict[str, Callable[[nn.Module], Family]] = {}
-_REFUSED: dict[str, str] = {}
+_REFUSED: dict[str, str] = {
+    name: reason for names, reason in REFUSED.items() for name in names}
 
 
 def register_family(*names: str):
-    """Class decorator: make a :class:`Family` known for backbones.
-
-    Args:
-        names (str): Package and class of each backbone, such as
-            ``'mmpretrain.VisionTransformer'``.
-    """
+    """Class decorator: make a :class:`Family` known for backbones, by package
+    and class, such as ``'mmpretrain.VisionTransformer'``."""
 
     def register(family):
         _FAMILIES.update(dict.fromkeys(names, family))
@@ -44,11 +37,8 @@ def refuse_family(*names: str, reason: str) -> None:
 
 
 def build_family(backbone: nn.Module) -> Family:
-    """The family of a backbone.
-
-    Args:
-        backbone (nn.Module): Exactly a registered class, or a subclass that
-            overrides no ``forward``.
+    """The family of a backbone, which is exactly a registered class, or a
+    subclass that overrides no ``forward``.
 
     Raises:
         TypeError: Naming the class, and why it is refused or which are
@@ -58,38 +48,40 @@ def build_family(backbone: nn.Module) -> Family:
     if not isinstance(backbone, nn.Module):
         raise TypeError('a backbone is an nn.Module, not a '
                         f'{type(backbone).__name__}.')
-    _load()
     for cls in type(backbone).__mro__:
-        names = {f'{cls.__module__.partition(".")[0]}.{cls.__name__}'}
-        if names & _REFUSED.keys():
-            raise TypeError(f'{type(backbone).__name__} is refused: '
-                            f'{_REFUSED[names.pop()]}.')
-        if names & _FAMILIES.keys():
+        name = class_name(cls)
+        _load(name)
+        if name in _REFUSED:
+            raise TypeError(
+                f'{type(backbone).__name__} is refused: {_REFUSED[name]}.')
+        if name in _FAMILIES:
+            if not overrides(backbone, cls):
+                return _FAMILIES[name](backbone)
             break
-    require_exact(backbone, backbone, *_FAMILIES)
-    return _FAMILIES[names.pop()](backbone)
+    return stock(backbone, backbone, *supported_backbones())  # which raises
 
 
 def supported_backbones() -> list[str]:
     """Package and class of every supported backbone, sorted."""
-    _load()
+    _load('')
     return sorted(_FAMILIES)
 
 
 def refused_backbones() -> dict[str, str]:
     """Package and class of every refused backbone, and the reason."""
-    _load()
+    _load('')
     return dict(sorted(_REFUSED.items()))
 
 
-def _load() -> None:
-    for module in iter_modules(__path__):
-        import_module(f'{__name__}.{module.name}')
+@cache
+def _load(name: str) -> None:
+    """Import our families in whose files a class is named."""
+    for path in Path(__file__).parent.glob('*.py'):
+        if path.stem != '__init__' and name in path.read_text('utf-8'):
+            import_module(f'{__name__}.{path.stem}')
 
 
 __all__ = [
-    'Family', 'MergingBlock', 'build_family', 'check_out_indices',
-    'find_class', 'name_of', 'refuse_dropout', 'refuse_family',
-    'refused_backbones', 'register_family', 'require_exact',
-    'supported_backbones'
+    'Family', 'build_family', 'refuse_dropout', 'refuse_family',
+    'refused_backbones', 'register_family', 'stock', 'supported_backbones'
 ]

@@ -1,55 +1,42 @@
 """DaViT of mmpretrain (arXiv 2204.03645).
 
-The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3) inside each
-window, as in Swin Transformers. Attention over channels mixes no tokens, and
-position encodings are convolutions with signed weights: both move nothing.
+Attention over channels mixes no tokens, and position encodings are
+convolutions with signed weights: both move nothing.
 """
 from torch import nn
 
-from ..sites import Cells, Merging, Site, Start, WindowAttention
-from . import (
-    Family,
-    check_out_indices,
-    name_of,
-    register_family,
-    require_exact,
-)
-from .swin import check_windows
+from mmtlalign.interception import name_of
+
+from ..sites import Cells, Merging, Site, Start
+from . import Family, register_family, stock
+from .swin import shifted_windows
 
 
 @register_family('mmpretrain.DaViT')
 class DaViT(Family):
-    """Blocks mix tokens inside windows, convolutions merge them after stages.
-
-    Raises:
-        TypeError: A block, its attention or a merging is not the stock class.
-        ValueError: Attention dropout, a dilated merging, or an output that
-            is never given.
-    """
+    """Blocks mix tokens inside windows, convolutions merge them after
+    stages; refuses dilated ones."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        self.sites = [Start(backbone.patch_embed)]
-        last = check_out_indices(backbone.out_indices, len(backbone.stages))
-        for i, stage in enumerate(backbone.stages):
-            self.sites += [_attention(backbone, block)
-                           for block in stage.blocks]
-            if i == last:
-                self.output = self.sites[-1]
+        stages, merging = [], []
+        for stage in backbone.stages:
+            stages.append(merging + [
+                _attention(backbone, block) for block in stage.blocks])
             if stage.downsample is not None:
-                self.sites.append(_merging(backbone, stage.downsample))
+                merging = [_merging(backbone, stage.downsample)]
+        self.lay_out(Start(backbone.patch_embed), stages,
+                     backbone.out_indices)
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
-    require_exact(backbone, block, 'mmpretrain.DaViTBlock')
-    require_exact(backbone, block.spatial_block, 'mmpretrain.SpatialBlock')
-    require_exact(backbone, block.channel_block, 'mmpretrain.ChannelBlock')
-    attn = block.spatial_block.attn
-    check_windows(backbone, attn)
-    return WindowAttention(attn)
+    stock(backbone, block, 'mmpretrain.DaViTBlock',
+          spatial_block='mmpretrain.SpatialBlock',
+          channel_block='mmpretrain.ChannelBlock')
+    return shifted_windows(backbone, block.spatial_block.attn)
 
 
-def _merging(backbone: nn.Module, merging: nn.Module) -> Site:
-    require_exact(backbone, merging, 'mmpretrain.DaViTDownSample')
+def _merging(backbone: nn.Module, merging: nn.Module) -> Merging:
+    stock(backbone, merging, 'mmpretrain.DaViTDownSample')
     if merging.projection.dilation != (1, 1):
         raise ValueError(
             f'{name_of(backbone, merging)} merges with dilation '

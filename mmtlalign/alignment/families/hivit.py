@@ -9,33 +9,21 @@ from functools import partial
 from torch import Tensor, nn
 
 from ..sites import CaughtAttention, Start
-from . import (
-    Family,
-    check_out_indices,
-    name_of,
-    refuse_dropout,
-    register_family,
-    require_exact,
-)
+from . import Family, register_family, stock
 
 
 @register_family('mmpretrain.HiViT')
 class HiViT(Family):
-    """Raises ValueError for attention dropout."""
+    """Every main block mixes all tokens."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        blocks = backbone.blocks[-backbone.num_main_blocks:]
-        for block in blocks:
-            require_exact(backbone, block, 'mmpretrain.BlockWithRPE')
-            require_exact(backbone, block.attn, 'mmpretrain.Attention')
-            refuse_dropout(name_of(backbone, block.attn),
-                           block.attn.attn_drop.p)
-        sites = [CaughtAttention(block.attn, through=block.attn.attn_drop)
-                 for block in blocks]
+        blocks = [stock(backbone, block, 'mmpretrain.BlockWithRPE',
+                        attn='mmpretrain.Attention')
+                  for block in backbone.blocks[-backbone.num_main_blocks:]]
         embed = backbone.patch_embed
-        self.sites = [Start(embed, grid_of=partial(_grid, embed)), *sites]
-        self.output = sites[check_out_indices(backbone.out_indices,
-                                              len(sites))]
+        self.lay_out(Start(embed, grid_of=partial(_grid, embed)),
+                     [[CaughtAttention(block.attn)] for block in blocks],
+                     backbone.out_indices)
 
 
 def _grid(embed: nn.Module, tokens: Tensor, images: Tensor):

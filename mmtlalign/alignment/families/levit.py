@@ -1,8 +1,10 @@
 """LeViT of mmpretrain (arXiv 2104.01136): attention in a pyramid."""
 from torch import Tensor, nn
 
+from mmtlalign.interception import find_class
+
 from ..sites import CaughtAttention, Start, of_map
-from . import Family, find_class, register_family, require_exact
+from . import Family, register_family, stock
 
 
 @register_family('mmpretrain.LeViT')
@@ -10,31 +12,30 @@ class LeViT(Family):
     """Attention with bias; between stages it subsamples its queries.
 
     The subsampling attention has no residual: ``s <- mean_heads(A) s``.
-
-    Raises:
-        TypeError: A block or its attention is not the stock class.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
-        self.sites = [Start(backbone.patch_embed, grid_of=of_map)]
-        for i, stage in enumerate(backbone.stages):
+        stages = [[] for _ in backbone.stages]
+        for sites, stage in zip(stages, backbone.stages):
             for block in stage:
-                require_exact(backbone, block, 'mmpretrain.Residual',
-                              'mmpretrain.AttentionSubsample')
+                stock(backbone, block, 'mmpretrain.Residual',
+                      'mmpretrain.AttentionSubsample')
                 attn = getattr(block, 'block', block)
-                require_exact(
-                    backbone, attn, 'mmpretrain.Attention', 'mmpretrain.MLP',
-                    'mmpretrain.AttentionSubsample')
+                stock(backbone, attn, 'mmpretrain.Attention',
+                      'mmpretrain.MLP', 'mmpretrain.AttentionSubsample')
                 if attn is block:
-                    self.sites.append(Subsampling(attn, has_residual=False))
+                    sites.append(Subsampling(attn))
                 elif not find_class(attn, 'mmpretrain.MLP'):
-                    self.sites.append(CaughtAttention(attn))
-            if i == max(backbone.out_indices):
-                self.output = self.sites[-1]
+                    sites.append(CaughtAttention(attn))
+        self.lay_out(Start(backbone.patch_embed, grid_of=of_map), stages,
+                     backbone.out_indices)
 
 
 class Subsampling(CaughtAttention):
-    """Fewer tokens come out than went in."""
+    """Fewer tokens come out than went in, and nothing is added."""
+
+    def skip(self) -> None:
+        return None
 
     def mix(self, matrix: Tensor) -> Tensor:
         mixed = super().mix(matrix)

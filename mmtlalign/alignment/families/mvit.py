@@ -1,35 +1,29 @@
 """MViT v2 of mmpretrain (arXiv 2112.01526).
 
-The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3) with pooled
-queries, keys and values: shares of keys take the mean over what their pooling
-takes together, and so do those of the residual, though the host takes its
-maximum there. Queries that are added to the output move nothing.
+Shares of keys take the mean over what their pooling takes together, and so do
+those of the residual, though the host takes its maximum there. Queries that
+are added to the output move nothing.
 """
 from torch import Tensor, nn
 
 from ..sites import CaughtAttention, Cells, Start
-from . import Family, check_out_indices, register_family, require_exact
+from . import Family, register_family, stock
 
 
 @register_family('mmpretrain.MViT')
 class MViT(Family):
-    """Every block mixes all tokens; some of them leave fewer tokens.
-
-    Raises:
-        TypeError: A block or its attention is not the stock class.
-        ValueError: An output that is never given.
-    """
+    """Every block mixes all tokens; some of them leave fewer tokens."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        for block in backbone.blocks:
-            require_exact(backbone, block, 'mmpretrain.MultiScaleBlock')
-            require_exact(backbone, block.attn,
-                          'mmpretrain.MultiScaleAttention')
-        blocks = [PooledAttention(block) for block in backbone.blocks]
-        self.sites = [Start(backbone.patch_embed), *blocks]
-        last = check_out_indices(backbone.out_scales, backbone.num_scales)
-        ends = {scale: i for i, scale in backbone.stage_indices.items()}
-        self.output = blocks[ends[last]]
+        stages = [[]]
+        for i, block in enumerate(backbone.blocks):
+            stock(backbone, block, 'mmpretrain.MultiScaleBlock',
+                  attn='mmpretrain.MultiScaleAttention')
+            stages[-1].append(PooledAttention(block))
+            if i in backbone.stage_indices:  # the last of a stage
+                stages.append([])
+        self.lay_out(Start(backbone.patch_embed), stages[:-1],
+                     backbone.out_scales)
 
 
 class PooledAttention(CaughtAttention):

@@ -6,14 +6,10 @@ reading, which no paper gives: P is the matrix that mixes, so ``s <- (s + P s)
 """
 from torch import nn
 
-from ..sites import Cells, Merging, PoolingMixer, Start, of_map
-from . import (
-    Family,
-    check_out_indices,
-    find_class,
-    register_family,
-    require_exact,
-)
+from mmtlalign.interception import find_class
+
+from ..sites import Cells, Merging, PoolingMixer, Site, Start, of_map
+from . import Family, register_family, stock
 
 
 @register_family('mmpretrain.PoolFormer')
@@ -21,18 +17,16 @@ class PoolFormer(Family):
     """Blocks pool their neighbours, stages merge overlapping cells."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        self.sites = [Start(backbone.patch_embed, grid_of=of_map)]
-        last = check_out_indices(backbone.out_indices, len(backbone.network))
-        for i, stage in enumerate(backbone.network):
-            if find_class(stage, 'mmpretrain.PatchEmbed'):
-                require_exact(backbone, stage, 'mmpretrain.PatchEmbed')
-                self.sites.append(Merging(stage, Cells(stage.proj)))
-            else:
-                for block in stage:
-                    require_exact(backbone, block,
-                                  'mmpretrain.PoolFormerBlock')
-                    mixer = block.token_mixer
-                    require_exact(backbone, mixer, 'mmpretrain.Pooling')
-                    self.sites.append(PoolingMixer(mixer, Cells(mixer.pool)))
-            if i == last:
-                self.output = self.sites[-1]
+        self.lay_out(Start(backbone.patch_embed, grid_of=of_map),
+                     [_sites(backbone, stage) for stage in backbone.network],
+                     backbone.out_indices)
+
+
+def _sites(backbone: nn.Module, stage: nn.Module) -> list[Site]:
+    if find_class(stage, 'mmpretrain.PatchEmbed'):
+        stock(backbone, stage, 'mmpretrain.PatchEmbed')
+        return [Merging(stage, Cells(stage.proj))]
+    mixers = [stock(backbone, block, 'mmpretrain.PoolFormerBlock').token_mixer
+              for block in stage]
+    return [PoolingMixer(stock(backbone, mixer, 'mmpretrain.Pooling'),
+                         Cells(mixer.pool)) for mixer in mixers]

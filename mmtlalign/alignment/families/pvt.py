@@ -1,47 +1,31 @@
 """PVT and PVTv2 of mmdet (arXiv 2102.12122, 2106.13797), MiT of mmseg (arXiv
 2105.15203).
 
-The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3) with keys that
-are pooled from the tokens. Convolutions inside MLPs have signed weights and
-move nothing.
+Keys are pooled from the tokens. Convolutions inside MLPs have signed weights
+and move nothing.
 """
 from torch import nn
 
 from ..sites import CaughtAttention, Cells, Merging, Site, Start
-from . import (
-    Family,
-    check_out_indices,
-    name_of,
-    refuse_dropout,
-    register_family,
-    require_exact,
-)
+from . import Family, register_family, stock
 
 
 @register_family('mmdet.PyramidVisionTransformer',
                  'mmdet.PyramidVisionTransformerV2',
                  'mmseg.MixVisionTransformer')
 class PVT(Family):
-    """Patch embeddings, which may overlap, merge tokens between stages.
-
-    Raises:
-        TypeError: A block, its attention or an embedding is not stock.
-        ValueError: Attention dropout, or an output that is never given.
-    """
+    """Patch embeddings, which may overlap, merge tokens between stages."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        stages: list[list[Site]] = []
+        stages = []
         for embed, blocks, _ in backbone.layers:
-            require_exact(backbone, embed, 'mmdet.PatchEmbed',
-                          'mmseg.PatchEmbed')
-            stages.append([
-                Merging(embed, Cells(embed.projection, embed.adap_padding))
-                if stages else Start(embed),
-                *(_attention(backbone, block) for block in blocks
-                  if hasattr(block, 'attn'))])  # not position embeddings
-        self.sites = sum(stages, [])
-        self.output = stages[
-            check_out_indices(backbone.out_indices, len(stages))][-1]
+            stock(backbone, embed, 'mmdet.PatchEmbed', 'mmseg.PatchEmbed')
+            cells = Cells(embed.projection, embed.adap_padding)
+            stages.append([Merging(embed, cells), *(
+                _attention(backbone, block) for block in blocks
+                if hasattr(block, 'attn'))])  # not position embeddings
+        start = Start(stages[0].pop(0).module)
+        self.lay_out(start, stages, backbone.out_indices)
 
 
 class ReturnedMatrix(CaughtAttention):
@@ -56,12 +40,10 @@ class ReturnedMatrix(CaughtAttention):
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
-    require_exact(backbone, block, 'mmdet.PVTEncoderLayer',
-                  'mmseg.TransformerEncoderLayer')
-    attn = block.attn
-    require_exact(backbone, attn, 'mmdet.SpatialReductionAttention',
-                  'mmseg.EfficientMultiheadAttention')
-    require_exact(backbone, attn.attn, 'torch.MultiheadAttention')
-    refuse_dropout(name_of(backbone, attn.attn), attn.attn.dropout)
-    return ReturnedMatrix(attn.attn, reduction=Cells(attn.sr) if (
-        attn.sr_ratio > 1) else None)
+    stock(backbone, block, 'mmdet.PVTEncoderLayer',
+          'mmseg.TransformerEncoderLayer')
+    attn = stock(backbone, block.attn, 'mmdet.SpatialReductionAttention',
+                 'mmseg.EfficientMultiheadAttention')
+    return ReturnedMatrix(
+        stock(backbone, attn.attn, 'torch.MultiheadAttention'),
+        reduction=Cells(attn.sr) if attn.sr_ratio > 1 else None)

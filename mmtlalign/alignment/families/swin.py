@@ -1,76 +1,88 @@
 """Swin Transformer of mmpretrain, v1 and v2.
 
-The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3) inside each
-window, and the mean over merged tokens in patch merging. The paper gives the
-principle for hierarchical backbones; no code was published for them.
+TL-Align gives the principle for hierarchical backbones (arXiv 2210.06455,
+section 3.3); no code was published for them.
 """
-from torch import nn
+from torch import Tensor, nn
 
-from ..sites import Branch, Cells, Merging, Site, Start, WindowAttention
-from . import (
-    Family,
-    check_out_indices,
-    find_class,
-    name_of,
-    refuse_dropout,
-    register_family,
-    require_exact,
+from mmtlalign.interception import find_class, name_of
+
+from ..sites import (
+    Branch,
+    Cells,
+    Merging,
+    Site,
+    StandInSelf,
+    Start,
+    WindowAttention,
 )
+from . import Family, register_family, stock
 
 
 @register_family('mmpretrain.SwinTransformer', 'mmpretrain.SwinTransformerV2')
 class Swin(Family):
     """Blocks mix tokens inside (shifted) windows, stages merge tokens.
 
-    Raises:
-        TypeError: A block, its attention or a merging is not the stock class.
-        ValueError: Attention dropout, or a merging whose cells overlap, leave
-            gaps or lie wholly in padding.
+    Refuses mergings whose cells overlap, leave gaps or lie wholly in padding.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
-        # v2 merges before the blocks of a stage, v1 after them.
-        merging_first = bool(
-            find_class(backbone, 'mmpretrain.SwinTransformerV2'))
-        last = check_out_indices(backbone.out_indices, len(backbone.stages))
-        after_merging = getattr(backbone, 'out_after_downsample', False)
-        self.sites = [Start(backbone.patch_embed)]
-        for i, stage in enumerate(backbone.stages):
-            blocks = [_attention(backbone, block) for block in stage.blocks]
-            merging = [] if stage.downsample is None else [
-                merging_of(backbone, stage.downsample)]
-            self.sites += merging + blocks if merging_first else blocks
-            if i == last and not after_merging:
-                self.output = self.sites[-1]
-            self.sites += [] if merging_first else merging
-            if i == last and after_merging:
-                self.output = self.sites[-1]
+        stages = [[_attention(backbone, block) for block in stage.blocks]
+                  for stage in backbone.stages]
+        mergings = [[] if stage.downsample is None else
+                    [_merging(backbone, stage.downsample)]
+                    for stage in backbone.stages]
+        if find_class(backbone, 'mmpretrain.SwinTransformerV2'):
+            stages = [a + b for a, b in zip(mergings, stages)]
+        elif getattr(backbone, 'out_after_downsample', False):
+            stages = [a + b for a, b in zip(stages, mergings)]
+        else:  # what is read of a stage has not been merged
+            stages = [a + b for a, b in zip([[], *mergings], stages)]
+        self.lay_out(Start(backbone.patch_embed), stages,
+                     backbone.out_indices)
+
+
+class ShiftedWindows(WindowAttention):
+    """Cut by the stock geometry (padding, shift, partition) of a
+    ``ShiftWindowMSA``, run over numbers."""
+
+    def cut(self, numbers: Tensor) -> Tensor:
+        msa = self.cutter
+        over = StandInSelf(
+            'w_msa', window_size=msa.window_size, shift_size=msa.shift_size,
+            pad_small_map=msa.pad_small_map, drop=_same,
+            window_partition=msa.window_partition,
+            window_reverse=msa.window_reverse, get_attn_mask=_no_mask)
+        type(msa).forward(over, numbers.view(1, -1, 1), tuple(numbers.shape))
+        return over.windows
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _no_mask(*args, **kwargs) -> None:
+    return None
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
-    require_exact(backbone, block, 'mmpretrain.SwinBlock',
-                  'mmpretrain.SwinBlockV2')
+    stock(backbone, block, 'mmpretrain.SwinBlock', 'mmpretrain.SwinBlockV2')
     is_v2 = find_class(block, 'mmpretrain.SwinBlockV2')
-    check_windows(backbone, block.attn)
-    return WindowAttention(
-        block.attn,
-        Branch(block, block.attn.w_msa.proj,
-               norm=block.norm1 if is_v2 else None))
+    return shifted_windows(backbone, block.attn, Branch(
+        block, block.attn.w_msa.proj, norm=block.norm1 if is_v2 else None))
 
 
-def check_windows(backbone: nn.Module, attn: nn.Module) -> None:
-    """Raise TypeError or ValueError for window attention that is not stock
-    or has dropout."""
-    require_exact(backbone, attn, 'mmpretrain.ShiftWindowMSA')
-    require_exact(backbone, attn.w_msa, 'mmpretrain.WindowMSA',
-                  'mmpretrain.WindowMSAV2', 'mmpretrain.DaViTWindowMSA')
-    refuse_dropout(name_of(backbone, attn.w_msa), attn.w_msa.attn_drop.p)
+def shifted_windows(backbone: nn.Module, attn: nn.Module,
+                    branch: Branch | None = None) -> ShiftedWindows:
+    """The site of a ``ShiftWindowMSA`` that is stock."""
+    stock(backbone, attn, 'mmpretrain.ShiftWindowMSA')
+    stock(backbone, attn.w_msa, 'mmpretrain.WindowMSA',
+          'mmpretrain.WindowMSAV2', 'mmpretrain.DaViTWindowMSA')
+    return ShiftedWindows(attn.w_msa, attn, branch)
 
 
-def merging_of(backbone: nn.Module, merging: nn.Module) -> Merging:
-    """The site of a patch merging whose cells tile the map."""
-    require_exact(backbone, merging, 'mmcv.PatchMerging',
-                  'mmpretrain.PatchMerging')
+def _merging(backbone: nn.Module, merging: nn.Module) -> Merging:
+    stock(backbone, merging, 'mmcv.PatchMerging', 'mmpretrain.PatchMerging')
     name = name_of(backbone, merging)
     sampler = merging.sampler
     kernel, stride = tuple(sampler.kernel_size), tuple(sampler.stride)

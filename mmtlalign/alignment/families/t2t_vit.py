@@ -1,19 +1,14 @@
 """T2T-ViT of mmpretrain (arXiv 2101.11986).
 
-The multi-head rule of TL-Align (arXiv 2210.06455, section 3.3); unfolding
-takes the mean over the tokens of each cell. The host scales the scores of all
-attention by its ``qk_scale``, its own way, so that the matrix is caught.
+Unfolding takes the mean over the tokens of each cell. The host scales scores
+by its ``qk_scale``, its own way, so that the matrix is caught.
 """
+from functools import partial
+
 from torch import Tensor, nn
 
 from ..sites import CaughtAttention, Cells, Merging, Site, Start
-from . import (
-    check_out_indices,
-    name_of,
-    refuse_dropout,
-    register_family,
-    require_exact,
-)
+from . import register_family, stock
 from .vit import ViT
 
 
@@ -21,49 +16,34 @@ from .vit import ViT
 class T2TViT(ViT):
     """Two layers mix tokens before they are merged; then a ViT, of which
     alone the blocks are counted. In those two the value stands in for the
-    residual.
-
-    Raises:
-        TypeError: A layer or its attention is not the stock class.
-        ValueError: Attention dropout, or an output that is never given.
-    """
+    residual."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        self.out_type = backbone.out_type
         self.num_extra_tokens = backbone.num_extra_tokens
         tokens = backbone.tokens_to_token
-        blocks = [_attention(backbone, layer) for layer in backbone.encoder]
-        self.sites = [
-            FirstSplit(tokens.soft_split0),
-            _attention(backbone, tokens.attention1, in_block=False),
-            Merging(tokens.soft_split1, Cells(tokens.soft_split1)),
-            _attention(backbone, tokens.attention2, in_block=False),
-            Merging(tokens.soft_split2, Cells(tokens.soft_split2),
-                    self.num_extra_tokens), *blocks]
-        self.output = blocks[
-            check_out_indices(backbone.out_indices, len(blocks))]
+        first, second = (self.site_of(backbone, layer) for layer in (
+            tokens.attention1, tokens.attention2))
+        first.in_block = second.in_block = False
+        blocks = [[self.site_of(backbone, layer)]
+                  for layer in backbone.encoder]
+        blocks[0] = [
+            first, Merging(tokens.soft_split1, Cells(tokens.soft_split1)),
+            second, Merging(tokens.soft_split2, Cells(tokens.soft_split2),
+                            self.num_extra_tokens), *blocks[0]]
+        split = tokens.soft_split0
+        self.lay_out(Start(split, grid_of=partial(_grid, split)), blocks,
+                     backbone.out_indices)
+        self.set_out_type(backbone)
+
+    def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
+        stock(backbone, layer, 'mmpretrain.T2TTransformerLayer',
+              attn='mmpretrain.MultiheadAttention')
+        return CaughtAttention(layer.attn)
 
 
-class FirstSplit(Start):
-    """``nn.Unfold`` of images, which returns all cells in a row."""
-
-    def __init__(self, split: nn.Module) -> None:
-        super().__init__(split, grid_of=self.unfolded)
-
-    def unfolded(self, out: Tensor, images: Tensor) -> tuple[int, int]:
-        split = self.module
-        return tuple(
-            (side + 2 * padding - kernel) // stride + 1
-            for side, padding, kernel, stride in zip(
-                images.shape[2:], split.padding, split.kernel_size,
-                split.stride))
-
-
-def _attention(backbone: nn.Module, layer: nn.Module,
-               in_block: bool = True) -> Site:
-    require_exact(backbone, layer, 'mmpretrain.T2TTransformerLayer')
-    require_exact(backbone, layer.attn, 'mmpretrain.MultiheadAttention')
-    refuse_dropout(name_of(backbone, layer.attn), layer.attn.attn_drop)
-    site = CaughtAttention(layer.attn)
-    site.in_block = in_block
-    return site
+def _grid(split: nn.Unfold, out: Tensor, images: Tensor) -> tuple[int, int]:
+    """Of ``nn.Unfold``, which returns all cells in a row."""
+    return tuple(
+        (side + 2 * padding - kernel) // stride + 1
+        for side, padding, kernel, stride in zip(
+            images.shape[2:], split.padding, split.kernel_size, split.stride))

@@ -1,41 +1,25 @@
-"""ViT, DeiT, distilled DeiT, DeiT-III and Swin (v1) of timm; TL-Align (arXiv
-2210.06455, section 3.3)."""
-from collections.abc import Callable, Iterator
+"""ViT, DeiT, distilled DeiT, DeiT-III and Swin (v1) of timm."""
+from collections.abc import Iterator
 from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mmtlalign.interception import FunctionInterception, name_of
 
 from ..sites import (
     Attention,
     Branch,
     CaughtAttention,
     Cells,
-    Geometry,
-    InterceptAttention,
     Merging,
     Site,
+    StandIn,
+    StandInSelf,
     Start,
     WindowAttention,
-    of_map,
 )
-from . import (
-    Family,
-    build_family,
-    name_of,
-    refuse_dropout,
-    refuse_family,
-    register_family,
-    require_exact,
-)
-
-refuse_family('timm.Eva', reason='label alignment knows no attention of '
-              'timm with rotary positions; use mmpretrain.ViTEVA02')
-refuse_family('timm.NaFlexVit', reason='it packs images of any size behind '
-              'masks, so that a batch has no grid')
-refuse_family('timm.FeatureGetterNet', 'timm.FeatureListNet',
-              'timm.FeatureDictNet', 'timm.FeatureHookNet',
-              reason='it takes a model apart; set features_only=False')
+from . import Family, build_family, refuse_dropout, register_family, stock
 
 
 @register_family('mmpretrain.TIMMBackbone')
@@ -49,66 +33,50 @@ class TimmViT(Family):
     """Every block mixes all tokens; class, distillation and register tokens
     stand before the patches.
 
-    Raises:
-        TypeError: A block or its attention is not the stock class.
-        ValueError: Attention dropout, gates, dropped patches, or a pooling
-            that is no mean of tokens.
+    Refuses gates, dropped patches, and poolings that are no mean of tokens.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
         _check_pool(backbone, '', 'avg', 'token')
-        require_exact(backbone, backbone.patch_embed, 'timm.PatchEmbed')
+        embed = stock(backbone, backbone.patch_embed, 'timm.PatchEmbed')
         if not isinstance(backbone.patch_drop, nn.Identity):
             raise ValueError('patch_drop_rate drops patches, and their shares '
                              'with them; set it to 0.')
         self.num_extra_tokens = backbone.num_prefix_tokens
-        self.first = 0 if backbone.pool_include_prefix else (
-            self.num_extra_tokens)
         if backbone.global_pool != 'avg' and self.num_extra_tokens:
             # the head averages the distilled pair; registers are not read
-            self.num_rows = 2 if hasattr(backbone, 'dist_token') else 1
-            self.first = 0
-        self.sites = [
-            Embedding(backbone.patch_embed, self.num_extra_tokens),
-            *(_attention(backbone, block) for block in backbone.blocks)]
-        self.output = self.sites[-1]
-
-    def read(self, share: Tensor) -> Tensor:
-        return share[:, self.first:self.num_rows].mean(dim=1)
+            self.rows = slice(0, 2 if hasattr(backbone, 'dist_token') else 1)
+        elif backbone.pool_include_prefix:
+            self.rows = slice(0, None)
+        blocks = [[_attention(backbone, block)] for block in backbone.blocks]
+        start = Start(embed, self.num_extra_tokens, partial(_grid, embed))
+        self.lay_out(start, blocks, [len(blocks) - 1])
 
 
 @register_family('timm.SwinTransformer')
 class TimmSwin(Family):
     """Stages merge tokens, then blocks mix them inside (shifted) windows.
 
-    Raises:
-        TypeError: A block, its attention or a merging is not the stock class.
-        ValueError: Attention that has dropout or is fused, or a pooling that
-            is not the mean.
+    Refuses fused attention, and poolings other than the mean.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
         _check_pool(backbone, '', 'avg')
-        self.sites = [Embedding(backbone.patch_embed)]
+        stages = []
         for stage in backbone.layers:
+            sites = [_windows(backbone, block) for block in stage.blocks]
             if not isinstance(stage.downsample, nn.Identity):
-                require_exact(backbone, stage.downsample, 'timm.PatchMerging')
-                self.sites.append(Merging(
+                stock(backbone, stage.downsample, 'timm.PatchMerging')
+                sites.insert(0, Merging(
                     stage.downsample, Cells(nn.AvgPool2d(2), pad_to_even)))
-            self.sites += [_windows(backbone, block)
-                           for block in stage.blocks]
-        self.output = self.sites[-1]
+            stages.append(sites)
+        embed = backbone.patch_embed
+        self.lay_out(Start(embed, grid_of=partial(_grid, embed)), stages,
+                     [len(stages) - 1])
 
 
-class Embedding(Start):
-    """A ``PatchEmbed``, whose projection returns the map."""
-
-    def __init__(self, embed: nn.Module, num_extra_tokens: int = 0) -> None:
-        super().__init__(embed.proj, num_extra_tokens, of_map)
-        self.embed = embed
-
-    def first_grid(self, images: Tensor) -> tuple[int, int]:
-        return tuple(self.embed.dynamic_feat_size(images.shape[-2:]))
+def _grid(embed: nn.Module, tokens: Tensor, images: Tensor):
+    return tuple(embed.dynamic_feat_size(images.shape[-2:]))
 
 
 def _check_pool(backbone: nn.Module, *known: str) -> None:
@@ -119,25 +87,22 @@ def _check_pool(backbone: nn.Module, *known: str) -> None:
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
-    require_exact(backbone, block, 'timm.Block')
-    attn, name = block.attn, name_of(backbone, block.attn)
-    require_exact(backbone, attn, 'timm.Attention')
-    refuse_dropout(name, attn.attn_drop.p)
+    attn = stock(backbone, block, 'timm.Block', attn='timm.Attention').attn
     if attn.gate is not None:
-        raise ValueError(f'{name} gates its output, so that the rows of '
-                         'attention no longer sum to one; set gated=False.')
+        raise ValueError(f'{name_of(backbone, attn)} gates its output, so '
+                         'that the rows of attention no longer sum to one; '
+                         'set gated=False.')
     # a norm between values and projection would not be linear
     branch = Branch(block, attn.proj, block.ls1) if isinstance(
         attn.norm, nn.Identity) else None
-    if attn.fused_attn:
-        return FusedAttention(attn, branch)
-    return CaughtAttention(attn, attn.attn_drop, branch=branch, values=values)
+    return (FusedAttention if attn.fused_attn else CaughtAttention)(
+        attn, branch)
 
 
 class FusedAttention(Attention):
     """Stands in for ``F.scaled_dot_product_attention`` inside ``forward``."""
 
-    def stand_ins(self) -> Iterator:
+    def stand_ins(self) -> Iterator[StandIn]:
         yield from super().stand_ins()
         self.stock = self.attn.forward
         yield self.attn, 'forward', self.forward
@@ -145,7 +110,8 @@ class FusedAttention(Attention):
     def forward(self, *args, **kwargs) -> Tensor:
         if not self.moving:
             return self.stock(*args, **kwargs)
-        with InterceptAttention(self.instead):
+        with FunctionInterception(
+                self.instead, F.scaled_dot_product_attention):
             return self.stock(*args, **kwargs)
 
     def instead(self, stock, query: Tensor, key: Tensor, value: Tensor,
@@ -158,33 +124,27 @@ class FusedAttention(Attention):
                            value)
 
 
-def values(attn: nn.Module, tokens: Tensor, *args) -> Tensor:
-    """Values (B, H, M, D) of attention over tokens (B, M, C)."""
-    value = attn.qkv(tokens).chunk(3, dim=-1)[2]
-    return value.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
-
-
 def _windows(backbone: nn.Module, block: nn.Module) -> Site:
-    require_exact(backbone, block, 'timm.SwinTransformerBlock')
-    attn, name = block.attn, name_of(backbone, block.attn)
-    require_exact(backbone, attn, 'timm.WindowAttention')
-    refuse_dropout(name, attn.attn_drop.p)
+    attn = stock(backbone, block, 'timm.SwinTransformerBlock',
+                 attn='timm.WindowAttention').attn
     if attn.fused_attn:
-        raise ValueError(f'{name} is fused, which hides its matrix; set '
-                         'fused_attn=False (TIMM_FUSED_ATTN=1).')
-    return BlockWindows(block, Branch(block, attn.proj), attn)
+        raise ValueError(f'{name_of(backbone, attn)} is fused, which hides '
+                         'its matrix; set fused_attn=False '
+                         '(TIMM_FUSED_ATTN=1).')
+    return BlockWindows(attn, block, Branch(block, attn.proj))
 
 
 class BlockWindows(WindowAttention):
-    """Windows that are cut by the block rather than by its attention."""
-    method = '_attn'
+    """Cut by the stock geometry of a block, run over numbers."""
 
-    def cut(self, numbers: Tensor, attend: Callable) -> Tensor:
-        block = self.attn
-        return type(block)._attn(Geometry(
-            window_size=block.window_size, window_area=block.window_area,
-            shift_size=block.shift_size, dynamic_mask=False, attn_mask=None,
-            attn=attend), numbers)
+    def cut(self, numbers: Tensor) -> Tensor:
+        block = self.cutter
+        over = StandInSelf(
+            'attn', window_size=block.window_size, dynamic_mask=False,
+            window_area=block.window_area, shift_size=block.shift_size,
+            attn_mask=None)
+        type(block)._attn(over, numbers[None, :, :, None])
+        return over.windows
 
 
 def pad_to_even(grid: Tensor) -> Tensor:

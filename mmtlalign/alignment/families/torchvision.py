@@ -1,8 +1,4 @@
-"""ViT of torchvision.
-
-Global attention over all tokens in every block; TL-Align (arXiv 2210.06455,
-section 3.3).
-"""
+"""ViT of torchvision."""
 from collections.abc import Iterator
 from functools import partial
 
@@ -10,47 +6,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..recomputation import inside_checkpoint
-from ..sites import Attention, Branch, Start, of_map
-from . import (
-    Family,
-    name_of,
-    refuse_dropout,
-    register_family,
-    require_exact,
-)
+from mmtlalign.interception import inside_checkpoint
+
+from ..sites import Attention, Branch, StandIn, Start, of_map
+from . import Family, register_family, stock
 
 
 @register_family('torchvision.VisionTransformer')
 class TorchvisionViT(Family):
-    """Every block mixes all tokens; the head reads the class token.
-
-    Raises:
-        TypeError: A block or its attention is not the stock class.
-        ValueError: Attention dropout.
-    """
-    num_extra_tokens = num_rows = 1
+    """Every block mixes all tokens; the head reads the class token."""
+    num_extra_tokens = 1
+    rows = slice(0, 1)
 
     def __init__(self, backbone: nn.Module) -> None:
-        self.sites = [Start(backbone.conv_proj, 1, of_map)]
+        blocks = []
         for layer in backbone.encoder.layers:
+            stock(backbone, layer, 'torchvision.EncoderBlock',
+                  self_attention='torch.MultiheadAttention')
             attn = layer.self_attention
-            require_exact(backbone, layer, 'torchvision.EncoderBlock')
-            require_exact(backbone, attn, 'torch.MultiheadAttention')
-            refuse_dropout(name_of(backbone, attn), attn.dropout)
-            self.sites.append(
-                PackedAttention(attn, Branch(layer, attn.out_proj)))
-        self.output = self.sites[-1]
-
-    def read(self, share: Tensor) -> Tensor:
-        return share[:, 0]
+            blocks.append([PackedAttention(
+                attn, Branch(layer, attn.out_proj))])
+        self.lay_out(Start(backbone.conv_proj, 1, of_map), blocks,
+                     [len(blocks) - 1])
 
 
 class PackedAttention(Attention):
     """Self-attention of ``nn.MultiheadAttention``, whose function cannot be
     intercepted: it is written out, and so equals stock up to rounding."""
 
-    def stand_ins(self) -> Iterator:
+    def stand_ins(self) -> Iterator[StandIn]:
         yield from super().stand_ins()
         self.stock = self.attn.forward
         yield self.attn, 'forward', self.forward

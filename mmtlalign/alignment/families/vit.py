@@ -1,24 +1,13 @@
-"""ViT, DeiT, distilled DeiT, DeiT-III of mmpretrain; LV-ViT.
-
-Global attention over all tokens in every block; TL-Align (arXiv 2210.06455,
-section 3.3).
-"""
+"""ViT, DeiT, distilled DeiT, DeiT-III of mmpretrain; LV-ViT."""
 from collections.abc import Iterator
 from functools import partial
 
 from torch import Tensor, nn
 
-from ..sites import Attention, Branch, Site, Start
-from . import (
-    Family,
-    MergingBlock,
-    check_out_indices,
-    find_class,
-    name_of,
-    refuse_dropout,
-    register_family,
-    require_exact,
-)
+from mmtlalign.interception import find_class, name_of
+
+from ..sites import Attention, Branch, Site, StandIn, Start
+from . import Family, refuse_dropout, register_family, stock
 
 
 @register_family('mmpretrain.VisionTransformer',
@@ -26,55 +15,45 @@ from . import (
 class ViT(Family):
     """Every block mixes all tokens; extra tokens stand before the patches.
 
-    Raises:
-        TypeError: A block or its attention is not the stock class.
-        ValueError: Attention dropout, ``qk_scale``, a value shortcut, or an
-            output that the backbone never gives.
+    Refuses ``qk_scale`` and value shortcuts.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
-        self.out_type = backbone.out_type
         self.num_extra_tokens = backbone.num_extra_tokens
-        if find_class(backbone, 'mmpretrain.DeiT3') and (
-                self.out_type == 'avg_featmap'):
+        blocks = [[self.site_of(backbone, layer)] for layer in backbone.layers]
+        self.lay_out(Start(backbone.patch_embed, self.num_extra_tokens),
+                     blocks, backbone.out_indices)
+        self.set_out_type(backbone)
+
+    def set_out_type(self, backbone: nn.Module) -> None:
+        """Learn what the head reads."""
+        self.out_type = backbone.out_type
+        if self.out_type == 'avg_featmap' and (
+                find_class(backbone, 'mmpretrain.DeiT3')):
             raise ValueError(
                 "DeiT3 with out_type='avg_featmap' cannot run in mmpretrain "
                 "(it builds no `ln2`); use 'cls_token', 'featmap' or 'raw'.")
-        blocks = [self.site_of(backbone, layer) for layer in backbone.layers]
-        self.sites = [Start(backbone.patch_embed, self.num_extra_tokens),
-                      *blocks]
-        self.output = blocks[
-            check_out_indices(backbone.out_indices, len(blocks))]
-        if self.out_type == 'cls_token' or (
-                self.out_type == 'raw' and self.num_extra_tokens):
-            self.num_rows = self.num_extra_tokens
-        # relatives such as BEiT have other blocks
-        self.merging_blocks = tuple(
-            MergingBlock(layer, site, _ffn_norm(layer), layer.ffn)
-            for layer, site in zip(backbone.layers, blocks)
-            if isinstance(site, StockAttention))
-        self.pooling = (backbone, '_format_output')
+        if self.out_type == 'cls_token':
+            # The distilled pair has two tokens and a head that averages them.
+            self.rows = slice(0, self.num_extra_tokens)
+        elif self.out_type == 'raw' and self.num_extra_tokens:
+            self.rows = slice(0, 1)
 
     def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
         """The attention of a layer that is known to be stock."""
-        require_exact(backbone, layer, 'mmpretrain.TransformerEncoderLayer',
-                      'mmpretrain.DeiT3TransformerEncoderLayer')
-        check_attention(backbone, layer.attn)
-        return StockAttention(layer.attn, _branch(layer))
-
-    def read(self, share: Tensor) -> Tensor:
-        if self.out_type == 'cls_token':
-            # The distilled pair has two tokens and a head that averages them.
-            return share[:, :self.num_extra_tokens].mean(dim=1)
-        if self.out_type == 'raw' and self.num_extra_tokens:
-            return share[:, 0]
-        return super().read(share)
+        stock(backbone, layer, 'mmpretrain.TransformerEncoderLayer',
+              'mmpretrain.DeiT3TransformerEncoderLayer')
+        attn = stock_attention(backbone, layer.attn)
+        # LV-ViT divides branches (arXiv 2104.10858); its shares do not change.
+        skip_lam = getattr(attn.out_drop, 'skip_lam', 1.)
+        return StockAttention(
+            attn, Branch(layer, attn.proj, attn.gamma1, 1 / skip_lam))
 
 
 class StockAttention(Attention):
     """Stands in for ``attn.scaled_dot_product_attention`` of mmpretrain."""
 
-    def stand_ins(self) -> Iterator:
+    def stand_ins(self) -> Iterator[StandIn]:
         yield from super().stand_ins()
         self.stock = self.attn.scaled_dot_product_attention
         yield self.attn, 'scaled_dot_product_attention', self
@@ -89,37 +68,12 @@ class StockAttention(Attention):
         return self.attend(stock, query, key, value, scale)
 
 
-def _ffn_norm(layer: nn.Module) -> nn.Module:
-    # DeiT-III of mmpretrain calls `ln1` twice and never `ln2`.
-    is_deit3 = find_class(layer, 'mmpretrain.DeiT3TransformerEncoderLayer')
-    return layer.ln1 if is_deit3 else layer.ln2
-
-
-def _branch(layer: nn.Module) -> Branch:
-    # LV-ViT divides branches (arXiv 2104.10858); its shares do not change.
-    skip_lam = getattr(layer.attn.out_drop, 'skip_lam', 1.)
-    return Branch(layer, layer.attn.proj,
-                  scale=LayerScale(layer.attn.gamma1, 1 / skip_lam))
-
-
-class LayerScale:
-    """A stock layer scale, and a number."""
-
-    def __init__(self, gamma: nn.Module, factor: float) -> None:
-        self.gamma = gamma
-        self.factor = factor
-
-    def __call__(self, branch: Tensor) -> Tensor:
-        return self.gamma(branch) * self.factor
-
-
-def check_attention(backbone: nn.Module, attn: nn.Module,
-                    name: str = 'mmpretrain.MultiheadAttention') -> None:
-    """Raise TypeError or ValueError for attention of mmpretrain that is not
-    stock, or has dropout, ``qk_scale`` or a value shortcut."""
-    require_exact(backbone, attn, name)
+def stock_attention(backbone: nn.Module, attn: nn.Module,
+                    name: str = 'mmpretrain.MultiheadAttention') -> nn.Module:
+    """Attention of mmpretrain that is stock, else TypeError, and has neither
+    ``qk_scale`` nor a value shortcut, else ValueError."""
+    stock(backbone, attn, name)
     name = name_of(backbone, attn)
-    refuse_dropout(name, attn.attn_drop)
     if isinstance(attn.scaled_dot_product_attention, partial):
         raise ValueError(
             f'{name} does not use the stock scaled dot product attention: '
@@ -128,3 +82,4 @@ def check_attention(backbone: nn.Module, attn: nn.Module,
     if attn.v_shortcut:
         raise ValueError(f'{name} has v_shortcut=True, which adds values '
                          'past attention; set it to False.')
+    return attn

@@ -19,11 +19,8 @@ def register_propagation(name: str):
 
 
 def build_propagation(propagation: str | dict | Propagation) -> Propagation:
-    """A propagation by name, with arguments, or as it is.
-
-    Args:
-        propagation (str | dict | Propagation): ``'tlalign'``,
-            ``dict(type='contribution', measure='norm')``, or an instance.
+    """A propagation by name (``'tlalign'``), with arguments
+    (``dict(type='contribution', measure='norm')``), or as it is.
 
     Raises:
         TypeError: Something else, or an argument that it does not take.

@@ -15,6 +15,11 @@ class Propagation:
     name = 'unregistered'
     needs: frozenset[str] = frozenset({'matrix'})
 
+    @property
+    def needs_parts(self) -> bool:
+        """bool: Whether sites should split branches into vectors."""
+        return bool(self.needs - {'matrix'})
+
     def __call__(self, share: Tensor | None, mixed: Tensor,
                  parts: Parts | None = None) -> Tensor:
         """New shares of the tokens at a site.
@@ -23,8 +28,7 @@ class Propagation:
             share (Tensor, optional): (..., N), float32: shares of the
                 residual stream; None where the site has no residual.
             mixed (Tensor): (..., N), float32: ``mean_heads(A) @ share``.
-            parts (Parts, optional): Given if ``needs`` has more than
-                'matrix'.
+            parts (Parts, optional): Given if :attr:`needs_parts`.
 
         Returns:
             Tensor: (..., N), float32, without gradient.

@@ -1,19 +1,30 @@
 """Attention over all tokens, by its tensors or by its matrix."""
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from mmtlalign.interception import (
+    SOFTMAX,
+    FunctionInterception,
+    inside_checkpoint,
+)
+
+from ..kernels import (
+    choose_kernel,
+    fused_share_attention,
+    separate_share_attention,
+)
 from ..kernels.separate import attend_rows
 from .base import Site, StandIn
 from .branch import Branch
 from .merging import Cells
 
 
-class Compared(Site):
-    """Attention whose branch can be held against the residual stream.
+class AnyAttention(Site):
+    """Attention, whose branch may be held against the residual stream.
 
     Args:
         attn (nn.Module): The attention module.
@@ -35,16 +46,8 @@ class Compared(Site):
         if reduction is not None:  # what is attended to are no patches
             self.offers = self.offers - {'rows'}
 
-    def key_share(self) -> Tensor:
-        """Shares (B, M) of the keys: those of the tokens, or pooled."""
-        share = self.trace.share
-        if self.reduction is None:
-            return share
-        with torch.no_grad():
-            return self.reduction.pool(share, self.trace.grid)
-
     def stand_ins(self) -> Iterator[StandIn]:
-        if self.trace.needs_parts:
+        if self.trace.propagation.needs_parts:
             block, proj = self.branch.block, self.branch.proj
             self.stock_block, self.stock_proj = block.forward, proj.forward
             yield block, 'forward', self.forward_block
@@ -55,63 +58,84 @@ class Compared(Site):
             self.residual = residual.detach()
         return self.stock_block(residual, *args, **kwargs)
 
-    def carry(self, attend: Callable, value: Tensor, keys: Tensor,
-              mixed: Tensor) -> None:
-        """Values of the own image, centred on the mean share.
-
-        Args:
-            attend (Callable): ``A @ value`` of a value (B, H, M, D).
-            value (Tensor): (B, H, M, D).
-            keys (Tensor): (B, M), their shares.
-            mixed (Tensor): (B, N), attended shares.
-        """
-        mean = keys.mean(dim=1, keepdim=True)
-        own = (keys - mean).to(value.dtype)[:, None, :, None] * value
-        # heads may be wider than what is projected, see `ReducedBlock`
-        carried = attend(own)
-        width = self.branch.proj.in_features // carried.size(1)
-        self.carried = carried[..., :width].transpose(1, 2).flatten(2)
-        self.mixed = mixed
-
     def project(self, attended: Tensor) -> Tensor:
         out = self.stock_proj(attended)
         if self.moving:
             self._compare(out.detach())
         return out
 
-    def _compare(self, projected: Tensor) -> None:
+    def key_share(self) -> Tensor:
+        """Shares (B, M) of the keys: those of the tokens, or pooled."""
         share = self.trace.share
-        rows = slice(self.mixed.size(1))
+        if self.reduction is None:
+            return share
+        with torch.no_grad():
+            return self.reduction.pool(share, self.trace.grid)
+
+    def lay(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, N, ...) as the projection is given them."""
+        return tokens
+
+    def collect(self, share: Tensor) -> Tensor:
+        """The same backwards."""
+        return share
+
+    def carry(self, attend: Callable, value: Tensor, mean: Tensor,
+              deviation: Tensor, mixed: Tensor) -> None:
+        """Keep what values (B, H, M, D) of the own image become, if ``attend``
+        multiplies them with A. Shares have a mean (B, 1), deviate from it by
+        (B, M), and attended ones by ``mixed`` (B, N)."""
+        carried = attend(deviation.to(value.dtype)[:, None, :, None] * value)
+        # heads may be wider than what is projected, where tokens are merged
+        width = self.branch.proj.in_features // carried.size(1)
+        carried = carried[..., :width].transpose(1, 2).flatten(2)
+        self.carried = carried, mean, deviation, mixed
+
+    def _compare(self, projected: Tensor) -> None:
+        carried, mean, deviation, mixed = self.carried
+        rows = slice(mixed.size(1))
         with torch.no_grad(), torch.autocast(
-                share.device.type, enabled=False):
-            mean = share.mean(dim=1, keepdim=True)
+                mixed.device.type, enabled=False):
+            residual = self.residual.reshape(*self.trace.share.shape, -1)
+            deviation = deviation[:, rows]
             parts = self.branch.split(
-                self.residual[:, rows], projected[:, rows], self.carried,
-                (share - mean)[:, rows], self.mixed - mean, mean)
+                self.lay(residual)[:, rows], projected[:, rows], carried,
+                deviation, mixed, mean)
             share = self.trace.propagation(
-                share[:, rows], self.mixed, parts)
-        self.residual = self.carried = self.mixed = None
-        self.move(share)
+                deviation + mean, mixed + mean, parts)
+        self.residual = self.carried = None
+        self.move(self.collect(share))
+
+    def watch(self, rows: Tensor, attended: Callable) -> None:
+        """Keep what tokens attend to, if this is what the trace watches:
+        ``attended`` gives (B, n, M) for n of their rows (B, H, N, ...)."""
+        trace = self.trace
+        if trace.watch is None or self is not trace.family.output:
+            return
+        extra = trace.family.num_extra_tokens
+        rows = rows[:, :, :1] if trace.watch == 'class' else rows[:, :, extra:]
+        weights = attended(rows)[..., extra:]
+        self.seen = weights.float().mean(dim=1), trace.grid
 
 
-class Attention(Compared):
-    """Multi-head attention whose query, key and value are at hand.
+class Attention(AnyAttention):
+    """Multi-head attention whose query, key and value are at hand; subclasses
+    replace what computes it by :meth:`attend`."""
 
-    Subclasses replace what computes it by :meth:`attend`.
-
-    Args:
-        attn, branch, reduction: See :class:`Compared`.
-    """
-    _limit: int | None = None
-
-    def limit(self, num_rows: int) -> None:
-        self._limit = num_rows
+    def use(self, device: torch.device) -> None:
+        """One kernel and one set of buffers for all blocks and steps."""
+        kernels = self.trace.scratch.setdefault('kernels', {})
+        if device not in kernels:
+            kernel = choose_kernel(device)
+            kernels[device] = partial(kernel, buffers={}) if (
+                kernel is fused_share_attention) else kernel
+        self.kernel = kernels[device]
 
     @property
     def num_rows(self) -> int | None:
         """int, optional: How many leading tokens need a share. All while
         compiling, as layers share compiled code."""
-        return None if torch.compiler.is_compiling() else self._limit
+        return None if torch.compiler.is_compiling() else self.limit
 
     def attend(self, stock: Callable, query: Tensor, key: Tensor,
                value: Tensor, scale: float | None = None) -> Tensor:
@@ -119,102 +143,102 @@ class Attention(Compared):
 
         Args:
             stock (Callable): The stock call, without arguments.
-            query (Tensor): (B, H, N, D).
-            key, value (Tensor): (B, H, M, D).
-            scale (float, optional): Of the scores. Defaults to None, one over
-                the root of D.
+            query, key, value, scale: See :mod:`mmtlalign.alignment.kernels`.
         """
-        trace = self.trace
-        share = trace.share
+        propagation, share = self.trace.propagation, self.trace.share
         keys = self.key_share()
-        if trace.watches(self):
-            trace.see(attend_rows(trace.watched_rows(query), key, scale))
+        self.watch(query, lambda rows: attend_rows(rows, key, scale))
         if self.num_rows is None:
-            out, mixed = trace.attend(query, key, value, keys, scale)
+            kernel = separate_share_attention if inside_checkpoint() else (
+                self.kernel)
+            out, mixed = kernel(query, key, value, keys, scale)
         else:
             out = stock()
             query = query[:, :, :self.num_rows]
             share = share[:, :self.num_rows]
             # no product of matrices, which autocast would round
             mixed = (attend_rows(query, key, scale) * keys[:, None]).sum(-1)
-        if trace.needs_parts:
+        if propagation.needs_parts:
             with torch.no_grad():
+                mean = keys.mean(dim=1, keepdim=True)
                 self.carry(
                     lambda own: F.scaled_dot_product_attention(
-                        query, key, own, scale=scale), value, keys, mixed)
+                        query, key, own, scale=scale),
+                    value, mean, keys - mean, mixed - mean)
         else:
-            self.move(trace.propagation(share, mixed))
+            self.move(propagation(share, mixed))
         return out
 
 
-class CaughtAttention(Compared):
-    """Attention whose matrix is caught on its way through the stock call.
-
-    Args:
-        attn (nn.Module): Its ``forward`` computes the softmax once.
-        through (nn.Module, optional): Part of it that the matrix (B, H, N, M)
-            passes after the softmax and before any dropout. Defaults to None:
-            the result of the softmax itself is caught.
-        has_residual (bool): Whether what comes out is added to what went in.
-            Defaults to True.
-        branch, reduction: See :class:`Compared`.
-        values (Callable, optional): (B, H, M, D) from ``attn`` and what its
-            ``forward`` was given; asked for only beside ``branch``. Defaults
-            to None.
-    """
-
-    def __init__(self, attn: nn.Module, through: nn.Module | None = None,
-                 has_residual: bool = True, branch: Branch | None = None,
-                 reduction: Cells | None = None,
-                 values: Callable | None = None) -> None:
-        super().__init__(attn, branch, reduction)
-        self.through = through
-        self.has_residual = has_residual
-        self.values = values
+class CaughtAttention(AnyAttention):
+    """Attention whose ``forward`` computes one softmax, where the matrix is
+    caught: (..., H, N, M) with leading axes that count samples, or (B * H, N,
+    M). With a ``branch``, query, key and value come side by side from its
+    ``qkv``."""
 
     def stand_ins(self) -> Iterator[StandIn]:
         yield from super().stand_ins()
         self.stock = self.attn.forward
-        if self.through is not None:
-            self.stock_through = self.through.forward
-            yield self.through, 'forward', self.pass_through
+        if self.trace.propagation.needs_parts:
+            self.stock_qkv = self.attn.qkv.forward
+            yield self.attn.qkv, 'forward', self.keep_qkv
         yield self.attn, 'forward', self.forward
 
-    def pass_through(self, matrix: Tensor) -> Tensor:
+    def catch_softmax(self, softmax: Callable, *args, **kwargs) -> Tensor:
+        matrix = softmax(*args, **kwargs)
+        self.catch(matrix)
+        return matrix
+
+    def keep_qkv(self, tokens: Tensor) -> Tensor:
+        out = self.stock_qkv(tokens)
         if self.moving:
-            self.catch(matrix)
-        return self.stock_through(matrix)
+            self.value = out.detach().chunk(3, dim=-1)[2]
+        return out
 
     def forward(self, *args, **kwargs):
         if not self.moving:
             return self.stock(*args, **kwargs)
-        self.arguments = args
-        if self.through is not None:
+        self.arguments, self.value = args, None
+        with FunctionInterception(self.catch_softmax, *SOFTMAX):
             out = self.stock(*args, **kwargs)
-        else:
-            with CatchSoftmax(self.catch):
-                out = self.stock(*args, **kwargs)
-        self.arguments = None
+        self.arguments = self.value = None
         return out
 
     def catch(self, matrix: Tensor) -> None:
         """Move the shares by the matrix that was just computed."""
+        propagation = self.trace.propagation
         with torch.no_grad(), torch.autocast(
                 matrix.device.type, enabled=False):
             matrix = matrix.detach()
-            if self.trace.watches(self):
-                rows = self.trace.watched_rows(matrix)
-                self.trace.see(rows.float().mean(dim=1))
-            skip = self.skip() if self.has_residual else None
-            mixed = self.mix(matrix)
-            if self.trace.needs_parts:
-                value = self.values(self.attn, *self.arguments)
-                self.carry(matrix.to(value.dtype).matmul, value, skip, mixed)
+            matrix = matrix.unflatten(0, (-1, self.attn.num_heads)) if (
+                matrix.ndim == 3) else matrix.flatten(0, -4)
+            self.watch(matrix, lambda rows: rows.float().mean(dim=1))
+            if propagation.needs_parts:
+                share = self.trace.share
+                mean = share.mean(dim=1, keepdim=True)
+                deviation = self.lay(share - mean)
+                if len(deviation) > len(mean):  # windows, sample by sample
+                    mean = mean.repeat_interleave(
+                        len(deviation) // len(mean), dim=0)
+                self.carry(matrix.float().matmul, self.values().float(), mean,
+                           deviation, mix_heads(matrix, deviation))
             else:
-                self.move(self.trace.propagation(skip, mixed))
+                self.move(propagation(self.skip(), self.mix(matrix)))
 
-    def skip(self) -> Tensor:
-        """Shares (B, N) of what the branch is added to."""
+    def values(self) -> Tensor:
+        """(B, H, M, D)."""
+        attn, value = self.attn, self.value
+        if value is None:  # the host applies the weight past the module
+            bias = getattr(attn, 'v_bias', None)
+            if bias is None and attn.qkv.bias is not None:
+                bias = attn.qkv.bias.chunk(3)[2]
+            weight = attn.qkv.weight.chunk(3)[2]
+            value = F.linear(
+                self.arguments[0].detach().to(weight.dtype), weight, bias)
+        return value.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+
+    def skip(self) -> Tensor | None:
+        """Shares (B, N) of what the branch is added to, if anything."""
         return self.trace.share
 
     def mix(self, matrix: Tensor) -> Tensor:
@@ -231,33 +255,3 @@ def mix_heads(matrix: Tensor, share: Tensor) -> Tensor:
     mean = share.mean(dim=1, keepdim=True)
     deviation = (share - mean).to(matrix.dtype)[:, None, :, None]
     return mean + (matrix @ deviation)[..., 0].float().mean(dim=1)
-
-
-class CatchSoftmax(TorchFunctionMode):
-    """Hands the result of every softmax inside it to ``take``."""
-    NAMES = (Tensor.softmax, torch.softmax, F.softmax)
-
-    def __init__(self, take: Callable) -> None:
-        super().__init__()
-        self.take = take
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if func in self.NAMES:
-            self.take(out)
-        return out
-
-
-class InterceptAttention(TorchFunctionMode):
-    """Inside it, ``F.scaled_dot_product_attention(*args)`` is
-    ``instead(stock, *args)``, ``stock`` being the function itself."""
-
-    def __init__(self, instead: Callable) -> None:
-        super().__init__()
-        self.instead = instead
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            return self.instead(func, *args, **kwargs)
-        return func(*args, **kwargs)

@@ -1,6 +1,7 @@
 """What every kind of place where tokens mix has in common."""
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor, nn
 
 StandIn = tuple[nn.Module, str, Callable]
@@ -21,16 +22,18 @@ class Site:
             and 'rows' (what single queries attend to, for ``watch``).
         in_block (bool): False for the start and for mergings between blocks,
             which propagations have no say in.
+        limit (int, optional): How many leading tokens are read after it, if
+            it is the last and these will do.
         times (int): How often it moved shares in this forward.
         share (Tensor, optional): (B, N), float32, what it moved them to.
         grid (tuple[int], optional): Rows and columns of its patches, if the
             trace records.
+        seen (tuple, optional): What was watched here, and on which grid.
     """
     offers: frozenset[str] = frozenset()
     in_block = True
+    limit: int | None = None
     trace = None
-    share: Tensor | None
-    grid: tuple[int, int] | None
 
     def __init__(self) -> None:
         self.forget()
@@ -51,6 +54,9 @@ class Site:
         """Attributes to replace; stock ones are remembered on the way."""
         raise NotImplementedError
 
+    def use(self, device: torch.device) -> None:
+        """Get ready for tensors of a device."""
+
     @property
     def moving(self) -> bool:
         """bool: Whether shares move in the forward that runs now."""
@@ -63,15 +69,35 @@ class Site:
         if self.trace.record:
             self.grid = self.trace.grid
 
-    def limit(self, num_rows: int) -> None:
-        """Only so many leading tokens are read after this site, the last."""
-
     def forget(self) -> None:
         """Be ready for the next forward."""
         self.times = 0
-        self.share = None
-        self.grid = None
+        self.share = self.grid = self.seen = None
 
     def __getstate__(self) -> dict:
         """Copies hold no shares."""
-        return {**self.__dict__, 'times': 0, 'share': None, 'grid': None}
+        return {**self.__dict__, 'times': 0, 'share': None, 'grid': None,
+                'seen': None}
+
+
+class ModuleSite(Site):
+    """A site that is one module: shares move after its ``forward``."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def stand_ins(self) -> Iterator[StandIn]:
+        self.stock = self.module.forward
+        yield self.module, 'forward', self.forward
+
+    def forward(self, *args, **kwargs):
+        out = self.stock(*args, **kwargs)
+        if self.moving:
+            with torch.no_grad():
+                self.after(out, *args)
+        return out
+
+    def after(self, out, *args) -> None:
+        """Move the shares, given what went into the module and came out."""
+        raise NotImplementedError

@@ -35,39 +35,39 @@ class Branch:
         proj (nn.Linear): Its output is the branch.
         scale (Callable, optional): Layer scale: multiplies every channel of
             the branch by a number of its own. Defaults to None.
+        factor (float): Multiplies all of them. Defaults to 1.
         norm (nn.LayerNorm, optional): Of the branch, after the projection.
             Defaults to None.
     """
     offers = frozenset({'residual', 'values', 'projection'})
 
     def __init__(self, block: nn.Module, proj: nn.Linear,
-                 scale: Callable | None = None,
+                 scale: Callable | None = None, factor: float = 1.,
                  norm: nn.LayerNorm | None = None) -> None:
         self.block = block
         self.proj = proj
         self.scale = scale
+        self.factor = factor
         self.norm = norm
 
     def split(self, residual: Tensor, projected: Tensor, carried: Tensor,
               deviation: Tensor, mixed: Tensor, mean: Tensor) -> Parts:
-        """Residual plus branch, and the own image's part of it.
-
-        Without stochastic depth and output dropout, which scale both alike.
+        """Residual plus branch, without stochastic depth and output dropout,
+        which scale both alike, and the own image's part of it.
 
         Args:
-            residual (Tensor): (..., N, C), the residual stream.
-            projected (Tensor): (..., N, C), what the projection returned.
-            carried (Tensor): (..., N, C), heads of ``A @ (deviation *
-                value)`` side by side.
-            deviation (Tensor): (..., N), shares less their mean.
-            mixed (Tensor): (..., N), attended shares less their mean.
-            mean (Tensor): (..., 1).
+            residual, projected (Tensor): (..., N, C), the residual stream and
+                what the projection returned.
+            carried (Tensor): (..., N, C), ``A @ (deviation * value)``.
+            deviation, mixed (Tensor): (..., N), shares and attended shares
+                less their ``mean`` (..., 1).
         """
         residual, branch = residual.float(), projected.float()
         weight, bias, factors = self.proj.weight, self.proj.bias, None
         if self.scale is not None:
             # scale the weights, which are smaller than the features
             factors = self.scale(branch.new_ones(branch.size(-1)))
+            factors = factors * self.factor
             weight = factors[:, None] * weight
             bias = None if bias is None else factors * bias
         # what is new is changed in place: temporaries are what costs here

@@ -1,11 +1,9 @@
 """Where neighbouring tokens become one: mergings and pooling mixers."""
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Site, StandIn
+from .base import ModuleSite
 from .start import with_extra_tokens
 
 
@@ -44,65 +42,36 @@ class Cells:
             self.padding)[:, 0]
 
 
-class Merging(Site):
-    """Tokens are merged: shares take the mean over the real ones.
+class Merging(ModuleSite):
+    """Tokens are merged: shares take the mean over the real ones of a cell.
 
-    Args:
-        module (nn.Module): Whose ``forward`` merges.
-        cells (Cells): Which tokens.
-        num_extra_tokens (int): Tokens that join before the patches afterwards
-            (none are there before). Defaults to 0.
+    Extra tokens join before the patches afterwards; none are there before.
     """
     in_block = False
 
     def __init__(self, module: nn.Module, cells: Cells,
                  num_extra_tokens: int = 0) -> None:
-        super().__init__()
-        self.module = module
+        super().__init__(module)
         self.cells = cells
         self.num_extra_tokens = num_extra_tokens
 
-    def stand_ins(self) -> Iterator[StandIn]:
-        self.stock = self.module.forward
-        yield self.module, 'forward', self.forward
-
-    def forward(self, *args, **kwargs):
-        out = self.stock(*args, **kwargs)
-        if self.moving:
-            trace = self.trace
-            with torch.no_grad():
-                merged = self.cells.mean(
-                    trace.share.unflatten(1, trace.grid))
-                trace.grid = tuple(merged.shape[1:])
-                self.move(with_extra_tokens(merged.flatten(1),
-                                            self.num_extra_tokens))
-        return out
+    def after(self, out, *args) -> None:
+        trace = self.trace
+        merged = self.cells.mean(trace.share.unflatten(1, trace.grid))
+        trace.grid = tuple(merged.shape[1:])
+        self.move(with_extra_tokens(merged.flatten(1), self.num_extra_tokens))
 
 
-class PoolingMixer(Site):
-    """Pooling in the place of attention: every token takes the mean around.
-
-    Args:
-        module (nn.Module): Whose ``forward`` returns the pooled map less the
-            map itself (PoolFormer, arXiv 2111.11418, equation 4).
-        cells (Cells): Which tokens are pooled.
-    """
+class PoolingMixer(ModuleSite):
+    """Pooling in the place of attention: every token takes the mean of its
+    cell, less itself (PoolFormer, arXiv 2111.11418, equation 4)."""
     offers = frozenset({'matrix'})
 
     def __init__(self, module: nn.Module, cells: Cells) -> None:
-        super().__init__()
-        self.module = module
+        super().__init__(module)
         self.cells = cells
 
-    def stand_ins(self) -> Iterator[StandIn]:
-        self.stock = self.module.forward
-        yield self.module, 'forward', self.forward
-
-    def forward(self, *args, **kwargs):
-        out = self.stock(*args, **kwargs)
-        if self.moving:
-            share = self.trace.share
-            with torch.no_grad():
-                mixed = self.cells.pool(share, self.trace.grid)
-                self.move(self.trace.propagation(share, mixed))
-        return out
+    def after(self, out, *args) -> None:
+        share = self.trace.share
+        mixed = self.cells.pool(share, self.trace.grid)
+        self.move(self.trace.propagation(share, mixed))

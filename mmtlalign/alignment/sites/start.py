@@ -1,11 +1,11 @@
 """Where a backbone turns an image into tokens."""
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from .base import Site, StandIn
+from .base import ModuleSite
 
 
 def second(out: tuple, *args) -> tuple[int, int]:
@@ -15,11 +15,10 @@ def second(out: tuple, *args) -> tuple[int, int]:
 
 def of_map(out: Tensor, *args) -> tuple[int, int]:
     """Grid of an embedding that returns a map (B, C, rows, cols)."""
-    rows, cols = out.shape[-2:]
-    return rows, cols
+    return tuple(out.shape[-2:])
 
 
-class Start(Site):
+class Start(ModuleSite):
     """The patch embedding: tokens take the shares of their patches.
 
     Extra tokens, which stand before the patches, start with the mean over
@@ -35,21 +34,13 @@ class Start(Site):
 
     def __init__(self, module: nn.Module, num_extra_tokens: int = 0,
                  grid_of: Callable = second) -> None:
-        super().__init__()
-        self.module = module
+        super().__init__(module)
         self.num_extra_tokens = num_extra_tokens
         self.grid_of = grid_of
 
-    def stand_ins(self) -> Iterator[StandIn]:
-        self.stock = self.module.forward
-        yield self.module, 'forward', self.forward
-
-    def forward(self, images: Tensor, *args, **kwargs):
-        out = self.stock(images, *args, **kwargs)
-        if self.moving:
-            grid = self.grid_of(out, images)
-            self.move(self.tokens(self.trace.begin(images, grid)))
-        return out
+    def after(self, out, images: Tensor, *args) -> None:
+        share = self.trace.begin(images, self.grid_of(out, images))
+        self.move(with_extra_tokens(share.flatten(1), self.num_extra_tokens))
 
     def first_grid(self, images: Tensor) -> tuple[int, int]:
         """The (rows, cols) on which images would be embedded."""
@@ -57,11 +48,6 @@ class Start(Site):
         embed = copy.deepcopy(self.module).eval()
         with torch.no_grad():
             return self.grid_of(embed(images), images)
-
-    def tokens(self, token_share: Tensor) -> Tensor:
-        """Shares of patches (B, rows, cols) -> of all tokens (B, N)."""
-        return with_extra_tokens(token_share.flatten(1),
-                                 self.num_extra_tokens)
 
 
 def with_extra_tokens(share: Tensor, count: int) -> Tensor:

@@ -11,18 +11,15 @@ from mmpretrain.registry import MODELS as HOST_MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmtlalign.alignment import (
-    LabelTrace,
-    PatchEmbedding,
-    TokenKeeping,
-    TokenMerging,
-)
+from mmtlalign.alignment import LabelTrace
+from mmtlalign.merging import TokenKeeping, TokenMerging
 from mmtlalign.old_arguments import modernise
 from mmtlalign.registry import MODELS
 
 from ..batch_augments import MixRecord, swap_tokens
 from ..data_preprocessors import TLAlignDataPreprocessor
 from ..heads.tlalign_head import ALIGNED_FORMS, AlignedLabelHead
+from ..patch_embedding import PatchEmbedding
 from ..targets import LabelTarget
 
 

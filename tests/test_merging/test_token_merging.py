@@ -8,7 +8,8 @@ from mmengine.runner.activation_checkpointing import (
 )
 
 import mmtlalign
-from mmtlalign.alignment import LabelTrace, TokenKeeping, TokenMerging
+from mmtlalign.alignment import LabelTrace
+from mmtlalign.merging import TokenKeeping, TokenMerging
 from mmtlalign.models.backbones import LVViT
 from tests.oracles.token_merging import (
     attended_tokens,

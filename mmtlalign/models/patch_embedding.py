@@ -1,15 +1,13 @@
 """Changing the tokens that a backbone starts from."""
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .families import build_family
-from .interception import Interception
-from .recomputation import inside_checkpoint
-from .sites import second
+from mmtlalign.alignment.families import build_family
+from mmtlalign.alignment.sites import second
+from mmtlalign.interception import Interception, inside_checkpoint
 
 
 class PatchEmbedding:
@@ -24,7 +22,7 @@ class PatchEmbedding:
     """
 
     def __init__(self, backbone: nn.Module) -> None:
-        start: Any = build_family(backbone).sites[0]  # a Start
+        start = build_family(backbone).sites[0]
         if start.grid_of is not second:
             raise TypeError(
                 f'{type(backbone).__name__} has no patch_embed that returns '
