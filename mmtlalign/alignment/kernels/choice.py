@@ -48,7 +48,9 @@ def _disagreement(device: torch.device) -> str | None:
     inputs = torch.randn(4, 2, 3, 9, 16, generator=generator)
     share = torch.rand(2, 9, generator=generator).to(device)
     results = []
-    for kernel in (fused_share_attention, padded_share_attention):
+    kernels: tuple[Callable, ...] = (
+        fused_share_attention, padded_share_attention)
+    for kernel in kernels:
         *qkv, grad = inputs.to(device, dtype).unbind()
         qkv = [x.clone().requires_grad_() for x in qkv]
         out, mixed = kernel(*qkv, share)
