@@ -39,10 +39,10 @@ class LabelTrace:
             arguments. Defaults to 'tlalign'.
         watch (str, optional): Also keep what the class token ('class') or all
             patches ('patches') of the last block attend to. Defaults to None.
-        token_merging (optional): A :class:`mmtlalign.TokenMerging` or
-            :class:`mmtlalign.TokenKeeping` of the same backbone; its tokens
-            are merged under ``with``, and their shares with them. Defaults to
-            None.
+        token_merging (optional): A :class:`mmtlalign.merging.TokenMerging` or
+            :class:`mmtlalign.merging.TokenKeeping` of the same backbone; its
+            tokens are merged under ``with``, and their shares with them.
+            Defaults to None.
 
     Raises:
         TypeError: A backbone of no known family; names it and what is
