@@ -30,10 +30,12 @@ autodoc_member_order = 'bysource'
 autodoc_typehints_format = 'short'
 python_maximum_signature_line_length = 79
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 
 # A name of ours in a docstring must be one that the site has.
 nitpicky = True
-nitpick_ignore_regex = [('py:.*', r'(?!mmtlalign\.).*')]
+nitpick_ignore_regex = [
+    ('py:.*', r'(?!mmtlalign\.).*'), ('py:.*', r'.*\._\w+')]
 
 html_theme = 'furo'
 html_title = f'mmtlalign {release}'
