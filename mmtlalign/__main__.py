@@ -11,12 +11,13 @@ from mmtlalign.errors import UserError, one_line_errors
 COMMANDS = dict(
     train='train a classifier, detector or segmenter from its config',
     test='test one: a config and its checkpoint',
+    check='read the data of a config, say what is there, draw samples',
     demo='draw what a model sees in images',
     publish='make a checkpoint into the files that people download',
     export='write ONNX or torch.export, to run without this code',
     convert="change a file's layout: papers', timm's, mmpretrain's",
     robustness='accuracy on disturbed images, calibration',
-    share_by_block='how far labels move from the area, block by block',
+    fidelity='whether labels say what a model does with mixes',
     visualize='draw how the labels of two mixed images move',
     curves='draw the learning curves of a training',
     token_labels='make dense score maps to train on')
@@ -37,6 +38,8 @@ def run(name: str) -> None:
     Args:
         name (str): Of a module of :mod:`mmtlalign.commands`.
     """
+    # names of files need not be UTF-8
+    sys.stdout.reconfigure(errors='backslashreplace')
     with one_line_errors(osp.basename(sys.argv[0]),
                          resumable=name == 'train'):
         import_module(f'mmtlalign.commands.{name}').main()

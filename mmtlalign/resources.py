@@ -1,12 +1,14 @@
 """What comes along with the package: configs, their metafiles, the tools."""
 import os
+import traceback
 from difflib import get_close_matches
 from pathlib import Path
+from types import FrameType
 
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from .errors import UserError
+from .errors import UserError, is_own_code
 from .host_check import check_host
 
 # Of the files that mmengine reads a config from.
@@ -91,10 +93,28 @@ def open_config(config: str | os.PathLike) -> Config:
     except ModuleNotFoundError as error:  # begins with the host's name
         check_host(Config(dict(default_scope=str(error).split()[0])))
         raise
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"config '{path}' cannot be read "
-                        f'({type(error).__name__}: {error}); correct it, or '
-                        'what its _base_ names') from error
+    except Exception as error:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if isinstance(error, RecursionError) and (loop := find_loop(frames)):
+            reason = f'its _base_ leads back to itself: {loop}'
+        elif isinstance(error, (OSError, SyntaxError, ValueError)) or (
+                not is_own_code(frames)):
+            reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
+        else:
+            raise
+        raise UserError(f"config '{path}' cannot be read ({reason}); correct "
+                        'it, or what its _base_ names') from error
+
+
+def find_loop(frames: list[FrameType]) -> str | None:
+    """The files, out of many, that name each other as their base."""
+    read = [frame.f_locals['filename'] for frame in frames
+            if frame.f_code is Config._file2dict.__code__]
+    if len(set(read)) == len(read):
+        return None
+    start = next(i for i, path in enumerate(read) if path in read[:i])
+    first = read.index(read[start])
+    return ' -> '.join(os.path.relpath(path) for path in read[first:start + 1])
 
 
 def check_model(cfg: Config) -> None:

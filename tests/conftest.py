@@ -37,3 +37,9 @@ def fixed_seed():
 def no_default_scope():
     """No test finds the scope that a runner of an earlier one has set."""
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """What is found about data is kept apart from a user's."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.getbasetemp()))

@@ -11,7 +11,7 @@ PACKAGE = ROOT / 'mmtlalign'
 LAYERS = (
     {'version'},
     {'', 'errors'},
-    {'old_arguments', 'registry'},
+    {'old_arguments', 'output_files', 'registry'},
     {'interception'},
     {'alignment'},
     {'merging'},

@@ -44,7 +44,7 @@ def test_a_shell_learns_all_commands_and_their_options(ends_with):
                         'tools/setup_env.sh --dev`')
     status, out, _ = ends_with('--print-completion', 'bash')
     assert status == 0
-    for word in ('share-by-block', '--bootstrap', '--window-size', '--resume'):
+    for word in ('fidelity', '--bootstrap', '--window-size', '--resume'):
         assert word in out
     checked = subprocess.run(['bash', '-n'], input=out, text=True)
     assert checked.returncode == 0

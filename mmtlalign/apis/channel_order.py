@@ -13,6 +13,7 @@ from mmengine.registry import TRANSFORMS
 # Transforms that swap channels, and the argument that makes them do so; None
 # if they always do.
 SWAPS = dict(NumpyToPIL='to_rgb', PILToNumpy='to_bgr', SwapChannels=None)
+LOAD = dict(type='LoadImageFromFile')
 SWAP = dict(type='mmtlalign.SwapChannels')
 
 
@@ -91,15 +92,18 @@ def for_files(cfg: Config) -> Config:
 
     Returns:
         Config: The same if nothing is to be changed, else a copy. A pipeline
-        of images in memory loads files; channels are those of the training.
+        of images in memory loads files, one of annotated images those without
+        annotations; channels are those of the training.
     """
     scope = cfg.get('default_scope')
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     if 'pipeline' not in dataset:
         return cfg
-    steps = list(dataset['pipeline'])
+    # the hosts' inferencers look for theirs by its name
+    steps = [LOAD if step['type'] == 'mmtlalign.LoadAnnotatedImage' else step
+             for step in dataset['pipeline']]
     if not any(reads_files(step, scope) for step in steps):
-        steps = [dict(type='LoadImageFromFile'), *steps]
+        steps = [LOAD, *steps]
     steps = in_order(steps, trained_order(cfg), scope)
     if steps == list(dataset['pipeline']):
         return cfg

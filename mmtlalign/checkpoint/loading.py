@@ -4,6 +4,7 @@ import json
 import os
 import os.path as osp
 import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlparse
@@ -14,7 +15,7 @@ from mmengine.runner import CheckpointLoader
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from mmtlalign.errors import UserError
+from mmtlalign.errors import DamagedFile, UserError
 
 from .saved_data import NotData, read_saved_data
 
@@ -121,13 +122,15 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
     except FileNotFoundError:
         raise UserError(f"checkpoint '{path}' does not exist") from None
     except Exception as error:  # reading garbage can raise anything
-        raise UserError(_why_unreadable(path, error)) from error
+        kind = UserError if isinstance(error, NotData) else DamagedFile
+        raise kind(_why_unreadable(path, error)) from error
     if not isinstance(checkpoint, dict):
-        raise UserError(f"checkpoint '{path}' holds a "
-                        f'{type(checkpoint).__name__}, not a dict of weights')
+        raise DamagedFile(f"checkpoint '{path}' holds a "
+                          f'{type(checkpoint).__name__}, not a dict of '
+                          'weights')
     for key in ('state_dict', 'ema_state_dict', 'meta'):
         if not isinstance(checkpoint.get(key, {}), dict):
-            raise UserError(
+            raise DamagedFile(
                 f"checkpoint '{path}' holds a "
                 f'{type(checkpoint[key]).__name__} as its {key}, not a dict; '
                 'get it again or save it as mmengine does')
@@ -152,8 +155,17 @@ def _read(path: str, trust: bool):
             'download it and give its path, or --trust its source')
     path = osp.expanduser(path)
     if trust:
+        check_archive(path)
         return torch.load(path, map_location='cpu', weights_only=False)
     return read_saved_data(path)
+
+
+def check_archive(path: str) -> None:
+    """Verify checksums, as torch does not: it reads over a flipped bit."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if name := archive.testzip():
+                raise zipfile.BadZipFile(f'Bad CRC-32 for file {name!r}')
 
 
 def _download(url: str) -> str:
@@ -195,7 +207,7 @@ def check_hash(path: Path) -> None:
     stated = path.stem[-8:]
     found = hash8(path)
     if found != stated:
-        raise UserError(
+        raise DamagedFile(
             f"'{path}' is damaged: its name says that its sha256 begins with "
             f'{stated}, and it begins with {found}; get it again, or '
             'rename it if it is yours')
@@ -244,9 +256,9 @@ def check_finite(state: dict[str, Tensor], path: str) -> None:
     """Raise a UserError for weights of a training that has diverged."""
     for key, value in state.items():
         if not value.isfinite().all():
-            raise UserError(f"checkpoint '{path}' is of no use: {key} holds "
-                            'values that are not finite; its training has '
-                            'diverged')
+            raise DamagedFile(f"checkpoint '{path}' is of no use: {key} holds "
+                              'values that are not finite; its training has '
+                              'diverged')
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,

@@ -4,7 +4,7 @@ import ast
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from math import inf
 from pathlib import Path
@@ -36,15 +36,8 @@ def read_config(text: str, path: str, trust: bool) -> Config:
 
 
 def _read_literals(text: str, path: str) -> Config:
-    entries = {}
     try:
-        for line in ast.parse(text).body:
-            if not isinstance(line, ast.Assign):
-                raise ValueError(f'no assignment on line {line.lineno}')
-            for name in map(ast.unparse, line.targets):
-                if not name.isidentifier():
-                    raise ValueError(f'{name} is no name')
-                entries[name] = read_literal(line.value)
+        entries = read_literals(text)
         if 'custom_imports' in entries:
             raise ValueError('custom_imports')
         return Config(entries)
@@ -57,6 +50,21 @@ def _read_literals(text: str, path: str) -> Config:
             'you trust whoever made it') from None
 
 
+def read_literals(text: str) -> dict:
+    """The names that a text gives to literals.
+
+    Raises:
+        Exception: Of several kinds, if it does anything else.
+    """
+    entries = {}
+    for line in ast.parse(text).body:
+        if not isinstance(line, ast.Assign):
+            raise ValueError(f'no assignment on line {line.lineno}')
+        for target in line.targets:
+            entries[target.id] = read_literal(line.value)
+    return entries
+
+
 def read_literal(node: ast.expr):
     """As ``ast.literal_eval``, and calls of ``dict``.
 
@@ -67,16 +75,14 @@ def read_literal(node: ast.expr):
         return [read_literal(value) for value in node.elts]
     if isinstance(node, ast.Tuple):
         return tuple(read_literal(value) for value in node.elts)
-    if isinstance(node, ast.Dict):
-        keys = [key for key in node.keys if key is not None]
-        if len(keys) == len(node.keys):  # without **
-            return {read_literal(key): read_literal(value)
-                    for key, value in zip(keys, node.values)}
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
-        named = {keyword.arg: read_literal(keyword.value)
-                 for keyword in node.keywords if keyword.arg is not None}
-        if len(named) == len(node.keywords):  # without **
-            return dict(*map(read_literal, node.args), **named)
+    if isinstance(node, ast.Dict) and None not in node.keys:  # as ** is
+        return {read_literal(key): read_literal(value)
+                for key, value in zip(node.keys, node.values)}
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and (
+            all(keyword.arg for keyword in node.keywords)):
+        return dict(*map(read_literal, node.args),
+                    **{keyword.arg: read_literal(keyword.value)
+                       for keyword in node.keywords})
     return ast.literal_eval(node)
 
 
@@ -100,9 +106,9 @@ def find_command(cfg: Config, name: str, seed: int | None) -> tuple[str, str]:
     if seed is not None:
         trained['randomness'] = dict(trained.get('randomness') or {},
                                      seed=seed)
-    ignored = {*NOT_OF_THE_RECIPE}
+    ignored = NOT_OF_THE_RECIPE
     if cfg.get('resume'):  # which puts its own checkpoint there
-        ignored.add('load_from')
+        ignored += ('load_from', )
     options, others = [], []
     for keys, value in find_differences(named, trained):
         key = '.'.join(map(str, keys))
@@ -148,8 +154,8 @@ def split_version(meta: dict) -> tuple[str, str]:
     Args:
         meta (dict): Of the checkpoint.
     """
-    return re.findall(r'(.*?)([0-9a-f]{40}|unknown|)\Z',
-                      meta.get('mmengine_version', ''))[0]
+    return re.fullmatch('(.*?)([0-9a-f]{40}|unknown|)',
+                        meta.get('mmengine_version', '')).groups()
 
 
 def read_log(path: str, meta: dict) -> str:
@@ -161,20 +167,40 @@ def read_log(path: str, meta: dict) -> str:
 
     Args:
         path (str): Of the checkpoint.
-        meta (dict): Its. The name of the experiment ends with the time of the
-            last part, which is also the name of a folder.
+        meta (dict): Its. Its ``legs`` tell the folders of the parts in the
+            order that they ran in, which their times need not tell: clocks
+            are set back. Without them, the name of the experiment ends with
+            the time of the last part, which is also the name of a folder.
     """
+    parts = Path(path).parent
+    if legs := meta.get('legs'):
+        logs = [parts / str(leg.get('time')) / 'vis_data/scalars.json'
+                for leg in legs]
+        return join_logs((log for log in logs if log.is_file()), legs=True)
     last = meta.get('experiment_name', '')[-len('20260101_000000'):]
-    kept: list[str] = []
-    begin = inf
-    for log in sorted(Path(path).parent.glob('*/vis_data/scalars.json')):
+    return join_logs(
+        log for log in sorted(parts.glob('*/vis_data/scalars.json'))
+        if not last or log.parts[-3] <= last)
+
+
+def join_logs(logs: Iterable[Path], legs: bool = False) -> str:
+    """Logs of a training's parts in their order, no step twice.
+
+    Args:
+        logs (Iterable[Path]): The oldest first.
+        legs (bool): All of one training. Defaults to False: one that begins
+            at the start begins another.
+    """
+    kept, begin = [], inf
+    for log in logs:
         # but for a line that was being written when the training was killed
         lines = [line for line in log.read_text().splitlines(keepends=True)
                  if line.endswith('\n')]
-        if not lines or last and log.parts[-3] > last:
+        if not lines:
             continue
         first = json.loads(lines[0])
-        if first.get('epoch') == 1 or first['step'] <= begin:  # anew
+        if not legs and (first.get('epoch') == 1
+                         or first['step'] <= begin):  # anew
             kept, begin = [], first['step']
         # Validations whose steps are epochs end nothing: more iterations than
         # epochs have been done before a part that is resumed by epochs.
@@ -182,3 +208,19 @@ def read_log(path: str, meta: dict) -> str:
             lambda line: json.loads(line)['step'] < first['step'], kept),
             *lines]
     return ''.join(kept)
+
+
+def tell_legs(meta: dict) -> list[str]:
+    """What a training was resumed with that its last config does not say.
+
+    Args:
+        meta (dict): Of the checkpoint.
+    """
+    legs = [leg for leg in meta.get('legs', []) if isinstance(leg, dict)]
+    told = [f'from iteration {leg.get("iter")} on: {change}'
+            for leg in legs for change in leg.get('changes', [])]
+    processes = {leg.get('processes') for leg in legs}
+    if len(processes) > 1:
+        told.append('parts ran with '
+                    f'{" and ".join(map(str, sorted(processes)))} processes')
+    return told

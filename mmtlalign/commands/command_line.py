@@ -5,14 +5,23 @@ import os.path as osp
 
 from mmengine.config import Config, DictAction
 
+from mmtlalign.commands.own_loaders import use_own_loaders
+from mmtlalign.commands.unread_keys import (
+    merge_options,
+    warn_of_unread_variables,
+)
 from mmtlalign.errors import UserError
 from mmtlalign.resources import check_model, open_config
 
 
 def new_parser(doc: str) -> argparse.ArgumentParser:
     """A parser whose help is a module's docstring, examples included."""
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    # read by mmtlalign.errors.one_line_errors, which is there before it
+    parser.add_argument('--debug', action='store_true',
+                        help='show the stack trace of errors')
+    return parser
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +30,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
                         '(default: work_dirs/<name of the config>)')
     add_cfg_options(parser)
     add_trust_argument(parser)
+    add_check_arguments(parser)
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none', help='job launcher')
@@ -29,11 +39,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cfg-options``, for ``cfg.merge_from_dict``."""
+    """Add ``--cfg-options``, for :func:`merge_options`."""
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, default={},
         help='config entries to override, e.g. optim_wrapper.optimizer.lr=1e-3'
         ' or key="[(a,b),(c,d)]" (quoted, without white space)')
+    parser.add_argument('--allow-unread', action='store_true',
+                        help='also set entries that nothing is known to read')
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +54,27 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
         '--trust', action='store_true',
         help='also load checkpoints that hold more than weights; that runs '
         'whatever code is in them')
+
+
+def add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what commands have that look at data before they use them."""
+    parser.add_argument(
+        '--check', choices=['sample', 'full'], default='sample',
+        help='how much is read of large data sets beforehand: all annotation '
+        'files, and of images and label maps some (default) or all; what was '
+        'read once is not read again')
+    parser.add_argument(
+        '--apply-exif', action='store_true',
+        help='detection and segmentation: turn images as their EXIF '
+        'orientation says where sizes leave open which way up they were '
+        'annotated')
+
+
+def add_picture_argument(parser: argparse.ArgumentParser) -> None:
+    """Add what commands have that read training data."""
+    parser.add_argument('--check-picture', metavar='OUT.png',
+                        help='draw sixteen training samples as the model will '
+                        'see them')
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -59,7 +92,10 @@ def load_config(args: argparse.Namespace) -> Config:
     name = osp.splitext(osp.basename(cfg.filename))[0]
     cfg.work_dir = (args.work_dir or cfg.get('work_dir')
                     or osp.join('work_dirs', name))
-    cfg.merge_from_dict(args.cfg_options)
+    if os.environ['LOCAL_RANK'] == '0':
+        warn_of_unread_variables(cfg)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
+    use_own_loaders(cfg, args.apply_exif)
     return cfg
 
 
@@ -79,6 +115,8 @@ def make_folder_of(path: str | os.PathLike, option: str = '--out') -> None:
     if osp.isdir(path):
         raise UserError(f"'{path}' is a folder; name a file with {option}")
     _make_folder(osp.dirname(path) or '.', 'folder', option)
+    if osp.exists(path):
+        print(f"warning: '{path}' is there already, and will be replaced")
 
 
 def _make_folder(path: str | os.PathLike, what: str, option: str) -> None:

@@ -8,10 +8,10 @@ written must load strictly into the stock model.
     mmtlalign convert swin_tiny.pth w12.pth --window-size 12
 """
 import argparse
+import os
 import os.path as osp
 from functools import partial
 
-import torch
 from torch import nn
 
 from mmtlalign.checkpoint import (
@@ -28,6 +28,7 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.errors import UserError
+from mmtlalign.output_files import save_whole
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -89,6 +90,11 @@ def check_out(out: str, file: str) -> None:
     if osp.exists(file) and osp.exists(out) and osp.samefile(file, out):
         raise UserError(f"'{out}' is the input, which would be lost; write "
                         'another file')
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"folder '{folder}' of the output cannot be written; "
+                        'write elsewhere')
+    if osp.exists(out):
+        print(f"warning: '{out}' is there already, and will be replaced")
     if out.endswith('.safetensors'):
         raise UserError(f"'{out}' would be a .pth file for all its name; call "
                         'it *.pth (mmtlalign publish makes the other)')
@@ -145,6 +151,6 @@ def finish(out: str, layout: str, state: State, meta: dict, model: nn.Module,
             family.to_mmpretrain(state, layout, out), model))
         written = dict(model=state) if layout == 'paper' else state
         proof = 'converted back, '
-    torch.save(written, out)
+    save_whole(written, out)
     print(f"{out}: {len(state)} tensors in the layout of '{layout}'; {proof}"
           f'they load strictly into {type(model.backbone).__name__}')

@@ -9,8 +9,9 @@ import os.path as osp
 import matplotlib
 from matplotlib import pyplot as plt
 
-from mmtlalign.commands.command_line import new_parser
+from mmtlalign.commands.command_line import make_folder_of, new_parser
 from mmtlalign.errors import UserError
+from mmtlalign.output_files import written_beside
 
 matplotlib.use('Agg')  # a picture in a file needs no display
 
@@ -93,7 +94,8 @@ def draw(train, val, out):
         draw_panel(axis, *panel)
     for axis in axes.flat[len(panels):]:
         axis.remove()
-    figure.savefig(out, dpi=120)
+    with written_beside(out) as beside:
+        figure.savefig(beside, dpi=120)
     plt.close(figure)
 
 
@@ -110,6 +112,7 @@ def draw_panel(axis, title, label, keys, records, unit):
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
+    make_folder_of(args.out)
     train, val = read_log(args.logs)
     draw(train, val, args.out)
     print(f'wrote {args.out}')

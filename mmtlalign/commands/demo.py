@@ -16,6 +16,13 @@ from rich.progress import track
 
 from mmtlalign.apis import build_inference
 from mmtlalign.apis.zoo import find_weights
+from mmtlalign.checkpoint import load_checkpoint_safely
+from mmtlalign.commands.checks import (
+    check_heads,
+    check_trained_classes,
+    classes_in,
+    stated_in,
+)
 from mmtlalign.commands.command_line import (
     add_cfg_options,
     add_trust_argument,
@@ -23,7 +30,9 @@ from mmtlalign.commands.command_line import (
     make_out_folder,
     new_parser,
 )
+from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError
+from mmtlalign.host_check import check_host
 from mmtlalign.resources import open_config
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
@@ -100,8 +109,11 @@ def name_pictures(paths: list[str], folder: str) -> list[str]:
 
 def is_readable(path: str) -> bool:
     """Whether OpenCV can decode it; one that it cannot is warned of."""
-    if mmcv.imread(path) is not None:
-        return True
+    try:
+        if mmcv.imread(path) is not None:
+            return True
+    except (OSError, ValueError, cv2.error):  # empty, or far too large
+        pass
     print(f"warning: '{path}' cannot be read as an image, and is left out")
     return False
 
@@ -115,7 +127,12 @@ def main(argv: list[str] | None = None) -> None:
     check_file(checkpoint, 'checkpoint')
     paths = find_images(args.image)
     make_out_folder(args.out_dir, '--out-dir')
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
+    check_host(cfg)
+    trained = classes_in(load_checkpoint_safely(checkpoint, args.trust))
+    if trained is not None:
+        check_heads(cfg, trained, f"checkpoint '{checkpoint}'")
+        check_trained_classes(trained, checkpoint, *stated_in(cfg))
     model = build_inference(cfg, checkpoint, args.device, args.score_thr,
                             args.trust)
     cv2.setLogLevel(0)  # the warning below is enough

@@ -9,6 +9,7 @@ again and kept only if it computes what the model computes. docs/export.md
 says more.
 """
 import argparse
+import io
 import json
 import logging
 import os
@@ -35,6 +36,7 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.errors import UserError
+from mmtlalign.output_files import write_whole
 
 # Largest difference of an output from the model's, as a part of the largest
 # value in it. Another order of summation in float32 moves the outputs of a
@@ -305,8 +307,10 @@ def write(program: ExportedProgram, info: dict[str, str],
           path: Path) -> None:
     """Write a file of the format its suffix names."""
     if path.suffix == '.pt2':
-        torch.export.save(program, path,
+        file = io.BytesIO()  # to a full disk it would abort
+        torch.export.save(program, file,
                           extra_files={'metadata.json': json.dumps(info)})
+        write_whole(path, file.getbuffer())
         return
     converted = torch.onnx.export(
         program, input_names=['images'],

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 import mmtlalign
@@ -36,6 +36,7 @@ from mmtlalign.checkpoint.training_record import (
     read_config,
     read_log,
     split_version,
+    tell_legs,
 )
 from mmtlalign.commands.command_line import (
     add_trust_argument,
@@ -44,6 +45,7 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.errors import UserError
+from mmtlalign.output_files import save_whole, write_whole
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -155,6 +157,8 @@ def describe(checkpoint: dict, cfg: Config, name: str, args) -> dict:
     """How the weights came about, in strings, numbers, lists and dicts."""
     meta = checkpoint['meta']
     command, beyond_command = find_command(cfg, name, meta.get('seed'))
+    beyond_command = '; '.join(filter(None, [
+        beyond_command, *tell_legs(meta)]))
     mmengine, commit = split_version(meta)
     # classes and colours, in tuples or arrays
     dataset_meta = json.loads(json.dumps(
@@ -227,10 +231,9 @@ def publish(state: dict, info: dict, out_dir: str, stem: str,
     out = Path(out_dir)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         pth = Path(folder, f'{stem}.pth')
-        torch.save(dict(meta=info, state_dict=state), pth)
+        save_whole(dict(meta=info, state_dict=state), pth)
         safe = Path(folder, f'{stem}.safetensors')
-        save_file(state, safe, dict(meta=json.dumps(info)))
-        safe.chmod(pth.stat().st_mode)
+        write_whole(safe, save(state, dict(meta=json.dumps(info))))
         read = load_checkpoint_safely(str(pth))
         for path, found in ((pth, read['state_dict']),
                             (safe, load_file(safe))):
@@ -290,5 +293,5 @@ def main(argv: list[str] | None = None) -> None:
         print(f'{path}  {path.stat().st_size / 2**20:.1f} MiB, '
               f'{len(state)} tensors, {info["weights"]}')
     if log:
-        log_file.write_text(log)
+        write_whole(log_file, log)
         print(f'{log_file}  log of the training')

@@ -32,7 +32,8 @@ from torch import Tensor
 
 from mmtlalign.apis import get_model
 from mmtlalign.apis.channel_order import for_files
-from mmtlalign.commands.checks import check_data
+from mmtlalign.checkpoint import load_checkpoint_safely
+from mmtlalign.commands.checks import check_data, classes_in
 from mmtlalign.commands.command_line import (
     add_cfg_options,
     add_trust_argument,
@@ -40,6 +41,8 @@ from mmtlalign.commands.command_line import (
     make_folder_of,
     new_parser,
 )
+from mmtlalign.commands.own_loaders import use_own_loaders
+from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.robustness import (
     drop_patches,
@@ -47,6 +50,7 @@ from mmtlalign.evaluation.robustness import (
     fgsm,
     fitting_patch_size,
 )
+from mmtlalign.output_files import write_whole, written_beside
 from mmtlalign.resources import check_class, open_config
 
 matplotlib.use('Agg')  # a picture in a file needs no display
@@ -265,7 +269,7 @@ def read_folders(items: list[str]) -> list[tuple[str, str]]:
 
 def save(result: dict, path: str) -> None:
     """Write the figures so far."""
-    Path(path).write_text(json.dumps(result, indent=1) + '\n')
+    write_whole(path, json.dumps(result, indent=1) + '\n')
 
 
 def draw(result: dict, path: Path) -> None:
@@ -281,7 +285,8 @@ def draw(result: dict, path: Path) -> None:
     axes.invert_yaxis()
     axes.spines[['top', 'right']].set_visible(False)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    with written_beside(path) as beside:
+        figure.savefig(beside, dpi=110)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -289,10 +294,12 @@ def main(argv: list[str] | None = None) -> None:
     check_file(args.checkpoint, 'checkpoint')
     pairs = read_folders(args.folders)
     cfg = open_config(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
+    use_own_loaders(cfg)
     check_class(cfg, BaseClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    check_data(cfg, 'test')
+    trained = classes_in(load_checkpoint_safely(args.checkpoint, args.trust))
+    check_data(cfg, 'test', trained=trained, checkpoint=args.checkpoint)
     trees = [(name, find_trees(cfg, folder)) for name, folder in pairs]
     make_folder_of(args.out)
     classifier = Classifier(cfg, args.checkpoint, args.device, args.trust)

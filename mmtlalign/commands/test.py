@@ -4,7 +4,6 @@
 """
 import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config, ConfigDict
@@ -19,7 +18,12 @@ from mmtlalign.checkpoint import (
     hand_to_host,
     load_checkpoint_safely,
 )
-from mmtlalign.commands.checks import check_data
+from mmtlalign.commands.checks import (
+    check_data,
+    check_values,
+    classes_in,
+    report,
+)
 from mmtlalign.commands.command_line import (
     add_common_arguments,
     check_file,
@@ -34,6 +38,7 @@ from mmtlalign.errors import UserError
 from mmtlalign.evaluation.bootstrap import figure_of, keep_results, redraw
 from mmtlalign.host_check import check_host
 from mmtlalign.old_arguments import modernise
+from mmtlalign.output_files import write_whole
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -76,7 +81,7 @@ def save_bootstrap(metric: BaseMetric, results: list, figures: dict,
     """
     name, draws = figure_of(metric), redraw(metric, results)
     low, high = np.percentile(draws, [2.5, 97.5])
-    Path(path).write_text(json.dumps(dict(
+    write_whole(path, json.dumps(dict(
         metric=name, figure=float(figures[name]), interval=[low, high],
         num_images=len(results), draws=draws.round(4).tolist())) + '\n')
     print_log(f'{name} {figures[name]:.4f}; of {len(results)} images drawn '
@@ -106,19 +111,24 @@ def use_tta(cfg: Config) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
+    check_values(cfg)
     modernise(cfg.model)
     check_file(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint
     cfg.resume = False
     check_host(cfg)
-    check_data(cfg, 'test')
+    checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
+    findings = check_data(
+        cfg, 'test', full=args.check == 'full',
+        trained=classes_in(checkpoint), checkpoint=args.checkpoint)
+    if findings:
+        print('\n'.join(report(findings)))
     if args.tta:
         use_tta(cfg)
     make_work_dir(cfg.work_dir)
     for option, path in (('--out', args.out), ('--bootstrap', args.bootstrap)):
         if path:
             make_folder_of(path, option)
-    checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')
 

@@ -14,8 +14,10 @@ interrupted goes on where it stopped when it is started again.
 """
 import argparse
 import hashlib
-import multiprocessing
+import multiprocessing.connection
+import os
 import os.path as osp
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,12 +43,17 @@ from torch.utils.data import DataLoader, Subset
 
 from mmtlalign.apis.channel_order import in_order, reads_files, trained_order
 from mmtlalign.checkpoint import check_checkpoint, load_checkpoint_safely
-from mmtlalign.commands.checks import check_data
+from mmtlalign.commands.checks import (
+    check_data,
+    check_trained_classes,
+    classes_in,
+)
 from mmtlalign.commands.command_line import (
     add_trust_argument,
     check_file,
     new_parser,
 )
+from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.datasets import TokenLabelStore, image_names
 from mmtlalign.datasets.token_labels import SCORE_MODES
 from mmtlalign.errors import UserError, one_line_errors
@@ -104,6 +111,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def load_config(path: str) -> Config:
     """Read a config and make its scope the default one."""
     config = open_config(path)
+    use_own_loaders(config)
     register_all_modules(init_default_scope=False)
     init_default_scope(config.get('default_scope', 'mmpretrain'))
     return config
@@ -196,16 +204,8 @@ def check_classes(args: argparse.Namespace, model: nn.Module,
                   classes: Sequence[str]) -> None:
     """Compare the annotator's classes with those of the data set."""
     count = model.head.num_classes
-    meta = load_checkpoint_safely(args.checkpoint, args.trust).get('meta', {})
-    own = (meta.get('dataset_meta') or {}).get('classes')
-    if own is not None and list(own) != list(classes):
-        first = next((i for i, (a, b) in enumerate(zip(own, classes))
-                      if a != b), None)
-        what = (f'{len(own)} classes there and {len(classes)} here'
-                if first is None else f"number {first} is '{own[first]}' "
-                f"there and '{classes[first]}' here")
-        raise UserError('the annotator was trained on other classes than '
-                        f"those of '{args.dataset}': {what}")
+    trained = classes_in(load_checkpoint_safely(args.checkpoint, args.trust))
+    check_trained_classes(trained, args.checkpoint, classes, args.dataset)
     if count != len(classes):
         raise UserError(f'the annotator knows {count} classes, '
                         f"'{args.dataset}' has {len(classes)}")
@@ -306,6 +306,7 @@ def annotate(args: argparse.Namespace, model: nn.Module, dataset,
 def annotate_part(args: argparse.Namespace, part: int) -> None:
     """What each of several processes does."""
     with one_line_errors('mmtlalign token-labels'):
+        end_with_parent()
         device = args.device
         if device == 'cuda':
             device = f'cuda:{part % torch.cuda.device_count()}'
@@ -315,6 +316,18 @@ def annotate_part(args: argparse.Namespace, part: int) -> None:
         store = TokenLabelStore(args.out, writable=True)
         for _ in annotate(args, model, dataset, store, part):
             pass
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, however."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def progress_bar() -> Progress:
@@ -332,18 +345,25 @@ def annotate_in_parallel(args: argparse.Namespace,
             for part in range(args.processes)]
     for process in crew:
         process.start()
-    with progress_bar() as bar:
-        task = bar.add_task('', total=len(store))
-        while any(process.is_alive() for process in crew):
-            bar.update(task, completed=int(store.done.sum()))
-            if any(process.exitcode for process in crew):
-                for process in crew:
-                    process.terminate()
-            time.sleep(.2)
-        bar.update(task, completed=int(store.done.sum()))
+    try:
+        watch(crew, store)
+    finally:
+        for process in crew:
+            process.terminate()
     if any(process.exitcode for process in crew):
         raise UserError('a process has failed, as said above; what is done '
                         'is kept: start again to go on')
+
+
+def watch(crew: list, store: TokenLabelStore) -> None:
+    """Show what has been done until all have ended, or one has failed."""
+    with progress_bar() as bar:
+        task = bar.add_task('', total=len(store))
+        while any(process.is_alive() for process in crew) and not any(
+                process.exitcode for process in crew):
+            bar.update(task, completed=int(store.done.sum()))
+            time.sleep(.2)
+        bar.update(task, completed=int(store.done.sum()))
 
 
 def main(argv: list[str] | None = None) -> None:

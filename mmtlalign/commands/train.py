@@ -4,12 +4,14 @@
     mmtlalign train my_config.py --resume --cfg-options randomness.seed=1
 """
 import argparse
+import os.path as osp
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmtlalign.checkpoint import (
     check_pretrained_file,
@@ -17,27 +19,41 @@ from mmtlalign.checkpoint import (
     find_pretrained,
     forget_pretrained,
     hand_to_host,
-    load_checkpoint_safely,
 )
-from mmtlalign.commands.checks import check_data
+from mmtlalign.commands.checks import (
+    check_data,
+    check_values,
+    classes_in,
+    draw_samples,
+    is_first_process,
+    report,
+    training_classes,
+    warn_of_start,
+)
 from mmtlalign.commands.command_line import (
     add_common_arguments,
-    check_file,
+    add_picture_argument,
     load_config,
-    make_work_dir,
+    make_folder_of,
     new_parser,
 )
 from mmtlalign.commands.distributed import use_gloo_without_gpu
+from mmtlalign.commands.resumed_config import check_same_run
+from mmtlalign.commands.start import check_resumable, read_start
 from mmtlalign.commands.start_up_noise import (
     keep_parameter_options_off_console,
 )
 from mmtlalign.commands.threads import set_threads
+from mmtlalign.commands.work_dir import (
+    check_no_earlier_run,
+    lock_work_dir,
+    remove_earlier_run,
+)
+from mmtlalign.engine import keep_checkpoints_whole
 from mmtlalign.errors import UserError
 from mmtlalign.host_check import check_host, check_sync_bn
 from mmtlalign.old_arguments import modernise
-
-# What a training goes on from, beside its weights.
-RESUMED = dict(epoch=int, iter=int, message_hub=dict, optimizer=dict)
+from mmtlalign.output_files import check_space
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -48,6 +64,15 @@ def make_parser() -> argparse.ArgumentParser:
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
         help='go on from this checkpoint, or from the latest one in the '
         'work dir if none is named (from the start if there is none)')
+    parser.add_argument('--extend', type=int, metavar='N', help='with '
+                        '--resume: new total of epochs or iterations; '
+                        'schedules that ended with the old one end with it')
+    parser.add_argument(
+        '--accept', nargs='+', default=[], metavar='KEY', help='with '
+        '--resume: entries of the config that may differ from what ran')
+    parser.add_argument(
+        '--overwrite', action='store_true',
+        help='delete the checkpoints of another run in the work dir')
     parser.add_argument('--amp', action='store_true',
                         help='mixed precision; bfloat16 on a CPU')
     parser.add_argument(
@@ -55,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
         help='scale the learning rate by the real total batch size over '
         'auto_scale_lr.base_batch_size')
     add_common_arguments(parser)
+    add_picture_argument(parser)
     return parser
 
 
@@ -83,6 +109,16 @@ def scale_lr(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
+def count_accumulation(cfg: Config) -> None:
+    """Let the host's scaling see the batch of a step, not of a forward.
+
+    It multiplies the batch size by the number of processes only.
+    """
+    steps = (cfg.get('optim_wrapper') or {}).get('accumulative_counts') or 1
+    if steps > 1 and (cfg.get('auto_scale_lr') or {}).get('enable'):
+        cfg.auto_scale_lr.base_batch_size /= steps
+
+
 def check_schedule(cfg: Config) -> None:
     """Raise a UserError if training ends before one of its schedules begins.
 
@@ -96,7 +132,7 @@ def check_schedule(cfg: Config) -> None:
         if last is not None and last <= begin and 'end' not in schedule:
             raise UserError(
                 f'train_cfg.{key}={last} ends within the warm-up, before '
-                f'{schedule["type"]} begins at {begin}; set --cfg-options '
+                f'{schedule.type} begins at {begin}; set --cfg-options '
                 f'train_cfg.{key}={begin + 1} or more')
 
 
@@ -118,38 +154,78 @@ def translate_old_arguments(cfg: Config) -> None:
                         f' in its model {"; ".join(changes)}')
 
 
-def find_start(cfg: Config) -> str | None:
-    """The checkpoint that training will start from, if any; it exists."""
+def goes_on_here(cfg: Config) -> bool:
+    """Whether what lies in the work dir is what training goes on from."""
     start = cfg.get('load_from')
-    if cfg.get('resume') and start is None:
-        start = find_latest_checkpoint(cfg.work_dir)
-    if start is not None:
-        check_file(start, 'checkpoint')
-    return start
+    return bool(cfg.get('resume')) and (start is None or osp.realpath(
+        osp.dirname(start)) == osp.realpath(cfg.work_dir))
 
 
-def check_resumable(checkpoint: dict, start: str) -> None:
-    """Raise a UserError if there is nothing but weights to go on from."""
-    parts = {**checkpoint, **checkpoint.get('meta', {})}
-    missing = [part for part in RESUMED if part not in parts]
-    if missing:
-        raise UserError(
-            f"checkpoint '{start}' cannot be resumed: it has no "
-            f'{", ".join(missing)}; to begin a training with its weights, '
-            f'give --cfg-options load_from={start} instead of --resume')
-    for part, kind in RESUMED.items():
-        if not isinstance(parts[part], kind):
-            raise UserError(
-                f"checkpoint '{start}' cannot be resumed: its {part} is of "
-                f'type {type(parts[part]).__name__}, not {kind.__name__}; it '
-                'is damaged, resume an earlier one')
+def has_ended(cfg: Config, checkpoint: dict) -> bool:
+    """Whether there is nothing left to do, and say so."""
+    for unit, key in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
+        total, done = cfg.train_cfg.get(key), checkpoint['meta'][unit]
+        if total and done >= total:
+            print(f'nothing left to do: {key}={total}, and the checkpoint has '
+                  f'seen {done}; to train longer, give --extend N with a '
+                  'larger N')
+            return True
+    return False
+
+
+def check_room(runner: Runner) -> None:
+    """Raise a UserError if the disk has no room for two checkpoints: the one
+    that is there when the next one is written. An optimizer such as AdamW
+    holds two numbers for each weight."""
+    weights = sum(value.nbytes for value in runner.model.state_dict().values())
+    trained = sum(value.nbytes for value in runner.model.parameters()
+                  if value.requires_grad)
+    check_space(runner.work_dir, 2 * (weights + 2 * trained),
+                'two checkpoints', '--work-dir')
+
+
+def register_hooks(runner: Runner, args: argparse.Namespace,
+                   changes: list[str]) -> None:
+    """Those that every training has."""
+    keep_checkpoints_whole(runner)
+    present = [type(hook).__name__ for hook in runner.hooks]
+    for name in ('StopOnDivergence', 'StopOnSignal'):
+        if name not in present:
+            runner.register_hook(dict(type=f'mmtlalign.{name}'))
+    runner.register_hook(dict(type='mmtlalign.RecordLegs', changes=changes))
+    if args.extend:
+        runner.register_hook(dict(type='mmtlalign.ExtendSchedule'))
+
+
+def look_at_data(cfg: Config, args: argparse.Namespace,
+                 checkpoint: dict | None, start: str | None) -> None:
+    """Read what will be trained on, say what is there, draw it if asked.
+
+    Raises:
+        UserError: See :func:`check_data`.
+    """
+    trained = classes_in(checkpoint) if start else None
+    is_resumed = bool(cfg.get('resume'))
+    findings = check_data(
+        cfg, 'train', 'val', full=args.check == 'full',
+        trained=trained if is_resumed else None, checkpoint=start or '')
+    lines = list(report(findings))
+    if start and not is_resumed:
+        warning = warn_of_start(trained, start, *training_classes(cfg))
+        lines += [f'warning: {warning}'] * bool(warning)
+    if findings:
+        print('\n'.join(lines))
+    if args.check_picture and is_first_process():
+        make_folder_of(args.check_picture, '--check-picture')
+        draw_samples(cfg, args.check_picture)
+        print(f'picture: {args.check_picture}')
 
 
 def set_weights(runner: Runner, start: str | None, checkpoint: dict | None,
                 trust: bool) -> None:
     """See to it that the weights are those that the config names."""
     model = getattr(runner.model, 'module', runner.model)
-    if start and checkpoint is not None:
+    if start:
         allowed = [] if runner.cfg.get('resume') else runner.cfg.get(
             'load_from_allowed', [])
         check_weights(model, checkpoint, start, allowed)
@@ -165,27 +241,48 @@ def set_weights(runner: Runner, start: str | None, checkpoint: dict | None,
                   logger='current')
 
 
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """What is given, if it fits together."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.resume is None and (args.extend or args.accept):
+        parser.error('--extend and --accept go with --resume')
+    if args.resume is not None and args.overwrite:
+        parser.error('--overwrite begins anew, and --resume goes on: give one')
+    return args
+
+
 def main(argv: list[str] | None = None) -> None:
-    args = make_parser().parse_args(argv)
+    args = parse_args(argv)
     cfg = load_config(args)
+    check_values(cfg)
     check_schedule(cfg)
     if args.amp:
         use_amp(cfg)
     if args.auto_scale_lr:
         scale_lr(cfg)
+    count_accumulation(cfg)
     if args.resume is not None:
         resume(cfg, args.resume)
     translate_old_arguments(cfg)
-    start = find_start(cfg)
-    checkpoint = load_checkpoint_safely(start, args.trust) if start else None
-    if start and checkpoint is not None and cfg.get('resume'):
+    if osp.isdir(cfg.work_dir):
+        lock_work_dir(cfg.work_dir)
+    if not args.overwrite and not goes_on_here(cfg):
+        check_no_earlier_run(cfg.work_dir)
+    start, checkpoint = read_start(cfg, args.trust)
+    changes = []
+    if start and cfg.get('resume'):
         check_resumable(checkpoint, start)
+        changes = check_same_run(cfg, checkpoint, start, args.accept,
+                                 args.extend)
+        if has_ended(cfg, checkpoint):
+            return
     check_host(cfg)
     check_sync_bn(cfg)
-    check_data(cfg, 'train', 'val')
+    look_at_data(cfg, args, checkpoint, start)
     if not start:  # the only case in which that file is read
         check_pretrained_file(cfg)
-    make_work_dir(cfg.work_dir)
+    lock_work_dir(cfg.work_dir)
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')
 
@@ -195,7 +292,8 @@ def main(argv: list[str] | None = None) -> None:
     print_log(threads, logger='current')
     set_weights(runner, start, checkpoint, args.trust)
     del checkpoint  # which would be in memory as long as the training runs
-    if 'StopOnDivergence' not in [type(hook).__name__
-                                  for hook in runner.hooks]:
-        runner.register_hook(dict(type='mmtlalign.StopOnDivergence'))
+    register_hooks(runner, args, changes)
+    check_room(runner)
+    if args.overwrite and is_main_process():
+        remove_earlier_run(cfg.work_dir, keep=start)
     runner.train()

@@ -24,6 +24,7 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.errors import UserError
+from mmtlalign.output_files import written_beside
 from mmtlalign.resources import check_class, open_config
 from mmtlalign.visualization import draw_alignment
 
@@ -139,6 +140,7 @@ def main(argv: list[str] | None = None) -> None:
         to_pictures(images, preprocessor, order),
         to_pictures(mixed, preprocessor, order)[0], maps, outputs,
         f'{Path(args.config).stem}, {weights}')
-    figure.savefig(args.out, dpi=110)
+    with written_beside(args.out) as beside:
+        figure.savefig(beside, dpi=110)
     print(f'area share {outputs[0]:.4f}, aligned share '
           f'{np.round(outputs[-1], 4):.4f}; picture: {args.out}')

@@ -1,9 +1,10 @@
 from typing import List
 
 import numpy as np
-from mmpretrain.datasets import CustomDataset
 
 from mmtlalign.registry import DATASETS
+
+from .image_folders import CustomDataset
 
 
 @DATASETS.register_module()
@@ -19,7 +20,7 @@ class ImageFolderSubset(CustomDataset):
             of classes.
         seed (int): Seed of the draw, independent of the run's own seed.
             Defaults to 0.
-        **kwargs: Arguments of :class:`mmpretrain.datasets.CustomDataset`.
+        **kwargs: Arguments of :class:`CustomDataset`.
 
     Raises:
         ValueError: If ``num_samples`` is not a positive multiple of the

@@ -12,7 +12,10 @@ from mmtlalign.errors import UserError
 
 from .token_labels import SCORE_MODES, TokenLabels
 
-FORMAT = 1
+FORMAT = 2
+OLD_FORMAT = 1  # without sums; still read
+NUM_READ = 20_000  # maps, before a training
+TOLERANCE = 1e-2  # of a sum of scores in half precision
 REMAKE = 'make the maps anew with tools/dataset_tools/make_token_labels.py'
 
 
@@ -30,6 +33,7 @@ class TokenLabelStore:
     - ``rectangles.npy``: (images, 4), float32: x1, y1, x2, y2 of what a map
       covers, as parts of the image's width and height;
     - ``checks.npy``: (images,), uint32: a hash of each image's file name;
+    - ``sums.npy``: (images,), uint32: a hash of each map;
     - ``done.npy``: (images,), bool: which maps are complete.
 
     Args:
@@ -37,22 +41,16 @@ class TokenLabelStore:
         writable (bool): Open for writing maps. Defaults to False.
 
     Raises:
-        UserError: If the folder is no such store or, unless writable, lacks
-            maps.
+        UserError: If the folder is no such store, its files are not what the
+            index says or, unless writable, it lacks maps.
     """
 
     def __init__(self, path: str, writable: bool = False) -> None:
         self.path = path
         self.index = _read_index(path)
-        mode = 'r+' if writable else 'r'
-        try:
-            self._arrays = {
-                name: np.load(osp.join(path, f'{name}.npy'), mmap_mode=mode)
-                for name in ('ids', 'scores', 'rectangles', 'checks', 'done')
-            }
-        except (OSError, ValueError) as error:
-            raise UserError(f"token labels '{path}' are damaged ({error}); "
-                            f'{REMAKE}') from None
+        self._arrays = {
+            name: _open_array(path, name, *layout, writable)
+            for name, layout in _layout(self.index).items()}
         if not writable and not self.done.all():
             raise UserError(
                 f"token labels '{path}' are not complete: {self.done.sum()} "
@@ -102,20 +100,14 @@ class TokenLabelStore:
     def _lay_out(path: str, index: dict, names: List[str]) -> None:
         """Make an empty store; ``index.json``, its seal, comes last."""
         os.makedirs(path, exist_ok=True)
-        count, maps = len(names), (
-            len(names), *index['grid'], index['top_k'])
-        ids = np.int16 if len(index['classes']) <= 32767 else np.int32
-        arrays = dict(
-            ids=(maps, ids), scores=(maps, np.float16),
-            rectangles=((count, 4), np.float32),
-            checks=((count, ), np.uint32), done=((count, ), np.bool_))
-        for name, (shape, dtype) in arrays.items():
+        for name, (shape, dtype) in _layout(index).items():
             array = np.lib.format.open_memmap(
                 osp.join(path, f'{name}.npy'), 'w+', dtype, shape)
             if name == 'checks':
                 array[:] = [_hash(line) for line in names]
             array.flush()
-        with open(osp.join(path, 'names.txt'), 'w') as file:
+        with open(osp.join(path, 'names.txt'), 'w',
+                  encoding='utf-8') as file:
             file.writelines(f'{name}\n' for name in names)
         temporary = osp.join(path, 'index.json.tmp')
         with open(temporary, 'w') as file:
@@ -144,8 +136,19 @@ class TokenLabelStore:
             ids, scores (np.ndarray): (B, rows, cols, k).
             rectangle (Sequence[float]): What the maps cover. Defaults to the
                 whole image.
+
+        Raises:
+            UserError: If a map holds what training cannot use.
         """
+        scores = np.asarray(scores, np.float16)
+        rectangle = np.array(rectangle, np.float32)
+        ids = np.asarray(ids, self._arrays['ids'].dtype)
+        for row, *one in zip(rows, ids, scores):
+            self._check_map(row, *one, rectangle)
         values = dict(ids=ids, scores=scores, rectangles=rectangle)
+        if 'sums' in self._arrays:
+            values['sums'] = [_sum(*one, rectangle)
+                              for one in zip(ids, scores)]
         for name, value in values.items():
             self._arrays[name][rows] = value
             self._arrays[name].flush()
@@ -163,7 +166,8 @@ class TokenLabelStore:
             image_size (Sequence[int]): Its rows and columns in pixels.
 
         Raises:
-            UserError: If the store has another image there.
+            UserError: If the store has another image there, or the map is
+                damaged.
         """
         if not 0 <= row < len(self) or (
                 name and _hash(name) != self._arrays['checks'][row]):
@@ -171,23 +175,54 @@ class TokenLabelStore:
                 f"token labels '{self.path}' have no image {row}, "
                 f"'{name}', among their {len(self)}: they belong to another "
                 f'data set, or its files have changed; {REMAKE}')
-        x1, y1, x2, y2 = self._arrays['rectangles'][row]
+        ids, scores, rectangle = (
+            np.array(self._arrays[name][row])
+            for name in ('ids', 'scores', 'rectangles'))
+        self._check_map(row, ids, scores, rectangle)
+        if 'sums' in self._arrays and (
+                _sum(ids, scores, rectangle) != self._arrays['sums'][row]):
+            raise self._damage(row, 'its sum is not the one it was written '
+                               'with')
+        x1, y1, x2, y2 = rectangle
         rows, cols = self.index['grid']
         # The whole image, 0 to 1, in cells of the map.
         box = np.array([
             -x1 / (x2 - x1) * cols, -y1 / (y2 - y1) * rows,
             (1 - x1) / (x2 - x1) * cols, (1 - y1) / (y2 - y1) * rows
         ], np.float32)
-        return TokenLabels(
-            np.array(self._arrays['ids'][row]),
-            np.array(self._arrays['scores'][row]), box, tuple(image_size),
-            len(self.classes), self.index['score_mode'])
+        return TokenLabels(ids, scores, box, tuple(image_size),
+                           len(self.classes), self.index['score_mode'])
+
+    def _check_map(self, row: int, ids: np.ndarray, scores: np.ndarray,
+                   rectangle: np.ndarray) -> None:
+        """Raise a UserError for what training would make NaN of."""
+        count = len(self.classes)
+        x1, y1, x2, y2 = rectangle
+        if not np.isfinite(scores).all():
+            raise self._damage(row, 'a score is not finite')
+        if self.index['score_mode'] == 'probs' and not (
+                scores.min() >= 0 and
+                scores.astype(np.float32).sum(-1).max() < 1 + TOLERANCE):
+            raise self._damage(row, 'scores are no probabilities')
+        if ids.min() < 0 or ids.max() >= count:
+            raise self._damage(
+                row, f'its classes are {ids.min()} to {ids.max()}, but there '
+                f'are {count}, 0 to {count - 1}')
+        if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
+            raise self._damage(row, 'its rectangle, '
+                               f'{[round(float(v), 4) for v in rectangle]}, '
+                               'is no part of an image')
+
+    def _damage(self, row: int, what: str) -> UserError:
+        return UserError(f"token labels '{self.path}': the map of image {row} "
+                         f'is damaged ({what}); {REMAKE}')
 
     def check(self, dataset: BaseDataset) -> None:
-        """Compare with a data set: number of images, classes, names.
+        """Compare with a data set: number of images, classes, names; and
+        read maps, of a large store some.
 
         Raises:
-            UserError: Naming the first difference.
+            UserError: Naming the first difference, or a damaged map.
         """
         classes = dataset.metainfo.get('classes')
         if list(classes or []) != self.classes:
@@ -196,10 +231,17 @@ class TokenLabelStore:
                 f'data set: {_first_difference(self.classes, classes or [])}; '
                 'annotate with a classifier of the same classes')
         self._check_names(image_names(dataset))
+        rows = np.linspace(0, len(self) - 1, min(len(self), NUM_READ))
+        for row in rows.astype(int).tolist():
+            self.read(row, None, (1, 1))
 
     def _check_names(self, names: List[str]) -> None:
-        with open(osp.join(self.path, 'names.txt')) as file:
-            stored = file.read().splitlines()
+        try:
+            with open(osp.join(self.path, 'names.txt'),
+                      encoding='utf-8') as file:
+                stored = file.read().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise _damaged(self.path, f'names.txt: {error}') from None
         if stored != names:
             raise UserError(
                 f"token labels '{self.path}' belong to {len(stored)} images, "
@@ -228,6 +270,49 @@ def _hash(name: str) -> int:
     return zlib.crc32(osp.basename(name).encode())
 
 
+def _sum(ids: np.ndarray, scores: np.ndarray, rectangle: np.ndarray) -> int:
+    """A number in [0, 2**32) from all bytes of a map."""
+    number = 0
+    for array in (ids, scores, rectangle):
+        number = zlib.crc32(np.ascontiguousarray(array), number)
+    return number
+
+
+def _layout(index: dict) -> dict[str, tuple[tuple, type]]:
+    """Shape and type of each array that an index promises."""
+    count = index['num_images']
+    maps = (count, *index['grid'], index['top_k'])
+    ids = np.int16 if len(index['classes']) <= 32767 else np.int32
+    layout = dict(
+        ids=(maps, ids), scores=(maps, np.float16),
+        rectangles=((count, 4), np.float32), checks=((count, ), np.uint32),
+        sums=((count, ), np.uint32), done=((count, ), np.bool_))
+    if index['format'] == OLD_FORMAT:
+        del layout['sums']
+    return layout
+
+
+def _open_array(path: str, name: str, shape: tuple, dtype: type,
+                writable: bool) -> np.ndarray:
+    """Of a store, as its index promises it."""
+    try:
+        array = np.load(osp.join(path, f'{name}.npy'),
+                        mmap_mode='r+' if writable else 'r')
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, str(error).splitlines()[0]) from None
+    if (getattr(array, 'shape', None), getattr(array, 'dtype', None)) != (
+            shape, dtype):
+        raise _damaged(
+            path, f'{name}.npy holds {getattr(array, "dtype", "no")} '
+            f'{getattr(array, "shape", "array")}, not {dtype.__name__} '
+            f'{shape} as index.json says')
+    return array
+
+
+def _damaged(path: str, why: str) -> UserError:
+    return UserError(f"token labels '{path}' are damaged ({why}); {REMAKE}")
+
+
 def _read_index(path: str) -> dict:
     try:
         with open(osp.join(path, 'index.json')) as file:
@@ -236,16 +321,31 @@ def _read_index(path: str) -> dict:
         raise UserError(
             f"token labels '{path}' do not exist; make them with "
             'tools/dataset_tools/make_token_labels.py') from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"token labels '{path}' are damaged (index.json: "
-                        f'{error}); {REMAKE}') from None
-    if (index.get('format') != FORMAT
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, f'index.json: {error}') from None
+    if not isinstance(index, dict):
+        raise _damaged(path, 'index.json holds no object')
+    if (index.get('format') not in (OLD_FORMAT, FORMAT)
             or index.get('score_mode') not in SCORE_MODES):
         raise UserError(
             f"token labels '{path}' have format {index.get('format')} and "
             f'score mode {index.get("score_mode")!r}; this version reads '
-            f'format {FORMAT}, {" or ".join(SCORE_MODES)}; {REMAKE}')
+            f'formats {OLD_FORMAT} and {FORMAT}, {" or ".join(SCORE_MODES)}; '
+            f'{REMAKE}')
+    for key, is_right in (
+            ('num_images', _is_count), ('top_k', _is_count),
+            ('grid', lambda value: isinstance(value, list)
+             and len(value) == 2 and all(map(_is_count, value))),
+            ('classes', lambda value: isinstance(value, list) and value
+             and all(isinstance(name, str) for name in value))):
+        if not is_right(index.get(key)):
+            raise _damaged(path, f'index.json: {key} is '
+                           f'{index.get(key)!r:.40}')
     return index
+
+
+def _is_count(value) -> bool:
+    return type(value) is int and value > 0
 
 
 def _first_difference(stored: Sequence[str], own: Sequence[str]) -> str:

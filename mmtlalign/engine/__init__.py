@@ -1,9 +1,13 @@
 from .hooks import (
     CheckTokenLabels,
     EncoderFeatures,
+    ExtendSchedule,
+    RecordLegs,
     ResumeRandomState,
     StopOnDivergence,
+    StopOnSignal,
     VerifyPretrained,
+    keep_checkpoints_whole,
 )
 from .optimizers import (
     BFloat16OptimWrapper,
@@ -12,6 +16,7 @@ from .optimizers import (
 
 __all__ = [
     'BFloat16OptimWrapper', 'CheckTokenLabels', 'EncoderFeatures',
-    'LayerDecayOptimWrapperConstructor', 'ResumeRandomState',
-    'StopOnDivergence', 'VerifyPretrained'
+    'ExtendSchedule', 'LayerDecayOptimWrapperConstructor', 'RecordLegs',
+    'ResumeRandomState', 'StopOnDivergence', 'StopOnSignal',
+    'VerifyPretrained', 'keep_checkpoints_whole'
 ]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmtlalign.alignment.families import Family
 from mmtlalign.alignment.families.vit import StockAttention
-from mmtlalign.alignment.kernels.channels import num_spare
+from mmtlalign.alignment.kernels import num_spare
 from mmtlalign.alignment.sites import Attention, Site, StandIn
 from mmtlalign.interception import Interception, find_class
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmtlalign.alignment.kernels.separate import attend_rows
+from mmtlalign.alignment.kernels import attend_rows
 
 from .plan import Plan
 from .reduction import TokenReduction

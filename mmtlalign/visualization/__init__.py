@@ -1,3 +1,4 @@
 from .alignment_figure import draw_alignment
+from .fidelity_figure import draw_fidelity
 
-__all__ = ['draw_alignment']
+__all__ = ['draw_alignment', 'draw_fidelity']

@@ -1,5 +1,6 @@
 """The ways to carry shares through global attention."""
 import functools
+import logging
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmtlalign.alignment import LabelTrace, kernels
-from mmtlalign.alignment.kernels import channels, choice, fused, separate
+from mmtlalign.alignment.kernels import channels, choice, fused
 from tests.test_alignment import toys
 from tests.test_alignment.checks import (
     assert_labels_follow,
@@ -38,7 +39,7 @@ def results(path, shape, dtype=torch.float32):
     torch.manual_seed(0)
     qkv, (query, key, value) = projections(*shape, dtype)
     share = torch.rand(shape[0], shape[2])
-    out, mixed = path(query, key, value, share)
+    out, mixed, _ = path(query, key, value, share)
     loss_of([out]).backward()
     return out, mixed, qkv.grad
 
@@ -48,7 +49,7 @@ def explicit(query, key, value, share):
     weights = query @ key.transpose(-2, -1) / query.shape[-1]**.5
     weights = weights.softmax(-1)
     mixed = weights.detach().mean(1) @ share.to(weights)[..., None]
-    return weights @ value, mixed[..., 0]
+    return weights @ value, mixed[..., 0], None
 
 
 @all_paths
@@ -93,7 +94,7 @@ def test_buffers_are_written_over_and_never_read_again():
         torch.manual_seed(len(kept))
         qkv, (query, key, value) = projections(batch, 2, 7, 8)
         share = torch.rand(batch, 7)
-        out, mixed = kernels.fused_share_attention(
+        out, mixed, _ = kernels.fused_share_attention(
             query, key, value, share, buffers=buffers)
         kept.append((out, mixed, qkv, share))
         assert len(buffers) == len({len(x[0]) for x in kept})
@@ -122,24 +123,64 @@ def test_paths_agree_in_double_precision(path):
 
 
 @all_paths
+@pytest.mark.parametrize('carry', [False, True])
 @pytest.mark.parametrize('width', [60, 61, 63, 64])
 def test_half_precision_fills_heads_up_to_a_multiple_of_eight(
-        path, width, monkeypatch):
-    widths = []
-    encode = channels.encode
+        path, width, carry, monkeypatch):
+    widths = set()
+    widen = channels.widen
 
-    def watched(share, like):
-        encoded, mean = encode(share, like)
-        widths.append(like.size(-1) + encoded.size(-1))
-        return encoded, mean
+    def watched(tensor, width, *args, **kwargs):
+        widths.add(width)
+        return widen(tensor, width, *args, **kwargs)
 
-    for module in (channels, fused, separate):
-        monkeypatch.setattr(module, 'encode', watched)
-    shape = (2, 3, 17, width)
-    _, mixed, _ = results(path, shape, torch.bfloat16)
-    assert widths == [64 if width < 64 else 72]
-    _, expected, _ = results(path, shape)
+    monkeypatch.setattr(channels, 'widen', watched)
+    torch.manual_seed(0)
+    shape, share = (2, 3, 17, width), torch.rand(2, 17)
+    _, qkv = projections(*shape, torch.bfloat16)
+    _, mixed, _ = path(*qkv, share, None, carry)
+    single = 64 if width < 64 else 72
+    double = 2 * width + 8 - 2 * width % 8
+    if path is kernels.separate_share_attention:
+        assert widths == ({single} if carry else set())
+    else:
+        fused_too = carry and path is kernels.fused_share_attention
+        assert widths == {double if fused_too else single}
+    _, expected, _ = explicit(*(x.float() for x in qkv), share)
     torch.testing.assert_close(mixed, expected, rtol=0, atol=2e-3)
+
+
+@all_paths
+@pytest.mark.parametrize('dtype, tolerance', [
+    (torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)],
+    ids=str)
+@pytest.mark.parametrize('keys, scale', [(17, None), (5, .2)])
+def test_values_are_carried_by_deviations(path, dtype, tolerance, keys,
+                                          scale):
+    torch.manual_seed(0)
+    query = torch.randn(2, 3, 17, 16, dtype=torch.float64)
+    key, value = torch.randn(2, 2, 3, keys, 16, dtype=torch.float64)
+    query, key, value = (
+        x.to(dtype).requires_grad_() for x in (query, key, value))
+    share = torch.rand(2, keys)
+    for buffers in (None, {}, {}):
+        more = {} if buffers is None or path is not PATHS[0] else dict(
+            buffers=buffers)
+        out, mixed, carried = path(
+            query, key, value, share, scale, True, **more)
+        assert carried.dtype == dtype and not carried.requires_grad
+        alone = path(query, key, value, share, scale)
+        assert alone[2] is None
+        assert_same(out, alone[0], max(tolerance, 1e-6))
+        assert_same(mixed, alone[1], max(tolerance, 1e-6))
+        q, k, v = (x.detach().double() for x in (query, key, value))
+        weights = (q @ k.mT * (scale or 16**-.5)).softmax(-1)
+        deviation = (share - share.mean(1, keepdim=True))[:, None, :, None]
+        expected = weights @ (deviation.to(dtype).double() * v)
+        assert (carried - expected).abs().max() < tolerance
+        constant = torch.full_like(share, .3)
+        assert path(query, key, value, constant, scale, True)[
+            2].abs().max() < 1e-6
 
 
 @all_paths
@@ -159,7 +200,7 @@ def test_paths_in_half_precision(path, dtype):
 def test_features_under_autocast_are_those_of_the_public_function(path):
 
     def public(query, key, value, share):
-        return F.scaled_dot_product_attention(query, key, value), share
+        return F.scaled_dot_product_attention(query, key, value), share, None
 
     with torch.autocast('cpu', torch.bfloat16):
         out, _, grad = results(path, (2, 3, 65, 16))
@@ -170,50 +211,55 @@ def test_features_under_autocast_are_those_of_the_public_function(path):
 
 
 @pytest.fixture
-def choose(monkeypatch):
-    """A chooser that has not chosen yet, and what it logged."""
-    logged = []
-    monkeypatch.setattr(choice.logger, 'warning',
-                        lambda message, *args: logged.append(message % args))
-    kernels.choose_kernel.cache_clear()
-    yield kernels.choose_kernel, logged
-    kernels.choose_kernel.cache_clear()
+def logged(monkeypatch):
+    """Warnings of the choice, which has not been made yet."""
+    lines = []
+    monkeypatch.setattr(choice, '_chosen', {})
+    monkeypatch.setattr(
+        choice.logger, 'log', lambda level, message, *args: lines.append(
+            message % args) if level >= logging.WARNING else None)
+    return lines
 
 
-def test_fused_path_is_chosen_on_the_cpu(choose):
-    choose, _ = choose
-    assert choose(CPU) is kernels.fused_share_attention
+def chosen():
+    return choice.choose_kernel(choice.default_case(CPU, torch.float32))
+
+
+def test_fused_path_is_chosen_on_the_cpu(logged):
+    assert chosen() is kernels.fused_share_attention
+    assert not logged
 
 
 @pytest.mark.parametrize('guard', [
     torch.no_grad, torch.inference_mode,
     functools.partial(torch.autocast, 'cpu', torch.bfloat16)
 ])
-def test_the_choice_does_not_depend_on_where_it_is_made(choose, guard):
-    choose, _ = choose
+def test_the_choice_does_not_depend_on_where_it_is_made(logged, guard):
     with guard():
-        assert choose(CPU) is kernels.fused_share_attention
+        assert chosen() is kernels.fused_share_attention
 
 
-def fail(*args):
+def fail(*args, **kwargs):
     raise RuntimeError('no such operator')
 
 
-def wrong(*args):
-    out, *context = fused._cpu_forward(*args)
+def wrong(*args, forward=fused.flash_forward):
+    out, *context = forward(*args)
     return out + 1, *context
 
 
-@pytest.mark.parametrize('pair', [
-    {},
-    dict(cpu=fused.Kernels(fail, fused._cpu_backward)),
-    dict(cpu=fused.Kernels(fused._cpu_forward, fail)),
-    dict(cpu=fused.Kernels(wrong, fused._cpu_backward)),
-],
-                         ids=['missing', 'forward', 'backward', 'wrong'])
-def test_fallback_is_chosen_and_logged_once(choose, pair, monkeypatch):
-    choose, logged = choose
-    monkeypatch.setattr(fused, 'FUSED_KERNELS', pair)
+@pytest.mark.parametrize('name, instead, reason', [
+    ('fused_share_attention', None, 'AttributeError'),
+    ('flash_forward', fail, 'RuntimeError: no such operator'),
+    ('flash_backward', fail, 'RuntimeError: no such operator'),
+    ('flash_forward', wrong, 'differs from the public function by'),
+], ids=['missing', 'forward', 'backward', 'wrong'])
+def test_fallback_is_chosen_and_logged_once(logged, name, instead, reason,
+                                            monkeypatch):
+    if instead is None:
+        monkeypatch.delattr(fused, name)
+    else:
+        monkeypatch.setattr(fused, name, instead)
     backbone, images = toys.vit(), toys.images()
     stock = backbone(images)
     loss_of(stock).backward()
@@ -223,8 +269,8 @@ def test_fallback_is_chosen_and_logged_once(choose, pair, monkeypatch):
         assert_same(features, stock)
         loss_of(features).backward()
         assert_same(gradients(backbone), expected)
-    assert choose(CPU) is kernels.padded_share_attention
-    assert len(logged) == 1
+    assert chosen() is kernels.padded_share_attention
+    assert len(logged) == 1 and reason in logged[0]
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
@@ -282,7 +328,7 @@ def test_reduced_keys_and_another_scale(path, scale):
     query = torch.randn(2, 3, 11, 16, requires_grad=True)
     key, value = torch.randn(2, 2, 3, 5, 16).unbind()
     share = torch.rand(2, 5)
-    out, mixed = path(query, key, value, share, scale)
+    out, mixed, _ = path(query, key, value, share, scale)
     loss_of([out]).backward()
     grad, query.grad = query.grad, None
     weights = query @ key.transpose(-2, -1) * (scale or 16**-.5)
@@ -296,6 +342,6 @@ def test_reduced_keys_and_another_scale(path, scale):
 def test_rows_are_those_of_the_matrix():
     torch.manual_seed(0)
     query, key = torch.randn(2, 2, 3, 7, 8)
-    rows = separate.attend_rows(query[:, :, 2:4], key)
+    rows = kernels.attend_rows(query[:, :, 2:4], key)
     weights = (query @ key.transpose(-2, -1) / 8**.5).softmax(-1).mean(1)
     assert_same(rows, weights[:, 2:4], 1e-6)

@@ -146,7 +146,9 @@ def test_order_that_a_model_was_trained_on():
     ([PACK], [PACK], [LOAD, SWAP, PACK]),
     ([PACK], [LOAD, PACK], [LOAD, SWAP, PACK]),
     ([LOAD, PACK], [PACK], [LOAD, PACK]),
-    ([LOAD, SWAP, PACK], [LOAD, PACK], [LOAD, SWAP, PACK])])
+    ([LOAD, SWAP, PACK], [LOAD, PACK], [LOAD, SWAP, PACK]),
+    ([LOAD, PACK], [dict(type='mmtlalign.LoadAnnotatedImage'), PACK],
+     [LOAD, PACK])])
 def test_a_pipeline_for_files(train, test, expected):
     cfg = config(train, test)
     changed = for_files(cfg)

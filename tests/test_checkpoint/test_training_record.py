@@ -11,6 +11,7 @@ from mmtlalign.checkpoint.training_record import (
     read_config,
     read_log,
     read_option,
+    tell_legs,
 )
 from mmtlalign.errors import UserError
 from mmtlalign.resources import find_config
@@ -163,3 +164,28 @@ def test_a_resumed_log_holds_no_step_twice(tmp_path, parts, expected):
         log.write_text(text[:-5] if part.endswith('-') else text)
     lines = read_log(str(tmp_path / 'a.pth'), {}).splitlines()
     assert ' '.join(json.loads(line)['name'] for line in lines) == expected
+
+
+def test_legs_tell_the_order_where_a_clock_was_set_back(tmp_path):
+    legs = []
+    for time, epoch, step in (('05', 1, 50), ('03', 1, 60), ('04', 2, 100)):
+        log = tmp_path / f'202601{time}_000000/vis_data/scalars.json'
+        log.parent.mkdir(parents=True)
+        log.write_text(json.dumps(dict(epoch=epoch, step=step)) + '\n')
+        legs.append(dict(time=f'202601{time}_000000', iter=step - 10,
+                         changes=[], processes=1))
+    meta = dict(experiment_name='a_20260104_000000')
+    assert [json.loads(line)['step'] for line in read_log(
+        str(tmp_path / 'a.pth'), meta).splitlines()] == [100]
+    assert [json.loads(line)['step'] for line in read_log(
+        str(tmp_path / 'a.pth'), dict(meta, legs=legs)).splitlines()] == [
+            50, 60, 100]
+
+
+def test_what_is_published_tells_what_legs_changed():
+    assert tell_legs({}) == []
+    assert tell_legs(dict(legs=[
+        dict(iter=0, processes=1, changes=[]),
+        dict(iter=30, processes=2, changes=['lr was 1 and is 2'])])) == [
+            'from iteration 30 on: lr was 1 and is 2',
+            'parts ran with 1 and 2 processes']

@@ -53,9 +53,9 @@ def test_the_work_dir_of_the_command_line_goes_before_the_configs(config):
 
 
 def test_options_are_merged_last(config):
-    cfg = parse(config, '--work-dir', 'yours', '--cfg-options', 'a.b=2',
-                'a.c=[(1,2)]', 'work_dir=ours')
-    assert cfg.a == dict(b=2, c=[(1, 2)])
+    cfg = parse(config, '--work-dir', 'yours', '--cfg-options',
+                'model.b=2', 'model.c=[(1,2)]', 'work_dir=ours')
+    assert cfg.model == dict(b=2, c=[(1, 2)])
     assert cfg.work_dir == 'ours'
 
 

@@ -13,6 +13,7 @@ from ..conftest import needs_operators
 from .test_dense_tasks import DETECTOR, SEGMENTER
 
 DEMO = '../demo/image_demo.py'
+CLASSES = {'tiny.py': ('one', 'two', 'three'), 'dense.py': ('a', 'b')}
 
 
 @pytest.fixture
@@ -29,11 +30,11 @@ def images(tmp_path):
     return folder
 
 
-def save(config, path):
+def save(config, path, classes=('one', 'two', 'three')):
     """Random weights of a config's model, with the names of its classes."""
     model = mmtlalign.get_model(Config.fromfile(config))
-    meta = dict(classes=('one', 'two', 'three'),
-                palette=[[255, 0, 0], [0, 255, 0], [0, 0, 255]])
+    palette = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    meta = dict(classes=classes, palette=palette[:len(classes)])
     torch.save(dict(state_dict=model.state_dict(),
                     meta=dict(dataset_meta=meta)), path)
 
@@ -52,12 +53,12 @@ def task(request, tmp_path, here):
         return 'tiny.py', r': (one|two|three) \(0\.\d\d\)'
     if request.param == 'detector':
         return dense(tmp_path, DETECTOR), r': \d+ objects of score 0.0 or'
-    return dense(tmp_path, SEGMENTER), r': (one|two) \d+%'
+    return dense(tmp_path, SEGMENTER), r': (a|b) \d+%'
 
 
 def test_every_task_writes_pictures(here, images, task, tmp_path, capsys):
     config, words = task
-    save(config, 'a.pth')
+    save(config, 'a.pth', CLASSES[config])
     here(DEMO, 'photos', config, 'a.pth', '--score-thr', '0', '--device',
          'cpu')
     said = capsys.readouterr().out
@@ -162,7 +163,22 @@ def test_labels_on_small_images_have_room(here, classifier, tmp_path, size,
 def test_no_dense_model_runs_on_weights_that_do_not_fit(
         ends_with, images, tmp_path, config, change, complaint):
     path = dense(tmp_path, config)
-    save(path, 'a.pth')
+    save(path, 'a.pth', CLASSES[path])
     said = ends_with(DEMO, 'photos', path, 'a.pth', '--cfg-options', change)
     assert re.search(
         f"'a.pth' does not fit the config's {complaint}", said)
+
+
+@pytest.mark.parametrize('classes, line', [
+    (('one', 'two'), 'model.head.num_classes is 3, but checkpoint .a.pth. has '
+     '2 classes'),
+    (('two', 'one', 'three'), "class 0 is 'two' in checkpoint 'a.pth' and "
+     "'one' in test_dataloader.dataset")])
+def test_names_of_a_checkpoint_are_those_of_the_config(
+        ends_with, images, tmp_path, classes, line):
+    """The demo would show other names than what was meant."""
+    save('tiny.py', 'a.pth', classes)
+    said = ends_with(DEMO, 'photos', 'tiny.py', 'a.pth', '--cfg-options',
+                     'test_dataloader.dataset.metainfo.classes='
+                     '[one,two,three]')
+    assert re.search(line, said)

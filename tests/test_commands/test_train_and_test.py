@@ -10,10 +10,12 @@ import torch
 from mmengine.config import Config
 
 from mmtlalign.commands import train
+from mmtlalign.commands.start import read_start
 from mmtlalign.commands.start_up_noise import KNOWN_NOISE
 from mmtlalign.errors import UserError
 
 from ..tiny import ROOT, run_tool, write_project
+from .test_work_dir import save
 
 KILL = """
 import os, signal
@@ -143,7 +145,13 @@ def test_a_mistake_is_told_in_one_line(ends_with, arguments, line):
 
 
 def test_a_damaged_image_is_named(ends_with, tmp_path):
-    (tmp_path / 'images/class0/0.png').write_bytes(b'no image')
+    path = tmp_path / 'images/class0/0.png'
+    content = path.read_bytes()
+    path.write_bytes(b'no image')
+    said = ends_with('train.py', 'tiny.py')
+    assert said.startswith("train.py: image 'images/class0/0.png' cannot be "
+                           'read (')
+    path.write_bytes(content[:100])  # with a sound header
     said = ends_with('train.py', 'tiny.py')
     assert said.startswith('train.py: failed to load image: '
                            'images/class0/0.png: get the file again')
@@ -164,8 +172,7 @@ def test_a_checkpoint_of_another_model_is_refused(whole, ends_with):
 def test_a_checkpoint_of_another_model_is_not_resumed(whole, ends_with):
     said = ends_with('train.py', 'tiny.py', '--resume',
                      whole[0] / 'work_dirs/tiny/epoch_3.pth', '--cfg-options',
-                     'model.head.num_classes=4',
-                     'data_preprocessor.num_classes=4')
+                     'model.head.in_channels=32')
     assert 'size mismatch for head.layers.head.weight' in said
     assert '\n' not in said
 
@@ -246,25 +253,25 @@ def test_auto_scale_lr_switches_the_hosts_scaling_on():
 def test_a_start_is_the_named_or_the_latest_checkpoint(tmp_path):
     cfg = Config(dict(load_from='pretrained.pth', work_dir=str(tmp_path)))
     train.resume(cfg, 'auto')
-    assert cfg.resume and train.find_start(cfg) is None
+    assert cfg.resume and read_start(cfg, False) == (None, None)
     for name in ('a.pth', 'b.pth'):
-        (tmp_path / name).touch()
+        save(tmp_path / name)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'b.pth'))
-    assert train.find_start(cfg) == str(tmp_path / 'b.pth')
+    assert read_start(cfg, False)[0] == str(tmp_path / 'b.pth')
     train.resume(cfg, str(tmp_path / 'a.pth'))
-    assert cfg.resume and train.find_start(cfg) == str(tmp_path / 'a.pth')
+    assert cfg.resume and read_start(cfg, False)[0] == str(tmp_path / 'a.pth')
 
 
 def test_a_start_that_is_gone_is_named(tmp_path):
     cfg = Config(dict(work_dir=str(tmp_path)))
-    assert train.find_start(cfg) is None
+    assert read_start(cfg, False) == (None, None)
     cfg.load_from = 'gone.pth'
     with pytest.raises(UserError, match="checkpoint 'gone.pth' does not"):
-        train.find_start(cfg)
+        read_start(cfg, False)
     (tmp_path / 'last_checkpoint').write_text('moved.pth')
     train.resume(cfg, 'auto')
-    with pytest.raises(UserError, match="checkpoint 'moved.pth' does not"):
-        train.find_start(cfg)
+    with pytest.raises(UserError, match="names 'moved.pth', which does not"):
+        read_start(cfg, False)
 
 
 POISON = """

@@ -1,6 +1,7 @@
 """Where the weights of a training come from, and where they may not."""
 import os
 import re
+import shutil
 import sys
 
 import pytest
@@ -35,8 +36,8 @@ def test_weights_are_verified_and_a_resume_needs_no_file(trained, tmp_path):
     assert 'Weights of backbone: verified, 30 tensors' in first.stdout
 
     pretrained.unlink()
-    write_project(tmp_path, PRETRAINED + 'train_cfg.update(max_epochs=2)\n')
-    second = run_tool('train.py', config, '--resume', folder=tmp_path)
+    second = run_tool('train.py', config, '--resume', '--extend', '2',
+                      folder=tmp_path)
     assert second.returncode == 0, second.stderr
     assert re.search("Weights: from '.*epoch_1.pth'", second.stdout)
     assert 'resumed epoch: 1' in second.stdout
@@ -71,8 +72,7 @@ def test_other_forms_end_it(ends_with, tmp_path):
 def test_load_from_must_fit(trained, ends_with, tmp_path):
     write_project(tmp_path, f"""
 load_from = '{trained}'
-model['head']['num_classes'] = 4
-data_preprocessor['num_classes'] = 4
+model['head']['in_channels'] = 32
 """)
     said = ends_with('train.py', 'tiny.py')
     assert 'size mismatch for head.layers.head.weight' in said
@@ -88,6 +88,8 @@ optim_wrapper['optimizer']['lr'] = 0.
 train_cfg.update(max_epochs=1)
 custom_hooks = []
 """)
+    fourth = tmp_path / 'images/class3'
+    shutil.copytree(tmp_path / 'images/class0', fourth)
     process = run_tool('train.py', config, folder=tmp_path)
     assert process.returncode == 0, process.stderr
     start, end = (torch.load(path, weights_only=False)['state_dict']
@@ -154,9 +156,9 @@ RUNS = "import os; os.system('echo ran > trace')"
 @pytest.mark.parametrize('trust', [[], ['--trust']])
 def test_a_config_in_a_checkpoint_is_not_run(resumable, tmp_path, trust):
     path = resumable(lambda c: c['meta'].update(config=RUNS, cfg=RUNS))
-    config = write_project(tmp_path, 'train_cfg.update(max_epochs=4)')
-    resumed = run_tool('train.py', config, '--resume', path, *trust,
-                       folder=tmp_path)
+    config = write_project(tmp_path)
+    resumed = run_tool('train.py', config, '--resume', path, '--extend', '4',
+                       *trust, folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert 'resumed epoch: 3' in resumed.stdout
     assert (tmp_path / 'trace').exists() == bool(trust)
@@ -175,7 +177,7 @@ class Swap(Hook):
 
 
 @pytest.mark.parametrize('arguments', [
-    ['train.py', 'tiny.py', '--resume', 'good.pth'],
+    ['train.py', 'tiny.py', '--resume', 'good.pth', '--extend', '4'],
     ['train.py', 'tiny.py', '--cfg-options', 'load_from=good.pth'],
     ['test.py', 'tiny.py', 'good.pth']], ids=lambda a: ' '.join(a[-2:]))
 def test_a_file_exchanged_after_the_check_is_not_read(trained, tmp_path,
@@ -184,7 +186,6 @@ def test_a_file_exchanged_after_the_check_is_not_read(trained, tmp_path,
     torch.save(WritesAFile(), tmp_path / 'bad.pth')
     (tmp_path / 'swap.py').write_text(SWAP)
     write_project(tmp_path, """
-train_cfg.update(max_epochs=4)
 custom_imports = dict(imports=['swap'])
 custom_hooks.append(dict(type='Swap'))
 """)
@@ -245,8 +246,8 @@ def test_a_checkpoint_of_the_stock_host_is_resumed(tmp_path):
     assert whole.keys() == read.keys()
     for part in whole.keys() - {'message_hub'}:
         assert str(whole[part]) == str(read[part])
-    write_project(tmp_path, STOCK + 'train_cfg.update(max_epochs=2)')
-    resumed = run_tool('train.py', config, '--resume', folder=tmp_path)
+    resumed = run_tool('train.py', config, '--resume', '--extend', '2',
+                       folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert 'resumed epoch: 1' in resumed.stdout
     assert 'just skip resuming' not in resumed.stdout

@@ -1,19 +1,11 @@
 """Aligned labels for all tokens: the recipes of TL-Align but for three things.
 """
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
-from .test_configs import (  # noqa: F401
-    ROOT,
-    build_model,
-    jpegs,
-    load,
-    run_pipeline,
-)
+from .conftest import ROOT, build_model, run_pipeline
 
 FOLDER = ROOT / 'configs/classification/tlalign-tokens'
 RECIPES = ('deit-digits_1xb32_digits', 'deit-mini_1xb128_cifar10',
@@ -42,8 +34,8 @@ def test_only_outputs_head_and_target_differ(recipe):
 
 
 @pytest.mark.parametrize('recipe', RECIPES)
-def test_runs_for_one_step(recipe, load, jpegs):  # noqa: F811
-    config = load(Path(path_of(recipe)))
+def test_runs_for_one_step(recipe, load, jpegs):
+    config = load(path_of(recipe))
     model = build_model(config).train()
     optimizer = build_optim_wrapper(model, config.optim_wrapper)
     before = model.head.aux_head.weight.clone()

@@ -9,7 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
 from ..conftest import needs_operators
-from .test_configs import ROOT
+from .conftest import ROOT
 
 needs_operators()
 

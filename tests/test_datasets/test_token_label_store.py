@@ -1,6 +1,7 @@
 """The store of token labels: round trip, interruptions, comparisons."""
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,6 +156,134 @@ def test_damaged_stores(complete, name, content, message):
     damage(complete[0], name, content)
     with pytest.raises(UserError, match=message):
         TokenLabelStore(complete[0])
+
+
+def change_array(path, name, change):
+    """Write an array of the store anew, as a change of it gives it."""
+    array = np.load(f'{path}/{name}.npy')
+    changed = change(array)
+    np.save(f'{path}/{name}.npy', array if changed is None else changed)
+
+
+@pytest.mark.parametrize('name, change, message', [
+    ('done', lambda a: a[:4], r'holds bool \(4,\), not bool.* \(6,\)'),
+    ('done', lambda a: a.astype(np.int8), 'done.npy holds int8'),
+    ('ids', lambda a: a[..., :1], r'ids.npy holds int16 \(6, 4, 5, 1\)'),
+    ('ids', lambda a: a.astype(np.int32), 'ids.npy holds int32'),
+    ('scores', lambda a: a.astype(np.float32), 'scores.npy holds float32'),
+    ('rectangles', lambda a: a.T, r'rectangles.npy holds float32 \(4, 6\)'),
+    ('checks', lambda a: a[:0], 'checks.npy'),
+    ('sums', lambda a: a.astype(float), 'sums.npy')])
+def test_arrays_are_held_against_the_index(complete, name, change, message):
+    change_array(complete[0], name, change)
+    with pytest.raises(UserError, match=message) as error:
+        TokenLabelStore(complete[0])
+    assert '\n' not in str(error.value)
+
+
+def put(place, value):
+    def change(array):
+        array[place] = value
+
+    return change
+
+
+@pytest.mark.parametrize('name, change, message', [
+    ('scores', put((3, 1, 1, 0), np.nan), 'a score is not finite'),
+    ('scores', put((3, 1, 1, 0), np.inf), 'a score is not finite'),
+    ('scores', put((3, 1, 1, 0), -.5), 'no probabilities'),
+    ('scores', put((3, 1, 1), .8), 'no probabilities'),
+    ('ids', put((3, 0, 0, 0), 3), 'its classes are 0 to 3, but there are 3'),
+    ('ids', put((3, 0, 0, 0), -1), 'its classes are -1 to 2'),
+    ('rectangles', put(3, [.5, 0, .5, 1]), 'rectangle, .*no part of an image'),
+    ('rectangles', put(3, 0), 'no part of an image'),
+    ('rectangles', put(3, [0, 0, 1, np.nan]), 'no part of an image'),
+    ('rectangles', put(3, [0, 0, .5, 1]), 'its sum is not the one'),
+    ('ids', put((3, 0, 0), [1, 0]), 'its sum is not the one'),
+    ('sums', put(3, 7), 'its sum is not the one')])
+def test_damaged_maps_are_named(complete, dataset, name, change, message):
+    ids = np.load(f'{complete[0]}/ids.npy')
+    ids[3, 0, 0] = [0, 1]
+    store = TokenLabelStore(complete[0], writable=True)
+    store.write(np.array([3]), ids[3:4], complete[2][3:4])
+    change_array(complete[0], name, change)
+    store = TokenLabelStore(complete[0])
+    for read in (lambda: store.read(3, NAMES[3], (8, 8)),
+                 lambda: store.check(dataset())):
+        with pytest.raises(UserError, match=message) as error:
+            read()
+        assert 'map of image 3 is damaged' in str(error.value)
+        assert '\n' not in str(error.value)
+
+
+def test_every_bit_flip_is_found(complete):
+    for name in ('ids', 'scores', 'rectangles'):
+        path = f'{complete[0]}/{name}.npy'
+        with open(path, 'rb') as file:
+            content = file.read()
+        start = len(content) - np.load(path).nbytes
+        for place in range(start, len(content), 7):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << place % 8
+            with open(path, 'wb') as file:
+                file.write(flipped)
+            store = TokenLabelStore(complete[0])
+            with pytest.raises(UserError, match='is damaged'):
+                for row, image in enumerate(NAMES):
+                    store.read(row, image, (8, 8))
+        with open(path, 'wb') as file:
+            file.write(content)
+
+
+def test_maps_that_are_not_finite_are_not_written(tmp_path):
+    store = create(tmp_path)
+    ids, scores = maps(6)
+    scores[2, 0, 0, 0] = np.nan
+    with pytest.raises(UserError, match='map of image 2 .*not finite'):
+        store.write(np.arange(6), ids, scores)
+    assert not store.done.any()
+
+
+def test_logits_may_have_any_sum(tmp_path):
+    store = create(tmp_path, score_mode='logits')
+    ids, scores = maps(6)
+    store.write(np.arange(6), ids, scores * 50 - 20)
+    TokenLabelStore(store.path).read(0, NAMES[0], (8, 8))
+
+
+def test_stores_of_the_first_format_have_no_sums(complete):
+    path, ids, _ = complete
+    with open(f'{path}/index.json') as file:
+        index = json.load(file)
+    damage(path, 'index.json', json.dumps(dict(index, format=1)))
+    (Path(path) / 'sums.npy').unlink()
+    store = TokenLabelStore(path)
+    assert (store.read(2, NAMES[2], (8, 8)).ids == ids[2]).all()
+
+
+@pytest.mark.parametrize('key, value', [
+    ('num_images', 'six'), ('num_images', -1), ('num_images', True),
+    ('grid', [4]), ('grid', '45'), ('grid', [4, 5.]), ('top_k', 0),
+    ('classes', 'cat'), ('classes', []), ('classes', [1, 2, 3])])
+def test_an_index_of_wrong_types(complete, key, value):
+    with open(f'{complete[0]}/index.json') as file:
+        index = json.load(file)
+    damage(complete[0], 'index.json', json.dumps({**index, key: value}))
+    with pytest.raises(UserError, match=f'index.json: {key} is '):
+        TokenLabelStore(complete[0])
+
+
+@pytest.mark.parametrize('content', ['[]', '3', '[' * 100_000])
+def test_an_index_that_is_no_object(complete, content):
+    damage(complete[0], 'index.json', content)
+    with pytest.raises(UserError, match='damaged .index.json'):
+        TokenLabelStore(complete[0])
+
+
+def test_names_that_cannot_be_read(complete, dataset):
+    (Path(complete[0]) / 'names.txt').write_bytes(b'\xff')
+    with pytest.raises(UserError, match='damaged .names.txt'):
+        TokenLabelStore(complete[0]).check(dataset())
 
 
 def test_no_store(tmp_path):

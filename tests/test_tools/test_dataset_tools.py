@@ -346,13 +346,39 @@ def test_bccd_in_cocos_format(bccd, tmp_path):
     (lambda d: (d / 'JPEGImages/00003.jpg').write_bytes(b'no image'),
      "'BCCD/JPEGImages/00003.jpg' is no intact image"),
     (lambda d: (d / 'Annotations/00003.xml').write_text(
-        VOC.replace('WBC', 'wbc')), "has a 'wbc', which is none of RBC,")])
+        VOC.replace('WBC', 'wbc')), "has a 'wbc', which is none of RBC,"),
+    (lambda d: (d / 'Annotations/00003.xml').write_text(
+        VOC.replace('<xmin>5</xmin>', '<xmin>nan</xmin>')),
+     "00003.xml' has 'nan' for bndbox/xmin, which is no number"),
+    (lambda d: (d / 'Annotations/00003.xml').write_text(
+        VOC.replace('<width>64</width>', '')), 'has None for size/width'),
+    (lambda d: (d / 'Annotations/00003.xml').write_text(
+        VOC.replace('<width>64</width>', '<width>1e999</width>')),
+     "has '1e999' for size/width"),
+    (lambda d: (d / 'ImageSets/Main/val.txt').write_bytes(b'\xff\xfe'),
+     'is no text in UTF-8')])
 def test_an_incomplete_bccd_is_named(bccd, tmp_path, change, message):
     change(bccd)
     done = convert_bccd(tmp_path)
     assert done.returncode == 1
     assert message in done.stderr and done.stderr.count('\n') == 1
     assert not (tmp_path / 'data').exists()
+
+
+@pytest.mark.parametrize('name', [
+    '../../secret', '../JPEGImages/00003', '/etc/secret', '..', '.',
+    'sub/00003', 'a\\b'])
+def test_names_in_a_list_are_no_paths(bccd, tmp_path, name):
+    """Files of such names would be read and written anywhere."""
+    for place in ('secret.jpg', 'BCCD/secret.jpg', 'secret.xml'):
+        shutil.copy(bccd / 'JPEGImages/00003.jpg', tmp_path / place)
+    (bccd / 'ImageSets/Main/val.txt').write_text(f'00003\n{name}\n')
+    before = sorted(tmp_path.rglob('*'))
+    done = convert_bccd(tmp_path)
+    assert done.returncode == 1
+    assert 'val.txt' in done.stderr and 'no name of an image' in done.stderr
+    assert done.stderr.count('\n') == 1
+    assert sorted(tmp_path.rglob('*')) == before
 
 
 # CamVid --------------------------------------------------------------------

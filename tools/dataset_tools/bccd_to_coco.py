@@ -11,6 +11,8 @@ The test split is not written: it stays out, as images on which nobody tuned.
 """
 import argparse
 import json
+import math
+import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,6 +22,7 @@ from image_files import read_image
 from mmtlalign.commands.command_line import check_absent, make_out_folder
 from mmtlalign.errors import UserError, one_line_errors
 
+NAME = re.compile(r'[\w-][\w.-]*')  # no path
 CLASSES = ('RBC', 'WBC', 'Platelets')  # in this order in the configs
 
 
@@ -37,13 +40,23 @@ def read_names(source: Path, split: str) -> list[str]:
     """Names of the images of a split, without suffix, sorted.
 
     Raises:
-        UserError: If the list is missing.
+        UserError: If the list is missing, or has what is no name: paths in it
+            would be read and written outside of the folders.
     """
     path = source / 'ImageSets' / 'Main' / f'{split}.txt'
     if not path.is_file():
         raise UserError(f"'{path}' does not exist; give the folder that holds "
                         'Annotations, ImageSets and JPEGImages')
-    return sorted(path.read_text().split())
+    try:
+        names = sorted(path.read_text(encoding='utf-8').split())
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' is no text in UTF-8 ({error}); get the "
+                        'data set again') from None
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise UserError(f"'{path}' names {name!r:.60}, which is no name "
+                            'of an image: correct it')
+    return names
 
 
 def read_xml(path: Path) -> ElementTree.Element:
@@ -57,9 +70,27 @@ def read_xml(path: Path) -> ElementTree.Element:
     except FileNotFoundError:
         raise UserError(f"'{path}' does not exist; get the data set "
                         'again') from None
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, RecursionError) as error:
         raise UserError(f"'{path}' is damaged ({error}); get the data set "
                         'again') from None
+
+
+def read_number(element: ElementTree.Element, key: str,
+                path: Path) -> float:
+    """What a file says for a key.
+
+    Raises:
+        UserError: If it says nothing, or no finite number.
+    """
+    text = element.findtext(key)
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"'{path}' has {text!r:.40} for {key}, which is no "
+                        'number; get the data set again')
+    return value
 
 
 def convert(source: Path, names: list[str]) -> dict:
@@ -78,14 +109,14 @@ def convert(source: Path, names: list[str]) -> dict:
         read_image(source / 'JPEGImages' / f'{name}.jpg')
         images.append(dict(
             id=image_id, file_name=f'{name}.jpg',
-            **{key: int(root.findtext(f'size/{key}'))
+            **{key: int(read_number(root, f'size/{key}', path))
                for key in ('width', 'height')}))
         for element in root.iter('object'):
             kind = element.findtext('name')
             if kind not in CLASSES:
-                raise UserError(f"'{path}' has a '{kind}', which is none of "
-                                f'{", ".join(CLASSES)}')
-            x1, y1, x2, y2 = (float(element.findtext(f'bndbox/{key}'))
+                raise UserError(f"'{path}' has a {kind!r:.40}, which is none "
+                                f'of {", ".join(CLASSES)}')
+            x1, y1, x2, y2 = (read_number(element, f'bndbox/{key}', path)
                               for key in ('xmin', 'ymin', 'xmax', 'ymax'))
             if x2 <= x1 or y2 <= y1:
                 continue  # a slip of the mouse: one in either split

@@ -15,7 +15,10 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     """
     if not path.is_file():
         raise UserError(f"'{path}' does not exist; get the data set again")
-    image = cv2.imread(str(path), flags)
+    try:
+        image = cv2.imread(str(path), flags)
+    except cv2.error:  # a header that promises too many pixels
+        image = None
     if image is None:
         raise UserError(f"'{path}' is no intact image; get the data set again")
     return image

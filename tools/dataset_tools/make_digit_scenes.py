@@ -146,7 +146,7 @@ def made_before(out: Path, split: str) -> set[Path]:
         names = [image['file_name'] for image in coco['images']]
         ours = coco['categories'] == CATEGORIES and all(
             'digit' in annotation for annotation in coco['annotations'])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         ours = False
     if not ours:
         return set()

@@ -1,17 +1,6 @@
-# The arm without mixing, on the same crops: two rows less than the image has,
-# which leaves whole patches to paste.
-_base_ = [
-    '../_base_/models/upernet_deit-mini.py',
-    '../_base_/datasets/camvid_120x90.py',
-    '../_base_/schedules/mini_adamw.py',
-    '../_base_/default_runtime.py'
-]
-
-checkpoint = 'work_dirs/tlalign_deit-mini_1xb128_cifar10/epoch_10.pth'
-model = dict(
-    backbone=dict(
-        init_cfg=dict(
-            type='Pretrained', checkpoint=checkpoint, prefix='backbone.')))
+# The arm without mixing: the mini, on crops of two rows less than the images
+# have, which leaves whole patches to paste.
+_base_ = '../tlalign/tlalign-deit-mini_upernet_1xb4-600_camvid-120x90.py'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -22,7 +11,3 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-
-train_cfg = dict(max_iters=600, val_interval=600)
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=100))

@@ -1,17 +1,2 @@
-# The arm without mixing, on the same crops.
-_base_ = [
-    '../_base_/models/upernet_swin-mini.py',
-    '../_base_/datasets/camvid_240x180.py',
-    '../_base_/schedules/mini_adamw.py',
-    '../_base_/default_runtime.py'
-]
-
-checkpoint = 'work_dirs/tlalign_swin-mini_1xb128_cifar10/epoch_10.pth'
-model = dict(
-    backbone=dict(
-        init_cfg=dict(
-            type='Pretrained', checkpoint=checkpoint, prefix='backbone.')))
-
-train_cfg = dict(max_iters=600, val_interval=600)
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=100))
+# The arm without mixing: the mini as it is.
+_base_ = '../tlalign/tlalign-swin-mini_upernet_1xb4-600_camvid-240x180.py'

@@ -2,71 +2,120 @@
 
 Besides ``A @ value`` every head then returns ``A @ share``, which is averaged
 over heads, and no attention matrix is ever stored: the multi-head rule of
-TL-Align (arXiv 2210.06455, section 3.3) for one number per token.
+TL-Align (arXiv 2210.06455, section 3.3) for one number per token. Here are
+the ways through the public function, which work on every device; their
+contract stands in :mod:`mmtlalign.alignment.kernels`.
 """
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Attended = tuple[Tensor, Tensor, Tensor | None]
 
-def encode(share: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Write shares as value channels.
 
-    Only the deviation from the sample's mean is carried: rows of ``A`` sum to
-    one, so the mean passes unchanged, a constant share stays constant in any
-    precision, and the rounding of half precision shrinks with the deviation.
+def centred(share: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares (B, M) -> deviations (B, 1, M, 1) in the precision of ``like``,
+    and the samples' means (B, 1).
 
-    Args:
-        share (Tensor): (B, M), float32.
-        like (Tensor): (B, H, M, D), gives device and precision.
-
-    Returns:
-        tuple[Tensor, Tensor]: channels (B, 1, M, 1 to 8), means (B, 1).
+    Rows of ``A`` sum to one, so the mean passes unchanged: a constant share
+    stays constant in any precision, and rounding shrinks with the deviation.
     """
     mean = share.mean(dim=1, keepdim=True)
-    channels = (share - mean).to(like.dtype)[:, None, :, None]
-    return F.pad(channels, (0, num_spare(like) - 1)), mean
+    return (share - mean).to(like.dtype)[:, None, :, None], mean
 
 
-def num_spare(like: Tensor) -> int:
-    """How many channels to add to heads that need at least one more.
+def decode(channel: Tensor, mean: Tensor) -> Tensor:
+    """Head mean of attended deviations (B, H, N) -> shares (B, N)."""
+    return mean + channel.detach().float().mean(dim=1)
 
-    Kernels for half precision and for GPUs want widths that are multiples of
-    eight, so there the head is filled up to the next one; the kernel for
+
+def num_spare(like: Tensor, dims: int | None = None) -> int:
+    """How many channels to add to ``dims`` (by default those of a head) for
+    at least one more.
+
+    Kernels for half precision and for GPUs want multiples of eight; that for
     float32 on the CPU takes any width, and less is faster.
     """
     if like.device.type == 'cpu' and like.dtype.itemsize >= 4:
         return 1
-    return 8 - like.size(-1) % 8
+    return 8 - (like.size(-1) if dims is None else dims) % 8
 
 
-def decode(channels: Tensor, mean: Tensor) -> Tensor:
-    """Head mean of attended channels (B, H, N, 1 to 8) -> shares (B, N)."""
-    return mean + channels.detach()[..., 0].float().mean(dim=1)
-
-
-def widen(tensor: Tensor, channels: Tensor,
+def widen(tensor: Tensor, width: int, *channels: Tensor,
           out: Tensor | None = None) -> Tensor:
-    """Append channels to the last dimension, tokens before heads in memory,
-    which is the layout that stock attention hands to the kernel."""
-    b, h, n, d = tensor.shape
+    """Append channels, and zeros up to a width, which ``out`` (B, N, H,
+    width) has already. In memory tokens lie before heads, as stock."""
+    b, h, n, end = tensor.shape
+    wide = (tensor.new_empty(b, n, h, width) if out is None else
+            out).transpose(1, 2)
+    wide[..., :end] = tensor
+    for channel in channels:
+        start, end = end, end + channel.size(-1)
+        wide[..., start:end] = channel
     if out is None:
-        out = tensor.new_empty(b, n, h, d + channels.size(-1))
-    wide = out.transpose(1, 2)
-    wide[..., :d] = tensor
-    wide[..., d:] = channels
+        wide[..., end:] = 0
     return wide
-
-
-def widen_all(query: Tensor, key: Tensor, value: Tensor,
-              share: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    """Query, key and value with room for shares, and the shares' means."""
-    channels, mean = encode(share, value)
-    nothing = channels.new_zeros(1, 1, 1, channels.size(-1))
-    wide = (widen(query, nothing), widen(key, nothing),
-            widen(value, channels))
-    return wide, mean
 
 
 def scale_of(query: Tensor, scale: float | None) -> float:
     """The factor on scores, by default that of the head's own width."""
     return query.size(-1)**-0.5 if scale is None else scale
+
+
+def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """What autocast does for the public function alone."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(x.to(dtype) for x in tensors)
+
+
+def padded_share_attention(
+        query: Tensor, key: Tensor, value: Tensor, share: Tensor,
+        scale: float | None = None, carry: bool = False) -> Attended:
+    """Attention on widened tensors, which are kept for the backward."""
+    dims = query.size(-1)
+    width = dims + num_spare(value)
+    deviation, mean = centred(share, value)
+    out = F.scaled_dot_product_attention(
+        widen(query, width), widen(key, width),
+        widen(value, width, deviation), scale=scale_of(query, scale))
+    carried = None
+    if carry:
+        with torch.no_grad():
+            carried = F.scaled_dot_product_attention(
+                query, key, deviation * value, scale=scale)
+    return out[..., :dims], decode(out[..., dims], mean), carried
+
+
+def separate_share_attention(
+        query: Tensor, key: Tensor, value: Tensor, share: Tensor,
+        scale: float | None = None, carry: bool = False) -> Attended:
+    """Features from the stock call alone, so that a checkpointed block
+    recomputes the very tensors it saved; costs a second forward."""
+    out = F.scaled_dot_product_attention(query, key, value, scale=scale)
+    with torch.no_grad():
+        deviation, mean = centred(share, value)
+        if carry:
+            carried, mixed, _ = padded_share_attention(
+                query, key, deviation * value, share, scale)
+            return out, mixed, carried
+        # Equally wide values keep PyTorch on its fused kernel on a CPU; that
+        # of GPUs takes fewer.
+        width = value.size(-1) if value.device.type == 'cpu' else 8
+        carrier = F.pad(deviation, (0, width - 1)).expand(
+            -1, value.size(1), -1, -1)
+        attended = F.scaled_dot_product_attention(
+            query, key, carrier, scale=scale)
+        return out, decode(attended[..., 0], mean), None
+
+
+def attend_rows(query: Tensor, key: Tensor,
+                scale: float | None = None) -> Tensor:
+    """What a few queries (B, H, n, D) attend to of keys (B, H, M, D): head
+    mean (B, n, M), float32, without gradient; rows sum to one."""
+    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+        scores = (query.float() * scale_of(query, scale)
+                  ) @ key.float().transpose(-2, -1)
+        return scores.softmax(dim=-1).mean(dim=1)

@@ -3,36 +3,22 @@
 Query, key and value are widened in the forward only; what is kept for the
 backward is exactly what stock attention keeps.
 """
-from collections.abc import Callable
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from .channels import decode, encode, scale_of, widen, widen_all
+from . import channels
 
 aten = torch.ops.aten
-# Shapes whose widened key and value are kept for the next step: one for every
-# stage of a hierarchical backbone and a few more.
+# Shapes kept: one for every stage of a hierarchical backbone and a few more.
 MAX_BUFFERS = 8
 
 
-class Kernels(NamedTuple):
-    """Forward and backward of a fused kernel with explicit scale.
-
-    ``forward(q, k, v, scale) -> (out, *context)``,
-    ``backward(grad, q, k, v, out, *context, scale) -> (gq, gk, gv)``.
-    """
-    forward: Callable
-    backward: Callable
-
-
-def _cpu_forward(query, key, value, scale):
+def flash_forward(query, key, value, scale):
     return aten._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, 0., False, scale=scale)
 
 
-def _cpu_backward(grad, query, key, value, out, logsumexp, scale):
+def flash_backward(grad, query, key, value, out, logsumexp, scale):
     dtype, tensors = query.dtype, (grad, query, key, value, out)
     if dtype in (torch.bfloat16, torch.float16):
         # PyTorch's kernel for halves is slower than that and the casts.
@@ -42,91 +28,74 @@ def _cpu_backward(grad, query, key, value, out, logsumexp, scale):
     return tuple(x.to(dtype) for x in grads)
 
 
-FUSED_KERNELS = dict(cpu=Kernels(_cpu_forward, _cpu_backward))
-
-
 class _FusedShareAttention(torch.autograd.Function):
     """Forward on widened tensors, backward on the original ones."""
 
     @staticmethod
-    def forward(ctx, query, key, value, share, scale, buffers):
-        kernels = FUSED_KERNELS[query.device.type]
+    def forward(ctx, query, key, value, share, scale, carry, buffers):
         dims = query.size(-1)
-        if buffers is None or torch.compiler.is_compiling():
-            # Memory is the compiler's to plan, strides included.
-            wide, mean = widen_all(query, key, value, share)
-        else:
-            wide, mean = _widen_frugally(query, key, value, share, buffers)
-        wide_out, *context = kernels.forward(*wide, scale)
-        mixed = decode(wide_out[..., dims:], mean)
+        last = 2 * dims if carry else dims
+        width = last + channels.num_spare(value, last)
+        deviation, mean = channels.centred(share, value)
+        more = (deviation * value, deviation) if carry else (deviation, )
+        wide_query, key_out, value_out = _room(query, value, width, buffers)
+        wide_out, *context = flash_forward(
+            wide_query, channels.widen(key, width, out=key_out),
+            channels.widen(value, width, *more, out=value_out), scale)
+        mixed = channels.decode(wide_out[..., last], mean)
         # A copy in the layout of the stock output: the projection that
         # follows then reads it as a view, and one storage serves both.
         out = wide_out[..., :dims].transpose(1, 2).contiguous()
         out = out.transpose(1, 2)
         ctx.save_for_backward(query, key, value, out, *context)
         ctx.scale = scale
-        ctx.mark_non_differentiable(mixed)
-        return out, mixed
+        carried = wide_out[..., dims:last]
+        ctx.mark_non_differentiable(mixed, carried)
+        return out, mixed, carried
 
     @staticmethod
-    def backward(ctx, grad, _):
-        query, key, value, out, *context = ctx.saved_tensors
-        kernels = FUSED_KERNELS[query.device.type]
-        grads = kernels.backward(grad, query, key, value, out, *context,
-                                 ctx.scale)
-        return (*grads, None, None, None)
+    def backward(ctx, grad, *_):
+        grads = flash_backward(grad, *ctx.saved_tensors, ctx.scale)
+        return (*grads, None, None, None, None)
 
 
 def fused_share_attention(
         query: Tensor, key: Tensor, value: Tensor, share: Tensor,
-        scale: float | None = None,
-        buffers: dict | None = None) -> tuple[Tensor, Tensor]:
+        scale: float | None = None, carry: bool = False,
+        buffers: dict | None = None) -> channels.Attended:
     """Attention and moved shares at the memory of stock attention.
 
-    The contract stands in :mod:`mmtlalign.alignment.kernels`.
-
-    Args:
-        query (Tensor): (B, H, N, D).
-        key, value (Tensor): (B, H, M, D).
-        share (Tensor): (B, M), float32, no gradient.
-        scale (float, optional): Of the scores. Defaults to None, one over the
-            root of D.
-        buffers (dict, optional): Keeps the widened key and value for the next
-            call, which writes over them. Defaults to None.
+    The contract stands in :mod:`mmtlalign.alignment.kernels`; ``buffers``
+    keep the widened key and value for the next call, which writes over them.
     """
-    device = query.device.type
-    if torch.is_autocast_enabled(device):
-        # What autocast does for the public function, it does not do here.
-        dtype = torch.get_autocast_dtype(device)
-        query, key, value = (x.to(dtype) for x in (query, key, value))
-    return _FusedShareAttention.apply(query, key, value, share,
-                                      scale_of(query, scale), buffers)
+    query, key, value = channels.as_autocast(query, key, value)
+    out, mixed, carried = _FusedShareAttention.apply(
+        query, key, value, share, channels.scale_of(query, scale), carry,
+        buffers)
+    return out, mixed, carried if carry else None
 
 
-def _widen_frugally(
-        query: Tensor, key: Tensor, value: Tensor, share: Tensor,
-        buffers: dict) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    """The same without fresh memory for the key and the value, whose pages
-    would cost 1 to 2 % of a training step, and if possible without a copy of
-    the query."""
-    channels, mean = encode(share, value)
-    nothing = channels.new_zeros(1, 1, 1, channels.size(-1))
-    b, h, m, d = value.shape
-    kind = (2, b, m, h, d + channels.size(-1), value.dtype, value.device,
+def _room(query: Tensor, value: Tensor, width: int, buffers: dict | None
+          ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The widened query, if possible without a copy, and buffers for key and
+    value, whose fresh pages would cost 1 to 2 % of a training step. A
+    compiler plans memory itself, strides included."""
+    if buffers is None or torch.compiler.is_compiling():
+        return channels.widen(query, width), None, None
+    b, h, m, _ = value.shape
+    kind = (2, b, m, h, width, value.dtype, value.device,
             torch.is_inference_mode_enabled())
     if kind not in buffers:
         if len(buffers) == MAX_BUFFERS:
             buffers.clear()
-        buffers[kind] = value.new_empty(kind[:5])
-    key_buffer, value_buffer = buffers[kind]
-    wide_query = _borrow(query, channels.size(-1))
-    if wide_query is None:
-        wide_query = widen(query, nothing)
-    return (wide_query, widen(key, nothing, key_buffer),
-            widen(value, channels, value_buffer)), mean
+        buffers[kind] = value.new_zeros(kind[:5])
+    wide = _borrow(query, width)
+    if wide is None:
+        wide = channels.widen(query, width)
+    return wide, *buffers[kind]
 
 
-def _borrow(query: Tensor, num_channels: int) -> Tensor | None:
+def _borrow(query: Tensor, width: int) -> Tensor | None:
     """The query with what follows each row in memory as further channels, or
     None where nothing follows the last row.
 
@@ -134,11 +103,10 @@ def _borrow(query: Tensor, num_channels: int) -> Tensor | None:
     queries and keys of the same token: where one is not finite, the token is
     lost anyway.
     """
-    end = query.storage_offset() + num_channels + 1 + sum(
+    end = query.storage_offset() + width - query.size(-1) + 1 + sum(
         (size - 1) * stride
         for size, stride in zip(query.shape, query.stride()))
     if query.stride(-1) != 1 or (
             end > query.untyped_storage().nbytes() // query.itemsize):
         return None
-    wide = (*query.shape[:-1], query.size(-1) + num_channels)
-    return query.as_strided(wide, query.stride())
+    return query.as_strided((*query.shape[:-1], width), query.stride())

@@ -1,23 +1,13 @@
 """Attention over all tokens, by its tensors or by its matrix."""
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtlalign.interception import (
-    SOFTMAX,
-    FunctionInterception,
-    inside_checkpoint,
-)
+from mmtlalign.interception import SOFTMAX, FunctionInterception
 
-from ..kernels import (
-    choose_kernel,
-    fused_share_attention,
-    separate_share_attention,
-)
-from ..kernels.separate import attend_rows
+from ..kernels import ShareAttention, attend_rows, centred
 from .base import Site, StandIn
 from .branch import Branch
 from .merging import Cells
@@ -80,12 +70,11 @@ class AnyAttention(Site):
         """The same backwards."""
         return share
 
-    def carry(self, attend: Callable, value: Tensor, mean: Tensor,
-              deviation: Tensor, mixed: Tensor) -> None:
-        """Keep what values (B, H, M, D) of the own image become, if ``attend``
-        multiplies them with A. Shares have a mean (B, 1), deviate from it by
-        (B, M), and attended ones by ``mixed`` (B, N)."""
-        carried = attend(deviation.to(value.dtype)[:, None, :, None] * value)
+    def carry(self, carried: Tensor, mean: Tensor, deviation: Tensor,
+              mixed: Tensor) -> None:
+        """Keep what values of the own image become, (B, H, N, D). Shares have
+        a mean (B, 1), deviate from it by (B, M), and attended ones by
+        ``mixed`` (B, N)."""
         # heads may be wider than what is projected, where tokens are merged
         width = self.branch.proj.in_features // carried.size(1)
         carried = carried[..., :width].transpose(1, 2).flatten(2)
@@ -124,12 +113,9 @@ class Attention(AnyAttention):
 
     def use(self, device: torch.device) -> None:
         """One kernel and one set of buffers for all blocks and steps."""
-        kernels = self.trace.scratch.setdefault('kernels', {})
-        if device not in kernels:
-            kernel = choose_kernel(device)
-            kernels[device] = partial(kernel, buffers={}) if (
-                kernel is fused_share_attention) else kernel
-        self.kernel = kernels[device]
+        self.kernel = self.trace.scratch.setdefault(
+            'kernel', ShareAttention())
+        self.kernel.prepare(device)
 
     @property
     def num_rows(self) -> int | None:
@@ -149,22 +135,22 @@ class Attention(AnyAttention):
         keys = self.key_share()
         self.watch(query, lambda rows: attend_rows(rows, key, scale))
         if self.num_rows is None:
-            kernel = separate_share_attention if inside_checkpoint() else (
-                self.kernel)
-            out, mixed = kernel(query, key, value, keys, scale)
+            out, mixed, carried = self.kernel(
+                query, key, value, keys, scale, propagation.needs_parts)
         else:
             out = stock()
             query = query[:, :, :self.num_rows]
             share = share[:, :self.num_rows]
             # no product of matrices, which autocast would round
             mixed = (attend_rows(query, key, scale) * keys[:, None]).sum(-1)
+            if propagation.needs_parts:
+                with torch.no_grad():
+                    own = centred(keys, value)[0] * value
+                    carried = F.scaled_dot_product_attention(
+                        query, key, own, scale=scale)
         if propagation.needs_parts:
-            with torch.no_grad():
-                mean = keys.mean(dim=1, keepdim=True)
-                self.carry(
-                    lambda own: F.scaled_dot_product_attention(
-                        query, key, own, scale=scale),
-                    value, mean, keys - mean, mixed - mean)
+            mean = keys.mean(dim=1, keepdim=True)
+            self.carry(carried, mean, keys - mean, mixed - mean)
         else:
             self.move(propagation(share, mixed))
         return out
@@ -220,8 +206,9 @@ class CaughtAttention(AnyAttention):
                 if len(deviation) > len(mean):  # windows, sample by sample
                     mean = mean.repeat_interleave(
                         len(deviation) // len(mean), dim=0)
-                self.carry(matrix.float().matmul, self.values().float(), mean,
-                           deviation, mix_heads(matrix, deviation))
+                own = deviation[:, None, :, None] * self.values().float()
+                self.carry(matrix.float() @ own, mean, deviation,
+                           mix_heads(matrix, deviation))
             else:
                 self.move(propagation(self.skip(), self.mix(matrix)))
 
@@ -252,6 +239,5 @@ def mix_heads(matrix: Tensor, share: Tensor) -> Tensor:
     Centred, so that a constant share stays constant in any precision; heads
     are averaged after the product, which reads the matrix only once.
     """
-    mean = share.mean(dim=1, keepdim=True)
-    deviation = (share - mean).to(matrix.dtype)[:, None, :, None]
+    deviation, mean = centred(share, matrix)
     return mean + (matrix @ deviation)[..., 0].float().mean(dim=1)

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.windows import attend_windows
 from .attention import CaughtAttention
 from .branch import Branch
 
@@ -63,7 +64,7 @@ class WindowAttention(CaughtAttention):
         # `valid` is 0 on padding, so padding has no weight.
         channels = torch.stack((
             self.lay(share - mean), self.lay(torch.ones_like(share))), dim=-1)
-        mixed = matrix.mean(dim=1, dtype=torch.float32) @ channels
+        mixed = attend_windows(matrix, channels)
         return mean + self.collect(mixed[..., 0] / mixed[..., 1])
 
 

@@ -1,142 +1,295 @@
-"""Look for the data a run will read before anything is built."""
-import inspect
+"""One reading of the data that a run will use, before anything is built."""
+import os
 import os.path as osp
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
 from mmtlalign.apis.channel_order import channel_order, trained_order
 from mmtlalign.errors import UserError
 
-from .coco_check import check_coco, check_num_classes, expected_classes
-from .segmentation_check import check_label_maps
-from .tables import check_tables
+from .cache import remembered
+from .class_names import (
+    check_heads,
+    check_trained_classes,
+    difference,
+    numbered_parts,
+    stated_classes,
+    task_of,
+)
+from .classification import (
+    LabelledImages,
+    look_at_images,
+    opens_as_labelled,
+)
+from .detection import look_at_coco
+from .findings import Findings
+from .paths import (
+    check_evaluator,
+    check_paths,
+    downloads_itself,
+    evaluators,
+    is_here,
+    named_paths,
+)
+from .segmentation import look_at_label_maps
+from .tables import check_tables, read_classes
 
 HINT = 'put or link the data there, as the README describes'
 
 
-def check_data(cfg: Config, *phases: str) -> None:
-    """Raise if a folder or annotation file of a dataset does not exist.
+class Leaf(NamedTuple):
+    """A data set without wrappers: its place, config and class."""
+    where: str
+    dataset: ConfigDict
+    cls: type | None
 
-    Annotation files in COCO format are read: they must hold annotations and
-    exactly the classes of the config, and heads as many. Label maps must be
-    there and fit the heads. Tables of images must have the same classes, as
-    many as the head. Images must come in the channel order of the
-    training images. Datasets that download themselves and remote paths are
-    not checked.
+    @property
+    def is_coco(self) -> bool:
+        """Whether it is mmdet's ``CocoDataset`` or reads as that does, unlike
+        LVIS or panoptic COCO."""
+        for base in getattr(self.cls, '__mro__', ()):
+            if base.__name__ == 'CocoDataset':
+                return all(getattr(self.cls, name) is getattr(base, name)
+                           for name in ('load_data_list', 'parse_data_info'))
+        return False
+
+    @property
+    def is_table(self) -> bool:
+        return hasattr(self.cls, 'read_classes')  # our own
+
+    @property
+    def is_segmented(self) -> bool:
+        return hasattr(self.cls, 'get_label_map')  # mmseg's
+
+
+def check_data(cfg: Config, *phases: str, full: bool = False,
+               trained: Sequence[str] | None = None,
+               checkpoint: str = '') -> list[Findings]:
+    """Read what a run will read, and hold it against itself and the config.
+
+    Classes have the same names in all splits, as many as the heads tell
+    apart, and are the checkpoint's; images come in the channel order of the
+    training images; annotations say what the host expects. Data sets that
+    download themselves, those in memory and remote ones are not read.
 
     Args:
-        cfg (Config): Full config. Its optional ``data_hint`` (str) says how
-            to get the data.
+        cfg (Config): Full config; classes of a split that states none are
+            set to those of the training data. Its optional ``data_hint``
+            (str) says how to get the data.
         phases (str): Any of ``train``, ``val``, ``test``.
+        full (bool): Read all label maps and headers of images, not a sample.
+            Defaults to False.
+        trained (Sequence[str], optional): Classes of the checkpoint that is
+            tested or resumed. Defaults to None, not known.
+        checkpoint (str): Its path, for messages. Defaults to ''.
+
+    Returns:
+        list[Findings]: Of each data set that was read.
 
     Raises:
-        UserError: Naming the path and how to get it or point elsewhere, or
-            what an annotation file holds and what the config expects.
+        UserError: Naming the file, what is wrong and what to do.
     """
     hint = cfg.get('data_hint', HINT)
-    tables = {}
+    findings, seen = [], []
     for phase in phases:
-        loader = cfg.get(f'{phase}_dataloader')
-        if not loader or cfg.get(f'{phase}_cfg') is None:
+        leaves = find_leaves(cfg, phase)
+        for leaf in leaves:
+            check_channels(leaf, cfg)
+            if not downloads_itself(leaf.dataset, leaf.cls):
+                check_paths(leaf.where, leaf.dataset, hint)
+        if leaves:
+            check_evaluator(f'{phase}_evaluator', cfg, hint,
+                            [_ann_file(leaf) for leaf in leaves
+                             if leaf.is_coco])
+    leaves = [leaf for phase in phases for leaf in find_leaves(cfg, phase)]
+    check_tables({leaf.where: leaf.dataset for leaf in leaves
+                  if leaf.is_table}, cfg.get('model', {}))
+    reference = training_classes(cfg)
+    if reference[0] is None and trained is not None:
+        reference = list(trained), f"checkpoint '{checkpoint}'"
+    for leaf in leaves:
+        names = check_names(leaf, cfg, *reference)
+        if trained is not None:
+            check_trained_classes(trained, checkpoint, names, leaf.where)
+        if leaf.dataset in seen or not is_first_process():
             continue
-        place = f'{phase}_dataloader.dataset'
-        for where, dataset in _leaf_datasets(loader.dataset, place):
-            cls = _dataset_class(dataset, cfg.get('default_scope'))
-            _check_channels(where, dataset, cfg)
-            if not _downloads_itself(dataset, cls):
-                _check_paths(where, dataset, hint)
-            if cls is not None and hasattr(cls, 'COCOAPI'):
-                _check_coco(where, dataset, cls, cfg.get('model', {}))
-            if hasattr(cls, 'get_label_map'):  # mmseg's
-                check_label_maps(where, dataset, cfg.get('model', {}))
-            if hasattr(cls, 'read_classes'):  # our own
-                tables[where] = dataset
-        _check_evaluator(f'{phase}_evaluator', cfg, hint)
-    check_tables(tables, cfg.get('model', {}))
+        seen.append(leaf.dataset)
+        found = look(leaf, cfg, names, full)
+        if found:
+            findings.append(found)
+    return findings
 
 
-def _leaf_datasets(dataset: dict, where: str) -> Iterator[tuple[str, dict]]:
+def find_leaves(cfg: Config, phase: str) -> list[Leaf]:
+    """The data sets of a phase, none if it does not take place."""
+    loader = cfg.get(f'{phase}_dataloader')
+    if not loader or cfg.get(f'{phase}_cfg') is None:
+        return []
+    return [Leaf(where, dataset,
+                 _dataset_class(dataset, cfg.get('default_scope')))
+            for where, dataset in _unwrapped(
+                loader.dataset, f'{phase}_dataloader.dataset')]
+
+
+def _unwrapped(dataset: dict, where: str) -> Iterator[tuple[str, dict]]:
     """Walk through wrappers such as RepeatDataset and ConcatDataset."""
     if 'dataset' in dataset:
-        yield from _leaf_datasets(dataset['dataset'], f'{where}.dataset')
+        yield from _unwrapped(dataset['dataset'], f'{where}.dataset')
     elif 'datasets' in dataset:
         for i, child in enumerate(dataset['datasets']):
-            yield from _leaf_datasets(child, f'{where}.datasets.{i}')
+            yield from _unwrapped(child, f'{where}.datasets.{i}')
     else:
         yield where, dataset
 
 
-def _check_channels(where: str, dataset: dict, cfg: Config) -> None:
+def _dataset_class(dataset: dict, scope: str | None) -> type | None:
+    """What the dataset's type stands for; None if there is no such type."""
+    if isinstance(dataset['type'], type):
+        return dataset['type']
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        return registry.get(dataset['type'])
+
+
+def check_channels(leaf: Leaf, cfg: Config) -> None:
     """Compare the channel order of a dataset with that of the training."""
-    steps = dataset.get('pipeline')
+    steps = leaf.dataset.get('pipeline')
     if not steps:
         return  # of a wrapper, perhaps
     order, trained = (channel_order(steps, cfg.get('default_scope')),
                       trained_order(cfg))
     if order != trained:
         raise UserError(
-            f'{where}.pipeline gives images as {order.upper()}, and '
+            f'{leaf.where}.pipeline gives images as {order.upper()}, and '
             f'train_dataloader as {trained.upper()} (files are read as BGR, '
             'data sets in memory such as CIFAR hold RGB), and one '
             "data_preprocessor cannot fit both: put dict(type='mmtlalign."
             "SwapChannels') into the pipeline, after what loads the image")
 
 
-def _dataset_class(dataset: dict, scope: str | None) -> type | None:
-    """What the dataset's type stands for; None if there is no such type."""
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        return registry.get(dataset['type'])
+def training_classes(cfg: Config) -> tuple[list[str] | None, str]:
+    """Names of the training data, if they are known, and their place."""
+    for leaf in find_leaves(cfg, 'train')[:1]:
+        if downloads_itself(leaf.dataset, leaf.cls) or is_here(leaf.dataset):
+            return names_of(leaf), leaf.where
+    return None, ''
 
 
-def _downloads_itself(dataset: dict, cls: type | None) -> bool:
-    """Whether the dataset fetches what is missing (CIFAR, MNIST)."""
-    if cls is None:
-        return False  # the registry's own message is the better one
-    download = inspect.signature(cls).parameters.get('download')
-    default = download is not None and download.default is True
-    return bool(dataset.get('download', default))
+def stated_in(cfg: Config) -> tuple[list[str] | None, str]:
+    """Names that a config itself states, and where; no data are looked at."""
+    for phase in ('test', 'val', 'train'):
+        for leaf in find_leaves(cfg, phase):
+            names = stated_classes(leaf.dataset, leaf.cls)
+            if names is not None:
+                return names, leaf.where
+    return None, ''
 
 
-def _check_paths(where: str, dataset: dict, hint: str) -> None:
-    """Check one dataset's root, annotation file and prefixes, in order."""
-    root = dataset.get('data_root') or ''
-    prefix = dataset.get('data_prefix') or {}
-    prefixes = prefix if isinstance(prefix, dict) else {'': prefix}
-    parts = [('data_root', ''), ('ann_file', dataset.get('ann_file') or '')]
-    parts += [(f'data_prefix.{key}'.rstrip('.'), value)
-              for key, value in prefixes.items()]
-    for key, part in parts:
-        path = osp.join(root, part) if part else root
-        if path and ':' not in path and not osp.exists(path):
-            kind = 'file' if key == 'ann_file' else 'folder'
+def names_of(leaf: Leaf) -> list[str] | None:
+    """Classes of a data set, in the order of labels; None if not known."""
+    if leaf.is_table:
+        return read_classes(leaf.dataset)
+    names = stated_classes(leaf.dataset, leaf.cls)
+    if names is None and reads_labelled(leaf):
+        names = LabelledImages(leaf.where, leaf.dataset).classes
+    return names
+
+
+def reads_labelled(leaf: Leaf) -> bool:
+    """Whether it is of labelled images in files here."""
+    return opens_as_labelled(leaf.cls) and is_here(leaf.dataset)
+
+
+def check_names(leaf: Leaf, cfg: Config, reference: list[str] | None,
+                whence: str) -> list[str] | None:
+    """Compare the names of a data set with the training's and the heads.
+
+    A split in folders whose config names no classes gets those of the
+    training.
+
+    Returns:
+        list[str] | None: Its names.
+    """
+    names = names_of(leaf)
+    if names is not None and reference is not None and names != reference:
+        if stated_classes(leaf.dataset, leaf.cls) is None:
+            leaf.dataset.metainfo = dict(
+                leaf.dataset.get('metainfo') or {}, classes=tuple(reference))
+            names = reference
+        else:
             raise UserError(
-                f"dataset {kind} '{path}' ({where}.{key}) does not exist: "
-                f'{hint}, or set another place with --cfg-options '
-                f'{where}.{key}=PATH')
+                f'{difference(names, reference, leaf.where, whence)}: labels '
+                'would mean other classes; set metainfo.classes to the same '
+                'names in the same order')
+    if names is not None:
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f'{leaf.where}.metainfo.classes has {twice!r} '
+                            'twice: name each class once')
+        if not leaf.is_segmented:  # whose data set may yet refuse its classes
+            check_heads(cfg, names, leaf.where)
+    return names
 
 
-def _check_coco(where: str, dataset: dict, cls: type, model: dict) -> None:
-    """Read one dataset's annotation file; hold it against the config."""
-    path = osp.join(dataset.get('data_root') or '',
-                    dataset.get('ann_file') or '')
-    classes = expected_classes(dataset, cls)
-    if ':' not in path and osp.isfile(path):
-        # Files without annotations are for testing on a server.
-        check_coco(path, where, classes, annotated=where[:4] != 'test')
-    check_num_classes(model, classes, where)
+def look(leaf: Leaf, cfg: Config, names: list[str] | None,
+         full: bool) -> Findings | None:
+    """Read a data set, or recall what was read; None if it is not in files
+    here or of an unknown kind."""
+    where, dataset = leaf.where, leaf.dataset
+    question = dict(where=where, dataset=dataset, names=names, full=full,
+                    parts=list(numbered_parts(cfg)))
+    if not is_here(dataset):
+        return None
+    if leaf.is_coco and osp.isfile(_ann_file(leaf)):
+        is_evaluated, with_masks = _what_for(leaf, cfg)
+        question.update(is_evaluated=is_evaluated, with_masks=with_masks)
+        return remembered(question, lambda: look_at_coco(
+            where, dataset, _ann_file(leaf), names or [],
+            evaluated=is_evaluated, with_masks=with_masks, full=full))
+    if leaf.is_segmented:
+        return remembered(question, lambda: look_at_label_maps(
+            where, dataset, cfg, full))
+    if reads_labelled(leaf) and task_of(cfg) == 'mmpretrain':
+        counts = [count for _, count in numbered_parts(cfg)]
+        return remembered(question, lambda: look_at_images(
+            LabelledImages(where, dataset, names),
+            counts[0] if counts else None, full))
+    return None
 
 
-def _check_evaluator(where: str, cfg: Config, hint: str) -> None:
-    """Look for the annotation files that metrics read by themselves."""
-    evaluators = cfg.get(where) or []
-    if isinstance(evaluators, dict):
-        evaluators = [evaluators]
-    for evaluator in evaluators:
-        path = evaluator.get('ann_file') or ''
-        if path and ':' not in path and not osp.exists(path):
-            raise UserError(
-                f"annotation file '{path}' ({where}.ann_file) does not exist: "
-                f'{hint}, or set another with --cfg-options '
-                f'{where}.ann_file=PATH')
+def _ann_file(leaf: Leaf) -> str:
+    return dict(named_paths(leaf.dataset)).get('ann_file', '')
+
+
+def _what_for(leaf: Leaf, cfg: Config) -> tuple[bool, bool]:
+    """Whether scores are computed, and whether masks are wanted."""
+    phase = leaf.where.partition('_')[0]
+    if phase != 'train':
+        metrics = [metric.get('metric', 'bbox')
+                   for metric in evaluators(cfg, f'{phase}_evaluator')]
+        return bool(metrics), any('segm' in metric for metric in metrics)
+    loads = [step for step in leaf.dataset.get('pipeline') or ()
+             if str(step['type']).endswith('LoadAnnotations')]
+    with_masks = any(step.get('with_mask') for step in loads)
+    if loads and not with_masks and _has_mask_head(cfg.get('model', {})):
+        raise UserError(
+            f"{leaf.where}.pipeline loads no masks, which the model's "
+            'mask_head is trained on: set with_mask=True in its '
+            'LoadAnnotations, or take a model without a mask_head')
+    return False, with_masks
+
+
+def _has_mask_head(config) -> bool:
+    if isinstance(config, dict):
+        return bool(config.get('mask_head')) or any(
+            map(_has_mask_head, config.values()))
+    return isinstance(config, (list, tuple)) and any(
+        map(_has_mask_head, config))
+
+
+def is_first_process() -> bool:
+    """Whether this is the one of several processes that reads the data."""
+    return not any(os.environ.get(name, '0') != '0' for name in (
+        'RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))

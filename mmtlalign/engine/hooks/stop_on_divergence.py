@@ -131,7 +131,8 @@ class StopOnDivergence(Hook):
             for hook in runner.hooks if hasattr(hook, 'ema_model')})
         tensors = [(f'{name} ({what})', value)
                    for what, model in models.items()
-                   for name, value in model.named_parameters()]
+                   for name, value in model.state_dict().items()
+                   if isinstance(value, Tensor)]
         for watch in self._watches:
             tensors += named_tensors(
                 list(watch.optimizer.state.values()), 'optimizer.')

@@ -1,5 +1,6 @@
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from mmtlalign.commands.checks import check_data
 from mmtlalign.errors import UserError
@@ -15,8 +16,10 @@ def config(dataset, **more):
 
 @pytest.fixture
 def root(tmp_path):
-    (tmp_path / 'train').mkdir()
-    (tmp_path / 'list.txt').touch()
+    for name in ('train', 'train/ant'):
+        (tmp_path / name).mkdir()
+    Image.new('RGB', (2, 2)).save(tmp_path / 'train/ant/1.png')
+    (tmp_path / 'list.txt').write_text('train/ant/1.png 0\n')
     return str(tmp_path)
 
 

@@ -34,6 +34,7 @@ class Model(BaseModel):
     def __init__(self, spoil=lambda step, loss: loss):
         super().__init__()
         self.linear, self.spoil, self.steps = nn.Linear(3, 1), spoil, 0
+        self.register_buffer('mean', torch.zeros(3))
 
     def forward(self, inputs, data_samples, mode):
         if mode != 'loss':
@@ -149,6 +150,10 @@ def spoil_weight(run):
     run.model.linear.weight.data[0, 1] = torch.nan
 
 
+def spoil_buffer(run):
+    run.model.mean[1] = torch.inf
+
+
 def spoil_state(run):
     state, *_ = run.optim_wrapper.optimizer.state.values()
     state['exp_avg_sq'][0] = torch.inf
@@ -161,6 +166,7 @@ def spoil_average(run):
 
 @pytest.mark.parametrize('action, complaint', [
     (spoil_weight, 'linear.weight (weights) is not finite'),
+    (spoil_buffer, 'mean (weights) is not finite'),
     (spoil_state, 'optimizer.0.exp_avg_sq is not finite'),
     (spoil_average, '(averaged weights of EMAHook) is not finite')])
 @pytest.mark.parametrize('by_epoch', [True, False])

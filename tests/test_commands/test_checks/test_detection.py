@@ -2,6 +2,7 @@ import json
 
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from mmtlalign.commands.checks import check_data
 from mmtlalign.errors import UserError
@@ -16,7 +17,7 @@ CLASSES = ('RBC', 'WBC', 'Platelets')
 def coco(names=CLASSES, **more):
     return dict(dict(
         images=[dict(id=1, file_name='1.jpg', width=4, height=4)],
-        annotations=[dict(id=1, image_id=1, category_id=1,
+        annotations=[dict(id=1, image_id=1, category_id=1, area=4, iscrowd=0,
                           bbox=[0, 0, 2, 2])],
         categories=[dict(id=i, name=name)
                     for i, name in enumerate(names, 1)]), **more)
@@ -29,8 +30,10 @@ def check(tmp_path):
     def run(content, classes=CLASSES, phase='train', model=None, **dataset):
         text = content if isinstance(content, str) else json.dumps(content)
         (tmp_path / 'boxes.json').write_text(text)
+        Image.new('RGB', (4, 4)).save(tmp_path / '1.jpg')
         dataset = dict(type='CocoDataset', data_root=str(tmp_path),
-                       ann_file='boxes.json', **dataset)
+                       ann_file='boxes.json', data_prefix=dict(img=''),
+                       **dataset)
         if classes is not None:
             dataset['metainfo'] = dict(classes=classes)
         check_data(Config({

@@ -1,0 +1,153 @@
+"""Whether all that numbers classes means the same ones."""
+from collections.abc import Iterator, Sequence
+
+from mmengine.config import Config, ConfigDict
+from mmengine.fileio import list_from_file
+
+from mmtlalign.errors import UserError
+
+
+def stated_classes(dataset: ConfigDict, cls: type | None) -> list | None:
+    """Names that a data set's config states, or else its class.
+
+    Args:
+        dataset (ConfigDict): Without wrappers.
+        cls (type, optional): What its type stands for.
+
+    Returns:
+        list | None: In the order of labels; None where neither does.
+    """
+    classes = (dataset.get('metainfo') or {}).get(
+        'classes', dataset.get('classes'))
+    if classes is None:
+        classes = getattr(cls, 'METAINFO', {}).get('classes')
+    if isinstance(classes, str):
+        classes = list_from_file(classes)
+    return None if classes is None else list(classes)
+
+
+def difference(one: Sequence[str], other: Sequence[str], where: str,
+               elsewhere: str) -> str | None:
+    """The first difference of two lists of names, in words.
+
+    Args:
+        one, other (Sequence[str]): In the order of labels.
+        where, elsewhere (str): What they are of.
+    """
+    if list(one) == list(other):
+        return None
+    for i, (a, b) in enumerate(zip(one, other)):
+        if a != b:
+            return f'class {i} is {a!r} in {where} and {b!r} in {elsewhere}'
+    return f'{len(one)} classes in {where}, {len(other)} in {elsewhere}'
+
+
+def check_heads(cfg: Config, names: Sequence[str], where: str) -> None:
+    """Raise if a part of the model is for another number of classes.
+
+    Args:
+        cfg (Config): Of any of the three tasks.
+        names (Sequence[str]): Classes of the data.
+        where (str): Place of the data set in the config.
+
+    Raises:
+        UserError: Naming the part, both numbers and the remedy.
+    """
+    for place, count in numbered_parts(cfg):
+        if count != len(names):
+            few = ', '.join(map(str, names[:5])) + ', ...' * (len(names) > 5)
+            raise UserError(
+                f'{place}.num_classes is {count}, but {where} has '
+                f'{len(names)} classes ({few}): set it with --cfg-options '
+                f'{place}.num_classes={len(names)}')
+
+
+# Keys of a model's config, by task, whose num_classes is that of the data.
+PARTS = dict(mmdet=('bbox_head', 'mask_head'),
+             mmseg=('decode_head', 'auxiliary_head'),
+             mmpretrain=('head', 'data_preprocessor'))
+
+
+def numbered_parts(cfg: Config) -> Iterator[tuple[str, int]]:
+    """Places in the config and ``num_classes`` of the parts of a model."""
+    names = PARTS[task_of(cfg)]
+    parts = dict(model=cfg.get('model') or {})
+    if 'data_preprocessor' in names and cfg.get('data_preprocessor'):
+        parts['data_preprocessor'] = cfg.data_preprocessor
+    yield from _numbered(parts, names, '')
+
+
+def task_of(cfg: Config) -> str:
+    """The host that a config is for; mmpretrain unless it says so."""
+    scope = cfg.get('default_scope')
+    return scope if scope in PARTS else 'mmpretrain'
+
+
+def _numbered(parts, names: tuple[str, ...],
+              place: str) -> Iterator[tuple[str, int]]:
+    """Of a dict or list, with all that is in it."""
+    for key, part in (parts.items() if isinstance(parts, dict)
+                      else enumerate(parts)):
+        inner = f'{place}.{key}'.lstrip('.')
+        if not isinstance(part, (dict, list, tuple)):
+            continue
+        # a list of heads has the key of one
+        kind = key if isinstance(key, str) else place.rpartition('.')[2]
+        if kind in names and isinstance(part, dict) and (
+                part.get('num_classes') is not None):
+            yield inner, part['num_classes']
+        yield from _numbered(part, names, inner)
+
+
+def check_trained_classes(trained: Sequence[str] | None, path: str,
+                          names: Sequence[str] | None, where: str) -> None:
+    """Raise if a checkpoint's classes are not those it is to be used for.
+
+    Args:
+        trained (Sequence[str], optional): The checkpoint's. Nothing is
+            compared where either is None.
+        path (str): Of the checkpoint.
+        names (Sequence[str], optional): In the order of labels.
+        where (str): What they are of.
+
+    Raises:
+        UserError: Naming the first difference.
+    """
+    if trained is None or names is None:
+        return
+    found = difference(trained, names, f"checkpoint '{path}'", where)
+    if found:
+        raise UserError(
+            f'{found}, so that predictions would be read as other classes: '
+            'give the checkpoint of these classes, or set metainfo.classes '
+            'to its names in its order')
+
+
+def classes_in(checkpoint: dict) -> list[str] | None:
+    """Names that a checkpoint says it was trained on, if it does."""
+    meta = checkpoint.get('meta') or {}
+    named = meta.get('dataset_meta') or meta
+    if not isinstance(named, dict):
+        return None
+    classes = named.get('classes', named.get('CLASSES'))
+    if not isinstance(classes, (list, tuple)):
+        return None
+    return list(classes)
+
+
+def warn_of_start(trained: Sequence[str] | None, path: str,
+                  names: Sequence[str] | None, where: str) -> str | None:
+    """On weights of other classes that a training is to begin with.
+
+    Returns:
+        str | None: A warning where all names are others, as in transfer.
+
+    Raises:
+        UserError: If some names are the same, but not all in their order.
+    """
+    if trained is None or names is None or list(trained) == list(names):
+        return None
+    if set(trained) & set(names) and len(trained) == len(names):
+        check_trained_classes(trained, path, names, where)
+    return (f"checkpoint '{path}' was trained on other classes than {where} "
+            'has; what its head has learnt of them is of no use here')

@@ -1,0 +1,80 @@
+"""What a look at a data set has found, and how it is said."""
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+
+NUM_NAMED = 10  # classes named in a line
+
+
+@dataclass
+class Findings:
+    """Of one data set.
+
+    Attributes:
+        where (str): Its place in the config.
+        images (int): That it reads.
+        unit (str): What is counted: 'images', 'boxes' or 'pixels'.
+        counts (dict[str, int]): By class, those without any included.
+        complete (bool): Whether all of it was read, not a sample.
+        left_out (list[str]): What is there and not read, with counts.
+        warnings (list[str]): What is no error and may be a mistake.
+        files (list[str]): Files and folders that this depends on.
+    """
+    where: str
+    images: int = 0
+    unit: str = 'images'
+    counts: dict = field(default_factory=dict)
+    complete: bool = True
+    left_out: list = field(default_factory=list)
+    warnings: list = field(default_factory=list)
+    files: list = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Short: 'train', or 'train.datasets.1' of several."""
+        return self.where.replace('_dataloader', '').replace('.dataset', '', 1)
+
+    def all_warnings(self) -> list[str]:
+        """Those found, and one on classes that nothing belongs to."""
+        unused = [name for name, count in self.counts.items() if not count]
+        if not unused or not self.complete:
+            return list(self.warnings)
+        more = ', ...' * (len(unused) > NUM_NAMED)
+        return [*self.warnings,
+                f'{len(unused)} of {len(self.counts)} classes of {self.where} '
+                f'are in no annotation: {", ".join(unused[:NUM_NAMED])}{more}']
+
+    def as_dict(self) -> dict:
+        """In JSON's types, without the files."""
+        found = asdict(self)
+        del found['files']
+        return {**found, 'warnings': self.all_warnings()}
+
+
+def report(findings: Sequence[Findings]) -> Iterator[str]:
+    """Three lines on all data sets, and one for each warning."""
+    yield 'images: ' + '; '.join(
+        f'{found.name} {found.images}' for found in findings)
+    yield 'per class: ' + '; '.join(map(_counts, findings))
+    yield 'left out: ' + '; '.join(
+        f'{found.name} {", ".join(found.left_out) or "nothing"}'
+        for found in findings)
+    for found in findings:
+        for warning in found.all_warnings():
+            yield f'warning: {warning}'
+
+
+def _counts(found: Findings) -> str:
+    counts = found.counts
+    if not counts:
+        return f'{found.name} not known'
+    names = list(counts)
+    if len(names) > NUM_NAMED:
+        names.sort(key=counts.get, reverse=True)
+        named = [*names[:3], '...', *names[-3:]]
+    else:
+        named = names
+    parts = ', '.join(name if name == '...' else f'{name} {counts[name]}'
+                      for name in named)
+    sample = '' if found.complete else ' of a sample'
+    return (f'{found.name} {sum(counts.values())} {found.unit}{sample} in '
+            f'{len(names)} classes ({parts})')

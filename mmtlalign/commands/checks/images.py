@@ -1,0 +1,121 @@
+"""The headers of images: size and orientation, without decoding them."""
+import os
+import os.path as osp
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mmtlalign.datasets.orientation import orientation_of
+from mmtlalign.errors import UserError
+
+from .progress import in_threads
+
+SAMPLE = 2000  # headers read unless all are to be
+SUFFIXES = ('.bmp', '.gif', '.jfif', '.jpe', '.jpeg', '.jpg', '.pbm', '.pgm',
+            '.png', '.ppm', '.tif', '.tiff', '.webp')
+
+
+class Header(NamedTuple):
+    """Of an image file.
+
+    Attributes:
+        size (tuple[int]): Width and height as stored.
+        orientation (int): 1 to 8, as EXIF has it; 1 without a tag.
+    """
+    size: tuple[int, int]
+    orientation: int
+
+
+def read_header(path: str) -> Header:
+    """Read the beginning of a file.
+
+    Raises:
+        UserError: If it is no image that can be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return Header(image.size, orientation_of(image))
+    except Exception as error:  # reading garbage can raise anything
+        try:
+            decoded = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            decoded = None
+        if decoded is not None:  # a format of which only OpenCV knows
+            return Header(decoded.shape[1::-1], 1)
+        reason = ('it is empty' if osp.isfile(path)
+                  and not osp.getsize(path) else
+                  str(error).splitlines()[0] if str(error) else 'damaged')
+        raise UserError(f"image '{path}' cannot be read ({reason}): get it "
+                        'again or take it out of the data set') from None
+
+
+def sample(items: Sequence, full: bool, count: int = SAMPLE) -> list:
+    """All items, or some of many, evenly spread."""
+    if full or len(items) <= count:
+        return list(items)
+    places = np.linspace(0, len(items) - 1, count).astype(int)
+    return [items[i] for i in places]
+
+
+def read_headers(paths: Sequence[str]) -> list[Header]:
+    """Of each file, in order; see :func:`read_header`."""
+    return in_threads(read_header, paths, 'image headers')
+
+
+def missing_files(paths: Sequence[str]) -> list[str]:
+    """Those that are not there; every folder is listed once."""
+    names = defaultdict(set)
+    missing = []
+    for path in paths:
+        folder, name = osp.split(path)
+        if folder not in names:
+            names[folder] = (set(os.listdir(folder or '.'))
+                             if osp.isdir(folder or '.') else set())
+        if name not in names[folder]:
+            missing.append(path)
+    return missing
+
+
+def folders_of(paths: Iterable[str]) -> list[str]:
+    """The folders that files lie in, sorted; each changes with its files."""
+    return sorted({osp.dirname(path) or '.' for path in paths})
+
+
+def count_unread(folder: str, read: Sequence[str]) -> dict[str, int]:
+    """Image files below a folder that are not among those read.
+
+    Hidden files and folders do not count.
+
+    Returns:
+        dict[str, int]: Number by suffix, most frequent first.
+    """
+    known = {osp.normpath(path) for path in read}
+    counts = defaultdict(int)
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith('.')]
+        for name in names:
+            suffix = osp.splitext(name)[1]
+            if (suffix.lower() in SUFFIXES and not name.startswith('.')
+                    and osp.normpath(osp.join(place, name)) not in known):
+                counts[suffix] += 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def say_unread(counts: dict[str, int], folder: str, used: int) -> list[str]:
+    """What a report says of :func:`count_unread`; nothing of none."""
+    if not counts:
+        return []
+    kinds = ', '.join(f'{count} {suffix}' for suffix, count in counts.items())
+    total = used + sum(counts.values())
+    return [f'{sum(counts.values())} of {total} images in {folder} ({kinds})']
+
+
+def say_unclear(count: int, looked_at: int, where: str) -> str:
+    """The warning on images whose annotation may be of either view."""
+    return (f'{count} of {looked_at} images of {where} have an EXIF '
+            'orientation that sizes cannot confirm; they are read as stored: '
+            'give --apply-exif if the annotations were drawn on turned images')

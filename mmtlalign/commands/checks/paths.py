@@ -1,0 +1,78 @@
+"""Whether the files and folders that a config names are there."""
+import inspect
+import os.path as osp
+
+from mmengine.config import Config
+
+from mmtlalign.errors import UserError
+
+
+def downloads_itself(dataset: dict, cls: type | None) -> bool:
+    """Whether the dataset fetches what is missing (CIFAR, MNIST)."""
+    if cls is None:
+        return False  # the registry's own message is the better one
+    download = inspect.signature(cls).parameters.get('download')
+    default = download is not None and download.default is True
+    return bool(dataset.get('download', default))
+
+
+def check_paths(where: str, dataset: dict, hint: str) -> None:
+    """Check one dataset's root, annotation file and prefixes, in order."""
+    for key, path in named_paths(dataset):
+        if path and ':' not in path and not osp.exists(path):
+            kind = 'file' if key == 'ann_file' else 'folder'
+            raise UserError(
+                f"dataset {kind} '{path}' ({where}.{key}) does not exist: "
+                f'{hint}, or set another place with --cfg-options '
+                f'{where}.{key}=PATH')
+
+
+def named_paths(dataset: dict) -> list[tuple[str, str]]:
+    """Keys and paths of a data set's config."""
+    root = dataset.get('data_root') or ''
+    prefix = dataset.get('data_prefix') or {}
+    prefixes = prefix if isinstance(prefix, dict) else {'': prefix}
+    parts = [('data_root', ''), ('ann_file', dataset.get('ann_file') or '')]
+    parts += [(f'data_prefix.{key}'.rstrip('.'), value)
+              for key, value in prefixes.items()]
+    return [(key, osp.join(root, part) if part else root)
+            for key, part in parts]
+
+
+def is_here(dataset: dict) -> bool:
+    """Whether all paths of a data set are of files here, and exist."""
+    return all(':' not in path and osp.exists(path)
+               for _, path in named_paths(dataset) if path)
+
+
+def check_evaluator(where: str, cfg: Config, hint: str,
+                    read: list[str]) -> None:
+    """Look at the annotation files that metrics read by themselves.
+
+    Args:
+        where (str): Key of the evaluators in the config.
+        cfg (Config): A full config.
+        hint (str): How to get the data.
+        read (list[str]): Annotation files of the data set, if it has such; a
+            single one must be the metrics' too.
+    """
+    for evaluator in evaluators(cfg, where):
+        path = evaluator.get('ann_file') or ''
+        if not path or ':' in path:
+            continue
+        if not osp.exists(path):
+            raise UserError(
+                f"annotation file '{path}' ({where}.ann_file) does not exist: "
+                f'{hint}, or set another with --cfg-options '
+                f'{where}.ann_file=PATH')
+        if len(read) == 1 and osp.realpath(path) != osp.realpath(read[0]):
+            raise UserError(
+                f"{where}.ann_file is '{path}', but the images are those of "
+                f"'{read[0]}': predictions would be held against other "
+                f'objects; set --cfg-options {where}.ann_file={read[0]}')
+
+
+def evaluators(cfg: Config, where: str) -> list[dict]:
+    """The metrics of a phase."""
+    found = cfg.get(where) or []
+    return [found] if isinstance(found, dict) else list(found)

@@ -1,0 +1,88 @@
+"""Numbers of a config that no run can be made with."""
+import re
+from collections.abc import Iterator
+from math import inf, isfinite
+from typing import NamedTuple
+
+from mmengine.config import Config
+
+from mmtlalign.errors import UserError
+
+
+class Limit(NamedTuple):
+    """What the values of some keys must be.
+
+    ``low`` is the least one, and excluded if ``above``.
+    """
+    keys: str
+    whole: bool = True
+    low: float = 1
+    high: float = inf
+    above: bool = False
+
+    def __str__(self) -> str:
+        kind = 'a whole number' if self.whole else 'a finite number'
+        if self.high < inf:
+            return f'{kind} from {self.low} to {self.high}'
+        return f'{kind} {"above" if self.above else "of at least"} {self.low}'
+
+    def holds(self, value) -> bool:
+        if isinstance(value, bool) or not isinstance(
+                value, int if self.whole else (int, float)):
+            return False
+        return (isfinite(value) and self.low <= value <= self.high
+                and not (self.above and value == self.low))
+
+
+LOADER = r'(train|val|test)_dataloader\.'
+LIMITS = (
+    Limit(LOADER + r'(batch_size|prefetch_factor)'),
+    Limit(LOADER + 'num_workers', low=0),
+    Limit(r'train_cfg\.(max_epochs|max_iters|val_interval)'),
+    Limit(r'train_cfg\.val_begin', low=0),
+    Limit(r'optim_wrapper\.accumulative_counts'),
+    Limit(r'optim_wrapper(\.\w+)?\.optimizer\.(lr|weight_decay|eps|momentum)',
+          whole=False, low=0),
+    Limit(r'optim_wrapper(\.\w+)?\.optimizer\.betas\.\d', whole=False, low=0,
+          high=1),
+    Limit(r'optim_wrapper\.clip_grad\.(max_norm|clip_value)', whole=False,
+          low=0, above=True),
+    Limit(r'optim_wrapper\.paramwise_cfg\.\w+_(mult|rate)', whole=False,
+          low=0),
+    Limit(r'param_scheduler(\.\d+)?\.(begin|end)', low=0),
+    Limit(r'param_scheduler(\.\d+)?\.(T_max|total_iters|step_size)'),
+    Limit(r'param_scheduler(\.\d+)?\.(eta_min|gamma|start_factor|end_factor|'
+          r'factor|power)', whole=False, low=0),
+    Limit(r'randomness\.seed', low=0, high=2**32 - 1),
+    Limit(r'auto_scale_lr\.base_batch_size'),
+    Limit(r'default_hooks\.logger\.interval'),
+    Limit(r'default_hooks\.checkpoint\.(interval|max_keep_ckpts)', low=-1),
+    Limit(r'model\.(.*\.)?num_classes'),
+)
+# What the hosts take to mean that nothing is said.
+MAY_BE_NONE = (r'randomness\.seed|train_cfg\..*|param_scheduler.*|'
+               r'optim_wrapper\.clip_grad.*|.*\.prefetch_factor')
+
+
+def check_values(cfg: Config) -> None:
+    """Raise a UserError for the first value that is outside its limits."""
+    for key, value in leaves(cfg.to_dict()):
+        for limit in LIMITS:
+            if not re.fullmatch(limit.keys, key) or limit.holds(value):
+                continue
+            if value is None and re.fullmatch(MAY_BE_NONE, key):
+                continue
+            raise UserError(f'{key}={value!r} must be {limit}; set another '
+                            f'with --cfg-options {key}=NUMBER')
+
+
+def leaves(node, key: str = '') -> Iterator[tuple[str, object]]:
+    """Values of nested dicts and lists, by their dotted keys."""
+    if isinstance(node, dict):
+        for name, child in node.items():
+            yield from leaves(child, f'{key}.{name}' if key else str(name))
+    elif isinstance(node, (list, tuple)):
+        for i, child in enumerate(node):
+            yield from leaves(child, f'{key}.{i}' if key else str(i))
+    else:
+        yield key, node

@@ -1,0 +1,199 @@
+"""Do shares say what a model does with a mix, and what there is to see?
+
+Pairs the config's test images, pastes boxes on the grid of patches, and holds
+the shares of the mixes against, among mixes of equal area,
+
+- the model's own answer: the probability of the own label over that of both;
+- the ablation: how far what the head reads moves without the own image, over
+  how far it moves without either;
+- the truth, where test images have an ``object_mask``: the visible pixels of
+  the own object over those of both.
+
+Prints how far shares have moved from the area on average, correlations within
+equal area, and root mean square distances, with 95 % intervals of a bootstrap
+over pairs of images; block by block in the .json, in a picture beside it.
+
+    mmtlalign fidelity CONFIG CHECKPOINT... --shares tlalign contribution
+"""
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from mmengine.registry import init_default_scope
+from mmpretrain.models import ImageClassifier
+from mmpretrain.registry import DATASETS
+from rich.console import Console
+from rich.progress import track
+
+from mmtlalign.apis import get_model
+from mmtlalign.commands.checks import check_data
+from mmtlalign.commands.command_line import (
+    add_cfg_options,
+    add_trust_argument,
+    check_file,
+    make_folder_of,
+    new_parser,
+)
+from mmtlalign.commands.own_loaders import use_own_loaders
+from mmtlalign.commands.unread_keys import merge_options
+from mmtlalign.errors import UserError
+from mmtlalign.evaluation.fidelity import (
+    REFERENCES,
+    SHARES,
+    Fidelity,
+    Pairs,
+    draw_pairs,
+    join,
+    summarize,
+)
+from mmtlalign.resources import check_class, open_config
+from mmtlalign.visualization import draw_fidelity
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = new_parser(__doc__)
+    parser.add_argument('config', help='a config of a classifier')
+    parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT')
+    parser.add_argument(
+        '--labels', nargs='+', help='their names in table and picture '
+        '(default: the folders that they are in, and the files too where one '
+        'holds more)')
+    parser.add_argument(
+        '--shares', nargs='+', metavar='SHARE',
+        help=f'of {", ".join(SHARES)} or another propagation (default: all '
+        'of these that the backbone offers)')
+    parser.add_argument('--mixes', type=int, default=5000,
+                        help='how many, at least (default: 5000)')
+    parser.add_argument('--seed', type=int, default=0,
+                        help='of pairs, boxes and bootstrap')
+    parser.add_argument('--device', default='cpu', help='cpu or cuda')
+    parser.add_argument('--out', default='fidelity.json',
+                        help='.json to write; a .png goes beside it')
+    add_cfg_options(parser)
+    add_trust_argument(parser)
+    return parser
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """What is given, if it fits together."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if not args.out.endswith('.json'):
+        parser.error(f"--out '{args.out}' must end in .json")
+    if args.labels and len(args.labels) != len(args.checkpoints):
+        parser.error(f'--labels names {len(args.labels)} of '
+                     f'{len(args.checkpoints)} checkpoints')
+    if args.mixes < 4:
+        parser.error(f'--mixes {args.mixes} must be at least 4')
+    return args
+
+
+def name_checkpoints(paths: list[str], labels: list[str] | None) -> list[str]:
+    """A label for each, by which results are kept.
+
+    Raises:
+        UserError: If two are the same.
+    """
+    paths = [Path(path).resolve() for path in paths]
+    folders = Counter(path.parent.name for path in paths)
+    labels = labels or [
+        path.parent.name + f'/{path.stem}' * (folders[path.parent.name] > 1)
+        for path in paths]
+    label, count = Counter(labels).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"label '{label}' stands for {count} checkpoints; "
+                        'tell them apart with --labels')
+    return labels
+
+
+def class_labels(dataset) -> list[int]:
+    """Of all images, one each.
+
+    Raises:
+        UserError: If an image has several or none.
+    """
+    labels = []
+    for index in range(len(dataset)):
+        label = dataset.get_data_info(index).get('gt_label')
+        if not isinstance(label, int):
+            raise UserError(f'test image {index} has the labels {label}; '
+                            'pairs need images of exactly one')
+        labels.append(label)
+    return labels
+
+
+def measure(model, dataset, pairs: Pairs, args, label: str) -> dict:
+    """What is written down of one checkpoint."""
+    try:
+        fidelity = Fidelity(model, args.shares)
+    except (TypeError, ValueError) as error:
+        raise UserError(str(error)) from None
+    for name, reason in fidelity.left_out.items():
+        print(f'{name} is left out: {reason}')
+    parts = fidelity.measure(dataset, pairs)
+    parts = track(parts, label, total=fidelity.batches(pairs),
+                  console=Console(stderr=True))
+    return summarize(join(list(parts)), seed=args.seed)
+
+
+def write_table(checkpoints: dict[str, dict]) -> Iterator[str]:
+    """Lines of Markdown: the shares at the output."""
+    references = [name for name in REFERENCES if any(
+        name in shares['area'] for shares in checkpoints.values())]
+    yield '| model | share | moved |' + ''.join(
+        f' {name}: correlation | distance |' for name in references)
+    yield '|---|---|---|' + '---|---|' * len(references)
+    for label, shares in checkpoints.items():
+        for name, share in shares.items():
+            moved = f'{share["movement"][-1]:.3f}'
+            yield f'| {label} | {name} | {moved} |' + ''.join(
+                f' {_cell(share[r]["correlation"][-1], "+.2f")} |'
+                f' {_cell(share[r]["distance"][-1], ".3f")} |'
+                if r in share else ' | |' for r in references)
+
+
+def _cell(values: list[float], form: str) -> str:
+    value, low, high = (format(v, form) for v in values)
+    return f'{value} ({low} to {high})'
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    for path in args.checkpoints:
+        check_file(path, 'checkpoint')
+    labels = name_checkpoints(args.checkpoints, args.labels)
+    make_folder_of(args.out)
+    cfg = open_config(args.config)
+    merge_options(cfg, args.cfg_options, args.allow_unread)
+    check_class(cfg, ImageClassifier)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    use_own_loaders(cfg)
+    check_data(cfg, 'test')
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    classes = class_labels(dataset)
+    result, pairs = {}, None
+    for label, checkpoint in zip(labels, args.checkpoints):
+        model = get_model(cfg, checkpoint, args.device, trust=args.trust)
+        if pairs is None:
+            pairs = draw_pairs(
+                classes, Fidelity(model, ['area']).grid_of(dataset),
+                args.mixes, torch.Generator().manual_seed(args.seed))
+        result[label] = measure(model, dataset, pairs, args, label)
+    save(args, pairs, result)
+
+
+def save(args: argparse.Namespace, pairs: Pairs, result: dict) -> None:
+    """Print the table, write figures and picture."""
+    print('\n'.join(write_table(result)))
+    title = (f'{Path(args.config).stem}: {pairs.mixes} mixes of '
+             f'{len(pairs.images)} pairs')
+    Path(args.out).write_text(json.dumps(dict(
+        config=Path(args.config).stem, seed=args.seed,
+        mixes=pairs.mixes, pairs=len(pairs.images),
+        checkpoints=result), indent=1) + '\n')
+    picture = Path(args.out).with_suffix('.png')
+    draw_fidelity(result, title).savefig(picture, dpi=110)
+    print(f'figures: {args.out}, picture: {picture}')

@@ -1,0 +1,156 @@
+"""What a training starts from: nothing, weights, or an earlier part of it."""
+import os.path as osp
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmtlalign.checkpoint import (
+    check_finite,
+    get_weights,
+    load_checkpoint_safely,
+)
+from mmtlalign.commands.command_line import check_file
+from mmtlalign.commands.work_dir import checkpoints_in
+from mmtlalign.errors import DamagedFile, UserError
+
+# What a training goes on from, beside its weights.
+RESUMED = dict(epoch=int, iter=int, message_hub=dict, optimizer=dict)
+
+
+def read_start(cfg: Config, trust: bool) -> tuple[str | None, dict | None]:
+    """The checkpoint that training starts from, if any, and what it holds.
+
+    ``--resume`` without a name takes the one that ``last_checkpoint`` names,
+    by its name alone if it lies beside, since work dirs are moved and copied.
+    If that one is gone or damaged, the newest sound one beside it is taken,
+    with a warning.
+
+    Args:
+        cfg (Config): Its ``resume``, ``load_from`` and ``work_dir`` are read.
+        trust (bool): See :func:`load_checkpoint_safely`.
+
+    Returns:
+        tuple[str | None, dict | None]: Path and content.
+
+    Raises:
+        UserError: If there is no such file, or no sound one, or it holds more
+            than data.
+    """
+    start = cfg.get('load_from')
+    if not cfg.get('resume'):
+        if start is None:
+            return None, None
+        check_file(start, 'checkpoint')
+        return start, load_checkpoint_safely(start, trust)
+    if start is None:
+        return read_latest(cfg.work_dir, trust)
+    check_file(start, 'checkpoint')
+    try:
+        return start, read_resumable(start, trust)
+    except DamagedFile as error:
+        others = [path for path in checkpoints_in(osp.dirname(start) or '.')
+                  if not osp.samefile(path, start)]
+        sound, _, _ = first_sound(others, trust)
+        raise UserError(str(error) + (
+            f"; the newest sound one beside it is '{sound}': --resume {sound}"
+            if sound else '')) from error
+
+
+def read_latest(folder: str, trust: bool) -> tuple[str | None, dict | None]:
+    """The newest sound checkpoint of a work dir; see :func:`read_start`."""
+    named, trouble = read_last_checkpoint(folder)
+    candidates = [str(path) for path in checkpoints_in(folder)]
+    if named:
+        candidates = [named, *(path for path in candidates if path != named)]
+    if not candidates:
+        if trouble:
+            raise UserError(
+                f'{trouble}, and no other checkpoint lies there; give one '
+                'with --resume CHECKPOINT, or begin anew: remove '
+                f"'{osp.join(folder, 'last_checkpoint')}'")
+        return None, None
+    start, checkpoint, errors = first_sound(candidates, trust)
+    if start is None:
+        raise errors[0]
+    troubles = [*filter(None, [trouble]), *map(str, errors)]
+    if troubles:
+        print(f"warning: going on from '{start}', the newest sound "
+              f'checkpoint: {"; ".join(troubles)}')
+    return start, checkpoint
+
+
+def read_last_checkpoint(folder: str) -> tuple[str | None, str | None]:
+    """What ``last_checkpoint`` names, and what is wrong with it."""
+    path = Path(folder, 'last_checkpoint')
+    if not path.is_file():
+        found = checkpoints_in(folder)
+        return None, f"'{path}' is missing" if found else None
+    try:
+        named = path.read_text().strip()
+    except UnicodeDecodeError:
+        return None, f"'{path}' is no text"
+    if not named or '\0' in named or len(named.splitlines()) > 1:
+        return None, f"'{path}' names no file"
+    for candidate in (osp.join(folder, osp.basename(named)), named):
+        if osp.isfile(candidate):
+            return candidate, None
+    return None, f"'{path}' names '{named}', which does not exist"
+
+
+def first_sound(paths: list, trust: bool) -> tuple[
+        str | None, dict | None, list[DamagedFile]]:
+    """The first checkpoint that can be resumed, its content, and what is
+    wrong with those before it."""
+    errors = []
+    for path in map(str, paths):
+        try:
+            return path, read_resumable(path, trust), errors
+        except DamagedFile as error:
+            errors.append(error)
+    return None, None, errors
+
+
+def read_resumable(path: str, trust: bool) -> dict:
+    """A checkpoint with all that a training goes on from.
+
+    Raises:
+        DamagedFile: If it is cut short or altered, or parts are not what they
+            should be.
+        UserError: If it holds code, or never was more than weights.
+    """
+    checkpoint = load_checkpoint_safely(path, trust)
+    check_resumable(checkpoint, path)
+    check_finite(get_weights(checkpoint, path), path)
+    return checkpoint
+
+
+def check_resumable(checkpoint: dict, start: str) -> None:
+    """Raise if there is nothing but weights to go on from."""
+    parts = {**checkpoint, **checkpoint.get('meta', {})}
+    missing = [part for part in RESUMED if part not in parts]
+    if missing:
+        raise UserError(
+            f"checkpoint '{start}' cannot be resumed: it has no "
+            f'{", ".join(missing)}; to begin a training with its weights, '
+            f'give --cfg-options load_from={start} instead of --resume')
+    for part, kind in RESUMED.items():
+        if not isinstance(parts[part], kind) or parts[part] is True:
+            raise damaged(start, f'{part} is of type '
+                          f'{type(parts[part]).__name__}, not {kind.__name__}')
+        if kind is int and parts[part] < 0:
+            raise damaged(start, f'{part} is {parts[part]}')
+    hub = parts['message_hub']
+    for part in ('log_scalars', 'runtime_info', 'resumed_keys'):
+        if not isinstance(hub.get(part), dict):
+            raise damaged(start, f'message_hub has no {part}')
+    for part in ('state', 'param_groups'):
+        if part not in parts['optimizer'] and not all(
+                isinstance(one, dict) and part in one
+                for one in parts['optimizer'].values()):
+            raise damaged(start, f'optimizer has no {part}')
+
+
+def damaged(path: str, what: str) -> DamagedFile:
+    """The error for a part that is not what it was."""
+    return DamagedFile(f"checkpoint '{path}' cannot be resumed: its {what}; "
+                       'it is damaged, resume an earlier one')

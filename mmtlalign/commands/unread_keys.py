@@ -1,0 +1,236 @@
+"""Entries of a config that nothing reads, and what was probably meant."""
+import inspect
+from collections.abc import Iterator
+from difflib import get_close_matches
+
+from mmengine import registry as registries
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from mmengine.registry import Registry
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from mmtlalign.errors import UserError, first_line
+
+# What the hosts' runners and config readers look up at the top of a config.
+READ_BY_HOSTS = frozenset("""
+    activation_checkpointing auto_scale_lr compile custom_hooks custom_imports
+    data_preprocessor default_hooks default_scope efficient_conv_bn_eval
+    env_cfg experiment_name find_unused_parameters
+    init_weights_for_test_or_val launcher load_from log_level log_processor
+    model model_wrapper_cfg optim_wrapper param_scheduler randomness resume
+    runner_type strategy sync_bn test_cfg test_dataloader test_evaluator
+    train_cfg train_dataloader val_cfg val_dataloader val_evaluator visualizer
+    work_dir""".split())
+READ_BY_US = frozenset(
+    'data_hint load_from_allowed tta_model tta_pipeline'.split())
+READ = READ_BY_HOSTS | READ_BY_US
+
+# Keys that mmengine itself takes out of any dict.
+OF_CONFIGS = {'type', '_scope_', '_delete_'}
+# Of dicts without a type, whose reader is known.
+PARAMWISE = frozenset("""
+    bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult
+    dwconv_decay_mult dcn_offset_lr_mult bypass_duplicate custom_keys
+    layer_decay_rate num_layers decay_rate decay_type""".split())
+ENVIRONMENT = frozenset('cudnn_benchmark mp_cfg dist_cfg resource_limit'
+                        .split())
+LOADER = frozenset('dataset sampler batch_sampler collate_fn worker_init_fn '
+                   'num_batch_per_epoch'.split())
+WRAPPER = frozenset('optimizer paramwise_cfg constructor'.split())
+ROOTS = [value for value in vars(registries).values()
+         if isinstance(value, Registry)]
+
+
+def merge_options(cfg: Config, options: dict,
+                  allow_unread: bool = False) -> None:
+    """Merge ``--cfg-options`` into a config; each must be read by something.
+
+    Args:
+        cfg (Config): Modified in place.
+        options (dict): Values by dotted keys.
+        allow_unread (bool): Take them as they are. Defaults to False.
+
+    Raises:
+        UserError: For one that nothing reads, naming the nearest that is
+            read, and for one that has no place.
+    """
+    for key in options if not allow_unread else ():
+        check_option(cfg, key)
+    try:
+        cfg.merge_from_dict(options)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        reason = str(error.args[0]) if error.args else first_line(error)
+        raise UserError(
+            f'--cfg-options {" ".join(options)} has no place in '
+            f"'{cfg.filename}' ({reason}); compare its keys with those of "
+            'the config') from error
+
+
+def check_option(cfg: Config, key: str) -> None:
+    """Raise a UserError if a dotted key is none that something reads."""
+    top, *parts = key.split('.')
+    if top not in READ:
+        raise unread_variable(cfg, key, top, parts)
+    node, path = cfg.get(top), top
+    for part in parts:
+        if isinstance(node, (list, tuple)) and part.isdigit() and (
+                int(part) < len(node)):
+            node, path = node[int(part)], f'{path}.{part}'
+        elif isinstance(node, dict) and part in node:
+            node, path = node[part], f'{path}.{part}'
+        else:  # new, and with it all below
+            if isinstance(node, dict) and part not in OF_CONFIGS:
+                check_new_key(cfg, path, node, part)
+            return
+
+
+def unread_variable(cfg: Config, key: str, top: str,
+                    parts: list[str]) -> UserError:
+    """What to say of a key that is none of a config's own."""
+    rest = ''.join(f'.{part}' for part in parts)
+    if top in cfg:
+        what = (f"'{top}' is a variable that the config has expanded already, "
+                'and setting it now changes nothing')
+        places = [path for path, value in nodes(cfg) if value == cfg[top]]
+        near = [path + rest for path in places]
+    else:
+        what = f"nothing reads '{top}'"
+        near = [path for path, _ in nodes(cfg) if path.endswith(f'.{key}')]
+        near += [close + rest for close in get_close_matches(top, READ, n=1)]
+    near = near[:1] or get_close_matches(
+        key, [path for path, _ in nodes(cfg)], n=1)
+    return UserError(
+        f'--cfg-options {key}: {what}'
+        + (f'; the nearest that is read is {near[0]}' if near else '')
+        + ' (--allow-unread sets it all the same)')
+
+
+def nodes(cfg: Config) -> Iterator[tuple[str, object]]:
+    """Dotted paths and values of all that is below what is read."""
+    def walk(node, path):
+        yield path, node
+        items = (node.items() if isinstance(node, dict) else enumerate(node)
+                 if isinstance(node, (list, tuple)) else ())
+        for name, child in items:
+            yield from walk(child, f'{path}.{name}')
+
+    for top in sorted(READ & cfg.keys()):
+        yield from walk(cfg[top], top)
+
+
+def check_new_key(cfg: Config, path: str, node: dict, key: str) -> None:
+    """Hold a new key against what reads the dict that it is put into.
+
+    Raises:
+        UserError: If that takes no such key.
+    """
+    accepted, is_open, whose = reader_of(cfg, path, node)
+    if accepted is None or key in accepted:
+        return
+    if is_open:
+        print(f'warning: {whose} names no {path}.{key}, and takes any: it may '
+              'have no effect')
+        return
+    near = get_close_matches(key, sorted(accepted), n=1)
+    raise UserError(
+        f'--cfg-options {path}.{key}: {whose} takes no {key}'
+        + (f'; the nearest that it takes is {path}.{near[0]}' if near else '')
+        + ' (--allow-unread sets it all the same)')
+
+
+def reader_of(cfg: Config, path: str,
+              node: dict) -> tuple[set | None, bool, str]:
+    """Keys that a dict may have, whether others may be as well, and who
+    says so; None for a dict that anything may be in."""
+    known = None
+    if path in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        known = DataLoader, LOADER
+    elif path == 'optim_wrapper':
+        known = find_type(cfg, node.get('type', 'OptimWrapper')), WRAPPER
+        known = known[0] or OptimWrapper, WRAPPER
+    elif path == 'train_cfg' and 'type' not in node:
+        known = (EpochBasedTrainLoop if node.get('by_epoch', True)
+                 else IterBasedTrainLoop), {'by_epoch'}
+    elif path == 'randomness':
+        known = Runner.set_randomness, ()
+    elif path == 'optim_wrapper.paramwise_cfg':
+        return set(PARAMWISE), 'constructor' in cfg.optim_wrapper, path
+    elif path == 'env_cfg':
+        return set(ENVIRONMENT), False, path
+    elif path == 'auto_scale_lr':
+        return {'enable', 'base_batch_size'}, False, path
+    elif cls := find_type(cfg, node.get('type')):
+        known = cls, ()
+    if not known:
+        return None, True, ''
+    accepted, is_open = parameters(known[0])
+    return accepted | set(known[1]), is_open, known[0].__name__
+
+
+def parameters(cls) -> tuple[set[str], bool]:
+    """Names that a class takes, its parents' too if it hands them on, and
+    whether it takes any other."""
+    names, is_open = set(), True
+    inits = [parent.__init__ for parent in cls.__mro__ if '__init__' in vars(
+        parent)] if inspect.isclass(cls) else [cls]
+    for i, init in enumerate(inits):
+        found = inspect.signature(init).parameters.values()
+        names |= {one.name for one in found}
+        if not any(one.kind is one.VAR_KEYWORD for one in found):
+            is_open = i > 0  # the first may use some of them itself
+            break
+    return names - {'self', 'args', 'kwargs'}, is_open
+
+
+def find_type(cfg: Config, name):
+    """The class that a type stands for; None if it is not to be found."""
+    if name is None or not isinstance(name, str):
+        return name
+    scope = cfg.get('default_scope', 'mmengine')
+    for root in ROOTS:
+        try:
+            with root.switch_scope_and_registry(scope) as registry:
+                cls = registry.get(name)
+        except (ImportError, AttributeError):  # of a host that is not there
+            continue
+        if cls is not None:
+            return cls
+    return None
+
+
+def unread_variables(cfg: Config) -> list[str]:
+    """Top-level names of a config that nothing reads and that nothing was
+    made of; there are others in most configs, and they are harmless."""
+    spent = [plain(value) for _, value in nodes(cfg)]
+    texts = ' '.join(value for value in spent if isinstance(value, str))
+
+    def is_used(value) -> bool:
+        children = (value.values() if isinstance(value, dict) else value
+                    if isinstance(value, list) else ())
+        return value in spent or isinstance(value, str) and value in texts or (
+            any(child in spent for child in children
+                if isinstance(child, (dict, list))))
+
+    return [name for name in cfg if name not in READ
+            and not is_used(plain(cfg[name]))]
+
+
+def plain(node):
+    """Without the scopes that a host's base marks its entries with."""
+    if isinstance(node, dict):
+        return {key: plain(value) for key, value in node.items()
+                if key != '_scope_'}
+    if isinstance(node, (list, tuple)):
+        return [plain(value) for value in node]
+    return node
+
+
+def warn_of_unread_variables(cfg: Config) -> None:
+    """Name them, with the nearest that is read."""
+    names = unread_variables(cfg)
+    if names:
+        near = [name + ''.join(f' (rather {close}?)' for close in
+                               get_close_matches(name, READ, n=1))
+                for name in names]
+        print(f"warning: nothing reads {', '.join(near)} of '{cfg.filename}'")

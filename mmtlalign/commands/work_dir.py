@@ -1,0 +1,101 @@
+"""One training per work dir, and none over another's checkpoints."""
+import fcntl
+import os
+import os.path as osp
+import re
+import socket
+from pathlib import Path
+from typing import IO
+
+from mmtlalign.commands.command_line import make_work_dir
+from mmtlalign.errors import UserError
+
+LOCK = '.lock'
+# What the hosts and StopOnSignal call what can be resumed; what else lies
+# there (best_*.pth) cannot.
+RESUMABLE = re.compile(
+    r'(?:interrupted_epoch_(\d+)_iter_(\d+)|(?:epoch|iter)_(\d+))\.pth')
+# Open files of the locks, until the process ends.
+_locks: dict[str, IO] = {}
+
+
+def is_first_process() -> bool:
+    """Whether this is rank 0, before there is a process group."""
+    return all(os.environ.get(name, '0') == '0' for name in (
+        'RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))
+
+
+def lock_work_dir(path: str) -> None:
+    """Make the folder and keep other trainings out until this process ends.
+
+    Only rank 0 locks, and nobody who only reads. The lock is one of POSIX
+    (``lockf``): the kernel releases it whichever way the process dies, it is
+    not inherited by data-loading workers, and NFS has it too.
+
+    Raises:
+        UserError: If the folder cannot be written, or another process, which
+            is named, has it.
+    """
+    make_work_dir(path)
+    key = osp.realpath(path)
+    if key in _locks or not is_first_process():
+        return
+    try:
+        file = open(osp.join(path, LOCK), 'a+')
+    except OSError as error:
+        raise UserError(f"work dir '{path}' cannot be written "
+                        f'({error.strerror}); choose another with --work-dir'
+                        ) from None
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        owner = file.read().strip() or 'another process'
+        file.close()
+        raise UserError(
+            f"work dir '{path}' is in use by {owner}; wait until that "
+            'training has ended, or choose another with --work-dir') from None
+    except OSError as error:  # a network disk without locks
+        print(f"warning: work dir '{path}' cannot be locked "
+              f'({error.strerror}): see to it yourself that only one training '
+              'writes there')
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+    file.flush()
+    _locks[key] = file
+
+
+def checkpoints_in(folder: str | os.PathLike) -> list[Path]:
+    """What can be resumed in a folder, the newest by what names say first:
+    clocks can go back."""
+    found = {}
+    for path in Path(folder).glob('*.pth'):
+        if name := RESUMABLE.fullmatch(path.name):
+            epoch, step, number = name.groups()
+            found[path] = (int(number or epoch), int(step or 0))
+    return sorted(found, key=found.get, reverse=True)
+
+
+def check_no_earlier_run(path: str) -> None:
+    """Raise a UserError where the checkpoints of a run would be lost."""
+    found = checkpoints_in(path)
+    if found:
+        raise UserError(
+            f"work dir '{path}' holds {len(found)} checkpoints of another run "
+            f'(the newest: {found[0].name}); go on from them with --resume, '
+            'choose another folder with --work-dir, or delete them with '
+            '--overwrite')
+
+
+def remove_earlier_run(path: str, keep: str | None) -> None:
+    """Delete checkpoints, so that none is taken for the new run's.
+
+    Args:
+        path (str): The work dir.
+        keep (str, optional): A checkpoint that the new run starts from.
+    """
+    for old in [*Path(path).glob('best_*.pth'), *checkpoints_in(path),
+                Path(path, 'last_checkpoint')]:
+        if not (keep and old.exists() and osp.exists(keep)
+                and osp.samefile(old, keep)):
+            old.unlink(missing_ok=True)

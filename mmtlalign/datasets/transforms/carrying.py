@@ -1,0 +1,174 @@
+"""Transforms that carry along what lies on the image: token labels, masks.
+
+Each is the host's of the same name: the same arguments, random draws and
+images. Where nothing lies on the image they are the host's altogether. What
+does has the methods ``flipped``, ``cropped`` and ``warped``, see
+:class:`TokenLabels` and :class:`ObjectMask`.
+"""
+import cv2
+import numpy as np
+from mmcv.transforms import RandomFlip as HostRandomFlip
+from mmpretrain.datasets.transforms import RandomCrop as HostRandomCrop
+from mmpretrain.datasets.transforms import (
+    RandomResizedCrop as HostRandomResizedCrop,
+)
+from mmpretrain.datasets.transforms import auto_augment
+
+from mmtlalign.registry import TRANSFORMS
+
+KEYS = ('token_labels', 'object_mask')
+
+
+def carry(results: dict, move: str, *args) -> dict:
+    """Move what lies on the image as the image was moved.
+
+    Args:
+        results (dict): Of the pipeline; changed in place.
+        move (str): 'flipped', 'cropped' or 'warped'.
+        *args: Of that method.
+    """
+    for key in KEYS:
+        if key in results:
+            results[key] = getattr(results[key], move)(*args)
+    return results
+
+
+@TRANSFORMS.register_module()
+class RandomFlip(HostRandomFlip):
+    """The host's ``RandomFlip``, with what lies on the image."""
+
+    def transform(self, results: dict) -> dict:
+        results = super().transform(results)
+        return carry(results, 'flipped', results['flip_direction'])
+
+
+@TRANSFORMS.register_module()
+class RandomCrop(HostRandomCrop):
+    """The host's ``RandomCrop``, with what lies on the image.
+
+    Args:
+        *args: As in the host.
+        **kwargs: As in the host, other than ``pad_if_needed`` and modes that
+            pad with the image itself, which would show objects twice.
+
+    Raises:
+        ValueError: For those.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.pad_if_needed or self.padding_mode != 'constant':
+            raise ValueError(
+                f'pad_if_needed={self.pad_if_needed}, padding_mode='
+                f'{self.padding_mode!r}: what lies on an image can follow '
+                '`padding` with a constant only.')
+
+    def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:
+        """Draw top, left, height and width in pixels, and note them."""
+        self.part = super().rand_crop_params(img)
+        return self.part
+
+    def transform(self, results: dict) -> dict:
+        results = super().transform(results)
+        top, left, height, width = self.part
+        pad_left, pad_top = self._padding()
+        return carry(results, 'cropped', top - pad_top, left - pad_left,
+                     height, width, results['img'].shape[:2])
+
+    def _padding(self) -> tuple[int, int]:
+        """Pixels added at the left and at the top."""
+        if not isinstance(self.padding, (list, tuple)):
+            return (self.padding or 0, ) * 2
+        return tuple(self.padding[:2])
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrop(HostRandomResizedCrop):
+    """The host's ``RandomResizedCrop``, with what lies on the image."""
+
+    def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:
+        """Draw top, left, height and width in pixels, and note them."""
+        self.part = super().rand_crop_params(img)
+        return self.part
+
+    def transform(self, results: dict) -> dict:
+        results = super().transform(results)
+        return carry(
+            results, 'cropped', *self.part, results['img'].shape[:2])
+
+
+class _Affine:
+    """Mixin: a host's operation that moves pixels by an affine map."""
+
+    def random_negative(self, value: float) -> float:
+        """The last of the host's draws: note how far the image moves."""
+        self.amount = super().random_negative(value)
+        return self.amount
+
+    def transform(self, results: dict) -> dict | None:
+        self.amount = None
+        results = super().transform(results)
+        if self.amount is not None:
+            matrix = self._matrix(self.amount, *results['img'].shape[:2])
+            carry(results, 'warped', matrix)
+        return results
+
+    def _matrix(self, amount: float, rows: int, cols: int) -> np.ndarray:
+        """(2, 3): where the host moves a pixel (x, y, 1) to."""
+        raise NotImplementedError
+
+
+@TRANSFORMS.register_module()
+class Rotate(_Affine, auto_augment.Rotate):
+    """The host's ``Rotate``, with what lies on the image."""
+
+    def _matrix(self, amount: float, rows: int, cols: int) -> np.ndarray:
+        center = self.center or ((cols - 1) * .5, (rows - 1) * .5)
+        return cv2.getRotationMatrix2D(center, -amount, self.scale)
+
+
+@TRANSFORMS.register_module()
+class Shear(_Affine, auto_augment.Shear):
+    """The host's ``Shear``, with what lies on the image."""
+
+    def _matrix(self, amount: float, rows: int, cols: int) -> np.ndarray:
+        if self.direction == 'horizontal':
+            return np.array([[1, amount, 0], [0, 1, 0]])
+        return np.array([[1, 0, 0], [amount, 1, 0]])
+
+
+@TRANSFORMS.register_module()
+class Translate(_Affine, auto_augment.Translate):
+    """The host's ``Translate``, with what lies on the image."""
+
+    def _matrix(self, amount: float, rows: int, cols: int) -> np.ndarray:
+        if self.direction == 'horizontal':
+            return np.array([[1, 0, amount * cols], [0, 1, 0]])
+        return np.array([[1, 0, 0], [0, 1, amount * rows]])
+
+
+@TRANSFORMS.register_module()
+class RandAugment(auto_augment.RandAugment):
+    """The host's ``RandAugment``, whose geometric operations carry along.
+
+    Args:
+        policies (str | list[dict]): As in the host. ``Rotate``, ``Shear`` and
+            ``Translate`` stand for those of this module.
+        *args: Other arguments of the host's.
+        **kwargs: Other arguments of the host's.
+    """
+
+    GEOMETRIC = ('Rotate', 'Shear', 'Translate')
+
+    def __init__(self, policies: str | list[dict], *args,
+                 **kwargs) -> None:
+        if isinstance(policies, str):
+            policies = auto_augment.RANDAUG_POLICIES.get(policies, policies)
+        if not isinstance(policies, str):
+            policies = [{**policy, 'type': self._carrying(policy['type'])}
+                        for policy in policies]
+        super().__init__(policies, *args, **kwargs)
+
+    @classmethod
+    def _carrying(cls, kind: str) -> str:
+        return f'mmtlalign.{kind}' if kind in cls.GEOMETRIC else kind

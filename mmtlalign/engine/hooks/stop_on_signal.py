@@ -1,0 +1,228 @@
+"""An end to trainings that are asked to end: after the step, and saved."""
+import os.path as osp
+import random
+import signal
+from itertools import islice
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather_object, all_reduce, is_distributed
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmtlalign.errors import StoppedBySignal
+from mmtlalign.registry import HOOKS
+
+from .whole_checkpoints import INTERRUPTED, name_last
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# Iterations between two questions to the other processes.
+ASK_EVERY = 10
+
+
+@HOOKS.register_module()
+class StopOnSignal(Hook):
+    """Finish the step, save and say so when a signal asks for an end.
+
+    That is Ctrl-C, SIGTERM, with which clusters announce that a job's time is
+    up, and SIGUSR1, with which they can be told to announce it earlier. A
+    second Ctrl-C ends the process at once.
+
+    A checkpoint within an epoch, and with it the position in the data and all
+    random states, is ``interrupted_epoch_E_iter_N.pth``; resumed, the epoch
+    goes on with the next batch, and with ``num_workers=0`` the training ends
+    bit-identical. The next regular checkpoint removes it. During a validation
+    the end comes after it. Of several processes, each may get the signal at
+    another step: they agree every 10 iterations.
+
+    Raises:
+        StoppedBySignal: Naming the checkpoint; its exit status is 128 plus
+            the number of the signal.
+    """
+
+    # After all others: what they do to a step is part of it.
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self._signal = 0
+        self._handlers: dict = {}
+        self._states: list[dict] | None = None
+        self._resumed: dict = {}
+        self._whole_sampler = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep the position within an epoch until it begins."""
+        self._resumed = checkpoint.get('within_epoch', {})
+
+    def before_train(self, runner: Runner) -> None:
+        """Take over the signals."""
+        self._signal = 0
+        self._handlers = {number: signal.signal(number, self._note)
+                          for number in SIGNALS}
+
+    def after_train(self, runner: Runner) -> None:
+        """Give them back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Go on where a resumed epoch was interrupted."""
+        resumed, self._resumed = self._resumed, {}
+        if not resumed or not self._is_by_epoch(runner):
+            return
+        loader, done = runner.train_dataloader, resumed['batches']
+        if not 0 < done < len(loader):
+            return
+        self._whole_sampler = loader.batch_sampler
+        set_batches(loader, RestOfBatches(loader.batch_sampler, done))
+        if len(resumed['states']) == runner.world_size:
+            set_random_states(runner, resumed['states'][runner.rank])
+        runner.logger.info(f'Epoch {runner.epoch + 1} goes on after its first '
+                           f'{done} batches')
+
+    def after_train_iter(self, runner: Runner, batch_idx: int,
+                         data_batch=None, outputs: dict | None = None) -> None:
+        """Stop within an epoch, or between iterations."""
+        last = self._is_by_epoch(runner) and (
+            batch_idx + 1 == len(runner.train_dataloader))
+        if last or not self._is_asked(runner, ask=not (
+                is_distributed() and (runner.iter + 1) % ASK_EVERY)):
+            return  # the end of an epoch comes in a moment
+        if self._is_by_epoch(runner):
+            self._states = all_gather_object(random_states(runner))
+        self._stop(runner, runner.epoch, runner.iter + 1)
+
+    def before_save_checkpoint(self, runner: Runner,
+                               checkpoint: dict) -> None:
+        """Add what an epoch is to go on with, if it has not ended."""
+        if self._states:
+            meta = checkpoint['meta']
+            length = len(runner.train_dataloader) + getattr(
+                runner.train_dataloader.batch_sampler, 'skipped', 0)
+            checkpoint['within_epoch'] = dict(
+                batches=meta['iter'] - meta['epoch'] * length,
+                states=self._states)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Stop at the end of an epoch."""
+        if self._whole_sampler is not None:
+            set_batches(runner.train_dataloader, self._whole_sampler)
+            self._whole_sampler = None
+        if self._is_asked(runner):
+            self._stop(runner, runner.epoch + 1, runner.iter)
+
+    def after_val(self, runner: Runner) -> None:
+        """Stop after a validation within a training."""
+        if self._handlers and self._is_asked(runner):
+            self._stop(runner, runner.epoch, runner.iter)
+
+    def _note(self, number: int, frame) -> None:
+        """A signal has come."""
+        if self._signal == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def _is_asked(self, runner: Runner, ask: bool = True) -> bool:
+        """Whether to stop, all processes or none."""
+        if ask and is_distributed():
+            asked = torch.tensor(int(self._signal))
+            all_reduce(asked, 'max')
+            self._signal = int(asked)
+        return bool(ask and self._signal)
+
+    def _stop(self, runner: Runner, epoch: int, step: int) -> None:
+        """Save, unless that has just been done, and end."""
+        names = () if self._states else (f'epoch_{epoch}.pth',
+                                         f'iter_{step}.pth')
+        path = next((str(hook.last_ckpt) for hook in runner.hooks
+                     if isinstance(hook, CheckpointHook)
+                     and osp.basename(str(hook.last_ckpt)) in names), None)
+        if path is None:
+            name = INTERRUPTED.format(epoch, step)
+            runner.save_checkpoint(runner.work_dir, name,
+                                   meta=dict(epoch=epoch, iter=step))
+            path = osp.join(runner.work_dir, name)
+            if runner.rank == 0:
+                name_last(runner, path)
+        self.after_train(runner)
+        raise StoppedBySignal(
+            self._signal,
+            f'stopped by {signal.Signals(self._signal).name} after iteration '
+            f"{step}; all of it is in '{path}': the same command with "
+            '--resume goes on from it')
+
+    @staticmethod
+    def _is_by_epoch(runner: Runner) -> bool:
+        return isinstance(runner.train_loop, EpochBasedTrainLoop)
+
+
+class RestOfBatches:
+    """The batches of a sampler without the first ones.
+
+    Args:
+        batches (Iterable): Of indices.
+        skipped (int): How many to leave out.
+    """
+
+    def __init__(self, batches, skipped: int) -> None:
+        self.batches, self.skipped = batches, skipped
+
+    def __iter__(self):
+        return islice(iter(self.batches), self.skipped, None)
+
+    def __len__(self) -> int:
+        return len(self.batches) - self.skipped
+
+    def __getattr__(self, name: str):
+        return getattr(self.__dict__['batches'], name)
+
+
+def set_batches(loader, batches) -> None:
+    """Exchange a loader's batch sampler, which it allows nobody to do."""
+    object.__setattr__(loader, 'batch_sampler', batches)
+
+
+def random_states(runner: Runner) -> dict:
+    """All that this process will draw from, as plain data."""
+    _, keys, position, has_gauss, gauss = np.random.get_state()
+    return dict(
+        python=random.getstate(), numpy=(keys.tolist(), position, has_gauss,
+                                         gauss),
+        torch=torch.get_rng_state(),
+        cuda=torch.cuda.get_rng_state_all()
+        if torch.cuda.is_available() else [],
+        loader=generator_state(runner.train_dataloader),
+        mixing=[mixing.generator.get_state()
+                for mixing in mixing_methods(runner)])
+
+
+def set_random_states(runner: Runner, states: dict) -> None:
+    """Put back what :func:`random_states` has found."""
+    version, keys, gauss = states['python']
+    random.setstate((version, tuple(keys), gauss))
+    keys, *rest = states['numpy']
+    np.random.set_state(('MT19937', np.array(keys, np.uint32), *rest))
+    torch.set_rng_state(states['torch'])
+    if len(states['cuda']) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states['cuda'])
+    if states['loader'] is not None:
+        runner.train_dataloader.generator.set_state(states['loader'])
+    for mixing, state in zip(mixing_methods(runner), states['mixing']):
+        mixing.generator.set_state(state)
+
+
+def generator_state(loader) -> torch.Tensor | None:
+    """Of a loader's own generator, if it has one."""
+    return loader.generator and loader.generator.get_state()
+
+
+def mixing_methods(runner: Runner) -> list:
+    """Those of ours, which have generators of their own."""
+    model = runner.model
+    model = model.module if is_model_wrapper(model) else model
+    mixing = getattr(model.data_preprocessor, 'batch_augments', None)
+    return [method for method in (
+        mixing, *(getattr(mixing, 'augments', None) or ()))
+        if hasattr(method, 'generator')]

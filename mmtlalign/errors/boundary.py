@@ -1,0 +1,73 @@
+"""Where errors of all commands end: in one line, if a user can mend them."""
+import os
+import signal
+import sys
+import traceback
+from contextlib import contextmanager
+
+from .kinds import explain
+from .user_error import (
+    LocalError,
+    StoppedBySignal,
+    UserError,
+    in_one_line,
+)
+
+
+def stop(number: int, frame) -> None:
+    """Heed a signal at once, which ends the children that a command has.
+
+    Raises:
+        StoppedBySignal: Always.
+    """
+    raise StoppedBySignal(number, 'stopped by '
+                          f'{signal.Signals(number).name}')
+
+
+@contextmanager
+def one_line_errors(program: str, resumable: bool = False):
+    """End the program with one line on stderr where a trace is no help.
+
+    That is on a UserError and on the kinds of error that :func:`explain`
+    knows, with status 1, and on Ctrl-C, with the customary 130. Of several
+    processes, the first one on each machine says it; every one, if only one
+    process may have met it. ``--debug`` among the arguments shows the trace.
+
+    Args:
+        program (str): Name that starts the line, e.g. ``'train.py'``.
+        resumable (bool): Whether it goes on where it stopped if it is given
+            ``--resume``. Defaults to False.
+    """
+    first = os.environ.get('LOCAL_RANK', '0') == '0'
+    handlers = {number: signal.signal(number, stop) for number in (
+        signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        if first:
+            print(f'\n{program}: interrupted', file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        if '--debug' in sys.argv:
+            traceback.print_exception(error)
+        if isinstance(error, LocalError) and resumable:
+            line += (', and give the same command again (with --resume, it '
+                     'goes on from its last checkpoint)')
+        line = in_one_line(f'{program}: {line}')
+        status = getattr(error, 'status', 1)
+        if isinstance(error, UserError) and not (
+                first or isinstance(error, LocalError)):
+            sys.exit(status)  # the first one says it
+        if status != 1:
+            print(line, file=sys.stderr)
+            sys.exit(status)
+        sys.exit(line)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,51 @@
+"""Errors that are the user's to mend, told in one line."""
+
+
+class UserError(Exception):
+    """Something a user can put right; shown without a stack trace."""
+
+    status = 1  # of the process that it ends
+
+
+class LocalError(UserError):
+    """One that a single process may have met, of several at work: it says
+    so itself."""
+
+
+class DamagedFile(UserError):
+    """A file that is not what it was when it was written."""
+
+
+class StoppedBySignal(UserError):
+    """A signal that was heeded, and what came of it.
+
+    Args:
+        number (int): Of the signal.
+        message (str): What came of it.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.status = 128 + number
+
+
+def in_one_line(text) -> str:
+    """Text for a terminal: what is not printable is written as an escape.
+
+    Names and keys out of files can hold line breaks, or codes that move the
+    cursor and change colours.
+
+    Args:
+        text (object): Its ``str`` is taken.
+    """
+    return ''.join(
+        char if char.isprintable()
+        else char.encode('unicode_escape', 'surrogatepass').decode()
+        for char in str(text))
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, without what libraries add below; its class if
+    it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next(filter(None, lines), type(error).__name__)

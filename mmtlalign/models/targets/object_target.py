@@ -1,0 +1,82 @@
+"""Labels by what is visible of the objects: the positive control."""
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from mmtlalign.registry import MODELS
+
+from ..batch_augments import MixRecord
+from .label_target import LabelTarget
+
+
+@MODELS.register_module()
+class ObjectTarget(LabelTarget):
+    """The own object's visible part over what is visible of both.
+
+    What a label that follows the content should say, known from masks. Where
+    neither object shows a whole pixel, it is the area. Samples need an
+    ``object_mask``, see :class:`mmtlalign.datasets.ObjectMask`.
+    """
+
+    def share(self, record, trace, scores, data_samples) -> Tensor:
+        share = visible_share(record, data_samples)
+        return share.to(scores.device, non_blocking=True)
+
+
+def visible_share(record: MixRecord,
+                  data_samples: list[DataSample]) -> Tensor:
+    """The own object's part of all that is visible of two objects.
+
+    Args:
+        record (MixRecord): What was mixed with what.
+        data_samples (list[DataSample]): With an ``object_mask`` each.
+
+    Returns:
+        Tensor: (B,), float32, on the CPU.
+
+    Raises:
+        ValueError: Samples without masks, masks of different sizes, and
+            records whose patches come from elsewhere in the partner.
+    """
+    own, partner = visible_objects(record, data_samples)
+    both = own + partner
+    return torch.where(both < 1, record.lam, own / both.clamp(min=1))
+
+
+def visible_objects(record: MixRecord, data_samples: list[DataSample]
+                    ) -> tuple[Tensor, Tensor]:
+    """Pixels of the own and of the partner's object that a mix shows.
+
+    Args, Raises: As :func:`visible_share`.
+
+    Returns:
+        tuple[Tensor, Tensor]: (B,) each, float32.
+    """
+    if record.source is not None:
+        raise ValueError('this way to mix moves patches of the partner, '
+                         'which object masks do not follow; use another.')
+    masks = _stacked(data_samples)
+    kept = record.pixel_share
+    if kept is None:
+        kept = F.interpolate(record.token_share[:, None], masks.shape[1:])[
+            :, 0]
+    own = (masks * kept).sum((1, 2))
+    return own, (masks[record.partner] * (1 - kept)).sum((1, 2))
+
+
+def _stacked(data_samples: list[DataSample]) -> Tensor:
+    """Masks (B, H, W), float32 in [0, 1]."""
+    if any('object_mask' not in sample for sample in data_samples):
+        raise ValueError(
+            'ObjectTarget reads object masks, and samples have none: use a '
+            'data set that has them, such as mmtlalign.PlantedDigits, move '
+            'images by the transforms of mmtlalign only, and put '
+            "'object_mask' into PackInputs' algorithm_keys.")
+    masks = [sample.object_mask.pixels for sample in data_samples]
+    sizes = {mask.shape for mask in masks}
+    if len(sizes) > 1:
+        raise ValueError(f'object masks have different sizes {sorted(sizes)};'
+                         ' crop or resize images to one.')
+    return torch.from_numpy(np.stack(masks)).float() / 255

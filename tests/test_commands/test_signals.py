@@ -1,0 +1,109 @@
+"""A training that is asked to end finishes its step, saves and says so."""
+import signal
+
+import pytest
+import torch
+
+from ..tiny import run_tool, write_project
+from .test_train_and_test import load, same
+
+SENDER = """
+import os
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class Sender(Hook):
+    priority = 'VERY_LOW'
+
+    def __init__(self, number, at):
+        self.number, self.at = number, at
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.send(f'iter_{runner.iter}')
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        self.send(f'save_{runner.epoch + 1}')
+
+    def after_val_iter(self, runner, *args, **kwargs):
+        self.send(f'val_{runner.epoch}')
+
+    def send(self, moment):
+        if moment == self.at:
+            self.at = None
+            os.kill(os.getpid(), self.number)
+"""
+
+
+def interrupt(folder, monkeypatch, number, at, extra=''):
+    """Write a project that sends itself a signal."""
+    (folder / 'sender.py').write_text(SENDER)
+    monkeypatch.syspath_prepend(folder)
+    write_project(folder, f"""
+custom_imports = dict(imports=['sender'])
+custom_hooks.append(dict(type='mmengine.Sender', number={int(number)},
+                         at={at!r}))
+{extra}""")
+
+
+@pytest.mark.parametrize('number, at, step, name', [
+    (signal.SIGTERM, 'iter_4', 5, 'interrupted_epoch_1_iter_5.pth'),
+    (signal.SIGUSR1, 'iter_3', 4, 'interrupted_epoch_1_iter_4.pth'),
+    (signal.SIGINT, 'save_2', 6, 'epoch_2.pth'),
+    (signal.SIGTERM, 'iter_5', 6, 'epoch_2.pth'),
+    (signal.SIGINT, 'val_1', 3, 'epoch_1.pth')])
+def test_it_goes_on_bit_identical(whole, ends_with, here, tmp_path, capsys,
+                                  monkeypatch, number, at, step, name):
+    interrupt(tmp_path, monkeypatch, number, at)
+    assert ends_with('train.py', 'tiny.py') == 128 + number
+    work = tmp_path / 'work_dirs/tiny'
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f'train.py: stopped by {number.name} after iteration {step}; all of '
+        f"it is in 'work_dirs/tiny/{name}': the same command with --resume "
+        'goes on from it')
+    assert (work / name).is_file()
+    assert (work / 'last_checkpoint').read_text().endswith(name)
+    assert signal.getsignal(number) is not None
+
+    write_project(tmp_path)
+    here('train.py', 'tiny.py', '--resume')
+    straight = load(whole[0] / 'work_dirs/tiny/epoch_3.pth')
+    broken = load(work / 'epoch_3.pth')
+    for part in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert same(straight[part], broken[part]), part
+    assert broken['meta']['iter'] == straight['meta']['iter'] == 9
+    assert not [*work.glob('interrupted*')]
+    assert [leg['iter'] for leg in broken['meta']['legs']] == [0, step]
+
+
+def test_iterations_without_epochs(ends_with, here, tmp_path, monkeypatch):
+    by_iter = """
+train_cfg = dict(by_epoch=False, max_iters=6, val_interval=6)
+param_scheduler = dict(type='PolyLR', by_epoch=False, end=6)
+default_hooks['checkpoint'] = dict(type='CheckpointHook', by_epoch=False,
+                                   interval=6)
+work_dir = '{}'
+"""
+    write_project(tmp_path, by_iter.format('straight'))
+    here('train.py', 'tiny.py')
+    interrupt(tmp_path, monkeypatch, signal.SIGTERM, 'iter_3',
+              by_iter.format('broken'))
+    assert ends_with('train.py', 'tiny.py') == 143
+    assert torch.load(tmp_path / 'broken/interrupted_epoch_0_iter_4.pth',
+                      weights_only=False)['meta']['iter'] == 4
+    write_project(tmp_path, by_iter.format('broken'))
+    here('train.py', 'tiny.py', '--resume')
+    a, b = (load(tmp_path / folder / 'iter_6.pth')
+            for folder in ('straight', 'broken'))
+    assert same(a['state_dict'], b['state_dict'])
+    assert same(a['optimizer'], b['optimizer'])
+
+
+def test_other_commands_end_with_the_status_of_the_signal(tmp_path):
+    (tmp_path / 'sender.py').write_text(
+        'import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n')
+    config = write_project(
+        tmp_path, "custom_imports = dict(imports=['sender'])\n")
+    done = run_tool('test.py', config, 'a.pth', folder=tmp_path)
+    assert done.returncode == 143
+    assert done.stderr.splitlines()[-1] == 'test.py: stopped by SIGTERM'

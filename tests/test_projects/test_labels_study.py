@@ -1,0 +1,212 @@
+"""The second study does what its protocol says, with made-up units."""
+import fcntl
+import json
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ..conftest import ROOT
+
+sys.path.insert(0, str(ROOT / 'projects/mini_study'))
+import labels_report  # noqa: E402
+import labels_study as study  # noqa: E402
+
+AREA = 70.
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, 'UNITS', tmp_path / 'units')
+    monkeypatch.setattr(study, 'DECISION', tmp_path / 'decision.json')
+    # reading configs takes long; that recipes differ is tested below
+    monkeypatch.setattr(study.Unit, 'recipe', 'one')
+    (tmp_path / 'units').mkdir()
+
+
+def store(unit, top1, recipe='one', cpu_seconds=100):
+    unit.file.write_text(json.dumps(dict(
+        top1=top1, recipe=recipe, cpu_seconds=cpu_seconds)))
+
+
+def store_screen(gaps):
+    """gaps: regime -> object - area of the four seeds."""
+    for unit in study.screen_units():
+        gap = gaps[unit.regime][unit.seed - 100]
+        store(unit, AREA + gap * (unit.arm == 'object'))
+
+
+GAPS = {'o12': [4, 5, 6, 7], 'o8': [-1, 1, -2, 1], 'o12-2000': [3, 3, 3, 4],
+        'o16': [1, 9, 1, 9]}
+
+
+def decided():
+    store_screen(GAPS)
+    decision = study.decide()
+    study.DECISION.write_text(json.dumps(decision))
+    return decision
+
+
+def test_the_screen_is_what_the_protocol_says():
+    units = study.screen_units()
+    assert len(units) == len(set(units)) == 4 * 2 * 4
+    assert {unit.seed for unit in units} == {100, 101, 102, 103}
+    # seeds advance together
+    assert [unit.seed for unit in units[:8]] == [100] * 8
+    assert study.plan() == units
+
+
+def test_regimes_are_ranked_by_mean_over_spread():
+    decision = decided()
+    ranks = {row['regime']: row['rank'] for row in decision['screen']}
+    for regime, gaps in GAPS.items():
+        assert ranks[regime] == pytest.approx(
+            np.mean(gaps) / np.std(gaps, ddof=1))
+    assert [row['regime'] for row in decision['screen']] == [
+        'o12-2000', 'o12', 'o16', 'o8']
+    assert decision['tries'] == ['o12-2000', 'o12']
+
+
+def test_a_regime_behind_is_not_confirmed():
+    store_screen({regime: [-1, -2, -1, -3] for regime in GAPS})
+    assert study.decide()['tries'] == []
+
+
+def test_number_of_pairs_has_the_power_it_claims():
+    """By simulation; and one pair fewer would not do."""
+    spread, rng = 3.2, np.random.default_rng(0)
+    pairs = study.pairs_needed(spread)
+    assert study.MIN_PAIRS < pairs < study.MAX_PAIRS
+
+    def found(count, difference):
+        gaps = rng.normal(difference, spread, (20000, count))
+        return (stats.ttest_1samp(gaps, 0, axis=1).pvalue < .025).mean()
+
+    assert found(pairs, 2) == pytest.approx(
+        study.power(2, spread, pairs), abs=.015)
+    assert study.power(2, spread, pairs - 1) < .8 <= study.power(
+        2, spread, pairs)
+    assert found(60, study.smallest_found(9., 60) / 9 * spread
+                 ) == pytest.approx(.8, abs=.015)
+    assert study.pairs_needed(.01) == 12 and study.pairs_needed(50) == 60
+
+
+def test_upper_limit_holds_in_four_of_five():
+    rng = np.random.default_rng(0)
+    spreads = rng.normal(0, 2., (20000, 4)).std(1, ddof=1)
+    limits = [study.upper_limit(spread, 4) for spread in spreads]
+    assert (np.array(limits) > 2).mean() == pytest.approx(.8, abs=.01)
+
+
+def test_control_then_comparison():
+    decision = decided()
+    seeds = study.confirm_seeds(0, decision)
+    assert seeds[0] == 200 and len(seeds) == decision['screen'][0]['pairs']
+    first = study.confirm_units('o12-2000', ('area', 'object'), seeds)
+    assert study.plan() == study.screen_units() + first
+    for unit in first[:-1]:
+        store(unit, AREA + (unit.arm == 'object') * (3 + unit.seed % 3))
+    assert study.control(0, decision) is None
+    assert 'Nothing may be concluded' in labels_report.report()
+    assert f'{len(first) - 1} of {len(first)}' in labels_report.report()
+    store(first[-1], AREA + 3)
+    assert study.control(0, decision)['passed']
+    assert '**confirmed**' in labels_report.report()
+    second = study.confirm_units('o12-2000', ('tlalign', 'contribution'),
+                                 seeds)
+    assert study.plan() == study.screen_units() + first + second
+    rng = np.random.default_rng(0)
+    for unit in second:
+        store(unit, AREA + 2 * (unit.arm == 'contribution') + rng.normal())
+    text = labels_report.report()
+    assert 'tlalign - area' in text and 'contribution - area' in text
+
+
+def test_a_second_regime_and_then_the_end():
+    decision = decided()
+    for attempt, regime in enumerate(decision['tries']):
+        units = study.confirm_units(
+            regime, ('area', 'object'),
+            study.confirm_seeds(attempt, decision))
+        assert study.plan()[-len(units):] == units
+        for unit in units:  # level on average
+            store(unit, AREA + (unit.arm == 'object') * (-1)**unit.seed)
+    assert study.confirm_seeds(1, decision)[0] == 400
+    assert all(unit.file.is_file() for unit in study.plan())
+    assert labels_report.report().count('not confirmed') == 2
+    assert 'waits for a confirmed control' in labels_report.report()
+
+
+def test_no_figure_is_told_before_a_stage_is_in():
+    for unit in study.screen_units()[:-1]:
+        store(unit, 12.34)
+    text = labels_report.report()
+    assert '31 of 32' in text and '12.34' not in text
+    assert '- o16: 7 of 8' in text
+
+
+def test_another_recipe_is_refused():
+    unit = study.screen_units()[0]
+    store(unit, 50., recipe='another')
+    with pytest.raises(SystemExit, match='trained by another recipe'):
+        study.read(unit)
+
+
+def test_a_unit_is_trained_once_and_stored(tmp_path, monkeypatch):
+    """tools/train.py is replaced by what it leaves."""
+    monkeypatch.setattr(study, 'ROOT', tmp_path)
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools/train.py').write_text("""
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1], 'now')
+(folder / 'vis_data').mkdir(parents=True)
+(folder / 'vis_data/scalars.json').write_text('\\n'.join(map(json.dumps, [
+    {'loss': 1., 'step': 60}, {'accuracy/top1': 41.5, 'step': 50},
+    {'accuracy/top1': 61.25, 'step': 150}])))
+assert '--resume' in sys.argv and 'randomness.seed=101' in sys.argv
+""")
+    unit = study.Unit('screen', 'o8', 'object', 101)
+    assert study.run(unit)
+    stored = json.loads(unit.file.read_text())
+    assert stored['top1'] == study.read(unit) == 61.25
+    assert stored['curve'] == {'50': 41.5, '150': 61.25}
+    assert (stored['regime'], stored['arm'], stored['seed']) == (
+        'o8', 'object', 101)
+    before = unit.file.stat().st_mtime_ns
+    assert study.run(unit) and unit.file.stat().st_mtime_ns == before
+
+
+def test_a_unit_that_another_process_is_at_is_left_alone(
+        tmp_path, monkeypatch):
+    monkeypatch.setattr(study, 'ROOT', tmp_path)
+    unit = study.screen_units()[0]
+    folder = tmp_path / 'work_dirs/labels_study' / unit.name
+    folder.mkdir(parents=True)
+    with open(folder / 'output.txt', 'a') as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert not study.run(unit)
+    assert not unit.file.is_file()
+
+
+def test_a_training_that_fails_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, 'ROOT', tmp_path)  # it has no tools/train.py
+    with pytest.raises(SystemExit, match='output.txt'):
+        study.run(study.screen_units()[0])
+
+
+def test_holm():
+    assert labels_report.holm([.01, .04]) == pytest.approx([.02, .04])
+    assert labels_report.holm([.04, .03]) == pytest.approx([.06, .06])
+    assert labels_report.holm([.9, .8]) == [1, 1]
+
+
+def test_recipes_of_regimes_differ_and_those_of_seeds_do_not(monkeypatch):
+    monkeypatch.undo()
+    units = study.screen_units()
+    recipes = {unit: unit.recipe for unit in units[:9]}
+    assert len(set(recipes.values())) == 8
+    assert recipes[units[0]] == recipes[units[8]]  # the next seed
+    confirm = study.Unit('confirm', 'o12', 'area', 200)
+    assert confirm.recipe != recipes[units[0]]
+    assert 'val_dataloader.dataset.split=test' in confirm.options
