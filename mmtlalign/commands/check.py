@@ -21,6 +21,7 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.commands.own_loaders import use_own_loaders
+from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.host_check import check_host
 from mmtlalign.resources import check_model, open_config
 

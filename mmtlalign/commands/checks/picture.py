@@ -1,9 +1,10 @@
 """A picture of what the training will see."""
 import os.path as osp
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
@@ -11,7 +12,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from .class_names import task_of
 
 NUM_SAMPLES, ROWS = 16, 4
-COLOURS = plt.get_cmap('tab20').colors
+COLOURS = colormaps['tab20'].colors
 
 
 def draw_samples(cfg: Config, path: str) -> None:
@@ -28,8 +29,8 @@ def draw_samples(cfg: Config, path: str) -> None:
     with DefaultScope.overwrite_default_scope(scope):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
     names = list(dataset.metainfo.get('classes') or ())
-    figure, axes = plt.subplots(
-        ROWS, NUM_SAMPLES // ROWS, figsize=(16, 16), layout='constrained')
+    figure = Figure(figsize=(16, 16), layout='constrained')
+    axes = figure.subplots(ROWS, NUM_SAMPLES // ROWS)
     for ax in axes.flat:
         ax.set_axis_off()
     # fewer images than places come again, augmented anew
@@ -49,7 +50,6 @@ def draw_samples(cfg: Config, path: str) -> None:
             _draw_classes(ax, sample.gt_sem_seg.data[0].numpy(), names)
         ax.set_title(title, fontsize=9)
     figure.savefig(path, dpi=80)
-    plt.close(figure)
 
 
 def _seen(inputs, cfg: Config) -> np.ndarray:
