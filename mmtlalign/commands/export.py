@@ -310,7 +310,7 @@ def write(program: ExportedProgram, info: dict[str, str],
         file = io.BytesIO()  # to a full disk it would abort
         torch.export.save(program, file,
                           extra_files={'metadata.json': json.dumps(info)})
-        write_whole(path, file.getbuffer())
+        write_whole(path, file.getvalue())
         return
     converted = torch.onnx.export(
         program, input_names=['images'],

@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from .class_names import task_of
 
 NUM_SAMPLES, ROWS = 16, 4
-COLOURS = colormaps['tab20'].colors
+COLOURS = colormaps['tab20'](range(20))[:, :3]
 
 
 def draw_samples(cfg: Config, path: str) -> None:
