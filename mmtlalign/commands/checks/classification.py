@@ -44,7 +44,9 @@ class LabelledImages:
                 {**dataset, 'pipeline': [], 'lazy_init': True})
         self.folder = self.built.img_prefix
         self.list_file = self.built.ann_file
-        self.used, self.hidden, self.empty = [], [], []
+        self.used: list[str] = []
+        self.hidden: list[str] = []
+        self.empty: list[str] = []
         if not self.list_file and self.built.with_label:
             self._find_folders()
         if classes is None:
@@ -86,7 +88,8 @@ def opens_as_labelled(cls: type | None) -> bool:
     """Whether a class reads folders or lists as the host's ``CustomDataset``
     does, with labels."""
     return (isinstance(cls, type) and issubclass(cls, CustomDataset)
-            and cls.load_data_list is CustomDataset.load_data_list)
+            and getattr(cls, 'load_data_list')
+            is CustomDataset.load_data_list)
 
 
 def look_at_images(data: LabelledImages, num_classes: int | None,
@@ -210,10 +213,10 @@ def _read_list(data: LabelledImages, num_classes: int | None,
     paths = [osp.join(data.folder, name) for name in names]
     missing = missing_files(paths) if has_image_files(data.config) else []
     if missing:
-        line = paths.index(missing[0]) + 1
+        place = paths.index(missing[0]) + 1
         raise data.refuse(
             f"names {len(missing)} of {len(paths)} images that are not "
-            f"there, the first in line {line}: '{missing[0]}'; add them, or "
+            f"there, the first in line {place}: '{missing[0]}'; add them, or "
             'correct the line (PATH, one blank, LABEL) or '
             f'{data.where}.data_prefix')
     return paths
