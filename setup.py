@@ -35,11 +35,11 @@ class BuildWithConfigs(build_py):
 version = {}
 exec((ROOT / 'mmtlalign' / 'version.py').read_text(), version)
 extras = {name: requirements(name)
-          for name in ('completion', 'det', 'seg', 'dev', 'export', 'hf',
-                       'timm')}
+          for name in ('completion', 'det', 'seg', 'dev', 'docs', 'export',
+                       'hf', 'timm')}
 # the tests write and run ONNX, read parquet, trace backbones of timm, complete
-# commands
-for name in ('export', 'hf', 'timm', 'completion'):
+# commands; CI builds the site
+for name in ('export', 'hf', 'timm', 'completion', 'docs'):
     extras['dev'] += extras[name]
 
 setup(

@@ -6,6 +6,7 @@ partner``, and mixing is linear with weights that sum to one, so carrying the
 share alone is exact.
 """
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +39,10 @@ class LabelTrace:
             arguments. Defaults to 'tlalign'.
         watch (str, optional): Also keep what the class token ('class') or all
             patches ('patches') of the last block attend to. Defaults to None.
-        token_merging (optional): A :class:`mmtlalign.TokenMerging` or
-            :class:`mmtlalign.TokenKeeping` of the same backbone; its tokens
-            are merged under ``with``, and their shares with them. Defaults to
-            None.
+        token_merging (optional): A :class:`mmtlalign.merging.TokenMerging` or
+            :class:`mmtlalign.merging.TokenKeeping` of the same backbone; its
+            tokens are merged under ``with``, and their shares with them.
+            Defaults to None.
 
     Raises:
         TypeError: A backbone of no known family; names it and what is
@@ -86,7 +87,9 @@ class LabelTrace:
     def _forget(self) -> None:
         self.share: Tensor | None = None
         self.grid: tuple[int, int] | None = None
-        self._output_share = self._attention = self._recorded = None
+        self._output_share: Tensor | None = None
+        self._attention: Tensor | None = None
+        self._recorded: list[tuple[Tensor, tuple[int, int]]] | None = None
 
     def _check_offers(self) -> None:
         """Hold what the sites offer against what was asked for."""
@@ -200,7 +203,8 @@ class LabelTrace:
     def grid_of(self, images: Tensor) -> tuple[int, int]:
         """The (rows, cols) on which images (B, C, H, W) are embedded, and on
         which ``token_share`` is to be drawn; runs the embedding once."""
-        return self.family.sites[0].first_grid(images)
+        start: Any = self.family.sites[0]
+        return start.first_grid(images)
 
     def read(self, share: Tensor) -> Tensor:
         """What the head would read if the backbone ended here.

@@ -204,7 +204,7 @@ def check_hash(path: Path) -> None:
     Raises:
         UserError: If they differ.
     """
-    stated = re.search(r'-([0-9a-f]{8})\Z', path.stem)[1]
+    stated = path.stem[-8:]
     found = hash8(path)
     if found != stated:
         raise DamagedFile(

@@ -68,12 +68,11 @@ def find_pretrained(model: nn.Module) -> dict[str, dict]:
         UserError: If one is written in another form than the only one the
             host honours in every backbone.
     """
-    found = {}
+    found: dict[str, dict] = {}
     for name, module in model.named_modules():
         init_cfg = getattr(module, 'init_cfg', None)
         if _says_pretrained(init_cfg):
-            _check_form(init_cfg, name)
-            found[name] = init_cfg
+            found[name] = _check_form(init_cfg, name)
     return found
 
 
@@ -88,7 +87,7 @@ def _says_pretrained(init_cfg) -> bool:
     return name in ('Pretrained', 'PretrainedInit')
 
 
-def _check_form(init_cfg, name: str) -> None:
+def _check_form(init_cfg, name: str) -> dict:
     """Refuse lists, classes, and files without a name or a prefix."""
     where = '.'.join(filter(None, ['model', name, 'init_cfg']))
     if isinstance(init_cfg, dict):
@@ -96,7 +95,7 @@ def _check_form(init_cfg, name: str) -> None:
         if (given.get('type') == 'Pretrained'
                 and set(given) == {'type', 'checkpoint', 'prefix'}
                 and all(isinstance(v, str) and v for v in given.values())):
-            return
+            return init_cfg
     raise UserError(
         f'{where}={init_cfg} is refused: weights are named in one form only, '
         f'{FORM} (the host takes others too and then redraws position '

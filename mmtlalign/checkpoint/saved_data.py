@@ -9,7 +9,8 @@ import pickletools
 import struct
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
-from io import BytesIO
+from collections.abc import Callable
+from io import BufferedReader, BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from pickle import UnpicklingError
 from typing import BinaryIO, NamedTuple
@@ -87,7 +88,7 @@ def _read_archive(file: BinaryIO):
         return Unpickler(BytesIO(archive.read(pickle)), find_storage).load()
 
 
-def _read_stream(file: BinaryIO):
+def _read_stream(file: BufferedReader):
     """Of torch before 1.6: several pickles, then the storages."""
     if Unpickler(file).load() != MAGIC_NUMBER:
         raise ValueError('not written by torch.save')
@@ -371,8 +372,9 @@ def _fill_array(array: np.ndarray, state) -> None:
         raise ValueError(f'an array of shape {shape}')
     if isinstance(content, str):  # of Python 2
         content = content.encode('latin1')
-    array.__setstate__((1, shape, _expect(dtype, np.dtype), bool(is_fortran),
-                        _expect(content, bytes)))
+    array.__setstate__((  # type: ignore[arg-type]  # numpy asks for its bool
+        1, shape, _expect(dtype, np.dtype), bool(is_fortran),
+        _expect(content, bytes)))
 
 
 def _fill_buffer(buffer: HistoryBuffer, state) -> None:
@@ -393,7 +395,7 @@ def _fill_attributes(attributes: Attributes, state) -> None:
 def _keep_versions(state_dict: OrderedDict, state) -> None:
     """Those of the modules, which torch keeps in an attribute."""
     if '_metadata' in _expect(state, dict):
-        state_dict._metadata = _expect(state['_metadata'], dict)
+        vars(state_dict)['_metadata'] = _expect(state['_metadata'], dict)
 
 
 DTYPES = {str(dtype): dtype for dtype in vars(torch).values()
@@ -425,7 +427,7 @@ EMPTY = dict(
 TUPLES = dict(TUPLE1=1, TUPLE2=2, TUPLE3=3)
 
 # What makes plain data of the arguments that a pickle gives to a name.
-REBUILD = {
+REBUILD: dict[str, Callable] = {
     'builtins.bytes': lambda: b'',
     'builtins.bytearray': lambda *content: bytearray(
         _encode(*content) if len(content) == 2 else b''.join(content)),

@@ -60,8 +60,10 @@ def read_literals(text: str) -> dict:
     for line in ast.parse(text).body:
         if not isinstance(line, ast.Assign):
             raise ValueError(f'no assignment on line {line.lineno}')
-        for target in line.targets:
-            entries[target.id] = read_literal(line.value)
+        for name in map(ast.unparse, line.targets):
+            if not name.isidentifier():
+                raise ValueError(f'{name} is no name')
+            entries[name] = read_literal(line.value)
     return entries
 
 
@@ -75,14 +77,16 @@ def read_literal(node: ast.expr):
         return [read_literal(value) for value in node.elts]
     if isinstance(node, ast.Tuple):
         return tuple(read_literal(value) for value in node.elts)
-    if isinstance(node, ast.Dict) and None not in node.keys:  # as ** is
-        return {read_literal(key): read_literal(value)
-                for key, value in zip(node.keys, node.values)}
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and (
-            all(keyword.arg for keyword in node.keywords)):
-        return dict(*map(read_literal, node.args),
-                    **{keyword.arg: read_literal(keyword.value)
-                       for keyword in node.keywords})
+    if isinstance(node, ast.Dict):
+        keys = [key for key in node.keys if key is not None]
+        if len(keys) == len(node.keys):  # without **
+            return {read_literal(key): read_literal(value)
+                    for key, value in zip(keys, node.values)}
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
+        named = {keyword.arg: read_literal(keyword.value)
+                 for keyword in node.keywords if keyword.arg is not None}
+        if len(named) == len(node.keywords):  # without **
+            return dict(*map(read_literal, node.args), **named)
     return ast.literal_eval(node)
 
 
@@ -106,9 +110,9 @@ def find_command(cfg: Config, name: str, seed: int | None) -> tuple[str, str]:
     if seed is not None:
         trained['randomness'] = dict(trained.get('randomness') or {},
                                      seed=seed)
-    ignored = NOT_OF_THE_RECIPE
+    ignored = {*NOT_OF_THE_RECIPE}
     if cfg.get('resume'):  # which puts its own checkpoint there
-        ignored += ('load_from', )
+        ignored.add('load_from')
     options, others = [], []
     for keys, value in find_differences(named, trained):
         key = '.'.join(map(str, keys))
@@ -154,8 +158,8 @@ def split_version(meta: dict) -> tuple[str, str]:
     Args:
         meta (dict): Of the checkpoint.
     """
-    return re.fullmatch('(.*?)([0-9a-f]{40}|unknown|)',
-                        meta.get('mmengine_version', '')).groups()
+    return re.findall(r'(.*?)([0-9a-f]{40}|unknown|)\Z',
+                      meta.get('mmengine_version', ''))[0]
 
 
 def read_log(path: str, meta: dict) -> str:
@@ -191,7 +195,8 @@ def join_logs(logs: Iterable[Path], legs: bool = False) -> str:
         legs (bool): All of one training. Defaults to False: one that begins
             at the start begins another.
     """
-    kept, begin = [], inf
+    kept: list[str] = []
+    begin = inf
     for log in logs:
         # but for a line that was being written when the training was killed
         lines = [line for line in log.read_text().splitlines(keepends=True)
@@ -219,7 +224,7 @@ def tell_legs(meta: dict) -> list[str]:
     legs = [leg for leg in meta.get('legs', []) if isinstance(leg, dict)]
     told = [f'from iteration {leg.get("iter")} on: {change}'
             for leg in legs for change in leg.get('changes', [])]
-    processes = {leg.get('processes') for leg in legs}
+    processes = {leg['processes'] for leg in legs if 'processes' in leg}
     if len(processes) > 1:
         told.append('parts ran with '
                     f'{" and ".join(map(str, sorted(processes)))} processes')

@@ -143,7 +143,8 @@ def finish(out: str, layout: str, state: State, meta: dict, model: nn.Module,
     if layout == 'mmpretrain':
         state = family.complete(state, model)
         load(model, state)
-        written, proof = dict(state_dict=state, meta=meta), ''
+        written: dict = dict(state_dict=state, meta=meta)
+        proof = ''
     else:
         state = family.from_mmpretrain(state, layout, out)
         load(model, family.complete(

@@ -310,11 +310,12 @@ def write(program: ExportedProgram, info: dict[str, str],
         file = io.BytesIO()  # to a full disk it would abort
         torch.export.save(program, file,
                           extra_files={'metadata.json': json.dumps(info)})
-        write_whole(path, file.getbuffer())
+        write_whole(path, file.getvalue())
         return
     converted = torch.onnx.export(
         program, input_names=['images'],
         output_names=json.loads(info['outputs']), verbose=False)
+    assert converted is not None  # as it is for a program
     converted.model.metadata_props.update(info)
     converted.save(path)
 

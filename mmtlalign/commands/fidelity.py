@@ -98,11 +98,11 @@ def name_checkpoints(paths: list[str], labels: list[str] | None) -> list[str]:
     Raises:
         UserError: If two are the same.
     """
-    paths = [Path(path).resolve() for path in paths]
-    folders = Counter(path.parent.name for path in paths)
+    files = [Path(path).resolve() for path in paths]
+    folders = Counter(file.parent.name for file in files)
     labels = labels or [
-        path.parent.name + f'/{path.stem}' * (folders[path.parent.name] > 1)
-        for path in paths]
+        file.parent.name + f'/{file.stem}' * (folders[file.parent.name] > 1)
+        for file in files]
     label, count = Counter(labels).most_common(1)[0]
     if count > 1:
         raise UserError(f"label '{label}' stands for {count} checkpoints; "
@@ -134,9 +134,8 @@ def measure(model, dataset, pairs: Pairs, args, label: str) -> dict:
         raise UserError(str(error)) from None
     for name, reason in fidelity.left_out.items():
         print(f'{name} is left out: {reason}')
-    parts = fidelity.measure(dataset, pairs)
-    parts = track(parts, label, total=fidelity.batches(pairs),
-                  console=Console(stderr=True))
+    parts = track(fidelity.measure(dataset, pairs), label,
+                  total=fidelity.batches(pairs), console=Console(stderr=True))
     return summarize(join(list(parts)), seed=args.seed)
 
 

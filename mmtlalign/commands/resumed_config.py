@@ -11,6 +11,7 @@ from mmtlalign.checkpoint.training_record import (
     find_differences,
     read_literals,
 )
+from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.errors import UserError
 from mmtlalign.old_arguments import modernise
 
@@ -57,6 +58,7 @@ def check_same_run(cfg: Config, checkpoint: dict, path: str,
     try:
         before = Config(read_literals(meta['cfg']))
         modernise(before.model)
+        use_own_loaders(before)
     except (KeyError, AttributeError, TypeError, ValueError, SyntaxError,
             RecursionError, MemoryError):
         print(f"warning: checkpoint '{path}' holds no config that can be "
@@ -97,7 +99,7 @@ def differences(before: Config, today: Config, meta: dict,
     found += list(other_totals(before, today, meta))
     hooks = [averaging_hooks(cfg) for cfg in (before, today)]
     if hooks[0] != hooks[1]:
-        found.append(('custom_hooks', *hooks))
+        found.append(('custom_hooks', hooks[0], hooks[1]))
     return [f'{key} was {told(was)} and is {told(now)}'
             + (' (--extend N trains longer)' if key.startswith(
                 ('train_cfg.max_', 'param_scheduler')) else '')
@@ -156,9 +158,9 @@ def extend_schedule(cfg: Config, total: int) -> None:
             continue
         begin = schedule.get('begin', 0)
         if schedule.get('end') == old:
-            schedule.end = total
+            schedule['end'] = total
         for length in ('T_max', 'total_iters', 'total_steps'):
-            if 'end' not in schedule or schedule.end == total:
+            if 'end' not in schedule or schedule['end'] == total:
                 if schedule.get(length) == old - begin:
                     schedule[length] = total - begin
 

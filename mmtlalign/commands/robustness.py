@@ -28,6 +28,7 @@ from mmengine.utils import to_2tuple
 from mmpretrain.models import BaseClassifier
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from mmtlalign.apis import get_model
 from mmtlalign.apis.channel_order import for_files
@@ -131,19 +132,20 @@ class Classifier:
 def measure(classifier: Classifier, loader, args) -> dict:
     """All disturbances of the config's own images, in one pass."""
     generator = torch.Generator().manual_seed(args.seed)
-    scores, labels, right = [], [], {}
+    batches: list[tuple[Tensor, Tensor]] = []  # scores, labels
+    right: dict[str, int] = {}
 
     def count(name: str, images: torch.Tensor, label: torch.Tensor):
         with torch.no_grad():
             logits = classifier(images)
-        hits = (logits.argmax(1) == label).sum().item()
+        hits = int((logits.argmax(1) == label).sum())
         right[name] = right.get(name, 0) + hits
         return logits
 
     for batch in progress(loader, 'test images'):
         images, label = classifier.read(batch)
-        scores.append(count('clean', images, label).softmax(1).cpu())
-        labels.append(label.cpu())
+        logits = count('clean', images, label)
+        batches.append((logits.softmax(1).cpu(), label.cpu()))
         size = patch_side(args.patch_size, images, classifier.token)
         for fraction in args.drop:
             count(f'drop {fraction:g}',
@@ -152,7 +154,7 @@ def measure(classifier: Classifier, loader, args) -> dict:
                        classifier.std)
         for strength, attacked in zip(args.fgsm, attacks):
             count(f'fgsm {strength:g}/255', attacked, label)
-    scores, labels = torch.cat(scores), torch.cat(labels)
+    scores, labels = map(torch.cat, zip(*batches))
     error = expected_calibration_error(scores, labels)
     return dict(
         top1={name: 100 * hits / len(labels) for name, hits in right.items()},
@@ -199,7 +201,7 @@ def measure_trees(classifier: Classifier, cfg: Config,
             images, label = classifier.read(batch)
             with torch.no_grad():
                 logits = classifier(images)[:, classes.to(images.device)]
-            hits += (logits.argmax(1) == label).sum().item()
+            hits += int((logits.argmax(1) == label).sum())
             total += len(label)
         accuracies.append(100 * hits / total)
     return sum(accuracies) / len(accuracies)

@@ -101,7 +101,7 @@ def first_sound(paths: list, trust: bool) -> tuple[
         str | None, dict | None, list[DamagedFile]]:
     """The first checkpoint that can be resumed, its content, and what is
     wrong with those before it."""
-    errors = []
+    errors: list[DamagedFile] = []
     for path in map(str, paths):
         try:
             return path, read_resumable(path, trust), errors

@@ -119,6 +119,10 @@ def main(argv: list[str] | None = None) -> None:
     cfg.load_from = args.checkpoint
     cfg.resume = False
     check_host(cfg)
+    make_work_dir(cfg.work_dir)
+    for option, path in (('--out', args.out), ('--bootstrap', args.bootstrap)):
+        if path:
+            make_folder_of(path, option)
     checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     findings = check_data(
         cfg, 'test', full=args.check == 'full',
@@ -127,10 +131,6 @@ def main(argv: list[str] | None = None) -> None:
         print('\n'.join(report(findings)))
     if args.tta:
         use_tta(cfg)
-    make_work_dir(cfg.work_dir)
-    for option, path in (('--out', args.out), ('--bootstrap', args.bootstrap)):
-        if path:
-            make_folder_of(path, option)
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')
 

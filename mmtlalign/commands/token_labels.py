@@ -19,8 +19,8 @@ import os
 import os.path as osp
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Optional, Tuple
 
 import numpy as np
 import torch
@@ -189,7 +189,7 @@ def position_scores(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def check_positions(model: nn.Module, inputs: Tensor) -> Tuple[int, int]:
+def check_positions(model: nn.Module, inputs: Tensor) -> tuple[int, int]:
     """Rows and columns of the maps, if they average to what it predicts."""
     scores = position_scores(model, inputs)
     expected = model(inputs)
@@ -197,11 +197,11 @@ def check_positions(model: nn.Module, inputs: Tensor) -> Tuple[int, int]:
     if not gap <= TOLERANCE * max(1, expected.abs().max().item()):
         raise refusal(model, 'the mean of its positions differs from its own '
                       f'logits by {gap:.1e}')
-    return tuple(scores.shape[1:3])
+    return scores.size(1), scores.size(2)
 
 
 def check_classes(args: argparse.Namespace, model: nn.Module,
-                  classes: Tuple[str]) -> None:
+                  classes: Sequence[str]) -> None:
     """Compare the annotator's classes with those of the data set."""
     count = model.head.num_classes
     trained = classes_in(load_checkpoint_safely(args.checkpoint, args.trust))
@@ -212,7 +212,7 @@ def check_classes(args: argparse.Namespace, model: nn.Module,
 
 
 def judge(args: argparse.Namespace, model: nn.Module,
-          dataset) -> Optional[dict]:
+          dataset) -> dict | None:
     """Hold the annotator against the labels of the images.
 
     It is no better than chance if the mean over classes of the part it gets
@@ -227,17 +227,17 @@ def judge(args: argparse.Namespace, model: nn.Module,
         UserError: If it is no better than chance, unless forced.
     """
     rows = np.random.default_rng(0).permutation(len(dataset))[:NUM_JUDGED]
-    labels, right = [], []
+    judged: list[tuple[int, bool]] = []  # label, whether it was found
     for _, data in batches(args, dataset, np.sort(rows)):
         scores = position_scores(model, prepared(model, data)).mean((1, 2))
         for sample, label in zip(data['data_samples'], scores.argmax(1)):
             if 'gt_label' in sample:
-                labels.append(sample.gt_label.item())
-                right.append(labels[-1] == label.item())
-    if not labels:
+                own = sample.gt_label.item()
+                judged.append((own, own == label.item()))
+    if not judged:
         print('annotator: not held against labels, as the images have none')
         return None
-    labels, right = np.array(labels), np.array(right)
+    labels, right = map(np.array, zip(*judged))
     classes, counts = np.unique(labels, return_counts=True)
     mean = np.mean([right[labels == label].mean() for label in classes])
     chance = 1 / model.head.num_classes
@@ -274,9 +274,9 @@ def open_store(args: argparse.Namespace, model: nn.Module,
 
 
 def batches(args: argparse.Namespace, dataset,
-            rows: np.ndarray) -> Iterator[Tuple[np.ndarray, dict]]:
+            rows: np.ndarray) -> Iterator[tuple[np.ndarray, dict]]:
     """Images of some rows: their numbers, and what the pipeline gives."""
-    loader = DataLoader(
+    loader: DataLoader = DataLoader(
         Subset(dataset, rows.tolist()), args.batch_size,
         num_workers=args.workers, collate_fn=default_collate)
     for i, data in enumerate(loader):

@@ -133,7 +133,7 @@ def check_schedule(cfg: Config) -> None:
         if last is not None and last <= begin and 'end' not in schedule:
             raise UserError(
                 f'train_cfg.{key}={last} ends within the warm-up, before '
-                f'{schedule.type} begins at {begin}; set --cfg-options '
+                f'{schedule["type"]} begins at {begin}; set --cfg-options '
                 f'train_cfg.{key}={begin + 1} or more')
 
 

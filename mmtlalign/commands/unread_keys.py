@@ -1,7 +1,8 @@
 """Entries of a config that nothing reads, and what was probably meant."""
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from typing import Any
 
 from mmengine import registry as registries
 from mmengine.config import Config
@@ -152,7 +153,7 @@ def reader_of(cfg: Config, path: str,
               node: dict) -> tuple[set | None, bool, str]:
     """Keys that a dict may have, whether others may be as well, and who
     says so; None for a dict that anything may be in."""
-    known = None
+    known: tuple[Any, Iterable[str]] | None = None
     if path in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         known = DataLoader, LOADER
     elif path == 'optim_wrapper':
@@ -181,8 +182,8 @@ def parameters(cls) -> tuple[set[str], bool]:
     """Names that a class takes, its parents' too if it hands them on, and
     whether it takes any other."""
     names, is_open = set(), True
-    inits = [parent.__init__ for parent in cls.__mro__ if '__init__' in vars(
-        parent)] if inspect.isclass(cls) else [cls]
+    inits = [vars(parent)['__init__'] for parent in cls.__mro__
+             if '__init__' in vars(parent)] if inspect.isclass(cls) else [cls]
     for i, init in enumerate(inits):
         found = inspect.signature(init).parameters.values()
         names |= {one.name for one in found}

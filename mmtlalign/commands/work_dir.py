@@ -68,7 +68,7 @@ def checkpoints_in(folder: str | os.PathLike) -> list[Path]:
         if name := RESUMABLE.fullmatch(path.name):
             epoch, step, number = name.groups()
             found[path] = (int(number or epoch), int(step or 0))
-    return sorted(found, key=found.get, reverse=True)
+    return sorted(found, key=found.__getitem__, reverse=True)
 
 
 def check_no_earlier_run(path: str) -> None:

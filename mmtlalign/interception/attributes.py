@@ -13,7 +13,7 @@ class Interception:
     """
 
     def __init__(self) -> None:
-        self._replaced = []
+        self._replaced: list[tuple[object, str, object]] = []
 
     @property
     def active(self) -> bool:

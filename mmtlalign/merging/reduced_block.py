@@ -48,6 +48,10 @@ class ReducedBlock(Site):
     """Stands in for the forward of a block, and while it runs for parts of
     it, so that one run can be repeated whatever has become of the rest."""
     in_block = False
+    # Of one run: what it merges, the sizes (B, N) before it, their bias
+    planned: Plan | None
+    size: Tensor
+    bias: Tensor | None
 
     def __init__(self, reduction, index: int, block: MergingBlock) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
 """Blocks that pass on fewer tokens, in plain forwards and in traced ones."""
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from mmtlalign.alignment.families import build_family
@@ -18,6 +20,7 @@ class TokenReduction:
     """
     out_types: tuple[str, ...] = ('cls_token', )
     moving = False  # a holder of sites, like a trace, that moves no shares
+    amounts: Sequence[float]  # of what is merged, for each block
 
     def __init__(self, backbone: nn.Module) -> None:
         self.backbone = backbone

@@ -52,9 +52,9 @@ class TokenMerging(TokenReduction):
             None)
 
     def plan(self, query: Tensor, key: Tensor, size: Tensor,
-             amount: int) -> Plan | None:
+             amount: float) -> Plan | None:
         num, extra = key.size(2), self.family.num_extra_tokens
-        r = min(amount, (num - extra) // 2)
+        r = min(int(amount), (num - extra) // 2)
         if r == 0:
             return None
         keys = F.normalize(key.float().mean(dim=1), dim=-1)

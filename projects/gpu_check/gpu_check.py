@@ -267,7 +267,7 @@ def train(dtype: str, folder: Path) -> dict:
         return dict(note='skipped: --amp on a CPU is bfloat16')
     options = [] if DEVICE.type == 'cpu' else [f'optim_wrapper.dtype={dtype}']
     if REHEARSE:
-        options += ['train_cfg.max_epochs=1',
+        options += ['train_cfg.max_epochs=2',
                     'train_dataloader.dataset.indices=32',
                     'val_dataloader.dataset.indices=32']
     work_dir = folder / f'digits_{dtype}'

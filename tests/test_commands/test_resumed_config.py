@@ -2,6 +2,7 @@
 import pytest
 from mmengine.config import Config
 
+from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.commands.resumed_config import (
     check_same_run,
     extend_schedule,
@@ -15,6 +16,7 @@ def config(**options):
     cfg = Config.fromstring(CONFIG, '.py')
     cfg.merge_from_dict({key.replace('__', '.'): value
                          for key, value in options.items()})
+    use_own_loaders(cfg)
     return cfg
 
 
@@ -70,6 +72,14 @@ def test_the_batch_of_a_step_is_what_counts(monkeypatch):
                  world_size=1) == []
     with pytest.raises(UserError, match='batch_size .* was 4 and is 8'):
         check(config(), world_size=1)
+
+
+def test_hosts_readers_and_ours_are_the_same_run():
+    """Checkpoints of earlier versions name the host's data sets."""
+    before, today = config(), config()
+    before.train_dataloader.dataset.type = 'CustomDataset'
+    assert today.train_dataloader.dataset.type == 'mmtlalign.CustomDataset'
+    assert check(today, before) == []
 
 
 def test_a_seed_that_was_drawn_is_kept():

@@ -53,7 +53,7 @@ def test_a_mistake_is_told_before_measuring(ends_with, checkpoint, capsys,
 
 
 @pytest.mark.parametrize('config, line', [
-    ('tlalign_deit-digits_1xb32_digits', 'does not fit the config'),
+    ('tlalign_deit-digits_1xb32_digits', "class 0 is 'class0' in check"),
     ('lacvit_deit-mini_stage1_1xb128_cifar10', 'is of a mmtlalign.LaCViT, not '
      'of a BaseClassifier')])
 def test_a_config_that_comes_along_is_taken_by_its_name(

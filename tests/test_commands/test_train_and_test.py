@@ -118,7 +118,7 @@ def test_testing_gives_the_accuracy_of_training(whole, tmp_path):
     (['train.py', 'tiny.py', '--cfg-options',
       'val_dataloader.dataset.data_root=gone'],
      "train.py: dataset folder 'gone' (val_dataloader.dataset.data_root) "),
-    (['test.py', 'tiny.py', 'tiny.py', '--cfg-options',
+    (['test.py', 'tiny.py', 'empty.pth', '--cfg-options',
       'test_dataloader.dataset.data_root=gone'],
      "test.py: dataset folder 'gone' (test_dataloader.dataset.data_root) "),
     (['train.py', 'tiny.py', '--work-dir', 'tiny.py/work'],
@@ -138,7 +138,8 @@ def test_testing_gives_the_accuracy_of_training(whole, tmp_path):
      'AnnealingLR begins at 3; set --cfg-options train_cfg.max_epochs=4 or'),
     (['train.py', 'tiny.py', '--auto-scale-lr'],
      'train.py: --auto-scale-lr needs auto_scale_lr.base_batch_size')])
-def test_a_mistake_is_told_in_one_line(ends_with, arguments, line):
+def test_a_mistake_is_told_in_one_line(ends_with, tmp_path, arguments, line):
+    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
     said = ends_with(*arguments)
     assert said.startswith(line)
     assert '\n' not in said

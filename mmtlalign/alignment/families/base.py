@@ -38,6 +38,7 @@ class Family:
     output: Site
     num_extra_tokens = 0
     rows: slice | None = None
+    out_type: str  # of those whose head reads one of several things
 
     def __init__(self, backbone: nn.Module) -> None:
         raise NotImplementedError

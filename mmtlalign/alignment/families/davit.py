@@ -18,7 +18,8 @@ class DaViT(Family):
     stages; refuses dilated ones."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        stages, merging = [], []
+        stages: list[list[Site]] = []
+        merging: list[Site] = []
         for stage in backbone.stages:
             stages.append(merging + [
                 _attention(backbone, block) for block in stage.blocks])

@@ -3,7 +3,7 @@ from torch import Tensor, nn
 
 from mmtlalign.interception import find_class
 
-from ..sites import CaughtAttention, Start, of_map
+from ..sites import CaughtAttention, Site, Start, of_map
 from . import Family, register_family, stock
 
 
@@ -15,7 +15,7 @@ class LeViT(Family):
     """
 
     def __init__(self, backbone: nn.Module) -> None:
-        stages = [[] for _ in backbone.stages]
+        stages: list[list[Site]] = [[] for _ in backbone.stages]
         for sites, stage in zip(stages, backbone.stages):
             for block in stage:
                 stock(backbone, block, 'mmpretrain.Residual',

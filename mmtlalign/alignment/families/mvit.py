@@ -6,7 +6,7 @@ are added to the output move nothing.
 """
 from torch import Tensor, nn
 
-from ..sites import CaughtAttention, Cells, Start
+from ..sites import CaughtAttention, Cells, Site, Start
 from . import Family, register_family, stock
 
 
@@ -15,7 +15,7 @@ class MViT(Family):
     """Every block mixes all tokens; some of them leave fewer tokens."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        stages = [[]]
+        stages: list[list[Site]] = [[]]
         for i, block in enumerate(backbone.blocks):
             stock(backbone, block, 'mmpretrain.MultiScaleBlock',
                   attn='mmpretrain.MultiScaleAttention')

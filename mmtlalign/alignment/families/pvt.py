@@ -17,7 +17,7 @@ class PVT(Family):
     """Patch embeddings, which may overlap, merge tokens between stages."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        stages = []
+        stages: list[list] = []
         for embed, blocks, _ in backbone.layers:
             stock(backbone, embed, 'mmdet.PatchEmbed', 'mmseg.PatchEmbed')
             cells = Cells(embed.projection, embed.adap_padding)

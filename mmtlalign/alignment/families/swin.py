@@ -29,9 +29,10 @@ class Swin(Family):
     def __init__(self, backbone: nn.Module) -> None:
         stages = [[_attention(backbone, block) for block in stage.blocks]
                   for stage in backbone.stages]
-        mergings = [[] if stage.downsample is None else
-                    [_merging(backbone, stage.downsample)]
-                    for stage in backbone.stages]
+        mergings: list[list[Site]] = [
+            [] if stage.downsample is None else
+            [_merging(backbone, stage.downsample)]
+            for stage in backbone.stages]
         if find_class(backbone, 'mmpretrain.SwinTransformerV2'):
             stages = [a + b for a, b in zip(mergings, stages)]
         elif getattr(backbone, 'out_after_downsample', False):
@@ -45,6 +46,7 @@ class Swin(Family):
 class ShiftedWindows(WindowAttention):
     """Cut by the stock geometry (padding, shift, partition) of a
     ``ShiftWindowMSA``, run over numbers."""
+    cutter: nn.Module
 
     def cut(self, numbers: Tensor) -> Tensor:
         msa = self.cutter

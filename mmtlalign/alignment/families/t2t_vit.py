@@ -43,7 +43,9 @@ class T2TViT(ViT):
 
 def _grid(split: nn.Unfold, out: Tensor, images: Tensor) -> tuple[int, int]:
     """Of ``nn.Unfold``, which returns all cells in a row."""
-    return tuple(
+    cells = Cells(split)
+    rows, cols = (
         (side + 2 * padding - kernel) // stride + 1
         for side, padding, kernel, stride in zip(
-            images.shape[2:], split.padding, split.kernel_size, split.stride))
+            images.shape[2:], cells.padding, cells.kernel_size, cells.stride))
+    return rows, cols

@@ -136,6 +136,7 @@ def _windows(backbone: nn.Module, block: nn.Module) -> Site:
 
 class BlockWindows(WindowAttention):
     """Cut by the stock geometry of a block, run over numbers."""
+    cutter: nn.Module
 
     def cut(self, numbers: Tensor) -> Tensor:
         block = self.cutter

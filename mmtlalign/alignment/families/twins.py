@@ -18,7 +18,7 @@ class Twins(Family):
     globally by turns."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        stages = []
+        stages: list[list] = []
         for embed, blocks in zip(backbone.patch_embeds, backbone.stages):
             stock(backbone, embed, 'mmcv.PatchEmbed')
             cells = Cells(embed.projection, embed.adaptive_padding)

@@ -20,8 +20,9 @@ class XCiT(ViT):
 
     def __init__(self, backbone: nn.Module) -> None:
         depth = len(backbone.xca_layers)
-        blocks = [[self.site_of(backbone, layer)]
-                  for layer in backbone.ca_layers]
+        stages: list[list[Site]] = [[] for _ in range(depth)]
+        stages += [[self.site_of(backbone, layer)]
+                   for layer in backbone.ca_layers]
         for layer in backbone.xca_layers:
             stock(backbone, layer, 'mmpretrain.XCABlock',
                   attn='mmpretrain.XCA')
@@ -30,7 +31,7 @@ class XCiT(ViT):
                 f'out_indices {tuple(backbone.out_indices)} ends before class '
                 f'attention (block {depth}), where XCiT first moves a label; '
                 'use out_indices=(-1, ).')
-        self.lay_out(Start(backbone.patch_embed), [[]] * depth + blocks,
+        self.lay_out(Start(backbone.patch_embed), stages,
                      backbone.out_indices)
         self.set_out_type(backbone)
 

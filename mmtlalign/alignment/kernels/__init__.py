@@ -1,18 +1,15 @@
 """Attention that carries token shares: the ways to compute it.
 
-Every kernel has the contract ``kernel(query, key, value, share, scale=None,
-carry=False) -> (features, mixed, carried)`` with query (B, H, N, D), key and
-value (B, H, M, D) and share (B, M), float32, of the keys.
-
-- ``features`` (B, H, N, D) are those of stock attention.
-- ``mixed`` is ``mean_heads(A) @ share``, (B, N), float32.
-- ``carried`` is ``A @ (deviation * value)``, (B, H, N, D), with the shares'
-  deviations from their mean, or None unless ``carry``.
-
-The last two are without gradient.
+All are called ``kernel(query, key, value, share, scale=None, carry=False)``,
+with query (B, H, N, D), key and value (B, H, M, D) and share (B, M) of the
+keys, and return features (B, H, N, D) as of stock attention; ``mean_heads(A)
+@ share`` (B, N), float32; and ``A @ (deviation * value)`` (B, H, N, D), with
+deviations from the mean share, or None unless ``carry``. The last two have no
+gradient.
 """
 from .channels import (
     attend_rows,
+    carry_values,
     centred,
     num_spare,
     padded_share_attention,
@@ -22,6 +19,7 @@ from .choice import ShareAttention
 from .fused import fused_share_attention
 
 __all__ = [
-    'ShareAttention', 'attend_rows', 'centred', 'fused_share_attention',
-    'num_spare', 'padded_share_attention', 'separate_share_attention'
+    'ShareAttention', 'attend_rows', 'carry_values', 'centred',
+    'fused_share_attention', 'num_spare', 'padded_share_attention',
+    'separate_share_attention'
 ]

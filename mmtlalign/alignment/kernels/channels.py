@@ -29,31 +29,29 @@ def decode(channel: Tensor, mean: Tensor) -> Tensor:
     return mean + channel.detach().float().mean(dim=1)
 
 
-def num_spare(like: Tensor, dims: int | None = None) -> int:
-    """How many channels to add to ``dims`` (by default those of a head) for
-    at least one more.
+def num_spare(like: Tensor) -> int:
+    """How many channels to add to heads that need at least one more.
 
     Kernels for half precision and for GPUs want multiples of eight; that for
     float32 on the CPU takes any width, and less is faster.
     """
     if like.device.type == 'cpu' and like.dtype.itemsize >= 4:
         return 1
-    return 8 - (like.size(-1) if dims is None else dims) % 8
+    return 8 - like.size(-1) % 8
 
 
-def widen(tensor: Tensor, width: int, *channels: Tensor,
+def widen(tensor: Tensor, width: int, channel: Tensor | None = None,
           out: Tensor | None = None) -> Tensor:
-    """Append channels, and zeros up to a width, which ``out`` (B, N, H,
-    width) has already. In memory tokens lie before heads, as stock."""
-    b, h, n, end = tensor.shape
+    """Append a channel, and zeros up to a width, which ``out`` has already.
+    In memory tokens lie before heads, as stock."""
+    b, h, n, dims = tensor.shape
     wide = (tensor.new_empty(b, n, h, width) if out is None else
             out).transpose(1, 2)
-    wide[..., :end] = tensor
-    for channel in channels:
-        start, end = end, end + channel.size(-1)
-        wide[..., start:end] = channel
+    wide[..., :dims] = tensor
     if out is None:
-        wide[..., end:] = 0
+        wide[..., dims:] = 0
+    if channel is not None:
+        wide[..., dims:dims + 1] = channel
     return wide
 
 
@@ -71,6 +69,14 @@ def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(x.to(dtype) for x in tensors)
 
 
+@torch.no_grad()
+def carry_values(query: Tensor, key: Tensor, value: Tensor, share: Tensor,
+                 scale: float | None = None) -> Tensor:
+    """``A @ (deviation * value)`` by a call of its own."""
+    return F.scaled_dot_product_attention(
+        query, key, centred(share, value)[0] * value, scale=scale)
+
+
 def padded_share_attention(
         query: Tensor, key: Tensor, value: Tensor, share: Tensor,
         scale: float | None = None, carry: bool = False) -> Attended:
@@ -81,11 +87,7 @@ def padded_share_attention(
     out = F.scaled_dot_product_attention(
         widen(query, width), widen(key, width),
         widen(value, width, deviation), scale=scale_of(query, scale))
-    carried = None
-    if carry:
-        with torch.no_grad():
-            carried = F.scaled_dot_product_attention(
-                query, key, deviation * value, scale=scale)
+    carried = carry_values(query, key, value, share, scale) if carry else None
     return out[..., :dims], decode(out[..., dims], mean), carried
 
 
@@ -97,7 +99,7 @@ def separate_share_attention(
     out = F.scaled_dot_product_attention(query, key, value, scale=scale)
     with torch.no_grad():
         deviation, mean = centred(share, value)
-        if carry:
+        if carry:  # both on the way of one call
             carried, mixed, _ = padded_share_attention(
                 query, key, deviation * value, share, scale)
             return out, mixed, carried

@@ -157,14 +157,14 @@ def _candidates(device: torch.device, beside: bool) -> dict[str, Callable]:
     """Loaders of kernels by name, the one asked for alone."""
     names = ORDER.get(device.type, ELSEWHERE)
     if beside:
-        names = [name for name in BESIDE_STOCK
-                 if name in names or name == 'separate']
+        names = tuple(name for name in BESIDE_STOCK
+                      if name in names or name == 'separate')
     forced = os.environ.get('MMTLALIGN_KERNEL')
     if forced and forced not in KERNELS:
         raise ValueError(f'MMTLALIGN_KERNEL={forced} is unknown; use one of '
                          f'{", ".join(KERNELS)}.')
     if forced and not (beside and forced not in BESIDE_STOCK):
-        names = [forced]
+        names = forced,
     return {name: partial(load, *KERNELS[name]) for name in names}
 
 
@@ -254,8 +254,9 @@ def _gap(kernel: Callable, *cases: Case) -> float:
             num_keys=min(case.num_keys, 70))
         qkv, share, grad = draw(case, 2)
         out, mixed, carried = kernel(*qkv, share, None, case.carry)
-        expected = F.scaled_dot_product_attention(*qkv)
-        moved, own = explicit_shares(*qkv, share)
+        query, key, value = qkv
+        expected = F.scaled_dot_product_attention(query, key, value)
+        moved, own = explicit_shares(query, key, value, share)
         pairs = [(out, expected), (mixed, moved), *zip(
             *(torch.autograd.grad(x, qkv, grad) for x in (out, expected)))]
         if case.carry:

@@ -32,54 +32,48 @@ class _FusedShareAttention(torch.autograd.Function):
     """Forward on widened tensors, backward on the original ones."""
 
     @staticmethod
-    def forward(ctx, query, key, value, share, scale, carry, buffers):
+    def forward(ctx, query, key, value, share, scale, buffers):
         dims = query.size(-1)
-        last = 2 * dims if carry else dims
-        width = last + channels.num_spare(value, last)
+        width = dims + channels.num_spare(value)
         deviation, mean = channels.centred(share, value)
-        more = (deviation * value, deviation) if carry else (deviation, )
         wide_query, key_out, value_out = _room(query, value, width, buffers)
         wide_out, *context = flash_forward(
             wide_query, channels.widen(key, width, out=key_out),
-            channels.widen(value, width, *more, out=value_out), scale)
-        mixed = channels.decode(wide_out[..., last], mean)
+            channels.widen(value, width, deviation, out=value_out), scale)
+        mixed = channels.decode(wide_out[..., dims], mean)
         # A copy in the layout of the stock output: the projection that
         # follows then reads it as a view, and one storage serves both.
         out = wide_out[..., :dims].transpose(1, 2).contiguous()
         out = out.transpose(1, 2)
         ctx.save_for_backward(query, key, value, out, *context)
         ctx.scale = scale
-        carried = wide_out[..., dims:last]
-        ctx.mark_non_differentiable(mixed, carried)
-        return out, mixed, carried
+        ctx.mark_non_differentiable(mixed)
+        return out, mixed
 
     @staticmethod
-    def backward(ctx, grad, *_):
+    def backward(ctx, grad, _):
         grads = flash_backward(grad, *ctx.saved_tensors, ctx.scale)
-        return (*grads, None, None, None, None)
+        return (*grads, None, None, None)
 
 
 def fused_share_attention(
         query: Tensor, key: Tensor, value: Tensor, share: Tensor,
         scale: float | None = None, carry: bool = False,
         buffers: dict | None = None) -> channels.Attended:
-    """Attention and moved shares at the memory of stock attention.
-
-    The contract stands in :mod:`mmtlalign.alignment.kernels`; ``buffers``
-    keep the widened key and value for the next call, which writes over them.
-    """
+    """At the memory of stock attention; ``buffers`` keep the widened key and
+    value for the next call, which writes over them."""
     query, key, value = channels.as_autocast(query, key, value)
-    out, mixed, carried = _FusedShareAttention.apply(
-        query, key, value, share, channels.scale_of(query, scale), carry,
-        buffers)
-    return out, mixed, carried if carry else None
+    out, mixed = _FusedShareAttention.apply(
+        query, key, value, share, channels.scale_of(query, scale), buffers)
+    if not carry:
+        return out, mixed, None
+    return out, mixed, channels.carry_values(query, key, value, share, scale)
 
 
 def _room(query: Tensor, value: Tensor, width: int, buffers: dict | None
           ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The widened query, if possible without a copy, and buffers for key and
-    value, whose fresh pages would cost 1 to 2 % of a training step. A
-    compiler plans memory itself, strides included."""
+    """The widened query, if possible no copy, and buffers for key and value,
+    whose fresh pages cost 1 to 2 % of a step. A compiler plans its own."""
     if buffers is None or torch.compiler.is_compiling():
         return channels.widen(query, width), None, None
     b, h, m, _ = value.shape
@@ -99,9 +93,8 @@ def _borrow(query: Tensor, width: int) -> Tensor | None:
     """The query with what follows each row in memory as further channels, or
     None where nothing follows the last row.
 
-    The key's further channels are zero, so they do not count. They are other
-    queries and keys of the same token: where one is not finite, the token is
-    lost anyway.
+    The key's further channels are zero, so they do not count; where one is
+    not finite, another query or key of the token, it is lost anyway.
     """
     end = query.storage_offset() + width - query.size(-1) + 1 + sum(
         (size - 1) * stride

@@ -167,7 +167,7 @@ def _launch(query: Tensor, key: Tensor, value: Tensor | None,
         x if x is None or x.stride(-1) == 1 else x.contiguous()
         for x in (query, key, value))
     nothing = query.new_empty(0)
-    strides = (0, 0, 0, 0)
+    strides: tuple[int, ...] = (0, 0, 0, 0)
     if bias is not None:
         strides = bias.expand(b, h, n, m).stride()
     out, own = (query.new_empty(b, n, h, d) if asked else query.new_empty(0)

@@ -10,7 +10,7 @@ class Propagation:
     Attributes:
         name (str): What it is registered as.
         needs (frozenset[str]): What a site must offer, see
-            :attr:`mmtlalign.alignment.sites.Site.offers`.
+            ``offers`` of :class:`mmtlalign.alignment.sites.Site`.
     """
     name = 'unregistered'
     needs: frozenset[str] = frozenset({'matrix'})

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmtlalign.interception import SOFTMAX, FunctionInterception
 
-from ..kernels import ShareAttention, attend_rows, centred
+from ..kernels import ShareAttention, attend_rows, carry_values, centred
 from .base import Site, StandIn
 from .branch import Branch
 from .merging import Cells
@@ -72,9 +72,9 @@ class AnyAttention(Site):
 
     def carry(self, carried: Tensor, mean: Tensor, deviation: Tensor,
               mixed: Tensor) -> None:
-        """Keep what values of the own image become, (B, H, N, D). Shares have
-        a mean (B, 1), deviate from it by (B, M), and attended ones by
-        ``mixed`` (B, N)."""
+        """Keep what values of the own image become, ``A @ (deviation *
+        value)``, (B, H, N, D). Shares have a mean (B, 1), deviate from it by
+        (B, M), and attended ones by ``mixed`` (B, N)."""
         # heads may be wider than what is projected, where tokens are merged
         width = self.branch.proj.in_features // carried.size(1)
         carried = carried[..., :width].transpose(1, 2).flatten(2)
@@ -144,10 +144,7 @@ class Attention(AnyAttention):
             # no product of matrices, which autocast would round
             mixed = (attend_rows(query, key, scale) * keys[:, None]).sum(-1)
             if propagation.needs_parts:
-                with torch.no_grad():
-                    own = centred(keys, value)[0] * value
-                    carried = F.scaled_dot_product_attention(
-                        query, key, own, scale=scale)
+                carried = carry_values(query, key, value, keys, scale)
         if propagation.needs_parts:
             mean = keys.mean(dim=1, keepdim=True)
             self.carry(carried, mean, keys - mean, mixed - mean)

@@ -34,6 +34,7 @@ class Site:
     in_block = True
     limit: int | None = None
     trace = None
+    seen: tuple[Tensor, tuple[int, int]] | None
 
     def __init__(self) -> None:
         self.forget()

@@ -15,7 +15,8 @@ def second(out: tuple, *args) -> tuple[int, int]:
 
 def of_map(out: Tensor, *args) -> tuple[int, int]:
     """Grid of an embedding that returns a map (B, C, rows, cols)."""
-    return tuple(out.shape[-2:])
+    rows, cols = out.shape[-2:]
+    return rows, cols
 
 
 class Start(ModuleSite):

@@ -19,6 +19,7 @@ from .images import (
     sample,
     say_unread,
 )
+from .paths import has_image_files
 
 
 class LabelledImages:
@@ -43,7 +44,9 @@ class LabelledImages:
                 {**dataset, 'pipeline': [], 'lazy_init': True})
         self.folder = self.built.img_prefix
         self.list_file = self.built.ann_file
-        self.used, self.hidden, self.empty = [], [], []
+        self.used: list[str] = []
+        self.hidden: list[str] = []
+        self.empty: list[str] = []
         if not self.list_file and self.built.with_label:
             self._find_folders()
         if classes is None:
@@ -85,7 +88,8 @@ def opens_as_labelled(cls: type | None) -> bool:
     """Whether a class reads folders or lists as the host's ``CustomDataset``
     does, with labels."""
     return (isinstance(cls, type) and issubclass(cls, CustomDataset)
-            and cls.load_data_list is CustomDataset.load_data_list)
+            and getattr(cls, 'load_data_list')
+            is CustomDataset.load_data_list)
 
 
 def look_at_images(data: LabelledImages, num_classes: int | None,
@@ -109,6 +113,8 @@ def look_at_images(data: LabelledImages, num_classes: int | None,
         found.files += [osp.join(data.folder, name)
                         for name in (*data.empty, *data.hidden)]
     found.images = len(paths)
+    if not has_image_files(data.config):
+        return found
     found.left_out += say_unread(count_unread(data.folder, paths),
                                  data.folder, len(paths))
     _leave_out(data, found)
@@ -205,12 +211,12 @@ def _read_list(data: LabelledImages, num_classes: int | None,
         for label in labels:
             found.counts[classes[label]] += 1
     paths = [osp.join(data.folder, name) for name in names]
-    missing = missing_files(paths)
+    missing = missing_files(paths) if has_image_files(data.config) else []
     if missing:
-        line = paths.index(missing[0]) + 1
+        place = paths.index(missing[0]) + 1
         raise data.refuse(
             f"names {len(missing)} of {len(paths)} images that are not "
-            f"there, the first in line {line}: '{missing[0]}'; add them, or "
+            f"there, the first in line {place}: '{missing[0]}'; add them, or "
             'correct the line (PATH, one blank, LABEL) or '
             f'{data.where}.data_prefix')
     return paths

@@ -18,6 +18,7 @@ from .images import (
     say_unclear,
     say_unread,
 )
+from .paths import has_image_files
 
 
 def look_at_coco(where: str, dataset: ConfigDict, path: str,
@@ -200,7 +201,7 @@ def _check_images(where: str, dataset: ConfigDict, coco: CocoFile, what: str,
         raise UserError(f"{where}.data_prefix has no 'img', the folder of the "
                         "images: set it ('' if file names are whole paths)")
     folder = osp.join(dataset.get('data_root') or '', prefix['img'])
-    if ':' in folder:
+    if ':' in folder or not has_image_files(dataset):
         return  # remote
     paths = {osp.join(folder, name): size
              for name, *size in coco.images.values()}

@@ -69,7 +69,7 @@ def _counts(found: Findings) -> str:
         return f'{found.name} not known'
     names = list(counts)
     if len(names) > NUM_NAMED:
-        names.sort(key=counts.get, reverse=True)
+        names.sort(key=counts.__getitem__, reverse=True)
         named = [*names[:3], '...', *names[-3:]]
     else:
         named = names

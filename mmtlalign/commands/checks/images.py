@@ -94,7 +94,7 @@ def count_unread(folder: str, read: Sequence[str]) -> dict[str, int]:
         dict[str, int]: Number by suffix, most frequent first.
     """
     known = {osp.normpath(path) for path in read}
-    counts = defaultdict(int)
+    counts: dict[str, int] = defaultdict(int)
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith('.')]
         for name in names:

@@ -130,7 +130,8 @@ class _OneList:
 
     def pieces_at(self, chunk: bytes, texts: list) -> list:
         """Cut before the texts that are keys; rename those of the lists."""
-        pieces, key, start, name = [], None, 0, b''
+        pieces: list[tuple[str | None, bytes]] = []
+        key, start, name = None, 0, b''
         for first, last in texts:
             before = chunk[:first].rstrip()[-1:] or self.before
             if before == b':':

@@ -45,6 +45,13 @@ def is_here(dataset: dict) -> bool:
                for _, path in named_paths(dataset) if path)
 
 
+def has_image_files(dataset: dict) -> bool:
+    """Whether images are files by their paths, and not in a storage, such as
+    an LMDB, that the loading step names."""
+    return not any(step.get('backend_args')
+                   for step in dataset.get('pipeline') or ())
+
+
 def check_evaluator(where: str, cfg: Config, hint: str,
                     read: list[str]) -> None:
     """Look at the annotation files that metrics read by themselves.

@@ -14,7 +14,7 @@ from mmtlalign.output_files import written_beside
 from .class_names import task_of
 
 NUM_SAMPLES, ROWS = 16, 4
-COLOURS = colormaps['tab20'].colors
+COLOURS = colormaps['tab20'](range(20))[:, :3]
 
 
 def draw_samples(cfg: Config, path: str) -> None:

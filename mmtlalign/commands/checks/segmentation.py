@@ -170,7 +170,8 @@ class _PairCheck:
             channels = stored.shape[2] if stored.ndim == 3 else stored.shape
             raise self.refuse(path, f'has {channels} channels; it must have '
                               'one, whose values are the classes: convert it')
-        unclear = self.compare_sizes(image, path, stored.shape[::-1])
+        height, width = stored.shape
+        unclear = self.compare_sizes(image, path, (width, height))
         if stored.dtype.kind == 'b':
             stored = stored.astype(np.uint8)
         if stored.dtype.kind not in 'ui' or stored.min() < 0 or (

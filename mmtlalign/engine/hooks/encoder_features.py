@@ -25,7 +25,7 @@ class EncoderFeatures(Hook):
 
     The samples that any model with a ``backbone`` predicts get a ``feature``
     (C, ), what a linear head would read (see
-    :func:`mmtlalign.models.encoder_features`). If a metric needs a bank of
+    :mod:`mmtlalign.models.encoder_features`). If a metric needs a bank of
     labelled features, one is extracted before the first batch, once for all
     metrics. The same in validation. Without a :class:`FeatureMetric` among
     the metrics, nothing is done.

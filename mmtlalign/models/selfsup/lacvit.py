@@ -21,7 +21,7 @@ class LaCViT(BaseSelfSupervisor):
     the encoder, ``prefix='backbone.'``; the projector is left behind.
 
     There is no classifier to predict with: testing runs the encoder only, for
-    the metrics of :mod:`mmtlalign.evaluation`.
+    the metrics of :mod:`mmtlalign.evaluation.metrics`.
 
     Args:
         backbone (dict): Any backbone of the host or ours.
