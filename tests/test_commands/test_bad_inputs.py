@@ -57,7 +57,7 @@ def test_a_number_out_of_its_limits(ends_with, option, said):
     ("optim_wrapper['optimizer']['momentun'] = 1", 'AdamW cannot be built'),
     ("val_evaluator['type'] = 'Accurancy'", "(closest: 'Accuracy')"),
     ("custom_hooks[0]['type'] = 'mmtlalign.ResumeRandomStat'",
-     "(closest: 'ResumeRandomState')"),
+     "(closest: 'mmtlalign.ResumeRandomState')"),
     ("model['head']['in_channels'] = 17",
      "parts of the config's model do not fit each other ("),
 ])
