@@ -182,19 +182,22 @@ def main(argv: list[str] | None = None) -> None:
                 classes, Fidelity(model, ['area']).grid_of(dataset),
                 args.mixes, torch.Generator().manual_seed(args.seed))
         result[label] = measure(model, dataset, pairs, args, label)
-    save(args, pairs, result)
+        save(args, pairs, result)
+    print('\n'.join(write_table(result)))
+    print(f'figures: {args.out}, picture: {picture_of(args.out)}')
 
 
 def save(args: argparse.Namespace, pairs: Pairs, result: dict) -> None:
-    """Print the table, write figures and picture."""
-    print('\n'.join(write_table(result)))
-    title = (f'{Path(args.config).stem}: {pairs.mixes} mixes of '
-             f'{len(pairs.images)} pairs')
+    """Write figures and picture of the checkpoints so far."""
+    name = Path(args.config).stem
     write_whole(args.out, json.dumps(dict(
-        config=Path(args.config).stem, seed=args.seed,
-        mixes=pairs.mixes, pairs=len(pairs.images),
-        checkpoints=result), indent=1) + '\n')
-    picture = Path(args.out).with_suffix('.png')
-    with written_beside(picture) as beside:
+        config=name, seed=args.seed, mixes=pairs.mixes,
+        pairs=len(pairs.images), checkpoints=result), indent=1) + '\n')
+    title = f'{name}: {pairs.mixes} mixes of {len(pairs.images)} pairs'
+    with written_beside(picture_of(args.out)) as beside:
         draw_fidelity(result, title).savefig(beside, dpi=110)
-    print(f'figures: {args.out}, picture: {picture}')
+
+
+def picture_of(out: str) -> Path:
+    """Beside the figures."""
+    return Path(out).with_suffix('.png')

@@ -149,9 +149,9 @@ class HFImageDataset(BaseDataset):
         paths = pc.struct_field(column, 'path').to_pylist()
         for row, (is_inside, path) in enumerate(zip(embedded, paths)):
             if is_inside:
-                name = osp.join(str(row), osp.basename(path or ''))
+                name = [osp.basename(path)] if path else []
                 yield dict(row=row, img_path=osp.join(
-                    self.img_prefix, self.split, name))
+                    self.img_prefix, self.split, str(row), *name))
             elif path is None:
                 raise UserError(f'{self._where} has no image in row {row}')
             else:

@@ -35,10 +35,12 @@ def test_every_family_is_there():
     assert {path.rpartition('/')[0] for path in CONFIGS} == {
         'classification/contribution', 'classification/finetune',
         'classification/lacvit', 'classification/mixing',
-        'classification/mixpro', 'classification/tlalign',
+        'classification/mixpro', 'classification/planted',
+        'classification/tlalign', 'classification/tlalign-tokens',
         'classification/tokenlabel', 'classification/tokenmix',
         'classification/transmix', 'detection/tlalign',
-        'segmentation/tlalign', 'segmentation/tokenlabel'}
+        'segmentation/cutmix', 'segmentation/tlalign',
+        'segmentation/tokenlabel'}
     assert len(IN_MEMORY) > 28
 
 
@@ -170,9 +172,12 @@ def test_swapped_channels_are_reversed_and_grey_images_are_not():
 
 
 def test_data_of_another_order_than_the_training_are_refused(tmp_path):
-    (tmp_path / 'images').mkdir()
+    for name in ('bird', 'fish'):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / '0.png'), np.zeros((4, 4, 3)))
     cfg = config([PACK], [LOAD, PACK])
-    cfg.test_dataloader.dataset.data_root = str(tmp_path / 'images')
+    for phase in ('train', 'test'):
+        cfg[f'{phase}_dataloader'].dataset.data_root = str(tmp_path)
     with pytest.raises(UserError) as refused:
         check_data(cfg, 'test')
     said = str(refused.value)

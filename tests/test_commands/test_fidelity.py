@@ -85,6 +85,7 @@ images = dict(
     _delete_=True, type='mmtlalign.PlantedDigits', split='val', num_images=6,
     num_objects=2, object_size=8, image_size=16,
     pipeline=[dict(type='PackInputs')])
+model = dict(head=dict(num_classes=10))
 train_dataloader = dict(dataset=images)
 test_dataloader = dict(dataset=images)
 """)

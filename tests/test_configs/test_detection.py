@@ -9,10 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from mmtlalign.commands.checks.coco_check import (
-    check_num_classes,
-    expected_classes,
-)
+from mmtlalign.commands.checks import check_heads
 
 from ..conftest import needs_operators
 from .conftest import present, read, stem, tracked
@@ -119,7 +116,8 @@ def test_data_and_hooks(path, load):
     for phase in ('train', 'val', 'test'):
         dataset = config[f'{phase}_dataloader'].dataset
         cls = mmdet_registry.DATASETS.get(dataset.type)
-        check_num_classes(config.model, expected_classes(dataset, cls), phase)
+        names = dataset.get('metainfo', cls.METAINFO)['classes']
+        check_heads(config, names, phase)
         for step in dataset.pipeline:
             mmdet_registry.TRANSFORMS.build(step)
         if phase != 'train':

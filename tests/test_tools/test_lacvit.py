@@ -86,7 +86,8 @@ def test_both_stages(tmp_path):
     (tmp_path / 'trained/second/last_checkpoint').unlink()
     again = run(command, tmp_path, WORK_DIRS='trained')
     assert again.returncode == 0, again.stdout + again.stderr
-    assert 'resumed epoch: 2' in again.stdout  # stage 1 is not trained again
+    # stage 1 is not trained again
+    assert 'nothing left to do: max_epochs=2' in again.stdout
     assert '[1][1/3]' in again.stdout
     assert '[2][1/3]' not in again.stdout
 
