@@ -86,6 +86,7 @@ images = dict(
     num_objects=2, object_size=8, image_size=16,
     pipeline=[dict(type='PackInputs')])
 model = dict(head=dict(num_classes=10))
+data_preprocessor = dict(num_classes=10)
 train_dataloader = dict(dataset=images)
 test_dataloader = dict(dataset=images)
 """)

@@ -173,7 +173,8 @@ def test_a_checkpoint_of_another_model_is_refused(whole, ends_with):
 def test_a_checkpoint_of_another_model_is_not_resumed(whole, ends_with):
     said = ends_with('train.py', 'tiny.py', '--resume',
                      whole[0] / 'work_dirs/tiny/epoch_3.pth', '--cfg-options',
-                     'model.head.in_channels=32', '--accept', 'model')
+                     'model.head.in_channels=32', '--accept', 'model',
+                     '--extend', '4')
     assert 'size mismatch for head.layers.head.weight' in said
     assert '\n' not in said
 
@@ -187,10 +188,11 @@ def test_weights_alone_are_not_resumed(whole, ends_with, tmp_path, named):
                weights)
     (weights.parent / 'last_checkpoint').write_text(str(weights))
     said = ends_with('train.py', 'tiny.py', '--resume', *[weights] * named)
+    path = weights if named else 'work_dirs/tiny/weights.pth'
     assert said == (
-        f"train.py: checkpoint '{weights}' cannot be resumed: it has no iter, "
+        f"train.py: checkpoint '{path}' cannot be resumed: it has no iter, "
         'message_hub, optimizer; to begin a training with its weights, give '
-        f'--cfg-options load_from={weights} instead of --resume')
+        f'--cfg-options load_from={path} instead of --resume')
     assert sorted(path.name for path in weights.parent.iterdir()) == [
         '.lock', 'last_checkpoint', 'weights.pth']  # no log of a run
 
