@@ -112,9 +112,9 @@ def find_loop(frames: list[FrameType]) -> str | None:
             if frame.f_code is Config._file2dict.__code__]
     if len(set(read)) == len(read):
         return None
-    start = next(i for i, path in enumerate(read) if path in read[:i])
-    first = read.index(read[start])
-    return ' -> '.join(os.path.relpath(path) for path in read[first:start + 1])
+    loop = list(dict.fromkeys(read[len(read) // 2:]))  # well within it
+    loop = loop[loop.index(min(loop)):] + loop[:loop.index(min(loop))]
+    return ' -> '.join(os.path.relpath(path) for path in [*loop, loop[0]])
 
 
 def check_model(cfg: Config) -> None:

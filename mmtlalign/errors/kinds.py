@@ -100,8 +100,8 @@ def is_own_code(frames: list[FrameType]) -> bool:
         path = frame.f_code.co_filename
         if os.path.isabs(path):  # else of no file, such as <frozen ...>
             path = os.path.realpath(path)
-        if path.startswith(LIBRARIES):  # within the standard one, perhaps
-            return False
+        if path.startswith(LIBRARIES) or path.endswith('.pyx'):
+            return False  # which may lie within the standard one
         if not path.startswith(STANDARD):
             return True
     return False
@@ -174,7 +174,9 @@ def hosts_at_work(frames: list[FrameType]) -> Iterator[tuple[
         runner.load_or_resume.__code__: cannot_be_resumed,
         runner.__init__.__code__: no_runner,
         runner.from_cfg.__func__.__code__: no_runner,
-        runner.build_dataloader.__code__: no_runner,
+        **{getattr(runner, f'build_{part}').__code__: no_runner for part in (
+            'dataloader', 'train_loop', 'val_loop', 'test_loop',
+            'optim_wrapper', 'param_scheduler', 'evaluator', 'model')},
     }
     for frame in reversed(frames):
         if frame.f_code in places:
@@ -197,8 +199,10 @@ def cannot_be_built(error: Exception, frame: FrameType) -> str:
 def unknown_type(kind: str, registry) -> str:
     """A type that no registry has, and the closest that one has."""
     from difflib import get_close_matches
-    names = {*registry.module_dict, *(
-        registry.parent.module_dict if registry.parent else ())}
+    root = registry.parent or registry
+    names = {*registry.module_dict, *root.module_dict, *(
+        f'{scope}.{name}' for scope, child in root.children.items()
+        for name in child.module_dict)}
     close = get_close_matches(str(kind), names, n=1)
     return (f"type '{kind}' of the config is unknown among the "
             f"{registry.name}s of '{registry.scope}'"

@@ -3,6 +3,11 @@ import struct
 import zlib
 
 import pytest
+from mmcv.transforms import LoadImageFromFile
+from torch.utils.data import DataLoader
+
+import mmtlalign.commands  # noqa: F401
+from mmtlalign.errors import one_line_errors
 
 from ..tiny import run_tool, write_project
 
@@ -47,12 +52,12 @@ def test_a_number_out_of_its_limits(ends_with, option, said):
      'VisionTransformer cannot be built as the config says (TypeError: '),
     ("model['backbone']['arch'] = 'huge-ish'",
      'VisionTransformer cannot be built as the config says (AssertionError: '),
-    ("train_cfg['max_iters'] = 7", 'cannot be built as the config says ('),
+    ("train_cfg['max_iters'] = 7", 'the config makes no run (TypeError: '),
     ('del optim_wrapper', 'the config makes no run (ValueError: '),
     ("optim_wrapper['optimizer']['momentun'] = 1", 'AdamW cannot be built'),
     ("val_evaluator['type'] = 'Accurancy'", "(closest: 'Accuracy')"),
     ("custom_hooks[0]['type'] = 'mmtlalign.ResumeRandomStat'",
-     "(closest: 'ResumeRandomState')"),
+     "(closest: 'mmtlalign.ResumeRandomState')"),
     ("model['head']['in_channels'] = 17",
      "parts of the config's model do not fit each other ("),
 ])
@@ -137,8 +142,24 @@ def test_an_image_that_cannot_be_decoded(ends_with, tmp_path, content,
                                          workers):
     (tmp_path / 'images/class0/0.png').write_bytes(content)
     line = ends_with(*options(f'train_dataloader.num_workers={workers}'))
-    assert line.startswith('train.py: failed to load image: '
-                           'images/class0/0.png')
+    assert line.startswith("train.py: image 'images/class0/0.png' cannot be "
+                           'read (')
+    assert line.endswith('get it again or take it out of the data set')
+
+
+@pytest.mark.parametrize('content', [b'', bomb()], ids=['empty', 'bomb'])
+@pytest.mark.parametrize('workers', [0, 1])
+def test_an_image_that_is_exchanged_after_the_check(tmp_path, content,
+                                                    workers):
+    path = tmp_path / 'a.png'
+    path.write_bytes(content)
+    loader = DataLoader([dict(img_path=str(path))], num_workers=workers,
+                        collate_fn=lambda batch: LoadImageFromFile()(batch[0]))
+    with pytest.raises(SystemExit) as ended, one_line_errors(
+            'train.py', resumable=True):
+        next(iter(loader))
+    line = ended.value.code
+    assert line.startswith(f'train.py: failed to load image: {path} (error: ')
     assert ': get the file again or take it out of the data set' in line
     assert line.endswith('(with --resume, it goes on from its last '
                          'checkpoint)')

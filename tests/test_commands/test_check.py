@@ -148,6 +148,7 @@ def Plain(**kwargs):
     return Rectangle((0, 0), 1, 1, **kwargs)
 
 
+@pytest.mark.slow
 def test_training_and_test_read_the_data_by_names(folder):
     """From a training on both classes to a test split that lacks the first:
     accuracy is that of the names, not of the folders that are there."""

@@ -1,12 +1,14 @@
-"""Numbers of a config that no run can be made with."""
+"""Values of a config that no run can be made with."""
 import re
 from collections.abc import Iterator
 from math import inf, isfinite
 from typing import NamedTuple
 
 from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
 
 from mmtlalign.errors import UserError
+from mmtlalign.errors.kinds import unknown_type
 
 
 class Limit(NamedTuple):
@@ -74,6 +76,20 @@ def check_values(cfg: Config) -> None:
                 continue
             raise UserError(f'{key}={value!r} must be {limit}; set another '
                             f'with --cfg-options {key}=NUMBER')
+    check_optimizer(cfg)
+
+
+def check_optimizer(cfg: Config) -> None:
+    """Raise a UserError for an optimizer that there is not: the host would
+    find out after all data have been read."""
+    wrapper = cfg.get('optim_wrapper') or {}
+    scope = cfg.get('default_scope', 'mmengine')
+    with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
+        for part in (wrapper, *wrapper.values()):
+            kind = isinstance(part, dict) and (
+                part.get('optimizer') or {}).get('type')
+            if isinstance(kind, str) and registry.get(kind) is None:
+                raise UserError(unknown_type(kind, registry))
 
 
 def leaves(node, key: str = '') -> Iterator[tuple[str, object]]:
