@@ -67,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
         help=f'of {", ".join(SHARES)} or another propagation (default: all '
         'of these that the backbone offers)')
     parser.add_argument('--mixes', type=int, default=5000,
-                        help='how many, at least (default: 5000)')
+                        help='how many, about (default: 5000)')
     parser.add_argument('--seed', type=int, default=0,
                         help='of pairs, boxes and bootstrap')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')

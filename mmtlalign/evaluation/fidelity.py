@@ -64,7 +64,8 @@ def draw_pairs(labels: list[int], grid: tuple[int, int], count: int,
     Args:
         labels (list[int]): Of all images.
         grid (tuple[int]): Rows and columns of patches.
-        count (int): Mixes wanted, at least; each pair gives an even number.
+        count (int): Mixes wanted, about: each pair gives two, or as many more
+            for all as come nearest.
         generator (torch.Generator): Where all draws come from.
 
     Raises:
@@ -81,7 +82,7 @@ def draw_pairs(labels: list[int], grid: tuple[int, int], count: int,
     if min(grid) < 2:
         raise UserError(f'patches lie on a grid of {grid}, which no box '
                         'divides; give larger images')
-    times = -(-count // (2 * len(images)))
+    times = max(round(count / (2 * len(images))), 1)
     boxes = [draw_box(grid, generator)
              for _ in range(len(images) * times * 2)]
     return Pairs(images, torch.stack(boxes).view(
