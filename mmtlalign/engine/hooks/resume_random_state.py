@@ -89,11 +89,8 @@ class ResumeRandomState(Hook):
         loader.generator.manual_seed(loader_seed)
         loader.worker_init_fn = partial(
             _init_worker, key=key, host_init=self._host_worker_init)
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        for name in ('batch_augments', 'mixing'):
-            seed_mixing(getattr(model.data_preprocessor, name, None),
-                        mixing_seed)
+        for mixing in mixing_of(runner):
+            seed_mixing(mixing, mixing_seed)
 
     def _restore(self, runner: Runner) -> None:
         """Restore the order of the data; compare the number of threads."""
@@ -140,12 +137,22 @@ def seed_everything(python: int, numpy: int, torch_: int) -> None:
     torch.manual_seed(torch_)
 
 
+def mixing_of(runner: Runner) -> list:
+    """What mixes training batches: ``batch_augments`` of a classifier's data
+    preprocessor, ``mixing`` of a segmentor's."""
+    model = runner.model
+    model = model.module if is_model_wrapper(model) else model
+    found = (getattr(model.data_preprocessor, name, None)
+             for name in ('batch_augments', 'mixing'))
+    return [mixing for mixing in found if mixing is not None]
+
+
 def seed_mixing(mixing, seed: int) -> None:
     """Seed a mixing method, or the methods of ours that the host chooses
     from (by numpy's generator).
 
     Args:
-        mixing (BatchMix | RandomBatchAugment | None): Of a data preprocessor.
+        mixing (BatchMix | RandomBatchAugment): Of a data preprocessor.
         seed (int): Ours takes it as it is.
     """
     if hasattr(mixing, 'seed'):

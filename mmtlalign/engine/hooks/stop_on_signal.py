@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather_object, all_reduce, is_distributed
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmtlalign.errors import StoppedBySignal
 from mmtlalign.registry import HOOKS
 
+from .resume_random_state import mixing_of
 from .whole_checkpoints import INTERRUPTED, name_last
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -220,9 +220,6 @@ def generator_state(loader) -> torch.Tensor | None:
 
 def mixing_methods(runner: Runner) -> list:
     """Those of ours, which have generators of their own."""
-    model = runner.model
-    model = model.module if is_model_wrapper(model) else model
-    mixing = getattr(model.data_preprocessor, 'batch_augments', None)
-    return [method for method in (
-        mixing, *(getattr(mixing, 'augments', None) or ()))
-        if hasattr(method, 'generator')]
+    return [method for mixing in mixing_of(runner)
+            for method in (mixing, *(getattr(mixing, 'augments', None) or ()))
+            if hasattr(method, 'generator')]

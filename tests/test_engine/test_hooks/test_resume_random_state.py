@@ -1,5 +1,6 @@
 """Trainings that are broken off and resumed, in a real runner."""
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,11 @@ from mmtlalign.engine.hooks.resume_random_state import (
     independent_seeds,
     seed_everything,
     seed_mixing,
+)
+from mmtlalign.engine.hooks.stop_on_signal import (
+    mixing_methods,
+    random_states,
+    set_random_states,
 )
 from mmtlalign.models import CutMix, Mixup, RandomMix
 from tests.tiny import write_project
@@ -229,6 +235,24 @@ def test_mixing_of_ours_is_seeded_inside_the_hosts_choice():
         assert len(set(first)) == 3
     seed_mixing(None, 3)
     seed_mixing(RandomBatchAugment([HostMixup(.8)]), 3)  # draws by numpy
+
+
+@pytest.mark.parametrize('name', ['batch_augments', 'mixing'])
+def test_states_within_an_epoch_hold_those_of_all_mixing(name):
+    """Of classifiers' and of segmentors' data preprocessors."""
+    mixing = RandomMix([dict(type='Mixup', alpha=1.)])
+    runner = SimpleNamespace(
+        model=SimpleNamespace(data_preprocessor=SimpleNamespace(
+            **{name: mixing})),
+        train_dataloader=SimpleNamespace(generator=None))
+    mixing.seed(3)
+    states, generators = random_states(runner), mixing_methods(runner)
+    assert mixing in generators
+    drawn = [torch.rand(3, generator=g.generator) for g in generators]
+    set_random_states(runner, states)
+    for generator, before in zip(generators, drawn):
+        after = torch.rand(3, generator=generator.generator)
+        assert torch.equal(after, before)
 
 
 def test_seeds_are_not_sums():
