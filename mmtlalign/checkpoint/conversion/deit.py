@@ -10,7 +10,8 @@ from torch import nn
 
 from mmtlalign.errors import UserError
 
-from .family import Family, State, Table, count, with_head
+from .family import Family, State, Table, with_head
+from .vit import LAYERS, arch_of
 
 # timm, mmpretrain
 TABLE = [
@@ -18,12 +19,7 @@ TABLE = [
     ('cls_token', 'backbone.cls_token'),
     ('dist_token', 'backbone.dist_token'),
     ('pos_embed', 'backbone.pos_embed'),
-    ('blocks.{}.norm1.', 'backbone.layers.{}.ln1.'),
-    ('blocks.{}.attn.qkv.', 'backbone.layers.{}.attn.qkv.'),
-    ('blocks.{}.attn.proj.', 'backbone.layers.{}.attn.proj.'),
-    ('blocks.{}.norm2.', 'backbone.layers.{}.ln2.'),
-    ('blocks.{}.mlp.fc1.', 'backbone.layers.{}.ffn.layers.0.0.'),
-    ('blocks.{}.mlp.fc2.', 'backbone.layers.{}.ffn.layers.1.'),
+    *LAYERS,
     ('norm.', 'backbone.ln1.'),
     ('fc_norm.', 'backbone.ln2.'),  # after the mean over patches
     ('head.', 'head.layers.head.'),
@@ -43,11 +39,7 @@ class DeiT(Family):
         return TABLE
 
     def build(self, state: State, path: str) -> nn.Module:
-        """As in the base class.
-
-        The number of heads is not to be seen in weights and stays at one; the
-        same weights serve any.
-        """
+        """As in the base class."""
         width, channels, patch_size = state[
             'backbone.patch_embed.projection.weight'].shape[:3]
         distilled = 'backbone.dist_token' in state
@@ -61,11 +53,7 @@ class DeiT(Family):
         pooled = {} if 'backbone.ln2.weight' not in state else dict(
             out_type='avg_featmap')
         backbone = cls(
-            arch=dict(
-                embed_dims=width, num_heads=1,
-                num_layers=count(state, r'backbone\.layers\.(\d+)\.'),
-                feedforward_channels=state[
-                    'backbone.layers.0.ffn.layers.0.0.weight'].shape[0]),
+            arch=arch_of(state),
             img_size=round(patches**.5) * patch_size, patch_size=patch_size,
             in_channels=channels, final_norm='backbone.ln1.weight' in state,
             qkv_bias='backbone.layers.0.attn.qkv.bias' in state, **pooled)

@@ -5,7 +5,8 @@ from torch import nn
 from mmtlalign.errors import UserError
 from mmtlalign.models import LVViT, TokenLabelHead
 
-from .family import Family, State, Table, count, with_head
+from .family import Family, State, Table, with_head
+from .vit import LAYERS, arch_of
 
 # published, mmtlalign
 TABLE = [
@@ -16,12 +17,7 @@ TABLE = [
     ('patch_embed.proj.', 'backbone.patch_embed.projection.'),
     ('cls_token', 'backbone.cls_token'),
     ('pos_embed', 'backbone.pos_embed'),
-    ('blocks.{}.norm1.', 'backbone.layers.{}.ln1.'),
-    ('blocks.{}.attn.qkv.', 'backbone.layers.{}.attn.qkv.'),
-    ('blocks.{}.attn.proj.', 'backbone.layers.{}.attn.proj.'),
-    ('blocks.{}.norm2.', 'backbone.layers.{}.ln2.'),
-    ('blocks.{}.mlp.fc1.', 'backbone.layers.{}.ffn.layers.0.0.'),
-    ('blocks.{}.mlp.fc2.', 'backbone.layers.{}.ffn.layers.1.'),
+    *LAYERS,
     ('norm.', 'backbone.ln1.'),
     ('head.', 'head.layers.head.'),
     ('aux_head.', 'head.aux_head.'),
@@ -43,8 +39,7 @@ class LVViTFamily(Family):
     def build(self, state: State, path: str) -> nn.Module:
         """As in the base class.
 
-        The number of heads and ``skip_lam`` are not to be seen in weights and
-        stay at one; the same weights serve any.
+        ``skip_lam``, too, is not to be seen in weights and stays at one.
         """
         width, channels, half = state[
             'backbone.patch_embed.projection.weight'].shape[:3]
@@ -53,11 +48,7 @@ class LVViTFamily(Family):
             raise UserError(f"'{path}' has position embeddings for {patches} "
                             'patches, which is no square')
         backbone = LVViT(
-            arch=dict(
-                embed_dims=width, num_heads=1, stem_channels=channels,
-                num_layers=count(state, r'backbone\.layers\.(\d+)\.'),
-                feedforward_channels=state[
-                    'backbone.layers.0.ffn.layers.0.0.weight'].shape[0]),
+            arch=dict(arch_of(state), stem_channels=channels),
             img_size=round(patches**.5) * 2 * half, patch_size=2 * half,
             qkv_bias='backbone.layers.0.attn.qkv.bias' in state)
         weight = state.get('head.layers.head.weight')

@@ -1,0 +1,23 @@
+"""What plain ViTs share: names in their layers, and how large these are."""
+from .family import State, Table, count
+
+# timm, mmpretrain
+LAYERS: Table = [
+    ('blocks.{}.norm1.', 'backbone.layers.{}.ln1.'),
+    ('blocks.{}.attn.qkv.', 'backbone.layers.{}.attn.qkv.'),
+    ('blocks.{}.attn.proj.', 'backbone.layers.{}.attn.proj.'),
+    ('blocks.{}.norm2.', 'backbone.layers.{}.ln2.'),
+    ('blocks.{}.mlp.fc1.', 'backbone.layers.{}.ffn.layers.0.0.'),
+    ('blocks.{}.mlp.fc2.', 'backbone.layers.{}.ffn.layers.1.'),
+]
+
+
+def arch_of(state: State) -> dict[str, int]:
+    """``arch`` of a ViT's weights in mmpretrain's layout; the number of heads
+    is not to be seen in them and stays at one, as they serve any."""
+    return dict(
+        embed_dims=state['backbone.patch_embed.projection.weight'].shape[0],
+        num_heads=1,
+        num_layers=count(state, r'backbone\.layers\.(\d+)\.'),
+        feedforward_channels=state[
+            'backbone.layers.0.ffn.layers.0.0.weight'].shape[0])
