@@ -231,7 +231,8 @@ class Fidelity:
     def _shares(self, mixes: 'Mixes') -> tuple[dict[str, Tensor], tuple]:
         """Shares (blocks, N), and the features, one forward a trace."""
         shares, feats = {'area': mixes.record.lam[None]}, None
-        for trace in set(self.traces.values()) - {None}:
+        # in one order, as the features are the last one's
+        for trace in dict.fromkeys(filter(None, self.traces.values())):
             with trace(mixes.record.token_share):
                 feats = self.model.backbone(mixes.mixed)
             for name in self.names:
