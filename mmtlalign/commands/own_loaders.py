@@ -1,8 +1,8 @@
 """Our readers of data in place of the hosts', which disregard names and EXIF.
 """
-from collections.abc import Iterator
-
 from mmengine.config import Config
+
+from mmtlalign.commands.config_nodes import walk
 
 # By host: types that are replaced, and by what.
 OWN = dict(
@@ -25,21 +25,14 @@ def use_own_loaders(cfg: Config, apply_exif: bool = False) -> None:
     own = OWN.get(cfg.get('default_scope', 'mmpretrain'), {})
     places = [cfg.get(f'{phase}_dataloader')
               for phase in ('train', 'val', 'test')]
-    for node in _typed_nodes([*places, cfg.get('tta_pipeline')]):
+    # a list, as nodes are changed on the way
+    for _, node in list(walk([*places, cfg.get('tta_pipeline')])):
+        if not isinstance(node, dict) or not isinstance(
+                node.get('type'), str):
+            continue
         scope, _, name = node['type'].rpartition('.')
         if name in own and scope in ('', 'mmcv', 'mmpretrain', 'mmdet',
                                      'mmseg'):
             node['type'] = own[name]
         if apply_exif and node['type'] == 'mmtlalign.LoadAnnotatedImage':
             node['apply_tag'] = True
-
-
-def _typed_nodes(node) -> Iterator[dict]:
-    """All dicts in it that name a type."""
-    if isinstance(node, dict):
-        if isinstance(node.get('type'), str):
-            yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            yield from _typed_nodes(child)

@@ -40,7 +40,7 @@ from mmtlalign.commands.command_line import (
 )
 from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.commands.resumed_config import check_same_run
-from mmtlalign.commands.start import check_resumable, read_start
+from mmtlalign.commands.start import read_start
 from mmtlalign.commands.start_up_noise import (
     keep_parameter_options_off_console,
 )
@@ -274,7 +274,6 @@ def main(argv: list[str] | None = None) -> None:
     start, checkpoint = read_start(cfg, args.trust)
     changes = []
     if start and cfg.get('resume'):
-        check_resumable(checkpoint, start)
         changes = check_same_run(cfg, checkpoint, start, args.accept,
                                  args.extend)
         if has_ended(cfg, checkpoint):

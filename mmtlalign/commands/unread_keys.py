@@ -11,6 +11,7 @@ from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
+from mmtlalign.commands.config_nodes import walk
 from mmtlalign.errors import UserError, first_line
 
 # What the hosts' runners and config readers look up at the top of a config.
@@ -118,13 +119,6 @@ def unread_variable(cfg: Config, key: str, top: str,
 
 def nodes(cfg: Config) -> Iterator[tuple[str, object]]:
     """Dotted paths and values of all that is below what is read."""
-    def walk(node, path):
-        yield path, node
-        items = (node.items() if isinstance(node, dict) else enumerate(node)
-                 if isinstance(node, (list, tuple)) else ())
-        for name, child in items:
-            yield from walk(child, f'{path}.{name}')
-
     for top in sorted(READ & cfg.keys()):
         yield from walk(cfg[top], top)
 

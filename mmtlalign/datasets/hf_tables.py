@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mmengine.logging import print_log
 
-from mmtlalign.errors import UserError
+from mmtlalign.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetBuilder, Features
@@ -88,11 +88,10 @@ def _one_line(root: str) -> Iterator[None]:
     except Exception as error:  # readers raise what they like
         while error.__cause__ is not None:
             error = error.__cause__
-        lines = str(error).splitlines() or ['']
         raise UserError(
             f"data set '{root}' cannot be read ({type(error).__name__}: "
-            f'{lines[0]}); it must hold images in whole files of one of the '
-            f'formats {", ".join(FORMATS)}') from error
+            f'{first_line(error)}); it must hold images in whole files of one '
+            f'of the formats {", ".join(FORMATS)}') from error
 
 
 def _open_saved(root: str, split: str) -> 'Dataset':

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from mmtlalign.errors import UserError
+from mmtlalign.output_files import write_whole
+
 from .findings import Findings
 
 FORMAT = 1  # to be raised when a check looks at more
@@ -53,11 +56,9 @@ def _keep(path: Path, found: Findings) -> None:
     """Write it in one go; where that is impossible, it is found again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f'.{os.getpid()}')
-        temporary.write_text(json.dumps(dict(
+        write_whole(path, json.dumps(dict(
             found=asdict(found), stats=list(map(_stat, found.files)))))
-        temporary.replace(path)
-    except OSError:
+    except (OSError, UserError):
         pass
 
 

@@ -93,18 +93,18 @@ def check_data(cfg: Config, *phases: str, full: bool = False,
         UserError: Naming the file, what is wrong and what to do.
     """
     hint = cfg.get('data_hint', HINT)
-    findings, seen = [], []
+    findings, seen, leaves = [], [], []
     for phase in phases:
-        leaves = find_leaves(cfg, phase)
-        for leaf in leaves:
+        found = find_leaves(cfg, phase)
+        for leaf in found:
             check_channels(leaf, cfg)
             if not downloads_itself(leaf.dataset, leaf.cls):
                 check_paths(leaf.where, leaf.dataset, hint)
-        if leaves:
+        if found:
             check_evaluator(f'{phase}_evaluator', cfg, hint,
-                            [_ann_file(leaf) for leaf in leaves
+                            [_ann_file(leaf) for leaf in found
                              if leaf.is_coco])
-    leaves = [leaf for phase in phases for leaf in find_leaves(cfg, phase)]
+        leaves += found
     check_tables({leaf.where: leaf.dataset for leaf in leaves
                   if leaf.is_table}, cfg.get('model', {}))
     reference = training_classes(cfg)
@@ -117,10 +117,8 @@ def check_data(cfg: Config, *phases: str, full: bool = False,
         if leaf.dataset in seen or not is_first_process():
             continue
         seen.append(leaf.dataset)
-        found = look(leaf, cfg, names, full)
-        if found:
-            findings.append(found)
-    return findings
+        findings.append(look(leaf, cfg, names, full))
+    return list(filter(None, findings))
 
 
 def find_leaves(cfg: Config, phase: str) -> list[Leaf]:

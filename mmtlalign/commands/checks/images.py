@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mmtlalign.datasets.orientation import orientation_of
-from mmtlalign.errors import UserError
+from mmtlalign.errors import UserError, first_line
 
 from .progress import in_threads
 
@@ -48,7 +48,7 @@ def read_header(path: str) -> Header:
             return Header(decoded.shape[1::-1], 1)
         reason = ('it is empty' if osp.isfile(path)
                   and not osp.getsize(path) else
-                  str(error).splitlines()[0] if str(error) else 'damaged')
+                  first_line(error))
         raise UserError(f"image '{path}' cannot be read ({reason}): get it "
                         'again or take it out of the data set') from None
 

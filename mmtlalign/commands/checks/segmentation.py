@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from mmtlalign.datasets.orientation import UNCLEAR, annotated_view
-from mmtlalign.errors import UserError
+from mmtlalign.errors import UserError, first_line
 
 from .class_names import check_heads
 from .findings import Findings
@@ -163,9 +163,9 @@ class _PairCheck:
             with Image.open(path) as file:
                 stored = np.asarray(file)
         except Exception as error:  # reading garbage can raise anything
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"label map '{path}' ({self.where}) cannot be "
-                            f'read ({reason}): replace it') from None
+                            f'read ({first_line(error)}): replace it'
+                            ) from None
         if stored.ndim != 2:
             channels = stored.shape[2] if stored.ndim == 3 else stored.shape
             raise self.refuse(path, f'has {channels} channels; it must have '

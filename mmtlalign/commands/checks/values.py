@@ -1,12 +1,12 @@
 """Values of a config that no run can be made with."""
 import re
-from collections.abc import Iterator
 from math import inf, isfinite
 from typing import NamedTuple
 
 from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS
 
+from mmtlalign.commands.config_nodes import walk
 from mmtlalign.errors import UserError
 from mmtlalign.errors.kinds import unknown_type
 
@@ -68,7 +68,9 @@ MAY_BE_NONE = (r'randomness\.seed|train_cfg\..*|param_scheduler.*|'
 
 def check_values(cfg: Config) -> None:
     """Raise a UserError for the first value that is outside its limits."""
-    for key, value in leaves(cfg.to_dict()):
+    for key, value in walk(cfg.to_dict()):
+        if isinstance(value, (dict, list, tuple)):
+            continue
         for limit in LIMITS:
             if not re.fullmatch(limit.keys, key) or limit.holds(value):
                 continue
@@ -90,15 +92,3 @@ def check_optimizer(cfg: Config) -> None:
                 part.get('optimizer') or {}).get('type')
             if isinstance(kind, str) and registry.get(kind) is None:
                 raise UserError(unknown_type(kind, registry))
-
-
-def leaves(node, key: str = '') -> Iterator[tuple[str, object]]:
-    """Values of nested dicts and lists, by their dotted keys."""
-    if isinstance(node, dict):
-        for name, child in node.items():
-            yield from leaves(child, f'{key}.{name}' if key else str(name))
-    elif isinstance(node, (list, tuple)):
-        for i, child in enumerate(node):
-            yield from leaves(child, f'{key}.{i}' if key else str(i))
-    else:
-        yield key, node
