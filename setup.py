@@ -27,16 +27,18 @@ class BuildWithConfigs(build_py):
         packed = Path(self.build_lib, 'mmtlalign', '.mim')
         shutil.rmtree(packed, ignore_errors=True)  # of an earlier build
         for folder in ('configs', 'tools'):
-            shutil.copytree(ROOT / folder, packed / folder,
-                            ignore=shutil.ignore_patterns('__pycache__'))
+            shutil.copytree(
+                ROOT / folder, packed / folder, ignore=shutil.ignore_patterns('__pycache__')
+            )
         shutil.copy(ROOT / 'model-index.yml', packed)
 
 
 version = {}
 exec((ROOT / 'mmtlalign' / 'version.py').read_text(), version)
-extras = {name: requirements(name)
-          for name in ('completion', 'det', 'seg', 'dev', 'docs', 'export',
-                       'hf', 'timm')}
+extras = {
+    name: requirements(name)
+    for name in ('completion', 'det', 'seg', 'dev', 'docs', 'export', 'hf', 'timm')
+}
 # the tests write and run ONNX, read parquet, trace backbones of timm, complete
 # commands; CI builds the site
 for name in ('export', 'hf', 'timm', 'completion', 'docs'):
@@ -50,8 +52,8 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['mmtlalign*']),
     cmdclass=dict(build_py=BuildWithConfigs),
-    entry_points=dict(
-        console_scripts=['mmtlalign = mmtlalign.__main__:main']),
+    entry_points=dict(console_scripts=['mmtlalign = mmtlalign.__main__:main']),
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
-    extras_require=extras)
+    extras_require=extras,
+)

@@ -3,6 +3,7 @@
 The repository itself is the source folder, so that a link between two pages
 is the same on the site as in a checkout.
 """
+
 from mmtlalign.version import __version__
 
 project = 'mmtlalign'
@@ -11,15 +12,10 @@ copyright = 'mmtlalign authors, Apache-2.0'
 version = release = __version__
 
 root_doc = 'docs/index'
-include_patterns = [
-    '*.md', 'docs/**', 'configs/**/README.md', 'zoo/README.md',
-    'projects/**/*.md']
+include_patterns = ['*.md', 'docs/**', 'configs/**/README.md', 'zoo/README.md', 'projects/**/*.md']
 # Folders without pages, not even looked through: some are large.
-exclude_patterns = [
-    '.*', 'build', 'data', 'dist', 'mmtlalign', 'tests', 'tools', 'work_dirs']
-extensions = [
-    'myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon',
-    'sphinx.ext.viewcode']
+exclude_patterns = ['.*', 'build', 'data', 'dist', 'mmtlalign', 'tests', 'tools', 'work_dirs']
+extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode']
 
 # Pages link to headings of one another, as GitHub names them.
 myst_heading_anchors = 4
@@ -34,8 +30,7 @@ napoleon_use_ivar = True
 
 # A name of ours in a docstring must be one that the site has.
 nitpicky = True
-nitpick_ignore_regex = [
-    ('py:.*', r'(?!mmtlalign\.).*'), ('py:.*', r'.*\._\w+')]
+nitpick_ignore_regex = [('py:.*', r'(?!mmtlalign\.).*'), ('py:.*', r'.*\._\w+')]
 
 html_theme = 'furo'
 html_title = f'mmtlalign {release}'

@@ -1,4 +1,5 @@
 """Token-label alignment (TL-Align) for vision transformers."""
+
 from importlib import import_module
 
 from .version import __version__, check_versions
@@ -10,8 +11,12 @@ check_versions('torch', 'mmengine', 'mmcv', 'mmpretrain')
 # Where the interface lives, imported when it is first asked for: hosts are
 # heavy, and the core needs none of them.
 _HOMES = dict(
-    LabelTrace='.alignment', TokenKeeping='.merging',
-    TokenMerging='.merging', get_model='.apis', list_models='.apis')
+    LabelTrace='.alignment',
+    TokenKeeping='.merging',
+    TokenMerging='.merging',
+    get_model='.apis',
+    list_models='.apis',
+)
 
 __all__ = ['__version__', *_HOMES]
 

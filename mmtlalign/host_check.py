@@ -1,4 +1,5 @@
 """Whether this machine has what a config needs."""
+
 from collections.abc import Iterator
 from importlib import import_module
 
@@ -30,7 +31,8 @@ def check_host(cfg: Config) -> None:
     except ImportError as error:
         raise UserError(
             f'{host} configs need {host} and the compiled operators of mmcv; '
-            f'run `bash tools/setup_env.sh --ops` ({error})') from error
+            f'run `bash tools/setup_env.sh --ops` ({error})'
+        ) from error
 
 
 def check_device(device: str | torch.device | None) -> None:
@@ -39,8 +41,9 @@ def check_device(device: str | torch.device | None) -> None:
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError) as error:  # the former without CUDA
         reason = str(error).splitlines()[0]
-        raise UserError(f"device '{device}' cannot be used ({reason}); choose "
-                        'cpu, or cuda where there is a GPU') from error
+        raise UserError(
+            f"device '{device}' cannot be used ({reason}); choose cpu, or cuda where there is a GPU"
+        ) from error
 
 
 def check_sync_bn(cfg: Config) -> None:
@@ -56,11 +59,13 @@ def check_sync_bn(cfg: Config) -> None:
         return
     for where, kind in _sync_bns(cfg.model, 'model'):
         raise UserError(
-            f'{where}={kind} needs a GPU and this machine has none; set '
-            f'--cfg-options {where}=BN')
+            f'{where}={kind} needs a GPU and this machine has none; set --cfg-options {where}=BN'
+        )
     if cfg.get('sync_bn'):
-        raise UserError(f'sync_bn={cfg.sync_bn} needs a GPU and this machine '
-                        'has none; set --cfg-options sync_bn=None')
+        raise UserError(
+            f'sync_bn={cfg.sync_bn} needs a GPU and this machine '
+            'has none; set --cfg-options sync_bn=None'
+        )
 
 
 def _sync_bns(cfg, where: str) -> Iterator[tuple[str, str]]:

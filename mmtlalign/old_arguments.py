@@ -14,8 +14,7 @@ TARGETS = {
 # Classifiers that had these, with the default of `aligned`
 CLASSIFIERS = dict(TLAlignClassifier=True, TokenLabelClassifier=False)
 # Heads that divided binary cross entropy by the number of classes
-HEADS = ('TLAlignVisionTransformerClsHead', 'TLAlignLinearClsHead',
-         'TokenLabelHead')
+HEADS = ('TLAlignVisionTransformerClsHead', 'TLAlignLinearClsHead', 'TokenLabelHead')
 
 
 def modernise(model: dict) -> list[str]:
@@ -31,22 +30,26 @@ def modernise(model: dict) -> list[str]:
     default = CLASSIFIERS.get(_name(model))
     if default is None:
         return changes
-    old = {key: model.pop(key) for key in ('aligned', 'monitor')
-           if key in model}
+    old = {key: model.pop(key) for key in ('aligned', 'monitor') if key in model}
     if old:
-        target = TARGETS[bool(old.get('aligned', default)),
-                         bool(old.get('monitor', False))]
+        target = TARGETS[bool(old.get('aligned', default)), bool(old.get('monitor', False))]
         if target != TARGETS[default, False]:
             model['target'] = dict(target)
         changes.append(f'{_spell(old)} is now target=dict({_spell(target)})')
     head = model.get('head') or {}
     loss = head.get('loss') or {}
-    if (_name(head) in HEADS and loss.get('use_sigmoid')
-            and 'loss_weight' not in loss and head.get('num_classes')):
+    if (
+        _name(head) in HEADS
+        and loss.get('use_sigmoid')
+        and 'loss_weight' not in loss
+        and head.get('num_classes')
+    ):
         loss['loss_weight'] = 1 / head['num_classes']
-        changes.append('head.loss with use_sigmoid=True now needs '
-                       f'loss_weight=1/{head["num_classes"]}, '
-                       'that is 1/num_classes')
+        changes.append(
+            'head.loss with use_sigmoid=True now needs '
+            f'loss_weight=1/{head["num_classes"]}, '
+            'that is 1/num_classes'
+        )
     return changes
 
 

@@ -1,4 +1,5 @@
 """Files that are whole, or not there: never half of one under its name."""
+
 import errno
 import io
 import os
@@ -13,9 +14,20 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmtlalign.errors import UserError
 
 # Errors that are the disk's, not those of whoever writes.
-OF_THE_DISK = {getattr(errno, name) for name in (
-    'EACCES', 'EDQUOT', 'EFBIG', 'EIO', 'ENAMETOOLONG', 'ENOSPC', 'EPERM',
-    'EROFS', 'ESTALE')}
+OF_THE_DISK = {
+    getattr(errno, name)
+    for name in (
+        'EACCES',
+        'EDQUOT',
+        'EFBIG',
+        'EIO',
+        'ENAMETOOLONG',
+        'ENOSPC',
+        'EPERM',
+        'EROFS',
+        'ESTALE',
+    )
+}
 
 
 @contextmanager
@@ -45,7 +57,8 @@ def written_beside(path: str | os.PathLike) -> Iterator[Path]:
         raise UserError(
             f"'{path}' cannot be written ({os.strerror(error.errno)}); free "
             'some space or write elsewhere: what was there before is as it '
-            'was') from error
+            'was'
+        ) from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -65,8 +78,7 @@ def save_whole(data, path: str | os.PathLike) -> None:
     write_whole(path, file.getbuffer())
 
 
-def check_space(folder: str | os.PathLike, size: float, what: str,
-                option: str) -> None:
+def check_space(folder: str | os.PathLike, size: float, what: str, option: str) -> None:
     """Raise a UserError if a disk has less room than will be needed.
 
     Args:
@@ -80,7 +92,8 @@ def check_space(folder: str | os.PathLike, size: float, what: str,
         raise UserError(
             f"'{folder}' has room for {free / 2**20:.0f} MiB, and {what} "
             f'need {size / 2**20:.0f}; free some, or choose another folder '
-            f'with {option}')
+            f'with {option}'
+        )
 
 
 class WholeFileBackend(LocalBackend):

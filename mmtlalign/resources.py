@@ -1,4 +1,5 @@
 """What comes along with the package: configs, their metafiles, the tools."""
+
 import os
 import traceback
 from difflib import get_close_matches
@@ -40,9 +41,11 @@ ROOT = find_root(Path(__file__).resolve().parent)
 
 def list_configs() -> dict[str, Path]:
     """The configs that come along, by name, those in ``_base_`` left out."""
-    return {path.stem: path
-            for path in sorted((ROOT / 'configs').glob('**/*.py'))
-            if '_base_' not in path.parts}
+    return {
+        path.stem: path
+        for path in sorted((ROOT / 'configs').glob('**/*.py'))
+        if '_base_' not in path.parts
+    }
 
 
 def find_config(config: str | os.PathLike) -> str:
@@ -64,20 +67,24 @@ def find_config(config: str | os.PathLike) -> str:
     if name in configs:
         return str(configs[name])
     if path.is_file():
-        raise UserError(f"config '{config}' is no config: its name ends in "
-                        f'none of {", ".join(SUFFIXES)}; the config is named '
-                        'first, then the checkpoint')
+        raise UserError(
+            f"config '{config}' is no config: its name ends in "
+            f'none of {", ".join(SUFFIXES)}; the config is named '
+            'first, then the checkpoint'
+        )
     folder = '/'.join(path.parts[-3:-1])
     name = path.name.removesuffix('.py')
     if folder in MOVED and name in configs:
-        raise UserError(f"config '{config}' has moved: it is now "
-                        f"'configs/{MOVED[folder]}/{name}.py'")
+        raise UserError(
+            f"config '{config}' has moved: it is now 'configs/{MOVED[folder]}/{name}.py'"
+        )
     close = get_close_matches(path.stem, configs, n=1)
     raise UserError(
         f"config '{config}' does not exist: no such file, and none of the "
         f'{len(configs)} names that come along'
         + (f" (closest: '{close[0]}')" if close else '')
-        + f'; these are the files under {ROOT / "configs"}')
+        + f'; these are the files under {ROOT / "configs"}'
+    )
 
 
 def open_config(config: str | os.PathLike) -> Config:
@@ -97,31 +104,34 @@ def open_config(config: str | os.PathLike) -> Config:
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         if isinstance(error, RecursionError) and (loop := find_loop(frames)):
             reason = f'its _base_ leads back to itself: {loop}'
-        elif isinstance(error, (OSError, SyntaxError, ValueError)) or (
-                not is_own_code(frames)):
+        elif isinstance(error, (OSError, SyntaxError, ValueError)) or (not is_own_code(frames)):
             reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
         else:
             raise
-        raise UserError(f"config '{path}' cannot be read ({reason}); correct "
-                        'it, or what its _base_ names') from error
+        raise UserError(
+            f"config '{path}' cannot be read ({reason}); correct it, or what its _base_ names"
+        ) from error
 
 
 def find_loop(frames: list[FrameType]) -> str | None:
     """The files, out of many, that name each other as their base."""
-    read = [frame.f_locals['filename'] for frame in frames
-            if frame.f_code is Config._file2dict.__code__]
+    read = [
+        frame.f_locals['filename'] for frame in frames if frame.f_code is Config._file2dict.__code__
+    ]
     if len(set(read)) == len(read):
         return None
-    loop = list(dict.fromkeys(read[len(read) // 2:]))  # well within it
-    loop = loop[loop.index(min(loop)):] + loop[:loop.index(min(loop))]
+    loop = list(dict.fromkeys(read[len(read) // 2 :]))  # well within it
+    loop = loop[loop.index(min(loop)) :] + loop[: loop.index(min(loop))]
     return ' -> '.join(os.path.relpath(path) for path in [*loop, loop[0]])
 
 
 def check_model(cfg: Config) -> None:
     """Raise a UserError for a part of configs that has no model."""
     if 'model' not in cfg:
-        raise UserError(f"config '{cfg.filename}' has no model: it is a part "
-                        'of others; give one that names it in its _base_')
+        raise UserError(
+            f"config '{cfg.filename}' has no model: it is a part "
+            'of others; give one that names it in its _base_'
+        )
 
 
 def check_class(cfg: Config, expected: type) -> None:
@@ -133,9 +143,10 @@ def check_class(cfg: Config, expected: type) -> None:
     """
     check_model(cfg)
     check_host(cfg)
-    with MODELS.switch_scope_and_registry(
-            cfg.get('default_scope', 'mmpretrain')) as registry:
+    with MODELS.switch_scope_and_registry(cfg.get('default_scope', 'mmpretrain')) as registry:
         found = registry.get(cfg.model.type)
     if not (isinstance(found, type) and issubclass(found, expected)):
-        raise UserError(f"config '{cfg.filename}' is of a {cfg.model.type}, "
-                        f'not of a {expected.__name__}; give one that is')
+        raise UserError(
+            f"config '{cfg.filename}' is of a {cfg.model.type}, "
+            f'not of a {expected.__name__}; give one that is'
+        )

@@ -1,4 +1,5 @@
 """Version of this package and of the packages it works with."""
+
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +14,8 @@ REQUIRED = dict(
     mmcv=('onedl-mmcv', '2.3.6', '2.4'),
     mmpretrain=('onedl-mmpretrain', '1.3.6', '1.4'),
     mmdet=('onedl-mmdetection', '3.5.1', '3.6'),
-    mmseg=('onedl-mmsegmentation', '1.4.2', '1.5'))
+    mmseg=('onedl-mmsegmentation', '1.4.2', '1.5'),
+)
 
 
 def release(version):
@@ -73,4 +75,5 @@ def check_versions(*names):
             f'mmtlalign {__version__} needs {name} >= {low}, < {high} (pip '
             f'package {distribution}), but '
             f'{found or "no such package"} is installed. Run `bash '
-            f'tools/setup_env.sh`, or `pip install "{distribution}=={low}"`.')
+            f'tools/setup_env.sh`, or `pip install "{distribution}=={low}"`.'
+        )

@@ -21,8 +21,9 @@ def shared_dir():
 def needs_operators() -> None:
     """Skip a test that mmdet, mmseg or building their configs is for."""
     pytest.importorskip(
-        'mmcv.ops', reason='the operators of mmcv are not compiled; run '
-        '`bash tools/setup_env.sh --ops`')
+        'mmcv.ops',
+        reason='the operators of mmcv are not compiled; run `bash tools/setup_env.sh --ops`',
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ imported, so that an error in it cannot hide here as well.
 Shape letters: B samples, N tokens, K classes, W windows, P positions in one
 window, h heads, C channels.
 """
+
 import copy
 
 import torch
@@ -34,13 +35,14 @@ def dense_labels(backbone, images, token_labels, dtype=torch.float64):
     """
     backbone = copy.deepcopy(backbone).to(dtype)
     is_swin = hasattr(backbone, 'stages')
-    layers = backbone.layers if not is_swin else [
-        block for stage in backbone.stages for block in stage.blocks
-    ]
+    layers = (
+        backbone.layers
+        if not is_swin
+        else [block for stage in backbone.stages for block in stage.blocks]
+    )
     calls = []
     for layer in layers:
-        layer.attn.register_forward_pre_hook(
-            lambda _, args: calls.append(args))
+        layer.attn.register_forward_pre_hook(lambda _, args: calls.append(args))
     with torch.no_grad():
         backbone(images.to(dtype))
         move = _move_swin if is_swin else _move_vit
@@ -67,7 +69,7 @@ def dense_step(backbone, images, token_labels):
 
     def attend(query, key, value, **kwargs):
         nonlocal labels
-        scale = query.shape[-1]**-0.5
+        scale = query.shape[-1] ** -0.5
         weights = (scale * query @ key.transpose(-2, -1)).softmax(-1)
         labels = (weights.detach().mean(1) @ labels + labels) / 2
         return weights @ value
@@ -95,7 +97,7 @@ def _move_vit(backbone, calls, token_labels):
     extra = backbone.num_extra_tokens
     labels = _start(token_labels, extra)
     blocks = []
-    for layer, (x, ) in zip(backbone.layers, calls, strict=True):
+    for layer, (x,) in zip(backbone.layers, calls, strict=True):
         weights = _global_attention(layer.attn, x)
         mixed = torch.einsum('bij,bjk->bik', weights, labels)
         labels = (labels + mixed) / 2
@@ -167,8 +169,7 @@ def _windows(height, width, size, shift):
         where it is padding, and the zone of each position; attention is
         masked between zones. Both (W, P).
     """
-    padded_height, padded_width = (-(-side // size) * size
-                                   for side in (height, width))
+    padded_height, padded_width = (-(-side // size) * size for side in (height, width))
 
     def zone(position, length):
         if not shift:
@@ -186,8 +187,7 @@ def _windows(height, width, size, shift):
                     x = (col + shift) % padded_width
                     real = y < height and x < width
                     tokens[-1].append(y * width + x if real else -1)
-                    zones[-1].append(3 * zone(row, padded_height) +
-                                     zone(col, padded_width))
+                    zones[-1].append(3 * zone(row, padded_height) + zone(col, padded_width))
     return torch.tensor(tokens), torch.tensor(zones)
 
 
@@ -216,17 +216,19 @@ def _window_attention(w_msa, x, zones, by_head=False):
         # cosine attention; the temperature is bounded by 100
         query = query / query.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         key = key / key.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        scale = w_msa.logit_scale.exp().clamp(max=100.)
+        scale = w_msa.logit_scale.exp().clamp(max=100.0)
     else:
         scale = w_msa.scale
     logits = scale * torch.einsum('bwihc,bwjhc->bwhij', query, key)
 
     places = [(row, col) for row in range(rows) for col in range(cols)]
-    offsets = [[(y - v + rows - 1) * (2 * cols - 1) + x - u + cols - 1
-                for v, u in places] for y, x in places]
+    offsets = [
+        [(y - v + rows - 1) * (2 * cols - 1) + x - u + cols - 1 for v, u in places]
+        for y, x in places
+    ]
     logits = logits + table[torch.tensor(offsets)].permute(2, 0, 1)
     apart = zones[:, :, None] != zones[:, None, :]
-    logits = logits - 100. * apart[:, None]
+    logits = logits - 100.0 * apart[:, None]
     weights = logits.softmax(-1)
     return weights if by_head else weights.mean(2)
 
@@ -250,16 +252,14 @@ def _merge(downsample, labels, hw):
         else:
             before = sampler.padding[axis]
             count = (length + 2 * before - span) // stride + 1
-        places = [[
-            i * stride - before + j * sampler.dilation[axis]
-            for j in range(kernel)
-        ] for i in range(count)]
-        lists.append([[p for p in places_i if 0 <= p < length]
-                      for places_i in places])
+        places = [
+            [i * stride - before + j * sampler.dilation[axis] for j in range(kernel)]
+            for i in range(count)
+        ]
+        lists.append([[p for p in places_i if 0 <= p < length] for places_i in places])
         out_hw.append(count)
     rows, cols = lists
     merged = [
-        labels[:, [y * hw[1] + x for y in ys for x in xs]].mean(1)
-        for ys in rows for xs in cols
+        labels[:, [y * hw[1] + x for y in ys for x in xs]].mean(1) for ys in rows for xs in cols
     ]
     return torch.stack(merged, 1), tuple(out_hw)

@@ -1,4 +1,5 @@
 """Which part of the package may import which: arrows run one way."""
+
 import ast
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def modules_of(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = here[:-node.level] if node.level else []
+            base = here[: -node.level] if node.level else []
             base = '.'.join([*base, *filter(None, [node.module])])
             found.update(f'{base}.{alias.name}' for alias in node.names)
     return found
@@ -51,8 +52,9 @@ def part_of(name: str) -> str:
 FILES = sorted(PACKAGE.rglob('*.py'))
 
 
-@pytest.mark.parametrize('path', FILES, ids=[
-    path.relative_to(PACKAGE).as_posix() for path in FILES])
+@pytest.mark.parametrize(
+    'path', FILES, ids=[path.relative_to(PACKAGE).as_posix() for path in FILES]
+)
 def test_arrows_run_one_way(path):
     own = part_of('.'.join(path.relative_to(ROOT).with_suffix('').parts))
     for name in modules_of(path):
@@ -63,8 +65,11 @@ def test_arrows_run_one_way(path):
 
 
 def test_every_part_has_its_level():
-    parts = {path.stem for path in PACKAGE.iterdir()
-             if path.suffix == '.py' or (path / '__init__.py').is_file()}
+    parts = {
+        path.stem
+        for path in PACKAGE.iterdir()
+        if path.suffix == '.py' or (path / '__init__.py').is_file()
+    }
     assert parts - {'__init__'} == LEVEL.keys() - {''}
 
 

@@ -1,4 +1,5 @@
 """docs/data.md: its scripts are run and its configs read made data."""
+
 import json
 import re
 import subprocess
@@ -40,27 +41,35 @@ def write_folders(root):
         for i, name in enumerate(CLASSES):
             path = root / split / name / f'{i}.png'
             path.parent.mkdir(parents=True)
-            cv2.imwrite(str(path), np.full((4, 4 + i % 50, 3), i % 256,
-                                           np.uint8))
+            cv2.imwrite(str(path), np.full((4, 4 + i % 50, 3), i % 256, np.uint8))
 
 
 def build(cfg, phase='train'):
     init_default_scope(cfg.default_scope)
-    return DATASETS.build(dict(
-        cfg[f'{phase}_dataloader'].dataset, pipeline=cfg[
-            f'{phase}_dataloader'].dataset.pipeline[:1]))
+    return DATASETS.build(
+        dict(
+            cfg[f'{phase}_dataloader'].dataset,
+            pipeline=cfg[f'{phase}_dataloader'].dataset.pipeline[:1],
+        )
+    )
 
 
 def test_every_file_of_the_page_is_known():
     assert list(FILES) == [
-        'deit_parquet.py', 'deit_tar.py', 'pack.py', 'deit_lmdb.py',
-        'detector_lmdb.py', 'object_storage.py', 'deit_s3.py']
+        'deit_parquet.py',
+        'deit_tar.py',
+        'pack.py',
+        'deit_lmdb.py',
+        'detector_lmdb.py',
+        'object_storage.py',
+        'deit_s3.py',
+    ]
     assert PAGE.count('```python') == len(FILES)
 
 
 @pytest.mark.parametrize('name', ['deit_parquet', 'deit_tar'])
 def test_two_lines_change_nothing_but_the_data_set(reader, name):
-    base, = re.findall("'(path/to/.*)'", FILES[f'{name}.py'])
+    (base,) = re.findall("'(path/to/.*)'", FILES[f'{name}.py'])
     stock, cfg = Config.fromfile(base), Config.fromfile(f'{name}.py')
     for phase, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
         ours = cfg.pop(f'{phase}_dataloader')
@@ -89,8 +98,7 @@ def test_a_classifier_reads_an_lmdb(reader):
         sample = packed[phase][700]  # before workers read
         assert (sample['img'] == cv2.imread(path)).all()
         assert sample['gt_label'] == 700
-    loader = DataLoader(packed['train'], num_workers=2, batch_size=None,
-                        sampler=range(0, 1000, 9))
+    loader = DataLoader(packed['train'], num_workers=2, batch_size=None, sampler=range(0, 1000, 9))
     widths = [sample['img'].shape[1] for sample in loader]
     assert widths == [4 + i % 50 for i in range(0, 1000, 9)]
 
@@ -104,20 +112,30 @@ def test_a_detector_reads_an_lmdb(reader):
     pytest.importorskip('lmdb')
     (reader / 'data/coco/annotations').mkdir(parents=True)
     from mmdet.datasets import CocoDataset
+
     names = CocoDataset.METAINFO['classes']
     for split in ('train2017', 'val2017'):
         (reader / 'data/coco' / split).mkdir()
         image = np.random.randint(0, 256, (40, 60, 3), np.uint8)
         cv2.imwrite(f'data/coco/{split}/7.png', image)
-        box = dict(id=1, image_id=7, category_id=3, bbox=[1, 2, 9, 9],
-                   area=81, iscrowd=0,
-                   segmentation=[[1, 2, 10, 2, 10, 11, 1, 11]])
+        box = dict(
+            id=1,
+            image_id=7,
+            category_id=3,
+            bbox=[1, 2, 9, 9],
+            area=81,
+            iscrowd=0,
+            segmentation=[[1, 2, 10, 2, 10, 11, 1, 11]],
+        )
         (reader / f'data/coco/annotations/instances_{split}.json').write_text(
-            json.dumps(dict(
-                images=[dict(id=7, file_name='7.png', width=60, height=40)],
-                annotations=[box], categories=[
-                    dict(id=i + 1, name=name)
-                    for i, name in enumerate(names)])))
+            json.dumps(
+                dict(
+                    images=[dict(id=7, file_name='7.png', width=60, height=40)],
+                    annotations=[box],
+                    categories=[dict(id=i + 1, name=name) for i, name in enumerate(names)],
+                )
+            )
+        )
         pack(f'data/coco/{split}', f'data/{split}.lmdb')
     cfg = Config.fromfile('detector_lmdb.py')
     check_data(cfg, 'train', 'val')
@@ -133,11 +151,13 @@ def bucket(reader, monkeypatch):
     fsspec = pytest.importorskip('fsspec')
     from mmengine.fileio import io
     from mmengine.fileio.backends import backends, prefix_to_backends
+
     tables = backends, prefix_to_backends, io.backend_instances
     before = [dict(table) for table in tables]
     opened = fsspec.open
-    monkeypatch.setattr(fsspec, 'open', lambda path, mode: opened(
-        path.replace('s3://', 'memory://'), mode))
+    monkeypatch.setattr(
+        fsspec, 'open', lambda path, mode: opened(path.replace('s3://', 'memory://'), mode)
+    )
     yield fsspec.filesystem('memory')
     fsspec.filesystem('memory').store.clear()
     for table, entries in zip(tables, before):
@@ -150,8 +170,7 @@ def test_a_classifier_reads_a_bucket(reader, bucket):
     write_folders(reader / 'data/imagenet')
     pytest.importorskip('lmdb')
     pack('data/imagenet/train', 'data/train.lmdb')  # for its list
-    bucket.put(str(reader / 'data/imagenet'), '/bucket/imagenet',
-               recursive=True)
+    bucket.put(str(reader / 'data/imagenet'), '/bucket/imagenet', recursive=True)
     cfg = Config.fromfile('deit_s3.py')
     check_data(cfg, 'train')
     data = build(cfg)
@@ -159,5 +178,6 @@ def test_a_classifier_reads_a_bucket(reader, bucket):
     sample = data[321]
     path = f'imagenet/train/{CLASSES[321]}/321.png'
     assert sample['img_path'] == f's3://bucket/{path}'
-    assert torch.equal(torch.from_numpy(sample['img']),
-                       torch.from_numpy(cv2.imread(f'data/{path}')))
+    assert torch.equal(
+        torch.from_numpy(sample['img']), torch.from_numpy(cv2.imread(f'data/{path}'))
+    )

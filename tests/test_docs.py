@@ -1,4 +1,5 @@
 """docs/use_in_your_project.md, run block by block by a reader of it."""
+
 import copy
 import json
 import os
@@ -33,14 +34,12 @@ from .conftest import needs_operators
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / 'docs' / 'use_in_your_project.md').read_text()
-SECTIONS = dict(re.findall(r'^## \((\w)\) (.*?)(?=^## |\Z)', PAGE,
-                           flags=re.DOTALL | re.MULTILINE))
+SECTIONS = dict(re.findall(r'^## \((\w)\) (.*?)(?=^## |\Z)', PAGE, flags=re.DOTALL | re.MULTILINE))
 
 
 def blocks(letter):
     """The fenced blocks of a section: [(language, text), ...]."""
-    return re.findall(r'^```(\w+)\n(.*?)^```$', SECTIONS[letter],
-                      flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r'^```(\w+)\n(.*?)^```$', SECTIONS[letter], flags=re.DOTALL | re.MULTILINE)
 
 
 def file_of(text):
@@ -52,8 +51,7 @@ def file_of(text):
 def sides(diff):
     """What a diff takes out and puts in, without the line of the file."""
     lines = diff.splitlines()[1:]
-    return ['\n'.join(line[1:] for line in lines if line[0] in kinds)
-            for kinds in (' -', ' +')]
+    return ['\n'.join(line[1:] for line in lines if line[0] in kinds) for kinds in (' -', ' +')]
 
 
 @pytest.fixture
@@ -61,8 +59,10 @@ def follow(tmp_path, monkeypatch):
     """Follow a section in an empty folder, as a reader does."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv('PATH', os.pathsep.join(
-        [str(Path(sys.executable).parent), os.environ['PATH']]))
+    monkeypatch.setenv(
+        'PATH', os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    )
+
     def follow(letter, names=None, execute=True):
         """Write the files of a section, and run the rest in ``names``."""
         names = {} if names is None else names
@@ -84,9 +84,13 @@ def follow(tmp_path, monkeypatch):
     # What the files of the page registered goes with them.
     for file in tmp_path.glob('*.py'):
         sys.modules.pop(file.stem, None)
-        for table in (families._FAMILIES, propagation._PROPAGATIONS,
-                      BATCH_AUGMENTS.module_dict, OUR_MODELS.module_dict,
-                      MMENGINE_MODELS.module_dict):
+        for table in (
+            families._FAMILIES,
+            propagation._PROPAGATIONS,
+            BATCH_AUGMENTS.module_dict,
+            OUR_MODELS.module_dict,
+            MMENGINE_MODELS.module_dict,
+        ):
             for key, value in list(table.items()):
                 if value.__module__ == file.stem:
                     del table[key]
@@ -94,8 +98,7 @@ def follow(tmp_path, monkeypatch):
 
 def build(cfg):
     """The classifier of a config."""
-    return MODELS.build(dict(
-        cfg.model, data_preprocessor=cfg.data_preprocessor))
+    return MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
 
 
 def one_hot(labels, num_classes):
@@ -110,25 +113,30 @@ def aligned_targets(backbone, images, token_share, labels, num_classes):
 
 
 def test_every_block_is_of_a_kind_that_is_run_or_compared():
-    kinds = {letter: [kind for kind, _ in blocks(letter)]
-             for letter in SECTIONS}
+    kinds = {letter: [kind for kind, _ in blocks(letter)] for letter in SECTIONS}
     assert kinds == dict(
         a=['python', 'python', 'diff', 'python', 'text'],
         b=['python', 'text'],
         c=['python', 'bash', 'python', 'text'],
         d=['python', 'python', 'python', 'python'],
         e=['python', 'python', 'diff'],
-        f=['python', 'python', 'diff'])
+        f=['python', 'python', 'diff'],
+    )
     assert PAGE.count('```') == 2 * sum(map(len, kinds.values()))
 
 
 def test_a_config_of_mmpretrain_by_two_lines(follow):
-    added = [line for kind, text in blocks('a') if kind == 'diff'
-             for line in text.splitlines() if line.startswith('+')]
+    added = [
+        line
+        for kind, text in blocks('a')
+        if kind == 'diff'
+        for line in text.splitlines()
+        if line.startswith('+')
+    ]
     assert len(added) == 2
     runner = follow('a')['runner']
 
-    log, = Path('work_dirs/mine').glob('*/vis_data/scalars.json')
+    (log,) = Path('work_dirs/mine').glob('*/vis_data/scalars.json')
     steps = [json.loads(line) for line in log.read_text().splitlines()]
     steps = [step for step in steps if 'loss' in step]
     assert len(steps) == 3
@@ -144,25 +152,25 @@ def test_a_config_of_mmpretrain_by_two_lines(follow):
     targets = []
     forward = model.head.loss_module.forward
     model.head.loss_module.forward = lambda scores, target, **kwargs: (
-        targets.append(target), forward(scores, target, **kwargs))[1]
+        targets.append(target),
+        forward(scores, target, **kwargs),
+    )[1]
     model.data_preprocessor.batch_augments.seed(1)
     dataset = runner.train_dataloader.dataset  # six cats, six dogs
     batch = model.data_preprocessor(
-        pseudo_collate([dataset[i] for i in (0, 1, 6, 7)]), training=True)
+        pseudo_collate([dataset[i] for i in (0, 1, 6, 7)]), training=True
+    )
     model(**batch, mode='loss')
-    labels = torch.cat([
-        sample.gt_label for sample in batch['data_samples']])
+    labels = torch.cat([sample.gt_label for sample in batch['data_samples']])
     token_share = batch['mix'].token_share
-    expected = aligned_targets(
-        model.backbone, batch['inputs'], token_share, labels, 2)
-    torch.testing.assert_close(
-        targets[0].double(), expected, rtol=0, atol=1e-5)
+    expected = aligned_targets(model.backbone, batch['inputs'], token_share, labels, 2)
+    torch.testing.assert_close(targets[0].double(), expected, rtol=0, atol=1e-5)
     own = one_hot(labels, 2)
     area = toys.to_labels(token_share.mean((1, 2)), own, own.flip(0))
     assert (expected - area).abs().max() > 1e-2
 
     # The checkpoint is one of the unchanged config.
-    text, = (text for _, text in blocks('a') if text.startswith('# mine.py'))
+    (text,) = (text for _, text in blocks('a') if text.startswith('# mine.py'))
     Path('unchanged.py').write_text(text)
     stock = build(Config.fromfile('unchanged.py'))
     assert type(stock) is ImageClassifier
@@ -174,16 +182,13 @@ STOCK = {
     'VisionTransformer': 'deit/deit-small_4xb256_in1k',
     'DeiT3': 'deit3/deit3-small-p16_64xb64_in1k',
     'SwinTransformer': 'swin_transformer/swin-tiny_16xb64_in1k',
-    'SwinTransformerV2':
-    'swin_transformer_v2/swinv2-tiny-w8_16xb64_in1k-256px',
+    'SwinTransformerV2': 'swin_transformer_v2/swinv2-tiny-w8_16xb64_in1k-256px',
 }
 
 
 def test_a_table_of_patch_sizes_fits_stock_configs(tmp_path):
-    rows = re.findall(r'^\| (`.*?) \| (\d+)', SECTIONS['a'],
-                      flags=re.MULTILINE)
-    rows = {name: row for row in rows
-            for name in re.findall('`(.+?)`', row[0])}
+    rows = re.findall(r'^\| (`.*?) \| (\d+)', SECTIONS['a'], flags=re.MULTILINE)
+    rows = {name: row for row in rows for name in re.findall('`(.+?)`', row[0])}
     assert rows.keys() == STOCK.keys()
     file = tmp_path / 'mine.py'
     for name, (_, patch_size) in rows.items():
@@ -212,12 +217,10 @@ def test_b_plain_loop(follow, monkeypatch, capsys):
         """Compare a target while the weights are those it was made with."""
         record = names['record']
         expected = aligned_targets(
-            names['backbone'], names['mixed'], record.token_share,
-            names['labels'], 10)
-        torch.testing.assert_close(
-            target.double(), expected, rtol=0, atol=1e-5)
-        differences.append(
-            (names['trace'].output_share - record.lam).abs().max())
+            names['backbone'], names['mixed'], record.token_share, names['labels'], 10
+        )
+        torch.testing.assert_close(target.double(), expected, rtol=0, atol=1e-5)
+        differences.append((names['trace'].output_share - record.lam).abs().max())
         return stock(scores, target)
 
     monkeypatch.setattr(F, 'cross_entropy', watched)
@@ -236,18 +239,28 @@ def boxes():
     """Two images of noise with a box each, as a data set of mmdet."""
     for i in range(2):
         noise(f'images/{i}.png', 3)
-    Path('boxes.json').write_text(json.dumps(dict(
-        images=[dict(id=i, file_name=f'{i}.png', height=64, width=64)
-                for i in range(2)],
-        annotations=[dict(id=i, image_id=i, category_id=1, iscrowd=0,
-                          bbox=[8, 8, 32, 40], area=1280) for i in range(2)],
-        categories=[dict(id=1, name='person')])))
+    Path('boxes.json').write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=i, file_name=f'{i}.png', height=64, width=64) for i in range(2)],
+                annotations=[
+                    dict(id=i, image_id=i, category_id=1, iscrowd=0, bbox=[8, 8, 32, 40], area=1280)
+                    for i in range(2)
+                ],
+                categories=[dict(id=1, name='person')],
+            )
+        )
+    )
     return dict(
-        type='CocoDataset', ann_file='boxes.json',
-        data_prefix=dict(img='images'), pipeline=[
+        type='CocoDataset',
+        ann_file='boxes.json',
+        data_prefix=dict(img='images'),
+        pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='PackDetInputs')])
+            dict(type='PackDetInputs'),
+        ],
+    )
 
 
 def label_maps():
@@ -257,10 +270,13 @@ def label_maps():
         noise(f'maps/{i}.png')
     return dict(
         type='ADE20KDataset',
-        data_prefix=dict(img_path='images', seg_map_path='maps'), pipeline=[
+        data_prefix=dict(img_path='images', seg_map_path='maps'),
+        pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', reduce_zero_label=True),
-            dict(type='PackSegInputs')])
+            dict(type='PackSegInputs'),
+        ],
+    )
 
 
 def one_step(file, dataset):
@@ -268,10 +284,13 @@ def one_step(file, dataset):
     cfg = Config.fromfile(file)
     cfg.work_dir = file.replace('.py', '')
     cfg.train_dataloader = dict(
-        batch_size=2, num_workers=0, dataset=dataset,
-        sampler=dict(type='DefaultSampler', shuffle=False))
+        batch_size=2,
+        num_workers=0,
+        dataset=dataset,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
     cfg.train_cfg = dict(by_epoch=True, max_epochs=1)
-    cfg.optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.))
+    cfg.optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.0))
     cfg.param_scheduler = None
     cfg.default_hooks = dict(checkpoint=None)
     for kind in ('val', 'test'):
@@ -291,19 +310,20 @@ def test_c_backbone_of_a_detector_and_a_segmenter(follow):
     follow('c')
     Path('path/to').mkdir(parents=True)
     Path('path/to/mmtlalign').symlink_to(ROOT)
-    file, = set(re.findall(r"'(path/to/.*)'", PAGE))
-    pretrained = {key.removeprefix('backbone.'): value.float()
-                  for key, value in load_file(file).items()
-                  if 'backbone.' in key}
+    (file,) = set(re.findall(r"'(path/to/.*)'", PAGE))
+    pretrained = {
+        key.removeprefix('backbone.'): value.float()
+        for key, value in load_file(file).items()
+        if 'backbone.' in key
+    }
     printed = dict(blocks('c'))['text'].split('Weights of ')[1:]
-    for file, dataset in (('detector.py', boxes()),
-                          ('segmenter.py', label_maps())):
+    for file, dataset in (('detector.py', boxes()), ('segmenter.py', label_maps())):
         runner = one_step(file, dataset)
         arrived = runner.model.backbone.state_dict()
         assert pretrained.keys() <= arrived.keys()
         for key, value in pretrained.items():
             assert torch.equal(arrived[key].float(), value), key
-        log, = Path(runner.work_dir).glob('*/*.log')
+        (log,) = Path(runner.work_dir).glob('*/*.log')
         log = ' '.join(log.read_text().split())
         for line in printed:
             assert ' '.join(line.split()) in log
@@ -314,20 +334,17 @@ def own_shares(backbone, images, token_share):
     backbone = copy.deepcopy(backbone).double()
     seen = []
     for block in backbone.blocks:
-        block.attn.register_forward_pre_hook(
-            lambda _, args: seen.append(args[0]))
+        block.attn.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad():
         backbone(images.double())
     share = token_share.double().flatten(1)
     shares = []
     for block, x in zip(backbone.blocks, seen, strict=True):
         attn = block.attn
-        query, key, _ = F.linear(
-            x, attn.qkv.weight, attn.qkv.bias).chunk(3, dim=-1)
-        query, key = (y.unflatten(-1, (attn.num_heads, -1))
-                      for y in (query, key))
+        query, key, _ = F.linear(x, attn.qkv.weight, attn.qkv.bias).chunk(3, dim=-1)
+        query, key = (y.unflatten(-1, (attn.num_heads, -1)) for y in (query, key))
         logits = torch.einsum('bihc,bjhc->bhij', query, key)
-        weights = (logits / query.size(-1)**.5).softmax(-1).mean(1)
+        weights = (logits / query.size(-1) ** 0.5).softmax(-1).mean(1)
         share = (share + (weights @ share[..., None])[..., 0]) / 2
         shares.append(share)
     return shares
@@ -347,8 +364,7 @@ def test_d_family_of_another_backbone(follow, capsys):
     for share, exact in zip(found, expected, strict=True):
         torch.testing.assert_close(share.double(), exact, rtol=0, atol=2e-6)
     output = expected[-1].mean(1)
-    torch.testing.assert_close(
-        names['trace'].output_share.double(), output, rtol=0, atol=2e-6)
+    torch.testing.assert_close(names['trace'].output_share.double(), output, rtol=0, atol=2e-6)
     assert (output - token_share.mean((1, 2))).abs().max() > 1e-3
 
     model = build(Config.fromfile('own.py'))
@@ -363,8 +379,7 @@ def test_f_another_way_to_label(follow):
     model.trace.record = True
     images = torch.randint(0, 256, (4, 3, 224, 224))
     samples = [DataSample().set_gt_label(label) for label in (0, 1, 1, 0)]
-    batch = model.data_preprocessor(
-        dict(inputs=images, data_samples=samples), training=True)
+    batch = model.data_preprocessor(dict(inputs=images, data_samples=samples), training=True)
     losses = model(**batch, mode='loss')
     # the first block moves a tenth of the way to even attention
     with torch.no_grad():
@@ -373,12 +388,10 @@ def test_f_another_way_to_label(follow):
     model(**batch, mode='loss')
     start = batch['mix'].token_share.flatten(1)
     mean = start.mean(1, keepdim=True)
-    torch.testing.assert_close(
-        model.trace.block_shares[0][:, 1:], .9 * start + .1 * mean)
+    torch.testing.assert_close(model.trace.block_shares[0][:, 1:], 0.9 * start + 0.1 * mean)
     # and the logged share lies between the area and the share that arrives
     share = model.target.share(batch['mix'], model.trace, None, None)
-    torch.testing.assert_close(
-        share, (batch['mix'].lam + model.trace.output_share) / 2)
+    torch.testing.assert_close(share, (batch['mix'].lam + model.trace.output_share) / 2)
     assert losses['loss'].isfinite()
 
 
@@ -388,22 +401,21 @@ def test_one_file_each_for_family_propagation_mask_and_target(follow):
     for letter in 'def':
         follow(letter, execute=False)
     cfg = Config.fromfile('own.py')
-    cfg.model.train_cfg.augments = [
-        dict(type='mmtlalign.PatchMix', patch_size=16)]
+    cfg.model.train_cfg.augments = [dict(type='mmtlalign.PatchMix', patch_size=16)]
     cfg.model.target = dict(type='mmtlalign.HalfwayTarget')
     for name in ('patch_mix', 'halfway'):
         __import__(name)
     model = build(cfg)
     assert type(model.trace.propagation).__name__ == 'Careful'
-    optim = OptimWrapper(torch.optim.SGD(model.parameters(), lr=.1))
+    optim = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
     before = copy.deepcopy(model.state_dict())
     images = torch.randint(0, 256, (4, 3, 64, 64))
     samples = [DataSample().set_gt_label(label) for label in (0, 1, 1, 0)]
-    losses = model.train_step(
-        dict(inputs=images, data_samples=samples), optim)
+    losses = model.train_step(dict(inputs=images, data_samples=samples), optim)
     assert losses['loss'].isfinite()
-    moved = [key for key, value in model.state_dict().items()
-             if not torch.equal(value, before[key])]
+    moved = [
+        key for key, value in model.state_dict().items() if not torch.equal(value, before[key])
+    ]
     assert any(key.startswith('backbone.') for key in moved)
     assert any(key.startswith('head.') for key in moved)
 
@@ -413,7 +425,7 @@ def own_part(mixed, images, preprocessor):
     plain = preprocessor(dict(inputs=images, data_samples=None))['inputs']
     same = (mixed == plain).all(1, keepdim=True).float()
     own = F.avg_pool2d(same, 16)[:, 0]
-    assert set(own.unique().tolist()) == {0., 1.}
+    assert set(own.unique().tolist()) == {0.0, 1.0}
     return own
 
 
@@ -427,15 +439,13 @@ def test_e_mixing_method(follow):
         record = mix.draw(images)
         assert record.partner.tolist() == [3, 2, 1, 0]
         assert record.token_share.shape == (4, 4, 4)
-        torch.testing.assert_close(
-            record.lam, record.token_share.mean((1, 2)))
+        torch.testing.assert_close(record.lam, record.token_share.mean((1, 2)))
         lams.add(record.lam[0].item())
         mixed = mix.apply(images, record)
         for i in range(4):
             for row, col in np.ndindex(4, 4):
                 source = i if record.token_share[i, row, col] else 3 - i
-                patch = (slice(None), slice(8 * row, 8 * row + 8),
-                         slice(8 * col, 8 * col + 8))
+                patch = (slice(None), slice(8 * row, 8 * row + 8), slice(8 * col, 8 * col + 8))
                 assert torch.equal(mixed[i][patch], images[source][patch])
     assert len(lams) > 2 and all(0 < lam < 1 for lam in lams)
 
@@ -448,8 +458,7 @@ def test_e_mixing_method(follow):
         model.backbone.layers[0].attn.qkv.weight.zero_()
     images = torch.randint(0, 256, (4, 3, 224, 224))
     samples = [DataSample().set_gt_label(label) for label in (0, 1, 1, 0)]
-    batch = model.data_preprocessor(
-        dict(inputs=images, data_samples=samples), training=True)
+    batch = model.data_preprocessor(dict(inputs=images, data_samples=samples), training=True)
     model(**batch, mode='loss')
     own = own_part(batch['inputs'], images, model.data_preprocessor)
     lam = own.mean((1, 2))
@@ -457,9 +466,14 @@ def test_e_mixing_method(follow):
     torch.testing.assert_close(start, own.flatten(1))
 
     # In a stock classifier, labels are mixed by area.
-    stock = MODELS.build(dict(
-        cfg.data_preprocessor, type='ClsDataPreprocessor', to_onehot=True,
-        batch_augments=cfg.model.train_cfg))
+    stock = MODELS.build(
+        dict(
+            cfg.data_preprocessor,
+            type='ClsDataPreprocessor',
+            to_onehot=True,
+            batch_augments=cfg.model.train_cfg,
+        )
+    )
     samples = [DataSample().set_gt_label(label) for label in (0, 1, 0, 1)]
     batch = stock(dict(inputs=images, data_samples=samples), training=True)
     lam = own_part(batch['inputs'], images, stock).mean((1, 2))

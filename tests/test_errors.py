@@ -5,9 +5,9 @@ from torch.utils.data import DataLoader
 from mmtlalign.errors import UserError, one_line_errors
 
 
-@pytest.mark.parametrize('rank, code', [
-    (None, 'train.py: no such thing'), ('0', 'train.py: no such thing'),
-    ('1', 1)])
+@pytest.mark.parametrize(
+    'rank, code', [(None, 'train.py: no such thing'), ('0', 'train.py: no such thing'), ('1', 1)]
+)
 def test_a_user_error_ends_the_program_in_one_line(monkeypatch, rank, code):
     monkeypatch.delenv('LOCAL_RANK', raising=False)
     if rank is not None:
@@ -52,11 +52,14 @@ class Images:
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])
-@pytest.mark.parametrize('content, why', [
-    (b'no image', 'failed to load image: {}: get the file again'),
-    (None, "No such file or directory: '{}': get the file again")])
-def test_an_image_that_cannot_be_loaded_is_named(
-        tmp_path, num_workers, content, why):
+@pytest.mark.parametrize(
+    'content, why',
+    [
+        (b'no image', 'failed to load image: {}: get the file again'),
+        (None, "No such file or directory: '{}': get the file again"),
+    ],
+)
+def test_an_image_that_cannot_be_loaded_is_named(tmp_path, num_workers, content, why):
     path = tmp_path / 'cell.png'
     if content:
         path.write_bytes(content)

@@ -1,4 +1,5 @@
 """``mmtlalign``; what it hands on to is tested in test_commands."""
+
 import re
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def test_help_names_the_commands_and_each_has_its_own(ends_with):
     status, out, _ = ends_with('--help')
     assert status == 0
     names = [name.replace('_', '-') for name in command.COMMANDS]
-    assert all(re.search(fr'\n    {name}\s', out) for name in names)
+    assert all(re.search(rf'\n    {name}\s', out) for name in names)
     for name in names:
         status, out, _ = ends_with(name, '--help')
         assert (status, out.split(' [')[0]) == (0, f'usage: mmtlalign {name}')
@@ -40,8 +41,9 @@ def test_help_names_the_commands_and_each_has_its_own(ends_with):
 
 
 def test_a_shell_learns_all_commands_and_their_options(ends_with):
-    pytest.importorskip('shtab', reason='shtab is not installed; run `bash '
-                        'tools/setup_env.sh --dev`')
+    pytest.importorskip(
+        'shtab', reason='shtab is not installed; run `bash tools/setup_env.sh --dev`'
+    )
     status, out, _ = ends_with('--print-completion', 'bash')
     assert status == 0
     for word in ('fidelity', '--bootstrap', '--window-size', '--resume'):
@@ -53,19 +55,23 @@ def test_a_shell_learns_all_commands_and_their_options(ends_with):
 def test_completion_names_what_it_lacks(ends_with, monkeypatch):
     monkeypatch.setitem(sys.modules, 'shtab', None)
     assert ends_with('--print-completion', 'zsh')[0] == (
-        'mmtlalign: completion needs shtab: pip install shtab')
+        'mmtlalign: completion needs shtab: pip install shtab'
+    )
 
 
 def test_the_version_is_that_of_the_package(ends_with):
-    assert ends_with('--version')[:2] == (
-        0, f'mmtlalign {mmtlalign.__version__}\n')
+    assert ends_with('--version')[:2] == (0, f'mmtlalign {mmtlalign.__version__}\n')
 
 
-@pytest.mark.parametrize('arguments, line', [
-    ([], 'the following arguments are required: COMMAND'),
-    (['trian', 'x.py'], "invalid choice: 'trian'"),
-    (['train'], 'mmtlalign train: error: the following arguments are'),
-    (['test', 'x.py'], 'mmtlalign test: error: the following arguments are')])
+@pytest.mark.parametrize(
+    'arguments, line',
+    [
+        ([], 'the following arguments are required: COMMAND'),
+        (['trian', 'x.py'], "invalid choice: 'trian'"),
+        (['train'], 'mmtlalign train: error: the following arguments are'),
+        (['test', 'x.py'], 'mmtlalign test: error: the following arguments are'),
+    ],
+)
 def test_wrong_arguments_are_told_with_the_usage(ends_with, arguments, line):
     status, _, error = ends_with(*arguments)
     assert status == 2
@@ -73,13 +79,11 @@ def test_wrong_arguments_are_told_with_the_usage(ends_with, arguments, line):
     assert line in error
 
 
-def test_a_tool_gets_its_arguments_and_the_command_says_its_errors(
-        ends_with, monkeypatch):
+def test_a_tool_gets_its_arguments_and_the_command_says_its_errors(ends_with, monkeypatch):
     def main():
         raise UserError(f'not {sys.argv[1:]}')
 
-    monkeypatch.setattr(command, 'import_module',
-                        lambda name: SimpleNamespace(main=main))
+    monkeypatch.setattr(command, 'import_module', lambda name: SimpleNamespace(main=main))
     status, _, _ = ends_with('test', 'a', '--b')
     assert status == "mmtlalign test: not ['a', '--b']"
 
@@ -87,9 +91,11 @@ def test_a_tool_gets_its_arguments_and_the_command_says_its_errors(
 def test_an_unknown_config_is_told_with_the_closest(tmp_path):
     ended = subprocess.run(
         [sys.executable, '-m', 'mmtlalign', 'train', 'tlalign_deit-digit'],
-        cwd=tmp_path, capture_output=True, text=True)
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert ended.returncode == 1
-    said, = ended.stderr.splitlines()
-    assert said.startswith(
-        "mmtlalign train: config 'tlalign_deit-digit' does not exist")
+    (said,) = ended.stderr.splitlines()
+    assert said.startswith("mmtlalign train: config 'tlalign_deit-digit' does not exist")
     assert "(closest: 'tlalign_deit-digits_1xb32_digits')" in said

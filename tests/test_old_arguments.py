@@ -1,4 +1,5 @@
 """Configs of release 0.1: refused in new trainings, read in old files."""
+
 import copy
 
 import pytest
@@ -14,21 +15,37 @@ from mmtlalign.old_arguments import modernise
 from tests.test_models import test_tlalign, test_token_label
 
 BCE = dict(test_tlalign.SOFT_CE, use_sigmoid=True)  # divided in the head
-AREA, MONITORED, ALIGNED = (dict(type=f'mmtlalign.{name}', **kwargs)
-                            for name, kwargs in (
-    ('AreaTarget', {}), ('AreaTarget', dict(monitor=True)),
-    ('AlignedTarget', {})))
+AREA, MONITORED, ALIGNED = (
+    dict(type=f'mmtlalign.{name}', **kwargs)
+    for name, kwargs in (
+        ('AreaTarget', {}),
+        ('AreaTarget', dict(monitor=True)),
+        ('AlignedTarget', {}),
+    )
+)
 
 
-@pytest.mark.parametrize('old, target, line', [
-    (dict(aligned=False), AREA,
-     "aligned=False is now target=dict(type='mmtlalign.AreaTarget')"),
-    (dict(aligned=False, monitor=True), MONITORED,
-     'aligned=False, monitor=True is now '
-     "target=dict(type='mmtlalign.AreaTarget', monitor=True)"),
-    (dict(aligned=True), None,
-     "aligned=True is now target=dict(type='mmtlalign.AlignedTarget')"),
-])
+@pytest.mark.parametrize(
+    'old, target, line',
+    [
+        (
+            dict(aligned=False),
+            AREA,
+            "aligned=False is now target=dict(type='mmtlalign.AreaTarget')",
+        ),
+        (
+            dict(aligned=False, monitor=True),
+            MONITORED,
+            'aligned=False, monitor=True is now '
+            "target=dict(type='mmtlalign.AreaTarget', monitor=True)",
+        ),
+        (
+            dict(aligned=True),
+            None,
+            "aligned=True is now target=dict(type='mmtlalign.AlignedTarget')",
+        ),
+    ],
+)
 def test_labels(old, target, line):
     cfg = test_tlalign.config()
     written = {**copy.deepcopy(cfg), **old}
@@ -43,8 +60,7 @@ def test_labels(old, target, line):
 def test_labels_of_token_labeling():
     """Where labels went by area unless told otherwise."""
     cfg = test_token_label.config()
-    for old, target in ((dict(aligned=False), None),
-                        (dict(aligned=True), ALIGNED)):
+    for old, target in ((dict(aligned=False), None), (dict(aligned=True), ALIGNED)):
         written = {**copy.deepcopy(cfg), **old}
         assert len(modernise(written)) == 1
         assert written == ({**cfg, 'target': target} if target else cfg)
@@ -52,16 +68,18 @@ def test_labels_of_token_labeling():
 
 def test_binary_cross_entropy():
     cfg = test_tlalign.config(loss=dict(BCE))
-    line, = modernise(cfg)
+    (line,) = modernise(cfg)
     assert cfg['head']['loss'] == dict(BCE, loss_weight=1 / 5)
     assert 'loss_weight=1/5, that is 1/num_classes' in line
     MODELS.build(cfg)
 
 
 def test_other_models_are_left_alone():
-    for model in (dict(type='ImageClassifier', aligned=False),
-                  dict(type='mmdet.FasterRCNN', backbone=dict(type='X')),
-                  test_tlalign.config()):
+    for model in (
+        dict(type='ImageClassifier', aligned=False),
+        dict(type='mmdet.FasterRCNN', backbone=dict(type='X')),
+        test_tlalign.config(),
+    ):
         before = copy.deepcopy(model)
         assert modernise(model) == [] and model == before
 
@@ -96,5 +114,4 @@ def test_a_new_training_is_told_what_to_write_and_an_old_one_resumes():
     MODELS.build(resumed.model)
     new = Config(dict(model=test_tlalign.config()))
     translate_old_arguments(new)
-    assert new.model.to_dict() == Config(
-        dict(model=test_tlalign.config())).model.to_dict()
+    assert new.model.to_dict() == Config(dict(model=test_tlalign.config())).model.to_dict()

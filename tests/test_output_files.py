@@ -1,4 +1,5 @@
 """Files are whole or as they were, also on a full disk."""
+
 import resource
 
 import pytest
@@ -45,23 +46,32 @@ def host_dumps(path):
     dump(list(range(2000)), str(path), file_format='pkl')
 
 
-@pytest.mark.parametrize('write', [
-    lambda path: write_whole(path, bytes(2000)),
-    lambda path: save_whole(torch.ones(2000), path), host_puts, host_dumps])
+@pytest.mark.parametrize(
+    'write',
+    [
+        lambda path: write_whole(path, bytes(2000)),
+        lambda path: save_whole(torch.ones(2000), path),
+        host_puts,
+        host_dumps,
+    ],
+)
 def test_what_was_there_stays_if_the_disk_is_full(tmp_path, full, write):
     path = tmp_path / 'a.pth'
     path.write_text('sound')
-    with pytest.raises(UserError, match=(
+    with pytest.raises(
+        UserError,
+        match=(
             rf"'{path}' cannot be written \(File too large\); free some space "
-            'or write elsewhere')):
+            'or write elsewhere'
+        ),
+    ):
         write(path)
     assert path.read_text() == 'sound'
     assert [p.name for p in tmp_path.iterdir()] == ['a.pth']
 
 
 def test_nothing_is_left_of_what_fails_for_another_reason(tmp_path):
-    with pytest.raises(ZeroDivisionError), written_beside(
-            tmp_path / 'a.png') as beside:
+    with pytest.raises(ZeroDivisionError), written_beside(tmp_path / 'a.png') as beside:
         assert beside.suffix == '.png' and beside.parent == tmp_path
         beside.write_text('half')
         1 / 0
@@ -70,9 +80,14 @@ def test_nothing_is_left_of_what_fails_for_another_reason(tmp_path):
 
 def test_room_is_looked_at_before(tmp_path, monkeypatch):
     check_space(tmp_path, 1, 'ones', '--out')
-    monkeypatch.setattr(output_files.shutil, 'disk_usage', lambda path:
-                        type('Usage', (), dict(free=3 * 2**20)))
-    with pytest.raises(UserError, match=(
+    monkeypatch.setattr(
+        output_files.shutil, 'disk_usage', lambda path: type('Usage', (), dict(free=3 * 2**20))
+    )
+    with pytest.raises(
+        UserError,
+        match=(
             'has room for 3 MiB, and two checkpoints need 5; free some, or '
-            'choose another folder with --work-dir')):
+            'choose another folder with --work-dir'
+        ),
+    ):
         check_space(tmp_path, 5 * 2**20, 'two checkpoints', '--work-dir')

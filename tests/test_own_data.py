@@ -1,4 +1,5 @@
 """Every page's way to own data is gone, on made data, to a score."""
+
 import json
 import re
 
@@ -19,11 +20,16 @@ param_scheduler = None
 default_hooks = dict(logger=dict(interval=10))
 model = dict(backbone=dict(init_cfg=None))
 """
-SMALL_MINI_SEGMENTER = SMALL + """
+SMALL_MINI_SEGMENTER = (
+    SMALL
+    + """
 train_dataloader = dict(batch_size=1)
 train_cfg = dict(max_iters=40, val_interval=40)
 """
-SMALL_SEGMENTER = SMALL + """
+)
+SMALL_SEGMENTER = (
+    SMALL
+    + """
 norm_cfg = dict(type='BN', requires_grad=True)
 model.update(
     data_preprocessor=dict(size=(64, 64)),
@@ -40,10 +46,16 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline), **workers)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline), **workers)
 train_cfg = dict(max_iters=40, val_interval=40)
 """
-SMALL_MINI_DETECTOR = SMALL + """
+)
+SMALL_MINI_DETECTOR = (
+    SMALL
+    + """
 train_cfg = dict(max_epochs=8, val_interval=8)
 """
-SMALL_DETECTOR = SMALL + """
+)
+SMALL_DETECTOR = (
+    SMALL
+    + """
 model['backbone']['arch'] = dict(
     _delete_=True, embed_dims=24, depths=[1, 1, 1, 1],
     num_heads=[1, 2, 4, 8])
@@ -69,6 +81,7 @@ val_dataloader = dict(dataset=dict(pipeline=test_pipeline), **workers)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 train_cfg = dict(max_epochs=16, val_interval=16)
 """.replace('SIZE', str(SIZE))
+)
 
 
 def blocks(page):
@@ -89,7 +102,7 @@ def scenes(count, seed):
             w, h = rng.integers(28, 44, 2).tolist()
             x = left + int(rng.integers(SIZE[0] // 2 - w))
             y = int(rng.integers(SIZE[1] - h))
-            image[y:y + h, x:x + w] = colour
+            image[y : y + h, x : x + w] = colour
             boxes.append((x, y, w, h))
         yield image, boxes
 
@@ -109,7 +122,7 @@ def label_maps(root):
         maps.mkdir(parents=True)
         for i, ((x, y, w, h), _) in write_images(root / 'images' / split):
             labels = np.zeros(SIZE[::-1], np.uint8)
-            labels[y:y + h, x:x + w] = 1
+            labels[y : y + h, x : x + w] = 1
             labels[:3] = 255
             Image.fromarray(labels).save(maps / f'{i}.png')
 
@@ -119,16 +132,28 @@ def boxes(root):
     for split in ('train', 'val'):
         images, annotations = [], []
         for i, found in write_images(root / split):
-            images.append(dict(id=i, file_name=f'{i}.jpg', width=SIZE[0],
-                               height=SIZE[1]))
+            images.append(dict(id=i, file_name=f'{i}.jpg', width=SIZE[0], height=SIZE[1]))
             for label, (x, y, w, h) in enumerate(found, 1):
-                annotations.append(dict(
-                    id=len(annotations) + 1, image_id=i, category_id=label,
-                    bbox=[x, y, w, h], area=w * h, iscrowd=0, segmentation=[
-                        [x, y, x + w, y, x + w, y + h, x, y + h]]))
-        (root / f'annotations/instances_{split}.json').write_text(json.dumps(
-            dict(images=images, annotations=annotations, categories=[
-                dict(id=1, name='car'), dict(id=2, name='bus')])))
+                annotations.append(
+                    dict(
+                        id=len(annotations) + 1,
+                        image_id=i,
+                        category_id=label,
+                        bbox=[x, y, w, h],
+                        area=w * h,
+                        iscrowd=0,
+                        segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]],
+                    )
+                )
+        (root / f'annotations/instances_{split}.json').write_text(
+            json.dumps(
+                dict(
+                    images=images,
+                    annotations=annotations,
+                    categories=[dict(id=1, name='car'), dict(id=2, name='bus')],
+                )
+            )
+        )
 
 
 @pytest.fixture
@@ -144,7 +169,7 @@ def train(tmp_path):
         (tmp_path / 'small.py').write_text(small)
         done = run_tool('train.py', 'small.py', folder=tmp_path)
         assert done.returncode == 0, done.stderr
-        log, = tmp_path.glob('work_dirs/small/*/vis_data/scalars.json')
+        (log,) = tmp_path.glob('work_dirs/small/*/vis_data/scalars.json')
         return json.loads(log.read_text().splitlines()[-1])
 
     return run
@@ -154,18 +179,20 @@ def test_no_way_is_left_out():
     assert len(blocks('segmentation')) == len(blocks('detection')) == 2
 
 
-@pytest.mark.parametrize('number, small', enumerate(
-    [SMALL_MINI_SEGMENTER, SMALL_SEGMENTER]), ids=['mini', 'ade20k'])
+@pytest.mark.parametrize(
+    'number, small', enumerate([SMALL_MINI_SEGMENTER, SMALL_SEGMENTER]), ids=['mini', 'ade20k']
+)
 def test_segmentation(train, number, small):
     scores = train('segmentation', number, label_maps, small)
     assert scores['mIoU'] > 75  # 47 for background everywhere
     assert 80 < scores['aAcc'] < 100
 
 
-@pytest.mark.parametrize('number, small', enumerate(
-    [SMALL_MINI_DETECTOR, SMALL_DETECTOR]), ids=['mini', 'coco'])
+@pytest.mark.parametrize(
+    'number, small', enumerate([SMALL_MINI_DETECTOR, SMALL_DETECTOR]), ids=['mini', 'coco']
+)
 def test_detection(train, number, small):
     scores = train('detection', number, boxes, small)
-    assert scores['coco/bbox_mAP_50'] > .3
+    assert scores['coco/bbox_mAP_50'] > 0.3
     if number:
-        assert scores['coco/segm_mAP_50'] > .3
+        assert scores['coco/segm_mAP_50'] > 0.3

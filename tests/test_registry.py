@@ -1,4 +1,5 @@
 """Configs of any host find our types by name, in a fresh process."""
+
 import importlib
 import subprocess
 import sys
@@ -21,21 +22,28 @@ assert {node}.get('mmtlalign.{name}') is not None, '{name}'
 @pytest.mark.parametrize('scope', ['mmpretrain', 'mmdet', 'mmseg'])
 def test_types_resolve_without_custom_imports(scope):
     code = ''.join(
-        FIND.format(node=node, scope=scope, name=name) for node, name in (
+        FIND.format(node=node, scope=scope, name=name)
+        for node, name in (
             ('MODELS', 'TLAlignClassifier'),
             ('MODELS', 'TLAlignLinearClsHead'),
-            ('HOOKS', 'ResumeRandomState'), ('DATASETS', 'Digits')))
+            ('HOOKS', 'ResumeRandomState'),
+            ('DATASETS', 'Digits'),
+        )
+    )
     if scope == 'mmseg':
         needs_operators()
         code += ''.join(
-            FIND.format(node='MODELS', scope=scope, name=name) for name in (
-                'MixSegDataPreProcessor', 'TLAlignEncoderDecoder'))
+            FIND.format(node='MODELS', scope=scope, name=name)
+            for name in ('MixSegDataPreProcessor', 'TLAlignEncoderDecoder')
+        )
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
 def test_mixing_methods_resolve_from_the_host():
-    code = ('from mmpretrain.registry import BATCH_AUGMENTS as B; '
-            'assert B.get("mmtlalign.TokenCutMix") is not None')
+    code = (
+        'from mmpretrain.registry import BATCH_AUGMENTS as B; '
+        'assert B.get("mmtlalign.TokenCutMix") is not None'
+    )
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
@@ -46,7 +54,8 @@ def test_a_new_part_is_one_new_file(tmp_path, monkeypatch):
     (package / '__init__.py').write_text(
         'from mmtlalign.registry import import_parts\n\n'
         'globals().update(parts := import_parts(__name__, __path__))\n'
-        '__all__ = list(parts)\n')
+        '__all__ = list(parts)\n'
+    )
     (package / 'none_at_all.py').write_text(
         'import torch\n'
         'from mmtlalign.models import BatchMix, LabelTarget\n'
@@ -60,34 +69,43 @@ def test_a_new_part_is_one_new_file(tmp_path, monkeypatch):
         '@MODELS.register_module()\n'
         'class HalfTarget(LabelTarget):\n\n'
         '    def share(self, record, trace, scores, data_samples):\n'
-        '        return torch.full_like(record.lam, .5)\n')
+        '        return torch.full_like(record.lam, .5)\n'
+    )
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module('masks_of_a_test')
     assert set(module.__all__) == {'LeftHalf', 'HalfTarget'}
     cfg = test_tlalign.config(
         target=dict(type='mmtlalign.HalfTarget'),
-        train_cfg=dict(augments=[
-            dict(type='mmtlalign.LeftHalf', patch_size=4)]))
+        train_cfg=dict(augments=[dict(type='mmtlalign.LeftHalf', patch_size=4)]),
+    )
     model = HOST_MODELS.build(cfg)
     batch = model.data_preprocessor(test_tlalign.data(), training=True)
     losses = model.loss(**batch)
-    assert losses['lam'] == losses['aligned_share'] == .5
+    assert losses['lam'] == losses['aligned_share'] == 0.5
     losses['loss'].backward()
 
 
 def test_every_file_of_models_is_imported_and_exported():
     import mmtlalign.models as models
+
     folder = Path(models.__file__).parent
-    files = [path for path in folder.glob('*/*.py')
-             if path.stem != '__init__']
+    files = [path for path in folder.glob('*/*.py') if path.stem != '__init__']
     assert len(files) > 20
     if not models.segmentation.parts:  # without mmseg or mmcv's operators
         files = [path for path in files if path.parent.name != 'segmentation']
     for path in files:
-        assert f'mmtlalign.models.{path.parent.name}.{path.stem}' in (
-            sys.modules)
-    for name in ('CutMix', 'MixRecord', 'TLAlignClassifier', 'AlignedTarget',
-                 'TLAlignLinearClsHead', 'LVViT', 'LaCViT', 'swap_tokens',
-                 'TLAlignDataPreprocessor', 'SupervisedContrastiveLoss',
-                 'SimpleFeaturePyramid'):
+        assert f'mmtlalign.models.{path.parent.name}.{path.stem}' in (sys.modules)
+    for name in (
+        'CutMix',
+        'MixRecord',
+        'TLAlignClassifier',
+        'AlignedTarget',
+        'TLAlignLinearClsHead',
+        'LVViT',
+        'LaCViT',
+        'swap_tokens',
+        'TLAlignDataPreprocessor',
+        'SupervisedContrastiveLoss',
+        'SimpleFeaturePyramid',
+    ):
         assert hasattr(models, name)

@@ -32,8 +32,12 @@ def test_configs_are_in_the_package_or_beside_it(tmp_path):
 def test_every_config_is_found_by_its_name():
     """So no two have the same."""
     listed = subprocess.run(
-        ['git', 'ls-files', '--', 'configs/**/*.py'], cwd=ROOT, check=True,
-        capture_output=True, text=True).stdout.split()
+        ['git', 'ls-files', '--', 'configs/**/*.py'],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
     configs = [ROOT / path for path in listed if '_base_' not in path]
     assert len(configs) > 100
     assert set(configs) <= set(list_configs().values())
@@ -53,9 +57,12 @@ def test_a_file_goes_before_a_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', ['a.pth', 'a.safetensors', 'a'])
 def test_a_file_that_is_no_config_is_named(name, tmp_path):
     (tmp_path / name).touch()
-    with pytest.raises(UserError, match=f"config '.*{name}' is no config: its "
-                       r'name ends in none of \.py, .*; the config is named '
-                       'first, then the checkpoint'):
+    with pytest.raises(
+        UserError,
+        match=f"config '.*{name}' is no config: its "
+        r'name ends in none of \.py, .*; the config is named '
+        'first, then the checkpoint',
+    ):
         find_config(tmp_path / name)
 
 
@@ -65,33 +72,43 @@ def test_a_part_of_configs_is_named(tmp_path):
         check_model(Config.fromfile(tmp_path / 'part.py'))
 
 
-@pytest.mark.parametrize('text, reason', [
-    ('a = (', r'SyntaxError: .*, line 1\)'),
-    ("_base_ = 'gone.py'", "FileNotFoundError: .*/gone.py'")])
+@pytest.mark.parametrize(
+    'text, reason',
+    [
+        ('a = (', r'SyntaxError: .*, line 1\)'),
+        ("_base_ = 'gone.py'", "FileNotFoundError: .*/gone.py'"),
+    ],
+)
 def test_a_config_that_cannot_be_read_is_named(text, reason, tmp_path):
     (tmp_path / 'a.py').write_text(text)
-    with pytest.raises(UserError, match=(
-            rf"config '.*/a.py' cannot be read \({reason}\); correct it, or")):
+    with pytest.raises(
+        UserError, match=(rf"config '.*/a.py' cannot be read \({reason}\); correct it, or")
+    ):
         open_config(tmp_path / 'a.py')
 
 
 def test_a_model_of_another_class_is_named():
     cfg = open_config(NAME)
     check_class(cfg, BaseClassifier)
-    with pytest.raises(UserError, match=(
+    with pytest.raises(
+        UserError,
+        match=(
             f"config '.*{NAME}.py' is of a mmtlalign.TLAlignClassifier, not "
-            'of a TokenLabelClassifier; give one')):
+            'of a TokenLabelClassifier; give one'
+        ),
+    ):
         check_class(cfg, TokenLabelClassifier)
 
 
-@pytest.mark.parametrize('config', [
-    NAME[:-1], f'{NAME[1:]}.py', f'a/{NAME}.py'])
-def test_an_unknown_config_is_told_with_the_closest(config, tmp_path,
-                                                    monkeypatch):
+@pytest.mark.parametrize('config', [NAME[:-1], f'{NAME[1:]}.py', f'a/{NAME}.py'])
+def test_an_unknown_config_is_told_with_the_closest(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=f"config '{config}' does not exist: "
-                       rf".* that come along \(closest: '{NAME}'\); these are "
-                       f"the files under {ROOT / 'configs'}"):
+    with pytest.raises(
+        UserError,
+        match=f"config '{config}' does not exist: "
+        rf".* that come along \(closest: '{NAME}'\); these are "
+        f'the files under {ROOT / "configs"}',
+    ):
         find_config(config)
 
 

@@ -15,16 +15,19 @@ PIN = re.compile(r'([\w-]+)==([\w.]+)')
 def pins():
     """Distribution: release, of every exact line of requirements/*.txt."""
     files = sorted((ROOT / 'requirements').glob('*.txt'))
-    return dict(PIN.fullmatch(line).groups() for file in files
-                for line in file.read_text().splitlines()
-                if PIN.fullmatch(line))
+    return dict(
+        PIN.fullmatch(line).groups()
+        for file in files
+        for line in file.read_text().splitlines()
+        if PIN.fullmatch(line)
+    )
 
 
 def test_table_equals_requirements():
-    required = {distribution: low
-                for distribution, low, _ in version.REQUIRED.values()}
-    hosts = {name: pin for name, pin in pins().items()
-             if name.startswith('onedl-') or name == 'torch'}
+    required = {distribution: low for distribution, low, _ in version.REQUIRED.values()}
+    hosts = {
+        name: pin for name, pin in pins().items() if name.startswith('onedl-') or name == 'torch'
+    }
     assert required == hosts
 
 
@@ -34,10 +37,16 @@ def test_bounds_are_in_order(name):
     assert version.release(low) < version.release(high)
 
 
-@pytest.mark.parametrize('text, expected', [
-    ('2.10.0', (2, 10, 0)), ('2.10.0+cu128', (2, 10, 0)),
-    ('2.10.0a0+git1a2b3c4', (2, 10, 0)), ('0.10.12rc1', (0, 10, 12)),
-    ('2.11', (2, 11))])
+@pytest.mark.parametrize(
+    'text, expected',
+    [
+        ('2.10.0', (2, 10, 0)),
+        ('2.10.0+cu128', (2, 10, 0)),
+        ('2.10.0a0+git1a2b3c4', (2, 10, 0)),
+        ('0.10.12rc1', (0, 10, 12)),
+        ('2.11', (2, 11)),
+    ],
+)
 def test_release(text, expected):
     assert version.release(text) == expected
 
@@ -64,13 +73,15 @@ def test_check_versions_refuses_another_release(monkeypatch, installed):
 
 def test_check_versions_names_a_missing_package(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mmdet', None)
-    with pytest.raises(ImportError, match=(
-            'needs mmdet >= 3.5.1.*but no such package is installed')):
+    with pytest.raises(
+        ImportError, match=('needs mmdet >= 3.5.1.*but no such package is installed')
+    ):
         version.check_versions('mmdet')
 
 
-@pytest.mark.parametrize('found, expected', [
-    (dict(a='1', b='2'), '1'), (dict(b='2'), '2'), ({}, None)])
+@pytest.mark.parametrize(
+    'found, expected', [(dict(a='1', b='2'), '1'), (dict(b='2'), '2'), ({}, None)]
+)
 def test_version_of_what_is_not_imported(monkeypatch, found, expected):
     def lookup(distribution):
         if distribution not in found:
@@ -88,11 +99,12 @@ def test_the_package_and_its_core_import_no_host():
         'from mmtlalign import LabelTrace\n'
         'from mmtlalign.alignment import supported_backbones\n'
         'assert supported_backbones()\n'
-        'print({m.partition(".")[0] for m in sys.modules})')
-    found = subprocess.run([sys.executable, '-c', code], cwd=ROOT,
-                           capture_output=True, text=True, check=True).stdout
-    for name in (*version.REQUIRED, 'timm', 'torchvision', 'psutil', 'rich',
-                 'matplotlib'):
+        'print({m.partition(".")[0] for m in sys.modules})'
+    )
+    found = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for name in (*version.REQUIRED, 'timm', 'torchvision', 'psutil', 'rich', 'matplotlib'):
         if name != 'torch':
             assert f"'{name}'" not in found
 
@@ -106,9 +118,11 @@ def test_a_trace_imports_no_other_host_and_no_other_family():
         'LabelTrace(VisionTransformer(arch="deit-tiny"))\n'
         'new = set(sys.modules) - before\n'
         'print({m.partition(".")[0] for m in new},'
-        ' {m for m in new if ".families." in m})')
-    found = subprocess.run([sys.executable, '-c', code], cwd=ROOT,
-                           capture_output=True, text=True, check=True).stdout
+        ' {m for m in new if ".families." in m})'
+    )
+    found = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert "'mmdet'" not in found and "'mmseg'" not in found
     assert "'mmpretrain'" not in found
     assert "families.vit'" in found
@@ -130,14 +144,15 @@ def test_package_checks_before_it_imports(name):
         '    fake.__version__ = release\n'
         'try:\n    import mmtlalign\n'
         'except ImportError as error:\n    print(error)\n'
-        'print({m for m in sys.modules if m.startswith("mmtlalign.")})')
-    found = subprocess.run([sys.executable, '-c', code], cwd=ROOT,
-                           capture_output=True, text=True, check=True).stdout
+        'print({m for m in sys.modules if m.startswith("mmtlalign.")})'
+    )
+    found = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert f'needs {name} >=' in found
     assert 'but 0.0.1 is installed' in found
     assert found.splitlines()[-1] == "{'mmtlalign.version'}"
 
 
 def fake_host(monkeypatch, name, release):
-    monkeypatch.setitem(sys.modules, name, SimpleNamespace(
-        __version__=release))
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(__version__=release))

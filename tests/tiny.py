@@ -1,4 +1,5 @@
 """A training that takes a second, and a way to run the tools on it."""
+
 import os
 import subprocess
 import sys
@@ -77,13 +78,18 @@ def write_project(folder: Path, extra: str = '') -> Path:
 
 def run(command: list, folder: Path, **env: str):
     """Run a command in a folder; return its finished process, with text."""
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable,
-           'PYTHONPATH': f'{ROOT}{os.pathsep}{folder}', **env}
-    return subprocess.run([str(part) for part in command], cwd=folder,
-                          env=env, capture_output=True, text=True)
+    env = {
+        **os.environ,
+        'OMP_NUM_THREADS': '1',
+        'PYTHON': sys.executable,
+        'PYTHONPATH': f'{ROOT}{os.pathsep}{folder}',
+        **env,
+    }
+    return subprocess.run(
+        [str(part) for part in command], cwd=folder, env=env, capture_output=True, text=True
+    )
 
 
 def run_tool(name: str, *arguments, folder: Path, **env: str):
     """Run ``tools/<name>`` in a folder."""
-    return run([sys.executable, ROOT / 'tools' / name, *arguments], folder,
-               **env)
+    return run([sys.executable, ROOT / 'tools' / name, *arguments], folder, **env)

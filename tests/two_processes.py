@@ -1,4 +1,5 @@
 """Run a function in two processes that may average their gradients."""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,6 @@ def run_two_processes(function: Callable, folder: Path) -> list:
 
 def _call(rank: int, function: Callable, folder: Path) -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group(
-        'gloo', f'file://{folder}/init', rank=rank, world_size=2)
+    distributed.init_process_group('gloo', f'file://{folder}/init', rank=rank, world_size=2)
     torch.save(function(rank), folder / f'{rank}.pt')
     leave_group()

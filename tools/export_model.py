@@ -1,4 +1,5 @@
 """Write ONNX or torch.export: ``mmtlalign export``."""
+
 from mmtlalign.__main__ import run
 
 if __name__ == '__main__':

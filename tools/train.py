@@ -1,4 +1,5 @@
 """Train a classifier, detector or segmenter: ``mmtlalign train``."""
+
 from mmtlalign.__main__ import run
 
 if __name__ == '__main__':

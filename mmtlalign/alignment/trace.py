@@ -5,6 +5,7 @@ images per mix, a token's label is always ``share * own + (1 - share) *
 partner``, and mixing is linear with weights that sum to one, so carrying the
 share alone is exact.
 """
+
 from itertools import chain
 from typing import Any
 
@@ -58,12 +59,14 @@ class LabelTrace:
         >>> target = trace.output_share  # (B,)
     """
 
-    def __init__(self,
-                 backbone: nn.Module,
-                 record: bool = False,
-                 propagation: str | dict | Propagation = 'tlalign',
-                 watch: str | None = None,
-                 token_merging=None) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        record: bool = False,
+        propagation: str | dict | Propagation = 'tlalign',
+        watch: str | None = None,
+        token_merging=None,
+    ) -> None:
         self.backbone = backbone
         self.record = record
         self.propagation = build_propagation(propagation)
@@ -100,17 +103,20 @@ class LabelTrace:
                 raise ValueError(
                     f"propagation '{self.propagation.name}' needs "
                     f'{", ".join(lacks)} where {name} mixes tokens, which '
-                    "that family does not offer; use propagation='tlalign'.")
+                    "that family does not offer; use propagation='tlalign'."
+                )
         if self.watch not in WATCHES:
-            raise ValueError(f'watch={self.watch!r} must be one of '
-                             f'{WATCHES}.')
+            raise ValueError(f'watch={self.watch!r} must be one of {WATCHES}.')
         if self.watch and 'rows' not in output.offers:
             raise ValueError(
                 f'watch={self.watch!r} needs attention over all tokens in the '
-                f'last block, which {name} does not have; leave it out.')
+                f'last block, which {name} does not have; leave it out.'
+            )
         if self.watch == 'class' and not self.family.num_extra_tokens:
-            raise ValueError(f"watch='class' needs a class token, which {name}"
-                             " does not have; use watch='patches'.")
+            raise ValueError(
+                f"watch='class' needs a class token, which {name}"
+                " does not have; use watch='patches'."
+            )
 
     def __call__(self, token_share: Tensor) -> 'LabelTrace':
         """Set what the next ``with`` starts from.
@@ -129,21 +135,25 @@ class LabelTrace:
             RuntimeError: Called while it is entered.
         """
         if self.interception.active:
-            raise RuntimeError('This LabelTrace is entered already; leave its '
-                               '`with` block before setting other shares.')
+            raise RuntimeError(
+                'This LabelTrace is entered already; leave its '
+                '`with` block before setting other shares.'
+            )
         self._token_share = _checked(token_share)
         return self
 
     def __enter__(self) -> 'LabelTrace':
         if self._token_share is None:
-            raise RuntimeError('A LabelTrace needs shares to start from: '
-                               'enter it as `with trace(token_share):`.')
+            raise RuntimeError(
+                'A LabelTrace needs shares to start from: enter it as `with trace(token_share):`.'
+            )
         holder = getattr(self.backbone.__dict__.get('forward'), '__self__', 0)
         if hasattr(holder, 'interception'):
             raise RuntimeError(
                 f'This {type(self.backbone).__name__} is being traced '
                 'already, or merges tokens; leave that `with` block first '
-                '(or make a LabelTrace(backbone, token_merging=...)).')
+                '(or make a LabelTrace(backbone, token_merging=...)).'
+            )
         self._forget()
         try:
             self._attach()
@@ -176,8 +186,7 @@ class LabelTrace:
         ``block_shares``; tokens before them are extra ones. ValueError also
         where tokens are merged."""
         if self.token_merging is not None:
-            raise ValueError('merged tokens lie on no grid; leave out '
-                             'token_merging.')
+            raise ValueError('merged tokens lie on no grid; leave out token_merging.')
         return [grid for _, grid in self._kept()[:-1]]
 
     @property
@@ -187,7 +196,7 @@ class LabelTrace:
         ``block_grids``."""
         self.block_grids
         share, grid = self._kept()[-1]
-        return share[:, self.family.num_extra_tokens:].unflatten(1, grid)
+        return share[:, self.family.num_extra_tokens :].unflatten(1, grid)
 
     @property
     def attention(self) -> Tensor:
@@ -196,8 +205,9 @@ class LabelTrace:
         sum to one less what goes to extra tokens. ValueError without
         ``watch``."""
         if self.watch is None:
-            raise ValueError('attention is kept only by LabelTrace(backbone, '
-                             "watch='class') or watch='patches'.")
+            raise ValueError(
+                "attention is kept only by LabelTrace(backbone, watch='class') or watch='patches'."
+            )
         return self._ended(self._attention)
 
     def grid_of(self, images: Tensor) -> tuple[int, int]:
@@ -236,7 +246,8 @@ class LabelTrace:
                 f'{tuple(self._token_share.shape)}, but '
                 f'{type(self.backbone).__name__} embeds images of '
                 f'{tuple(images.shape)} on {tuple(expected)}. Draw shares on '
-                'the grid of this batch (check patch_size and input size).')
+                'the grid of this batch (check patch_size and input size).'
+            )
         if images.device != self._device:  # FSDP may hide all parameters
             self._use(images.device)
         self.grid = grid
@@ -249,8 +260,7 @@ class LabelTrace:
         for site in self.family.sites:
             site.attach(self)
         self._use(_device_of(self.backbone))
-        self.interception.replace(
-            self.backbone, 'forward', self._traced_forward)
+        self.interception.replace(self.backbone, 'forward', self._traced_forward)
 
     def _use(self, device: torch.device) -> None:
         self._device = device
@@ -281,7 +291,8 @@ class LabelTrace:
                 f'{moved} times shares were moved in this forward, but '
                 f'{type(self.backbone).__name__} has {len(mixing)} modules '
                 'that mix tokens, each once. Were modules replaced after '
-                'LabelTrace was made? Make a new one.')
+                'LabelTrace was made? Make a new one.'
+            )
 
     def _collect(self) -> None:
         """Take from the sites what users may read."""
@@ -289,15 +300,13 @@ class LabelTrace:
         if self.watch is not None:
             self._attention, self.grid = output.seen
         blocks = [site for site in self.family.sites if site.in_block]
-        self._recorded = [(site.share, site.grid)
-                          for site in (*blocks, output)]
+        self._recorded = [(site.share, site.grid) for site in (*blocks, output)]
         self._output_share = self.read(output.share)
 
     def _kept(self) -> list[tuple[Tensor, tuple[int, int]]]:
         """Shares and grid of every block, and of the output."""
         if not self.record:
-            raise ValueError('block_shares are kept only by '
-                             'LabelTrace(backbone, record=True).')
+            raise ValueError('block_shares are kept only by LabelTrace(backbone, record=True).')
         return self._ended(self._recorded)
 
     def _ended(self, kept):
@@ -305,14 +314,16 @@ class LabelTrace:
             raise RuntimeError(
                 'There is no share to read yet: call the backbone once, '
                 'itself and not a part such as forward_features, under '
-                '`with trace(token_share):`.')
+                '`with trace(token_share):`.'
+            )
         return kept
 
     def __getstate__(self) -> dict:
         """Copies know the (copied) backbone and family, and no shares."""
-        return {key: self.__dict__[key] for key in (
-            'backbone', 'record', 'propagation', 'watch', 'family',
-            'token_merging')}
+        return {
+            key: self.__dict__[key]
+            for key in ('backbone', 'record', 'propagation', 'watch', 'family', 'token_merging')
+        }
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -326,16 +337,18 @@ def _device_of(backbone: nn.Module) -> torch.device:
 
 def _checked(token_share: Tensor) -> Tensor:
     if not isinstance(token_share, Tensor):
-        raise TypeError('token_share must be a tensor (batch, rows, cols), '
-                        f'but is a {type(token_share).__name__}.')
+        raise TypeError(
+            'token_share must be a tensor (batch, rows, cols), '
+            f'but is a {type(token_share).__name__}.'
+        )
     if token_share.ndim != 3:
-        raise ValueError('token_share must be (batch, rows, cols), but has '
-                         f'shape {tuple(token_share.shape)}.')
+        raise ValueError(
+            f'token_share must be (batch, rows, cols), but has shape {tuple(token_share.shape)}.'
+        )
     share = token_share.detach().to(torch.float32)
     if share.device.type == 'cpu' and share.numel():
         low, high = (x.item() for x in share.aminmax())
         # NaN fails both comparisons.
         if not (low >= 0 and high <= 1):
-            raise ValueError('token_share must lie in [0, 1], but spans '
-                             f'[{low}, {high}].')
+            raise ValueError(f'token_share must lie in [0, 1], but spans [{low}, {high}].')
     return share

@@ -4,6 +4,7 @@ Files are read as BGR. Data sets that hold their images in memory, such as
 CIFAR, hold them as RGB. A data preprocessor's ``to_rgb`` fits the images that
 its model was trained on, and says nothing of any others.
 """
+
 from copy import deepcopy
 
 from mmcv.transforms import LoadImageFromFile
@@ -65,12 +66,10 @@ def trained_order(cfg: Config) -> str:
 def _first_steps(dataset: dict) -> list[dict]:
     """The pipeline of a data set; the first one's if it wraps several."""
     inner = dataset.get('dataset') or (dataset.get('datasets') or [{}])[0]
-    return [*(_first_steps(inner) if inner else ()),
-            *(dataset.get('pipeline') or ())]
+    return [*(_first_steps(inner) if inner else ()), *(dataset.get('pipeline') or ())]
 
 
-def in_order(steps: list[dict], order: str,
-             scope: str | None = None) -> list[dict]:
+def in_order(steps: list[dict], order: str, scope: str | None = None) -> list[dict]:
     """A pipeline whose images end as 'rgb' or 'bgr', whatever they were.
 
     Args:
@@ -100,8 +99,10 @@ def for_files(cfg: Config) -> Config:
     if 'pipeline' not in dataset:
         return cfg
     # the hosts' inferencers look for theirs by its name
-    steps = [LOAD if step['type'] == 'mmtlalign.LoadAnnotatedImage' else step
-             for step in dataset['pipeline']]
+    steps = [
+        LOAD if step['type'] == 'mmtlalign.LoadAnnotatedImage' else step
+        for step in dataset['pipeline']
+    ]
     if not any(reads_files(step, scope) for step in steps):
         steps = [LOAD, *steps]
     steps = in_order(steps, trained_order(cfg), scope)

@@ -1,4 +1,5 @@
 """One way to predict, whatever the task, through the hosts' inferencers."""
+
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
 
@@ -9,12 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmtlalign.apis.channel_order import for_files
-from mmtlalign.checkpoint import (
-    get_weights,
-    hand_to_host,
-    load_checkpoint_safely,
-    load_strictly,
-)
+from mmtlalign.checkpoint import get_weights, hand_to_host, load_checkpoint_safely, load_strictly
 from mmtlalign.host_check import check_device, check_host
 
 from .model import get_model
@@ -28,8 +24,13 @@ SHORT_SIDE, LONG_SIDE = 224, 896
 Predict = Callable[[str], tuple[np.ndarray, str]]
 
 
-def build_inference(cfg: Config, checkpoint: str, device: str | None = None,
-                    score_thr: float = .3, trust: bool = False) -> Predict:
+def build_inference(
+    cfg: Config,
+    checkpoint: str,
+    device: str | None = None,
+    score_thr: float = 0.3,
+    trust: bool = False,
+) -> Predict:
     """Load a checkpoint, safely and strictly, for what its config is.
 
     Args:
@@ -68,20 +69,21 @@ class Classification:
 
     def __init__(self, cfg, checkpoint, device, trust):
         from mmpretrain.apis import ImageClassificationInferencer
+
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-        self.host = ImageClassificationInferencer(
-            get_model(cfg, checkpoint, device, trust=trust))
+        self.host = ImageClassificationInferencer(get_model(cfg, checkpoint, device, trust=trust))
 
     def __call__(self, path):
         # The steps of the host's own call, less its progress bar.
-        batch, = self.host.preprocess([path])
+        (batch,) = self.host.preprocess([path])
         preds = self.host.forward(batch)
-        result, = self.host.postprocess(preds, None)
+        (result,) = self.host.postprocess(preds, None)
         size = mmcv.imread(path).shape[:2]
         scale = min(SHORT_SIDE / min(size), LONG_SIDE / max(size))
         with TemporaryDirectory() as folder:  # else it draws nothing
-            picture, = self.host.visualize(
-                [path], preds, show_dir=folder, rescale_factor=max(scale, 1))
+            (picture,) = self.host.visualize(
+                [path], preds, show_dir=folder, rescale_factor=max(scale, 1)
+            )
         name = result.get('pred_class', f'class {result["pred_label"]}')
         return picture, f'{name} ({result["pred_score"]:.2f})'
 
@@ -91,18 +93,16 @@ class Detection:
 
     def __init__(self, cfg, checkpoint, device, score_thr):
         from mmdet.apis import DetInferencer
+
         cfg.setdefault('visualizer', dict(type='DetLocalVisualizer'))
         self.score_thr = score_thr
-        self.host = strict(DetInferencer, checkpoint)(
-            cfg, checkpoint, device, show_progress=False)
+        self.host = strict(DetInferencer, checkpoint)(cfg, checkpoint, device, show_progress=False)
 
     def __call__(self, path):
-        result = self.host(path, return_vis=True,
-                           pred_score_thr=self.score_thr)
+        result = self.host(path, return_vis=True, pred_score_thr=self.score_thr)
         scores = np.array(result['predictions'][0]['scores'])
         count = int((scores >= self.score_thr).sum())
-        return (result['visualization'][0],
-                f'{count} objects of score {self.score_thr} or more')
+        return (result['visualization'][0], f'{count} objects of score {self.score_thr} or more')
 
 
 class Segmentation:
@@ -110,9 +110,11 @@ class Segmentation:
 
     def __init__(self, cfg, checkpoint, device):
         from mmseg.apis import MMSegInferencer
+
         cfg.setdefault('visualizer', dict(type='SegLocalVisualizer'))
         self.host = strict(MMSegInferencer, checkpoint)(
-            cfg, checkpoint, device=device, show_progress=False)
+            cfg, checkpoint, device=device, show_progress=False
+        )
 
     def __call__(self, path):
         result = self.host(path, return_vis=True)
@@ -120,15 +122,14 @@ class Segmentation:
         labels, counts = np.unique(result['predictions'], return_counts=True)
         largest = counts.argsort()[::-1][:3]
         return result['visualization'], ', '.join(
-            f'{names[labels[i]]} {counts[i] / counts.sum():.0%}'
-            for i in largest)
+            f'{names[labels[i]]} {counts[i] / counts.sum():.0%}' for i in largest
+        )
 
 
 def strict(inferencer: type, path: str) -> type:
     """A host's inferencer that does not run on weights that do not fit."""
 
     class Strict(inferencer):
-
         def _load_weights_to_model(self, model, checkpoint, cfg):
             load_strictly(model, get_weights(checkpoint, path), path)
             super()._load_weights_to_model(model, checkpoint, cfg)

@@ -1,4 +1,5 @@
 """Models by name, config or file."""
+
 import os
 from copy import deepcopy
 from pathlib import Path
@@ -18,10 +19,13 @@ from mmtlalign.resources import check_model, open_config
 from .zoo import find_weights
 
 
-def get_model(model: str | os.PathLike | Config,
-              pretrained: bool | str | os.PathLike = False,
-              device: str | torch.device | None = None, *,
-              trust: bool = False) -> BaseModel:
+def get_model(
+    model: str | os.PathLike | Config,
+    pretrained: bool | str | os.PathLike = False,
+    device: str | torch.device | None = None,
+    *,
+    trust: bool = False,
+) -> BaseModel:
     """Build a classifier, detector or segmenter, in evaluation mode.
 
     As ``mmpretrain.get_model``, but for all three hosts, and strict: weights
@@ -50,8 +54,7 @@ def get_model(model: str | os.PathLike | Config,
             unsafe or does not fit.
         KeyError: If the config names a type that is not registered.
     """
-    cfg = (deepcopy(model) if isinstance(model, Config)
-           else open_config(model))
+    cfg = deepcopy(model) if isinstance(model, Config) else open_config(model)
     check_model(cfg)
     check_host(cfg)
     check_device(device)
@@ -60,12 +63,12 @@ def get_model(model: str | os.PathLike | Config,
         name = Path(cfg.filename or 'a config without a name').stem
         pretrained = find_weights(name, otherwise=cfg.get('load_from'))
     if pretrained == '':
-        raise UserError("pretrained='' names no checkpoint; give its path, or "
-                        'False for random weights')
+        raise UserError(
+            "pretrained='' names no checkpoint; give its path, or False for random weights"
+        )
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with DefaultScope.overwrite_default_scope(
-            cfg.get('default_scope', 'mmpretrain')):
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
         built = MODELS.build(cfg.model)
     built.cfg = cfg
     built.dataset_meta = {}

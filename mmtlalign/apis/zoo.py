@@ -1,4 +1,5 @@
 """The models that come along, and the weights of those that were trained."""
+
 from fnmatch import filter as filter_names
 
 from mmengine.fileio import load
@@ -8,8 +9,7 @@ from mmtlalign.errors import UserError
 from mmtlalign.resources import ROOT, list_configs
 
 
-def list_models(pattern: str | None = None,
-                pretrained: bool = False) -> list[str]:
+def list_models(pattern: str | None = None, pretrained: bool = False) -> list[str]:
     """Names that :func:`get_model` takes.
 
     Args:
@@ -28,10 +28,12 @@ def list_models(pattern: str | None = None,
 def find_published() -> dict[str, str]:
     """Name -> ``Weights`` of the metafiles: an address, or a path below the
     root of the repository."""
-    return {entry['Name']: entry['Weights']
-            for metafile in load(ROOT / 'model-index.yml')['Import']
-            for entry in load(ROOT / metafile).get('Models', [])
-            if entry.get('Weights')}
+    return {
+        entry['Name']: entry['Weights']
+        for metafile in load(ROOT / 'model-index.yml')['Import']
+        for entry in load(ROOT / metafile).get('Models', [])
+        if entry.get('Weights')
+    }
 
 
 def find_weights(name: str, otherwise: str | None = None) -> str:
@@ -55,7 +57,8 @@ def find_weights(name: str, otherwise: str | None = None) -> str:
         raise UserError(
             f"no weights are published for '{name}': train it, and give its "
             'checkpoint (CHECKPOINT of a command, pretrained=PATH in Python); '
-            'list_models(pretrained=True) names those with weights')
+            'list_models(pretrained=True) names those with weights'
+        )
     if '://' in published[name]:
         return published[name]
     path = ROOT / published[name]
@@ -63,6 +66,7 @@ def find_weights(name: str, otherwise: str | None = None) -> str:
         raise UserError(
             f"the weights of '{name}' are not here: '{published[name]}' is in "
             'the repository, but not in installed packages; get it there, and '
-            'give its path as the checkpoint')
+            'give its path as the checkpoint'
+        )
     check_hash(path)
     return str(path)

@@ -1,4 +1,5 @@
 """Checkpoints: read without running their code, load without leftovers."""
+
 import hashlib
 import json
 import os
@@ -22,14 +23,15 @@ from .saved_data import NotData, read_saved_data
 TABLE = 'relative_position_bias_table'
 # As ``mmtlalign publish`` names files.
 NAMED_BY_HASH = re.compile(r'.*_\d{8}-[0-9a-f]{8}\.(pth|safetensors)')
-NOT_DENSE = ("checkpoint '{}' holds {} tensors; only dense ones can be "
-             'loaded: save it with those (to_dense(), dequantize(), cpu())')
+NOT_DENSE = (
+    "checkpoint '{}' holds {} tensors; only dense ones can be "
+    'loaded: save it with those (to_dense(), dequantize(), cpu())'
+)
 # How the hosts' own loaders are told apart, by the beginning of a path.
 HOST_LOADERS = dict(CheckpointLoader._schemes)
 # Those that read a file again with its code if they cannot without. The
 # others know only addresses that the hosts publish.
-UNSAFE = ('', 'http://', 'https://', 'pavi://', r'(\S+\:)?s3://',
-          r'(\S+\:)?petrel://')
+UNSAFE = ('', 'http://', 'https://', 'pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 # By the function of torch that would make them.
 NO_PLAIN_TENSORS = {
     '_rebuild_meta_tensor_no_storage': 'meta-device',
@@ -41,11 +43,11 @@ NO_PLAIN_TENSORS = {
 
 def _read_safetensors(path: str) -> dict:
     """What tools/publish_model.py writes, or another file of this format."""
-    with get_local_path(osp.expanduser(path)) as local, \
-            safe_open(local, 'pt') as file:
+    with get_local_path(osp.expanduser(path)) as local, safe_open(local, 'pt') as file:
         return dict(
             state_dict={key: file.get_tensor(key) for key in file.keys()},
-            meta=json.loads((file.metadata() or {}).get('meta', '{}')))
+            meta=json.loads((file.metadata() or {}).get('meta', '{}')),
+        )
 
 
 # What the hosts are to get for a path, and paths that a person trusts.
@@ -125,15 +127,16 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
         kind = UserError if isinstance(error, NotData) else DamagedFile
         raise kind(_why_unreadable(path, error)) from error
     if not isinstance(checkpoint, dict):
-        raise DamagedFile(f"checkpoint '{path}' holds a "
-                          f'{type(checkpoint).__name__}, not a dict of '
-                          'weights')
+        raise DamagedFile(
+            f"checkpoint '{path}' holds a {type(checkpoint).__name__}, not a dict of weights"
+        )
     for key in ('state_dict', 'ema_state_dict', 'meta'):
         if not isinstance(checkpoint.get(key, {}), dict):
             raise DamagedFile(
                 f"checkpoint '{path}' holds a "
                 f'{type(checkpoint[key]).__name__} as its {key}, not a dict; '
-                'get it again or save it as mmengine does')
+                'get it again or save it as mmengine does'
+            )
     return checkpoint
 
 
@@ -147,12 +150,14 @@ def _read(path: str, trust: bool):
     if is_web:
         path = _download(path)
     elif '://' in path and trust:
-        return next(load for prefix, load in HOST_LOADERS.items()
-                    if re.match(prefix, path))(path, map_location='cpu')
+        return next(load for prefix, load in HOST_LOADERS.items() if re.match(prefix, path))(
+            path, map_location='cpu'
+        )
     elif '://' in path:
         raise UserError(
             f"checkpoint '{path}' is neither a file nor a web address; "
-            'download it and give its path, or --trust its source')
+            'download it and give its path, or --trust its source'
+        )
     path = osp.expanduser(path)
     if trust:
         check_archive(path)
@@ -170,8 +175,7 @@ def check_archive(path: str) -> None:
 
 def _download(url: str) -> str:
     """The file in torch's cache, where ``torch.hub`` puts it too."""
-    path = osp.join(torch.hub.get_dir(), 'checkpoints',
-                    osp.basename(urlparse(url).path))
+    path = osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(url).path))
     if not osp.exists(path):
         os.makedirs(osp.dirname(path), exist_ok=True)
         torch.hub.download_url_to_file(url, path)
@@ -184,13 +188,17 @@ def _why_unreadable(path: str, error: Exception) -> str:
         name = error.name.rpartition('.')[2]
         if name in NO_PLAIN_TENSORS:
             return NOT_DENSE.format(path, NO_PLAIN_TENSORS[name])
-        return (f"checkpoint '{path}' holds more than weights "
-                f'({error.name!r:.100}), and reading that can run any code; '
-                'ask for a file of weights only, or pass --trust if you trust '
-                'whoever made it')
+        return (
+            f"checkpoint '{path}' holds more than weights "
+            f'({error.name!r:.100}), and reading that can run any code; '
+            'ask for a file of weights only, or pass --trust if you trust '
+            'whoever made it'
+        )
     reason = (str(error).strip() or 'no more is known').splitlines()[0]
-    return (f"checkpoint '{path}' cannot be read ({type(error).__name__}: "
-            f'{reason}); it is damaged or no checkpoint')
+    return (
+        f"checkpoint '{path}' cannot be read ({type(error).__name__}: "
+        f'{reason}); it is damaged or no checkpoint'
+    )
 
 
 def hash8(path: Path) -> str:
@@ -210,7 +218,8 @@ def check_hash(path: Path) -> None:
         raise DamagedFile(
             f"'{path}' is damaged: its name says that its sha256 begins with "
             f'{stated}, and it begins with {found}; get it again, or '
-            'rename it if it is yours')
+            'rename it if it is yours'
+        )
 
 
 def get_weights(checkpoint: dict, path: str) -> dict[str, Tensor]:
@@ -228,26 +237,31 @@ def get_weights(checkpoint: dict, path: str) -> dict[str, Tensor]:
             they are not dense.
     """
     state = checkpoint.get('state_dict', checkpoint)
-    other = [key for key, value in state.items()
-             if not (isinstance(key, str) and isinstance(value, Tensor))]
+    other = [
+        key
+        for key, value in state.items()
+        if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
     if other or not state:
         kind = f"'{other[0]}' is no tensor" if other else 'there are none'
         raise UserError(
             f"checkpoint '{path}' does not hold its weights as OpenMMLab does "
             f'({kind}); convert a release of DeiT or Swin with '
-            '`mmtlalign convert`')
+            '`mmtlalign convert`'
+        )
     for value in state.values():
         check_dense(value, path)
-    return {re.sub(r'^module\.', '', key): value
-            for key, value in state.items()}
+    return {re.sub(r'^module\.', '', key): value for key, value in state.items()}
 
 
 def check_dense(value: Tensor, path: str) -> None:
     """Raise a UserError for a tensor that is no memory full of numbers."""
-    for kind, is_one in (('meta-device', value.is_meta),
-                         ('quantized', value.is_quantized),
-                         ('nested', value.is_nested),
-                         ('sparse', value.layout != torch.strided)):
+    for kind, is_one in (
+        ('meta-device', value.is_meta),
+        ('quantized', value.is_quantized),
+        ('nested', value.is_nested),
+        ('sparse', value.layout != torch.strided),
+    ):
         if is_one:
             raise UserError(NOT_DENSE.format(path, kind))
 
@@ -256,15 +270,21 @@ def check_finite(state: dict[str, Tensor], path: str) -> None:
     """Raise a UserError for weights of a training that has diverged."""
     for key, value in state.items():
         if not value.isfinite().all():
-            raise DamagedFile(f"checkpoint '{path}' is of no use: {key} holds "
-                              'values that are not finite; its training has '
-                              'diverged')
+            raise DamagedFile(
+                f"checkpoint '{path}' is of no use: {key} holds "
+                'values that are not finite; its training has '
+                'diverged'
+            )
 
 
-def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,
-                  may_lack: Iterable[str] = (),
-                  may_exceed: Iterable[str] = (),
-                  whose: str | None = None) -> tuple[list[str], list[str]]:
+def load_strictly(
+    module: nn.Module,
+    state: dict[str, Tensor],
+    path: str,
+    may_lack: Iterable[str] = (),
+    may_exceed: Iterable[str] = (),
+    whose: str | None = None,
+) -> tuple[list[str], list[str]]:
     """Load weights; what is missing or left over must be allowed.
 
     The module's own resizing and renaming at load time is respected, but for
@@ -289,28 +309,33 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,
         UserError: Naming the first keys, shapes or kinds of numbers that do
             not fit.
     """
+
     def does_not_fit(why: str) -> UserError:
         name = whose or f"the config's {type(module).__name__}"
         return UserError(
             f"checkpoint '{path}' does not fit {name}: {why}; give the "
             'checkpoint that was trained with this config, or the config it '
-            'was trained with')
+            'was trained with'
+        )
 
     check_window_sizes(module, state, path)
     for key, own in module.state_dict().items():
-        kinds = [(value.is_floating_point(), value.is_complex())
-                 for value in (own, state.get(key, own))]
+        kinds = [
+            (value.is_floating_point(), value.is_complex()) for value in (own, state.get(key, own))
+        ]
         if kinds[0] != kinds[1]:  # torch would round, or drop a part
-            raise does_not_fit(f'{key} holds {state[key].dtype} in the file '
-                               f'and {own.dtype} in the model')
+            raise does_not_fit(
+                f'{key} holds {state[key].dtype} in the file and {own.dtype} in the model'
+            )
     try:
         found = module.load_state_dict(state, strict=False)
     except (RuntimeError, AssertionError) as error:  # shapes
         raise does_not_fit(_first_reason(error, module, state)) from None
     wrong = []
     for kind, keys, allowed in (
-            ('keys missing in the file', found.missing_keys, may_lack),
-            ('keys unknown to the model', found.unexpected_keys, may_exceed)):
+        ('keys missing in the file', found.missing_keys, may_lack),
+        ('keys unknown to the model', found.unexpected_keys, may_exceed),
+    ):
         pattern = '|'.join(allowed)
         keys = [key for key in keys if not re.fullmatch(pattern, key)]
         if keys:
@@ -320,36 +345,38 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], path: str,
     return found.missing_keys, found.unexpected_keys
 
 
-def _first_reason(error: Exception, module: nn.Module,
-                  state: dict[str, Tensor]) -> str:
+def _first_reason(error: Exception, module: nn.Module, state: dict[str, Tensor]) -> str:
     """What torch or the module's own resizing says, in one line."""
-    file, own = (any(key.endswith('dist_token') for key in keys)
-                 for keys in (state, module.state_dict()))
+    file, own = (
+        any(key.endswith('dist_token') for key in keys) for keys in (state, module.state_dict())
+    )
     if file and not own:  # positions are then those of one more token
-        return ('it has a distillation token; remove that with `mmtlalign '
-                'convert FILE OUT --drop-distillation`')
+        return (
+            'it has a distillation token; remove that with `mmtlalign '
+            'convert FILE OUT --drop-distillation`'
+        )
     lines = str(error).splitlines() or ['shapes differ']
     return lines[min(1, len(lines) - 1)].strip().rstrip('.')
 
 
-def check_window_sizes(module: nn.Module, state: dict[str, Tensor],
-                       path: str) -> None:
+def check_window_sizes(module: nn.Module, state: dict[str, Tensor], path: str) -> None:
     """Raise a UserError if a relative-position table has another window."""
     for key, own in module.state_dict().items():
         if key.endswith(TABLE) and key in state:
             # (2 w - 1)^2 rows for a window of w x w
-            sizes = [(round(len(table)**.5) + 1) // 2
-                     for table in (state[key], own)]
+            sizes = [(round(len(table) ** 0.5) + 1) // 2 for table in (state[key], own)]
             if sizes[0] != sizes[1]:
                 raise UserError(
                     f"checkpoint '{path}' has windows of {sizes[0]} and the "
                     f"config's {type(module).__name__} of {sizes[1]} (first: "
                     f'{key}); resize its tables with `mmtlalign convert '
-                    f'FILE OUT --window-size {sizes[1]}`')
+                    f'FILE OUT --window-size {sizes[1]}`'
+                )
 
 
-def check_weights(model: nn.Module, checkpoint: dict, path: str,
-                  allowed: Iterable[str] = ()) -> None:
+def check_weights(
+    model: nn.Module, checkpoint: dict, path: str, allowed: Iterable[str] = ()
+) -> None:
     """Load what has been read, strictly; the host only logs misfits.
 
     Args:
@@ -368,16 +395,17 @@ def check_weights(model: nn.Module, checkpoint: dict, path: str,
     prefixes = tuple(allowed)
     own = model.state_dict()
     state = {
-        key: value for key, value in state.items()
-        if not (key.startswith(prefixes) and key in own
-                and own[key].shape != value.shape)
+        key: value
+        for key, value in state.items()
+        if not (key.startswith(prefixes) and key in own and own[key].shape != value.shape)
     }
     patterns = [re.escape(prefix) + '.*' for prefix in prefixes]
     load_strictly(model, state, path, patterns, patterns)
 
 
-def check_checkpoint(model: nn.Module, path: str, trust: bool = False,
-                     allowed: Iterable[str] = ()) -> dict:
+def check_checkpoint(
+    model: nn.Module, path: str, trust: bool = False, allowed: Iterable[str] = ()
+) -> dict:
     """Read a checkpoint safely and load it strictly.
 
     Args:

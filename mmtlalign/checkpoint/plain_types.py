@@ -1,4 +1,5 @@
 """Types that a config which nobody has vouched for may build."""
+
 from collections.abc import Iterator
 
 from mmengine.config import Config
@@ -10,31 +11,34 @@ HOSTS = ('mmpretrain', 'mmdet', 'mmseg', 'mmcv', 'mmengine', 'mmtlalign')
 
 # Of the hosts, whose registries also hold types that download, unpickle or
 # read other configs when they are built. Each of these only makes layers.
-PLAIN = frozenset((
-    # models
-    'CascadeRCNN EncoderDecoder FasterRCNN ImageClassifier MaskRCNN '
-    'DetDataPreprocessor ClsDataPreprocessor SegDataPreProcessor '
-    # backbones
-    'BEiTViT DaViT DeiT3 DistilledVisionTransformer HiViT LeViT MViT '
-    'MixVisionTransformer PCPVT PoolFormer PyramidVisionTransformer '
-    'PyramidVisionTransformerV2 ResNet ResNet_CIFAR SVT SwinTransformer '
-    'SwinTransformerV2 T2T_ViT ViTEVA02 ViTSAM VisionTransformer XCiT '
-    # necks
-    'FPN Feature2Pyramid GlobalAveragePooling MoCoV2Neck MultiLevelNeck '
-    # heads and what belongs to them
-    'ClsHead ConformerHead DeiTClsHead EfficientFormerClsHead LeViTClsHead '
-    'LinearClsHead StackedLinearClsHead VigClsHead VisionTransformerClsHead '
-    'FCNHead UPerHead '
-    'RPNHead StandardRoIHead CascadeRoIHead SingleRoIExtractor RoIAlign '
-    'Shared2FCBBoxHead Shared4Conv1FCBBoxHead FCNMaskHead AnchorGenerator '
-    'DeltaXYWHBBoxCoder MaxIoUAssigner RandomSampler nms '
-    # losses, mixing
-    'CrossEntropyLoss GIoULoss L1Loss LabelSmoothLoss SmoothL1Loss CutMix '
-    'Mixup '
-    # layers
-    'BN GELU GN LN ReLU SyncBN '
-    # initial values, which are drawn only where a training begins
-    'Constant Kaiming Normal Pretrained TruncNormal Uniform Xavier').split())
+PLAIN = frozenset(
+    (
+        # models
+        'CascadeRCNN EncoderDecoder FasterRCNN ImageClassifier MaskRCNN '
+        'DetDataPreprocessor ClsDataPreprocessor SegDataPreProcessor '
+        # backbones
+        'BEiTViT DaViT DeiT3 DistilledVisionTransformer HiViT LeViT MViT '
+        'MixVisionTransformer PCPVT PoolFormer PyramidVisionTransformer '
+        'PyramidVisionTransformerV2 ResNet ResNet_CIFAR SVT SwinTransformer '
+        'SwinTransformerV2 T2T_ViT ViTEVA02 ViTSAM VisionTransformer XCiT '
+        # necks
+        'FPN Feature2Pyramid GlobalAveragePooling MoCoV2Neck MultiLevelNeck '
+        # heads and what belongs to them
+        'ClsHead ConformerHead DeiTClsHead EfficientFormerClsHead LeViTClsHead '
+        'LinearClsHead StackedLinearClsHead VigClsHead VisionTransformerClsHead '
+        'FCNHead UPerHead '
+        'RPNHead StandardRoIHead CascadeRoIHead SingleRoIExtractor RoIAlign '
+        'Shared2FCBBoxHead Shared4Conv1FCBBoxHead FCNMaskHead AnchorGenerator '
+        'DeltaXYWHBBoxCoder MaxIoUAssigner RandomSampler nms '
+        # losses, mixing
+        'CrossEntropyLoss GIoULoss L1Loss LabelSmoothLoss SmoothL1Loss CutMix '
+        'Mixup '
+        # layers
+        'BN GELU GN LN ReLU SyncBN '
+        # initial values, which are drawn only where a training begins
+        'Constant Kaiming Normal Pretrained TruncNormal Uniform Xavier'
+    ).split()
+)
 
 
 def check_plain_types(cfg: Config, path: str) -> None:
@@ -50,19 +54,20 @@ def check_plain_types(cfg: Config, path: str) -> None:
     """
     scopes = [cfg.get('default_scope') or 'mmpretrain']
     MODELS.import_from_location()
-    for name in _find_types([cfg.get('model'), cfg.get('data_preprocessor')],
-                            scopes):
+    for name in _find_types([cfg.get('model'), cfg.get('data_preprocessor')], scopes):
         if not _is_plain(name):
             raise UserError(
                 f"checkpoint '{path}': its model is built of {name!r:.100}, "
                 'which is none of the types that are known to do no more than '
-                'make layers; pass --trust if you trust whoever made it')
+                'make layers; pass --trust if you trust whoever made it'
+            )
     for scope in scopes:
         if scope not in HOSTS:
             raise UserError(
                 f"checkpoint '{path}': its types are looked up in "
                 f'{scope!r:.50}, which is none of {", ".join(HOSTS)}; pass '
-                '--trust if you trust whoever made it')
+                '--trust if you trust whoever made it'
+            )
 
 
 def _find_types(node, scopes: list) -> Iterator:

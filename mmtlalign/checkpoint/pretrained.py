@@ -1,4 +1,5 @@
 """Backbones that start from a file, by an ``init_cfg`` that says so."""
+
 import os.path as osp
 import re
 from collections import Counter
@@ -10,12 +11,7 @@ from torch import Tensor, nn
 from mmtlalign.errors import UserError
 from mmtlalign.resources import list_configs
 
-from .loading import (
-    check_finite,
-    get_weights,
-    load_checkpoint_safely,
-    load_strictly,
-)
+from .loading import check_finite, get_weights, load_checkpoint_safely, load_strictly
 
 FORM = "dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')"
 
@@ -43,15 +39,15 @@ def check_pretrained_file(cfg: Config) -> None:
     if not isinstance(init_cfg, dict) or not _says_pretrained(init_cfg):
         return
     path = init_cfg.get('checkpoint')
-    if (not isinstance(path, str) or '://' in path
-            or osp.exists(osp.expanduser(path))):
+    if not isinstance(path, str) or '://' in path or osp.exists(osp.expanduser(path)):
         return
     name = osp.basename(osp.dirname(path))
     raise UserError(
         f"checkpoint '{path}' does not exist: "
         + (f'train {name} first, or ' if name in list_configs() else '')
         + 'give another with --cfg-options '
-        'model.backbone.init_cfg.checkpoint=PATH')
+        'model.backbone.init_cfg.checkpoint=PATH'
+    )
 
 
 def find_pretrained(model: nn.Module) -> dict[str, dict]:
@@ -92,15 +88,18 @@ def _check_form(init_cfg, name: str) -> dict:
     where = '.'.join(filter(None, ['model', name, 'init_cfg']))
     if isinstance(init_cfg, dict):
         given = {k: v for k, v in init_cfg.items() if k != '_scope_'}
-        if (given.get('type') == 'Pretrained'
-                and set(given) == {'type', 'checkpoint', 'prefix'}
-                and all(isinstance(v, str) and v for v in given.values())):
+        if (
+            given.get('type') == 'Pretrained'
+            and set(given) == {'type', 'checkpoint', 'prefix'}
+            and all(isinstance(v, str) and v for v in given.values())
+        ):
             return init_cfg
     raise UserError(
         f'{where}={init_cfg} is refused: weights are named in one form only, '
         f'{FORM} (the host takes others too and then redraws position '
         'embeddings, or loads nothing, without an error); a whole model '
-        'starts from load_from=FILE')
+        'starts from load_from=FILE'
+    )
 
 
 def forget_pretrained(model: nn.Module) -> list[str]:
@@ -114,15 +113,19 @@ def forget_pretrained(model: nn.Module) -> list[str]:
     Returns:
         list[str]: Names of the modules.
     """
-    names = [name for name, module in model.named_modules()
-             if _says_pretrained(getattr(module, 'init_cfg', None))]
+    names = [
+        name
+        for name, module in model.named_modules()
+        if _says_pretrained(getattr(module, 'init_cfg', None))
+    ]
     for name in names:
         model.get_submodule(name).init_cfg = None
     return names
 
 
-def expected_weights(module: nn.Module, name: str, init_cfg: dict,
-                     trust: bool = False) -> tuple[dict[str, Tensor], str]:
+def expected_weights(
+    module: nn.Module, name: str, init_cfg: dict, trust: bool = False
+) -> tuple[dict[str, Tensor], str]:
     """What a module must hold once its ``init_cfg`` has been followed.
 
     Args:
@@ -143,46 +146,45 @@ def expected_weights(module: nn.Module, name: str, init_cfg: dict,
     path, prefix = init_cfg['checkpoint'], init_cfg['prefix']
     weights = get_weights(load_checkpoint_safely(path, trust), path)
     prefix = prefix.rstrip('.') + '.'
-    state = {key.removeprefix(prefix): value
-             for key, value in weights.items() if key.startswith(prefix)}
+    state = {
+        key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
+    }
     if not state:
         tops = sorted({key.split('.')[0] + '.' for key in weights})
         raise UserError(
             f"checkpoint '{path}' has no keys that start with prefix "
             f"'{prefix}' (model.{name}.init_cfg.prefix); its keys start with "
-            f'{", ".join(tops[:5])}')
+            f'{", ".join(tops[:5])}'
+        )
     check_finite(state, path)
     copy = deepcopy(module).cpu()
     missing, unexpected = load_strictly(
-        copy, state, path, MAY_LACK, MAY_EXCEED,
-        whose=f'model.{name} ({type(module).__name__})')
+        copy, state, path, MAY_LACK, MAY_EXCEED, whose=f'model.{name} ({type(module).__name__})'
+    )
     _check_norms(missing, state, path, name)
-    expected = {key: value for key, value in copy.state_dict().items()
-                if key not in missing}
-    unused = Counter(key.split('.')[0] for key in weights
-                     if not key.startswith(prefix))
+    expected = {key: value for key, value in copy.state_dict().items() if key not in missing}
+    unused = Counter(key.split('.')[0] for key in weights if not key.startswith(prefix))
     unused.update(f'{prefix}{key}' for key in unexpected)
-    return expected, _describe(
-        name, path, len(state) - len(unexpected), missing, unused)
+    return expected, _describe(name, path, len(state) - len(unexpected), missing, unused)
 
 
-def _check_norms(missing: list[str], state: dict[str, Tensor], path: str,
-                 name: str) -> None:
+def _check_norms(missing: list[str], state: dict[str, Tensor], path: str, name: str) -> None:
     """Refuse a Swin without any norm: its classifier had that of its end."""
     lacks = [key for key in missing if re.fullmatch(NORMS, key)]
     if lacks and not any(re.match(r'norm\d*\.', key) for key in state):
         raise UserError(
             f"checkpoint '{path}' does not fit model.{name}: it lacks all "
-            f'norms of outputs (first: {lacks[0]}), so it is incomplete')
+            f'norms of outputs (first: {lacks[0]}), so it is incomplete'
+        )
 
 
-def _describe(name: str, path: str, loaded: int, missing: list[str],
-              unused: Counter) -> str:
+def _describe(name: str, path: str, loaded: int, missing: list[str], unused: Counter) -> str:
     """One line on what comes from the file and what does not."""
     line = f"Weights of {name}: {loaded} tensors from '{path}'"
     if missing:
         line += f'; not in the file, so initialized: {", ".join(missing)}'
     if unused:
         line += '; in the file, but not used: ' + ', '.join(
-            f'{key} ({count})' for key, count in sorted(unused.items()))
+            f'{key} ({count})' for key, count in sorted(unused.items())
+        )
     return line

@@ -5,6 +5,7 @@ name stays a name: it is never looked up, only found in one of the tables
 below, which say how to rebuild plain data from plain data. Whatever is in
 none of them is refused.
 """
+
 import pickletools
 import struct
 import zipfile
@@ -21,7 +22,7 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
 # How files of torch before 1.6 begin, which are no archives.
-MAGIC_NUMBER, PROTOCOL_VERSION = 0x1950a86a20f9469cfc6c, 1001
+MAGIC_NUMBER, PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
 BUFFER = 'mmengine.logging.history_buffer.HistoryBuffer'
 STATISTICS = ('min', 'max', 'current', 'mean')
 
@@ -44,6 +45,7 @@ class Attributes(dict):
 
 class Storage(NamedTuple):
     """Memory of tensors, and what kind of numbers it holds."""
+
     data: torch.UntypedStorage
     dtype: torch.dtype
 
@@ -69,14 +71,13 @@ def read_saved_data(path: str | Path):
 def _read_archive(file: BinaryIO):
     """Of torch 1.6 and later: a pickle, and a member for each storage."""
     with zipfile.ZipFile(file) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED
-               for member in archive.infolist()):
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise ValueError('members are compressed')
-        pickle, = (name for name in archive.namelist()
-                   if name.endswith('/data.pkl'))
+        (pickle,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
         folder = pickle.removesuffix('data.pkl')
         if f'{folder}byteorder' in archive.namelist() and (
-                archive.read(f'{folder}byteorder') != b'little'):
+            archive.read(f'{folder}byteorder') != b'little'
+        ):
             raise ValueError('not written in little-endian order')
         storages = {}
 
@@ -108,14 +109,15 @@ def _read_stream(file: BufferedReader):
         view_key, offset, size = view
         start = offset * dtype.itemsize
         if view_key not in views:
-            views[view_key] = views[key][start:start + size * dtype.itemsize]
+            views[view_key] = views[key][start : start + size * dtype.itemsize]
         return Storage(views[view_key], dtype)
 
     content = Unpickler(file, find_storage).load()
     for key in Unpickler(file).load():
-        numel, = struct.unpack('<q', file.read(8))
-        if (numel * dtypes[key].itemsize != len(memory[key])
-                or file.readinto(memory[key]) != len(memory[key])):
+        (numel,) = struct.unpack('<q', file.read(8))
+        if numel * dtypes[key].itemsize != len(memory[key]) or file.readinto(memory[key]) != len(
+            memory[key]
+        ):
             raise EOFError(f'storage {key!r} is cut short')
     return content
 
@@ -253,8 +255,7 @@ class Unpickler:
         for kind, set_state in SET_STATE.items():
             if isinstance(target, kind):
                 return set_state(target, state)
-        raise NotData(target if isinstance(target, Name)
-                      else type(target).__name__)
+        raise NotData(target if isinstance(target, Name) else type(target).__name__)
 
 
 def _pairs(items: list):
@@ -264,8 +265,7 @@ def _pairs(items: list):
 def _expect(value, kind: type):
     """The value, of a class that its opcode is for."""
     if not isinstance(value, kind):
-        raise ValueError(f'a {type(value).__name__} in place of a '
-                         f'{kind.__name__}')
+        raise ValueError(f'a {type(value).__name__} in place of a {kind.__name__}')
     return value
 
 
@@ -276,8 +276,7 @@ def _find_name(module: str, name: str):
     full = f'{module}.{name}'
     if full in DTYPES:
         return DTYPES[full]
-    if not (full in REBUILD or full in OBJECTS or full in STORAGES
-            or full in BY_NAME_ONLY):
+    if not (full in REBUILD or full in OBJECTS or full in STORAGES or full in BY_NAME_ONLY):
         raise NotData(full)
     return Name(full)
 
@@ -289,22 +288,22 @@ def _rebuild(name: Name, *arguments):
     return REBUILD[name](*arguments)
 
 
-def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None,
-            metadata=None) -> Tensor:
+def _tensor(
+    storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None
+) -> Tensor:
     if metadata:
         raise ValueError('a conjugate or negative view of a tensor')
     numbytes = _expect(storage, Storage).data.nbytes()
-    tensor = torch.empty(0, dtype=storage.dtype).set_(
-        storage.data, offset, size, stride)
+    tensor = torch.empty(0, dtype=storage.dtype).set_(storage.data, offset, size, stride)
     if storage.data.nbytes() != numbytes:  # torch has enlarged it
         raise ValueError('a tensor larger than its storage')
     return tensor
 
 
-def _tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype,
-               metadata=None) -> Tensor:
-    return _tensor(Storage(_expect(storage, Storage).data, dtype), offset,
-                   size, stride, metadata=metadata)
+def _tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype, metadata=None) -> Tensor:
+    return _tensor(
+        Storage(_expect(storage, Storage).data, dtype), offset, size, stride, metadata=metadata
+    )
 
 
 def _parameter(data, requires_grad, *_) -> nn.Parameter:
@@ -358,8 +357,7 @@ def _scalar(dtype, content) -> np.generic:
 
 
 def _array(content, dtype, shape, order) -> np.ndarray:
-    return np.frombuffer(content, _expect(dtype, np.dtype)).reshape(
-        shape, order=order)
+    return np.frombuffer(content, _expect(dtype, np.dtype)).reshape(shape, order=order)
 
 
 def _empty_array(*_) -> np.ndarray:
@@ -372,16 +370,20 @@ def _fill_array(array: np.ndarray, state) -> None:
         raise ValueError(f'an array of shape {shape}')
     if isinstance(content, str):  # of Python 2
         content = content.encode('latin1')
-    array.__setstate__((  # type: ignore[arg-type]  # numpy asks for its bool
-        1, shape, _expect(dtype, np.dtype), bool(is_fortran),
-        _expect(content, bytes)))
+    array.__setstate__(
+        (  # type: ignore[arg-type]  # numpy asks for its bool
+            1,
+            shape,
+            _expect(dtype, np.dtype),
+            bool(is_fortran),
+            _expect(content, bytes),
+        )
+    )
 
 
 def _fill_buffer(buffer: HistoryBuffer, state) -> None:
-    log, count = (np.array(state[key])
-                  for key in ('_log_history', '_count_history'))
-    if not all(values.ndim == 1 and values.dtype.kind in 'biuf'
-               for values in (log, count)):
+    log, count = (np.array(state[key]) for key in ('_log_history', '_count_history'))
+    if not all(values.ndim == 1 and values.dtype.kind in 'biuf' for values in (log, count)):
         raise ValueError('a HistoryBuffer of other things than numbers')
     buffer.__init__(log, count, int(state['max_length']))
 
@@ -398,8 +400,7 @@ def _keep_versions(state_dict: OrderedDict, state) -> None:
         vars(state_dict)['_metadata'] = _expect(state['_metadata'], dict)
 
 
-DTYPES = {str(dtype): dtype for dtype in vars(torch).values()
-          if isinstance(dtype, torch.dtype)}
+DTYPES = {str(dtype): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
 STORAGES = {
     'torch.DoubleStorage': torch.float64,
     'torch.FloatStorage': torch.float32,
@@ -417,20 +418,44 @@ STORAGES = {
 }
 
 LITERALS = (
-    'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT',
-    'BINFLOAT', 'STRING', 'BINSTRING', 'SHORT_BINSTRING', 'UNICODE',
-    'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8', 'BINBYTES',
-    'SHORT_BINBYTES', 'BINBYTES8', 'BYTEARRAY8')
+    'INT',
+    'BININT',
+    'BININT1',
+    'BININT2',
+    'LONG',
+    'LONG1',
+    'LONG4',
+    'FLOAT',
+    'BINFLOAT',
+    'STRING',
+    'BINSTRING',
+    'SHORT_BINSTRING',
+    'UNICODE',
+    'SHORT_BINUNICODE',
+    'BINUNICODE',
+    'BINUNICODE8',
+    'BINBYTES',
+    'SHORT_BINBYTES',
+    'BINBYTES8',
+    'BYTEARRAY8',
+)
 EMPTY = dict(
-    NONE=lambda: None, NEWTRUE=lambda: True, NEWFALSE=lambda: False,
-    EMPTY_DICT=dict, EMPTY_LIST=list, EMPTY_TUPLE=tuple, EMPTY_SET=set)
+    NONE=lambda: None,
+    NEWTRUE=lambda: True,
+    NEWFALSE=lambda: False,
+    EMPTY_DICT=dict,
+    EMPTY_LIST=list,
+    EMPTY_TUPLE=tuple,
+    EMPTY_SET=set,
+)
 TUPLES = dict(TUPLE1=1, TUPLE2=2, TUPLE3=3)
 
 # What makes plain data of the arguments that a pickle gives to a name.
 REBUILD: dict[str, Callable] = {
     'builtins.bytes': lambda: b'',
     'builtins.bytearray': lambda *content: bytearray(
-        _encode(*content) if len(content) == 2 else b''.join(content)),
+        _encode(*content) if len(content) == 2 else b''.join(content)
+    ),
     'builtins.complex': complex,
     'builtins.frozenset': frozenset,
     'builtins.getattr': _no_statistics,
@@ -444,8 +469,7 @@ REBUILD: dict[str, Callable] = {
     'numpy.dtype': _dtype,
     'torch.Size': torch.Size,
     'torch.device': torch.device,
-    'torch.serialization._get_layout': lambda name: {
-        'torch.strided': torch.strided}[name],
+    'torch.serialization._get_layout': lambda name: {'torch.strided': torch.strided}[name],
     'torch._tensor._rebuild_from_type_v2': _without_attributes,
     'torch._utils._rebuild_parameter': _parameter,
     'torch._utils._rebuild_parameter_with_state': _parameter,
@@ -454,14 +478,18 @@ REBUILD: dict[str, Callable] = {
     'torch._utils._rebuild_tensor_v3': _tensor_v3,
 }
 for core in 'numpy.core', 'numpy._core':  # the latter since NumPy 2
-    REBUILD |= {f'{core}.multiarray._reconstruct': _empty_array,
-                f'{core}.multiarray.scalar': _scalar,
-                f'{core}.numeric._frombuffer': _array}
+    REBUILD |= {
+        f'{core}.multiarray._reconstruct': _empty_array,
+        f'{core}.multiarray.scalar': _scalar,
+        f'{core}.numeric._frombuffer': _array,
+    }
 for module in 'pathlib', 'pathlib._local':  # the latter since Python 3.13
-    REBUILD |= {f'{module}.PosixPath': _posix_path,
-                f'{module}.PurePosixPath': _posix_path,
-                f'{module}.WindowsPath': _windows_path,
-                f'{module}.PureWindowsPath': _windows_path}
+    REBUILD |= {
+        f'{module}.PosixPath': _posix_path,
+        f'{module}.PurePosixPath': _posix_path,
+        f'{module}.WindowsPath': _windows_path,
+        f'{module}.PureWindowsPath': _windows_path,
+    }
 
 # What stands for an object before its state is read.
 OBJECTS = {
@@ -478,7 +506,10 @@ SET_STATE = {
 }
 # What a pickle may name without calling it.
 BY_NAME_ONLY = {
-    'builtins.dict', 'builtins.list', 'numpy.ndarray', 'torch.Tensor',
+    'builtins.dict',
+    'builtins.list',
+    'numpy.ndarray',
+    'torch.Tensor',
     'torch.nn.parameter.Parameter',
     *(f'{BUFFER}.{statistic}' for statistic in STATISTICS),
 }

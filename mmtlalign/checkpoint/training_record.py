@@ -1,4 +1,5 @@
 """What a training has left about itself: its config, command and log."""
+
 import argparse
 import ast
 import json
@@ -28,8 +29,7 @@ def read_config(text: str, path: str, trust: bool) -> Config:
     Raises:
         UserError: If it does more than give names to literals.
     """
-    cfg = (Config.fromstring(text, '.py') if trust
-           else _read_literals(text, path))
+    cfg = Config.fromstring(text, '.py') if trust else _read_literals(text, path)
     if 'model' in cfg:
         modernise(cfg.model)
     return cfg
@@ -41,13 +41,21 @@ def _read_literals(text: str, path: str) -> Config:
         if 'custom_imports' in entries:
             raise ValueError('custom_imports')
         return Config(entries)
-    except (AttributeError, KeyError, MemoryError, RecursionError,
-            SyntaxError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        MemoryError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = str(error).partition(':')[0] or type(error).__name__
         raise UserError(
             f"checkpoint '{path}': its config is more than a list of values "
             f'({reason}), and reading that can run any code; pass --trust if '
-            'you trust whoever made it') from None
+            'you trust whoever made it'
+        ) from None
 
 
 def read_literals(text: str) -> dict:
@@ -80,11 +88,13 @@ def read_literal(node: ast.expr):
     if isinstance(node, ast.Dict):
         keys = [key for key in node.keys if key is not None]
         if len(keys) == len(node.keys):  # without **
-            return {read_literal(key): read_literal(value)
-                    for key, value in zip(keys, node.values)}
+            return {read_literal(key): read_literal(value) for key, value in zip(keys, node.values)}
     if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
-        named = {keyword.arg: read_literal(keyword.value)
-                 for keyword in node.keywords if keyword.arg is not None}
+        named = {
+            keyword.arg: read_literal(keyword.value)
+            for keyword in node.keywords
+            if keyword.arg is not None
+        }
         if len(named) == len(node.keywords):  # without **
             return dict(*map(read_literal, node.args), **named)
     return ast.literal_eval(node)
@@ -105,11 +115,11 @@ def find_command(cfg: Config, name: str, seed: int | None) -> tuple[str, str]:
     file = list_configs().get(name)
     if not file:
         return f'python tools/train.py {name}.py', (
-            'any options: no config of this name comes along to compare with')
+            'any options: no config of this name comes along to compare with'
+        )
     named, trained = Config.fromfile(file).to_dict(), cfg.to_dict()
     if seed is not None:
-        trained['randomness'] = dict(trained.get('randomness') or {},
-                                     seed=seed)
+        trained['randomness'] = dict(trained.get('randomness') or {}, seed=seed)
     ignored = {*NOT_OF_THE_RECIPE}
     if cfg.get('resume'):  # which puts its own checkpoint there
         ignored.add('load_from')
@@ -125,8 +135,7 @@ def find_command(cfg: Config, name: str, seed: int | None) -> tuple[str, str]:
             others.append(key)
     command = ['python', 'tools/train.py', file.relative_to(ROOT).as_posix()]
     command += ['--cfg-options', *options] if options else []
-    return shlex.join(command), (
-        f'differences in {", ".join(others)}' if others else '')
+    return shlex.join(command), (f'differences in {", ".join(others)}' if others else '')
 
 
 def find_differences(old, new, keys: tuple = ()) -> Iterator[tuple]:
@@ -134,8 +143,7 @@ def find_differences(old, new, keys: tuple = ()) -> Iterator[tuple]:
     if isinstance(new, dict) and (isinstance(old, dict) or old is ABSENT):
         old = {} if old is ABSENT else old
         for key in sorted({*old, *new}, key=str):
-            yield from find_differences(
-                old.get(key, ABSENT), new.get(key, ABSENT), (*keys, key))
+            yield from find_differences(old.get(key, ABSENT), new.get(key, ABSENT), (*keys, key))
     elif old != new:
         yield keys, new
 
@@ -147,7 +155,7 @@ def read_option(option: str) -> tuple:
         DictAction((), 'options')(None, read, [option])
     except AssertionError:  # brackets in a string
         return ()
-    (key, value), = read.options.items()
+    ((key, value),) = read.options.items()
     return tuple(key.split('.')), value
 
 
@@ -158,8 +166,7 @@ def split_version(meta: dict) -> tuple[str, str]:
     Args:
         meta (dict): Of the checkpoint.
     """
-    return re.findall(r'(.*?)([0-9a-f]{40}|unknown|)\Z',
-                      meta.get('mmengine_version', ''))[0]
+    return re.findall(r'(.*?)([0-9a-f]{40}|unknown|)\Z', meta.get('mmengine_version', ''))[0]
 
 
 def read_log(path: str, meta: dict) -> str:
@@ -178,13 +185,14 @@ def read_log(path: str, meta: dict) -> str:
     """
     parts = Path(path).parent
     if legs := meta.get('legs'):
-        logs = [parts / str(leg.get('time')) / 'vis_data/scalars.json'
-                for leg in legs]
+        logs = [parts / str(leg.get('time')) / 'vis_data/scalars.json' for leg in legs]
         return join_logs((log for log in logs if log.is_file()), legs=True)
-    last = meta.get('experiment_name', '')[-len('20260101_000000'):]
+    last = meta.get('experiment_name', '')[-len('20260101_000000') :]
     return join_logs(
-        log for log in sorted(parts.glob('*/vis_data/scalars.json'))
-        if not last or log.parts[-3] <= last)
+        log
+        for log in sorted(parts.glob('*/vis_data/scalars.json'))
+        if not last or log.parts[-3] <= last
+    )
 
 
 def join_logs(logs: Iterable[Path], legs: bool = False) -> str:
@@ -199,19 +207,15 @@ def join_logs(logs: Iterable[Path], legs: bool = False) -> str:
     begin = inf
     for log in logs:
         # but for a line that was being written when the training was killed
-        lines = [line for line in log.read_text().splitlines(keepends=True)
-                 if line.endswith('\n')]
+        lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith('\n')]
         if not lines:
             continue
         first = json.loads(lines[0])
-        if not legs and (first.get('epoch') == 1
-                         or first['step'] <= begin):  # anew
+        if not legs and (first.get('epoch') == 1 or first['step'] <= begin):  # anew
             kept, begin = [], first['step']
         # Validations whose steps are epochs end nothing: more iterations than
         # epochs have been done before a part that is resumed by epochs.
-        kept = [*takewhile(
-            lambda line: json.loads(line)['step'] < first['step'], kept),
-            *lines]
+        kept = [*takewhile(lambda line: json.loads(line)['step'] < first['step'], kept), *lines]
     return ''.join(kept)
 
 
@@ -222,10 +226,12 @@ def tell_legs(meta: dict) -> list[str]:
         meta (dict): Of the checkpoint.
     """
     legs = [leg for leg in meta.get('legs', []) if isinstance(leg, dict)]
-    told = [f'from iteration {leg.get("iter")} on: {change}'
-            for leg in legs for change in leg.get('changes', [])]
+    told = [
+        f'from iteration {leg.get("iter")} on: {change}'
+        for leg in legs
+        for change in leg.get('changes', [])
+    ]
     processes = {leg['processes'] for leg in legs if 'processes' in leg}
     if len(processes) > 1:
-        told.append('parts ran with '
-                    f'{" and ".join(map(str, sorted(processes)))} processes')
+        told.append(f'parts ran with {" and ".join(map(str, sorted(processes)))} processes')
     return told

@@ -2,6 +2,7 @@
 
 Each has ``make_parser()``, its arguments, and ``main(argv=None)``.
 """
+
 from .start_up_noise import silence_known_noise
 
 # Before a command imports the hosts, which make it.

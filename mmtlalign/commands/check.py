@@ -1,17 +1,14 @@
 """Read the data of a config, say what is there, and draw samples.
 
-    mmtlalign check my_config.py
-    mmtlalign check my_config.py --check full --json found.json
-    mmtlalign check my_config.py --check-picture samples.png
+mmtlalign check my_config.py
+mmtlalign check my_config.py --check full --json found.json
+mmtlalign check my_config.py --check-picture samples.png
 """
+
 import argparse
 import json
 
-from mmtlalign.commands.checks import (
-    check_data,
-    draw_samples,
-    report,
-)
+from mmtlalign.commands.checks import check_data, draw_samples, report
 from mmtlalign.commands.command_line import (
     add_cfg_options,
     add_check_arguments,
@@ -28,10 +25,8 @@ from mmtlalign.resources import check_model, open_config
 
 def make_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
-    parser.add_argument('config', help='path of a config, or name of one that '
-                        'comes along')
-    parser.add_argument('--json', metavar='OUT',
-                        help='also write what was found to this file')
+    parser.add_argument('config', help='path of a config, or name of one that comes along')
+    parser.add_argument('--json', metavar='OUT', help='also write what was found to this file')
     add_check_arguments(parser)
     add_picture_argument(parser)
     add_cfg_options(parser)
@@ -40,8 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
-    for option, path in (('--json', args.json),
-                         ('--check-picture', args.check_picture)):
+    for option, path in (('--json', args.json), ('--check-picture', args.check_picture)):
         if path:
             make_folder_of(path, option)
     cfg = open_config(args.config)
@@ -49,12 +43,10 @@ def main(argv: list[str] | None = None) -> None:
     merge_options(cfg, args.cfg_options, args.allow_unread)
     use_own_loaders(cfg, args.apply_exif)
     check_host(cfg)
-    findings = check_data(cfg, 'train', 'val', 'test',
-                          full=args.check == 'full')
+    findings = check_data(cfg, 'train', 'val', 'test', full=args.check == 'full')
     print('\n'.join(report(findings)))
     if args.json:
-        write_whole(args.json, json.dumps(
-            [found.as_dict() for found in findings], indent=1) + '\n')
+        write_whole(args.json, json.dumps([found.as_dict() for found in findings], indent=1) + '\n')
     if args.check_picture:
         draw_samples(cfg, args.check_picture)
         print(f'picture: {args.check_picture}')

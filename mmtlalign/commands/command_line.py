@@ -1,4 +1,5 @@
 """What commands have in common: arguments, and what these name."""
+
 import argparse
 import os
 import os.path as osp
@@ -6,10 +7,7 @@ import os.path as osp
 from mmengine.config import Config, DictAction
 
 from mmtlalign.commands.own_loaders import use_own_loaders
-from mmtlalign.commands.unread_keys import (
-    merge_options,
-    warn_of_unread_variables,
-)
+from mmtlalign.commands.unread_keys import merge_options, warn_of_unread_variables
 from mmtlalign.errors import UserError
 from mmtlalign.resources import check_model, open_config
 
@@ -17,64 +15,87 @@ from mmtlalign.resources import check_model, open_config
 def new_parser(doc: str) -> argparse.ArgumentParser:
     """A parser whose help is a module's docstring, examples included."""
     parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     # read by mmtlalign.errors.one_line_errors, which is there before it
-    parser.add_argument('--debug', action='store_true',
-                        help='show the stack trace of errors')
+    parser.add_argument('--debug', action='store_true', help='show the stack trace of errors')
     return parser
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that training and testing take."""
-    parser.add_argument('--work-dir', help='folder for logs and results '
-                        '(default: work_dirs/<name of the config>)')
+    parser.add_argument(
+        '--work-dir', help='folder for logs and results (default: work_dirs/<name of the config>)'
+    )
     add_cfg_options(parser)
     add_trust_argument(parser)
     add_check_arguments(parser)
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none', help='job launcher')
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0,
-                        help='set by some launchers, not by people')
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    parser.add_argument(
+        '--local-rank',
+        '--local_rank',
+        type=int,
+        default=0,
+        help='set by some launchers, not by people',
+    )
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options``, for :func:`merge_options`."""
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={},
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
         help='config entries to override, e.g. optim_wrapper.optimizer.lr=1e-3'
-        ' or key="[(a,b),(c,d)]" (quoted, without white space)')
-    parser.add_argument('--allow-unread', action='store_true',
-                        help='also set entries that nothing is known to read')
+        ' or key="[(a,b),(c,d)]" (quoted, without white space)',
+    )
+    parser.add_argument(
+        '--allow-unread', action='store_true', help='also set entries that nothing is known to read'
+    )
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:
     """Add what all commands have that read checkpoints."""
     parser.add_argument(
-        '--trust', action='store_true',
+        '--trust',
+        action='store_true',
         help='also load checkpoints that hold more than weights; that runs '
-        'whatever code is in them')
+        'whatever code is in them',
+    )
 
 
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what commands have that look at data before they use them."""
     parser.add_argument(
-        '--check', choices=['sample', 'full'], default='sample',
+        '--check',
+        choices=['sample', 'full'],
+        default='sample',
         help='how much is read of large data sets beforehand: all annotation '
         'files, and of images and label maps some (default) or all; what was '
-        'read once is not read again')
+        'read once is not read again',
+    )
     parser.add_argument(
-        '--apply-exif', action='store_true',
+        '--apply-exif',
+        action='store_true',
         help='detection and segmentation: turn images as their EXIF '
         'orientation says where sizes leave open which way up they were '
-        'annotated')
+        'annotated',
+    )
 
 
 def add_picture_argument(parser: argparse.ArgumentParser) -> None:
     """Add what commands have that read training data."""
-    parser.add_argument('--check-picture', metavar='OUT.png',
-                        help='draw sixteen training samples as the model will '
-                        'see them')
+    parser.add_argument(
+        '--check-picture',
+        metavar='OUT.png',
+        help='draw sixteen training samples as the model will see them',
+    )
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -90,8 +111,7 @@ def load_config(args: argparse.Namespace) -> Config:
     check_model(cfg)
     cfg.launcher = args.launcher
     name = osp.splitext(osp.basename(cfg.filename))[0]
-    cfg.work_dir = (args.work_dir or cfg.get('work_dir')
-                    or osp.join('work_dirs', name))
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
     if os.environ['LOCAL_RANK'] == '0':
         warn_of_unread_variables(cfg)
     merge_options(cfg, args.cfg_options, args.allow_unread)
@@ -123,18 +143,17 @@ def _make_folder(path: str | os.PathLike, what: str, option: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{what} '{path}' cannot be made ({error.strerror}); "
-                        f'choose another with {option}') from None
+        raise UserError(
+            f"{what} '{path}' cannot be made ({error.strerror}); choose another with {option}"
+        ) from None
     if not os.access(path, os.W_OK):
-        raise UserError(f"{what} '{path}' cannot be written; choose another "
-                        f'with {option}')
+        raise UserError(f"{what} '{path}' cannot be written; choose another with {option}")
 
 
 def check_absent(path: str | os.PathLike) -> None:
     """Raise a UserError if something would be written over."""
     if os.path.lexists(path):
-        raise UserError(f"'{path}' exists already; remove it or write "
-                        'elsewhere with --out')
+        raise UserError(f"'{path}' exists already; remove it or write elsewhere with --out")
 
 
 def check_file(path: str, what: str) -> None:

@@ -1,4 +1,5 @@
 """All that is in a config, with its dotted keys."""
+
 from collections.abc import Iterator
 
 
@@ -11,7 +12,12 @@ def walk(node, path: str = '') -> Iterator[tuple[str, object]]:
         path (str): Its own. Defaults to '', the top.
     """
     yield path, node
-    items = (node.items() if isinstance(node, dict) else enumerate(node)
-             if isinstance(node, (list, tuple)) else ())
+    items = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, (list, tuple))
+        else ()
+    )
     for key, child in items:
         yield from walk(child, f'{path}.{key}' if path else str(key))

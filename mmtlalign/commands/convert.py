@@ -7,6 +7,7 @@ written must load strictly into the stock model.
     mmtlalign convert work_dirs/NAME/epoch_300.pth timm.pth --to timm
     mmtlalign convert swin_tiny.pth w12.pth --window-size 12
 """
+
 import argparse
 import os
 import os.path as osp
@@ -14,19 +15,11 @@ from functools import partial
 
 from torch import nn
 
-from mmtlalign.checkpoint import (
-    get_weights,
-    load_checkpoint_safely,
-    load_strictly,
-)
+from mmtlalign.checkpoint import get_weights, load_checkpoint_safely, load_strictly
 from mmtlalign.checkpoint.conversion import FAMILIES, Family, State
 from mmtlalign.checkpoint.conversion.deit import DeiT, drop_distillation
 from mmtlalign.checkpoint.conversion.swin import Swin, resize_tables
-from mmtlalign.commands.command_line import (
-    add_trust_argument,
-    check_file,
-    new_parser,
-)
+from mmtlalign.commands.command_line import add_trust_argument, check_file, new_parser
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import save_whole
 
@@ -35,16 +28,23 @@ def make_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
     parser.add_argument('file', help='its layout is recognised by its keys')
     parser.add_argument('out', help='file to write')
-    parser.add_argument('--to', choices=['mmpretrain', 'timm', 'paper'],
-                        default='mmpretrain',
-                        help='layout to write (default: %(default)s)')
     parser.add_argument(
-        '--drop-distillation', action='store_true',
-        help="leave a DeiT's distillation token and its head out")
+        '--to',
+        choices=['mmpretrain', 'timm', 'paper'],
+        default='mmpretrain',
+        help='layout to write (default: %(default)s)',
+    )
     parser.add_argument(
-        '--window-size', type=int, metavar='W',
-        help="resize a Swin's tables of relative positions for windows of "
-        'W x W')
+        '--drop-distillation',
+        action='store_true',
+        help="leave a DeiT's distillation token and its head out",
+    )
+    parser.add_argument(
+        '--window-size',
+        type=int,
+        metavar='W',
+        help="resize a Swin's tables of relative positions for windows of W x W",
+    )
     add_trust_argument(parser)
     return parser
 
@@ -83,21 +83,22 @@ def check_out(out: str, file: str) -> None:
     """Raise a UserError if the output cannot be written, or should not."""
     folder = osp.dirname(out) or '.'
     if not osp.isdir(folder):
-        raise UserError(f"folder '{folder}' of the output does not exist; "
-                        'make it or write elsewhere')
+        raise UserError(
+            f"folder '{folder}' of the output does not exist; make it or write elsewhere"
+        )
     if osp.isdir(out):
         raise UserError(f"'{out}' is a folder; name a file")
     if osp.exists(file) and osp.exists(out) and osp.samefile(file, out):
-        raise UserError(f"'{out}' is the input, which would be lost; write "
-                        'another file')
+        raise UserError(f"'{out}' is the input, which would be lost; write another file")
     if not os.access(folder, os.W_OK):
-        raise UserError(f"folder '{folder}' of the output cannot be written; "
-                        'write elsewhere')
+        raise UserError(f"folder '{folder}' of the output cannot be written; write elsewhere")
     if osp.exists(out):
         print(f"warning: '{out}' is there already, and will be replaced")
     if out.endswith('.safetensors'):
-        raise UserError(f"'{out}' would be a .pth file for all its name; call "
-                        'it *.pth (mmtlalign publish makes the other)')
+        raise UserError(
+            f"'{out}' would be a .pth file for all its name; call "
+            'it *.pth (mmtlalign publish makes the other)'
+        )
 
 
 def recognise(state: State, path: str) -> tuple[Family, str]:
@@ -107,7 +108,8 @@ def recognise(state: State, path: str) -> tuple[Family, str]:
             return family, layout
     raise UserError(
         f"'{path}' is no {', '.join(family.name for family in FAMILIES)} in a "
-        f"layout that is known: its first key is '{next(iter(state))}'")
+        f"layout that is known: its first key is '{next(iter(state))}'"
+    )
 
 
 def check_options(args: argparse.Namespace, family: Family) -> None:
@@ -115,16 +117,18 @@ def check_options(args: argparse.Namespace, family: Family) -> None:
     for option, owner in (('drop_distillation', DeiT), ('window_size', Swin)):
         if getattr(args, option) and not isinstance(family, owner):
             raise UserError(
-                f"--{option.replace('_', '-')} is for {owner.name}, and "
-                f"'{args.file}' is a {family.name}: leave it out")
+                f'--{option.replace("_", "-")} is for {owner.name}, and '
+                f"'{args.file}' is a {family.name}: leave it out"
+            )
     if args.to not in family.marks:
         raise UserError(
-            f'--to {args.to}: a {family.name} has the layouts '
-            f'{", ".join(sorted(family.marks))}')
+            f'--to {args.to}: a {family.name} has the layouts {", ".join(sorted(family.marks))}'
+        )
 
 
-def finish(out: str, layout: str, state: State, meta: dict, model: nn.Module,
-           family: Family) -> None:
+def finish(
+    out: str, layout: str, state: State, meta: dict, model: nn.Module, family: Family
+) -> None:
     """Load strictly into the stock model, write, and say so.
 
     Args:
@@ -138,8 +142,7 @@ def finish(out: str, layout: str, state: State, meta: dict, model: nn.Module,
     Raises:
         UserError: If not everything fits.
     """
-    load = partial(load_strictly, path=out,
-                   whose=f"mmpretrain's {type(model.backbone).__name__}")
+    load = partial(load_strictly, path=out, whose=f"mmpretrain's {type(model.backbone).__name__}")
     if layout == 'mmpretrain':
         state = family.complete(state, model)
         load(model, state)
@@ -147,10 +150,11 @@ def finish(out: str, layout: str, state: State, meta: dict, model: nn.Module,
         proof = ''
     else:
         state = family.from_mmpretrain(state, layout, out)
-        load(model, family.complete(
-            family.to_mmpretrain(state, layout, out), model))
+        load(model, family.complete(family.to_mmpretrain(state, layout, out), model))
         written = dict(model=state) if layout == 'paper' else state
         proof = 'converted back, '
     save_whole(written, out)
-    print(f"{out}: {len(state)} tensors in the layout of '{layout}'; {proof}"
-          f'they load strictly into {type(model.backbone).__name__}')
+    print(
+        f"{out}: {len(state)} tensors in the layout of '{layout}'; {proof}"
+        f'they load strictly into {type(model.backbone).__name__}'
+    )

@@ -1,7 +1,8 @@
 """Draw the learning curves of a run from its JSON log.
 
-    mmtlalign curves work_dirs/NAME/20260101_000000/vis_data/scalars.json
+mmtlalign curves work_dirs/NAME/20260101_000000/vis_data/scalars.json
 """
+
 import argparse
 import json
 import os.path as osp
@@ -17,21 +18,24 @@ matplotlib.use('Agg')  # a picture in a file needs no display
 
 # Panels: title, axis label, and the logged figures that go into them.
 TRAINING = (
-    ('Training loss', 'loss', ('loss', )),
+    ('Training loss', 'loss', ('loss',)),
     ('Share of the own image', 'share', ('lam', 'aligned_share')),
-    ('Token fluctuation', 'mean |aligned share - lam|',
-     ('token_fluctuation', )))
+    ('Token fluctuation', 'mean |aligned share - lam|', ('token_fluctuation',)),
+)
 ACCURACY = 'accuracy/top1'
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
     parser.add_argument(
-        'logs', nargs='+', metavar='LOG_JSON',
-        help='vis_data/scalars.json of the run; of a resumed run all of '
-        'them, oldest first')
-    parser.add_argument('--out', default='curves.png', metavar='PNG',
-                        help='picture to write (default: curves.png)')
+        'logs',
+        nargs='+',
+        metavar='LOG_JSON',
+        help='vis_data/scalars.json of the run; of a resumed run all of them, oldest first',
+    )
+    parser.add_argument(
+        '--out', default='curves.png', metavar='PNG', help='picture to write (default: curves.png)'
+    )
     return parser
 
 
@@ -62,7 +66,8 @@ def read_log(paths):
                 except (ValueError, KeyError, TypeError):
                     raise UserError(
                         f"'{path}', line {number}, is no record of a "
-                        'training log: give vis_data/scalars.json') from None
+                        'training log: give vis_data/scalars.json'
+                    ) from None
                 (train if 'loss' in record else val)[step] = record
     if not train:
         raise UserError(f"no training step is logged in '{paths[-1]}' yet")
@@ -71,28 +76,37 @@ def read_log(paths):
 
 def series(records, key):
     """Steps and values of one logged figure, in order."""
-    points = sorted((step, record[key]) for step, record in records.items()
-                    if key in record)
+    points = sorted((step, record[key]) for step, record in records.items() if key in record)
     return [list(column) for column in zip(*points)] or [[], []]
 
 
 def draw(train, val, out):
     """Write the picture: one panel for each kind of figure in the log."""
-    panels = [(title, label, keys, train, 'iteration')
-              for title, label, keys in TRAINING
-              if any(series(train, key)[0] for key in keys)]
+    panels = [
+        (title, label, keys, train, 'iteration')
+        for title, label, keys in TRAINING
+        if any(series(train, key)[0] for key in keys)
+    ]
     if series(val, ACCURACY)[0]:
         by_epoch = any('epoch' in record for record in train.values())
         last = series(val, ACCURACY)[1][-1]
-        panels.insert(1, (f'Accuracy on held-out images (last: {last:.1f} %)',
-                          'top-1, %', (ACCURACY, ), val,
-                          'epoch' if by_epoch else 'iteration'))
+        panels.insert(
+            1,
+            (
+                f'Accuracy on held-out images (last: {last:.1f} %)',
+                'top-1, %',
+                (ACCURACY,),
+                val,
+                'epoch' if by_epoch else 'iteration',
+            ),
+        )
     rows = (len(panels) + 1) // 2
-    figure, axes = plt.subplots(rows, 2, figsize=(10, 3.4 * rows),
-                                squeeze=False, layout='constrained')
+    figure, axes = plt.subplots(
+        rows, 2, figsize=(10, 3.4 * rows), squeeze=False, layout='constrained'
+    )
     for axis, panel in zip(axes.flat, panels):
         draw_panel(axis, *panel)
-    for axis in axes.flat[len(panels):]:
+    for axis in axes.flat[len(panels) :]:
         axis.remove()
     with written_beside(out) as beside:
         figure.savefig(beside, dpi=120)
@@ -102,8 +116,7 @@ def draw(train, val, out):
 def draw_panel(axis, title, label, keys, records, unit):
     """Draw figures against the step, with a legend if there are several."""
     for key, style in zip(keys, ('.-', '.--')):
-        axis.plot(*series(records, key), style, markersize=4, linewidth=1,
-                  label=key)
+        axis.plot(*series(records, key), style, markersize=4, linewidth=1, label=key)
     axis.set(title=title, xlabel=unit, ylabel=label)
     axis.grid(alpha=0.3)
     if len(keys) > 1:

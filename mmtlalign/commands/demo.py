@@ -1,10 +1,11 @@
 """Classify, detect or segment: draw what a model sees in images.
 
-    mmtlalign demo IMAGE.jpg NAME_OF_THE_ZOO
-    mmtlalign demo IMAGE.jpg CONFIG CHECKPOINT
-    mmtlalign demo FOLDER CONFIG CHECKPOINT --out-dir pictures
-    mmtlalign demo 'FOLDER/*/a*.png' CONFIG CHECKPOINT
+mmtlalign demo IMAGE.jpg NAME_OF_THE_ZOO
+mmtlalign demo IMAGE.jpg CONFIG CHECKPOINT
+mmtlalign demo FOLDER CONFIG CHECKPOINT --out-dir pictures
+mmtlalign demo 'FOLDER/*/a*.png' CONFIG CHECKPOINT
 """
+
 import argparse
 import glob
 import os.path as osp
@@ -17,12 +18,7 @@ from rich.progress import track
 from mmtlalign.apis import build_inference
 from mmtlalign.apis.zoo import find_weights
 from mmtlalign.checkpoint import load_checkpoint_safely
-from mmtlalign.commands.checks import (
-    check_heads,
-    check_trained_classes,
-    classes_in,
-    stated_in,
-)
+from mmtlalign.commands.checks import check_heads, check_trained_classes, classes_in, stated_in
 from mmtlalign.commands.command_line import (
     add_cfg_options,
     add_trust_argument,
@@ -35,25 +31,30 @@ from mmtlalign.errors import UserError
 from mmtlalign.host_check import check_host
 from mmtlalign.resources import open_config
 
-SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
-            '.webp')
+SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
+    parser.add_argument('image', help='a file, a folder, or a quoted pattern with * or ?')
     parser.add_argument(
-        'image', help='a file, a folder, or a quoted pattern with * or ?')
+        'config', help='path, or name of one that comes along; tells what the model does'
+    )
     parser.add_argument(
-        'config', help='path, or name of one that comes along; tells what the '
-        'model does')
+        'checkpoint',
+        nargs='?',
+        help='path or URL; it must fit (default: the published weights of the name)',
+    )
     parser.add_argument(
-        'checkpoint', nargs='?', help='path or URL; it must fit (default: the '
-        'published weights of the name)')
-    parser.add_argument('--out-dir', default='work_dirs/demo',
-                        help='folder of the pictures (default: %(default)s)')
+        '--out-dir', default='work_dirs/demo', help='folder of the pictures (default: %(default)s)'
+    )
     parser.add_argument('--device', help='default: a GPU if there is one')
-    parser.add_argument('--score-thr', type=float, default=.3,
-                        help='least score of an object (default: %(default)s)')
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.3,
+        help='least score of an object (default: %(default)s)',
+    )
     add_trust_argument(parser)
     add_cfg_options(parser)
     return parser
@@ -71,9 +72,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def find_images(where: str) -> list[str]:
     """Paths of the image, of those in a folder, or that fit a pattern."""
     if osp.isdir(where):
-        found = sorted(path for path in glob.glob(
-            osp.join(glob.escape(where), '*'))
-            if path.lower().endswith(SUFFIXES))
+        found = sorted(
+            path
+            for path in glob.glob(osp.join(glob.escape(where), '*'))
+            if path.lower().endswith(SUFFIXES)
+        )
     elif osp.isfile(where):
         return [where]
     else:
@@ -81,7 +84,8 @@ def find_images(where: str) -> list[str]:
     if not found:
         raise UserError(
             f"'{where}' is no image, no folder with images in it "
-            f'({", ".join(SUFFIXES)}), and fits no file as a pattern')
+            f'({", ".join(SUFFIXES)}), and fits no file as a pattern'
+        )
     return found
 
 
@@ -133,19 +137,18 @@ def main(argv: list[str] | None = None) -> None:
     if trained is not None:
         check_heads(cfg, trained, f"checkpoint '{checkpoint}'")
         check_trained_classes(trained, checkpoint, *stated_in(cfg))
-    model = build_inference(cfg, checkpoint, args.device, args.score_thr,
-                            args.trust)
+    model = build_inference(cfg, checkpoint, args.device, args.score_thr, args.trust)
     cv2.setLogLevel(0)  # the warning below is enough
     pictures, seen = name_pictures(paths, args.out_dir), 0
-    for path, picture in track(list(zip(paths, pictures)), 'Predicting',
-                               disable=len(paths) == 1):
+    for path, picture in track(list(zip(paths, pictures)), 'Predicting', disable=len(paths) == 1):
         if is_readable(path):
             drawn, words = model(path)
             mmcv.imwrite(drawn[..., ::-1], picture)
             print(f'{path}: {words}; picture: {picture}')
             seen += 1
     if not seen:
-        raise UserError(f"none of the {len(paths)} files of '{args.image}' "
-                        'can be read as an image')
-    print(f'{seen} of {len(paths)} images, pictures in {args.out_dir}; '
-          f'{len(paths) - seen} could not be read')
+        raise UserError(f"none of the {len(paths)} files of '{args.image}' can be read as an image")
+    print(
+        f'{seen} of {len(paths)} images, pictures in {args.out_dir}; '
+        f'{len(paths) - seen} could not be read'
+    )

@@ -1,4 +1,5 @@
 """Several processes without a GPU, which mmengine does not manage alone."""
+
 import atexit
 import gc
 
@@ -32,12 +33,15 @@ def use_gloo_without_gpu(cfg: Config) -> None:
     if cfg.launcher != 'pytorch':
         raise UserError(
             f'--launcher {cfg.launcher} needs GPUs and this machine has '
-            'none; on CPUs use tools/dist_train.sh (--launcher pytorch)')
+            'none; on CPUs use tools/dist_train.sh (--launcher pytorch)'
+        )
     dist.init_process_group('gloo')
     atexit.register(leave_group)
     wrapper = dict(
-        type='MMDistributedDataParallel', broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False))
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
     wrapper.update(cfg.get('model_wrapper_cfg') or {}, device_ids=None)
     cfg.model_wrapper_cfg = wrapper
 

@@ -15,6 +15,7 @@ over pairs of images; block by block in the .json, in a picture beside it.
 
     mmtlalign fidelity CONFIG CHECKPOINT... --shares tlalign contribution
 """
+
 import argparse
 import json
 from collections import Counter
@@ -59,20 +60,25 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='a config of a classifier')
     parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT')
     parser.add_argument(
-        '--labels', nargs='+', help='their names in table and picture '
+        '--labels',
+        nargs='+',
+        help='their names in table and picture '
         '(default: the folders that they are in, and the files too where one '
-        'holds more)')
+        'holds more)',
+    )
     parser.add_argument(
-        '--shares', nargs='+', metavar='SHARE',
+        '--shares',
+        nargs='+',
+        metavar='SHARE',
         help=f'of {", ".join(SHARES)} or another propagation (default: all '
-        'of these that the backbone offers)')
-    parser.add_argument('--mixes', type=int, default=5000,
-                        help='how many, about (default: 5000)')
-    parser.add_argument('--seed', type=int, default=0,
-                        help='of pairs, boxes and bootstrap')
+        'of these that the backbone offers)',
+    )
+    parser.add_argument('--mixes', type=int, default=5000, help='how many, about (default: 5000)')
+    parser.add_argument('--seed', type=int, default=0, help='of pairs, boxes and bootstrap')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
-    parser.add_argument('--out', default='fidelity.json',
-                        help='.json to write; a .png goes beside it')
+    parser.add_argument(
+        '--out', default='fidelity.json', help='.json to write; a .png goes beside it'
+    )
     add_cfg_options(parser)
     add_trust_argument(parser)
     return parser
@@ -85,8 +91,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if not args.out.endswith('.json'):
         parser.error(f"--out '{args.out}' must end in .json")
     if args.labels and len(args.labels) != len(args.checkpoints):
-        parser.error(f'--labels names {len(args.labels)} of '
-                     f'{len(args.checkpoints)} checkpoints')
+        parser.error(f'--labels names {len(args.labels)} of {len(args.checkpoints)} checkpoints')
     if args.mixes < 4:
         parser.error(f'--mixes {args.mixes} must be at least 4')
     return args
@@ -101,12 +106,13 @@ def name_checkpoints(paths: list[str], labels: list[str] | None) -> list[str]:
     files = [Path(path).resolve() for path in paths]
     folders = Counter(file.parent.name for file in files)
     labels = labels or [
-        file.parent.name + f'/{file.stem}' * (folders[file.parent.name] > 1)
-        for file in files]
+        file.parent.name + f'/{file.stem}' * (folders[file.parent.name] > 1) for file in files
+    ]
     label, count = Counter(labels).most_common(1)[0]
     if count > 1:
-        raise UserError(f"label '{label}' stands for {count} checkpoints; "
-                        'tell them apart with --labels')
+        raise UserError(
+            f"label '{label}' stands for {count} checkpoints; tell them apart with --labels"
+        )
     return labels
 
 
@@ -120,8 +126,9 @@ def class_labels(dataset) -> list[int]:
     for index in range(len(dataset)):
         label = dataset.get_data_info(index).get('gt_label')
         if not isinstance(label, int):
-            raise UserError(f'test image {index} has the labels {label}; '
-                            'pairs need images of exactly one')
+            raise UserError(
+                f'test image {index} has the labels {label}; pairs need images of exactly one'
+            )
         labels.append(label)
     return labels
 
@@ -134,17 +141,25 @@ def measure(model, dataset, pairs: Pairs, args, label: str) -> dict:
         raise UserError(str(error)) from None
     for name, reason in fidelity.left_out.items():
         print(f'{name} is left out: {reason}')
-    parts = track(fidelity.measure(dataset, pairs), label,
-                  total=fidelity.batches(pairs), console=Console(stderr=True))
+    parts = track(
+        fidelity.measure(dataset, pairs),
+        label,
+        total=fidelity.batches(pairs),
+        console=Console(stderr=True),
+    )
     return summarize(join(list(parts)), seed=args.seed)
 
 
 def write_table(checkpoints: dict[str, dict]) -> Iterator[str]:
     """Lines of Markdown: the shares at the output."""
-    references = [name for name in REFERENCES if any(
-        name in shares['area'] for shares in checkpoints.values())]
+    references = [
+        name
+        for name in REFERENCES
+        if any(name in shares['area'] for shares in checkpoints.values())
+    ]
     yield '| model | share | moved |' + ''.join(
-        f' {name}: correlation | distance |' for name in references)
+        f' {name}: correlation | distance |' for name in references
+    )
     yield '|---|---|---|' + '---|---|' * len(references)
     for label, shares in checkpoints.items():
         for name, share in shares.items():
@@ -152,7 +167,10 @@ def write_table(checkpoints: dict[str, dict]) -> Iterator[str]:
             yield f'| {label} | {name} | {moved} |' + ''.join(
                 f' {_cell(share[r]["correlation"][-1], "+.2f")} |'
                 f' {_cell(share[r]["distance"][-1], ".3f")} |'
-                if r in share else ' | |' for r in references)
+                if r in share
+                else ' | |'
+                for r in references
+            )
 
 
 def _cell(values: list[float], form: str) -> str:
@@ -179,8 +197,11 @@ def main(argv: list[str] | None = None) -> None:
         model = get_model(cfg, checkpoint, args.device, trust=args.trust)
         if pairs is None:
             pairs = draw_pairs(
-                classes, Fidelity(model, ['area']).grid_of(dataset),
-                args.mixes, torch.Generator().manual_seed(args.seed))
+                classes,
+                Fidelity(model, ['area']).grid_of(dataset),
+                args.mixes,
+                torch.Generator().manual_seed(args.seed),
+            )
         result[label] = measure(model, dataset, pairs, args, label)
         save(args, pairs, result)
     print('\n'.join(write_table(result)))
@@ -190,9 +211,20 @@ def main(argv: list[str] | None = None) -> None:
 def save(args: argparse.Namespace, pairs: Pairs, result: dict) -> None:
     """Write figures and picture of the checkpoints so far."""
     name = Path(args.config).stem
-    write_whole(args.out, json.dumps(dict(
-        config=name, seed=args.seed, mixes=pairs.mixes,
-        pairs=len(pairs.images), checkpoints=result), indent=1) + '\n')
+    write_whole(
+        args.out,
+        json.dumps(
+            dict(
+                config=name,
+                seed=args.seed,
+                mixes=pairs.mixes,
+                pairs=len(pairs.images),
+                checkpoints=result,
+            ),
+            indent=1,
+        )
+        + '\n',
+    )
     title = f'{name}: {pairs.mixes} mixes of {len(pairs.images)} pairs'
     with written_beside(picture_of(args.out)) as beside:
         draw_fidelity(result, title).savefig(beside, dpi=110)

@@ -1,15 +1,15 @@
-"""Our readers of data in place of the hosts', which disregard names and EXIF.
-"""
+"""Our readers of data in place of the hosts', which disregard names and EXIF."""
+
 from mmengine.config import Config
 
 from mmtlalign.commands.config_nodes import walk
 
 # By host: types that are replaced, and by what.
 OWN = dict(
-    mmpretrain={'CustomDataset': 'mmtlalign.CustomDataset',
-                'ImageNet': 'mmtlalign.ImageNet'},
+    mmpretrain={'CustomDataset': 'mmtlalign.CustomDataset', 'ImageNet': 'mmtlalign.ImageNet'},
     mmdet={'LoadImageFromFile': 'mmtlalign.LoadAnnotatedImage'},
-    mmseg={'LoadImageFromFile': 'mmtlalign.LoadAnnotatedImage'})
+    mmseg={'LoadImageFromFile': 'mmtlalign.LoadAnnotatedImage'},
+)
 
 
 def use_own_loaders(cfg: Config, apply_exif: bool = False) -> None:
@@ -23,16 +23,13 @@ def use_own_loaders(cfg: Config, apply_exif: bool = False) -> None:
             way up that is. Defaults to False.
     """
     own = OWN.get(cfg.get('default_scope', 'mmpretrain'), {})
-    places = [cfg.get(f'{phase}_dataloader')
-              for phase in ('train', 'val', 'test')]
+    places = [cfg.get(f'{phase}_dataloader') for phase in ('train', 'val', 'test')]
     # a list, as nodes are changed on the way
     for _, node in list(walk([*places, cfg.get('tta_pipeline')])):
-        if not isinstance(node, dict) or not isinstance(
-                node.get('type'), str):
+        if not isinstance(node, dict) or not isinstance(node.get('type'), str):
             continue
         scope, _, name = node['type'].rpartition('.')
-        if name in own and scope in ('', 'mmcv', 'mmpretrain', 'mmdet',
-                                     'mmseg'):
+        if name in own and scope in ('', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg'):
             node['type'] = own[name]
         if apply_exif and node['type'] == 'mmtlalign.LoadAnnotatedImage':
             node['apply_tag'] = True

@@ -8,6 +8,7 @@ the sha256 of the file that bears it, the date that of the training's end. The
 log of the training, where it lies beside the checkpoint, goes with them as
 NAME_YYYYMMDD.log.json.
 """
+
 import argparse
 import json
 import os.path as osp
@@ -24,12 +25,7 @@ from torch import Tensor, nn
 
 import mmtlalign
 from mmtlalign.apis import get_model
-from mmtlalign.checkpoint import (
-    get_weights,
-    hash8,
-    load_checkpoint_safely,
-    load_strictly,
-)
+from mmtlalign.checkpoint import get_weights, hash8, load_checkpoint_safely, load_strictly
 from mmtlalign.checkpoint.plain_types import check_plain_types
 from mmtlalign.checkpoint.training_record import (
     find_command,
@@ -53,19 +49,23 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help='written by tools/train.py')
     parser.add_argument('out_dir', help='folder for the two files')
     parser.add_argument(
-        '--name', help="the files' (default: the folder of the checkpoint, "
-        'which tools/train.py names after the config)')
+        '--name',
+        help="the files' (default: the folder of the checkpoint, "
+        'which tools/train.py names after the config)',
+    )
     parser.add_argument(
-        '--raw', action='store_true',
+        '--raw',
+        action='store_true',
         help='the weights of the last step instead of their moving average '
-        '(for trainings with an EMAHook)')
+        '(for trainings with an EMAHook)',
+    )
+    parser.add_argument('--backbone-only', action='store_true', help='leave the head out')
+    parser.add_argument('--half', action='store_true', help='store weights in 16 bits')
     parser.add_argument(
-        '--backbone-only', action='store_true', help='leave the head out')
-    parser.add_argument(
-        '--half', action='store_true', help='store weights in 16 bits')
-    parser.add_argument(
-        '--metrics', metavar='FILE.json',
-        help='results to record: the file that tools/test.py writes')
+        '--metrics',
+        metavar='FILE.json',
+        help='results to record: the file that tools/test.py writes',
+    )
     add_trust_argument(parser)
     return parser
 
@@ -74,14 +74,18 @@ def check_meta(meta: dict, path: str) -> None:
     """Raise a UserError if the record lacks the config, or is none of
     mmengine's."""
     if 'cfg' not in meta:
-        raise UserError(f"checkpoint '{path}' does not hold the config it was "
-                        'trained with; publish one that tools/train.py has '
-                        'written')
+        raise UserError(
+            f"checkpoint '{path}' does not hold the config it was "
+            'trained with; publish one that tools/train.py has '
+            'written'
+        )
     for key in ('cfg', 'experiment_name', 'mmengine_version', 'time'):
         if not isinstance(meta.get(key, ''), str):
-            raise UserError(f"checkpoint '{path}': meta.{key} is "
-                            f'{meta[key]!r:.50}, not a string; publish one '
-                            'that tools/train.py has written')
+            raise UserError(
+                f"checkpoint '{path}': meta.{key} is "
+                f'{meta[key]!r:.50}, not a string; publish one '
+                'that tools/train.py has written'
+            )
 
 
 def choose_weights(checkpoint: dict, path: str, raw: bool) -> dict:
@@ -98,41 +102,48 @@ def choose_weights(checkpoint: dict, path: str, raw: bool) -> dict:
     if not raw:
         return state
     if 'ema_state_dict' not in checkpoint:
-        raise UserError(f"checkpoint '{path}' comes from a training without "
-                        'an EMAHook and holds one set of weights: leave out '
-                        '--raw')
-    trained = {key.removeprefix('module.'): value
-               for key, value in checkpoint['ema_state_dict'].items()
-               if key.startswith('module.')}
+        raise UserError(
+            f"checkpoint '{path}' comes from a training without "
+            'an EMAHook and holds one set of weights: leave out '
+            '--raw'
+        )
+    trained = {
+        key.removeprefix('module.'): value
+        for key, value in checkpoint['ema_state_dict'].items()
+        if key.startswith('module.')
+    }
     lacking = [key for key in state if key not in trained]
     if lacking:  # what state holds under these keys is an average
-        raise UserError(f"checkpoint '{path}' lacks {len(lacking)} of "
-                        f'{len(state)} weights of the last step (first: '
-                        f'module.{lacking[0]} of its ema_state_dict): leave '
-                        'out --raw')
+        raise UserError(
+            f"checkpoint '{path}' lacks {len(lacking)} of "
+            f'{len(state)} weights of the last step (first: '
+            f'module.{lacking[0]} of its ema_state_dict): leave '
+            'out --raw'
+        )
     return {key: trained[key] for key in state}
 
 
-def prepare(state: dict, path: str, backbone_only: bool,
-            half: bool) -> dict[str, Tensor]:
+def prepare(state: dict, path: str, backbone_only: bool, half: bool) -> dict[str, Tensor]:
     """Plain CPU tensors, each with memory of its own.
 
     Raises:
         UserError: Where a weight is not finite, or nothing is left.
     """
     if backbone_only:
-        state = {key: value for key, value in state.items()
-                 if key.startswith('backbone.')}
+        state = {key: value for key, value in state.items() if key.startswith('backbone.')}
     if not state:
         raise UserError(f"checkpoint '{path}' has no weights of a backbone")
     for key, value in state.items():
         if not value.isfinite().all():
-            raise UserError(f"checkpoint '{path}': {key} is not finite; the "
-                            'training has diverged, publish an earlier one')
+            raise UserError(
+                f"checkpoint '{path}': {key} is not finite; the "
+                'training has diverged, publish an earlier one'
+            )
         if half and value.is_floating_point():
             if value.abs().amax() > torch.finfo(torch.float16).max:
-                raise UserError(f"checkpoint '{path}': {key} is too large for "
-                                '16 bits; leave out --half')
+                raise UserError(
+                    f"checkpoint '{path}': {key} is too large for 16 bits; leave out --half"
+                )
             value = value.half()
         state[key] = value.detach().cpu().clone().contiguous()
     return state
@@ -148,21 +159,21 @@ def build_model(cfg: Config, path: str, trust: bool) -> nn.Module:
     try:
         return get_model(cfg)
     except KeyError as error:
-        raise UserError(f"checkpoint '{path}': its model cannot be built "
-                        f'({error}); pass --trust to import what its '
-                        'config names') from error
+        raise UserError(
+            f"checkpoint '{path}': its model cannot be built "
+            f'({error}); pass --trust to import what its '
+            'config names'
+        ) from error
 
 
 def describe(checkpoint: dict, cfg: Config, name: str, args) -> dict:
     """How the weights came about, in strings, numbers, lists and dicts."""
     meta = checkpoint['meta']
     command, beyond_command = find_command(cfg, name, meta.get('seed'))
-    beyond_command = '; '.join(filter(None, [
-        beyond_command, *tell_legs(meta)]))
+    beyond_command = '; '.join(filter(None, [beyond_command, *tell_legs(meta)]))
     mmengine, commit = split_version(meta)
     # classes and colours, in tuples or arrays
-    dataset_meta = json.loads(json.dumps(
-        meta.get('dataset_meta') or {}, default=list))
+    dataset_meta = json.loads(json.dumps(meta.get('dataset_meta') or {}, default=list))
     return dict(
         name=name,
         config=meta['cfg'],
@@ -170,14 +181,14 @@ def describe(checkpoint: dict, cfg: Config, name: str, args) -> dict:
         seed=meta.get('seed'),
         epoch=meta.get('epoch'),
         iter=meta.get('iter'),
-        weights='last step' if args.raw else (
-            'average' if 'ema_state_dict' in checkpoint else 'last step'),
+        weights='last step'
+        if args.raw
+        else ('average' if 'ema_state_dict' in checkpoint else 'last step'),
         command=command,
         beyond_command=beyond_command,
         metrics=read_metrics(args.metrics),
         versions=dict(mmengine=mmengine, commit=commit),
-        published_with=dict(mmtlalign=mmtlalign.__version__,
-                            torch=str(torch.__version__)),
+        published_with=dict(mmtlalign=mmtlalign.__version__, torch=str(torch.__version__)),
     )
 
 
@@ -195,20 +206,26 @@ def read_metrics(path: str | None) -> dict:
         with open(path) as file:
             metrics = json.load(file)
     except ValueError as error:
-        raise UserError(f"metrics file '{path}' is no JSON ({error})"
-                        ) from None
+        raise UserError(f"metrics file '{path}' is no JSON ({error})") from None
     if not isinstance(metrics, dict):
-        raise UserError(f"metrics file '{path}' holds a "
-                        f'{type(metrics).__name__}, not figures by name; give '
-                        'the one that tools/test.py writes')
-    metrics = {key: value for key, value in metrics.items()
-               if isinstance(value, (int, float, str))
-               and not isinstance(value, bool)
-               and key not in ('time', 'data_time')}
+        raise UserError(
+            f"metrics file '{path}' holds a "
+            f'{type(metrics).__name__}, not figures by name; give '
+            'the one that tools/test.py writes'
+        )
+    metrics = {
+        key: value
+        for key, value in metrics.items()
+        if isinstance(value, (int, float, str))
+        and not isinstance(value, bool)
+        and key not in ('time', 'data_time')
+    }
     for key, value in metrics.items():
         if isinstance(value, float) and not isfinite(value):  # not in JSON
-            raise UserError(f"metrics file '{path}': {key} is {value}, not a "
-                            'finite number; test again, or take it out')
+            raise UserError(
+                f"metrics file '{path}': {key} is {value}, not a "
+                'finite number; test again, or take it out'
+            )
     return metrics
 
 
@@ -221,8 +238,7 @@ def finished_on(checkpoint: dict) -> date:
         return date.today()
 
 
-def publish(state: dict, info: dict, out_dir: str, stem: str,
-            module: nn.Module) -> list[Path]:
+def publish(state: dict, info: dict, out_dir: str, stem: str, module: nn.Module) -> list[Path]:
     """Write both formats, read them back, and give them their names.
 
     Returns:
@@ -235,31 +251,33 @@ def publish(state: dict, info: dict, out_dir: str, stem: str,
         safe = Path(folder, f'{stem}.safetensors')
         write_whole(safe, save(state, dict(meta=json.dumps(info))))
         read = load_checkpoint_safely(str(pth))
-        for path, found in ((pth, read['state_dict']),
-                            (safe, load_file(safe))):
+        for path, found in ((pth, read['state_dict']), (safe, load_file(safe))):
             verify(path, found, state, module)
-        return [path.rename(out / f'{stem}-{hash8(path)}{path.suffix}')
-                for path in (pth, safe)]
+        return [path.rename(out / f'{stem}-{hash8(path)}{path.suffix}') for path in (pth, safe)]
 
 
 def check_log(path: Path, log: str) -> None:
     """Raise a UserError if the log of another training would be lost."""
     if log and path.exists() and path.read_text() != log:
-        raise UserError(f"'{path}' is the log of another training, or of less "
-                        'of this one; remove it, or publish to another folder '
-                        'or under another --name')
+        raise UserError(
+            f"'{path}' is the log of another training, or of less "
+            'of this one; remove it, or publish to another folder '
+            'or under another --name'
+        )
 
 
 def verify(path: Path, found: dict, state: dict, module: nn.Module) -> None:
     """Hold what was read back against what was written, and load it."""
     if found.keys() != state.keys() or not all(
-            torch.equal(found[key], state[key]) for key in state):
-        raise UserError(f"'{path}' does not read back as it was written; is "
-                        'the disk full?')
+        torch.equal(found[key], state[key]) for key in state
+    ):
+        raise UserError(f"'{path}' does not read back as it was written; is the disk full?")
     prefix = '' if has_head(found) else 'backbone.'
-    load_strictly(module.get_submodule(prefix.rstrip('.')), {
-        key.removeprefix(prefix): value for key, value in found.items()
-    }, str(path))
+    load_strictly(
+        module.get_submodule(prefix.rstrip('.')),
+        {key.removeprefix(prefix): value for key, value in found.items()},
+        str(path),
+    )
 
 
 def has_head(state: dict) -> bool:
@@ -273,14 +291,17 @@ def main(argv: list[str] | None = None) -> None:
     make_out_folder(args.out_dir, 'out_dir')
     checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     check_meta(checkpoint.get('meta', {}), args.checkpoint)
-    name = args.name or osp.basename(
-        osp.dirname(osp.abspath(args.checkpoint)))
+    name = args.name or osp.basename(osp.dirname(osp.abspath(args.checkpoint)))
     if not re.fullmatch(r'[\w.-]+', name):
-        raise UserError(f"name '{name}' may hold letters, digits, '_', '-' "
-                        "and '.'; give another with --name")
+        raise UserError(
+            f"name '{name}' may hold letters, digits, '_', '-' and '.'; give another with --name"
+        )
     state = prepare(
         choose_weights(checkpoint, args.checkpoint, args.raw),
-        args.checkpoint, args.backbone_only, args.half)
+        args.checkpoint,
+        args.backbone_only,
+        args.half,
+    )
     cfg = read_config(checkpoint['meta']['cfg'], args.checkpoint, args.trust)
     info = describe(checkpoint, cfg, name, args)
     stem = f'{name}_{finished_on(checkpoint):%Y%m%d}'
@@ -290,8 +311,10 @@ def main(argv: list[str] | None = None) -> None:
     model = build_model(cfg, args.checkpoint, args.trust)
     paths = publish(state, info, args.out_dir, stem, model)
     for path in paths:
-        print(f'{path}  {path.stat().st_size / 2**20:.1f} MiB, '
-              f'{len(state)} tensors, {info["weights"]}')
+        print(
+            f'{path}  {path.stat().st_size / 2**20:.1f} MiB, '
+            f'{len(state)} tensors, {info["weights"]}'
+        )
     if log:
         write_whole(log_file, log)
         print(f'{log_file}  log of the training')

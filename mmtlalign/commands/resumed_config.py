@@ -1,4 +1,5 @@
 """What resumes is what ran: a checkpoint's config against today's."""
+
 import os
 import re
 from collections.abc import Iterable
@@ -6,18 +7,22 @@ from copy import deepcopy
 
 from mmengine.config import Config
 
-from mmtlalign.checkpoint.training_record import (
-    ABSENT,
-    find_differences,
-    read_literals,
-)
+from mmtlalign.checkpoint.training_record import ABSENT, find_differences, read_literals
 from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.errors import UserError
 from mmtlalign.old_arguments import modernise
 
 # Entries that make a training what it is, all below them included.
-OF_THE_RUN = ('model', 'data_preprocessor', 'optim_wrapper', 'param_scheduler',
-              'train_cfg', 'train_dataloader', 'randomness', 'auto_scale_lr')
+OF_THE_RUN = (
+    'model',
+    'data_preprocessor',
+    'optim_wrapper',
+    'param_scheduler',
+    'train_cfg',
+    'train_dataloader',
+    'randomness',
+    'auto_scale_lr',
+)
 # But for these: where data lie, who reads them, how often is looked at it,
 # and where weights came from that have been replaced since.
 FREE = re.compile(
@@ -26,14 +31,19 @@ FREE = re.compile(
     r'init_cfg|pretrained|with_cp|val_interval|val_begin|dynamic_intervals|'
     r'batch_size|accumulative_counts)(\..*)?|auto_scale_lr(\..*)?|'
     r'randomness\.(deterministic|diff_rank_seed)|'
-    r'train_dataloader\.(multiprocessing_context|timeout)')
+    r'train_dataloader\.(multiprocessing_context|timeout)'
+)
 # Hooks that change weights; others only watch, as far as can be known.
 AVERAGING = re.compile(r'(.*\.)?(EMAHook|.*EMA.*|SWAHook)')
 
 
-def check_same_run(cfg: Config, checkpoint: dict, path: str,
-                   accepted: Iterable[str] = (),
-                   extend: int | None = None) -> list[str]:
+def check_same_run(
+    cfg: Config,
+    checkpoint: dict,
+    path: str,
+    accepted: Iterable[str] = (),
+    extend: int | None = None,
+) -> list[str]:
     """Hold the config that a checkpoint was trained with against today's.
 
     Args:
@@ -52,18 +62,26 @@ def check_same_run(cfg: Config, checkpoint: dict, path: str,
             values.
     """
     meta = checkpoint['meta']
-    if (cfg.get('randomness') or {}).get('seed') is None and isinstance(
-            meta.get('seed'), int):
+    if (cfg.get('randomness') or {}).get('seed') is None and isinstance(meta.get('seed'), int):
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=meta['seed'])
     try:
         before = Config(read_literals(meta['cfg']))
         modernise(before.model)
         use_own_loaders(before)
-    except (KeyError, AttributeError, TypeError, ValueError, SyntaxError,
-            RecursionError, MemoryError):
-        print(f"warning: checkpoint '{path}' holds no config that can be "
-              'compared with this one: that they are the same is for you to '
-              'see')
+    except (
+        KeyError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+    ):
+        print(
+            f"warning: checkpoint '{path}' holds no config that can be "
+            'compared with this one: that they are the same is for you to '
+            'see'
+        )
         before = None
     if extend is not None:
         today = deepcopy(cfg)
@@ -80,16 +98,15 @@ def check_same_run(cfg: Config, checkpoint: dict, path: str,
             f"checkpoint '{path}' is of another run: {'; '.join(lines)}; set "
             'them back to go on, give --accept KEY for each that is meant to '
             f'change, or begin anew from its weights with --cfg-options '
-            f'load_from={path} and another --work-dir')
+            f'load_from={path} and another --work-dir'
+        )
     return differences(before, same, meta, ())
 
 
-def differences(before: Config, today: Config, meta: dict,
-                accepted: Iterable[str]) -> list[str]:
+def differences(before: Config, today: Config, meta: dict, accepted: Iterable[str]) -> list[str]:
     """What differs and may not, an entry each."""
     found = []
-    old, new = ({key: plain(cfg.get(key)) for key in OF_THE_RUN}
-                for cfg in (before, today))
+    old, new = ({key: plain(cfg.get(key)) for key in OF_THE_RUN} for cfg in (before, today))
     seed = old['randomness'] or {}
     old['randomness'] = dict(seed, seed=meta.get('seed', seed.get('seed')))
     for keys, value in find_differences(old, new):
@@ -100,39 +117,51 @@ def differences(before: Config, today: Config, meta: dict,
     hooks = [averaging_hooks(cfg) for cfg in (before, today)]
     if hooks[0] != hooks[1]:
         found.append(('custom_hooks', hooks[0], hooks[1]))
-    return [f'{key} was {told(was)} and is {told(now)}'
-            + (' (--extend N trains longer)' if key.startswith(
-                ('train_cfg.max_', 'param_scheduler')) else '')
-            for key, was, now in found
-            if not any(f'{key}.'.startswith(f'{free.strip(".")}.')
-                       for free in accepted)]
+    return [
+        f'{key} was {told(was)} and is {told(now)}'
+        + (
+            ' (--extend N trains longer)'
+            if key.startswith(('train_cfg.max_', 'param_scheduler'))
+            else ''
+        )
+        for key, was, now in found
+        if not any(f'{key}.'.startswith(f'{free.strip(".")}.') for free in accepted)
+    ]
 
 
 def other_totals(before: Config, today: Config, meta: dict):
     """The images of an optimizer step, if there are more or less of them."""
     processes = meta.get('world_size')
-    now = int(os.environ.get('WORLD_SIZE', os.environ.get(
-        'SLURM_NTASKS', 1 if today.get('launcher', 'none') == 'none' else 0)))
+    now = int(
+        os.environ.get(
+            'WORLD_SIZE',
+            os.environ.get('SLURM_NTASKS', 1 if today.get('launcher', 'none') == 'none' else 0),
+        )
+    )
     if not processes or not now:  # nobody knows
         processes = now = 1
-    totals = [count * images_of_a_step(cfg) for count, cfg in (
-        (processes, before), (now, today))]
+    totals = [count * images_of_a_step(cfg) for count, cfg in ((processes, before), (now, today))]
     if totals[0] != totals[1]:
-        yield ('train_dataloader.batch_size (times processes and '
-               'accumulative_counts)', *totals)
+        yield ('train_dataloader.batch_size (times processes and accumulative_counts)', *totals)
 
 
 def images_of_a_step(cfg: Config) -> int:
     """Of one process."""
     wrapper = cfg.get('optim_wrapper') or {}
     return ((cfg.get('train_dataloader') or {}).get('batch_size') or 1) * (
-        wrapper.get('accumulative_counts') or 1)
+        wrapper.get('accumulative_counts') or 1
+    )
 
 
 def averaging_hooks(cfg: Config) -> list:
     """Configs of the hooks that average weights."""
-    return plain([hook for hook in cfg.get('custom_hooks') or []
-                  if AVERAGING.fullmatch(str(hook.get('type', '')))])
+    return plain(
+        [
+            hook
+            for hook in cfg.get('custom_hooks') or []
+            if AVERAGING.fullmatch(str(hook.get('type', '')))
+        ]
+    )
 
 
 def extend_schedule(cfg: Config, total: int) -> None:
@@ -149,8 +178,9 @@ def extend_schedule(cfg: Config, total: int) -> None:
     key = 'max_epochs' if train.get('max_epochs') else 'max_iters'
     old = train.get(key)
     if not old or total < old:
-        raise UserError(f'--extend {total} is less than train_cfg.{key}={old} '
-                        'of the config; give more')
+        raise UserError(
+            f'--extend {total} is less than train_cfg.{key}={old} of the config; give more'
+        )
     train[key] = total
     schedules = cfg.get('param_scheduler') or []
     for schedule in [schedules] if isinstance(schedules, dict) else schedules:
@@ -180,8 +210,7 @@ def plain(node):
             return [plain(value) for value in node]
         node = dict(enumerate(node))
     if isinstance(node, dict):
-        return {str(key): plain(value) for key, value in node.items()
-                if key != '_scope_'}
+        return {str(key): plain(value) for key, value in node.items() if key != '_scope_'}
     return deepcopy(node)
 
 

@@ -10,6 +10,7 @@ class folders, at any depth, named like those of the config's own.
     mmtlalign robustness CONFIG CHECKPOINT \
         --folders A=data/imagenet-a C=data/imagenet-c
 """
+
 import argparse
 import json
 import os
@@ -61,25 +62,39 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('config', help='a classification config')
     parser.add_argument('checkpoint')
     parser.add_argument(
-        '--drop', nargs='*', type=float, default=[.25, .5, .75],
-        metavar='FRACTION', help='parts of the patches to drop')
+        '--drop',
+        nargs='*',
+        type=float,
+        default=[0.25, 0.5, 0.75],
+        metavar='FRACTION',
+        help='parts of the patches to drop',
+    )
     parser.add_argument(
-        '--patch-size', type=int, default=None, metavar='PIXELS',
-        help="side of a dropped patch (default: whole patches of the "
-        "backbone, about a 14th of the image's side: 16 at 224)")
+        '--patch-size',
+        type=int,
+        default=None,
+        metavar='PIXELS',
+        help='side of a dropped patch (default: whole patches of the '
+        "backbone, about a 14th of the image's side: 16 at 224)",
+    )
     parser.add_argument(
-        '--fgsm', nargs='*', type=float, default=[1., 2.],
-        metavar='STRENGTH', help='in 255ths of the pixel range')
+        '--fgsm',
+        nargs='*',
+        type=float,
+        default=[1.0, 2.0],
+        metavar='STRENGTH',
+        help='in 255ths of the pixel range',
+    )
     parser.add_argument(
-        '--folders', nargs='*', default=[], metavar='NAME=FOLDER',
-        help='further images')
-    parser.add_argument('--seed', type=int, default=0,
-                        help='of the dropped patches')
+        '--folders', nargs='*', default=[], metavar='NAME=FOLDER', help='further images'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of the dropped patches')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     add_cfg_options(parser)
     add_trust_argument(parser)
-    parser.add_argument('--out', default='robustness.json',
-                        help='.json to write; a .png goes beside it')
+    parser.add_argument(
+        '--out', default='robustness.json', help='.json to write; a .png goes beside it'
+    )
     return parser
 
 
@@ -110,10 +125,8 @@ class Classifier:
         trust (bool): Also load a checkpoint that may run code.
     """
 
-    def __init__(self, cfg: Config, checkpoint: str, device: str,
-                 trust: bool = False) -> None:
-        self.model = get_model(
-            cfg, checkpoint, device, trust=trust).requires_grad_(False)
+    def __init__(self, cfg: Config, checkpoint: str, device: str, trust: bool = False) -> None:
+        self.model = get_model(cfg, checkpoint, device, trust=trust).requires_grad_(False)
         preprocessor = self.model.data_preprocessor
         self.mean, self.std = preprocessor.mean, preprocessor.std
         self.token = lcm(*to_2tuple(cfg.model.backbone.get('patch_size', 1)))
@@ -148,10 +161,8 @@ def measure(classifier: Classifier, loader, args) -> dict:
         batches.append((logits.softmax(1).cpu(), label.cpu()))
         size = patch_side(args.patch_size, images, classifier.token)
         for fraction in args.drop:
-            count(f'drop {fraction:g}',
-                  drop_patches(images, fraction, size, generator), label)
-        attacks = fgsm(classifier, images, label, args.fgsm, classifier.mean,
-                       classifier.std)
+            count(f'drop {fraction:g}', drop_patches(images, fraction, size, generator), label)
+        attacks = fgsm(classifier, images, label, args.fgsm, classifier.mean, classifier.std)
         for strength, attacked in zip(args.fgsm, attacks):
             count(f'fgsm {strength:g}/255', attacked, label)
     scores, labels = map(torch.cat, zip(*batches))
@@ -160,7 +171,8 @@ def measure(classifier: Classifier, loader, args) -> dict:
         top1={name: 100 * hits / len(labels) for name, hits in right.items()},
         calibration_error=100 * error,
         confidence=100 * scores.max(1).values.mean().item(),
-        num_images=len(labels))
+        num_images=len(labels),
+    )
 
 
 def patch_side(given: int | None, images: torch.Tensor, token: int) -> int:
@@ -168,20 +180,20 @@ def patch_side(given: int | None, images: torch.Tensor, token: int) -> int:
     height, width = images.shape[-2:]
     fitting = fitting_patch_size(height, width, token)
     if given and (height % given or width % given):
-        raise UserError(f'--patch-size {given} does not divide the images of '
-                        f'{height}x{width} pixels; give a size that does, '
-                        f'such as {fitting}')
+        raise UserError(
+            f'--patch-size {given} does not divide the images of '
+            f'{height}x{width} pixels; give a size that does, '
+            f'such as {fitting}'
+        )
     return given or fitting
 
 
 def progress(loader, what: str):
     """A bar with the time left."""
-    return track(loader, what, total=len(loader),
-                 console=Console(stderr=True))
+    return track(loader, what, total=len(loader), console=Console(stderr=True))
 
 
-def measure_trees(classifier: Classifier, cfg: Config,
-                  trees: list[Path]) -> float:
+def measure_trees(classifier: Classifier, cfg: Config, trees: list[Path]) -> float:
     """Mean top-1 over class-folder trees, in per cent.
 
     Only the classes that a tree has compete, as is usual for ImageNet-A and
@@ -192,10 +204,16 @@ def measure_trees(classifier: Classifier, cfg: Config,
     for root in trees:
         names = class_folders(root)
         classes = torch.tensor([own.index(name) for name in names])
-        loader = build_loader(cfg, dict(
-            type='CustomDataset', data_root='', data_prefix=str(root),
-            ann_file='',
-            pipeline=for_files(cfg).test_dataloader.dataset.pipeline))
+        loader = build_loader(
+            cfg,
+            dict(
+                type='CustomDataset',
+                data_root='',
+                data_prefix=str(root),
+                ann_file='',
+                pipeline=for_files(cfg).test_dataloader.dataset.pipeline,
+            ),
+        )
         hits = total = 0
         for batch in progress(loader, str(root)):
             images, label = classifier.read(batch)
@@ -215,8 +233,10 @@ def dataset_root(cfg: Config) -> Path:
         prefix = next(iter(prefix.values()))
     root = Path(dataset.get('data_root') or '', prefix)
     if not root.is_dir():
-        raise UserError(f"--folders compares class folders with those of the "
-                        f"config's own images, but '{root}' is no folder")
+        raise UserError(
+            f'--folders compares class folders with those of the '
+            f"config's own images, but '{root}' is no folder"
+        )
     return root
 
 
@@ -231,14 +251,19 @@ def find_trees(cfg: Config, folder: str) -> list[Path]:
     if not osp.isdir(folder):
         raise UserError(f"--folders: '{folder}' does not exist")
     own = set(class_folders(dataset_root(cfg)))
-    found = [Path(root) for root, children, _ in os.walk(folder)
-             if children and own.issuperset(children)
-             and any(any(Path(root, child).iterdir()) for child in children)]
+    found = [
+        Path(root)
+        for root, children, _ in os.walk(folder)
+        if children
+        and own.issuperset(children)
+        and any(any(Path(root, child).iterdir()) for child in children)
+    ]
     if not found:
         raise UserError(
             f"--folders: below '{folder}' there is no folder whose folders "
             'are all named like classes of the config, such as '
-            f"'{min(own)}', and hold images")
+            f"'{min(own)}', and hold images"
+        )
     return sorted(found)
 
 
@@ -262,8 +287,7 @@ def read_folders(items: list[str]) -> list[tuple[str, str]]:
         if not folder:
             raise UserError(f"--folders '{name}' must be NAME=FOLDER")
         if names.count(name) > 1 or re.match('clean$|drop |fgsm ', name):
-            raise UserError(f"--folders: the name '{name}' is taken; give "
-                            'another')
+            raise UserError(f"--folders: the name '{name}' is taken; give another")
     return pairs
 
 
@@ -275,13 +299,15 @@ def save(result: dict, path: str) -> None:
 def draw(result: dict, path: Path) -> None:
     """Bars of accuracy."""
     names, values = zip(*result['top1'].items())
-    figure, axes = plt.subplots(figsize=(7, .5 + .4 * len(names)))
+    figure, axes = plt.subplots(figsize=(7, 0.5 + 0.4 * len(names)))
     bars = axes.barh(names, values, color='#4878a8')
     axes.bar_label(bars, fmt='%.1f', padding=3)
     axes.set(xlim=(0, 108), xlabel='top-1 accuracy, %')
-    axes.set_title(f'{result["config"]}\n{result["num_images"]} images, '
-                   f'calibration error {result["calibration_error"]:.1f} %',
-                   fontsize='medium')
+    axes.set_title(
+        f'{result["config"]}\n{result["num_images"]} images, '
+        f'calibration error {result["calibration_error"]:.1f} %',
+        fontsize='medium',
+    )
     axes.invert_yaxis()
     axes.spines[['top', 'right']].set_visible(False)
     figure.tight_layout()
@@ -303,9 +329,9 @@ def main(argv: list[str] | None = None) -> None:
     trees = [(name, find_trees(cfg, folder)) for name, folder in pairs]
     make_folder_of(args.out)
     classifier = Classifier(cfg, args.checkpoint, args.device, args.trust)
-    result = dict(config=Path(args.config).stem,
-                  checkpoint=Path(args.checkpoint).name,
-                  seed=args.seed)
+    result = dict(
+        config=Path(args.config).stem, checkpoint=Path(args.checkpoint).name, seed=args.seed
+    )
     loader = build_loader(cfg, cfg.test_dataloader.dataset)
     # before anything is measured, the first image tells whether patches fit
     images, _ = classifier.read(loader.collate_fn([loader.dataset[0]]))
@@ -319,6 +345,8 @@ def main(argv: list[str] | None = None) -> None:
     draw(result, picture)
     for name, value in result['top1'].items():
         print(f'{name:>14}: {value:6.2f} %')
-    print(f'calibration error {result["calibration_error"]:.2f} %, mean '
-          f'confidence {result["confidence"]:.2f} %; figures: {args.out}, '
-          f'picture: {picture}')
+    print(
+        f'calibration error {result["calibration_error"]:.2f} %, mean '
+        f'confidence {result["confidence"]:.2f} %; figures: {args.out}, '
+        f'picture: {picture}'
+    )

@@ -1,14 +1,11 @@
 """What a training starts from: nothing, weights, or an earlier part of it."""
+
 import os.path as osp
 from pathlib import Path
 
 from mmengine.config import Config
 
-from mmtlalign.checkpoint import (
-    check_finite,
-    get_weights,
-    load_checkpoint_safely,
-)
+from mmtlalign.checkpoint import check_finite, get_weights, load_checkpoint_safely
 from mmtlalign.commands.command_line import check_file
 from mmtlalign.commands.work_dir import checkpoints_in
 from mmtlalign.errors import DamagedFile, UserError
@@ -48,12 +45,16 @@ def read_start(cfg: Config, trust: bool) -> tuple[str | None, dict | None]:
     try:
         return start, read_resumable(start, trust)
     except DamagedFile as error:
-        others = [path for path in checkpoints_in(osp.dirname(start) or '.')
-                  if not osp.samefile(path, start)]
+        others = [
+            path
+            for path in checkpoints_in(osp.dirname(start) or '.')
+            if not osp.samefile(path, start)
+        ]
         sound, _, _ = first_sound(others, trust)
-        raise UserError(str(error) + (
-            f"; the newest sound one beside it is '{sound}': --resume {sound}"
-            if sound else '')) from error
+        raise UserError(
+            str(error)
+            + (f"; the newest sound one beside it is '{sound}': --resume {sound}" if sound else '')
+        ) from error
 
 
 def read_latest(folder: str, trust: bool) -> tuple[str | None, dict | None]:
@@ -67,15 +68,17 @@ def read_latest(folder: str, trust: bool) -> tuple[str | None, dict | None]:
             raise UserError(
                 f'{trouble}, and no other checkpoint lies there; give one '
                 'with --resume CHECKPOINT, or begin anew: remove '
-                f"'{osp.join(folder, 'last_checkpoint')}'")
+                f"'{osp.join(folder, 'last_checkpoint')}'"
+            )
         return None, None
     start, checkpoint, errors = first_sound(candidates, trust)
     if start is None:
         raise errors[0]
     troubles = [*filter(None, [trouble]), *map(str, errors)]
     if troubles:
-        print(f"warning: going on from '{start}', the newest sound "
-              f'checkpoint: {"; ".join(troubles)}')
+        print(
+            f"warning: going on from '{start}', the newest sound checkpoint: {'; '.join(troubles)}"
+        )
     return start, checkpoint
 
 
@@ -97,8 +100,7 @@ def read_last_checkpoint(folder: str) -> tuple[str | None, str | None]:
     return None, f"'{path}' names '{named}', which does not exist"
 
 
-def first_sound(paths: list, trust: bool) -> tuple[
-        str | None, dict | None, list[DamagedFile]]:
+def first_sound(paths: list, trust: bool) -> tuple[str | None, dict | None, list[DamagedFile]]:
     """The first checkpoint that can be resumed, its content, and what is
     wrong with those before it."""
     errors: list[DamagedFile] = []
@@ -132,11 +134,13 @@ def check_resumable(checkpoint: dict, start: str) -> None:
         raise UserError(
             f"checkpoint '{start}' cannot be resumed: it has no "
             f'{", ".join(missing)}; to begin a training with its weights, '
-            f'give --cfg-options load_from={start} instead of --resume')
+            f'give --cfg-options load_from={start} instead of --resume'
+        )
     for part, kind in RESUMED.items():
         if not isinstance(parts[part], kind) or parts[part] is True:
-            raise damaged(start, f'{part} is of type '
-                          f'{type(parts[part]).__name__}, not {kind.__name__}')
+            raise damaged(
+                start, f'{part} is of type {type(parts[part]).__name__}, not {kind.__name__}'
+            )
         if kind is int and parts[part] < 0:
             raise damaged(start, f'{part} is {parts[part]}')
     hub = parts['message_hub']
@@ -145,12 +149,13 @@ def check_resumable(checkpoint: dict, start: str) -> None:
             raise damaged(start, f'message_hub has no {part}')
     for part in ('state', 'param_groups'):
         if part not in parts['optimizer'] and not all(
-                isinstance(one, dict) and part in one
-                for one in parts['optimizer'].values()):
+            isinstance(one, dict) and part in one for one in parts['optimizer'].values()
+        ):
             raise damaged(start, f'optimizer has no {part}')
 
 
 def damaged(path: str, what: str) -> DamagedFile:
     """The error for a part that is not what it was."""
-    return DamagedFile(f"checkpoint '{path}' cannot be resumed: its {what}; "
-                       'it is damaged, resume an earlier one')
+    return DamagedFile(
+        f"checkpoint '{path}' cannot be resumed: its {what}; it is damaged, resume an earlier one"
+    )

@@ -1,4 +1,5 @@
 """Start-up messages that are known, and known to be harmless."""
+
 import logging
 import re
 import warnings
@@ -32,8 +33,7 @@ KNOWN_NOISE = (
     # mmengine, about its own calls
     '"FileClient" will be deprecated in future. Please use io functions in '
     'https://onedl-mmengine.readthedocs.io/en/latest/api/fileio.html#file-io',
-    '"HardDiskBackend" is the alias of "LocalBackend" and the former will be '
-    'deprecated in future.',
+    '"HardDiskBackend" is the alias of "LocalBackend" and the former will be deprecated in future.',
 )
 
 # One line for each option of each parameter: hundreds for a DeiT-S.

@@ -1,7 +1,8 @@
 """Test a classifier, detector or segmenter: a config and its checkpoint.
 
-    mmtlalign test CONFIG work_dirs/NAME/epoch_300.pth --bootstrap draws.json
+mmtlalign test CONFIG work_dirs/NAME/epoch_300.pth --bootstrap draws.json
 """
+
 import argparse
 import json
 
@@ -13,11 +14,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmtlalign.checkpoint import (
-    check_weights,
-    hand_to_host,
-    load_checkpoint_safely,
-)
+from mmtlalign.checkpoint import check_weights, hand_to_host, load_checkpoint_safely
 from mmtlalign.commands.checks import (
     check_data,
     check_shared_memory,
@@ -44,17 +41,20 @@ from mmtlalign.output_files import write_whole
 
 def make_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
-    parser.add_argument('config', help='path of a config, or name of one that '
-                        'comes along')
+    parser.add_argument('config', help='path of a config, or name of one that comes along')
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
-    parser.add_argument('--out', metavar='FILE.pkl',
-                        help='also write all predictions to this file')
-    parser.add_argument('--bootstrap', metavar='FILE.json',
-                        help='also write what the figure is on test images '
-                        'drawn anew, with replacement, 1000 times')
-    parser.add_argument('--tta', action='store_true',
-                        help='average over the sizes and mirror images of the '
-                        "config's tta_pipeline")
+    parser.add_argument('--out', metavar='FILE.pkl', help='also write all predictions to this file')
+    parser.add_argument(
+        '--bootstrap',
+        metavar='FILE.json',
+        help='also write what the figure is on test images '
+        'drawn anew, with replacement, 1000 times',
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="average over the sizes and mirror images of the config's tta_pipeline",
+    )
     add_common_arguments(parser)
     return parser
 
@@ -70,8 +70,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def save_bootstrap(metric: BaseMetric, results: list, figures: dict,
-                   path: str) -> None:
+def save_bootstrap(metric: BaseMetric, results: list, figures: dict, path: str) -> None:
     """Write a figure and its draws, and say in which range they lie.
 
     Args:
@@ -82,13 +81,25 @@ def save_bootstrap(metric: BaseMetric, results: list, figures: dict,
     """
     name, draws = figure_of(metric), redraw(metric, results)
     low, high = np.percentile(draws, [2.5, 97.5])
-    write_whole(path, json.dumps(dict(
-        metric=name, figure=float(figures[name]), interval=[low, high],
-        num_images=len(results), draws=draws.round(4).tolist())) + '\n')
-    print_log(f'{name} {figures[name]:.4f}; of {len(results)} images drawn '
-              f'anew, 95 % of the time between {low:.4f} and {high:.4f}, '
-              f'which tells nothing about other trainings: {path}',
-              logger='current')
+    write_whole(
+        path,
+        json.dumps(
+            dict(
+                metric=name,
+                figure=float(figures[name]),
+                interval=[low, high],
+                num_images=len(results),
+                draws=draws.round(4).tolist(),
+            )
+        )
+        + '\n',
+    )
+    print_log(
+        f'{name} {figures[name]:.4f}; of {len(results)} images drawn '
+        f'anew, 95 % of the time between {low:.4f} and {high:.4f}, '
+        f'which tells nothing about other trainings: {path}',
+        logger='current',
+    )
 
 
 def use_tta(cfg: Config) -> None:
@@ -103,8 +114,7 @@ def use_tta(cfg: Config) -> None:
     """
     for key in ('tta_model', 'tta_pipeline'):
         if key not in cfg:
-            raise UserError(f'--tta needs {key} in the config; the ADE20K '
-                            'configs have it')
+            raise UserError(f'--tta needs {key} in the config; the ADE20K configs have it')
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
@@ -125,8 +135,12 @@ def main(argv: list[str] | None = None) -> None:
             make_folder_of(path, option)
     checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     findings = check_data(
-        cfg, 'test', full=args.check == 'full',
-        trained=classes_in(checkpoint), checkpoint=args.checkpoint)
+        cfg,
+        'test',
+        full=args.check == 'full',
+        trained=classes_in(checkpoint),
+        checkpoint=args.checkpoint,
+    )
     if findings:
         print('\n'.join(report(findings)))
     if args.tta:

@@ -1,4 +1,5 @@
 """How many threads a run on a shared machine should take."""
+
 import os
 
 import torch
@@ -38,8 +39,9 @@ def set_threads(distributed: bool) -> str:
         str: One line for the log.
     """
     if 'OMP_NUM_THREADS' in os.environ:
-        return (f'Threads: {torch.get_num_threads()} (OMP_NUM_THREADS='
-                f'{os.environ["OMP_NUM_THREADS"]})')
+        return (
+            f'Threads: {torch.get_num_threads()} (OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]})'
+        )
     threads = 1 if distributed else free_cores()
     torch.set_num_threads(threads)
     why = 'one per process' if distributed else 'the cores that are free now'

@@ -12,6 +12,7 @@ chance, nothing is made.
 makes the maps that the training pipeline of TRAINING.py reads. A run that was
 interrupted goes on where it stopped when it is started again.
 """
+
 import argparse
 import hashlib
 import multiprocessing.connection
@@ -31,28 +32,14 @@ from mmpretrain.models import GlobalAveragePooling, LinearClsHead
 from mmpretrain.registry import DATASETS, MODELS
 from mmpretrain.utils import register_all_modules
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from mmtlalign.apis.channel_order import in_order, reads_files, trained_order
 from mmtlalign.checkpoint import check_checkpoint, load_checkpoint_safely
-from mmtlalign.commands.checks import (
-    check_data,
-    check_trained_classes,
-    classes_in,
-)
-from mmtlalign.commands.command_line import (
-    add_trust_argument,
-    check_file,
-    new_parser,
-)
+from mmtlalign.commands.checks import check_data, check_trained_classes, classes_in
+from mmtlalign.commands.command_line import add_trust_argument, check_file, new_parser
 from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.datasets import TokenLabelStore, image_names
 from mmtlalign.datasets.token_labels import SCORE_MODES
@@ -68,30 +55,46 @@ def make_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
     parser.add_argument('config', help="the annotator's config")
     parser.add_argument('checkpoint', help="the annotator's checkpoint")
-    parser.add_argument('dataset', help='config whose training data to '
-                        'annotate')
-    parser.add_argument('--size', type=int, required=True,
-                        help='edge in pixels that images are resized to; maps '
-                        "have this edge over the annotator's total stride")
-    parser.add_argument('--out', help='folder to write (default: the one that '
-                        "the dataset config's LoadTokenLabels reads)")
-    parser.add_argument('--top-k', type=int, default=5,
-                        help='classes kept per position (default: 5)')
-    parser.add_argument('--score-mode', choices=SCORE_MODES, default='probs',
-                        help='probs: probabilities (default); logits: as '
-                        'published, where all other classes count as logit 0')
-    parser.add_argument('--force', action='store_true',
-                        help='also with an annotator whose predictions are no '
-                        'better than chance')
-    parser.add_argument('--batch-size', type=int, default=64)
-    parser.add_argument('--processes', type=int, default=1,
-                        help='annotators at work at the same time, one per '
-                        'GPU or CPU core (default: 1)')
-    parser.add_argument('--workers', type=int, default=0,
-                        help='that load images for each of them (default: 0)')
+    parser.add_argument('dataset', help='config whose training data to annotate')
     parser.add_argument(
-        '--device', help='default: cuda if there is one, else cpu; process i '
-        'takes the i-th GPU')
+        '--size',
+        type=int,
+        required=True,
+        help='edge in pixels that images are resized to; maps '
+        "have this edge over the annotator's total stride",
+    )
+    parser.add_argument(
+        '--out',
+        help="folder to write (default: the one that the dataset config's LoadTokenLabels reads)",
+    )
+    parser.add_argument(
+        '--top-k', type=int, default=5, help='classes kept per position (default: 5)'
+    )
+    parser.add_argument(
+        '--score-mode',
+        choices=SCORE_MODES,
+        default='probs',
+        help='probs: probabilities (default); logits: as '
+        'published, where all other classes count as logit 0',
+    )
+    parser.add_argument(
+        '--force',
+        action='store_true',
+        help='also with an annotator whose predictions are no better than chance',
+    )
+    parser.add_argument('--batch-size', type=int, default=64)
+    parser.add_argument(
+        '--processes',
+        type=int,
+        default=1,
+        help='annotators at work at the same time, one per GPU or CPU core (default: 1)',
+    )
+    parser.add_argument(
+        '--workers', type=int, default=0, help='that load images for each of them (default: 0)'
+    )
+    parser.add_argument(
+        '--device', help='default: cuda if there is one, else cpu; process i takes the i-th GPU'
+    )
     add_trust_argument(parser)
     return parser
 
@@ -103,8 +106,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     for name in ('size', 'top_k', 'batch_size', 'processes'):
         if getattr(args, name) < 1:
             parser.error(f'--{name.replace("_", "-")} must be positive')
-    args.device = args.device or (
-        'cuda' if torch.cuda.is_available() else 'cpu')
+    args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     return args
 
 
@@ -123,16 +125,25 @@ def build_dataset(args: argparse.Namespace):
     config = load_config(args.dataset)
     cfg = config.train_dataloader.dataset
     if 'pipeline' not in cfg:
-        raise UserError(f"the training data of '{args.dataset}' are a "
-                        f'{cfg.type} of other data sets; name a config that '
-                        'reads one data set')
+        raise UserError(
+            f"the training data of '{args.dataset}' are a "
+            f'{cfg.type} of other data sets; name a config that '
+            'reads one data set'
+        )
     check_data(config, 'train')
-    cfg.pipeline = in_order([
-        *filter(reads_files, cfg.pipeline),
-        dict(type='Resize', scale=(args.size, args.size), backend='pillow',
-             interpolation='bicubic'),
-        dict(type='PackInputs')
-    ], trained_order(open_config(args.config)))
+    cfg.pipeline = in_order(
+        [
+            *filter(reads_files, cfg.pipeline),
+            dict(
+                type='Resize',
+                scale=(args.size, args.size),
+                backend='pillow',
+                interpolation='bicubic',
+            ),
+            dict(type='PackInputs'),
+        ],
+        trained_order(open_config(args.config)),
+    )
     return DATASETS.build(cfg)
 
 
@@ -144,8 +155,10 @@ def find_out(args: argparse.Namespace) -> str:
     for step in pipeline:
         if step.type == 'mmtlalign.LoadTokenLabels':
             return step.store
-    raise UserError(f"'{args.dataset}' has no mmtlalign.LoadTokenLabels in "
-                    'its training pipeline; name a folder with --out')
+    raise UserError(
+        f"'{args.dataset}' has no mmtlalign.LoadTokenLabels in "
+        'its training pipeline; name a folder with --out'
+    )
 
 
 def build_annotator(args: argparse.Namespace, device: str) -> nn.Module:
@@ -160,11 +173,14 @@ def build_annotator(args: argparse.Namespace, device: str) -> nn.Module:
     cfg.setdefault('data_preprocessor', config.get('data_preprocessor', {}))
     model = MODELS.build(cfg)
     neck, head = getattr(model, 'neck', None), getattr(model, 'head', None)
-    if not (type(neck) is GlobalAveragePooling
-            and isinstance(head, LinearClsHead)
-            and type(head).forward is LinearClsHead.forward):
-        raise refusal(model, f'its neck is {type(neck).__name__} and its head '
-                      f'{type(head).__name__}')
+    if not (
+        type(neck) is GlobalAveragePooling
+        and isinstance(head, LinearClsHead)
+        and type(head).forward is LinearClsHead.forward
+    ):
+        raise refusal(
+            model, f'its neck is {type(neck).__name__} and its head {type(head).__name__}'
+        )
     check_checkpoint(model, args.checkpoint, args.trust)
     return model.to(device).eval()
 
@@ -175,7 +191,8 @@ def refusal(model: nn.Module, why: str) -> UserError:
     return UserError(
         f'the annotator ({backbone}) cannot score single positions: {why}; '
         'take one whose feature map goes through GlobalAveragePooling and '
-        'LinearClsHead alone, such as a ResNet or Swin')
+        'LinearClsHead alone, such as a ResNet or Swin'
+    )
 
 
 @torch.no_grad()
@@ -183,8 +200,9 @@ def position_scores(model: nn.Module, inputs: Tensor) -> Tensor:
     """Logits of every position, (B, rows, cols, num_classes)."""
     feats = model.backbone(inputs)[-1]
     if feats.ndim != 4:
-        raise refusal(model, 'its backbone gives features of shape '
-                      f'{tuple(feats.shape)}, and no map')
+        raise refusal(
+            model, f'its backbone gives features of shape {tuple(feats.shape)}, and no map'
+        )
     return model.head.fc(feats.movedim(1, -1))
 
 
@@ -195,24 +213,20 @@ def check_positions(model: nn.Module, inputs: Tensor) -> tuple[int, int]:
     expected = model(inputs)
     gap = (scores.mean((1, 2)) - expected).abs().max().item()
     if not gap <= TOLERANCE * max(1, expected.abs().max().item()):
-        raise refusal(model, 'the mean of its positions differs from its own '
-                      f'logits by {gap:.1e}')
+        raise refusal(model, f'the mean of its positions differs from its own logits by {gap:.1e}')
     return scores.size(1), scores.size(2)
 
 
-def check_classes(args: argparse.Namespace, model: nn.Module,
-                  classes: Sequence[str]) -> None:
+def check_classes(args: argparse.Namespace, model: nn.Module, classes: Sequence[str]) -> None:
     """Compare the annotator's classes with those of the data set."""
     count = model.head.num_classes
     trained = classes_in(load_checkpoint_safely(args.checkpoint, args.trust))
     check_trained_classes(trained, args.checkpoint, classes, args.dataset)
     if count != len(classes):
-        raise UserError(f'the annotator knows {count} classes, '
-                        f"'{args.dataset}' has {len(classes)}")
+        raise UserError(f"the annotator knows {count} classes, '{args.dataset}' has {len(classes)}")
 
 
-def judge(args: argparse.Namespace, model: nn.Module,
-          dataset) -> dict | None:
+def judge(args: argparse.Namespace, model: nn.Module, dataset) -> dict | None:
     """Hold the annotator against the labels of the images.
 
     It is no better than chance if the mean over classes of the part it gets
@@ -241,22 +255,24 @@ def judge(args: argparse.Namespace, model: nn.Module,
     classes, counts = np.unique(labels, return_counts=True)
     mean = np.mean([right[labels == label].mean() for label in classes])
     chance = 1 / model.head.num_classes
-    deviation = (chance * (1 - chance) * sum(1 / counts))**.5 / len(classes)
-    said = (f'top-1 {100 * right.mean():.2f} % on {len(labels)} labelled '
-            f'images, mean over classes {100 * mean:.2f} %, chance '
-            f'{100 * chance:.2f} %')
+    deviation = (chance * (1 - chance) * sum(1 / counts)) ** 0.5 / len(classes)
+    said = (
+        f'top-1 {100 * right.mean():.2f} % on {len(labels)} labelled '
+        f'images, mean over classes {100 * mean:.2f} %, chance '
+        f'{100 * chance:.2f} %'
+    )
     print('annotator:', said)
     if mean <= chance + 3 * deviation and not right.all() and not args.force:
         raise UserError(
             f'the annotator is no better than chance ({said}; up to '
             f'{100 * (chance + 3 * deviation):.2f} % can be luck): give the '
             'one of these classes, with the config it was trained with, or '
-            '--force')
+            '--force'
+        )
     return dict(top1=100 * right.mean().item(), images=len(labels))
 
 
-def open_store(args: argparse.Namespace, model: nn.Module,
-               dataset) -> TokenLabelStore:
+def open_store(args: argparse.Namespace, model: nn.Module, dataset) -> TokenLabelStore:
     """Check the annotator on the first batch and lay out the store."""
     classes = dataset.metainfo.get('classes') or ()
     check_classes(args, model, classes)
@@ -266,22 +282,30 @@ def open_store(args: argparse.Namespace, model: nn.Module,
     weights = Path(args.checkpoint).read_bytes()
     digest = hashlib.sha256(weights).hexdigest()
     return TokenLabelStore.create(
-        args.out, image_names(dataset), classes, grid,
-        min(args.top_k, len(classes)), args.score_mode,
-        annotator=dict(config=osp.basename(args.config), sha256=digest,
-                       size=args.size),
-        accuracy=accuracy)
+        args.out,
+        image_names(dataset),
+        classes,
+        grid,
+        min(args.top_k, len(classes)),
+        args.score_mode,
+        annotator=dict(config=osp.basename(args.config), sha256=digest, size=args.size),
+        accuracy=accuracy,
+    )
 
 
-def batches(args: argparse.Namespace, dataset,
-            rows: np.ndarray) -> Iterator[tuple[np.ndarray, dict]]:
+def batches(
+    args: argparse.Namespace, dataset, rows: np.ndarray
+) -> Iterator[tuple[np.ndarray, dict]]:
     """Images of some rows: their numbers, and what the pipeline gives."""
     loader: DataLoader = DataLoader(
-        Subset(dataset, rows.tolist()), args.batch_size,
-        num_workers=args.workers, collate_fn=default_collate)
+        Subset(dataset, rows.tolist()),
+        args.batch_size,
+        num_workers=args.workers,
+        collate_fn=default_collate,
+    )
     for i, data in enumerate(loader):
         start = i * args.batch_size
-        yield rows[start:start + args.batch_size], data
+        yield rows[start : start + args.batch_size], data
 
 
 def prepared(model: nn.Module, data: dict) -> Tensor:
@@ -289,8 +313,9 @@ def prepared(model: nn.Module, data: dict) -> Tensor:
     return model.data_preprocessor(data, training=False)['inputs']
 
 
-def annotate(args: argparse.Namespace, model: nn.Module, dataset,
-             store: TokenLabelStore, part: int) -> Iterator[int]:
+def annotate(
+    args: argparse.Namespace, model: nn.Module, dataset, store: TokenLabelStore, part: int
+) -> Iterator[int]:
     """Make every map of one process that is not done; yields how many."""
     # Whose a row is must not depend on what the others have done by now.
     rows = np.arange(part, len(store), args.processes)
@@ -333,16 +358,20 @@ def end_with_parent() -> None:
 def progress_bar() -> Progress:
     """On standard error, which may be no terminal."""
     return Progress(
-        TextColumn('maps'), BarColumn(), MofNCompleteColumn(),
-        TimeRemainingColumn(), console=Console(stderr=True))
+        TextColumn('maps'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
 
 
-def annotate_in_parallel(args: argparse.Namespace,
-                         store: TokenLabelStore) -> None:
+def annotate_in_parallel(args: argparse.Namespace, store: TokenLabelStore) -> None:
     """Start processes, show what they have done, end them all if one fails."""
     context = multiprocessing.get_context('spawn')
-    crew = [context.Process(target=annotate_part, args=(args, part))
-            for part in range(args.processes)]
+    crew = [
+        context.Process(target=annotate_part, args=(args, part)) for part in range(args.processes)
+    ]
     for process in crew:
         process.start()
     try:
@@ -351,8 +380,9 @@ def annotate_in_parallel(args: argparse.Namespace,
         for process in crew:
             process.terminate()
     if any(process.exitcode for process in crew):
-        raise UserError('a process has failed, as said above; what is done '
-                        'is kept: start again to go on')
+        raise UserError(
+            'a process has failed, as said above; what is done is kept: start again to go on'
+        )
 
 
 def watch(crew: list, store: TokenLabelStore) -> None:
@@ -360,17 +390,19 @@ def watch(crew: list, store: TokenLabelStore) -> None:
     with progress_bar() as bar:
         task = bar.add_task('', total=len(store))
         while any(process.is_alive() for process in crew) and not any(
-                process.exitcode for process in crew):
+            process.exitcode for process in crew
+        ):
             bar.update(task, completed=int(store.done.sum()))
-            time.sleep(.2)
+            time.sleep(0.2)
         bar.update(task, completed=int(store.done.sum()))
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if '://' in args.checkpoint:
-        raise UserError(f"checkpoint '{args.checkpoint}' is no file here; "
-                        'download it and give its path')
+        raise UserError(
+            f"checkpoint '{args.checkpoint}' is no file here; download it and give its path"
+        )
     check_file(args.checkpoint, 'checkpoint')
     args.out = find_out(args)
     dataset = build_dataset(args)
@@ -381,10 +413,11 @@ def main(argv: list[str] | None = None) -> None:
         annotate_in_parallel(args, store)
     else:
         with progress_bar() as bar:
-            task = bar.add_task('', total=len(store),
-                                completed=int(store.done.sum()))
+            task = bar.add_task('', total=len(store), completed=int(store.done.sum()))
             for count in annotate(args, model, dataset, store, part=0):
                 bar.update(task, advance=count)
     rows, cols = store.index['grid']
-    print(f'{args.out}: {len(store)} maps of {rows}x{cols}, top '
-          f'{store.index["top_k"]} of {len(store.classes)} classes')
+    print(
+        f'{args.out}: {len(store)} maps of {rows}x{cols}, top '
+        f'{store.index["top_k"]} of {len(store.classes)} classes'
+    )

@@ -1,8 +1,9 @@
 """Train a classifier, detector or segmenter from its config.
 
-    mmtlalign train tlalign_deit-digits_1xb32_digits
-    mmtlalign train my_config.py --resume --cfg-options randomness.seed=1
+mmtlalign train tlalign_deit-digits_1xb32_digits
+mmtlalign train my_config.py --resume --cfg-options randomness.seed=1
 """
+
 import argparse
 import os.path as osp
 
@@ -41,15 +42,9 @@ from mmtlalign.commands.command_line import (
 from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.commands.resumed_config import check_same_run
 from mmtlalign.commands.start import read_start
-from mmtlalign.commands.start_up_noise import (
-    keep_parameter_options_off_console,
-)
+from mmtlalign.commands.start_up_noise import keep_parameter_options_off_console
 from mmtlalign.commands.threads import set_threads
-from mmtlalign.commands.work_dir import (
-    check_no_earlier_run,
-    lock_work_dir,
-    remove_earlier_run,
-)
+from mmtlalign.commands.work_dir import check_no_earlier_run, lock_work_dir, remove_earlier_run
 from mmtlalign.engine import keep_checkpoints_whole
 from mmtlalign.errors import UserError
 from mmtlalign.host_check import check_host, check_sync_bn
@@ -59,27 +54,42 @@ from mmtlalign.output_files import check_space
 
 def make_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
-    parser.add_argument('config', help='path of a config, or name of one that '
-                        'comes along')
+    parser.add_argument('config', help='path of a config, or name of one that comes along')
     parser.add_argument(
-        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
         help='go on from this checkpoint, or from the latest one in the '
-        'work dir if none is named (from the start if there is none)')
-    parser.add_argument('--extend', type=int, metavar='N', help='with '
-                        '--resume: new total of epochs or iterations; '
-                        'schedules that ended with the old one end with it')
+        'work dir if none is named (from the start if there is none)',
+    )
     parser.add_argument(
-        '--accept', nargs='+', default=[], metavar='KEY', help='with '
-        '--resume: entries of the config that may differ from what ran')
+        '--extend',
+        type=int,
+        metavar='N',
+        help='with '
+        '--resume: new total of epochs or iterations; '
+        'schedules that ended with the old one end with it',
+    )
     parser.add_argument(
-        '--overwrite', action='store_true',
-        help='delete the checkpoints of another run in the work dir')
-    parser.add_argument('--amp', action='store_true',
-                        help='mixed precision; bfloat16 on a CPU')
+        '--accept',
+        nargs='+',
+        default=[],
+        metavar='KEY',
+        help='with --resume: entries of the config that may differ from what ran',
+    )
     parser.add_argument(
-        '--auto-scale-lr', action='store_true',
+        '--overwrite',
+        action='store_true',
+        help='delete the checkpoints of another run in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision; bfloat16 on a CPU')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
         help='scale the learning rate by the real total batch size over '
-        'auto_scale_lr.base_batch_size')
+        'auto_scale_lr.base_batch_size',
+    )
     add_common_arguments(parser)
     add_picture_argument(parser)
     return parser
@@ -89,12 +99,12 @@ def use_amp(cfg: Config) -> None:
     """Turn the plain optimizer wrapper into the mixed-precision one."""
     device = get_device()
     if device == 'mps':
-        raise UserError("--amp works with CUDA, NPU, MLU, MUSA and on CPUs, "
-                        "not on 'mps'; leave it out")
+        raise UserError(
+            "--amp works with CUDA, NPU, MLU, MUSA and on CPUs, not on 'mps'; leave it out"
+        )
     wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise UserError(f"--amp replaces optim_wrapper.type 'OptimWrapper', "
-                        f"not '{wrapper}'")
+        raise UserError(f"--amp replaces optim_wrapper.type 'OptimWrapper', not '{wrapper}'")
     if device == 'cpu':
         cfg.optim_wrapper.type = 'mmtlalign.BFloat16OptimWrapper'
         return
@@ -105,8 +115,7 @@ def use_amp(cfg: Config) -> None:
 def scale_lr(cfg: Config) -> None:
     """Switch on mmengine's scaling of the learning rate."""
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-        raise UserError('--auto-scale-lr needs auto_scale_lr.base_batch_size '
-                        'in the config')
+        raise UserError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
     cfg.auto_scale_lr.enable = True
 
 
@@ -134,7 +143,8 @@ def check_schedule(cfg: Config) -> None:
             raise UserError(
                 f'train_cfg.{key}={last} ends within the warm-up, before '
                 f'{schedule["type"]} begins at {begin}; set --cfg-options '
-                f'train_cfg.{key}={begin + 1} or more')
+                f'train_cfg.{key}={begin + 1} or more'
+            )
 
 
 def resume(cfg: Config, checkpoint: str) -> None:
@@ -151,15 +161,17 @@ def translate_old_arguments(cfg: Config) -> None:
     """
     changes = modernise(cfg.model)
     if changes and not cfg.get('resume'):
-        raise UserError(f"config '{cfg.filename}' is written for release 0.1:"
-                        f' in its model {"; ".join(changes)}')
+        raise UserError(
+            f"config '{cfg.filename}' is written for release 0.1: in its model {'; '.join(changes)}"
+        )
 
 
 def goes_on_here(cfg: Config) -> bool:
     """Whether what lies in the work dir is what training goes on from."""
     start = cfg.get('load_from')
-    return bool(cfg.get('resume')) and (start is None or osp.realpath(
-        osp.dirname(start)) == osp.realpath(cfg.work_dir))
+    return bool(cfg.get('resume')) and (
+        start is None or osp.realpath(osp.dirname(start)) == osp.realpath(cfg.work_dir)
+    )
 
 
 def has_ended(cfg: Config, checkpoint: dict) -> bool:
@@ -167,9 +179,11 @@ def has_ended(cfg: Config, checkpoint: dict) -> bool:
     for unit, key in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
         total, done = cfg.train_cfg.get(key), checkpoint['meta'][unit]
         if total and done >= total:
-            print(f'nothing left to do: {key}={total}, and the checkpoint has '
-                  f'seen {done}; to train longer, give --extend N with a '
-                  'larger N')
+            print(
+                f'nothing left to do: {key}={total}, and the checkpoint has '
+                f'seen {done}; to train longer, give --extend N with a '
+                'larger N'
+            )
             return True
     return False
 
@@ -179,14 +193,11 @@ def check_room(runner: Runner) -> None:
     that is there when the next one is written. An optimizer such as AdamW
     holds two numbers for each weight."""
     weights = sum(value.nbytes for value in runner.model.state_dict().values())
-    trained = sum(value.nbytes for value in runner.model.parameters()
-                  if value.requires_grad)
-    check_space(runner.work_dir, 2 * (weights + 2 * trained),
-                'two checkpoints', '--work-dir')
+    trained = sum(value.nbytes for value in runner.model.parameters() if value.requires_grad)
+    check_space(runner.work_dir, 2 * (weights + 2 * trained), 'two checkpoints', '--work-dir')
 
 
-def register_hooks(runner: Runner, args: argparse.Namespace,
-                   changes: list[str]) -> None:
+def register_hooks(runner: Runner, args: argparse.Namespace, changes: list[str]) -> None:
     """Those that every training has."""
     keep_checkpoints_whole(runner)
     present = [type(hook).__name__ for hook in runner.hooks]
@@ -198,8 +209,9 @@ def register_hooks(runner: Runner, args: argparse.Namespace,
         runner.register_hook(dict(type='mmtlalign.ExtendSchedule'))
 
 
-def look_at_data(cfg: Config, args: argparse.Namespace,
-                 checkpoint: dict | None, start: str | None) -> None:
+def look_at_data(
+    cfg: Config, args: argparse.Namespace, checkpoint: dict | None, start: str | None
+) -> None:
     """Read what will be trained on, say what is there, draw it if asked.
 
     Raises:
@@ -208,8 +220,13 @@ def look_at_data(cfg: Config, args: argparse.Namespace,
     trained = classes_in(checkpoint) if start else None
     is_resumed = bool(cfg.get('resume'))
     findings = check_data(
-        cfg, 'train', 'val', full=args.check == 'full',
-        trained=trained if is_resumed else None, checkpoint=start or '')
+        cfg,
+        'train',
+        'val',
+        full=args.check == 'full',
+        trained=trained if is_resumed else None,
+        checkpoint=start or '',
+    )
     lines = list(report(findings))
     if start and not is_resumed:
         warning = warn_of_start(trained, start, *training_classes(cfg))
@@ -222,24 +239,20 @@ def look_at_data(cfg: Config, args: argparse.Namespace,
         print(f'picture: {args.check_picture}')
 
 
-def set_weights(runner: Runner, start: str | None, checkpoint: dict | None,
-                trust: bool) -> None:
+def set_weights(runner: Runner, start: str | None, checkpoint: dict | None, trust: bool) -> None:
     """See to it that the weights are those that the config names."""
     model = getattr(runner.model, 'module', runner.model)
     if start:
-        allowed = [] if runner.cfg.get('resume') else runner.cfg.get(
-            'load_from_allowed', [])
+        allowed = [] if runner.cfg.get('resume') else runner.cfg.get('load_from_allowed', [])
         check_weights(model, checkpoint, start, allowed)
         hand_to_host(start, checkpoint)
         runner._load_from = start  # else it looks for the latest once more
         forget_pretrained(model)  # the file may be gone, and is not needed
         print_log(f"Weights: from '{start}'", logger='current')
     elif find_pretrained(model):
-        runner.register_hook(dict(type='mmtlalign.VerifyPretrained',
-                                  trust=trust))
+        runner.register_hook(dict(type='mmtlalign.VerifyPretrained', trust=trust))
     else:
-        print_log('Weights: random (no init_cfg names a checkpoint)',
-                  logger='current')
+        print_log('Weights: random (no init_cfg names a checkpoint)', logger='current')
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -274,8 +287,7 @@ def main(argv: list[str] | None = None) -> None:
     start, checkpoint = read_start(cfg, args.trust)
     changes = []
     if start and cfg.get('resume'):
-        changes = check_same_run(cfg, checkpoint, start, args.accept,
-                                 args.extend)
+        changes = check_same_run(cfg, checkpoint, start, args.accept, args.extend)
         if has_ended(cfg, checkpoint):
             return
     check_host(cfg)

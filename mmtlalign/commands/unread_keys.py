@@ -1,4 +1,5 @@
 """Entries of a config that nothing reads, and what was probably meant."""
+
 import inspect
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
@@ -15,7 +16,8 @@ from mmtlalign.commands.config_nodes import walk
 from mmtlalign.errors import UserError, first_line
 
 # What the hosts' runners and config readers look up at the top of a config.
-READ_BY_HOSTS = frozenset("""
+READ_BY_HOSTS = frozenset(
+    """
     activation_checkpointing auto_scale_lr compile custom_hooks custom_imports
     data_preprocessor default_hooks default_scope efficient_conv_bn_eval
     env_cfg experiment_name find_unused_parameters
@@ -23,38 +25,43 @@ READ_BY_HOSTS = frozenset("""
     model model_wrapper_cfg optim_wrapper param_scheduler randomness resume
     runner_type strategy sync_bn test_cfg test_dataloader test_evaluator
     train_cfg train_dataloader val_cfg val_dataloader val_evaluator visualizer
-    work_dir""".split())
-READ_BY_US = frozenset(
-    'data_hint load_from_allowed tta_model tta_pipeline'.split())
+    work_dir""".split()
+)
+READ_BY_US = frozenset('data_hint load_from_allowed tta_model tta_pipeline'.split())
 READ = READ_BY_HOSTS | READ_BY_US
 
 # Settings of mmcv 1.x, and where they are now.
 OF_OLDER_HOSTS = dict(
     checkpoint_config='default_hooks.checkpoint',
-    evaluation='val_evaluator', fp16='optim_wrapper.type',
-    log_config='default_hooks.logger', lr_config='param_scheduler',
+    evaluation='val_evaluator',
+    fp16='optim_wrapper.type',
+    log_config='default_hooks.logger',
+    lr_config='param_scheduler',
     optimizer='optim_wrapper.optimizer',
-    optimizer_config='optim_wrapper.clip_grad', runner='train_cfg',
-    seed='randomness.seed', total_epochs='train_cfg.max_epochs',
-    workflow='train_cfg')
+    optimizer_config='optim_wrapper.clip_grad',
+    runner='train_cfg',
+    seed='randomness.seed',
+    total_epochs='train_cfg.max_epochs',
+    workflow='train_cfg',
+)
 # Keys that mmengine itself takes out of any dict.
 OF_CONFIGS = {'type', '_scope_', '_delete_'}
 # Of dicts without a type, whose reader is known.
-PARAMWISE = frozenset("""
+PARAMWISE = frozenset(
+    """
     bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult
     dwconv_decay_mult dcn_offset_lr_mult bypass_duplicate custom_keys
-    layer_decay_rate num_layers decay_rate decay_type""".split())
-ENVIRONMENT = frozenset('cudnn_benchmark mp_cfg dist_cfg resource_limit'
-                        .split())
-LOADER = frozenset('dataset sampler batch_sampler collate_fn worker_init_fn '
-                   'num_batch_per_epoch'.split())
+    layer_decay_rate num_layers decay_rate decay_type""".split()
+)
+ENVIRONMENT = frozenset('cudnn_benchmark mp_cfg dist_cfg resource_limit'.split())
+LOADER = frozenset(
+    'dataset sampler batch_sampler collate_fn worker_init_fn num_batch_per_epoch'.split()
+)
 WRAPPER = frozenset('optimizer paramwise_cfg constructor'.split())
-ROOTS = [value for value in vars(registries).values()
-         if isinstance(value, Registry)]
+ROOTS = [value for value in vars(registries).values() if isinstance(value, Registry)]
 
 
-def merge_options(cfg: Config, options: dict,
-                  allow_unread: bool = False) -> None:
+def merge_options(cfg: Config, options: dict, allow_unread: bool = False) -> None:
     """Merge ``--cfg-options`` into a config; each must be read by something.
 
     Args:
@@ -75,7 +82,8 @@ def merge_options(cfg: Config, options: dict,
         raise UserError(
             f'--cfg-options {" ".join(options)} has no place in '
             f"'{cfg.filename}' ({reason}); compare its keys with those of "
-            'the config') from error
+            'the config'
+        ) from error
 
 
 def check_option(cfg: Config, key: str) -> None:
@@ -85,8 +93,7 @@ def check_option(cfg: Config, key: str) -> None:
         raise unread_variable(cfg, key, top, parts)
     node, path = cfg.get(top), top
     for part in parts:
-        if isinstance(node, (list, tuple)) and part.isdigit() and (
-                int(part) < len(node)):
+        if isinstance(node, (list, tuple)) and part.isdigit() and (int(part) < len(node)):
             node, path = node[int(part)], f'{path}.{part}'
         elif isinstance(node, dict) and part in node:
             node, path = node[part], f'{path}.{part}'
@@ -96,25 +103,26 @@ def check_option(cfg: Config, key: str) -> None:
             return
 
 
-def unread_variable(cfg: Config, key: str, top: str,
-                    parts: list[str]) -> UserError:
+def unread_variable(cfg: Config, key: str, top: str, parts: list[str]) -> UserError:
     """What to say of a key that is none of a config's own."""
     rest = ''.join(f'.{part}' for part in parts)
     if top in cfg:
-        what = (f"'{top}' is a variable that the config has expanded already, "
-                'and setting it now changes nothing')
+        what = (
+            f"'{top}' is a variable that the config has expanded already, "
+            'and setting it now changes nothing'
+        )
         places = [path for path, value in nodes(cfg) if value == cfg[top]]
         near = [path + rest for path in places]
     else:
         what = f"nothing reads '{top}'"
         near = [path for path, _ in nodes(cfg) if path.endswith(f'.{key}')]
         near += [close + rest for close in get_close_matches(top, READ, n=1)]
-    near = near[:1] or get_close_matches(
-        key, [path for path, _ in nodes(cfg)], n=1)
+    near = near[:1] or get_close_matches(key, [path for path, _ in nodes(cfg)], n=1)
     return UserError(
         f'--cfg-options {key}: {what}'
         + (f'; the nearest that is read is {near[0]}' if near else '')
-        + ' (--allow-unread sets it all the same)')
+        + ' (--allow-unread sets it all the same)'
+    )
 
 
 def nodes(cfg: Config) -> Iterator[tuple[str, object]]:
@@ -133,18 +141,17 @@ def check_new_key(cfg: Config, path: str, node: dict, key: str) -> None:
     if accepted is None or key in accepted:
         return
     if is_open:
-        print(f'warning: {whose} names no {path}.{key}, and takes any: it may '
-              'have no effect')
+        print(f'warning: {whose} names no {path}.{key}, and takes any: it may have no effect')
         return
     near = get_close_matches(key, sorted(accepted), n=1)
     raise UserError(
         f'--cfg-options {path}.{key}: {whose} takes no {key}'
         + (f'; the nearest that it takes is {path}.{near[0]}' if near else '')
-        + ' (--allow-unread sets it all the same)')
+        + ' (--allow-unread sets it all the same)'
+    )
 
 
-def reader_of(cfg: Config, path: str,
-              node: dict) -> tuple[set | None, bool, str]:
+def reader_of(cfg: Config, path: str, node: dict) -> tuple[set | None, bool, str]:
     """Keys that a dict may have, whether others may be as well, and who
     says so; None for a dict that anything may be in."""
     known: tuple[Any, Iterable[str]] | None = None
@@ -154,8 +161,10 @@ def reader_of(cfg: Config, path: str,
         known = find_type(cfg, node.get('type', 'OptimWrapper')), WRAPPER
         known = known[0] or OptimWrapper, WRAPPER
     elif path == 'train_cfg' and 'type' not in node:
-        known = (EpochBasedTrainLoop if node.get('by_epoch', True)
-                 else IterBasedTrainLoop), {'by_epoch'}
+        known = (
+            (EpochBasedTrainLoop if node.get('by_epoch', True) else IterBasedTrainLoop),
+            {'by_epoch'},
+        )
     elif path == 'randomness':
         known = Runner.set_randomness, ()
     elif path == 'optim_wrapper.paramwise_cfg':
@@ -176,8 +185,11 @@ def parameters(cls) -> tuple[set[str], bool]:
     """Names that a class takes, its parents' too if it hands them on, and
     whether it takes any other."""
     names, is_open = set(), True
-    inits = [vars(parent)['__init__'] for parent in cls.__mro__
-             if '__init__' in vars(parent)] if inspect.isclass(cls) else [cls]
+    inits = (
+        [vars(parent)['__init__'] for parent in cls.__mro__ if '__init__' in vars(parent)]
+        if inspect.isclass(cls)
+        else [cls]
+    )
     for i, init in enumerate(inits):
         found = inspect.signature(init).parameters.values()
         names |= {one.name for one in found}
@@ -213,8 +225,9 @@ def unread_variables(cfg: Config) -> dict[str, str]:
     spent = [plain(value) for _, value in nodes(cfg)]
     found = {}
     for name in cfg:
-        near = OF_OLDER_HOSTS.get(name) or next(iter(
-            get_close_matches(name, READ, n=1, cutoff=.85)), None)
+        near = OF_OLDER_HOSTS.get(name) or next(
+            iter(get_close_matches(name, READ, n=1, cutoff=0.85)), None
+        )
         if near and name not in READ and plain(cfg[name]) not in spent:
             found[name] = near
     return found
@@ -223,8 +236,7 @@ def unread_variables(cfg: Config) -> dict[str, str]:
 def plain(node):
     """Without the scopes that a host's base marks its entries with."""
     if isinstance(node, dict):
-        return {key: plain(value) for key, value in node.items()
-                if key != '_scope_'}
+        return {key: plain(value) for key, value in node.items() if key != '_scope_'}
     if isinstance(node, (list, tuple)):
         return [plain(value) for value in node]
     return node
@@ -233,5 +245,6 @@ def plain(node):
 def warn_of_unread_variables(cfg: Config) -> None:
     """Name them, with the nearest that is read."""
     for name, near in unread_variables(cfg).items():
-        print(f"warning: nothing reads {name} of '{cfg.filename}'; the "
-              f'nearest that is read is {near}')
+        print(
+            f"warning: nothing reads {name} of '{cfg.filename}'; the nearest that is read is {near}"
+        )

@@ -1,15 +1,11 @@
 """A file that a pipeline cannot read is named, whatever reads it."""
+
 import traceback
 from functools import wraps
 
 from mmcv.transforms import BaseTransform
 
-from mmtlalign.errors import (
-    LocalError,
-    UserError,
-    first_line,
-    is_own_code,
-)
+from mmtlalign.errors import LocalError, UserError, first_line, is_own_code
 
 # Where samples say what they are read from, in the order that steps read.
 PATHS = ('img_path', 'seg_map_path', 'filename')
@@ -43,8 +39,7 @@ def name_unreadable_files() -> None:
 
 def path_in_hand(step: BaseTransform, results) -> str | None:
     """What a step that loads something reads; None for other steps."""
-    if not type(step).__name__.startswith('Load') or not isinstance(
-            results, dict):
+    if not type(step).__name__.startswith('Load') or not isinstance(results, dict):
         return None
     keys = PATHS if 'Image' in type(step).__name__ else PATHS[::-1]
     return next((str(results[key]) for key in keys if results.get(key)), None)
@@ -54,6 +49,5 @@ def unreadable(path: str, error: Exception) -> str:
     """What to say of a file, given what its reader says."""
     reason = first_line(error)
     if path not in reason:
-        reason = (f'failed to load image: {path} ({type(error).__name__}: '
-                  f'{reason})')
+        reason = f'failed to load image: {path} ({type(error).__name__}: {reason})'
     return f'{reason}: get the file again or take it out of the data set'

@@ -3,6 +3,7 @@
     mmtlalign visualize CONFIG CHECKPOINT \
         --img A.jpg B.jpg --out alignment.png
 """
+
 import argparse
 import logging
 from pathlib import Path
@@ -32,14 +33,15 @@ from mmtlalign.visualization import draw_alignment
 def make_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
     parser.add_argument('config', help='a classification config')
+    parser.add_argument('checkpoint', nargs='?', help='left out: random weights')
+    parser.add_argument('--img', nargs=2, required=True, metavar=('A', 'B'))
     parser.add_argument(
-        'checkpoint', nargs='?', help='left out: random weights')
-    parser.add_argument(
-        '--img', nargs=2, required=True, metavar=('A', 'B'))
-    parser.add_argument(
-        '--box', nargs=4, type=int, metavar=('YL', 'YU', 'XL', 'XU'),
-        help='patches of B in A, half-open; default: the middle half of both '
-        'sides')
+        '--box',
+        nargs=4,
+        type=int,
+        metavar=('YL', 'YU', 'XL', 'XU'),
+        help='patches of B in A, half-open; default: the middle half of both sides',
+    )
     parser.add_argument('--out', default='alignment.png')
     add_trust_argument(parser)
     return parser
@@ -50,15 +52,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = make_parser()
     args = parser.parse_args(argv)
     if not args.out.endswith(('.jpg', '.pdf', '.png', '.svg')):
-        parser.error(f"--out '{args.out}' must end in .jpg, .pdf, .png or "
-                     '.svg')
+        parser.error(f"--out '{args.out}' must end in .jpg, .pdf, .png or .svg")
     return args
 
 
 def build_model(cfg, checkpoint, trust):
     """The config's classifier, with a checkpoint's weights if one is given."""
-    model = get_model(cfg, False if checkpoint is None else checkpoint,
-                      trust=trust)
+    model = get_model(cfg, False if checkpoint is None else checkpoint, trust=trust)
     if checkpoint is None:
         model.init_weights()
     return model
@@ -66,26 +66,31 @@ def build_model(cfg, checkpoint, trust):
 
 def load_images(cfg, paths):
     """Both images through the config's test pipeline, as a batch."""
-    pipeline = Compose([
-        TRANSFORMS.build(step)
-        for step in for_files(cfg).test_dataloader.dataset.pipeline
-    ])
+    pipeline = Compose(
+        [TRANSFORMS.build(step) for step in for_files(cfg).test_dataloader.dataset.pipeline]
+    )
     samples = [pipeline(dict(img_path=path, gt_label=0)) for path in paths]
     shapes = [tuple(sample['inputs'].shape) for sample in samples]
     if shapes[0] != shapes[1]:
         raise UserError(
             f'--img: {paths[0]} comes out of the test pipeline as {shapes[0]} '
-            f'and {paths[1]} as {shapes[1]}; give images of one size.')
+            f'and {paths[1]} as {shapes[1]}; give images of one size.'
+        )
     return pseudo_collate(samples)
 
 
 def paste(images, grid, box):
     """Box of image 1 into image 0 and back; shares of the patches."""
-    yl, yu, xl, xu = box or (grid[0] // 4, grid[0] - grid[0] // 4,
-                             grid[1] // 4, grid[1] - grid[1] // 4)
+    yl, yu, xl, xu = box or (
+        grid[0] // 4,
+        grid[0] - grid[0] // 4,
+        grid[1] // 4,
+        grid[1] - grid[1] // 4,
+    )
     if not (0 <= yl < yu <= grid[0] and 0 <= xl < xu <= grid[1]):
-        raise UserError(f'--box {yl} {yu} {xl} {xu} does not lie on the grid '
-                        f'of {grid[0]} x {grid[1]} patches.')
+        raise UserError(
+            f'--box {yl} {yu} {xl} {xu} does not lie on the grid of {grid[0]} x {grid[1]} patches.'
+        )
     share = torch.ones(2, *grid)
     share[:, yl:yu, xl:xu] = 0
     size = images.shape[-2:]
@@ -103,7 +108,7 @@ def trace(backbone, mixed, token_share):
     for share, (rows, cols) in zip(tracer.block_shares, tracer.block_grids):
         outputs.append(tracer.read(share)[0].item())
         # extra tokens stand before the patches
-        maps.append(share[0, -rows * cols:].reshape(rows, cols).numpy())
+        maps.append(share[0, -rows * cols :].reshape(rows, cols).numpy())
     return maps, outputs
 
 
@@ -133,14 +138,18 @@ def main(argv: list[str] | None = None) -> None:
     grid = LabelTrace(model.backbone).grid_of(images[:1])
     mixed, token_share = paste(images, grid, args.box)
     maps, outputs = trace(model.backbone, mixed, token_share)
-    weights = Path(args.checkpoint).name if args.checkpoint else (
-        'random weights')
+    weights = Path(args.checkpoint).name if args.checkpoint else ('random weights')
     preprocessor, order = model.data_preprocessor, trained_order(cfg)
     figure = draw_alignment(
         to_pictures(images, preprocessor, order),
-        to_pictures(mixed, preprocessor, order)[0], maps, outputs,
-        f'{Path(args.config).stem}, {weights}')
+        to_pictures(mixed, preprocessor, order)[0],
+        maps,
+        outputs,
+        f'{Path(args.config).stem}, {weights}',
+    )
     with written_beside(args.out) as beside:
         figure.savefig(beside, dpi=110)
-    print(f'area share {outputs[0]:.4f}, aligned share '
-          f'{np.round(outputs[-1], 4):.4f}; picture: {args.out}')
+    print(
+        f'area share {outputs[0]:.4f}, aligned share '
+        f'{np.round(outputs[-1], 4):.4f}; picture: {args.out}'
+    )

@@ -1,4 +1,5 @@
 """One training per work dir, and none over another's checkpoints."""
+
 import fcntl
 import os
 import os.path as osp
@@ -14,8 +15,7 @@ from mmtlalign.errors import UserError
 LOCK = '.lock'
 # What the hosts and StopOnSignal call what can be resumed; what else lies
 # there (best_*.pth) cannot.
-RESUMABLE = re.compile(
-    r'(?:interrupted_epoch_(\d+)_iter_(\d+)|(?:epoch|iter)_(\d+))\.pth')
+RESUMABLE = re.compile(r'(?:interrupted_epoch_(\d+)_iter_(\d+)|(?:epoch|iter)_(\d+))\.pth')
 # Open files of the locks, until the process ends.
 _locks: dict[str, IO] = {}
 
@@ -38,9 +38,10 @@ def lock_work_dir(path: str) -> None:
     try:
         file = open(osp.join(path, LOCK), 'a+')
     except OSError as error:
-        raise UserError(f"work dir '{path}' cannot be written "
-                        f'({error.strerror}); choose another with --work-dir'
-                        ) from None
+        raise UserError(
+            f"work dir '{path}' cannot be written "
+            f'({error.strerror}); choose another with --work-dir'
+        ) from None
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -49,11 +50,14 @@ def lock_work_dir(path: str) -> None:
         file.close()
         raise UserError(
             f"work dir '{path}' is in use by {owner}; wait until that "
-            'training has ended, or choose another with --work-dir') from None
+            'training has ended, or choose another with --work-dir'
+        ) from None
     except OSError as error:  # a network disk without locks
-        print(f"warning: work dir '{path}' cannot be locked "
-              f'({error.strerror}): see to it yourself that only one training '
-              'writes there')
+        print(
+            f"warning: work dir '{path}' cannot be locked "
+            f'({error.strerror}): see to it yourself that only one training '
+            'writes there'
+        )
     file.truncate(0)
     file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
     file.flush()
@@ -79,7 +83,8 @@ def check_no_earlier_run(path: str) -> None:
             f"work dir '{path}' holds {len(found)} checkpoints of another run "
             f'(the newest: {found[0].name}); go on from them with --resume, '
             'choose another folder with --work-dir, or delete them with '
-            '--overwrite')
+            '--overwrite'
+        )
 
 
 def remove_earlier_run(path: str, keep: str | None) -> None:
@@ -89,8 +94,10 @@ def remove_earlier_run(path: str, keep: str | None) -> None:
         path (str): The work dir.
         keep (str, optional): A checkpoint that the new run starts from.
     """
-    for old in [*Path(path).glob('best_*.pth'), *checkpoints_in(path),
-                Path(path, 'last_checkpoint')]:
-        if not (keep and old.exists() and osp.exists(keep)
-                and osp.samefile(old, keep)):
+    for old in [
+        *Path(path).glob('best_*.pth'),
+        *checkpoints_in(path),
+        Path(path, 'last_checkpoint'),
+    ]:
+        if not (keep and old.exists() and osp.exists(keep) and osp.samefile(old, keep)):
             old.unlink(missing_ok=True)

@@ -9,7 +9,14 @@ from .token_labels import TokenLabels
 from .transforms import *  # noqa: F401,F403
 
 __all__ = [
-    'CustomDataset', 'Digits', 'HFImageDataset', 'ImageFolderSubset',
-    'ImageNet', 'ObjectMask', 'PlantedDigits', 'TokenLabelStore',
-    'TokenLabels', 'image_names'
+    'CustomDataset',
+    'Digits',
+    'HFImageDataset',
+    'ImageFolderSubset',
+    'ImageNet',
+    'ObjectMask',
+    'PlantedDigits',
+    'TokenLabelStore',
+    'TokenLabels',
+    'image_names',
 ]

@@ -31,8 +31,7 @@ class Digits(BaseDataset):
 
     def __init__(self, split: str, **kwargs) -> None:
         if split not in self.SPLITS:
-            raise ValueError(f'split={split!r} is unknown: Digits has the '
-                             f'splits {self.SPLITS}')
+            raise ValueError(f'split={split!r} is unknown: Digits has the splits {self.SPLITS}')
         self.split = split
         super().__init__(ann_file='', **kwargs)
 
@@ -40,20 +39,14 @@ class Digits(BaseDataset):
         """Upscaled images (32, 32, 3) and labels of the split."""
         digits, labels = load_digits(return_X_y=True)
         indices = train_test_split(
-            np.arange(len(labels)),
-            test_size=360,
-            random_state=0,
-            stratify=labels)[self.SPLITS.index(self.split)]
+            np.arange(len(labels)), test_size=360, random_state=0, stratify=labels
+        )[self.SPLITS.index(self.split)]
         pixels = np.rint(digits * 255 / 16).astype(np.uint8)
-        return [
-            dict(img=self._upscale(pixels[i]), gt_label=int(labels[i]))
-            for i in indices
-        ]
+        return [dict(img=self._upscale(pixels[i]), gt_label=int(labels[i])) for i in indices]
 
     @staticmethod
     def _upscale(pixels: np.ndarray) -> np.ndarray:
-        grey = mmcv.imresize(
-            pixels.reshape(8, 8), (32, 32), interpolation='bicubic')
+        grey = mmcv.imresize(pixels.reshape(8, 8), (32, 32), interpolation='bicubic')
         return np.repeat(grey[..., None], 3, axis=2)
 
     def extra_repr(self) -> List[str]:

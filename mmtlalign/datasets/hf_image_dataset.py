@@ -48,16 +48,26 @@ class HFImageDataset(BaseDataset):
             images without content, or labels without names.
     """
 
-    def __init__(self, data_root: str, split: str = 'train',
-                 image_column: str = 'image', label_column: str = 'label',
-                 config_name: str | None = None,
-                 cache_dir: str | None = None, pipeline=(), **kwargs) -> None:
+    def __init__(
+        self,
+        data_root: str,
+        split: str = 'train',
+        image_column: str = 'image',
+        label_column: str = 'label',
+        config_name: str | None = None,
+        cache_dir: str | None = None,
+        pipeline=(),
+        **kwargs,
+    ) -> None:
         self.split = split
         self.columns = image_column, label_column
         self.table_args = dict(config_name=config_name, cache_dir=cache_dir)
         super().__init__(
-            ann_file='', data_prefix=dict(img_path=osp.expanduser(data_root)),
-            pipeline=[_from_memory(step) for step in pipeline], **kwargs)
+            ann_file='',
+            data_prefix=dict(img_path=osp.expanduser(data_root)),
+            pipeline=[_from_memory(step) for step in pipeline],
+            **kwargs,
+        )
 
     def read_classes(self) -> tuple[str, ...]:
         """Names of the classes, without reading labels and images."""
@@ -72,8 +82,10 @@ class HFImageDataset(BaseDataset):
         image_column, label_column = self.columns
         labels = self._read_labels(table.data.column(label_column))
         self._images = _encoded(table, image_column)
-        return [dict(image, gt_label=label) for image, label
-                in zip(self._find_images(), labels.tolist())]
+        return [
+            dict(image, gt_label=label)
+            for image, label in zip(self._find_images(), labels.tolist())
+        ]
 
     def prepare_data(self, idx: int) -> dict | None:
         """The image of a sample, through the pipeline."""
@@ -93,8 +105,7 @@ class HFImageDataset(BaseDataset):
 
     def _open(self) -> 'Dataset':
         """The table, whose columns and classes are known to be right."""
-        table = open_table(self.img_prefix, self.split, self._check,
-                           **self.table_args)
+        table = open_table(self.img_prefix, self.split, self._check, **self.table_args)
         self._check(table.features)
         return table
 
@@ -115,17 +126,20 @@ class HFImageDataset(BaseDataset):
         if given is None and own is None:
             raise UserError(
                 f"the labels of {self._where}, column '{self.columns[1]}', "
-                'have no names: set classes to them, in order')
+                'have no names: set classes to them, in order'
+            )
         if given is None:
             self._metainfo['classes'] = tuple(own)
         elif own and len(given) != len(own):
             raise UserError(
                 f'{self._where} has {len(own)} classes, and the config names '
-                f'{len(given)}: leave classes out, or name all')
+                f'{len(given)}: leave classes out, or name all'
+            )
         elif own and set(given) == set(own) and list(given) != list(own):
             raise UserError(
                 f'{self._where} has the classes of the config in another '
-                f'order ({", ".join(own[:5])}, ...): leave classes out')
+                f'order ({", ".join(own[:5])}, ...): leave classes out'
+            )
 
     def _read_labels(self, column) -> np.ndarray:
         """Labels of all rows, each one of a class."""
@@ -136,7 +150,8 @@ class HFImageDataset(BaseDataset):
                 f'{self._where} has {len(wrong)} labels that are none of its '
                 f'{len(self.CLASSES)} classes; the first is '
                 f'{column[wrong[0]].as_py()}, in row {wrong[0]}: is it a '
-                'split without labels?')
+                'split without labels?'
+            )
         return labels
 
     def _find_images(self) -> Iterator[dict]:
@@ -150,8 +165,7 @@ class HFImageDataset(BaseDataset):
         for row, (is_inside, path) in enumerate(zip(embedded, paths)):
             if is_inside:
                 name = [osp.basename(path)] if path else []
-                yield dict(row=row, img_path=osp.join(
-                    self.img_prefix, self.split, str(row), *name))
+                yield dict(row=row, img_path=osp.join(self.img_prefix, self.split, str(row), *name))
             elif path is None:
                 raise UserError(f'{self._where} has no image in row {row}')
             else:
@@ -163,45 +177,48 @@ def _from_memory(step):
     kind = step['type'] if isinstance(step, dict) else None
     if isinstance(kind, str):
         kind = TRANSFORMS.get(kind)
-    return (dict(step, type=LoadEmbeddedImage) if kind is LoadImageFromFile
-            else step)
+    return dict(step, type=LoadEmbeddedImage) if kind is LoadImageFromFile else step
 
 
-def _check_columns(features: 'Features', columns: tuple[str, str],
-                   where: str) -> None:
+def _check_columns(features: 'Features', columns: tuple[str, str], where: str) -> None:
     """Raise a UserError if a column is missing or of another type."""
     for column, name, fits, wanted in zip(
-            columns, ('image_column', 'label_column'), (_is_image, _is_label),
-            ('encoded images', 'class labels or integers')):
+        columns,
+        ('image_column', 'label_column'),
+        (_is_image, _is_label),
+        ('encoded images', 'class labels or integers'),
+    ):
         if column not in features:
-            raise UserError(f"{where} has no column '{column}', only "
-                            f'{", ".join(features)}: set {name}')
+            raise UserError(
+                f"{where} has no column '{column}', only {', '.join(features)}: set {name}"
+            )
         if not fits(features[column]):
             raise UserError(
                 f"column '{column}' of {where} is of type "
                 f'{features[column]}, and {wanted} are wanted: set {name} to '
-                f'another of {", ".join(features)}')
+                f'another of {", ".join(features)}'
+            )
 
 
 def _is_image(feature) -> bool:
     from datasets import Image
 
     return isinstance(feature, Image) or (
-        'bytes' in feature if isinstance(feature, dict)
-        else getattr(feature, 'dtype', '') in ('binary', 'large_binary'))
+        'bytes' in feature
+        if isinstance(feature, dict)
+        else getattr(feature, 'dtype', '') in ('binary', 'large_binary')
+    )
 
 
 def _is_label(feature) -> bool:
     from datasets import ClassLabel, Value
     from pyarrow.types import is_integer
 
-    return isinstance(feature, (ClassLabel, Value)) and is_integer(
-        feature.pa_type)
+    return isinstance(feature, (ClassLabel, Value)) and is_integer(feature.pa_type)
 
 
 def _encoded(table: 'Dataset', column: str) -> 'Dataset':
     """The column of images alone, as (bytes, path), none of them decoded."""
     from datasets import Image
 
-    return table.select_columns([column]).cast_column(
-        column, Image(decode=False))
+    return table.select_columns([column]).cast_column(column, Image(decode=False))

@@ -3,6 +3,7 @@
 Only its readers of data are used: nothing here asks for the code of a data
 set, and formats that hold pickles are not among :data:`FORMATS`.
 """
+
 import os
 import os.path as osp
 import shutil
@@ -23,10 +24,13 @@ FORMATS = ('parquet', 'arrow', 'webdataset', 'imagefolder')
 SAVED = ('state.json', 'dataset_dict.json')
 
 
-def open_table(root: str, split: str,
-               check: Callable[['Features'], None],
-               config_name: str | None = None,
-               cache_dir: str | None = None) -> 'Dataset':
+def open_table(
+    root: str,
+    split: str,
+    check: Callable[['Features'], None],
+    config_name: str | None = None,
+    cache_dir: str | None = None,
+) -> 'Dataset':
     """One split of a data set, memory-mapped.
 
     Arrow files are mapped where they lie. Parquet files and tar shards, which
@@ -54,7 +58,8 @@ def open_table(root: str, split: str,
     if not root.startswith(HUB) and not osp.isdir(root):
         raise UserError(
             f"data_root '{root}' is no folder: set another; a data set of the "
-            f'hub is written {HUB}OWNER/NAME')
+            f'hub is written {HUB}OWNER/NAME'
+        )
     with _one_line(root):
         if any(osp.isfile(osp.join(root, name)) for name in SAVED):
             return _open_saved(root, split)
@@ -74,8 +79,9 @@ def _check_library() -> None:
     try:
         import datasets  # noqa: F401
     except ImportError:
-        raise UserError("HFImageDataset needs Hugging Face's datasets: pip "
-                        "install 'mmtlalign[hf]'") from None
+        raise UserError(
+            "HFImageDataset needs Hugging Face's datasets: pip install 'mmtlalign[hf]'"
+        ) from None
 
 
 @contextmanager
@@ -91,7 +97,8 @@ def _one_line(root: str) -> Iterator[None]:
         raise UserError(
             f"data set '{root}' cannot be read ({type(error).__name__}: "
             f'{first_line(error)}); it must hold images in whole files of one '
-            f'of the formats {", ".join(FORMATS)}') from error
+            f'of the formats {", ".join(FORMATS)}'
+        ) from error
 
 
 def _open_saved(root: str, split: str) -> 'Dataset':
@@ -105,8 +112,7 @@ def _open_saved(root: str, split: str) -> 'Dataset':
     return saved[_find_split(root, split, saved)]
 
 
-def _find_builder(root: str, config_name: str | None,
-                  cache_dir: str | None) -> 'DatasetBuilder':
+def _find_builder(root: str, config_name: str | None, cache_dir: str | None) -> 'DatasetBuilder':
     from datasets import load_dataset_builder
 
     revision = None
@@ -115,11 +121,13 @@ def _find_builder(root: str, config_name: str | None,
     else:
         root = osp.abspath(root)  # else 'csv' is taken for a format
     builder = load_dataset_builder(
-        root, config_name, cache_dir=cache_dir, revision=revision or None)
+        root, config_name, cache_dir=cache_dir, revision=revision or None
+    )
     if _format(builder) not in FORMATS:
         raise UserError(
             f"data set '{root}' is in the format {_format(builder)}, not in "
-            f'one of {", ".join(FORMATS)}')
+            f'one of {", ".join(FORMATS)}'
+        )
     return builder
 
 
@@ -132,8 +140,7 @@ def _find_split(root: str, split: str, splits: Mapping) -> str:
     for name in (split, 'validation' if split == 'val' else split):
         if name in names:
             return name
-    raise UserError(f"data set '{root}' has no split '{split}', only "
-                    f'{", ".join(names)}')
+    raise UserError(f"data set '{root}' has no split '{split}', only {', '.join(names)}")
 
 
 def _is_stream(file: str) -> bool:
@@ -147,12 +154,10 @@ def _is_stream(file: str) -> bool:
 def _map_files(files: list[str]) -> 'Dataset':
     from datasets import Dataset, concatenate_datasets
 
-    return concatenate_datasets(
-        [Dataset.from_file(file, in_memory=False) for file in files])
+    return concatenate_datasets([Dataset.from_file(file, in_memory=False) for file in files])
 
 
-def _narrow(builder: 'DatasetBuilder', split: str,
-            cache_dir: str | None) -> 'DatasetBuilder':
+def _narrow(builder: 'DatasetBuilder', split: str, cache_dir: str | None) -> 'DatasetBuilder':
     """Leave other splits out, which the library would convert as well.
 
     Not those of images in folders: their classes are numbered over all
@@ -164,8 +169,11 @@ def _narrow(builder: 'DatasetBuilder', split: str,
     if kind == 'imagefolder' or len(files) == 1:
         return builder
     return load_dataset_builder(
-        kind, data_files={split: list(files[split])}, cache_dir=cache_dir,
-        features=builder.info.features)
+        kind,
+        data_files={split: list(files[split])},
+        cache_dir=cache_dir,
+        features=builder.info.features,
+    )
 
 
 def _convert(builder: 'DatasetBuilder', what: str) -> None:
@@ -173,8 +181,10 @@ def _convert(builder: 'DatasetBuilder', what: str) -> None:
     cache = builder.cache_dir
     size = sum(map(_size_to_copy, _all_files(builder)))
     if size:
-        print_log(f'{what}: converting it once, into about {_readable(size)} '
-                  f'under {cache}', logger='current')
+        print_log(
+            f'{what}: converting it once, into about {_readable(size)} under {cache}',
+            logger='current',
+        )
     place = cache
     while not osp.isdir(place):
         place = osp.dirname(place) or os.curdir
@@ -183,13 +193,13 @@ def _convert(builder: 'DatasetBuilder', what: str) -> None:
         raise UserError(
             f'{what} takes about {_readable(size)} when converted, and the '
             f"disk of its cache '{cache}' has {_readable(free)} free; set "
-            'cache_dir to a place on another')
+            'cache_dir to a place on another'
+        )
     builder.download_and_prepare()
 
 
 def _all_files(builder: 'DatasetBuilder') -> list[str]:
-    return [file for files in builder.config.data_files.values()
-            for file in files]
+    return [file for files in builder.config.data_files.values() for file in files]
 
 
 def _size_to_copy(file: str) -> int:

@@ -1,4 +1,5 @@
 """Labelled folders of images whose classes are told by their names."""
+
 from mmpretrain.datasets import CustomDataset as HostCustomDataset
 from mmpretrain.datasets import ImageNet as HostImageNet
 from mmpretrain.datasets.custom import find_folders, get_samples
@@ -23,11 +24,12 @@ class FoldersByName:
     def _find_samples(self) -> list[tuple[str, int]]:
         if not self.with_label:
             return super()._find_samples()
-        folders = [name for name in find_folders(self.img_prefix)[0]
-                   if not name.startswith('.')]
+        folders = [name for name in find_folders(self.img_prefix)[0] if not name.startswith('.')]
         samples, empty = get_samples(
-            self.img_prefix, {name: i for i, name in enumerate(folders)},
-            is_valid_file=self.is_valid_file)
+            self.img_prefix,
+            {name: i for i, name in enumerate(folders)},
+            is_valid_file=self.is_valid_file,
+        )
         used = [name for name in folders if name not in empty]
         labels = number_folders(used, self.CLASSES, self.img_prefix)
         self.folder_to_idx = labels
@@ -36,12 +38,12 @@ class FoldersByName:
         if not samples:
             raise ValueError(
                 f"no image in the folders of '{self.img_prefix}' ends in "
-                f'one of {", ".join(sorted(self.extensions))}')
+                f'one of {", ".join(sorted(self.extensions))}'
+            )
         return [(path, labels[folders[i]]) for path, i in samples]
 
 
-def number_folders(folders: list[str], classes: list[str] | None,
-                   where: str) -> dict[str, int]:
+def number_folders(folders: list[str], classes: list[str] | None, where: str) -> dict[str, int]:
     """The label of each folder.
 
     Args:
@@ -65,7 +67,8 @@ def number_folders(folders: list[str], classes: list[str] | None,
         f'{len(unknown)} are none of the {len(names)} classes '
         f'({", ".join(map(repr, unknown[:5]))}{", ..." * (len(unknown) > 5)};'
         f' the classes are {", ".join(map(repr, names[:5]))}'
-        f'{", ..." * (len(names) > 5)})')
+        f'{", ..." * (len(names) > 5)})'
+    )
 
 
 @DATASETS.register_module()

@@ -1,5 +1,6 @@
 """Which pixels of one image show its object, on their way through the
 pipeline."""
+
 from dataclasses import dataclass, replace
 
 import cv2
@@ -15,6 +16,7 @@ class ObjectMask:
         pixels (np.ndarray): (H, W), uint8: 0 is background, 255 all object.
         flip (bool): Whether the last chance to mirror it was taken.
     """
+
     pixels: np.ndarray
     flip: bool = False
 
@@ -32,11 +34,11 @@ class ObjectMask:
         """
         if direction is None:
             return replace(self, flip=False)
-        return ObjectMask(
-            np.ascontiguousarray(mmcv.imflip(self.pixels, direction)), True)
+        return ObjectMask(np.ascontiguousarray(mmcv.imflip(self.pixels, direction)), True)
 
-    def cropped(self, top: int, left: int, height: int, width: int,
-                image_size: tuple[int, int]) -> 'ObjectMask':
+    def cropped(
+        self, top: int, left: int, height: int, width: int, image_size: tuple[int, int]
+    ) -> 'ObjectMask':
         """After a part of the image was cut out and resized.
 
         Args:
@@ -48,8 +50,7 @@ class ObjectMask:
         rows, cols = self.pixels.shape
         y1, y2 = max(top, 0), min(top + height, rows)
         x1, x2 = max(left, 0), min(left + width, cols)
-        part[y1 - top:y2 - top, x1 - left:x2 - left] = (
-            self.pixels[y1:y2, x1:x2])
+        part[y1 - top : y2 - top, x1 - left : x2 - left] = self.pixels[y1:y2, x1:x2]
         if part.shape != tuple(image_size):
             part = mmcv.imresize(part, tuple(image_size)[::-1])
         return replace(self, pixels=part)
@@ -61,7 +62,5 @@ class ObjectMask:
             matrix (np.ndarray): (2, 3), as for ``cv2.warpAffine``: where a
                 pixel (x, y, 1) goes to.
         """
-        moved = cv2.warpAffine(
-            self.pixels, np.asarray(matrix, np.float64),
-            self.pixels.shape[::-1])
+        moved = cv2.warpAffine(self.pixels, np.asarray(matrix, np.float64), self.pixels.shape[::-1])
         return replace(self, pixels=moved)

@@ -3,6 +3,7 @@
 People, OpenCV and browsers see it turned. Tools for annotation have drawn
 their boxes and masks on either view, and do not say on which.
 """
+
 import numpy as np
 from PIL import Image
 
@@ -21,8 +22,9 @@ def orientation_of(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def annotated_view(size: tuple[int, int], orientation: int,
-                   annotated: tuple[int, int]) -> str | None:
+def annotated_view(
+    size: tuple[int, int], orientation: int, annotated: tuple[int, int]
+) -> str | None:
     """The view of an image that an annotation of a certain size is of.
 
     Args:

@@ -1,4 +1,5 @@
 """Digits planted on clutter: pictures whose truth is known."""
+
 import math
 
 import mmcv
@@ -46,23 +47,27 @@ class PlantedDigits(BaseDataset):
     METAINFO = dict(classes=tuple('0123456789'))
     SPLITS = dict(train=1000, val=397, test=400)
 
-    def __init__(self,
-                 split: str,
-                 num_images: int,
-                 object_size: int = 16,
-                 num_objects: int = 1,
-                 clutter: float = 1.,
-                 image_size: int = 32,
-                 seed: int = 0,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        split: str,
+        num_images: int,
+        object_size: int = 16,
+        num_objects: int = 1,
+        clutter: float = 1.0,
+        image_size: int = 32,
+        seed: int = 0,
+        **kwargs,
+    ) -> None:
         if split not in self.SPLITS:
-            raise ValueError(f'split={split!r} is unknown: PlantedDigits has '
-                             f'the splits {tuple(self.SPLITS)}.')
+            raise ValueError(
+                f'split={split!r} is unknown: PlantedDigits has the splits {tuple(self.SPLITS)}.'
+            )
         if num_images < 1:
             raise ValueError(f'num_images={num_images} must be at least 1.')
         if not 1 <= num_objects <= 10:
-            raise ValueError(f'num_objects={num_objects} must be from 1 to '
-                             '10, the number of classes.')
+            raise ValueError(
+                f'num_objects={num_objects} must be from 1 to 10, the number of classes.'
+            )
         if not 0 <= clutter <= 1:
             raise ValueError(f'clutter={clutter} must be from 0 to 1.')
         self.cells = math.ceil(math.sqrt(num_objects))
@@ -70,7 +75,8 @@ class PlantedDigits(BaseDataset):
             raise ValueError(
                 f'object_size={object_size} must be from 1 to '
                 f'{image_size // self.cells}: {num_objects} of them must fit '
-                f'into an image of {image_size} pixels.')
+                f'into an image of {image_size} pixels.'
+            )
         self.split = split
         self.num_images = num_images
         self.object_size = object_size
@@ -83,8 +89,7 @@ class PlantedDigits(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Images, masks and labels of the split."""
         inks, labels = self._digits()
-        rng = np.random.default_rng(
-            [self.seed, list(self.SPLITS).index(self.split)])
+        rng = np.random.default_rng([self.seed, list(self.SPLITS).index(self.split)])
         first = np.resize(rng.permutation(len(labels)), self.num_images)
         return [self._plant(inks, labels, digit, rng) for digit in first]
 
@@ -95,16 +100,19 @@ class PlantedDigits(BaseDataset):
         parts = {}
         for name in ('val', 'test'):
             indices, parts[name] = train_test_split(
-                indices, test_size=self.SPLITS[name], random_state=self.seed,
-                stratify=labels[indices])
+                indices,
+                test_size=self.SPLITS[name],
+                random_state=self.seed,
+                stratify=labels[indices],
+            )
         chosen = parts.get(self.split, indices)
         size = (self.object_size, self.object_size)
-        inks = [mmcv.imresize(image.reshape(8, 8) / 16, size)
-                for image in images[chosen]]
+        inks = [mmcv.imresize(image.reshape(8, 8) / 16, size) for image in images[chosen]]
         return np.stack(inks), labels[chosen]
 
-    def _plant(self, inks: np.ndarray, labels: np.ndarray, digit: int,
-               rng: np.random.Generator) -> dict:
+    def _plant(
+        self, inks: np.ndarray, labels: np.ndarray, digit: int, rng: np.random.Generator
+    ) -> dict:
         """One image, beginning with the ink of the object it must show."""
         chosen = [digit]
         while len(chosen) < self.num_objects:
@@ -117,35 +125,33 @@ class PlantedDigits(BaseDataset):
         grey = np.maximum(self._background(rng) * (1 - ink), ink)
         sample = dict(
             img=np.repeat(_to_bytes(grey)[..., None], 3, axis=2),
-            object_mask=ObjectMask(_to_bytes(ink)))
+            object_mask=ObjectMask(_to_bytes(ink)),
+        )
         if self.num_objects == 1:
             return dict(sample, gt_label=int(labels[digit]))
         score = np.zeros(len(self.METAINFO['classes']), np.float32)
         score[labels[chosen]] = 1
-        return dict(sample, gt_label=sorted(labels[chosen].tolist()),
-                    gt_score=score)
+        return dict(sample, gt_label=sorted(labels[chosen].tolist()), gt_score=score)
 
     def _places(self, rng: np.random.Generator):
         """A place for every object, each in another cell of the image."""
         cell = self.image_size // self.cells
-        chosen = rng.permutation(self.cells**2)[:self.num_objects]
+        chosen = rng.permutation(self.cells**2)[: self.num_objects]
         for row, col in zip(*divmod(chosen, self.cells)):
             free = cell - self.object_size + 1
             y, x = cell * np.array([row, col]) + rng.integers(free, size=2)
-            yield (slice(y, y + self.object_size),
-                   slice(x, x + self.object_size))
+            yield (slice(y, y + self.object_size), slice(x, x + self.object_size))
 
     def _background(self, rng: np.random.Generator) -> np.ndarray:
         """Blobs an eighth of the image wide, and grain."""
         size = (self.image_size, self.image_size)
         blobs = mmcv.imresize(rng.random((8, 8)), size)
-        return self.clutter * (.6 * blobs + .3 * rng.random(size))
+        return self.clutter * (0.6 * blobs + 0.3 * rng.random(size))
 
     def extra_repr(self) -> list[str]:
         """What was planted, instead of the file names the host would
         print."""
-        return [f'Split: \t{self.split}',
-                f'Objects: \t{self.num_objects} of {self.object_size} px']
+        return [f'Split: \t{self.split}', f'Objects: \t{self.num_objects} of {self.object_size} px']
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
 """Token labels of a whole data set on disk."""
+
 import json
 import os
 import os.path as osp
@@ -50,18 +51,27 @@ class TokenLabelStore:
         self.index = _read_index(path)
         self._arrays = {
             name: _open_array(path, name, *layout, writable)
-            for name, layout in _layout(self.index).items()}
+            for name, layout in _layout(self.index).items()
+        }
         if not writable and not self.done.all():
             raise UserError(
                 f"token labels '{path}' are not complete: {self.done.sum()} "
                 f'of {len(self)} maps; run make_token_labels.py again, which '
-                'goes on where it stopped')
+                'goes on where it stopped'
+            )
 
     @classmethod
-    def create(cls, path: str, names: List[str], classes: Sequence[str],
-               grid: Sequence[int], top_k: int, score_mode: str = 'probs',
-               annotator: Optional[dict] = None,
-               accuracy: Optional[dict] = None) -> 'TokenLabelStore':
+    def create(
+        cls,
+        path: str,
+        names: List[str],
+        classes: Sequence[str],
+        grid: Sequence[int],
+        top_k: int,
+        score_mode: str = 'probs',
+        annotator: Optional[dict] = None,
+        accuracy: Optional[dict] = None,
+    ) -> 'TokenLabelStore':
         """Open a store for writing, laid out anew if there is none.
 
         Args:
@@ -81,9 +91,14 @@ class TokenLabelStore:
             UserError: If the store in the folder is another one.
         """
         index = dict(
-            format=FORMAT, num_images=len(names), grid=list(grid),
-            top_k=top_k, score_mode=score_mode, annotator=annotator or {},
-            classes=list(classes))
+            format=FORMAT,
+            num_images=len(names),
+            grid=list(grid),
+            top_k=top_k,
+            score_mode=score_mode,
+            annotator=annotator or {},
+            classes=list(classes),
+        )
         if not osp.exists(osp.join(path, 'index.json')):
             cls._lay_out(path, dict(index, accuracy=accuracy), names)
         store = cls(path, writable=True)
@@ -92,7 +107,8 @@ class TokenLabelStore:
                 raise UserError(
                     f"'{path}' holds token labels of another kind, with "
                     f'{key}={store.index.get(key)} instead of {value}; '
-                    'remove the folder or write elsewhere')
+                    'remove the folder or write elsewhere'
+                )
         store._check_names(names)
         return store
 
@@ -101,13 +117,11 @@ class TokenLabelStore:
         """Make an empty store; ``index.json``, its seal, comes last."""
         os.makedirs(path, exist_ok=True)
         for name, (shape, dtype) in _layout(index).items():
-            array = np.lib.format.open_memmap(
-                osp.join(path, f'{name}.npy'), 'w+', dtype, shape)
+            array = np.lib.format.open_memmap(osp.join(path, f'{name}.npy'), 'w+', dtype, shape)
             if name == 'checks':
                 array[:] = [_hash(line) for line in names]
             array.flush()
-        with open(osp.join(path, 'names.txt'), 'w',
-                  encoding='utf-8') as file:
+        with open(osp.join(path, 'names.txt'), 'w', encoding='utf-8') as file:
             file.writelines(f'{name}\n' for name in names)
         temporary = osp.join(path, 'index.json.tmp')
         with open(temporary, 'w') as file:
@@ -127,8 +141,13 @@ class TokenLabelStore:
         """np.ndarray: (images,), bool: which maps are complete."""
         return self._arrays['done']
 
-    def write(self, rows: np.ndarray, ids: np.ndarray, scores: np.ndarray,
-              rectangle: Sequence[float] = (0, 0, 1, 1)) -> None:
+    def write(
+        self,
+        rows: np.ndarray,
+        ids: np.ndarray,
+        scores: np.ndarray,
+        rectangle: Sequence[float] = (0, 0, 1, 1),
+    ) -> None:
         """Write maps and, once they are on disk, mark them as done.
 
         Args:
@@ -147,16 +166,14 @@ class TokenLabelStore:
             self._check_map(row, *one, rectangle)
         values = dict(ids=ids, scores=scores, rectangles=rectangle)
         if 'sums' in self._arrays:
-            values['sums'] = [_sum(*one, rectangle)
-                              for one in zip(ids, scores)]
+            values['sums'] = [_sum(*one, rectangle) for one in zip(ids, scores)]
         for name, value in values.items():
             self._arrays[name][rows] = value
             self._arrays[name].flush()
         self._arrays['done'][rows] = True
         self._arrays['done'].flush()
 
-    def read(self, row: int, name: Optional[str],
-             image_size: Sequence[int]) -> TokenLabels:
+    def read(self, row: int, name: Optional[str], image_size: Sequence[int]) -> TokenLabels:
         """The token labels of one whole image.
 
         Args:
@@ -169,53 +186,62 @@ class TokenLabelStore:
             UserError: If the store has another image there, or the map is
                 damaged.
         """
-        if not 0 <= row < len(self) or (
-                name and _hash(name) != self._arrays['checks'][row]):
+        if not 0 <= row < len(self) or (name and _hash(name) != self._arrays['checks'][row]):
             raise UserError(
                 f"token labels '{self.path}' have no image {row}, "
                 f"'{name}', among their {len(self)}: they belong to another "
-                f'data set, or its files have changed; {REMAKE}')
+                f'data set, or its files have changed; {REMAKE}'
+            )
         ids, scores, rectangle = (
-            np.array(self._arrays[name][row])
-            for name in ('ids', 'scores', 'rectangles'))
+            np.array(self._arrays[name][row]) for name in ('ids', 'scores', 'rectangles')
+        )
         self._check_map(row, ids, scores, rectangle)
-        if 'sums' in self._arrays and (
-                _sum(ids, scores, rectangle) != self._arrays['sums'][row]):
-            raise self._damage(row, 'its sum is not the one it was written '
-                               'with')
+        if 'sums' in self._arrays and (_sum(ids, scores, rectangle) != self._arrays['sums'][row]):
+            raise self._damage(row, 'its sum is not the one it was written with')
         x1, y1, x2, y2 = rectangle
         rows, cols = self.index['grid']
         # The whole image, 0 to 1, in cells of the map.
-        box = np.array([
-            -x1 / (x2 - x1) * cols, -y1 / (y2 - y1) * rows,
-            (1 - x1) / (x2 - x1) * cols, (1 - y1) / (y2 - y1) * rows
-        ], np.float32)
-        return TokenLabels(ids, scores, box, tuple(image_size),
-                           len(self.classes), self.index['score_mode'])
+        box = np.array(
+            [
+                -x1 / (x2 - x1) * cols,
+                -y1 / (y2 - y1) * rows,
+                (1 - x1) / (x2 - x1) * cols,
+                (1 - y1) / (y2 - y1) * rows,
+            ],
+            np.float32,
+        )
+        return TokenLabels(
+            ids, scores, box, tuple(image_size), len(self.classes), self.index['score_mode']
+        )
 
-    def _check_map(self, row: int, ids: np.ndarray, scores: np.ndarray,
-                   rectangle: np.ndarray) -> None:
+    def _check_map(
+        self, row: int, ids: np.ndarray, scores: np.ndarray, rectangle: np.ndarray
+    ) -> None:
         """Raise a UserError for what training would make NaN of."""
         count = len(self.classes)
         x1, y1, x2, y2 = rectangle
         if not np.isfinite(scores).all():
             raise self._damage(row, 'a score is not finite')
         if self.index['score_mode'] == 'probs' and not (
-                scores.min() >= 0 and
-                scores.astype(np.float32).sum(-1).max() < 1 + TOLERANCE):
+            scores.min() >= 0 and scores.astype(np.float32).sum(-1).max() < 1 + TOLERANCE
+        ):
             raise self._damage(row, 'scores are no probabilities')
         if ids.min() < 0 or ids.max() >= count:
             raise self._damage(
-                row, f'its classes are {ids.min()} to {ids.max()}, but there '
-                f'are {count}, 0 to {count - 1}')
+                row,
+                f'its classes are {ids.min()} to {ids.max()}, but there '
+                f'are {count}, 0 to {count - 1}',
+            )
         if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
-            raise self._damage(row, 'its rectangle, '
-                               f'{[round(float(v), 4) for v in rectangle]}, '
-                               'is no part of an image')
+            raise self._damage(
+                row,
+                f'its rectangle, {[round(float(v), 4) for v in rectangle]}, is no part of an image',
+            )
 
     def _damage(self, row: int, what: str) -> UserError:
-        return UserError(f"token labels '{self.path}': the map of image {row} "
-                         f'is damaged ({what}); {REMAKE}')
+        return UserError(
+            f"token labels '{self.path}': the map of image {row} is damaged ({what}); {REMAKE}"
+        )
 
     def check(self, dataset: BaseDataset) -> None:
         """Compare with a data set: number of images, classes, names; and
@@ -229,7 +255,8 @@ class TokenLabelStore:
             raise UserError(
                 f"token labels '{self.path}' are for other classes than the "
                 f'data set: {_first_difference(self.classes, classes or [])}; '
-                'annotate with a classifier of the same classes')
+                'annotate with a classifier of the same classes'
+            )
         self._check_names(image_names(dataset))
         rows = np.linspace(0, len(self) - 1, min(len(self), NUM_READ))
         for row in rows.astype(int).tolist():
@@ -237,8 +264,7 @@ class TokenLabelStore:
 
     def _check_names(self, names: List[str]) -> None:
         try:
-            with open(osp.join(self.path, 'names.txt'),
-                      encoding='utf-8') as file:
+            with open(osp.join(self.path, 'names.txt'), encoding='utf-8') as file:
                 stored = file.read().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise _damaged(self.path, f'names.txt: {error}') from None
@@ -246,7 +272,8 @@ class TokenLabelStore:
             raise UserError(
                 f"token labels '{self.path}' belong to {len(stored)} images, "
                 f'the data set has {len(names)}: '
-                f'{_first_difference(stored, names)}; {REMAKE}')
+                f'{_first_difference(stored, names)}; {REMAKE}'
+            )
 
 
 def image_names(dataset: BaseDataset) -> List[str]:
@@ -284,28 +311,31 @@ def _layout(index: dict) -> dict[str, tuple[tuple, type]]:
     maps = (count, *index['grid'], index['top_k'])
     ids = np.int16 if len(index['classes']) <= 32767 else np.int32
     layout = dict(
-        ids=(maps, ids), scores=(maps, np.float16),
-        rectangles=((count, 4), np.float32), checks=((count, ), np.uint32),
-        sums=((count, ), np.uint32), done=((count, ), np.bool_))
+        ids=(maps, ids),
+        scores=(maps, np.float16),
+        rectangles=((count, 4), np.float32),
+        checks=((count,), np.uint32),
+        sums=((count,), np.uint32),
+        done=((count,), np.bool_),
+    )
     if index['format'] == OLD_FORMAT:
         del layout['sums']
     return layout
 
 
-def _open_array(path: str, name: str, shape: tuple, dtype: type,
-                writable: bool) -> np.ndarray:
+def _open_array(path: str, name: str, shape: tuple, dtype: type, writable: bool) -> np.ndarray:
     """Of a store, as its index promises it."""
     try:
-        array = np.load(osp.join(path, f'{name}.npy'),
-                        mmap_mode='r+' if writable else 'r')
+        array = np.load(osp.join(path, f'{name}.npy'), mmap_mode='r+' if writable else 'r')
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path, str(error).splitlines()[0]) from None
-    if (getattr(array, 'shape', None), getattr(array, 'dtype', None)) != (
-            shape, dtype):
+    if (getattr(array, 'shape', None), getattr(array, 'dtype', None)) != (shape, dtype):
         raise _damaged(
-            path, f'{name}.npy holds {getattr(array, "dtype", "no")} '
+            path,
+            f'{name}.npy holds {getattr(array, "dtype", "no")} '
             f'{getattr(array, "shape", "array")}, not {dtype.__name__} '
-            f'{shape} as index.json says')
+            f'{shape} as index.json says',
+        )
     return array
 
 
@@ -320,27 +350,40 @@ def _read_index(path: str) -> dict:
     except FileNotFoundError:
         raise UserError(
             f"token labels '{path}' do not exist; make them with "
-            'tools/dataset_tools/make_token_labels.py') from None
+            'tools/dataset_tools/make_token_labels.py'
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, f'index.json: {error}') from None
     if not isinstance(index, dict):
         raise _damaged(path, 'index.json holds no object')
-    if (index.get('format') not in (OLD_FORMAT, FORMAT)
-            or index.get('score_mode') not in SCORE_MODES):
+    if (
+        index.get('format') not in (OLD_FORMAT, FORMAT)
+        or index.get('score_mode') not in SCORE_MODES
+    ):
         raise UserError(
             f"token labels '{path}' have format {index.get('format')} and "
             f'score mode {index.get("score_mode")!r}; this version reads '
             f'formats {OLD_FORMAT} and {FORMAT}, {" or ".join(SCORE_MODES)}; '
-            f'{REMAKE}')
+            f'{REMAKE}'
+        )
     for key, is_right in (
-            ('num_images', _is_count), ('top_k', _is_count),
-            ('grid', lambda value: isinstance(value, list)
-             and len(value) == 2 and all(map(_is_count, value))),
-            ('classes', lambda value: isinstance(value, list) and value
-             and all(isinstance(name, str) for name in value))):
+        ('num_images', _is_count),
+        ('top_k', _is_count),
+        (
+            'grid',
+            lambda value: (
+                isinstance(value, list) and len(value) == 2 and all(map(_is_count, value))
+            ),
+        ),
+        (
+            'classes',
+            lambda value: (
+                isinstance(value, list) and value and all(isinstance(name, str) for name in value)
+            ),
+        ),
+    ):
         if not is_right(index.get(key)):
-            raise _damaged(path, f'index.json: {key} is '
-                           f'{index.get(key)!r:.40}')
+            raise _damaged(path, f'index.json: {key} is {index.get(key)!r:.40}')
     return index
 
 

@@ -1,4 +1,5 @@
 """The token labels of one image on its way through the pipeline."""
+
 from dataclasses import dataclass, replace
 from typing import Optional, Tuple
 
@@ -25,6 +26,7 @@ class TokenLabels:
             the other classes. 'logits': the others have logit 0.
         flip (bool): Whether the last chance to mirror it was taken.
     """
+
     ids: np.ndarray
     scores: np.ndarray
     box: np.ndarray
@@ -54,10 +56,12 @@ class TokenLabels:
             ids=np.flip(self.ids, axes),
             scores=np.flip(self.scores, axes),
             box=np.array([x1, y1, x2, y2], np.float32),
-            flip=direction is not None)
+            flip=direction is not None,
+        )
 
-    def cropped(self, top: int, left: int, height: int, width: int,
-                image_size: Tuple[int, int]) -> 'TokenLabels':
+    def cropped(
+        self, top: int, left: int, height: int, width: int, image_size: Tuple[int, int]
+    ) -> 'TokenLabels':
         """After a part of the image was cut out and resized.
 
         Args:
@@ -68,11 +72,12 @@ class TokenLabels:
         scale_y = (y2 - y1) / self.image_size[0]
         scale_x = (x2 - x1) / self.image_size[1]
         box = [
-            x1 + left * scale_x, y1 + top * scale_y,
-            x1 + (left + width) * scale_x, y1 + (top + height) * scale_y
+            x1 + left * scale_x,
+            y1 + top * scale_y,
+            x1 + (left + width) * scale_x,
+            y1 + (top + height) * scale_y,
         ]
-        return replace(
-            self, box=np.array(box, np.float32), image_size=image_size)
+        return replace(self, box=np.array(box, np.float32), image_size=image_size)
 
     def warped(self, matrix: np.ndarray) -> 'TokenLabels':
         """After an affine map of the image that keeps its size.
@@ -88,7 +93,7 @@ class TokenLabels:
         cells, weights = _neighbours(x, y, *self.ids.shape[:2])
         weights = weights * seen[:, None]
         classes, dense, others = self._expanded()
-        flat = 1 / self.num_classes if self.score_mode == 'probs' else 0.
+        flat = 1 / self.num_classes if self.score_mode == 'probs' else 0.0
         others = (weights * others[cells]).sum(1) + (1 - seen) * flat
         dense = np.einsum('nj,njc->nc', weights, dense[cells])
         k = self.ids.shape[-1]
@@ -97,7 +102,8 @@ class TokenLabels:
         return replace(
             self,
             ids=classes[top].reshape(self.ids.shape),
-            scores=scores.astype(np.float16).reshape(self.ids.shape))
+            scores=scores.astype(np.float16).reshape(self.ids.shape),
+        )
 
     def _sources(self, matrix):
         """Where the content of each cell comes from.
@@ -110,11 +116,11 @@ class TokenLabels:
         origin, scale = self.box[:2], self.box[2:] - self.box[:2]
         size = np.array(self.image_size[::-1])
         middles = np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), -1)
-        pixels = (middles.reshape(-1, 2) + .5 - origin) / scale * size - .5
+        pixels = (middles.reshape(-1, 2) + 0.5 - origin) / scale * size - 0.5
         matrix = np.asarray(matrix, np.float64)
         sources = (pixels - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
-        seen = ((sources > -.5) & (sources < size - .5)).all(1)
-        x, y = ((sources + .5) / size * scale + origin - .5).T
+        seen = ((sources > -0.5) & (sources < size - 0.5)).all(1)
+        x, y = ((sources + 0.5) / size * scale + origin - 0.5).T
         return x, y, seen.astype(np.float64)
 
     def _expanded(self):
@@ -131,8 +137,7 @@ class TokenLabels:
         if self.score_mode == 'probs' and k < self.num_classes:
             others = (1 - scores.sum(1)).clip(0) / (self.num_classes - k)
         dense = np.zeros((len(scores), len(classes)))
-        np.put_along_axis(dense, columns.reshape(-1, k),
-                          scores - others[:, None], axis=1)
+        np.put_along_axis(dense, columns.reshape(-1, k), scores - others[:, None], axis=1)
         return classes, dense, others
 
 
@@ -142,7 +147,6 @@ def _neighbours(x, y, rows: int, cols: int):
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
     right, bottom = (left + 1).clip(max=cols - 1), (top + 1).clip(max=rows - 1)
     u, v = x - left, y - top
-    cells = [top * cols + left, top * cols + right, bottom * cols + left,
-             bottom * cols + right]
+    cells = [top * cols + left, top * cols + right, bottom * cols + left, bottom * cols + right]
     weights = [(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v]
     return np.stack(cells, 1), np.stack(weights, 1)

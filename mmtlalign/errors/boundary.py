@@ -1,4 +1,5 @@
 """Where errors of all commands end: in one line, if a user can mend them."""
+
 import os
 import signal
 import sys
@@ -6,12 +7,7 @@ import traceback
 from contextlib import contextmanager
 
 from .kinds import explain
-from .user_error import (
-    LocalError,
-    StoppedBySignal,
-    UserError,
-    in_one_line,
-)
+from .user_error import LocalError, StoppedBySignal, UserError, in_one_line
 
 
 def stop(number: int, frame) -> None:
@@ -20,8 +16,7 @@ def stop(number: int, frame) -> None:
     Raises:
         StoppedBySignal: Always.
     """
-    raise StoppedBySignal(number, 'stopped by '
-                          f'{signal.Signals(number).name}')
+    raise StoppedBySignal(number, f'stopped by {signal.Signals(number).name}')
 
 
 @contextmanager
@@ -39,8 +34,7 @@ def one_line_errors(program: str, resumable: bool = False):
             ``--resume``. Defaults to False.
     """
     first = os.environ.get('LOCAL_RANK', '0') == '0'
-    handlers = {number: signal.signal(number, stop) for number in (
-        signal.SIGTERM, signal.SIGUSR1)}
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
     except BrokenPipeError:  # whoever read has seen enough
@@ -61,11 +55,12 @@ def one_line_errors(program: str, resumable: bool = False):
         if '--debug' in sys.argv:
             traceback.print_exception(error)
         if isinstance(error, LocalError) and resumable:
-            line += (', and give the same command again (with --resume, it '
-                     'goes on from its last checkpoint)')
+            line += (
+                ', and give the same command again (with --resume, it '
+                'goes on from its last checkpoint)'
+            )
         line = in_one_line(f'{program}: {line}')
-        is_first_ones = isinstance(error, UserError) and not isinstance(
-            error, LocalError)
+        is_first_ones = isinstance(error, UserError) and not isinstance(error, LocalError)
         sys.exit(1 if is_first_ones and not first else line)
     finally:
         for number, handler in handlers.items():

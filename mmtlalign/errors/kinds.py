@@ -1,4 +1,5 @@
 """Kinds of error that a user can mend, and what to say of them."""
+
 import errno
 import os
 import re
@@ -14,12 +15,17 @@ from types import FrameType
 from .user_error import UserError, first_line
 
 # What a path must lie under for its code to be nobody's own.
-LIBRARIES = tuple(str(Path(folder).resolve()) + os.sep for folder in {
-    Path(__file__).parents[1], *site.getsitepackages(),
-    site.getusersitepackages(), sysconfig.get_path('purelib'),
-    sysconfig.get_path('platlib')})
-STANDARD = (str(Path(sysconfig.get_path('stdlib')).resolve()) + os.sep,
-            '<frozen ')
+LIBRARIES = tuple(
+    str(Path(folder).resolve()) + os.sep
+    for folder in {
+        Path(__file__).parents[1],
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+        sysconfig.get_path('purelib'),
+        sysconfig.get_path('platlib'),
+    }
+)
+STANDARD = (str(Path(sysconfig.get_path('stdlib')).resolve()) + os.sep, '<frozen ')
 
 # What to do about an error of the operating system.
 BY_ERRNO = {
@@ -43,26 +49,36 @@ BY_ERRNO = {
 
 # Errors of libraries by what they say, since their class tells too little.
 BY_WORDS = (
-    (r'DataLoader worker .*(killed by signal|exited unexpectedly)',
-     'a process that loads data has ended ({}): mostly the machine ran out '
-     'of memory, or /dev/shm is full; set fewer num_workers or a smaller '
-     'batch_size'),
-    (r'(unable to|could not|cannot).*(shared memory|shm|/torch_)|'
-     r'unable to write to file </torch',
-     'shared memory is used up ({}): free /dev/shm (in a container, give it '
-     'more with --shm-size), or set num_workers=0'),
-    (r'out of memory|can.t allocate memory|not enough memory',
-     'out of memory ({}): set a smaller batch_size, or use --amp'),
-    (r'EADDRINUSE|[Aa]ddress already in use',
-     'another program has the port that the processes talk by ({}): set '
-     'another PORT'),
-    (r'No space left on device|failed writing file',
-     'a file cannot be written ({}): free some space, or write elsewhere'),
-    (r'shapes cannot be multiplied|must match the size of tensor|'
-     r'expected input.* to have \d+ channels|Given groups=|'
-     r'Given normalized_shape',
-     "parts of the config's model do not fit each other ({}): compare their "
-     'channels and sizes'),
+    (
+        r'DataLoader worker .*(killed by signal|exited unexpectedly)',
+        'a process that loads data has ended ({}): mostly the machine ran out '
+        'of memory, or /dev/shm is full; set fewer num_workers or a smaller '
+        'batch_size',
+    ),
+    (
+        r'(unable to|could not|cannot).*(shared memory|shm|/torch_)|'
+        r'unable to write to file </torch',
+        'shared memory is used up ({}): free /dev/shm (in a container, give it '
+        'more with --shm-size), or set num_workers=0',
+    ),
+    (
+        r'out of memory|can.t allocate memory|not enough memory',
+        'out of memory ({}): set a smaller batch_size, or use --amp',
+    ),
+    (
+        r'EADDRINUSE|[Aa]ddress already in use',
+        'another program has the port that the processes talk by ({}): set another PORT',
+    ),
+    (
+        r'No space left on device|failed writing file',
+        'a file cannot be written ({}): free some space, or write elsewhere',
+    ),
+    (
+        r'shapes cannot be multiplied|must match the size of tensor|'
+        r'expected input.* to have \d+ channels|Given groups=|'
+        r'Given normalized_shape',
+        "parts of the config's model do not fit each other ({}): compare their channels and sizes",
+    ),
 )
 
 
@@ -112,36 +128,39 @@ def by_kind(error: Exception, frames: list[FrameType]) -> str | None:
     path = file_in_hand(frames)
     if isinstance(error, OSError) and error.errno in BY_ERRNO:
         name = error.filename if error.filename is not None else path
-        what = f"'{os.fsdecode(name)}'" if isinstance(
-            name, (str, bytes, os.PathLike)) else 'a file'
-        return (f'{what} cannot be used ({os.strerror(error.errno)}); '
-                f'{BY_ERRNO[error.errno]}')
+        what = f"'{os.fsdecode(name)}'" if isinstance(name, (str, bytes, os.PathLike)) else 'a file'
+        return f'{what} cannot be used ({os.strerror(error.errno)}); {BY_ERRNO[error.errno]}'
     if isinstance(error, MemoryError):
         return f'out of memory ({first_line(error)}): set a smaller batch_size'
     if isinstance(error, UnicodeError):
         return unicode_trouble(error, path)
     if path and is_of_a_reader(error):
-        return (f"'{path}' cannot be read ({type(error).__name__}: "
-                f'{first_line(error)}); get the file again, or correct it')
+        return (
+            f"'{path}' cannot be read ({type(error).__name__}: "
+            f'{first_line(error)}); get the file again, or correct it'
+        )
     return None
 
 
 def unicode_trouble(error: UnicodeError, path: str | None) -> str:
     """A name or a file that is not UTF-8."""
     if isinstance(error, UnicodeEncodeError):
-        return (f"the name '{error.object:.200}' is not UTF-8, and cannot be "
-                'written; rename the file')
-    return (f"{repr(path) if path else 'a file'} is not text in UTF-8 "
-            f'({error}); convert it (iconv -f latin1 -t utf8), or give '
-            'another')
+        return (
+            f"the name '{error.object:.200}' is not UTF-8, and cannot be written; rename the file"
+        )
+    return (
+        f'{repr(path) if path else "a file"} is not text in UTF-8 '
+        f'({error}); convert it (iconv -f latin1 -t utf8), or give '
+        'another'
+    )
 
 
 def is_of_a_reader(error: Exception) -> bool:
     """Whether an error is one of those that parsers of files raise."""
     modules = {cls.__module__.split('.')[0] for cls in type(error).__mro__}
-    return bool(modules & {'yaml', 'json', 'cv2', 'PIL', 'xml', 'zipfile',
-                           'pickle', '_pickle'}) or isinstance(
-                               error, (ValueError, EOFError))
+    return bool(
+        modules & {'yaml', 'json', 'cv2', 'PIL', 'xml', 'zipfile', 'pickle', '_pickle'}
+    ) or isinstance(error, (ValueError, EOFError))
 
 
 def by_words(error: Exception, frames: list[FrameType]) -> str | None:
@@ -161,8 +180,9 @@ def by_place(error: Exception, frames: list[FrameType]) -> str | None:
     return None
 
 
-def hosts_at_work(frames: list[FrameType]) -> Iterator[tuple[
-        FrameType, Callable[[Exception, FrameType], str]]]:
+def hosts_at_work(
+    frames: list[FrameType],
+) -> Iterator[tuple[FrameType, Callable[[Exception, FrameType], str]]]:
     """Frames, the innermost first, of what makes something of a user's."""
     runner = getattr(sys.modules.get('mmengine.runner'), 'Runner', None)
     registry = sys.modules.get('mmengine.registry')
@@ -174,9 +194,19 @@ def hosts_at_work(frames: list[FrameType]) -> Iterator[tuple[
         runner.load_or_resume.__code__: cannot_be_resumed,
         runner.__init__.__code__: no_runner,
         runner.from_cfg.__func__.__code__: no_runner,
-        **{getattr(runner, f'build_{part}').__code__: no_runner for part in (
-            'dataloader', 'train_loop', 'val_loop', 'test_loop',
-            'optim_wrapper', 'param_scheduler', 'evaluator', 'model')},
+        **{
+            getattr(runner, f'build_{part}').__code__: no_runner
+            for part in (
+                'dataloader',
+                'train_loop',
+                'val_loop',
+                'test_loop',
+                'optim_wrapper',
+                'param_scheduler',
+                'evaluator',
+                'model',
+            )
+        },
     }
     for frame in reversed(frames):
         if frame.f_code in places:
@@ -189,42 +219,55 @@ def cannot_be_built(error: Exception, frame: FrameType) -> str:
     kind = getattr(kind, '__name__', kind)
     if isinstance(error, KeyError) and 'is not in the' in str(error):
         return unknown_type(kind, frame.f_locals['registry'])
-    said = str(error.args[0]) if isinstance(
-        error, KeyError) and error.args else first_line(error)
-    return (f'{kind} cannot be built as the config says '
-            f'({type(error).__name__}: {said}); correct its entries, or set '
-            'others with --cfg-options')
+    said = str(error.args[0]) if isinstance(error, KeyError) and error.args else first_line(error)
+    return (
+        f'{kind} cannot be built as the config says '
+        f'({type(error).__name__}: {said}); correct its entries, or set '
+        'others with --cfg-options'
+    )
 
 
 def unknown_type(kind: str, registry) -> str:
     """A type that no registry has, and the closest that one has."""
     from difflib import get_close_matches
+
     root = registry.parent or registry
-    names = {*registry.module_dict, *root.module_dict, *(
-        f'{scope}.{name}' for scope, child in root.children.items()
-        for name in child.module_dict)}
+    names = {
+        *registry.module_dict,
+        *root.module_dict,
+        *(
+            f'{scope}.{name}'
+            for scope, child in root.children.items()
+            for name in child.module_dict
+        ),
+    }
     close = get_close_matches(str(kind), names, n=1)
-    return (f"type '{kind}' of the config is unknown among the "
-            f"{registry.name}s of '{registry.scope}'"
-            + (f" (closest: '{close[0]}')" if close else '')
-            + '; correct it, or name the module that has it in '
-            'custom_imports')
+    return (
+        f"type '{kind}' of the config is unknown among the "
+        f"{registry.name}s of '{registry.scope}'"
+        + (f" (closest: '{close[0]}')" if close else '')
+        + '; correct it, or name the module that has it in '
+        'custom_imports'
+    )
 
 
 def cannot_be_resumed(error: Exception, frame: FrameType) -> str:
     """A checkpoint whose parts are not what they should be."""
-    path = frame.f_locals.get('filename') or (
-        frame.f_locals['self']._load_from)
-    return (f"checkpoint '{path}' cannot be resumed ({type(error).__name__}: "
-            f'{first_line(error)}); it is damaged or of another model: resume '
-            'an earlier one, or begin anew with another --work-dir')
+    path = frame.f_locals.get('filename') or (frame.f_locals['self']._load_from)
+    return (
+        f"checkpoint '{path}' cannot be resumed ({type(error).__name__}: "
+        f'{first_line(error)}); it is damaged or of another model: resume '
+        'an earlier one, or begin anew with another --work-dir'
+    )
 
 
 def no_runner(error: Exception, frame: FrameType) -> str:
     """A config of which no training or test can be made."""
-    return (f'the config makes no run ({type(error).__name__}: '
-            f'{first_line(error)}); correct it, or set other entries with '
-            '--cfg-options')
+    return (
+        f'the config makes no run ({type(error).__name__}: '
+        f'{first_line(error)}); correct it, or set other entries with '
+        '--cfg-options'
+    )
 
 
 def file_in_hand(frames: list[FrameType]) -> str | None:
@@ -241,13 +284,14 @@ def readers() -> dict:
     """By code, the variable that holds the path of what is read."""
     found = {}
     for module, function, variable in (
-            ('mmengine.fileio', 'load', 'file'),
-            ('mmengine.fileio', 'get', 'filepath'),
-            ('mmengine.fileio', 'get_text', 'filepath'),
-            ('mmengine.fileio', 'list_from_file', 'filename'),
-            ('mmengine.fileio', 'dict_from_file', 'filename'),
-            ('mmcv', 'imread', 'img_or_path'),
-            ('pycocotools.coco', 'COCO.__init__', 'annotation_file')):
+        ('mmengine.fileio', 'load', 'file'),
+        ('mmengine.fileio', 'get', 'filepath'),
+        ('mmengine.fileio', 'get_text', 'filepath'),
+        ('mmengine.fileio', 'list_from_file', 'filename'),
+        ('mmengine.fileio', 'dict_from_file', 'filename'),
+        ('mmcv', 'imread', 'img_or_path'),
+        ('pycocotools.coco', 'COCO.__init__', 'annotation_file'),
+    ):
         if module in sys.modules:
             code = attrgetter(f'{function}.__code__')(sys.modules[module])
             found[code] = variable

@@ -38,9 +38,9 @@ def in_one_line(text) -> str:
         text (object): Its ``str`` is taken.
     """
     return ''.join(
-        char if char.isprintable()
-        else char.encode('unicode_escape', 'surrogatepass').decode()
-        for char in str(text))
+        char if char.isprintable() else char.encode('unicode_escape', 'surrogatepass').decode()
+        for char in str(text)
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -1,2 +1,3 @@
 """Metrics."""
+
 from .metrics import *  # noqa: F401,F403

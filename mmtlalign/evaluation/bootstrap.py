@@ -5,6 +5,7 @@ Statistics 7(1), 1979): as many images as there are, drawn with replacement,
 many times over. It tells what the choice of the test images does to a figure,
 and nothing about other trainings.
 """
+
 import io
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -45,8 +46,7 @@ def figure_of(metric: BaseMetric) -> str:
     return f'{metric.prefix}/{name}' if metric.prefix else name
 
 
-def redraw(metric: BaseMetric, results: list, num_draws: int = 1000,
-           seed: int = 0) -> np.ndarray:
+def redraw(metric: BaseMetric, results: list, num_draws: int = 1000, seed: int = 0) -> np.ndarray:
     """A figure of images drawn anew, in the unit of the metric.
 
     Args:
@@ -65,8 +65,7 @@ def redraw(metric: BaseMetric, results: list, num_draws: int = 1000,
         UserError: As ``figure_of``.
     """
     _, figures = _find(metric)
-    draws = np.random.default_rng(seed).integers(
-        len(results), size=(num_draws, len(results)))
+    draws = np.random.default_rng(seed).integers(len(results), size=(num_draws, len(results)))
     return np.fromiter(figures(metric, results, draws), float)
 
 
@@ -75,16 +74,17 @@ def _find(metric: BaseMetric) -> tuple:
     for kind in type(metric).__mro__:
         if kind.__name__ in FIGURES:
             return FIGURES[kind.__name__]
-    raise UserError(f'the bootstrap knows the metrics {", ".join(FIGURES)}, '
-                    f'not {type(metric).__name__}; put one of them first in '
-                    'test_evaluator')
+    raise UserError(
+        f'the bootstrap knows the metrics {", ".join(FIGURES)}, '
+        f'not {type(metric).__name__}; put one of them first in '
+        'test_evaluator'
+    )
 
 
 def _top1(metric, results: list, draws: np.ndarray) -> Iterator[float]:
     labels = torch.cat([result['gt_label'] for result in results])
     if 'pred_score' in results[0]:
-        predicted = torch.stack(
-            [result['pred_score'] for result in results]).argmax(1)
+        predicted = torch.stack([result['pred_score'] for result in results]).argmax(1)
     else:
         predicted = torch.cat([result['pred_label'] for result in results])
     right = (predicted == labels).double().numpy()
@@ -93,8 +93,7 @@ def _top1(metric, results: list, draws: np.ndarray) -> Iterator[float]:
 
 def _mean_iou(metric, results: list, draws: np.ndarray) -> Iterator[float]:
     # Pixels of every image and class, (images, classes).
-    intersect, union = (torch.stack(areas).double().numpy()
-                        for areas in list(zip(*results))[:2])
+    intersect, union = (torch.stack(areas).double().numpy() for areas in list(zip(*results))[:2])
     for draw in draws:
         with np.errstate(invalid='ignore'):  # a class that no image shows
             iou = intersect[draw].sum(0) / union[draw].sum(0)
@@ -103,9 +102,10 @@ def _mean_iou(metric, results: list, draws: np.ndarray) -> Iterator[float]:
 
 def _box_ap(metric, results: list, draws: np.ndarray) -> Iterator[float]:
     from mmdet.datasets.api_wrappers import COCOeval
+
     predictions = [prediction for _, prediction in results]
     if not any(len(prediction['scores']) for prediction in predictions):
-        yield from (0. for _ in draws)  # which COCO's tools refuse
+        yield from (0.0 for _ in draws)  # which COCO's tools refuse
         return
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         files = metric.results2json(predictions, f'{folder}/results')
@@ -128,7 +128,5 @@ def _box_ap(metric, results: list, draws: np.ndarray) -> Iterator[float]:
 
 
 FIGURES = dict(
-    Accuracy=('top1', _top1),
-    IoUMetric=('mIoU', _mean_iou),
-    CocoMetric=('bbox_mAP', _box_ap),
+    Accuracy=('top1', _top1), IoUMetric=('mIoU', _mean_iou), CocoMetric=('bbox_mAP', _box_ap)
 )

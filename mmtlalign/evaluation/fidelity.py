@@ -9,6 +9,7 @@ Two questions, asked of mixes of equal area, since all shares know that:
 - *true*: does it follow the *truth*, the visible pixels of the own object over
   those of both, where masks tell?
 """
+
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -29,8 +30,7 @@ SHARES = {
     'area': None,
     'tlalign': dict(propagation='tlalign'),
     'contribution': dict(propagation='contribution'),
-    'contribution-norm': dict(
-        propagation=dict(type='contribution', measure='norm')),
+    'contribution-norm': dict(propagation=dict(type='contribution', measure='norm')),
     'attention': dict(propagation='tlalign'),
 }
 REFERENCES = ('answer', 'ablation', 'truth')
@@ -45,6 +45,7 @@ class Pairs(NamedTuple):
         shares (Tensor): (P, R, 2, rows, cols): R times for each pair, what
             either image keeps when the other is pasted into it.
     """
+
     images: Tensor
     shares: Tensor
 
@@ -54,8 +55,9 @@ class Pairs(NamedTuple):
         return self.shares.size(1) * self.images.numel()
 
 
-def draw_pairs(labels: list[int], grid: tuple[int, int], count: int,
-               generator: torch.Generator) -> Pairs:
+def draw_pairs(
+    labels: list[int], grid: tuple[int, int], count: int, generator: torch.Generator
+) -> Pairs:
     """Pair images of different classes and draw boxes on the grid.
 
     Boxes have the grid's proportions, one of up to seven sizes, and lie
@@ -72,28 +74,28 @@ def draw_pairs(labels: list[int], grid: tuple[int, int], count: int,
         UserError: If all images are of one class, or the grid is too small.
     """
     order = torch.randperm(len(labels), generator=generator)
-    halves = order[:len(order) // 2 * 2].view(-1, 2)
+    halves = order[: len(order) // 2 * 2].view(-1, 2)
     classes = torch.tensor(labels)
     images = halves[classes[halves[:, 0]] != classes[halves[:, 1]]]
-    images = images[:-(-count // 2)]
+    images = images[: -(-count // 2)]
     if not len(images):
-        raise UserError(f'no two of {len(labels)} test images, paired at '
-                        'random, are of different classes; give more')
+        raise UserError(
+            f'no two of {len(labels)} test images, paired at '
+            'random, are of different classes; give more'
+        )
     if min(grid) < 2:
-        raise UserError(f'patches lie on a grid of {grid}, which no box '
-                        'divides; give larger images')
+        raise UserError(
+            f'patches lie on a grid of {grid}, which no box divides; give larger images'
+        )
     times = max(round(count / (2 * len(images))), 1)
-    boxes = [draw_box(grid, generator)
-             for _ in range(len(images) * times * 2)]
-    return Pairs(images, torch.stack(boxes).view(
-        len(images), times, 2, *grid))
+    boxes = [draw_box(grid, generator) for _ in range(len(images) * times * 2)]
+    return Pairs(images, torch.stack(boxes).view(len(images), times, 2, *grid))
 
 
 def draw_box(grid: tuple[int, int], generator: torch.Generator) -> Tensor:
     """(rows, cols): 0 inside a box and 1 outside."""
     rows, cols = grid
-    sides = np.unique(np.linspace(1, rows - 1, min(rows - 1, MAX_SIDES))
-                      .round().astype(int))
+    sides = np.unique(np.linspace(1, rows - 1, min(rows - 1, MAX_SIDES)).round().astype(int))
 
     def index(end: int) -> int:
         return torch.randint(end, (), generator=generator).item()
@@ -102,7 +104,7 @@ def draw_box(grid: tuple[int, int], generator: torch.Generator) -> Tensor:
     width = min(max(round(height * cols / rows), 1), cols - 1)
     top, left = index(rows - height + 1), index(cols - width + 1)
     share = torch.ones(grid)
-    share[top:top + height, left:left + width] = 0
+    share[top : top + height, left : left + width] = 0
     return share
 
 
@@ -117,6 +119,7 @@ class Measured(NamedTuple):
         lam (np.ndarray): (N,), areas.
         pair (np.ndarray): (N,), which pair a mix is of.
     """
+
     shares: dict[str, np.ndarray]
     references: dict[str, np.ndarray]
     lam: np.ndarray
@@ -166,9 +169,12 @@ class Fidelity:
             tokens = build_family(self.model.backbone).num_extra_tokens
             watch = 'class' if tokens else 'patches'
         return LabelTrace(
-            self.model.backbone, record=True, watch=watch,
+            self.model.backbone,
+            record=True,
+            watch=watch,
             token_merging=getattr(self.model, 'token_merging', None),
-            **arguments)
+            **arguments,
+        )
 
     def grid_of(self, dataset) -> tuple[int, int]:
         """Rows and columns of patches of the first image."""
@@ -177,8 +183,7 @@ class Fidelity:
             return LabelTrace(self.model.backbone).grid_of(images)
 
     @torch.no_grad()
-    def measure(self, dataset, pairs: Pairs,
-                batch_size: int = 128) -> Iterator[Measured]:
+    def measure(self, dataset, pairs: Pairs, batch_size: int = 128) -> Iterator[Measured]:
         """Mix, trace and compare, a batch at a time.
 
         Args:
@@ -194,8 +199,7 @@ class Fidelity:
         size = batch_size // 2
         for start in range(0, len(pairs.images), size):
             chosen = slice(start, start + size)
-            images, samples = self._load(
-                dataset, pairs.images[chosen].flatten().tolist())
+            images, samples = self._load(dataset, pairs.images[chosen].flatten().tolist())
             for shares in pairs.shares[chosen].unbind(1):
                 mixes = Mixes(images, samples, shares.flatten(0, 1))
                 index = torch.arange(len(mixes.record.lam)) // 2 + start
@@ -204,8 +208,7 @@ class Fidelity:
     @staticmethod
     def batches(pairs: Pairs, batch_size: int = 128) -> int:
         """How often :meth:`measure` yields."""
-        return pairs.shares.size(1) * -(-len(pairs.images)
-                                        // (batch_size // 2))
+        return pairs.shares.size(1) * -(-len(pairs.images) // (batch_size // 2))
 
     def _load(self, dataset, indices) -> tuple[Tensor, list]:
         batch = pseudo_collate([dataset[i] for i in indices])
@@ -216,17 +219,20 @@ class Fidelity:
         shares, feats = self._shares(mixes)
         read = self._what_is_read(feats)
         own, partner = (
-            (read - self._what_is_read(self.model.extract_feat(images))
-             ).norm(dim=1) for images in (mixes.partners, mixes.owns))
+            (read - self._what_is_read(self.model.extract_feat(images))).norm(dim=1)
+            for images in (mixes.partners, mixes.owns)
+        )
         references = dict(
-            answer=mixes.answer(self.model.head(feats)),
-            ablation=own / (own + partner))
+            answer=mixes.answer(self.model.head(feats)), ablation=own / (own + partner)
+        )
         if 'object_mask' in mixes.samples[0]:
             references['truth'] = mixes.truth()
         return Measured(
             {name: _numpy(shares[name]) for name in self.names},
             {name: _numpy(value) for name, value in references.items()},
-            _numpy(mixes.record.lam), index.numpy())
+            _numpy(mixes.record.lam),
+            index.numpy(),
+        )
 
     def _shares(self, mixes: 'Mixes') -> tuple[dict[str, Tensor], tuple]:
         """Shares (blocks, N), and the features, one forward a trace."""
@@ -240,11 +246,9 @@ class Fidelity:
                     shares[name] = self._read_trace(name, trace, mixes)
         if feats is None:
             return shares, self.model.extract_feat(mixes.mixed)
-        return shares, (
-            self.model.neck(feats) if self.model.with_neck else feats)
+        return shares, (self.model.neck(feats) if self.model.with_neck else feats)
 
-    def _read_trace(self, name: str, trace: LabelTrace,
-                    mixes: 'Mixes') -> Tensor:
+    def _read_trace(self, name: str, trace: LabelTrace, mixes: 'Mixes') -> Tensor:
         if name == 'attention':
             return attended_share(mixes.record, trace)[None]
         return torch.stack([trace.read(s) for s in trace.block_shares])
@@ -270,12 +274,11 @@ class Mixes:
         record (MixRecord): What was mixed with what.
     """
 
-    def __init__(self, images: Tensor, samples: list,
-                 token_share: Tensor) -> None:
+    def __init__(self, images: Tensor, samples: list, token_share: Tensor) -> None:
         self.samples = samples
         self.record = MixRecord(
-            torch.arange(len(images)) ^ 1, token_share,
-            token_share.mean((1, 2)))
+            torch.arange(len(images)) ^ 1, token_share, token_share.mean((1, 2))
+        )
         kept = F.interpolate(token_share[:, None], images.shape[2:])
         kept = kept.to(images)
         self.owns = kept * images
@@ -287,8 +290,7 @@ class Mixes:
         labels = torch.cat([sample.gt_label for sample in self.samples])
         own = labels.to(scores.device)[:, None]
         partner = own[self.record.partner]
-        return (scores.gather(1, own) - scores.gather(1, partner)
-                )[:, 0].sigmoid()
+        return (scores.gather(1, own) - scores.gather(1, partner))[:, 0].sigmoid()
 
     def truth(self) -> Tensor:
         """(N,), visible pixels of the own object over those of both; NaN
@@ -307,11 +309,9 @@ def join(parts: list[Measured]) -> Measured:
     shares, references, lam, pair = zip(*parts)
 
     def joined(dicts) -> dict:
-        return {name: np.concatenate([d[name] for d in dicts], axis=-1)
-                for name in dicts[0]}
+        return {name: np.concatenate([d[name] for d in dicts], axis=-1) for name in dicts[0]}
 
-    return Measured(joined(shares), joined(references), np.concatenate(lam),
-                    np.concatenate(pair))
+    return Measured(joined(shares), joined(references), np.concatenate(lam), np.concatenate(pair))
 
 
 def summarize(measured: Measured, draws: int = 1000, seed: int = 0) -> dict:
@@ -333,16 +333,22 @@ def summarize(measured: Measured, draws: int = 1000, seed: int = 0) -> dict:
     shares = dict(measured.shares)
     if 'truth' in measured.references:
         shares['answer'] = measured.references['answer'][None]
-    return {name: dict(
-        movement=np.abs(share - measured.lam).mean(1).tolist(),
-        **{reference: compare(share, values, measured, weights)
-           for reference, values in measured.references.items()
-           if reference != name})
-        for name, share in shares.items()}
+    return {
+        name: dict(
+            movement=np.abs(share - measured.lam).mean(1).tolist(),
+            **{
+                reference: compare(share, values, measured, weights)
+                for reference, values in measured.references.items()
+                if reference != name
+            },
+        )
+        for name, share in shares.items()
+    }
 
 
-def compare(shares: np.ndarray, reference: np.ndarray, measured: Measured,
-            weights: np.ndarray) -> dict:
+def compare(
+    shares: np.ndarray, reference: np.ndarray, measured: Measured, weights: np.ndarray
+) -> dict:
     """Correlation within equal area and root mean square distance.
 
     Args:
@@ -353,29 +359,32 @@ def compare(shares: np.ndarray, reference: np.ndarray, measured: Measured,
     """
     found = dict(correlation=[], distance=[])
     for share in shares:
-        n, x, y, xx, yy, xy = area_sums(
-            share, reference, measured.lam, measured.pair, weights)
-        within = [np.where(n > 0, a - b * c / np.maximum(n, 1), 0).sum(1)
-                  for a, b, c in ((xy, x, y), (xx, x, x), (yy, y, y))]
+        n, x, y, xx, yy, xy = area_sums(share, reference, measured.lam, measured.pair, weights)
+        within = [
+            np.where(n > 0, a - b * c / np.maximum(n, 1), 0).sum(1)
+            for a, b, c in ((xy, x, y), (xx, x, x), (yy, y, y))
+        ]
         with np.errstate(invalid='ignore', divide='ignore'):
             correlation = np.where(
                 within[1] > 1e-9 * np.maximum(xx.sum(1), 1),
-                within[0] / np.sqrt(within[1] * within[2]), 0)
+                within[0] / np.sqrt(within[1] * within[2]),
+                0,
+            )
         square = (xx - 2 * xy + yy).sum(1) / n.sum(1)
         found['correlation'].append(estimate(correlation))
         found['distance'].append(estimate(np.sqrt(square.clip(0))))
     return found
 
 
-def area_sums(x: np.ndarray, y: np.ndarray, lam: np.ndarray,
-              pair: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def area_sums(
+    x: np.ndarray, y: np.ndarray, lam: np.ndarray, pair: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """Sums by area: (6, draws, areas) of 1, x, y, xx, yy and xy."""
     known = ~np.isnan(y)
     x, y, pair = x[known], y[known], pair[known]
     areas, area = np.unique(lam[known].round(6), return_inverse=True)
     sums = np.zeros((6, weights.shape[1], len(areas)))
-    for total, values in zip(
-            sums, (np.ones_like(x), x, y, x * x, y * y, x * y)):
+    for total, values in zip(sums, (np.ones_like(x), x, y, x * x, y * y, x * y)):
         np.add.at(total, (pair, area), values)
     return weights @ sums
 
@@ -383,8 +392,7 @@ def area_sums(x: np.ndarray, y: np.ndarray, lam: np.ndarray,
 def bootstrap_weights(pair: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """How often each pair is drawn: (1 + draws, pairs); first, once each."""
     count = int(pair.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(
-        count, np.full(count, 1 / count), size=draws)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
     return np.concatenate([np.ones((1, count)), drawn])
 
 

@@ -1,4 +1,5 @@
 """Disturbed images and calibration, for any classifier of mmpretrain."""
+
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
@@ -7,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def drop_patches(images: Tensor, fraction: float, patch_size: int,
-                 generator: Optional[torch.Generator] = None) -> Tensor:
+def drop_patches(
+    images: Tensor, fraction: float, patch_size: int, generator: Optional[torch.Generator] = None
+) -> Tensor:
     """Replace a random part of the patches of every image by the mean colour.
 
     Random patch drop of Naseer et al., Intriguing Properties of Vision
@@ -32,11 +34,11 @@ def drop_patches(images: Tensor, fraction: float, patch_size: int,
         raise ValueError(f'fraction={fraction} must lie in [0, 1]')
     batch, _, height, width = images.shape
     if height % patch_size or width % patch_size:
-        raise ValueError(f'images of {height}x{width} pixels cannot be '
-                         f'divided into patches of {patch_size}')
+        raise ValueError(
+            f'images of {height}x{width} pixels cannot be divided into patches of {patch_size}'
+        )
     rows, cols = height // patch_size, width // patch_size
-    rank = torch.rand(
-        batch, rows * cols, generator=generator).argsort(1).argsort(1)
+    rank = torch.rand(batch, rows * cols, generator=generator).argsort(1).argsort(1)
     keep = (rank >= round(fraction * rows * cols)).view(batch, 1, rows, cols)
     keep = F.interpolate(keep.float(), scale_factor=patch_size)
     return images * keep.to(images)
@@ -57,15 +59,19 @@ def fitting_patch_size(height: int, width: int, token: int = 1) -> int:
         int: In pixels; divides both, and is nearest a 14th of the smaller.
     """
     side = min(height, width)
-    divisors = [n for n in range(1, side + 1)
-                if height % n == 0 and width % n == 0]
+    divisors = [n for n in range(1, side + 1) if height % n == 0 and width % n == 0]
     whole = [n for n in divisors if n % token == 0]
     return min(whole or divisors, key=lambda n: abs(14 * n - side))
 
 
-def fgsm(classifier: nn.Module, images: Tensor, labels: Tensor,
-         strengths: Sequence[float], mean: Tensor,
-         std: Tensor) -> Iterator[Tensor]:
+def fgsm(
+    classifier: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    strengths: Sequence[float],
+    mean: Tensor,
+    std: Tensor,
+) -> Iterator[Tensor]:
     """Fast gradient sign method (Goodfellow et al., arXiv 1412.6572).
 
     Args:
@@ -83,15 +89,14 @@ def fgsm(classifier: nn.Module, images: Tensor, labels: Tensor,
     images = images.detach().requires_grad_()
     with torch.enable_grad():
         loss = F.cross_entropy(classifier(images), labels, reduction='sum')
-        grad, = torch.autograd.grad(loss, images)
+        (grad,) = torch.autograd.grad(loss, images)
     pixels = images.detach() * std + mean
     for strength in strengths:
         changed = (pixels + strength * grad.sign()).clamp(0, 255)
         yield (changed - mean) / std
 
 
-def expected_calibration_error(scores: Tensor, labels: Tensor,
-                               bins: int = 15) -> float:
+def expected_calibration_error(scores: Tensor, labels: Tensor, bins: int = 15) -> float:
     """Mean gap between confidence and accuracy over bins of confidence.
 
     Guo et al., On Calibration of Modern Neural Networks (arXiv 1706.04599),
@@ -108,6 +113,5 @@ def expected_calibration_error(scores: Tensor, labels: Tensor,
     confidence, predicted = scores.double().max(1)
     right = (predicted == labels).double()
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    gaps = torch.zeros(bins, dtype=torch.double).index_add_(
-        0, index, right - confidence)
+    gaps = torch.zeros(bins, dtype=torch.double).index_add_(0, index, right - confidence)
     return (gaps.abs().sum() / len(labels)).item()

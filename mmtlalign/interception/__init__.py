@@ -3,12 +3,19 @@
 What alignment, merging and the mixing of tokens have in common; it knows
 nothing of what they do.
 """
+
 from .attributes import Interception
 from .functions import SOFTMAX, FunctionInterception
 from .names import class_name, find_class, name_of
 from .recomputation import inside_backward, inside_checkpoint
 
 __all__ = [
-    'SOFTMAX', 'FunctionInterception', 'Interception', 'class_name',
-    'find_class', 'inside_backward', 'inside_checkpoint', 'name_of'
+    'SOFTMAX',
+    'FunctionInterception',
+    'Interception',
+    'class_name',
+    'find_class',
+    'inside_backward',
+    'inside_checkpoint',
+    'name_of',
 ]

@@ -1,4 +1,5 @@
 """Stand-ins for instance attributes, and their return to what they were."""
+
 from collections.abc import Callable
 
 _ABSENT = object()

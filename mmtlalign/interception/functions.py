@@ -1,4 +1,5 @@
 """Stand-ins for functions of torch, where a module calls them inline."""
+
 from collections.abc import Callable
 
 import torch

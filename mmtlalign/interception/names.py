@@ -1,4 +1,5 @@
 """Modules and their classes by name, so that no host need be imported."""
+
 from torch import nn
 
 

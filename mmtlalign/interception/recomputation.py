@@ -1,4 +1,5 @@
 """What activation checkpointing is doing right now."""
+
 import torch
 
 
@@ -12,8 +13,7 @@ def inside_checkpoint() -> bool:
     if not torch.is_grad_enabled():
         return True
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
-    return (hooks is not None
-            and hooks[0].__module__ == 'torch.utils.checkpoint')
+    return hooks is not None and hooks[0].__module__ == 'torch.utils.checkpoint'
 
 
 def inside_backward() -> bool:

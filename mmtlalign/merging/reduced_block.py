@@ -1,4 +1,5 @@
 """A block that passes on fewer tokens than it is given."""
+
 import copy
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -26,6 +27,7 @@ class MergingBlock(NamedTuple):
         norm (nn.Module): What the ffn is given has passed.
         ffn (nn.Module): Called as ``ffn(norm(x), identity=x)`` at the end.
     """
+
     module: nn.Module
     attention: Attention
     norm: nn.Module
@@ -40,13 +42,16 @@ def merging_blocks(backbone: nn.Module, family: Family) -> list[MergingBlock]:
         return []
     # DeiT-III of mmpretrain calls `ln1` twice and never `ln2`.
     norm = 'ln1' if find_class(backbone, 'mmpretrain.DeiT3') else 'ln2'
-    return [MergingBlock(layer, site, getattr(layer, norm), layer.ffn)
-            for layer, site in zip(layers, sites)]
+    return [
+        MergingBlock(layer, site, getattr(layer, norm), layer.ffn)
+        for layer, site in zip(layers, sites)
+    ]
 
 
 class ReducedBlock(Site):
     """Stands in for the forward of a block, and while it runs for parts of
     it, so that one run can be repeated whatever has become of the rest."""
+
     in_block = False
     # Of one run: what it merges, the sizes (B, N) before it, their bias
     planned: Plan | None
@@ -65,8 +70,7 @@ class ReducedBlock(Site):
 
     @torch._disable_dynamo
     def forward(self, x: Tensor) -> Tensor:
-        sizes = self.reduction.sizes or {
-            x.size(1): x.new_ones(x.shape[:2], dtype=torch.float32)}
+        sizes = self.reduction.sizes or {x.size(1): x.new_ones(x.shape[:2], dtype=torch.float32)}
         self.reduction.sizes = sizes
         run = copy.copy(self)
         run.planned = None
@@ -100,36 +104,34 @@ class ReducedBlock(Site):
         self.stock_ffn = ffn.forward
         interception = Interception()
         try:
-            interception.replace(
-                attn, 'scaled_dot_product_attention', self.attend)
+            interception.replace(attn, 'scaled_dot_product_attention', self.attend)
             interception.replace(ffn, 'forward', self.feed_forward)
             return self.stock(x)
         finally:
             interception.restore()
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor,
-               **kwargs) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, **kwargs) -> Tensor:
         amount = self.reduction.amounts[self.index]
         if amount and self.planned is None:
-            with torch.no_grad(), torch.autocast(
-                    key.device.type, enabled=False):
-                self.planned = self.reduction.plan(
-                    query, key, self.size, amount)
+            with torch.no_grad(), torch.autocast(key.device.type, enabled=False):
+                self.planned = self.reduction.plan(query, key, self.size, amount)
         if self.bias is None:
             return self.stock_attention(query, key, value, **kwargs)
         if self.trace is self.reduction and key.device.type == 'cpu':
             # The fused kernel of the CPU takes a mask, which is faster.
             mask = self.bias[:, None, None].to(key.dtype)
-            return self.stock_attention(
-                query, key, value, attn_mask=mask, **kwargs)
+            return self.stock_attention(query, key, value, attn_mask=mask, **kwargs)
         # On a spare channel of the keys, which any kernel takes.
         dims, spare = query.size(-1), num_spare(key)
         bias = F.pad(self.bias[..., None], (0, spare - 1)).to(key.dtype)
         bias = bias[:, None].expand(-1, key.size(1), -1, -1)
         out = self.stock_attention(
-            F.pad(query, (0, spare), value=dims**.5),
-            torch.cat((key, bias), dim=-1), F.pad(value, (0, spare)),
-            scale=dims**-.5, **kwargs)
+            F.pad(query, (0, spare), value=dims**0.5),
+            torch.cat((key, bias), dim=-1),
+            F.pad(value, (0, spare)),
+            scale=dims**-0.5,
+            **kwargs,
+        )
         return out[..., :dims]
 
     def feed_forward(self, normed: Tensor, identity: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 """Blocks that pass on fewer tokens, in plain forwards and in traced ones."""
+
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -18,7 +19,8 @@ class TokenReduction:
     repeated as they were, also after ``with``. Parts of them may not, and
     with a checkpoint around the backbone the backward must be in ``with``.
     """
-    out_types: tuple[str, ...] = ('cls_token', )
+
+    out_types: tuple[str, ...] = ('cls_token',)
     moving = False  # a holder of sites, like a trace, that moves no shares
     amounts: Sequence[float]  # of what is merged, for each block
 
@@ -28,20 +30,21 @@ class TokenReduction:
         name = f'{type(self).__name__} of {type(backbone).__name__}'
         blocks = merging_blocks(backbone, self.family)
         if not blocks:
-            raise TypeError(f'{name}: its family does not say where blocks '
-                            'can merge tokens; ViT, DeiT and LV-ViT do.')
+            raise TypeError(
+                f'{name}: its family does not say where blocks '
+                'can merge tokens; ViT, DeiT and LV-ViT do.'
+            )
         if self.family.out_type not in self.out_types:
             raise ValueError(
                 f'{name}: out_type={self.family.out_type!r} must be one of '
-                f'{self.out_types}; merged tokens are no grid of patches.')
-        self.sites = [ReducedBlock(self, index, block)
-                      for index, block in enumerate(blocks)]
+                f'{self.out_types}; merged tokens are no grid of patches.'
+            )
+        self.sites = [ReducedBlock(self, index, block) for index, block in enumerate(blocks)]
         self.interception = Interception()
         # (B, N) by N: of how many patches tokens were made, last forward
         self.sizes: dict[int, Tensor] = {}
 
-    def plan(self, query: Tensor, key: Tensor, size: Tensor,
-             amount: float) -> Plan | None:
+    def plan(self, query: Tensor, key: Tensor, size: Tensor, amount: float) -> Plan | None:
         """What to merge after attention of query and key (B, H, N, D)."""
         raise NotImplementedError
 
@@ -53,12 +56,15 @@ class TokenReduction:
     def check(self, trace) -> None:
         """Raise ValueError unless tokens can merge under this trace."""
         if trace.backbone is not self.backbone:
-            raise ValueError('token_merging merges the tokens of another '
-                             'backbone than this trace follows.')
+            raise ValueError(
+                'token_merging merges the tokens of another backbone than this trace follows.'
+            )
         if trace.watch:
-            raise ValueError(f'watch={trace.watch!r} shows attention to '
-                             'patches, which token_merging leaves none of; '
-                             'use one of both.')
+            raise ValueError(
+                f'watch={trace.watch!r} shows attention to '
+                'patches, which token_merging leaves none of; '
+                'use one of both.'
+            )
 
     def __enter__(self) -> 'TokenReduction':
         self.attach(self)
@@ -78,12 +84,12 @@ class TokenReduction:
                     f'{name_of(self.backbone, module)}.forward is not the '
                     'stock one: leave the `with` block of another trace or '
                     'merging first (or make a LabelTrace(backbone, '
-                    'token_merging=...)), and checkpoint whole blocks only.')
+                    'token_merging=...)), and checkpoint whole blocks only.'
+                )
         self._stock_forward = self.backbone.forward
         trace.interception.replace(self.backbone, 'forward', self._forward)
         self._stock_output = self.backbone._format_output
-        trace.interception.replace(
-            self.backbone, '_format_output', self._format_output)
+        trace.interception.replace(self.backbone, '_format_output', self._format_output)
         for site in self.sites:
             site.attach(trace)
 
@@ -100,8 +106,8 @@ class TokenReduction:
         if self.family.out_type != 'avg_featmap':
             return tokens
         size = self.sizes[tokens.size(1)]
-        mean = size[:, self.family.num_extra_tokens:].mean(1, keepdim=True)
-        weight = (size / mean).view(size.shape + (1, ) * (tokens.ndim - 2))
+        mean = size[:, self.family.num_extra_tokens :].mean(1, keepdim=True)
+        weight = (size / mean).view(size.shape + (1,) * (tokens.ndim - 2))
         return tokens * weight.to(tokens.dtype)
 
     def __getstate__(self) -> dict:

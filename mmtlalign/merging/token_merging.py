@@ -1,4 +1,5 @@
 """ToMe (arXiv 2210.09461)."""
+
 from collections.abc import Sequence
 
 import torch
@@ -34,25 +35,25 @@ class TokenMerging(TokenReduction):
         >>> with TokenMerging(backbone, r=13):
         ...     feats = backbone(images)
     """
+
     out_types = ('cls_token', 'avg_featmap')
 
-    def __init__(self, backbone: nn.Module, r: int | Sequence[int],
-                 proportional: bool = True) -> None:
+    def __init__(
+        self, backbone: nn.Module, r: int | Sequence[int], proportional: bool = True
+    ) -> None:
         super().__init__(backbone)
         depth = len(self.sites)
         self.amounts = list(r) if isinstance(r, Sequence) else [r] * depth
-        if len(self.amounts) != depth or not all(
-                type(n) is int and n >= 0 for n in self.amounts):
-            raise ValueError(f'r={r!r} must be an integer of at least 0, or '
-                             f'{depth} of them, one for each block.')
+        if len(self.amounts) != depth or not all(type(n) is int and n >= 0 for n in self.amounts):
+            raise ValueError(
+                f'r={r!r} must be an integer of at least 0, or {depth} of them, one for each block.'
+            )
         self.proportional = proportional
 
     def bias(self, size: Tensor) -> Tensor | None:
-        return size.log() if self.proportional and len(self.sizes) > 1 else (
-            None)
+        return size.log() if self.proportional and len(self.sizes) > 1 else (None)
 
-    def plan(self, query: Tensor, key: Tensor, size: Tensor,
-             amount: float) -> Plan | None:
+    def plan(self, query: Tensor, key: Tensor, size: Tensor, amount: float) -> Plan | None:
         num, extra = key.size(2), self.family.num_extra_tokens
         r = min(int(amount), (num - extra) // 2)
         if r == 0:
@@ -66,7 +67,5 @@ class TokenMerging(TokenReduction):
         order = best.argsort(dim=-1, descending=True, stable=True)
         gone, alone = order[:, :r], order[:, r:].sort(dim=-1).values
         tokens = torch.arange(num, device=key.device).expand(len(key), -1)
-        stay = (tokens[:, :extra], 2 * alone[:, first:],
-                tokens[:, 1::2][:, second:])
-        return Plan(torch.cat(stay, dim=1), 2 * gone,
-                    alone.size(1) + match.gather(1, gone), size)
+        stay = (tokens[:, :extra], 2 * alone[:, first:], tokens[:, 1::2][:, second:])
+        return Plan(torch.cat(stay, dim=1), 2 * gone, alone.size(1) + match.gather(1, gone), size)

@@ -1,4 +1,5 @@
 """Registry-built parts in the host's categories."""
+
 from .backbones import *  # noqa: F401,F403
 from .batch_augments import *  # noqa: F401,F403
 from .classifiers import *  # noqa: F401,F403

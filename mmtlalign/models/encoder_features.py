@@ -1,4 +1,5 @@
 """One feature vector per image from whatever a backbone puts out."""
+
 import torch
 from torch import Tensor, nn
 

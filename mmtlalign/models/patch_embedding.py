@@ -1,4 +1,5 @@
 """Changing the tokens that a backbone starts from."""
+
 from collections.abc import Callable
 from contextlib import contextmanager
 
@@ -27,12 +28,12 @@ class PatchEmbedding:
             raise TypeError(
                 f'{type(backbone).__name__} has no patch_embed that returns '
                 'tokens and their grid, so its tokens cannot be mixed; use a '
-                'backbone of patches, such as mmtlalign.LVViT.')
+                'backbone of patches, such as mmtlalign.LVViT.'
+            )
         self.module = start.module
 
     @contextmanager
-    def changed(self, change: Callable[[Tensor], Tensor],
-                shape: tuple[int, int, int]):
+    def changed(self, change: Callable[[Tensor], Tensor], shape: tuple[int, int, int]):
         """Change the tokens of every forward in this context.
 
         Args:
@@ -52,14 +53,16 @@ class PatchEmbedding:
                     'Activation checkpointing of the whole backbone would '
                     'repeat its forward without the mixing of tokens; '
                     "checkpoint its blocks instead ('backbone.layers.0', "
-                    '...).')
+                    '...).'
+                )
             tokens, grid = stock(*args, **kwargs)
             found = (len(tokens), *grid)
             if tuple(shape) != found:
                 raise ValueError(
                     f'token_share is (batch, rows, cols) = {tuple(shape)}, '
                     f"but patch_embed gave {found}. Set the mixing method's "
-                    "patch_size to the backbone's.")
+                    "patch_size to the backbone's."
+                )
             return change(tokens), grid
 
         interception = Interception()

@@ -1,4 +1,5 @@
 """One picture of what label alignment does to one mixed image."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,9 +15,13 @@ OWN, PARTNER = '#2166ac', '#b2182b'
 MAPS_PER_ROW = 7
 
 
-def draw_alignment(images: Sequence[np.ndarray], mixed: np.ndarray,
-                   share_maps: list[np.ndarray], output_shares: list[float],
-                   title: str) -> Figure:
+def draw_alignment(
+    images: Sequence[np.ndarray],
+    mixed: np.ndarray,
+    share_maps: list[np.ndarray],
+    output_shares: list[float],
+    title: str,
+) -> Figure:
     """Draw two images, their mix, where their labels go, and what results.
 
     Args:
@@ -35,11 +40,9 @@ def draw_alignment(images: Sequence[np.ndarray], mixed: np.ndarray,
     from matplotlib.figure import Figure
 
     rows = -(-len(share_maps) // MAPS_PER_ROW)
-    figure = Figure(
-        figsize=(12, 5.2 + 1.8 * rows), layout='constrained')
+    figure = Figure(figsize=(12, 5.2 + 1.8 * rows), layout='constrained')
     figure.suptitle(title, fontsize=13)
-    top, middle, bottom = figure.subfigures(
-        3, 1, height_ratios=[2.3, 1.8 * rows, 2.4])
+    top, middle, bottom = figure.subfigures(3, 1, height_ratios=[2.3, 1.8 * rows, 2.4])
     _draw_images(top, images, mixed)
     _draw_maps(middle, share_maps, rows)
     _draw_shares(bottom, output_shares)
@@ -49,8 +52,7 @@ def draw_alignment(images: Sequence[np.ndarray], mixed: np.ndarray,
 def _draw_images(figure, images, mixed) -> None:
     names = ('image A: own', 'image B: partner', 'what the network sees')
     colours = (OWN, PARTNER, 'black')
-    for axis, image, name, colour in zip(
-            figure.subplots(1, 3), (*images, mixed), names, colours):
+    for axis, image, name, colour in zip(figure.subplots(1, 3), (*images, mixed), names, colours):
         axis.imshow(image)
         axis.set_title(name, color=colour, fontsize=11)
         axis.set(xticks=[], yticks=[])
@@ -59,9 +61,7 @@ def _draw_images(figure, images, mixed) -> None:
 
 
 def _draw_maps(figure, share_maps, rows) -> None:
-    figure.suptitle(
-        "Each token's share of A's label, as attention mixes the tokens",
-        fontsize=11)
+    figure.suptitle("Each token's share of A's label, as attention mixes the tokens", fontsize=11)
     axes = figure.subplots(rows, MAPS_PER_ROW, squeeze=False).ravel()
     for axis in axes:
         axis.axis('off')
@@ -77,24 +77,22 @@ def _draw_shares(figure, output_shares) -> None:
     curve, bars = figure.subplots(1, 2, width_ratios=[3, 2])
     curve.plot(output_shares, 'o-', color=OWN)
     curve.axhline(lam, color='grey', linestyle='--')
-    curve.annotate('area label', (0, lam), (2, 3),
-                   textcoords='offset points', color='grey')
+    curve.annotate('area label', (0, lam), (2, 3), textcoords='offset points', color='grey')
     curve.set_title('Share of A in what the head reads', fontsize=11)
     curve.set(xlabel='after block', ylabel='share of A')
     curve.set_xticks(range(len(output_shares)))
     # A fluctuation of a hundredth should not look like an earthquake.
     low, high = min(output_shares), max(output_shares)
-    curve.set_ylim(min(low, lam - .02) - .005, max(high, lam + .02) + .005)
+    curve.set_ylim(min(low, lam - 0.02) - 0.005, max(high, lam + 0.02) + 0.005)
 
-    for y, (name, value) in enumerate((('area label\n(CutMix)', lam),
-                                       ('aligned label\n(TL-Align)', share))):
+    for y, (name, value) in enumerate(
+        (('area label\n(CutMix)', lam), ('aligned label\n(TL-Align)', share))
+    ):
         bars.barh(y, value, color=OWN)
         bars.barh(y, 1 - value, left=value, color=PARTNER)
-        for x, text in ((value / 2, f'A {value:.3f}'),
-                        ((1 + value) / 2, f'B {1 - value:.3f}')):
+        for x, text in ((value / 2, f'A {value:.3f}'), ((1 + value) / 2, f'B {1 - value:.3f}')):
             bars.text(x, y, text, color='white', ha='center', va='center')
-    bars.set_yticks([0, 1], ['area label\n(CutMix)',
-                             'aligned label\n(TL-Align)'])
+    bars.set_yticks([0, 1], ['area label\n(CutMix)', 'aligned label\n(TL-Align)'])
     bars.invert_yaxis()
     bars.set(xlim=(0, 1), xticks=[0, 0.5, 1])
     bars.set_title('The training target', fontsize=11)

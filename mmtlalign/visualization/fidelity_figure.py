@@ -1,4 +1,5 @@
 """Pictures of what shares say of a model, and of what there is to see."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -9,8 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TITLES = dict(answer="the model's answer", ablation='the ablation',
-              truth='what is visible')
+TITLES = dict(answer="the model's answer", ablation='the ablation', truth='what is visible')
 
 
 def draw_fidelity(checkpoints: dict[str, dict], title: str) -> Figure:
@@ -28,10 +28,10 @@ def draw_fidelity(checkpoints: dict[str, dict], title: str) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    references = [name for name in TITLES if any(
-        name in shares['area'] for shares in checkpoints.values())]
-    figure = Figure(figsize=(1.5 + 4.2 * len(references), 9.6),
-                    layout='constrained')
+    references = [
+        name for name in TITLES if any(name in shares['area'] for shares in checkpoints.values())
+    ]
+    figure = Figure(figsize=(1.5 + 4.2 * len(references), 9.6), layout='constrained')
     figure.suptitle(title, fontsize='medium')
     grid = figure.subplots(3, len(references), sharey='row', squeeze=False)
     for column, reference in zip(grid.T, references):
@@ -39,9 +39,14 @@ def draw_fidelity(checkpoints: dict[str, dict], title: str) -> Figure:
         _draw_output(column[1], checkpoints, reference, 'distance')
         _draw_blocks(column[2], checkpoints, reference)
         column[0].set_title(TITLES[reference])
-    for axes, label in zip(grid[:, 0], (
-            'correlation within equal area', 'root mean square distance',
-            'correlation, block by block')):
+    for axes, label in zip(
+        grid[:, 0],
+        (
+            'correlation within equal area',
+            'root mean square distance',
+            'correlation, block by block',
+        ),
+    ):
         axes.set_ylabel(label)
     grid[0, 0].legend(frameon=False, fontsize='small')
     grid[2, 0].legend(frameon=False, fontsize='small')
@@ -53,13 +58,14 @@ def draw_fidelity(checkpoints: dict[str, dict], title: str) -> Figure:
 def _of(checkpoints: dict, reference: str) -> Iterator[tuple]:
     """Number, label and the shares that are held against a reference."""
     for number, (label, shares) in enumerate(checkpoints.items()):
-        yield number, label, {
-            name: share[reference] for name, share in shares.items()
-            if reference in share}
+        yield (
+            number,
+            label,
+            {name: share[reference] for name, share in shares.items() if reference in share},
+        )
 
 
-def _draw_output(axes, checkpoints: dict, reference: str,
-                 measure: str) -> None:
+def _draw_output(axes, checkpoints: dict, reference: str, measure: str) -> None:
     """A point with its interval for every share and checkpoint."""
     names: list[str] = []
     for number, label, shares in _of(checkpoints, reference):
@@ -67,9 +73,10 @@ def _draw_output(axes, checkpoints: dict, reference: str,
         values = np.array([share[measure][-1] for share in shares.values()])
         at = np.array([names.index(name) for name in shares])
         spread = np.abs(values[:, 1:] - values[:, :1]).T
-        shift = .6 * ((number + .5) / len(checkpoints) - .5)
-        axes.errorbar(at + shift, values[:, 0], spread, fmt='o',
-                      color=f'C{number}', markersize=4, label=label)
+        shift = 0.6 * ((number + 0.5) / len(checkpoints) - 0.5)
+        axes.errorbar(
+            at + shift, values[:, 0], spread, fmt='o', color=f'C{number}', markersize=4, label=label
+        )
     axes.set_xticks(range(len(names)), names, rotation=20, fontsize='small')
     if measure == 'correlation':
         axes.axhline(0, color='0.7', linewidth=1, zorder=0)
@@ -85,10 +92,8 @@ def _draw_blocks(axes, checkpoints: dict, reference: str) -> None:
             values = np.array(share['correlation'])
             if len(values) == 1:
                 continue
-            style = styles.setdefault(name, ('-', '--', ':', '-.')[
-                len(styles) % 4])
-            axes.plot(range(1, 1 + len(values)), values[:, 0], style,
-                      color=f'C{number}')
+            style = styles.setdefault(name, ('-', '--', ':', '-.')[len(styles) % 4])
+            axes.plot(range(1, 1 + len(values)), values[:, 0], style, color=f'C{number}')
     for name, style in styles.items():
         axes.plot([], [], style, color='black', label=name)
     axes.axhline(0, color='0.7', linewidth=1, zorder=0)

@@ -6,6 +6,7 @@
 Writes gpu_check.json and gpu_check.md. What fails is noted and the rest goes
 on; what the time does not suffice for is noted too.
 """
+
 import argparse
 import json
 import os
@@ -29,29 +30,50 @@ import torch.nn.functional as F  # noqa: E402
 from torch.utils.benchmark import Timer  # noqa: E402
 
 from mmtlalign.alignment.kernels import choice  # noqa: E402
-from mmtlalign.alignment.kernels.windows import (  # noqa: E402
-    mean_heads_of_windows,
-)
+from mmtlalign.alignment.kernels.windows import mean_heads_of_windows  # noqa: E402
 
 DEVICE = torch.device('cpu' if REHEARSE else 'cuda')
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # heads, queries, keys, width
-SHAPES = ((2, 5, 5, 16), (1, 20, 7, 24)) if REHEARSE else (
-    (6, 197, 197, 64), (6, 577, 577, 64), (6, 1025, 1025, 64),
-    (3, 50, 50, 32), (4, 197, 197, 80), (2, 196, 49, 64))
+SHAPES = (
+    ((2, 5, 5, 16), (1, 20, 7, 24))
+    if REHEARSE
+    else (
+        (6, 197, 197, 64),
+        (6, 577, 577, 64),
+        (6, 1025, 1025, 64),
+        (3, 50, 50, 32),
+        (4, 197, 197, 80),
+        (2, 196, 49, 64),
+    )
+)
 # batch, heads, queries, keys, width: DeiT-S at 224, 384, 512 px and ViT-B
-TIMED = ((1, 2, 5, 5, 16), ) if REHEARSE else (
-    (128, 6, 197, 197, 64), (64, 6, 577, 577, 64), (32, 6, 1025, 1025, 64),
-    (128, 12, 197, 197, 64))
+TIMED = (
+    ((1, 2, 5, 5, 16),)
+    if REHEARSE
+    else (
+        (128, 6, 197, 197, 64),
+        (64, 6, 577, 577, 64),
+        (32, 6, 1025, 1025, 64),
+        (128, 12, 197, 197, 64),
+    )
+)
 # windows, heads, positions: Swin-T's first stage
 WINDOWS = (2, 2, 9) if REHEARSE else (8192, 3, 49)
 # case of the benchmark -> batch
-STEPS = dict(tiny=1) if REHEARSE else {
-    'deit-s-224': 128, 'deit-s-384': 64, 'deit-s-512': 32, 'swin-t-224': 128}
+STEPS = (
+    dict(tiny=1)
+    if REHEARSE
+    else {'deit-s-224': 128, 'deit-s-384': 64, 'deit-s-512': 32, 'swin-t-224': 128}
+)
 overhead.CASES['tiny'] = (
-    overhead.MMPRETRAIN, 'VisionTransformer', dict(
-        arch=dict(embed_dims=32, num_layers=2, num_heads=2,
-                  feedforward_channels=32), img_size=32), 32, 16, 1)
+    overhead.MMPRETRAIN,
+    'VisionTransformer',
+    dict(arch=dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=32), img_size=32),
+    32,
+    16,
+    1,
+)
 NAMES = tuple(choice.KERNELS) if REHEARSE else choice.ORDER['cuda']
 RECIPE = 'configs/classification/tlalign/tlalign_deit-digits_1xb32_digits.py'
 
@@ -74,23 +96,22 @@ class Report:
             except Exception as error:  # compilers and drivers raise anything
                 row = dict(keys, note=choice.first_line(error))
         self.tables.setdefault(table, []).append(row)
-        print(f'[{time.monotonic() - self.start:.0f} s] {table}: {row}',
-              flush=True)
+        print(f'[{time.monotonic() - self.start:.0f} s] {table}: {row}', flush=True)
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / 'gpu_check.json').write_text(
-            json.dumps(self.tables, indent=1) + '\n')
+        (folder / 'gpu_check.json').write_text(json.dumps(self.tables, indent=1) + '\n')
         lines = ['# Check of the kernels', '']
         if REHEARSE:
-            lines += ["A rehearsal on a CPU, in Triton's interpreter, on tiny "
-                      'shapes: its times mean nothing.', '']
+            lines += [
+                "A rehearsal on a CPU, in Triton's interpreter, on tiny "
+                'shapes: its times mean nothing.',
+                '',
+            ]
         for title, rows in self.tables.items():
             names = list(dict.fromkeys(key for row in rows for key in row))
-            lines += [f'## {title}', '', _line(names),
-                      _line(['---'] * len(names))]
-            lines += [_line([_text(row.get(name, '')) for name in names])
-                      for row in rows] + ['']
+            lines += [f'## {title}', '', _line(names), _line(['---'] * len(names))]
+            lines += [_line([_text(row.get(name, '')) for name in names]) for row in rows] + ['']
         (folder / 'gpu_check.md').write_text('\n'.join(lines))
 
 
@@ -104,13 +125,15 @@ def _text(value) -> str:
 
 def machine() -> dict:
     import triton
+
     cuda = DEVICE.type == 'cuda'
     return dict(
-        device=torch.cuda.get_device_name() if cuda else (
-            overhead.processor()),
-        torch=torch.__version__, triton=triton.__version__,
+        device=torch.cuda.get_device_name() if cuda else (overhead.processor()),
+        torch=torch.__version__,
+        triton=triton.__version__,
         cuda=torch.version.cuda if cuda else 'none',
-        cudnn=torch.backends.cudnn.version() if cuda else 'none')
+        cudnn=torch.backends.cudnn.version() if cuda else 'none',
+    )
 
 
 def load(name: str) -> Callable:
@@ -127,11 +150,11 @@ def errors(name: str, case: choice.Case) -> dict:
     expected = F.scaled_dot_product_attention(*doubles)
     right = torch.autograd.grad(expected, doubles, grad.double())
     found = torch.autograd.grad(out, qkv, grad)
-    stock = torch.autograd.grad(
-        F.scaled_dot_product_attention(*qkv), qkv, grad)
+    stock = torch.autograd.grad(F.scaled_dot_product_attention(*qkv), qkv, grad)
     moved, own = choice.explicit_shares(*doubles, share.double())
-    row = dict(features=gap(out, expected), share=gap(mixed, moved),
-               gradient=max(map(gap, found, right)))
+    row = dict(
+        features=gap(out, expected), share=gap(mixed, moved), gradient=max(map(gap, found, right))
+    )
     row['stock gradient'] = max(map(gap, stock, right))
     return row if carried is None else dict(row, carried=gap(carried, own))
 
@@ -146,12 +169,15 @@ def check_kernels(report: Report) -> None:
             for carry in (False, True):
                 case = choice.Case(DEVICE, dtype, *shape, carry)
                 for name in NAMES:
-                    report.add('Errors against float64',
-                               partial(errors, name, case), kernel=name,
-                               dtype=str(dtype), shape=str(shape),
-                               carry=carry)
-        report.add('Errors of windows', partial(window_errors, dtype),
-                   dtype=str(dtype))
+                    report.add(
+                        'Errors against float64',
+                        partial(errors, name, case),
+                        kernel=name,
+                        dtype=str(dtype),
+                        shape=str(shape),
+                        carry=carry,
+                    )
+        report.add('Errors of windows', partial(window_errors, dtype), dtype=str(dtype))
 
 
 def windows(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -165,16 +191,17 @@ def window_errors(dtype: torch.dtype) -> dict:
     matrix, channels = windows(dtype)
     expected = matrix.double().mean(1) @ channels.double()
     kernel = choice.load('triton', 'window_pass')
-    return {'triton': gap(kernel(matrix, channels), expected),
-            'mean': gap(mean_heads_of_windows(matrix, channels), expected)}
+    return {
+        'triton': gap(kernel(matrix, channels), expected),
+        'mean': gap(mean_heads_of_windows(matrix, channels), expected),
+    }
 
 
 def milliseconds(run: Callable) -> dict:
     """Median time of a call."""
     run()
     timer = Timer('run()', globals=dict(run=run))
-    return dict(ms=1e3 * timer.blocked_autorange(
-        min_run_time=.01 if REHEARSE else .5).median)
+    return dict(ms=1e3 * timer.blocked_autorange(min_run_time=0.01 if REHEARSE else 0.5).median)
 
 
 def time_kernels(report: Report) -> None:
@@ -183,16 +210,23 @@ def time_kernels(report: Report) -> None:
         for carry in (False, True):
             case = choice.Case(DEVICE, dtype, *shape, carry)
             for name in ('stock', *NAMES):
-                report.add('Forward and backward of attention',
-                           partial(attention_time, name, case, batch),
-                           shape=f'{batch} x {tuple(shape)}', carry=carry,
-                           kernel=name)
+                report.add(
+                    'Forward and backward of attention',
+                    partial(attention_time, name, case, batch),
+                    shape=f'{batch} x {tuple(shape)}',
+                    carry=carry,
+                    kernel=name,
+                )
     matrix, channels = windows(dtype)
     for name, kernel in (
-            ('triton', lambda *x: choice.load('triton', 'window_pass')(*x)),
-            ('mean', mean_heads_of_windows)):
-        report.add('Shares of windows', partial(
-            milliseconds, partial(kernel, matrix, channels)), kernel=name)
+        ('triton', lambda *x: choice.load('triton', 'window_pass')(*x)),
+        ('mean', mean_heads_of_windows),
+    ):
+        report.add(
+            'Shares of windows',
+            partial(milliseconds, partial(kernel, matrix, channels)),
+            kernel=name,
+        )
 
 
 def attention_time(name: str, case: choice.Case, batch: int) -> dict:
@@ -200,8 +234,11 @@ def attention_time(name: str, case: choice.Case, batch: int) -> dict:
     kernel = None if name == 'stock' else load(name)
 
     def run() -> None:
-        out = F.scaled_dot_product_attention(*qkv) if kernel is None else (
-            kernel(*qkv, share, None, case.carry)[0])
+        out = (
+            F.scaled_dot_product_attention(*qkv)
+            if kernel is None
+            else (kernel(*qkv, share, None, case.carry)[0])
+        )
         torch.autograd.grad(out, qkv, grad)
 
     return milliseconds(run)
@@ -211,9 +248,13 @@ def check_steps(report: Report, rounds: int) -> None:
     """Whole training steps in bfloat16, interleaved with the stock step."""
     for compiled in (False, True):
         for name, batch in STEPS.items():
-            report.add('Training steps', partial(
-                steps, name, batch, compiled, rounds), model=name,
-                batch=batch, compiled=compiled)
+            report.add(
+                'Training steps',
+                partial(steps, name, batch, compiled, rounds),
+                model=name,
+                batch=batch,
+                compiled=compiled,
+            )
 
 
 def steps(name: str, batch: int, compiled: bool, rounds: int) -> dict:
@@ -221,12 +262,18 @@ def steps(name: str, batch: int, compiled: bool, rounds: int) -> dict:
     and peak memory."""
     torch._dynamo.reset()
     args = argparse.Namespace(
-        device=str(DEVICE), bf16=True, propagation=['tlalign', 'contribution'],
-        watch=None, batch=batch, num_classes=1000)
+        device=str(DEVICE),
+        bf16=True,
+        propagation=['tlalign', 'contribution'],
+        watch=None,
+        batch=batch,
+        num_classes=1000,
+    )
     step = overhead.TrainingStep(name, args)
     if compiled:
         step.backbone = torch.compile(
-            step.backbone, backend='aot_eager' if REHEARSE else 'inductor')
+            step.backbone, backend='aot_eager' if REHEARSE else 'inductor'
+        )
     variants = [overhead.STOCK, overhead.NULL, *step.traces]
     row, peaks = {}, {}
     for variant in variants:
@@ -246,19 +293,16 @@ def steps(name: str, batch: int, compiled: bool, rounds: int) -> dict:
     seconds = np.array(seconds)
     row['stock ms'] = 1e3 * float(np.median(seconds[:, 0]))
     for k, variant in enumerate(variants[1:], 1):
-        low, middle, high = np.percentile(
-            seconds[:, k] / seconds[:, 0], [25, 50, 75])
+        low, middle, high = np.percentile(seconds[:, k] / seconds[:, 0], [25, 50, 75])
         row[variant] = f'{middle:.3f} ({low:.3f} to {high:.3f})'
         if peaks:
-            row[f'{variant}, memory'] = round(
-                peaks[variant] / peaks[overhead.STOCK], 4)
+            row[f'{variant}, memory'] = round(peaks[variant] / peaks[overhead.STOCK], 4)
     return row
 
 
 def train_digits(report: Report, folder: Path) -> None:
     for dtype in ('float16', 'bfloat16'):
-        report.add('Digits with --amp', partial(train, dtype, folder),
-                   dtype=dtype)
+        report.add('Digits with --amp', partial(train, dtype, folder), dtype=dtype)
 
 
 def train(dtype: str, folder: Path) -> dict:
@@ -267,19 +311,19 @@ def train(dtype: str, folder: Path) -> dict:
         return dict(note='skipped: --amp on a CPU is bfloat16')
     options = [] if DEVICE.type == 'cpu' else [f'optim_wrapper.dtype={dtype}']
     if REHEARSE:
-        options += ['train_cfg.max_epochs=2',
-                    'train_dataloader.dataset.indices=32',
-                    'val_dataloader.dataset.indices=32']
+        options += [
+            'train_cfg.max_epochs=2',
+            'train_dataloader.dataset.indices=32',
+            'val_dataloader.dataset.indices=32',
+        ]
     work_dir = folder / f'digits_{dtype}'
-    command = [sys.executable, 'tools/train.py', RECIPE, '--amp',
-               '--work-dir', str(work_dir)]
+    command = [sys.executable, 'tools/train.py', RECIPE, '--amp', '--work-dir', str(work_dir)]
     if options:
         command += ['--cfg-options', *options]
     begin = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError((done.stderr.strip() or done.stdout).splitlines()
-                           [-1])
+        raise RuntimeError((done.stderr.strip() or done.stdout).splitlines()[-1])
     scalars = max(work_dir.glob('*/vis_data/scalars.json'))
     scores = [json.loads(line) for line in scalars.read_text().splitlines()]
     scores = [x['accuracy/top1'] for x in scores if 'accuracy/top1' in x]
@@ -288,19 +332,26 @@ def train(dtype: str, folder: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rehearse', action='store_true',
-                        help="on a CPU: Triton's interpreter, tiny shapes")
-    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs' /
-                        'gpu_check', help='folder for the two files')
-    parser.add_argument('--minutes', type=float, default=20,
-                        help='after which nothing more is begun')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--rehearse', action='store_true', help="on a CPU: Triton's interpreter, tiny shapes"
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=ROOT / 'work_dirs' / 'gpu_check',
+        help='folder for the two files',
+    )
+    parser.add_argument(
+        '--minutes', type=float, default=20, help='after which nothing more is begun'
+    )
     parser.add_argument('--rounds', type=int, default=2 if REHEARSE else 30)
     args = parser.parse_args()
     if not REHEARSE and not torch.cuda.is_available():
-        parser.exit(2, 'gpu_check: there is no CUDA device here; '
-                    'rehearse on a CPU with --rehearse.\n')
+        parser.exit(
+            2, 'gpu_check: there is no CUDA device here; rehearse on a CPU with --rehearse.\n'
+        )
     report = Report(args.minutes)
     report.add('Machine', machine)
     try:

@@ -11,6 +11,7 @@ file in ``camvid_mixing/``: commit it. The recipes stand in
 configs/segmentation/cutmix. Two at a time, for two cores: OMP_NUM_THREADS=1
 and ``--backbones deit-mini``, and with ``swin-mini``.
 """
+
 import argparse
 import json
 from pathlib import Path
@@ -27,22 +28,26 @@ SEGMENTERS = {
     'deit-mini': 'deit-mini_upernet_1xb4-600_camvid-120x90',
     'swin-mini': 'swin-mini_upernet_1xb4-600_camvid-240x180',
 }
-KEPT = ('config', 'options', 'config_hash', 'final', 'curve', 'cpu_seconds',
-        'versions')
+KEPT = ('config', 'options', 'config_hash', 'final', 'curve', 'cpu_seconds', 'versions')
 
 
 def plan(backbone: str) -> list[Job]:
     """The three trainings of a unit, from the zoo's weights."""
-    found = sorted(Path('zoo').glob(
-        f'tlalign_{backbone}_1xb128-128e_cifar10-2500_*.safetensors'))
+    found = sorted(Path('zoo').glob(f'tlalign_{backbone}_1xb128-128e_cifar10-2500_*.safetensors'))
     if len(found) != 1:
-        raise UserError(f'{len(found)} files of zoo/ start {backbone}: run '
-                        f'this from the root of a checkout, {ROOT}')
+        raise UserError(
+            f'{len(found)} files of zoo/ start {backbone}: run '
+            f'this from the root of a checkout, {ROOT}'
+        )
     return [
-        Job('camvid', arm,
+        Job(
+            'camvid',
+            arm,
             f'configs/segmentation/cutmix/{arm}_{SEGMENTERS[backbone]}.py',
-            [f'model.backbone.init_cfg.checkpoint={found[0]}'])
-        for arm in ARMS]
+            [f'model.backbone.init_cfg.checkpoint={found[0]}'],
+        )
+        for arm in ARMS
+    ]
 
 
 def work_dir(backbone: str, seed: int, arm: str) -> Path:
@@ -60,29 +65,36 @@ def run_unit(backbone: str, seed: int) -> None:
     arms = {}
     for job in plan(backbone):
         print(f'{backbone}, seed {seed}: {job.arm}', flush=True)
-        result = run_job(job, work_dir(backbone, seed, job.arm), seed,
-                         show=lambda left: None)
+        result = run_job(job, work_dir(backbone, seed, job.arm), seed, show=lambda left: None)
         arms[job.arm] = {key: result[key] for key in KEPT}
     RESULTS.mkdir(parents=True, exist_ok=True)
-    write(result_file(backbone, seed),
-          dict(backbone=backbone, seed=seed, arms=arms))
+    write(result_file(backbone, seed), dict(backbone=backbone, seed=seed, arms=arms))
 
 
 def smoke(backbone: str) -> None:
     """Two steps of every arm and a validation; leaves no figure."""
     for job in plan(backbone):
         print(f'{backbone}: two steps of {job.arm}', flush=True)
-        run_tool(work_dir(backbone, 0, f'{job.arm}_smoke'), 'tools/train.py',
-                 job.config, '--work-dir',
-                 work_dir(backbone, 0, f'{job.arm}_smoke'), '--cfg-options',
-                 *job.options, 'train_cfg.max_iters=2',
-                 'default_hooks.logger.interval=1', 'param_scheduler=None')
+        run_tool(
+            work_dir(backbone, 0, f'{job.arm}_smoke'),
+            'tools/train.py',
+            job.config,
+            '--work-dir',
+            work_dir(backbone, 0, f'{job.arm}_smoke'),
+            '--cfg-options',
+            *job.options,
+            'train_cfg.max_iters=2',
+            'default_hooks.logger.interval=1',
+            'param_scheduler=None',
+        )
 
 
 def report() -> str:
     """mIoU of every arm, and paired differences."""
-    rows = ['| backbone | ' + ' | '.join(ARMS) + ' | CutMix - none | '
-            'aligned - CutMix |', '|---' * (3 + len(ARMS)) + '|']
+    rows = [
+        '| backbone | ' + ' | '.join(ARMS) + ' | CutMix - none | aligned - CutMix |',
+        '|---' * (3 + len(ARMS)) + '|',
+    ]
     for backbone in SEGMENTERS:
         arms = {arm: {} for arm in ARMS}
         for path in sorted(RESULTS.glob(f'{backbone}_seed*.json')):
@@ -91,29 +103,32 @@ def report() -> str:
                 arms[arm][unit['seed']] = result
         if not arms['none']:
             continue
-        cells = [mean_and_spread([r['final'] for r in arms[arm].values()])
-                 + f' ({len(arms[arm])})' for arm in ARMS]
-        cells += [interval(paired_gaps(arms[a], arms[b])) for a, b in (
-            ('cutmix', 'none'), ('aligned-cutmix', 'cutmix'))]
+        cells = [
+            mean_and_spread([r['final'] for r in arms[arm].values()]) + f' ({len(arms[arm])})'
+            for arm in ARMS
+        ]
+        cells += [
+            interval(paired_gaps(arms[a], arms[b]))
+            for a, b in (('cutmix', 'none'), ('aligned-cutmix', 'cutmix'))
+        ]
         rows.append(f'| {backbone} | ' + ' | '.join(cells) + ' |')
-    return ('mIoU in percent after the last step, mean ± SD (seeds); '
-            'differences are paired by\nseed, with 95 % t intervals.\n\n'
-            + '\n'.join(rows))
+    return (
+        'mIoU in percent after the last step, mean ± SD (seeds); '
+        'differences are paired by\nseed, with 95 % t intervals.\n\n' + '\n'.join(rows)
+    )
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument('--smoke', action='store_true',
-                      help='two steps of each arm')
-    what.add_argument('--report', action='store_true',
-                      help='print the table of what is done')
-    parser.add_argument('--backbones', nargs='+', default=tuple(SEGMENTERS),
-                        choices=tuple(SEGMENTERS))
-    parser.add_argument('--seeds', nargs='+', type=int, default=SEEDS,
-                        choices=SEEDS)
+    what.add_argument('--smoke', action='store_true', help='two steps of each arm')
+    what.add_argument('--report', action='store_true', help='print the table of what is done')
+    parser.add_argument(
+        '--backbones', nargs='+', default=tuple(SEGMENTERS), choices=tuple(SEGMENTERS)
+    )
+    parser.add_argument('--seeds', nargs='+', type=int, default=SEEDS, choices=SEEDS)
     return parser.parse_args()
 
 

@@ -5,6 +5,7 @@
 A stage is told when all of its units are in; until then only their number, as
 PROTOCOL2.md asks.
 """
+
 import json
 from collections.abc import Iterator
 
@@ -15,11 +16,19 @@ from scipy import stats
 
 def report() -> str:
     """In Markdown."""
-    return '\n'.join([
-        '# Labels that follow the content: where the study stands\n',
-        'Written by `python projects/mini_study/labels_study.py --report`; '
-        'the rules are in\n[PROTOCOL2.md](PROTOCOL2.md).\n',
-        *screen_lines(), *control_lines(), *primary_lines()]).rstrip() + '\n'
+    return (
+        '\n'.join(
+            [
+                '# Labels that follow the content: where the study stands\n',
+                'Written by `python projects/mini_study/labels_study.py --report`; '
+                'the rules are in\n[PROTOCOL2.md](PROTOCOL2.md).\n',
+                *screen_lines(),
+                *control_lines(),
+                *primary_lines(),
+            ]
+        ).rstrip()
+        + '\n'
+    )
 
 
 def count(units) -> str:
@@ -36,16 +45,18 @@ def screen_lines() -> Iterator[str]:
         for regime in study.REGIMES:
             of_regime = [u for u in units if u.regime == regime]
             yield f'- {regime}: {count(of_regime)}'
-        yield ('\nNothing may be concluded: regimes are ranked when all are '
-               'in.\n')
+        yield ('\nNothing may be concluded: regimes are ranked when all are in.\n')
         return
-    yield ('| regime | object - area, points | standard deviation | rank | '
-           'pairs needed | they find |')
+    yield (
+        '| regime | object - area, points | standard deviation | rank | pairs needed | they find |'
+    )
     yield '|---|---|---|---|---|---|'
     for row in json.loads(study.DECISION.read_text())['screen']:
-        yield (f'| {row["regime"]} | {row["mean"]:+.2f} | {row["sd"]:.2f} | '
-               f'{row["rank"]:.2f} | {row["pairs"]} | '
-               f'{row["smallest"]:.2f} |')
+        yield (
+            f'| {row["regime"]} | {row["mean"]:+.2f} | {row["sd"]:.2f} | '
+            f'{row["rank"]:.2f} | {row["pairs"]} | '
+            f'{row["smallest"]:.2f} |'
+        )
     yield ''
 
 
@@ -57,20 +68,22 @@ def control_lines() -> Iterator[str]:
         return
     decision = json.loads(study.DECISION.read_text())
     if not decision['tries']:
-        yield ('True labels were ahead in no regime of the screen: the study '
-               'ends here.\n')
+        yield ('True labels were ahead in no regime of the screen: the study ends here.\n')
     for attempt, regime in enumerate(decision['tries']):
         seeds = study.confirm_seeds(attempt, decision)
         units = study.confirm_units(regime, ('area', 'object'), seeds)
         result = study.control(attempt, decision)
         if result is None:
-            yield (f'{regime}: {count(units)} units are in. Nothing may be '
-                   'concluded until all are.\n')
+            yield (
+                f'{regime}: {count(units)} units are in. Nothing may be concluded until all are.\n'
+            )
             return
         verdict = 'confirmed' if result['passed'] else 'not confirmed'
-        yield (f'{regime}, {len(seeds)} pairs: {interval(result["gaps"])} '
-               f'points, one-sided p = {result["p"]:.4f}, level '
-               f'{study.LEVELS[attempt]}: **{verdict}**.\n')
+        yield (
+            f'{regime}, {len(seeds)} pairs: {interval(result["gaps"])} '
+            f'points, one-sided p = {result["p"]:.4f}, level '
+            f'{study.LEVELS[attempt]}: **{verdict}**.\n'
+        )
         if result['passed']:
             return
 
@@ -84,11 +97,9 @@ def primary_lines() -> Iterator[str]:
         return
     units = study.confirm_units(regime, study.COMPARED, seeds)
     if not all(unit.file.is_file() for unit in units):
-        yield (f'{regime}: {count(units)} units are in. Nothing may be '
-               'concluded until all are.\n')
+        yield (f'{regime}: {count(units)} units are in. Nothing may be concluded until all are.\n')
         return
-    gaps = {arm: study.differences('confirm', regime, arm, seeds)
-            for arm in study.COMPARED}
+    gaps = {arm: study.differences('confirm', regime, arm, seeds) for arm in study.COMPARED}
     adjusted = holm([stats.ttest_1samp(g, 0).pvalue for g in gaps.values()])
     yield "| difference | points, 95 % t interval | p after Holm's |"
     yield '|---|---|---|'
@@ -110,14 +121,14 @@ def confirmed() -> tuple[str | None, range]:
 
 def interval(gaps: np.ndarray) -> str:
     """Mean with its 95 % t interval."""
-    half = stats.t.ppf(.975, len(gaps) - 1) * stats.sem(gaps)
+    half = stats.t.ppf(0.975, len(gaps) - 1) * stats.sem(gaps)
     return f'{gaps.mean():+.2f} ± {half:.2f}'
 
 
 def holm(pvalues: list[float]) -> list[float]:
     """Adjusted by Holm's step-down procedure, in the order given."""
-    adjusted, largest = [0.] * len(pvalues), 0.
+    adjusted, largest = [0.0] * len(pvalues), 0.0
     for step, index in enumerate(np.argsort(pvalues)):
         largest = max(largest, (len(pvalues) - step) * pvalues[index])
-        adjusted[index] = min(largest, 1.)
+        adjusted[index] = min(largest, 1.0)
     return adjusted

@@ -10,6 +10,7 @@ which counts as done from then on, on any machine: commit it. A GPU is used
 where there is one. Several processes may run at once, each takes units that no
 other is at; `--stage screen` ends after it.
 """
+
 import argparse
 import fcntl
 import hashlib
@@ -26,13 +27,7 @@ import numpy as np
 import psutil
 from mmengine.config import Config
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy import optimize, stats
 
 HERE = Path(__file__).resolve().parent
@@ -44,20 +39,28 @@ REGIMES = dict(
     o12=dict(image=24, object=12, images=1000, epochs=150),
     o8=dict(image=24, object=8, images=1000, epochs=150),
     **{'o12-2000': dict(image=24, object=12, images=2000, epochs=75)},
-    o16=dict(image=32, object=16, images=1000, epochs=150))
-ARMS = dict(area='cutmix', object='object', tlalign='tlalign',
-            contribution='contribution')
+    o16=dict(image=32, object=16, images=1000, epochs=150),
+)
+ARMS = dict(area='cutmix', object='object', tlalign='tlalign', contribution='contribution')
 COMPARED = ('tlalign', 'contribution')
-RECIPE = ('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader',
-          'optim_wrapper', 'param_scheduler', 'train_cfg')
+RECIPE = (
+    'model',
+    'data_preprocessor',
+    'train_dataloader',
+    'val_dataloader',
+    'optim_wrapper',
+    'param_scheduler',
+    'train_cfg',
+)
 SCREEN_SEEDS = range(100, 104)
 FIRST_SEEDS = (200, 400)  # of the control, and of a second try
-LEVELS = (.05, .025)  # one-sided, likewise
-MATTERS, MIN_PAIRS, MAX_PAIRS = 2., 12, 60
+LEVELS = (0.05, 0.025)  # one-sided, likewise
+MATTERS, MIN_PAIRS, MAX_PAIRS = 2.0, 12, 60
 
 
 class Unit(NamedTuple):
     """One training."""
+
     stage: str  # 'screen' or 'confirm'
     regime: str
     arm: str
@@ -73,8 +76,9 @@ class Unit(NamedTuple):
 
     @property
     def config(self) -> str:
-        return (f'configs/classification/planted/{ARMS[self.arm]}_deit-micro_'
-                '1xb50-150e_planted-24px.py')
+        return (
+            f'configs/classification/planted/{ARMS[self.arm]}_deit-micro_1xb50-150e_planted-24px.py'
+        )
 
     @property
     def options(self) -> list[str]:
@@ -83,46 +87,60 @@ class Unit(NamedTuple):
         options = [
             f'model.backbone.img_size={regime["image"]}',
             f'train_pipeline.0.crop_size={regime["image"]}',
-            f'train_dataloader.dataset.pipeline.0.crop_size='
-            f'{regime["image"]}',
+            f'train_dataloader.dataset.pipeline.0.crop_size={regime["image"]}',
             f'train_dataloader.dataset.num_images={regime["images"]}',
             f'train_cfg.max_epochs={regime["epochs"]}',
-            f'randomness.seed={self.seed}']
+            f'randomness.seed={self.seed}',
+        ]
         for part in ('train', 'val', 'test'):
             options += [
                 f'{part}_dataloader.dataset.image_size={regime["image"]}',
-                f'{part}_dataloader.dataset.object_size={regime["object"]}']
+                f'{part}_dataloader.dataset.object_size={regime["object"]}',
+            ]
         if self.stage == 'confirm':
-            options += ['val_dataloader.dataset.split=test',
-                        'val_dataloader.dataset.num_images=10000',
-                        'val_dataloader.batch_size=400',
-                        f'train_cfg.val_interval={regime["epochs"]}']
+            options += [
+                'val_dataloader.dataset.split=test',
+                'val_dataloader.dataset.num_images=10000',
+                'val_dataloader.batch_size=400',
+                f'train_cfg.val_interval={regime["epochs"]}',
+            ]
         return options
 
     @property
     def recipe(self) -> str:
         """A hash of what makes the weights, but the seed."""
         cfg = Config.fromfile(ROOT / self.config)
-        text = json.dumps([
-            {key: cfg[key] for key in RECIPE},
-            [o for o in self.options if not o.startswith('randomness')]],
-            sort_keys=True)
+        text = json.dumps(
+            [
+                {key: cfg[key] for key in RECIPE},
+                [o for o in self.options if not o.startswith('randomness')],
+            ],
+            sort_keys=True,
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 # What the protocol says.
 
+
 def screen_units() -> list[Unit]:
     """Seeds first, so that all regimes advance alike."""
-    return [Unit('screen', regime, arm, seed) for seed in SCREEN_SEEDS
-            for regime in REGIMES for arm in ('area', 'object')]
+    return [
+        Unit('screen', regime, arm, seed)
+        for seed in SCREEN_SEEDS
+        for regime in REGIMES
+        for arm in ('area', 'object')
+    ]
 
 
 def differences(stage: str, regime: str, arm: str, seeds) -> np.ndarray:
     """Arm - area in points, of the given seeds, all of which are in."""
-    return np.array([
-        read(Unit(stage, regime, arm, seed))
-        - read(Unit(stage, regime, 'area', seed)) for seed in seeds])
+    return np.array(
+        [
+            read(Unit(stage, regime, arm, seed)) - read(Unit(stage, regime, 'area', seed))
+            for seed in seeds
+        ]
+    )
 
 
 def decide() -> dict:
@@ -131,26 +149,34 @@ def decide() -> dict:
     for regime in REGIMES:
         gaps = differences('screen', regime, 'object', SCREEN_SEEDS)
         mean, spread = gaps.mean(), gaps.std(ddof=1)
-        cost = sum(json.loads(Unit('screen', regime, arm, seed).file.read_text(
-            ))['cpu_seconds'] for arm in ('area', 'object')
-            for seed in SCREEN_SEEDS)
+        cost = sum(
+            json.loads(Unit('screen', regime, arm, seed).file.read_text())['cpu_seconds']
+            for arm in ('area', 'object')
+            for seed in SCREEN_SEEDS
+        )
         limit = upper_limit(spread, len(gaps))
-        ranked.append(dict(
-            regime=regime, mean=mean, sd=spread, rank=mean / spread,
-            cpu_seconds=cost, sd_limit=limit, pairs=pairs_needed(limit),
-            smallest=smallest_found(limit, pairs_needed(limit))))
+        ranked.append(
+            dict(
+                regime=regime,
+                mean=mean,
+                sd=spread,
+                rank=mean / spread,
+                cpu_seconds=cost,
+                sd_limit=limit,
+                pairs=pairs_needed(limit),
+                smallest=smallest_found(limit, pairs_needed(limit)),
+            )
+        )
     ranked.sort(key=lambda row: (-row['rank'], row['cpu_seconds']))
-    return dict(screen=ranked, tries=[
-        row['regime'] for row in ranked if row['mean'] > 0][:2])
+    return dict(screen=ranked, tries=[row['regime'] for row in ranked if row['mean'] > 0][:2])
 
 
-def upper_limit(spread: float, count: int, level: float = .8) -> float:
+def upper_limit(spread: float, count: int, level: float = 0.8) -> float:
     """One-sided upper limit of a standard deviation."""
     return spread * np.sqrt((count - 1) / stats.chi2.ppf(1 - level, count - 1))
 
 
-def power(difference: float, spread: float, pairs: int,
-          alpha: float = .025) -> float:
+def power(difference: float, spread: float, pairs: int, alpha: float = 0.025) -> float:
     """Of a two-sided paired t test, in the direction of the difference."""
     # scipy's noncentral t is NaN far out, where the power is 1
     shift = min(difference / spread * np.sqrt(pairs), 8)
@@ -160,23 +186,20 @@ def power(difference: float, spread: float, pairs: int,
 
 def pairs_needed(spread: float) -> int:
     """The least number that finds what matters; at most what is afforded."""
-    enough = (n for n in range(MIN_PAIRS, MAX_PAIRS)
-              if power(MATTERS, spread, n) >= .8)
+    enough = (n for n in range(MIN_PAIRS, MAX_PAIRS) if power(MATTERS, spread, n) >= 0.8)
     return next(enough, MAX_PAIRS)
 
 
 def smallest_found(spread: float, pairs: int) -> float:
     """Points that so many pairs find with a power of 80 %."""
-    return optimize.brentq(
-        lambda d: power(d, spread, pairs) - .8, 0, 8 * spread)
+    return optimize.brentq(lambda d: power(d, spread, pairs) - 0.8, 0, 8 * spread)
 
 
 def control(attempt: int, decision: dict) -> dict | None:
     """The one-sided test of object - area, once all units are in."""
     regime = decision['tries'][attempt]
     seeds = confirm_seeds(attempt, decision)
-    if not all(unit.file.is_file() for unit in confirm_units(
-            regime, ('area', 'object'), seeds)):
+    if not all(unit.file.is_file() for unit in confirm_units(regime, ('area', 'object'), seeds)):
         return None
     gaps = differences('confirm', regime, 'object', seeds)
     p = stats.ttest_1samp(gaps, 0, alternative='greater').pvalue
@@ -184,14 +207,14 @@ def control(attempt: int, decision: dict) -> dict | None:
 
 
 def confirm_seeds(attempt: int, decision: dict) -> range:
-    pairs = next(row['pairs'] for row in decision['screen']
-                 if row['regime'] == decision['tries'][attempt])
+    pairs = next(
+        row['pairs'] for row in decision['screen'] if row['regime'] == decision['tries'][attempt]
+    )
     return range(FIRST_SEEDS[attempt], FIRST_SEEDS[attempt] + pairs)
 
 
 def confirm_units(regime: str, arms, seeds) -> list[Unit]:
-    return [Unit('confirm', regime, arm, seed)
-            for seed in seeds for arm in arms]
+    return [Unit('confirm', regime, arm, seed) for seed in seeds for arm in arms]
 
 
 def plan() -> list[Unit]:
@@ -214,6 +237,7 @@ def plan() -> list[Unit]:
 
 # How a unit is run.
 
+
 def read(unit: Unit) -> float:
     """Its accuracy in percent.
 
@@ -222,9 +246,11 @@ def read(unit: Unit) -> float:
     """
     stored = json.loads(unit.file.read_text())
     if stored['recipe'] != unit.recipe:
-        sys.exit(f'{unit.file.name} was trained by another recipe '
-                 f'({stored["recipe"]}) than there is now ({unit.recipe}): go '
-                 'back to that, or remove the file')
+        sys.exit(
+            f'{unit.file.name} was trained by another recipe '
+            f'({stored["recipe"]}) than there is now ({unit.recipe}): go '
+            'back to that, or remove the file'
+        )
     return stored['top1']
 
 
@@ -252,20 +278,30 @@ def train(unit: Unit, folder: Path, output) -> float:
         SystemExit: If it fails, naming its output.
     """
     spent = folder / 'cpu_seconds'
-    seconds = before = float(spent.read_text()) if spent.is_file() else 0.
+    seconds = before = float(spent.read_text()) if spent.is_file() else 0.0
     with subprocess.Popen(
-            [sys.executable, 'tools/train.py', unit.config, '--work-dir',
-             folder, '--resume', '--cfg-options', *unit.options],
-            cwd=ROOT, stdout=output, stderr=subprocess.STDOUT,
-            env={'OMP_NUM_THREADS': '1', **os.environ}) as process:
+        [
+            sys.executable,
+            'tools/train.py',
+            unit.config,
+            '--work-dir',
+            folder,
+            '--resume',
+            '--cfg-options',
+            *unit.options,
+        ],
+        cwd=ROOT,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env={'OMP_NUM_THREADS': '1', **os.environ},
+    ) as process:
         while process.poll() is None:
             seconds = before + sum(psutil.Process(process.pid).cpu_times()[:4])
             spent.write_text(str(seconds))
             with suppress(subprocess.TimeoutExpired):
                 process.wait(5)
     if process.returncode:
-        sys.exit(f'the training failed: see {folder}/output.txt, then start '
-                 'this command again')
+        sys.exit(f'the training failed: see {folder}/output.txt, then start this command again')
     return seconds
 
 
@@ -273,10 +309,19 @@ def store(unit: Unit, folder: Path, seconds: float) -> None:
     """Write the file of a unit whose training has ended."""
     curve = dict(read_curve(folder))
     UNITS.mkdir(exist_ok=True)
-    write(unit.file, dict(
-        **unit._asdict(), config=unit.config, options=unit.options,
-        recipe=unit.recipe, top1=curve[max(curve)], curve=curve,
-        cpu_seconds=round(seconds), commit=commit()))
+    write(
+        unit.file,
+        dict(
+            **unit._asdict(),
+            config=unit.config,
+            options=unit.options,
+            recipe=unit.recipe,
+            top1=curve[max(curve)],
+            curve=curve,
+            cpu_seconds=round(seconds),
+            commit=commit(),
+        ),
+    )
 
 
 def read_curve(folder: Path) -> Iterator[tuple[int, float]]:
@@ -289,8 +334,9 @@ def read_curve(folder: Path) -> Iterator[tuple[int, float]]:
 
 def commit() -> str:
     """Where the repository is."""
-    return subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT,
-                          capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def write(path: Path, result: dict) -> None:
@@ -302,17 +348,18 @@ def write(path: Path, result: dict) -> None:
 
 def go_on(stage: str | None) -> None:
     """Run what is missing; decide when the screen is in."""
-    columns = (TextColumn('{task.description}'), BarColumn(),
-               MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True),
-                  speed_estimate_period=1e6) as progress:
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=1e6) as progress:
         bar = progress.add_task('')
         while True:
             units = plan()
-            missing = [u for u in units if not u.file.is_file()
-                       and stage in (None, u.stage)]
-            progress.update(bar, total=len(units),
-                            completed=len(units) - len(missing))
+            missing = [u for u in units if not u.file.is_file() and stage in (None, u.stage)]
+            progress.update(bar, total=len(units), completed=len(units) - len(missing))
             if not missing:
                 if DECISION.is_file() or stage == 'confirm':
                     return
@@ -322,27 +369,29 @@ def go_on(stage: str | None) -> None:
             for unit in missing:
                 progress.update(bar, description=unit.name)
                 if run(unit):
-                    progress.console.print(
-                        f'{unit.file.name} is in: commit it')
+                    progress.console.print(f'{unit.file.name} is in: commit it')
                     break
             else:
-                progress.console.print('other processes are at all units '
-                                       'that are missing')
+                progress.console.print('other processes are at all units that are missing')
                 return
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--stage', choices=('screen', 'confirm'),
-                        help='run no units but of this stage')
-    parser.add_argument('--report', action='store_true',
-                        help='write labels_report.md, what may be told of the '
-                        'units that are in')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--stage', choices=('screen', 'confirm'), help='run no units but of this stage'
+    )
+    parser.add_argument(
+        '--report',
+        action='store_true',
+        help='write labels_report.md, what may be told of the units that are in',
+    )
     args = parser.parse_args()
     if args.report:
         from labels_report import report
+
         text = report()
         (HERE / 'labels_report.md').write_text(text)
         print(text)

@@ -10,6 +10,7 @@ figures are written to ``results/``, and count as done from then on, on any
 machine: commit them, and the report. The recipe stands in
 configs/classification/tlalign, and the reasons for it in README.md.
 """
+
 import argparse
 import contextlib
 import fcntl
@@ -28,13 +29,7 @@ import psutil
 import torch
 from mmengine.config import Config
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import mmtlalign
 from mmtlalign.checkpoint import load_checkpoint_safely
@@ -49,8 +44,7 @@ RECIPE = f'1xb128-{EPOCHS}e_cifar10-2500'
 
 BACKBONES = ('deit-mini', 'swin-mini')
 SEEDS = dict(tlalign=range(6), cutmix=range(6), none=range(2), random=())
-TRANSFER_SEEDS = dict(
-    tlalign=range(3), cutmix=range(3), none=range(1), random=range(1))
+TRANSFER_SEEDS = dict(tlalign=range(3), cutmix=range(3), none=range(1), random=range(1))
 DETECTORS = {
     'deit-mini': 'faster-rcnn_tlalign-deit-mini_sfp_1xb2_bccd.py',
     'swin-mini': 'faster-rcnn_tlalign-swin-mini_fpn_1xb2_bccd.py',
@@ -60,14 +54,12 @@ SEGMENTERS = {
     'swin-mini': 'tlalign-swin-mini_upernet_1xb4-600_camvid-240x180.py',
 }
 # Name of the metric in the logs, and what makes it percent.
-METRICS = dict(
-    cifar10=('accuracy/top1', 1),
-    bccd=('coco/bbox_mAP', 100),
-    camvid=('mIoU', 1))
+METRICS = dict(cifar10=('accuracy/top1', 1), bccd=('coco/bbox_mAP', 100), camvid=('mIoU', 1))
 
 
 class Job(NamedTuple):
     """One training of one arm."""
+
     task: str
     arm: str
     config: str
@@ -83,19 +75,18 @@ def plan(backbone: str, seed: int) -> list[Job]:
     jobs = []
     for arm in ('none', 'cutmix', 'tlalign'):  # the pilots come first
         if seed in SEEDS[arm]:
-            jobs.append(Job('cifar10', arm, CLASSIFIERS + (
-                f'{arm}_{backbone}_{RECIPE}.py'), []))
+            jobs.append(Job('cifar10', arm, CLASSIFIERS + (f'{arm}_{backbone}_{RECIPE}.py'), []))
     for task, folder, configs in (
-            ('bccd', 'configs/detection/tlalign/', DETECTORS),
-            ('camvid', 'configs/segmentation/tlalign/', SEGMENTERS)):
+        ('bccd', 'configs/detection/tlalign/', DETECTORS),
+        ('camvid', 'configs/segmentation/tlalign/', SEGMENTERS),
+    ):
         for arm, seeds in TRANSFER_SEEDS.items():
             if seed in seeds:
                 start = unit_dir(backbone, seed) / f'cifar10_{arm}'
                 weights = 'model.backbone.init_cfg' + (
-                    '=None' if arm == 'random' else
-                    f'.checkpoint={start}/epoch_{EPOCHS}.pth')
-                jobs.append(Job(task, arm, folder + configs[backbone],
-                                [weights]))
+                    '=None' if arm == 'random' else f'.checkpoint={start}/epoch_{EPOCHS}.pth'
+                )
+                jobs.append(Job(task, arm, folder + configs[backbone], [weights]))
     return jobs
 
 
@@ -109,8 +100,7 @@ def result_file(backbone: str, seed: int) -> Path:
     return RESULTS / f'{backbone}_seed{seed}.json'
 
 
-def run_job(job: Job, folder: Path, seed: int,
-            show: Callable[[str], None]) -> dict:
+def run_job(job: Job, folder: Path, seed: int, show: Callable[[str], None]) -> dict:
     """Train and, for classifiers, keep how they err.
 
     Args:
@@ -132,35 +122,61 @@ def run_job(job: Job, folder: Path, seed: int,
             raise UserError(
                 f'{folder} was trained by another recipe '
                 f'({result["config_hash"]}) than {job.config} is now '
-                f'({recipe}): go back to that, or remove the folder')
+                f'({recipe}): go back to that, or remove the folder'
+            )
         return result
-    run_tool(folder, 'tools/train.py', job.config, '--work-dir', folder,
-             '--resume', '--cfg-options', *options, show=show)
+    run_tool(
+        folder,
+        'tools/train.py',
+        job.config,
+        '--work-dir',
+        folder,
+        '--resume',
+        '--cfg-options',
+        *options,
+        show=show,
+    )
     result = dict(
-        config=job.config, options=options,
+        config=job.config,
+        options=options,
         config_hash=recipe,
-        **read_curve(folder, *METRICS[job.task]))
+        **read_curve(folder, *METRICS[job.task]),
+    )
     checkpoint = folder / Path((folder / 'last_checkpoint').read_text()).name
-    run_tool(folder, 'tools/test.py', job.config, checkpoint, '--work-dir',
-             folder / 'test', '--bootstrap', folder / 'bootstrap.json')
-    result['redrawn'] = read_draws(
-        folder / 'bootstrap.json', METRICS[job.task][1])
+    run_tool(
+        folder,
+        'tools/test.py',
+        job.config,
+        checkpoint,
+        '--work-dir',
+        folder / 'test',
+        '--bootstrap',
+        folder / 'bootstrap.json',
+    )
+    result['redrawn'] = read_draws(folder / 'bootstrap.json', METRICS[job.task][1])
     result['versions'] = read_versions(checkpoint)
     if job.task == 'cifar10':
-        run_tool(folder, 'tools/analysis_tools/robustness.py', job.config,
-                 checkpoint, '--patch-size', '4', '--out',
-                 folder / 'robustness.json')
+        run_tool(
+            folder,
+            'tools/analysis_tools/robustness.py',
+            job.config,
+            checkpoint,
+            '--patch-size',
+            '4',
+            '--out',
+            folder / 'robustness.json',
+        )
         robustness = json.loads((folder / 'robustness.json').read_text())
-        result['robustness'] = {key: robustness[key] for key in (
-            'top1', 'calibration_error', 'confidence')}
+        result['robustness'] = {
+            key: robustness[key] for key in ('top1', 'calibration_error', 'confidence')
+        }
         result['fluctuation'] = read_fluctuation(folder)
     result['cpu_seconds'] = read_cpu_seconds(folder / 'cpu_seconds')
     write(done, result)
     return result
 
 
-def run_tool(folder: Path, *command,
-             show: Callable[[str], None] = lambda left: None) -> None:
+def run_tool(folder: Path, *command, show: Callable[[str], None] = lambda left: None) -> None:
     """Run one of our tools; its output goes into the folder.
 
     Raises:
@@ -173,20 +189,24 @@ def run_tool(folder: Path, *command,
             # The tool inherits the open file, and with it the lock.
             fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f'another process is at work in {folder}: let it '
-                            'end or kill it, then start this command again')
+            raise UserError(
+                f'another process is at work in {folder}: let it '
+                'end or kill it, then start this command again'
+            )
         with subprocess.Popen(
-                [sys.executable, *map(str, command)], cwd=ROOT, stdout=output,
-                stderr=subprocess.STDOUT) as process:
+            [sys.executable, *map(str, command)], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
+        ) as process:
             count = count_cpu_seconds(folder / 'cpu_seconds', process.pid)
             while process.poll() is None:
                 next(count)
                 time.sleep(1)
                 show(time_left(folder / 'output.txt'))
     if process.returncode:
-        raise UserError(f'{command[0]} failed with exit status '
-                        f'{process.returncode}: see {folder}/output.txt, then '
-                        'start this command again')
+        raise UserError(
+            f'{command[0]} failed with exit status '
+            f'{process.returncode}: see {folder}/output.txt, then '
+            'start this command again'
+        )
 
 
 def time_left(output: Path) -> str:
@@ -227,8 +247,7 @@ def read_curve(folder: Path, key: str, factor: float) -> dict:
         if key in record:
             curve[record['step']] = round(factor * record[key], 4)
     steps = sorted(curve)
-    return dict(final=curve[steps[-1]],
-                curve=[[step, curve[step]] for step in steps])
+    return dict(final=curve[steps[-1]], curve=[[step, curve[step]] for step in steps])
 
 
 def read_fluctuation(folder: Path) -> list:
@@ -249,18 +268,25 @@ def read_draws(path: Path, factor: float) -> str:
 
 def read_versions(checkpoint: Path) -> dict:
     """What trained a checkpoint, and the commit it was at."""
-    mmengine, commit = split_version(
-        load_checkpoint_safely(str(checkpoint))['meta'])
-    return dict(commit=commit, mmtlalign=mmtlalign.__version__,
-                mmengine=mmengine, torch=str(torch.__version__))
+    mmengine, commit = split_version(load_checkpoint_safely(str(checkpoint))['meta'])
+    return dict(
+        commit=commit,
+        mmtlalign=mmtlalign.__version__,
+        mmengine=mmengine,
+        torch=str(torch.__version__),
+    )
 
 
 def hash_of(config: str, options: list) -> str:
     """What tells two recipes apart: the whole config, without its seed."""
     cfg = Config.fromfile(ROOT / config)
     text = cfg.pretty_text + repr(
-        [option for option in options if 'checkpoint=' not in option
-         and not option.startswith('randomness.seed')])
+        [
+            option
+            for option in options
+            if 'checkpoint=' not in option and not option.startswith('randomness.seed')
+        ]
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -278,8 +304,7 @@ def run_unit(backbone: str, seed: int, progress: Progress, bar: int) -> None:
         name = f'{backbone}, seed {seed}: {job.name}'
 
         def show(left: str, name: str = name) -> None:
-            progress.update(bar, description=name + (
-                f' ({left} left)' if left else ''))
+            progress.update(bar, description=name + (f' ({left} left)' if left else ''))
 
         show('')
         folder = unit_dir(backbone, seed) / job.name
@@ -287,45 +312,54 @@ def run_unit(backbone: str, seed: int, progress: Progress, bar: int) -> None:
         results[job.name] = run_job(job, folder, seed, show)
         progress.advance(bar, new)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    write(result_file(backbone, seed), dict(
-        backbone=backbone, seed=seed,
-        threads=os.environ.get('OMP_NUM_THREADS'), jobs=results))
-    progress.console.print(f'{result_file(backbone, seed)} is written: commit '
-                           'it')
+    write(
+        result_file(backbone, seed),
+        dict(backbone=backbone, seed=seed, threads=os.environ.get('OMP_NUM_THREADS'), jobs=results),
+    )
+    progress.console.print(f'{result_file(backbone, seed)} is written: commit it')
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        '--report', action='store_true',
-        help='write tables and pictures of the units done beside them')
-    parser.add_argument('--backbones', nargs='+', default=BACKBONES,
-                        choices=BACKBONES)
-    parser.add_argument('--seeds', nargs='+', type=int,
-                        default=sorted(SEEDS['tlalign']),
-                        choices=SEEDS['tlalign'])
+        '--report',
+        action='store_true',
+        help='write tables and pictures of the units done beside them',
+    )
+    parser.add_argument('--backbones', nargs='+', default=BACKBONES, choices=BACKBONES)
+    parser.add_argument(
+        '--seeds', nargs='+', type=int, default=sorted(SEEDS['tlalign']), choices=SEEDS['tlalign']
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     if args.report:
-        sys.exit(subprocess.call(
-            [sys.executable, ROOT / 'projects/mini_study/study_report.py',
-             '--folder', RESULTS]))
-    units = [(backbone, seed) for seed in args.seeds
-             for backbone in args.backbones
-             if not result_file(backbone, seed).is_file()]
-    jobs = [unit_dir(*unit) / job.name for unit in units
-            for job in plan(*unit)]
-    columns = (TextColumn('{task.description}'), BarColumn(),
-               MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True),
-                  speed_estimate_period=1e6) as progress:
-        bar = progress.add_task('', total=len(jobs), completed=sum(
-            (folder / 'done.json').is_file() for folder in jobs))
+        sys.exit(
+            subprocess.call(
+                [sys.executable, ROOT / 'projects/mini_study/study_report.py', '--folder', RESULTS]
+            )
+        )
+    units = [
+        (backbone, seed)
+        for seed in args.seeds
+        for backbone in args.backbones
+        if not result_file(backbone, seed).is_file()
+    ]
+    jobs = [unit_dir(*unit) / job.name for unit in units for job in plan(*unit)]
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=1e6) as progress:
+        bar = progress.add_task(
+            '', total=len(jobs), completed=sum((folder / 'done.json').is_file() for folder in jobs)
+        )
         progress.advance(bar, 0)  # the time counts from here
         for unit in units:
             run_unit(*unit, progress, bar)

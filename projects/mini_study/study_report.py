@@ -9,6 +9,7 @@ the pictures accuracy and the movement of shares by epoch, accuracy with
 patches dropped and under FGSM, lines for means over seeds and bands for their
 standard deviation.
 """
+
 import argparse
 import json
 from collections import defaultdict
@@ -25,8 +26,7 @@ matplotlib.use('Agg')  # a picture in a file needs no display
 from matplotlib import pyplot as plt  # noqa: E402
 
 STUDY = Path(__file__).resolve().parent / 'results'
-TASKS = dict(cifar10='CIFAR-10, top-1, %', bccd='BCCD, box AP, %',
-             camvid='CamVid, mIoU, %')
+TASKS = dict(cifar10='CIFAR-10, top-1, %', bccd='BCCD, box AP, %', camvid='CamVid, mIoU, %')
 NAMES = dict(none='no mixing', cutmix='CutMix', tlalign='TL-Align')
 ARMS = dict(random='random weights', **NAMES)
 COLOURS = dict(none='#888888', cutmix='#d07830', tlalign='#3070b0')
@@ -45,25 +45,33 @@ def read_units(folder: Path) -> dict[tuple[str, str, str], dict[int, dict]]:
         try:
             unit = json.loads(path.read_text())
         except ValueError as error:
-            raise UserError(f"unit '{path}' is no JSON ({error}): get it again"
-                            ', or remove it and train its seed anew') from None
+            raise UserError(
+                f"unit '{path}' is no JSON ({error}): get it again"
+                ', or remove it and train its seed anew'
+            ) from None
         for name, job in unit['jobs'].items():
             task, arm = name.split('_')
-            table.setdefault((task, unit['backbone'], arm), {})[
-                unit['seed']] = job
+            table.setdefault((task, unit['backbone'], arm), {})[unit['seed']] = job
     if not table:
-        raise UserError(f"'{folder}' holds no unit (<backbone>_seed<N>.json): "
-                        'run projects/mini_study/mini_study.py first')
+        raise UserError(
+            f"'{folder}' holds no unit (<backbone>_seed<N>.json): "
+            'run projects/mini_study/mini_study.py first'
+        )
     for key, jobs in table.items():
         recipes = {job['config_hash'] for job in jobs.values()}
         if len(recipes) > 1:
-            raise UserError(f'{" ".join(key)}: seeds {sorted(jobs)} were '
-                            f'trained by different recipes {sorted(recipes)};'
-                            ' a mean over them says nothing')
-    return {(task, backbone, arm): table[task, backbone, arm]
-            for task in TASKS
-            for backbone in sorted({backbone for _, backbone, _ in table})
-            for arm in ARMS if (task, backbone, arm) in table}
+            raise UserError(
+                f'{" ".join(key)}: seeds {sorted(jobs)} were '
+                f'trained by different recipes {sorted(recipes)};'
+                ' a mean over them says nothing'
+            )
+    return {
+        (task, backbone, arm): table[task, backbone, arm]
+        for task in TASKS
+        for backbone in sorted({backbone for _, backbone, _ in table})
+        for arm in ARMS
+        if (task, backbone, arm) in table
+    }
 
 
 def final(job: dict) -> float:
@@ -77,27 +85,28 @@ def mean_and_spread(values: list[float]) -> str:
     return f'{np.mean(values):.2f}{spread}'
 
 
-def paired_gaps(first: dict, second: dict,
-                read: Callable[[dict], float] = final) -> np.ndarray:
+def paired_gaps(first: dict, second: dict, read: Callable[[dict], float] = final) -> np.ndarray:
     """Differences of what is read of jobs, of every seed both have."""
-    return np.array([read(first[seed]) - read(second[seed])
-                     for seed in sorted(first.keys() & second.keys())])
+    return np.array(
+        [read(first[seed]) - read(second[seed]) for seed in sorted(first.keys() & second.keys())]
+    )
 
 
 def interval(gaps: np.ndarray) -> str:
     """Mean with its 95 % t interval."""
     if len(gaps) < 2:
         return f'{gaps[0]:+.2f}' if len(gaps) else ''
-    half = stats.t.ppf(.975, len(gaps) - 1) * stats.sem(gaps)
+    half = stats.t.ppf(0.975, len(gaps) - 1) * stats.sem(gaps)
     return f'{round(gaps.mean(), 2) + 0:+.2f} ± {half:.2f}'  # no -0.00
 
 
 def bootstrap_interval(first: dict, second: dict) -> str:
     """95 % of the mean difference when images are drawn anew; the seeds
     stay, so it says nothing about other trainings."""
-    gaps = [np.subtract(*(np.array(arm[seed]['redrawn'].split(), float)
-                          for arm in (first, second)))
-            for seed in sorted(first.keys() & second.keys())]
+    gaps = [
+        np.subtract(*(np.array(arm[seed]['redrawn'].split(), float) for arm in (first, second)))
+        for seed in sorted(first.keys() & second.keys())
+    ]
     low, high = np.percentile(np.mean(gaps, axis=0), [2.5, 97.5])
     return f'{low:+.2f} to {high:+.2f}'
 
@@ -105,8 +114,10 @@ def bootstrap_interval(first: dict, second: dict) -> str:
 def state_rows(table: dict) -> Iterator[str]:
     """Which units have ended."""
     yield '# Results of the study\n'
-    yield ('Written by `python projects/mini_study/mini_study.py --report`; '
-           'what they mean is in\n[README.md](../README.md).\n')
+    yield (
+        'Written by `python projects/mini_study/mini_study.py --report`; '
+        'what they mean is in\n[README.md](../README.md).\n'
+    )
     for (task, backbone, arm), jobs in table.items():
         if (task, arm) == ('cifar10', 'tlalign'):
             yield f'- {backbone}: seeds {", ".join(map(str, sorted(jobs)))}'
@@ -121,8 +132,8 @@ def accuracy_rows(table: dict) -> Iterator[str]:
     rows = defaultdict(dict)
     for (task, backbone, arm), jobs in table.items():
         rows[task, backbone][arm] = (
-            mean_and_spread([final(job) for job in jobs.values()])
-            + f' ({len(jobs)})')
+            mean_and_spread([final(job) for job in jobs.values()]) + f' ({len(jobs)})'
+        )
     for (task, backbone), row in rows.items():
         cells = [row.get(arm, '') for arm in ARMS]
         yield f'| {TASKS[task]} | {backbone} | {" | ".join(cells)} |'
@@ -131,66 +142,82 @@ def accuracy_rows(table: dict) -> Iterator[str]:
 def difference_rows(table: dict) -> Iterator[str]:
     """The question of the study."""
     yield '## TL-Align minus CutMix\n'
-    yield ('Pairs share their seed; the 95 % t interval is over seeds. The '
-           'bootstrap draws the\ntest images anew, 1000 times, and keeps the '
-           'seeds: it says nothing about other\ntrainings.\n')
-    yield ('| task | backbone | every pair | mean, 95 % t interval over seeds '
-           '| bootstrap over images |')
+    yield (
+        'Pairs share their seed; the 95 % t interval is over seeds. The '
+        'bootstrap draws the\ntest images anew, 1000 times, and keeps the '
+        'seeds: it says nothing about other\ntrainings.\n'
+    )
+    yield (
+        '| task | backbone | every pair | mean, 95 % t interval over seeds '
+        '| bootstrap over images |'
+    )
     yield '|---|---|---|---|---|'
     for task, backbone, arm in table:
         other = table.get((task, backbone, 'cutmix'))
         if arm == 'tlalign' and other:
             own = table[task, backbone, arm]
             gaps = paired_gaps(own, other)
-            yield (f'| {TASKS[task]} | {backbone} | '
-                   f'{" ".join(map("{:+.2f}".format, gaps))} | '
-                   f'{interval(gaps)} | {bootstrap_interval(own, other)} |')
+            yield (
+                f'| {TASKS[task]} | {backbone} | '
+                f'{" ".join(map("{:+.2f}".format, gaps))} | '
+                f'{interval(gaps)} | {bootstrap_interval(own, other)} |'
+            )
 
 
 def disturbances(job: dict) -> dict[str, float]:
     """Confidence, calibration error, and top-1 of disturbed images, in
     percent."""
     found = job['robustness']
-    return {'confidence': found['confidence'],
-            'calibration error': found['calibration_error'], **found['top1']}
+    return {
+        'confidence': found['confidence'],
+        'calibration error': found['calibration_error'],
+        **found['top1'],
+    }
 
 
 def diagnosis_rows(table: dict) -> Iterator[str]:
     """How the classifiers err."""
-    found = {key: jobs for key, jobs in table.items()
-             if all('robustness' in job for job in jobs.values())}
+    found = {
+        key: jobs
+        for key, jobs in table.items()
+        if all('robustness' in job for job in jobs.values())
+    }
     if not found:
         return
-    columns = list(dict.fromkeys(
-        name for jobs in found.values() for job in jobs.values()
-        for name in disturbances(job)))
+    columns = list(
+        dict.fromkeys(
+            name for jobs in found.values() for job in jobs.values() for name in disturbances(job)
+        )
+    )
     yield '## How the classifiers err\n'
-    yield ('Mean confidence and calibration error, then top-1 of clean test '
-           'images, with a part\nof their patches dropped, and under FGSM; '
-           'in percent, mean ± standard deviation over\nseeds; the difference '
-           'with its 95 % t interval over seeds.\n')
+    yield (
+        'Mean confidence and calibration error, then top-1 of clean test '
+        'images, with a part\nof their patches dropped, and under FGSM; '
+        'in percent, mean ± standard deviation over\nseeds; the difference '
+        'with its 95 % t interval over seeds.\n'
+    )
     yield f'| backbone | arm | {" | ".join(columns)} |'
     yield '|---' * (2 + len(columns)) + '|'
     for (task, backbone, arm), jobs in found.items():
-        values = [mean_and_spread([
-            disturbances(job)[name] for job in jobs.values()])
-            for name in columns]
+        values = [
+            mean_and_spread([disturbances(job)[name] for job in jobs.values()]) for name in columns
+        ]
         yield f'| {backbone} | {NAMES[arm]} | {" | ".join(values)} |'
         other = found.get((task, backbone, 'cutmix'))
         if arm == 'tlalign' and other:
-            gaps = [interval(paired_gaps(
-                jobs, other, lambda job, name=name: disturbances(job)[name]))
-                for name in columns]
-            yield (f'| {backbone} | TL-Align minus CutMix | '
-                   f'{" | ".join(gaps)} |')
+            gaps = [
+                interval(paired_gaps(jobs, other, lambda job, name=name: disturbances(job)[name]))
+                for name in columns
+            ]
+            yield (f'| {backbone} | TL-Align minus CutMix | {" | ".join(gaps)} |')
 
 
 def write_tables(table: dict) -> str:
     """All of the report but its pictures, in Markdown."""
     return '\n'.join(
         '\n'.join(rows(table)) + '\n'
-        for rows in (state_rows, accuracy_rows, difference_rows,
-                     diagnosis_rows))
+        for rows in (state_rows, accuracy_rows, difference_rows, diagnosis_rows)
+    )
 
 
 def by_strength(job: dict, kind: str) -> list[tuple[float, float]]:
@@ -201,20 +228,19 @@ def by_strength(job: dict, kind: str) -> list[tuple[float, float]]:
         kind (str): 'drop' or 'fgsm', as in 'drop 0.25' and 'fgsm 1/255'.
     """
     top1 = job['robustness']['top1']
-    return [(0., top1['clean'])] + [
+    return [(0.0, top1['clean'])] + [
         (float(name.split()[1].partition('/')[0]), value)
-        for name, value in top1.items() if name.startswith(kind)]
+        for name, value in top1.items()
+        if name.startswith(kind)
+    ]
 
 
 # Title, label below, label beside, and what to draw of a job.
 PANELS = (
     ('validation', 'epoch', 'top-1, %', lambda job: job['curve']),
-    ('movement of labels', 'epoch', 'mean |share - lam|',
-     lambda job: job['fluctuation']),
-    ('patches dropped', 'part of the patches', 'top-1, %',
-     lambda job: by_strength(job, 'drop')),
-    ('FGSM', 'strength, in 255ths', 'top-1, %',
-     lambda job: by_strength(job, 'fgsm')),
+    ('movement of labels', 'epoch', 'mean |share - lam|', lambda job: job['fluctuation']),
+    ('patches dropped', 'part of the patches', 'top-1, %', lambda job: by_strength(job, 'drop')),
+    ('FGSM', 'strength, in 255ths', 'top-1, %', lambda job: by_strength(job, 'fgsm')),
 )
 
 
@@ -229,8 +255,7 @@ def draw(backbone: str, arms: dict[str, list[dict]]) -> plt.Figure:
         ax.set(title=title, xlabel=below, ylabel=beside)
         ax.spines[['top', 'right']].set_visible(False)
     axes[0, 0].legend(frameon=False)
-    seeds = ', '.join(f'{NAMES[arm]} {len(arms[arm])}'
-                      for arm in NAMES if arms.get(arm))
+    seeds = ', '.join(f'{NAMES[arm]} {len(arms[arm])}' for arm in NAMES if arms.get(arm))
     figure.suptitle(f'{backbone}; seeds: {seeds}', fontsize='medium')
     figure.tight_layout()
     return figure
@@ -242,16 +267,16 @@ def add_line(ax: plt.Axes, arm: str, lines: np.ndarray) -> None:
     ax.plot(x, y.mean(0), marker='.', color=COLOURS[arm], label=NAMES[arm])
     if len(y) > 1:
         spread = y.std(0, ddof=1)
-        ax.fill_between(x, y.mean(0) - spread, y.mean(0) + spread,
-                        color=COLOURS[arm], alpha=.2, linewidth=0)
+        ax.fill_between(
+            x, y.mean(0) - spread, y.mean(0) + spread, color=COLOURS[arm], alpha=0.2, linewidth=0
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--folder', type=Path, default=STUDY,
-                        help='of the units and the pictures')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--folder', type=Path, default=STUDY, help='of the units and the pictures')
     folder = parser.parse_args().folder
     table = read_units(folder)
     path = folder / 'report.md'
@@ -259,10 +284,14 @@ def main() -> None:
     print(f'wrote {path}')
     for backbone in dict.fromkeys(backbone for _, backbone, _ in table):
         path = folder / f'{backbone}.png'
-        draw(backbone, {
-            arm: list(table['cifar10', backbone, arm].values())
-            for arm in NAMES if ('cifar10', backbone, arm) in table
-        }).savefig(path, dpi=110)
+        draw(
+            backbone,
+            {
+                arm: list(table['cifar10', backbone, arm].values())
+                for arm in NAMES
+                if ('cifar10', backbone, arm) in table
+            },
+        ).savefig(path, dpi=110)
         print(f'wrote {path}')
 
 

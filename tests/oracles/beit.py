@@ -4,6 +4,7 @@ Matrices are rebuilt from the weights and the recorded inputs of attention;
 nothing of the package is imported. Shape letters: B samples, N tokens, K
 classes, h heads, C channels.
 """
+
 import torch
 from torch.nn import functional as F
 
@@ -41,19 +42,16 @@ def beit_contributions(backbone, images, incoming, measure):
         measure (str): 'projection' or 'norm'.
     """
     outgoing = []
-    for layer, (x, normed), share in zip(
-            backbone.layers, _record(backbone, images), incoming):
+    for layer, (x, normed), share in zip(backbone.layers, _record(backbone, images), incoming):
         attn = layer.attn
         weights = _matrix(backbone, attn, normed)
         value = _qkv(attn, normed)[2]
         parts = []
         for fraction in (share, 1 - share):
-            heads = torch.einsum('bhij,bj,bjhc->bihc', weights, fraction,
-                                 value)
+            heads = torch.einsum('bhij,bj,bjhc->bihc', weights, fraction, value)
             branch = F.linear(heads.flatten(2), attn.proj.weight)
             attended = torch.einsum('bhij,bj->bi', weights, fraction)
-            branch = branch + attn.proj.bias * (
-                attended / attn.num_heads)[..., None]
+            branch = branch + attn.proj.bias * (attended / attn.num_heads)[..., None]
             if layer.gamma_1 is not None:
                 branch = layer.gamma_1 * branch
             parts.append(fraction[..., None] * x + branch)
@@ -63,8 +61,7 @@ def beit_contributions(backbone, images, incoming, measure):
             moved = (own * whole).sum(-1) / (whole * whole).sum(-1)
             outgoing.append(moved.clamp(0, 1))
         else:
-            outgoing.append(own.norm(dim=-1) /
-                            (own.norm(dim=-1) + partner.norm(dim=-1)))
+            outgoing.append(own.norm(dim=-1) / (own.norm(dim=-1) + partner.norm(dim=-1)))
     return outgoing
 
 
@@ -73,8 +70,7 @@ def _record(backbone, images):
     inputs, handles = [], []
     for layer in backbone.layers:
         for module in (layer, layer.attn):
-            handles.append(module.register_forward_pre_hook(
-                lambda _, args: inputs.append(args[0])))
+            handles.append(module.register_forward_pre_hook(lambda _, args: inputs.append(args[0])))
     backbone(images)
     for handle in handles:
         handle.remove()
@@ -107,11 +103,10 @@ def _offsets(rows, cols):
     """Row of the table for each pair; its last three are for the class
     token: it to patches, patches to it, it to itself."""
     places = [(y, x) for y in range(rows) for x in range(cols)]
-    to_patch, to_class, self_ = (
-        (2 * rows - 1) * (2 * cols - 1) + i for i in range(3))
+    to_patch, to_class, self_ = ((2 * rows - 1) * (2 * cols - 1) + i for i in range(3))
     index = [[self_] + [to_patch] * len(places)]
     for y, x in places:
-        index.append([to_class] + [
-            (y - v + rows - 1) * (2 * cols - 1) + x - u + cols - 1
-            for v, u in places])
+        index.append(
+            [to_class] + [(y - v + rows - 1) * (2 * cols - 1) + x - u + cols - 1 for v, u in places]
+        )
     return torch.tensor(index)

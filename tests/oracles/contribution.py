@@ -13,6 +13,7 @@ package, and takes float64 backbones apart without help of it.
 Shape letters: B samples, N tokens, W windows, P positions, h heads, C
 channels.
 """
+
 import torch
 from torch.nn import functional as F
 
@@ -74,14 +75,13 @@ def window_step(x, share, tokens, matrix, value, weight, bias, norm, kind):
     carried = torch.einsum('bwhij,bwj,bwhjd->bwihd', matrix, s, value)
     mixed = torch.einsum('bwhij,bwj->bwi', matrix, s) / matrix.shape[2]
     own = carried.flatten(3) @ weight.T + mixed[..., None] * bias
-    whole = torch.einsum('bwhij,bwhjd->bwihd', matrix, value).flatten(
-        3) @ weight.T + bias
+    whole = torch.einsum('bwhij,bwhjd->bwihd', matrix, value).flatten(3) @ weight.T + bias
     if norm is not None:
         spread = (whole.var(-1, correction=0, keepdim=True) + norm.eps).sqrt()
         own = (own - own.mean(-1, keepdim=True)) / spread * norm.weight + (
-            mixed[..., None] * norm.bias)
-        whole = F.layer_norm(whole, whole.shape[-1:], norm.weight, norm.bias,
-                             norm.eps)
+            mixed[..., None] * norm.bias
+        )
+        whole = F.layer_norm(whole, whole.shape[-1:], norm.weight, norm.bias, norm.eps)
     residual = x[:, tokens]  # anything where it is padding
     moved = measure(s[..., None] * residual + own, residual + whole, s, kind)
     out = torch.empty_like(share)
@@ -109,13 +109,13 @@ def steps(backbone, images):
     else:
         blocks, step = backbone.layers, _vit_step
     calls = []
-    hooks = [block.register_forward_pre_hook(
-        lambda _, args: calls.append(args)) for block in blocks]
+    hooks = [
+        block.register_forward_pre_hook(lambda _, args: calls.append(args)) for block in blocks
+    ]
     backbone(images)
     for hook in hooks:
         hook.remove()
-    return [step(block, *args)
-            for block, args in zip(blocks, calls, strict=True)]
+    return [step(block, *args) for block, args in zip(blocks, calls, strict=True)]
 
 
 def _flat(stages):
@@ -123,13 +123,13 @@ def _flat(stages):
 
 
 def _global(x, packed, num_heads, norms, proj, gain):
-    query, key, value = packed.unflatten(-1, (3, num_heads, -1)).permute(
-        2, 0, 3, 1, 4)
+    query, key, value = packed.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
     query, key = (norm(z) for norm, z in zip(norms, (query, key)))
     logits = torch.einsum('bhic,bhjc->bhij', query, key)
-    matrix = (logits / query.shape[-1]**.5).softmax(-1)
+    matrix = (logits / query.shape[-1] ** 0.5).softmax(-1)
     return lambda share, kind: global_step(
-        x, share, matrix, value, proj.weight, proj.bias, gain, kind)
+        x, share, matrix, value, proj.weight, proj.bias, gain, kind
+    )
 
 
 PLAIN = (lambda z: z, lambda z: z)
@@ -139,29 +139,29 @@ def _vit_step(layer, x):
     attn = layer.attn
     gain = getattr(attn.gamma1, 'weight', torch.ones_like(x[0, 0]))
     gain = gain / getattr(attn.out_drop, 'skip_lam', 1)
-    return _global(x, attn.qkv(layer.ln1(x)), attn.num_heads, PLAIN,
-                   attn.proj, gain)
+    return _global(x, attn.qkv(layer.ln1(x)), attn.num_heads, PLAIN, attn.proj, gain)
 
 
 def _timm_step(block, x):
     attn = block.attn
     gain = getattr(block.ls1, 'gamma', torch.ones_like(x[0, 0]))
-    return _global(x, attn.qkv(block.norm1(x)), attn.num_heads,
-                   (attn.q_norm, attn.k_norm), attn.proj, gain)
+    return _global(
+        x, attn.qkv(block.norm1(x)), attn.num_heads, (attn.q_norm, attn.k_norm), attn.proj, gain
+    )
 
 
 def _torchvision_step(layer, x):
     attn = layer.self_attention
     packed = F.linear(layer.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
-    return _global(x, packed, attn.num_heads, PLAIN, attn.out_proj, 1.)
+    return _global(x, packed, attn.num_heads, PLAIN, attn.out_proj, 1.0)
 
 
 def _timm_swin_step(block, x):
     tokens, matrix, value = timm_swin.parts(block, x)
     proj = block.attn.proj
     return lambda share, kind: window_step(
-        x.flatten(1, 2), share, tokens, matrix, value, proj.weight, proj.bias,
-        None, kind)
+        x.flatten(1, 2), share, tokens, matrix, value, proj.weight, proj.bias, None, kind
+    )
 
 
 def _swin_step(block, x, hw_shape):
@@ -174,10 +174,16 @@ def _swin_step(block, x, hw_shape):
     shown = F.pad(x if is_v2 else block.norm1(x), (0, 0, 0, 1))[:, tokens]
     matrix = oracle._window_attention(w_msa, shown, zones, by_head=True)
     weight, bias = w_msa.qkv.weight.chunk(3)[2], w_msa.qkv.bias
-    bias = w_msa.v_bias if is_v2 else None if bias is None else bias.chunk(
-        3)[2]
-    value = F.linear(shown, weight, bias).unflatten(
-        -1, (w_msa.num_heads, -1)).transpose(2, 3)
+    bias = w_msa.v_bias if is_v2 else None if bias is None else bias.chunk(3)[2]
+    value = F.linear(shown, weight, bias).unflatten(-1, (w_msa.num_heads, -1)).transpose(2, 3)
     return lambda share, kind: window_step(
-        x, share, tokens, matrix, value, w_msa.proj.weight, w_msa.proj.bias,
-        block.norm1 if is_v2 else None, kind)
+        x,
+        share,
+        tokens,
+        matrix,
+        value,
+        w_msa.proj.weight,
+        w_msa.proj.bias,
+        block.norm1 if is_v2 else None,
+        kind,
+    )

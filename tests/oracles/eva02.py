@@ -1,4 +1,5 @@
 """Dense labels through the EVA-02 of mmpretrain; imports nothing of ours."""
+
 import torch
 
 
@@ -13,8 +14,7 @@ def eva02_labels(backbone, images, token_labels):
     extra = int(backbone.with_cls_token)
     inputs = []
     for layer in backbone.layers:
-        layer.attn.register_forward_pre_hook(
-            lambda _, args: inputs.append(args[0]))
+        layer.attn.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     backbone(images)
 
     grid, patches = token_labels.shape[1:3], token_labels.flatten(1, 2)
@@ -35,8 +35,7 @@ def _matrix(attn, x, grid, extra):
     qkv = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1))
     query, key, _ = qkv.unbind(2)
     if attn.rope is not None:
-        query, key = (_rotate(side, grid, extra, attn.rope.theta)
-                      for side in (query, key))
+        query, key = (_rotate(side, grid, extra, attn.rope.theta) for side in (query, key))
     logits = torch.einsum('bihc,bjhc->bhij', query, key)
     return (logits * attn.scale).softmax(-1)
 
@@ -49,16 +48,17 @@ def _rotate(x, grid, extra, theta):
     each frequency twice, so the two channels of a pair turn differently.
     """
     half = x.size(-1) // 2
-    frequencies = [theta**(-i / half) for i in range(0, half, 2)] * 2
+    frequencies = [theta ** (-i / half) for i in range(0, half, 2)] * 2
     out = x.clone()
     for number in range(grid[0] * grid[1]):
         row, col = divmod(number, grid[1])
         angles = torch.tensor(
-            [row / grid[0] * half * f for f in frequencies] +
-            [col / grid[1] * half * f for f in frequencies], dtype=x.dtype)
+            [row / grid[0] * half * f for f in frequencies]
+            + [col / grid[1] * half * f for f in frequencies],
+            dtype=x.dtype,
+        )
         token = x[:, extra + number]
         turned = torch.empty_like(token)
-        turned[..., 0::2], turned[..., 1::2] = (-token[..., 1::2],
-                                                token[..., 0::2])
+        turned[..., 0::2], turned[..., 1::2] = (-token[..., 1::2], token[..., 0::2])
         out[:, extra + number] = token * angles.cos() + turned * angles.sin()
     return out

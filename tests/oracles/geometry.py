@@ -3,6 +3,7 @@
 Shape letters: B samples, N tokens, K classes, W windows, P positions in one
 window, h heads, C channels.
 """
+
 import torch
 from torch.nn import functional as F
 
@@ -11,8 +12,9 @@ def record(backbone, images, modules):
     """Positional arguments of one call of each module, in their order."""
     calls, handles = {}, []
     for module in modules:
-        handles.append(module.register_forward_pre_hook(
-            lambda module, args: calls.update({id(module): args})))
+        handles.append(
+            module.register_forward_pre_hook(lambda module, args: calls.update({id(module): args}))
+        )
     backbone(images)
     for handle in handles:
         handle.remove()
@@ -52,13 +54,14 @@ def pool(labels, grid, kernel, stride, padding=0, corner=False):
     places, out_grid = [], []
     for side, k, s, p in zip(grid, pair(kernel), pair(stride), pair(padding)):
         count = -(-side // s) if corner else (side + 2 * p - k) // s + 1
-        places.append([[i * s - p + j for j in range(k)
-                        if 0 <= i * s - p + j < side] for i in range(count)])
+        places.append(
+            [[i * s - p + j for j in range(k) if 0 <= i * s - p + j < side] for i in range(count)]
+        )
         out_grid.append(count)
     rows, cols = places
     pooled = [
-        labels[:, [y * grid[1] + x for y in ys for x in xs]].mean(1)
-        for ys in rows for xs in cols]
+        labels[:, [y * grid[1] + x for y in ys for x in xs]].mean(1) for ys in rows for xs in cols
+    ]
     return torch.stack(pooled, 1), tuple(out_grid)
 
 
@@ -69,10 +72,13 @@ def windows(grid, size):
     tokens = []
     for top in range(0, height, size):
         for left in range(0, width, size):
-            tokens.append([
-                y * width + x if y < height and x < width else -1
-                for y in range(top, top + size)
-                for x in range(left, left + size)])
+            tokens.append(
+                [
+                    y * width + x if y < height and x < width else -1
+                    for y in range(top, top + size)
+                    for x in range(left, left + size)
+                ]
+            )
     return torch.tensor(tokens)
 
 
@@ -99,7 +105,7 @@ def resize_table(table, length):
     old = table.shape[0]
     rows = []
     for i in range(length):
-        place = min(max((i + .5) * old / length - .5, 0), old - 1)
+        place = min(max((i + 0.5) * old / length - 0.5, 0), old - 1)
         low = int(place)
         high = min(low + 1, old - 1)
         rows.append(table[low] + (place - low) * (table[high] - table[low]))
@@ -112,9 +118,17 @@ def relative_table(table, num_queries, num_keys):
     table = resize_table(table, 2 * max(num_queries, num_keys) - 1)
     query_step = max(num_keys / num_queries, 1)
     key_step = max(num_queries / num_keys, 1)
-    return torch.stack([torch.stack([
-        table[int(i * query_step - j * key_step + (num_keys - 1) * key_step)]
-        for j in range(num_keys)]) for i in range(num_queries)])
+    return torch.stack(
+        [
+            torch.stack(
+                [
+                    table[int(i * query_step - j * key_step + (num_keys - 1) * key_step)]
+                    for j in range(num_keys)
+                ]
+            )
+            for i in range(num_queries)
+        ]
+    )
 
 
 def relative_logits(query, query_grid, key_grid, rows, cols):

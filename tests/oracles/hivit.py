@@ -1,4 +1,5 @@
 """Dense labels through the HiViT of mmpretrain; imports nothing of ours."""
+
 import torch
 
 
@@ -13,11 +14,10 @@ def hivit_labels(backbone, images, token_labels):
         images (Tensor): (B, 3, H, W).
         token_labels (Tensor): (B, rows, cols, K).
     """
-    main = backbone.blocks[-backbone.num_main_blocks:]
+    main = backbone.blocks[-backbone.num_main_blocks :]
     inputs = []
     for block in main:
-        block.attn.register_forward_pre_hook(
-            lambda _, args: inputs.append(args[0]))
+        block.attn.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     stem = backbone.patch_embed.proj
     if stem.stride == stem.kernel_size:
         _assert_apart(backbone, images)
@@ -39,8 +39,10 @@ def _matrix(attn, x, has_bias):
     if has_bias:
         side = attn.input_size
         places = [(y, x) for y in range(side) for x in range(side)]
-        index = [[(y - v + side - 1) * (2 * side - 1) + x - u + side - 1
-                  for v, u in places] for y, x in places]
+        index = [
+            [(y - v + side - 1) * (2 * side - 1) + x - u + side - 1 for v, u in places]
+            for y, x in places
+        ]
         table = attn.relative_position_bias_table
         logits = logits + table[torch.tensor(index)].permute(2, 0, 1)
     return logits.softmax(-1)
@@ -48,13 +50,14 @@ def _matrix(attn, x, has_bias):
 
 def _assert_apart(backbone, images):
     """The top left patch reaches its own token only."""
+
     def tokens(images):
         x = backbone.patch_embed(images)
-        for block in backbone.blocks[:-backbone.num_main_blocks]:
+        for block in backbone.blocks[: -backbone.num_main_blocks]:
             x = block(x)
         return x.flatten(2)
 
     changed = images.clone()
-    changed[..., :backbone.patch_size, :backbone.patch_size] += 1
+    changed[..., : backbone.patch_size, : backbone.patch_size] += 1
     differs = (tokens(changed) != tokens(images)).any(2)
     assert differs[:, 0].all() and not differs[:, 1:].any()

@@ -1,4 +1,5 @@
 """Dense labels through the LeViT of mmpretrain; imports nothing of ours."""
+
 import torch
 
 
@@ -10,13 +11,13 @@ def levit_labels(backbone, images, token_labels):
         images (Tensor): (B, 3, H, W).
         token_labels (Tensor): (B, rows, cols, K).
     """
-    attentions = [[module for module in stage.modules()
-                   if hasattr(module, 'attention_biases')]
-                  for stage in backbone.stages]
+    attentions = [
+        [module for module in stage.modules() if hasattr(module, 'attention_biases')]
+        for stage in backbone.stages
+    ]
     inputs = []
     for attn in sum(attentions, []):
-        attn.register_forward_pre_hook(
-            lambda _, args: inputs.append(args[0]))
+        attn.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     backbone(images)
 
     labels, side = token_labels.flatten(1, 2), token_labels.size(1)
@@ -38,19 +39,16 @@ def levit_labels(backbone, images, token_labels):
 def _matrix(attn, x, side, stride):
     """Head mean (B, M, N); queries are every ``stride``-th token."""
     keys = [(row, col) for row in range(side) for col in range(side)]
-    queries = [(row, col) for row in range(0, side, stride)
-               for col in range(0, side, stride)]
+    queries = [(row, col) for row in range(0, side, stride) for col in range(0, side, stride)]
     if stride == 1:
         qkv = attn.qkv(x).unflatten(-1, (attn.num_heads, -1))
-        query, key = qkv[..., :attn.key_dim], qkv[
-            ..., attn.key_dim:2 * attn.key_dim]
+        query, key = qkv[..., : attn.key_dim], qkv[..., attn.key_dim : 2 * attn.key_dim]
     else:
         kv = attn.kv(x).unflatten(-1, (attn.num_heads, -1))
-        key = kv[..., :attn.key_dim]
+        key = kv[..., : attn.key_dim]
         chosen = x[:, [row * side + col for row, col in queries]]
         query = attn.q[1](chosen).unflatten(-1, (attn.num_heads, -1))
-    logits = torch.einsum('bihc,bjhc->bhij', query, key) * attn.key_dim**-.5
+    logits = torch.einsum('bihc,bjhc->bhij', query, key) * attn.key_dim**-0.5
     # one bias for each distance, counted row by row
-    index = torch.tensor([[abs(y - v) * side + abs(x - u) for v, u in keys]
-                          for y, x in queries])
+    index = torch.tensor([[abs(y - v) * side + abs(x - u) for v, u in keys] for y, x in queries])
     return (logits + attn.attention_biases[:, index]).softmax(-1).mean(1)

@@ -1,4 +1,5 @@
 """Dense labels through the PoolFormer of mmpretrain; nothing of ours."""
+
 import torch
 
 
@@ -17,7 +18,8 @@ def poolformer_labels(backbone, images, token_labels):
     for stage in backbone.network:
         for block in stage if isinstance(stage, torch.nn.Sequential) else ():
             block.token_mixer.register_forward_hook(
-                lambda _, args, out: pooled.append((args[0], out)))
+                lambda _, args, out: pooled.append((args[0], out))
+            )
     backbone(images)
 
     labels, hw = token_labels.flatten(1, 2), token_labels.shape[1:3]
@@ -26,8 +28,7 @@ def poolformer_labels(backbone, images, token_labels):
         if isinstance(stage, torch.nn.Sequential):
             for block in stage:
                 pool = block.token_mixer.pool
-                matrix, same = _mean_matrix(
-                    hw, pool.kernel_size, 1, pool.padding)
+                matrix, same = _mean_matrix(hw, pool.kernel_size, 1, pool.padding)
                 assert same == tuple(hw)
                 x, less = (z.flatten(2).mT for z in next(pooled))
                 torch.testing.assert_close(less, matrix @ x - x)
@@ -35,8 +36,8 @@ def poolformer_labels(backbone, images, token_labels):
                 blocks.append(labels)
         else:
             matrix, hw = _mean_matrix(
-                hw, stage.proj.kernel_size[0], stage.proj.stride[0],
-                stage.proj.padding[0])
+                hw, stage.proj.kernel_size[0], stage.proj.stride[0], stage.proj.padding[0]
+            )
             labels = matrix @ labels
         if number == max(backbone.out_indices):
             aligned = labels.mean(1)
@@ -49,12 +50,12 @@ def _mean_matrix(hw, kernel, stride, padding):
     rows = []
     for i in range(counts[0]):
         for j in range(counts[1]):
-            real = [(y, x)
-                    for y in range(i * stride - padding,
-                                   i * stride - padding + kernel)
-                    for x in range(j * stride - padding,
-                                   j * stride - padding + kernel)
-                    if 0 <= y < hw[0] and 0 <= x < hw[1]]
+            real = [
+                (y, x)
+                for y in range(i * stride - padding, i * stride - padding + kernel)
+                for x in range(j * stride - padding, j * stride - padding + kernel)
+                if 0 <= y < hw[0] and 0 <= x < hw[1]
+            ]
             row = torch.zeros(hw[0] * hw[1], dtype=torch.float64)
             row[[y * hw[1] + x for y, x in real]] = 1 / len(real)
             rows.append(row)

@@ -1,4 +1,5 @@
 """Dense labels through T2T-ViT of mmpretrain, the slow way."""
+
 import torch
 
 from .geometry import attend, pool, record, softmax_of, split_heads
@@ -8,12 +9,15 @@ def dense_labels(backbone, images, token_labels):
     """Labels after each block, and of what the head reads; see
     :func:`tests.oracle.dense_labels`."""
     module = backbone.tokens_to_token
-    modules = [module.attention1.attn, module.attention2.attn,
-               *(layer.attn for layer in backbone.encoder)]
+    modules = [
+        module.attention1.attn,
+        module.attention2.attn,
+        *(layer.attn for layer in backbone.encoder),
+    ]
     calls = record(backbone, images, modules)
     labels, grid = token_labels.flatten(1, 2), token_labels.shape[1:3]
     extra, steps = backbone.num_extra_tokens, []
-    for number, (attn, (x, )) in enumerate(zip(modules, calls, strict=True)):
+    for number, (attn, (x,)) in enumerate(zip(modules, calls, strict=True)):
         labels = (labels + attend(_matrix(attn, x), labels)) / 2
         if number < 2:
             # kernel 3, stride 2, padding 1, as the paper has it
@@ -34,5 +38,7 @@ def _matrix(attn, x):
     width of a head, whatever ``qk_scale`` says."""
     query, key, _ = attn.qkv(x).chunk(3, dim=-1)
     return softmax_of(
-        split_heads(query, attn.num_heads), split_heads(key, attn.num_heads),
-        (attn.embed_dims // attn.num_heads)**0.5)
+        split_heads(query, attn.num_heads),
+        split_heads(key, attn.num_heads),
+        (attn.embed_dims // attn.num_heads) ** 0.5,
+    )

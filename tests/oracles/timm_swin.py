@@ -7,6 +7,7 @@ blocks are given.
 Shape letters: B samples, N tokens, K classes, W windows, P positions in one
 window, h heads, C channels.
 """
+
 import torch
 from torch.nn import functional as F
 
@@ -31,9 +32,11 @@ def labels_of(backbone, images, token_labels):
 def inputs(backbone, images):
     """What every block is given (B, rows, cols, C), in order."""
     calls = []
-    hooks = [block.register_forward_pre_hook(
-        lambda _, args: calls.append(args[0]))
-        for stage in backbone.layers for block in stage.blocks]
+    hooks = [
+        block.register_forward_pre_hook(lambda _, args: calls.append(args[0]))
+        for stage in backbone.layers
+        for block in stage.blocks
+    ]
     backbone(images)
     for hook in hooks:
         hook.remove()
@@ -47,16 +50,19 @@ def parts(block, x):
     attn, (height, width) = block.attn, x.shape[1:3]
     tokens, zones = _windows(height, width, size, shift)
     flat = F.pad(block.norm1(x).flatten(1, 2), (0, 0, 0, 1))
-    query, key, value = attn.qkv(flat[:, tokens]).unflatten(
-        -1, (3, attn.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)
+    query, key, value = (
+        attn.qkv(flat[:, tokens]).unflatten(-1, (3, attn.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)
+    )
     logits = torch.einsum('bwhic,bwhjc->bwhij', query, key)
-    logits = logits / query.shape[-1]**.5
+    logits = logits / query.shape[-1] ** 0.5
     places = [(row, col) for row in range(size) for col in range(size)]
-    offsets = [[(y - v + size - 1) * (2 * size - 1) + z - u + size - 1
-                for v, u in places] for y, z in places]
+    offsets = [
+        [(y - v + size - 1) * (2 * size - 1) + z - u + size - 1 for v, u in places]
+        for y, z in places
+    ]
     bias = attn.relative_position_bias_table[torch.tensor(offsets)]
     apart = zones[:, :, None] != zones[:, None, :]
-    logits = logits + bias.permute(2, 0, 1) - 100. * apart[:, None]
+    logits = logits + bias.permute(2, 0, 1) - 100.0 * apart[:, None]
     return tokens, logits.softmax(-1), value
 
 
@@ -65,20 +71,23 @@ def _windows(height, width, size, shift):
     padded = [-(-side // size) * size for side in (height, width)]
 
     def zone(position, length):
-        return 0 if not shift else (
-            (position >= length - size) + (position >= length - shift))
+        return 0 if not shift else ((position >= length - size) + (position >= length - shift))
 
     tokens, zones = [], []
     for top in range(0, padded[0], size):
         for left in range(0, padded[1], size):
-            cells = [(row, col) for row in range(top, top + size)
-                     for col in range(left, left + size)]
-            tokens.append([
-                (row + shift) % height * width + (col + shift) % width
-                if row < height and col < width else -1
-                for row, col in cells])
-            zones.append([3 * zone(row, padded[0]) + zone(col, padded[1])
-                          for row, col in cells])
+            cells = [
+                (row, col) for row in range(top, top + size) for col in range(left, left + size)
+            ]
+            tokens.append(
+                [
+                    (row + shift) % height * width + (col + shift) % width
+                    if row < height and col < width
+                    else -1
+                    for row, col in cells
+                ]
+            )
+            zones.append([3 * zone(row, padded[0]) + zone(col, padded[1]) for row, col in cells])
     return torch.tensor(tokens), torch.tensor(zones)
 
 
@@ -96,8 +105,15 @@ def _mix(tokens, weights, labels):
 def _merge(labels, height, width):
     """Mean over the real tokens of cells of two by two."""
     merged = [
-        labels[:, [y * width + x
-                   for y in range(top, min(top + 2, height))
-                   for x in range(left, min(left + 2, width))]].mean(1)
-        for top in range(0, height, 2) for left in range(0, width, 2)]
+        labels[
+            :,
+            [
+                y * width + x
+                for y in range(top, min(top + 2, height))
+                for x in range(left, min(left + 2, width))
+            ],
+        ].mean(1)
+        for top in range(0, height, 2)
+        for left in range(0, width, 2)
+    ]
     return torch.stack(merged, 1), -(-height // 2), -(-width // 2)

@@ -3,6 +3,7 @@
 Imports nothing of the package: every attention matrix is rebuilt from the
 weights and the features that blocks are given, in the type of the backbone.
 """
+
 import torch
 
 
@@ -59,7 +60,8 @@ def packed_matrix(attn, x):
     bias = attn.in_proj_bias
     query, key = (
         _heads(x @ attn.in_proj_weight[part].T + bias[part], attn.num_heads)
-        for part in (slice(size), slice(size, 2 * size)))
+        for part in (slice(size), slice(size, 2 * size))
+    )
     return _softmax(query, key)
 
 
@@ -69,14 +71,15 @@ def _heads(x, num_heads):
 
 def _softmax(query, key):
     logits = torch.einsum('bhic,bhjc->bhij', query, key)
-    return (logits / query.shape[-1]**.5).softmax(-1)
+    return (logits / query.shape[-1] ** 0.5).softmax(-1)
 
 
 def _inputs(backbone, blocks, images):
     """What every block is given in one forward of the backbone."""
     calls = []
-    hooks = [block.register_forward_pre_hook(
-        lambda _, args: calls.append(args[0])) for block in blocks]
+    hooks = [
+        block.register_forward_pre_hook(lambda _, args: calls.append(args[0])) for block in blocks
+    ]
     backbone(images)
     for hook in hooks:
         hook.remove()

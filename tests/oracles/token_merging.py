@@ -6,14 +6,14 @@ token carries a label per class. Nothing of the package is imported.
 
 Shape letters: B samples, N tokens, K classes, C channels.
 """
+
 import math
 
 import torch
 
 
 @torch.no_grad()
-def merging_vit(backbone, images, token_labels, choose, proportional=True,
-                contribution=False):
+def merging_vit(backbone, images, token_labels, choose, proportional=True, contribution=False):
     """Forward of a ViT that merges tokens in every block.
 
     Args:
@@ -36,14 +36,16 @@ def merging_vit(backbone, images, token_labels, choose, proportional=True,
         block, label of what the head reads (B, K), sizes (B, N).
     """
     results = [
-        _one(backbone, image[None], labels.flatten(0, 1), choose,
-             proportional, contribution)
+        _one(backbone, image[None], labels.flatten(0, 1), choose, proportional, contribution)
         for image, labels in zip(images, token_labels)
     ]
     features, blocks, outputs, sizes = zip(*results)
-    return (tuple(map(torch.cat, zip(*features))),
-            [torch.stack(block) for block in zip(*blocks)],
-            torch.stack(outputs), torch.stack(sizes))
+    return (
+        tuple(map(torch.cat, zip(*features))),
+        [torch.stack(block) for block in zip(*blocks)],
+        torch.stack(outputs),
+        torch.stack(sizes),
+    )
 
 
 def _one(backbone, image, labels, choose, proportional, contribution):
@@ -53,8 +55,7 @@ def _one(backbone, image, labels, choose, proportional, contribution):
     blocks = []
     is_deit3 = type(backbone).__name__ == 'DeiT3'
     for index, layer in enumerate(backbone.layers):
-        query, key, value, matrix = _attention(
-            layer.attn, layer.ln1(x), sizes, proportional)
+        query, key, value, matrix = _attention(layer.attn, layer.ln1(x), sizes, proportional)
         mixed = torch.cat(list(matrix @ value), dim=-1)
         if contribution:
             labels = _contribution(layer.attn, x, value, matrix, labels)
@@ -71,7 +72,7 @@ def _one(backbone, image, labels, choose, proportional, contribution):
         features = tuple(x[:extra, None])
         return features, blocks, labels[:extra].mean(0), sizes
     part = sizes[extra:] / sizes[extra:].sum()
-    features = (backbone.ln2(part @ x[extra:])[None], )
+    features = (backbone.ln2(part @ x[extra:])[None],)
     return features, blocks, part @ labels[extra:], sizes
 
 
@@ -93,8 +94,8 @@ def _attention(attn, x, sizes, proportional):
     """Query, key and value (heads, N, D) and the matrix (heads, N, N)."""
     heads = attn.num_heads
     query, key, value = (
-        part.unflatten(-1, (heads, -1)).transpose(0, 1)
-        for part in attn.qkv(x).chunk(3, dim=-1))
+        part.unflatten(-1, (heads, -1)).transpose(0, 1) for part in attn.qkv(x).chunk(3, dim=-1)
+    )
     scores = query @ key.transpose(1, 2) / math.sqrt(query.size(-1))
     if proportional:
         scores = scores + sizes.log()
@@ -130,8 +131,7 @@ def _merge(x, labels, sizes, groups, summed):
         rows.append(row if summed and len(group) > 1 else row / total)
         label_rows.append(label / total)
         new_sizes.append(sum(sizes[old] for old, _ in group))
-    return (torch.stack(rows), torch.stack(label_rows),
-            torch.stack(new_sizes))
+    return (torch.stack(rows), torch.stack(label_rows), torch.stack(new_sizes))
 
 
 def similar_tokens(amounts, extra):
@@ -153,15 +153,18 @@ def similar_tokens(amounts, extra):
                 continue
             best = max(
                 (torch.cosine_similarity(keys[a], keys[b], dim=0).item(), b)
-                for b in range(1, num, 2) if b >= extra)
+                for b in range(1, num, 2)
+                if b >= extra
+            )
             candidates.append((*best, a))
         candidates.sort(reverse=True)
         into = {a: b for _, b, a in candidates[:count]}
         order = list(range(extra))
         order += [a for a in range(0, num, 2) if a >= extra and a not in into]
         order += [b for b in range(1, num, 2) if b >= extra]
-        return [[(new, None)] + [(a, None) for a, b in into.items()
-                                 if b == new] for new in order], False
+        return [
+            [(new, None)] + [(a, None) for a, b in into.items() if b == new] for new in order
+        ], False
 
     return choose
 
@@ -175,8 +178,8 @@ def attended_tokens(keep_rate, blocks, extra):
         kept = list(range(extra, num))
         if block in blocks:
             kept.sort(key=lambda token: -seen[token])
-            kept = sorted(kept[:math.ceil(keep_rate * len(kept))])
-        groups = [[(token, 1.)] for token in [*range(extra), *kept]]
+            kept = sorted(kept[: math.ceil(keep_rate * len(kept))])
+        groups = [[(token, 1.0)] for token in [*range(extra), *kept]]
         rest = [token for token in range(extra, num) if token not in kept]
         if rest:
             groups.append([(token, seen[token]) for token in rest])

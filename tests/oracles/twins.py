@@ -1,18 +1,10 @@
 """Dense labels through PCPVT and SVT of mmpretrain, the slow way."""
+
 import torch
 from mmpretrain.models.backbones.twins import GlobalSubsampledAttention
 from torch.nn import functional as F
 
-from .geometry import (
-    attend,
-    attend_windows,
-    gather,
-    pool,
-    record,
-    softmax_of,
-    split_heads,
-    windows,
-)
+from .geometry import attend, attend_windows, gather, pool, record, softmax_of, split_heads, windows
 
 
 def dense_labels(backbone, images, token_labels):
@@ -25,8 +17,7 @@ def dense_labels(backbone, images, token_labels):
     for i, blocks in enumerate(backbone.stages):
         if i:
             conv = backbone.patch_embeds[i].projection
-            labels, grid = pool(labels, grid, conv.kernel_size, conv.stride,
-                                corner=True)
+            labels, grid = pool(labels, grid, conv.kernel_size, conv.stride, corner=True)
         for block in blocks:
             x, hw = next(calls)
             assert tuple(hw) == tuple(grid)
@@ -34,8 +25,7 @@ def dense_labels(backbone, images, token_labels):
                 mixed = _reduced(block.attn, x, labels, grid)
             else:
                 tokens = windows(grid, block.attn.window_size)
-                mixed = attend_windows(
-                    _local(block.attn, x, tokens, grid), labels, tokens)
+                mixed = attend_windows(_local(block.attn, x, tokens, grid), labels, tokens)
             labels = (labels + mixed) / 2
             steps.append(labels)
         if i == max(backbone.out_indices):
@@ -55,9 +45,9 @@ def _reduced(attn, x, labels, grid):
     weight, bias = attn.kv.weight[:width], attn.kv.bias
     query = split_heads(attn.q(x), attn.num_heads)
     key = split_heads(
-        F.linear(source, weight, None if bias is None else bias[:width]),
-        attn.num_heads)
-    return attend(softmax_of(query, key, query.shape[-1]**-0.5), keys)
+        F.linear(source, weight, None if bias is None else bias[:width]), attn.num_heads
+    )
+    return attend(softmax_of(query, key, query.shape[-1] ** -0.5), keys)
 
 
 def _local(attn, x, tokens, grid):
@@ -68,11 +58,10 @@ def _local(attn, x, tokens, grid):
     everywhere.
     """
     x = gather(x, tokens)
-    query, key, _ = attn.qkv(x).unflatten(
-        -1, (3, attn.num_heads, -1)).unbind(-3)
+    query, key, _ = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).unbind(-3)
     logits = torch.einsum('bwihc,bwjhc->bwhij', query, key) * attn.scale
     if all(side % attn.window_size for side in grid):
         is_real = tokens >= 0
         apart = is_real[:, :, None] != is_real[:, None, :]
-        logits = logits - 1000. * apart[:, None]
+        logits = logits - 1000.0 * apart[:, None]
     return logits.softmax(-1)

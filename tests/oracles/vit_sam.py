@@ -1,14 +1,8 @@
 """Dense labels through ViTSAM of mmpretrain, the slow way."""
+
 import torch
 
-from .geometry import (
-    attend,
-    attend_windows,
-    gather,
-    record,
-    relative_logits,
-    windows,
-)
+from .geometry import attend, attend_windows, gather, record, relative_logits, windows
 
 
 def dense_labels(backbone, images, token_labels):
@@ -17,7 +11,7 @@ def dense_labels(backbone, images, token_labels):
     calls = record(backbone, images, backbone.layers)
     labels, grid = token_labels.flatten(1, 2), token_labels.shape[1:3]
     steps = []
-    for layer, (x, ) in zip(backbone.layers, calls, strict=True):
+    for layer, (x,) in zip(backbone.layers, calls, strict=True):
         x = layer.ln1(x).flatten(1, 2)
         size = layer.window_size
         if size:
@@ -33,11 +27,9 @@ def dense_labels(backbone, images, token_labels):
 
 def _matrix(attn, x, grid):
     """(..., h, N, N) of tokens (..., N, C) on a grid."""
-    query, key, _ = attn.qkv(x).unflatten(
-        -1, (3, attn.num_heads, -1)).transpose(-4, -2).unbind(-3)
+    query, key, _ = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).transpose(-4, -2).unbind(-3)
     logits = torch.einsum('...ic,...jc->...ij', query, key)
-    logits = logits / query.shape[-1]**0.5
+    logits = logits / query.shape[-1] ** 0.5
     if attn.use_rel_pos:
-        logits = logits + relative_logits(
-            query, grid, grid, attn.rel_pos_h, attn.rel_pos_w)
+        logits = logits + relative_logits(query, grid, grid, attn.rel_pos_h, attn.rel_pos_w)
     return logits.softmax(-1)

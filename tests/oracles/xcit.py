@@ -1,4 +1,5 @@
 """Dense labels through the XCiT of mmpretrain; imports nothing of ours."""
+
 import torch
 
 
@@ -14,12 +15,12 @@ def xcit_labels(backbone, images, token_labels):
     """
     inputs = []
     for layer in backbone.ca_layers:
-        layer.attn.register_forward_pre_hook(
-            lambda _, args: inputs.append(args[0]))
+        layer.attn.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     if backbone.use_pos_embed:
         # the host computes sines in float32 whatever the weights are
         backbone.pos_embed.token_projection.register_forward_pre_hook(
-            lambda _, args: args[0].to(images.dtype))
+            lambda _, args: args[0].to(images.dtype)
+        )
     backbone(images)
 
     patches = token_labels.flatten(1, 2)
@@ -41,4 +42,4 @@ def _row(attn, x):
     query = attn.q(x[:, 0]).unflatten(-1, (attn.num_heads, -1))
     key = attn.k(x).unflatten(-1, (attn.num_heads, -1))
     logits = torch.einsum('bhc,bjhc->bhj', query, key)
-    return (logits / key.size(-1)**.5).softmax(-1).mean(1)
+    return (logits / key.size(-1) ** 0.5).softmax(-1).mean(1)

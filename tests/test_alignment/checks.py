@@ -1,4 +1,5 @@
 """Comparisons that several alignment tests share."""
+
 import torch
 
 from mmtlalign.alignment import LabelTrace
@@ -24,12 +25,7 @@ def assert_labels_follow(backbone, inputs, token_share, **kwargs):
     return features
 
 
-def assert_equals_oracle(trace,
-                         backbone,
-                         inputs,
-                         token_share,
-                         atol=2e-6,
-                         dtype=torch.float64):
+def assert_equals_oracle(trace, backbone, inputs, token_share, atol=2e-6, dtype=torch.float64):
     """Compare what a recording trace holds with the dense oracle.
 
     Args:
@@ -39,14 +35,14 @@ def assert_equals_oracle(trace,
             Defaults to ``torch.float64``.
     """
     own, partner = toys.class_labels(len(inputs))
-    blocks, aligned = dense_labels(backbone, inputs,
-                                   toys.to_labels(token_share, own, partner),
-                                   dtype)
+    blocks, aligned = dense_labels(
+        backbone, inputs, toys.to_labels(token_share, own, partner), dtype
+    )
     assert len(trace.block_shares) == len(blocks)
     for block_share, labels in zip(trace.block_shares, blocks):
         assert block_share.shape == labels.shape[:2]
         assert_moved(block_share, labels, own, partner, atol)
-    assert trace.output_share.shape == (len(inputs), )
+    assert trace.output_share.shape == (len(inputs),)
     assert_moved(trace.output_share, aligned, own, partner, atol)
 
 

@@ -1,4 +1,5 @@
 """Both kinds of activation checkpointing, for whatever test asks."""
+
 import functools
 
 import pytest
@@ -9,8 +10,7 @@ from torch.utils import checkpoint
 @pytest.fixture(params=[True, False], ids=['reentrant', 'non-reentrant'])
 def run_checkpoint(request, monkeypatch):
     """``checkpoint`` of one kind, also where the hosts call it."""
-    one_kind = functools.partial(
-        checkpoint.checkpoint, use_reentrant=request.param)
+    one_kind = functools.partial(checkpoint.checkpoint, use_reentrant=request.param)
     monkeypatch.setattr(checkpoint, 'checkpoint', one_kind)
     monkeypatch.setattr(activation_checkpointing, 'checkpoint', one_kind)
     return one_kind

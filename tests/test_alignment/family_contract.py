@@ -3,13 +3,12 @@
 A test of a family makes a small backbone with fixed values (``toys.fill``)
 and hands it to :func:`assert_family` with an oracle of its own.
 """
+
 import copy
 
 import torch
 from mmcv.cnn.bricks import DropPath
-from mmengine.runner.activation_checkpointing import (
-    turn_on_activation_checkpointing,
-)
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from torch._dynamo.utils import counters
 
 from mmtlalign.alignment import LabelTrace
@@ -57,8 +56,10 @@ def assert_family(backbone, images, token_share, oracle, exact=True):
     own, partner = toys.class_labels(len(images))
     with torch.no_grad():
         blocks, aligned = oracle(
-            copy.deepcopy(backbone).double(), images.double(),
-            toys.to_labels(token_share, own, partner))
+            copy.deepcopy(backbone).double(),
+            images.double(),
+            toys.to_labels(token_share, own, partner),
+        )
     assert len(trace.block_shares) == len(blocks)
     for block_share, labels in zip(trace.block_shares, blocks):
         assert block_share.shape == labels.shape[:2]
@@ -70,16 +71,20 @@ def assert_family(backbone, images, token_share, oracle, exact=True):
         labels = blocks[blocks_of.index(trace.family.output)]
         assert_moved(
             trace.output_token_share.flatten(1),
-            labels[:, trace.family.num_extra_tokens:], own, partner, 2e-6)
+            labels[:, trace.family.num_extra_tokens :],
+            own,
+            partner,
+            2e-6,
+        )
 
     # labels must have moved, or the comparison could not fail
     assert (trace.output_share - token_share.mean((1, 2))).abs().max() > 1e-3
 
-    constant = torch.full_like(token_share, .3)
+    constant = torch.full_like(token_share, 0.3)
     plain = LabelTrace(backbone)
     with plain(constant):
         backbone(images)
-    assert (plain.output_share - .3).abs().max() < 1e-5
+    assert (plain.output_share - 0.3).abs().max() < 1e-5
     with plain(token_share):
         backbone(images)
     assert_same(plain.output_share, trace.output_share, 1e-6)
@@ -107,13 +112,14 @@ def assert_half_precision(backbone, images, token_share, expected):
     assert trace.output_share.dtype == torch.float32
     assert (trace.output_share - expected).abs().max() < 5e-3
     with torch.autocast('cpu', torch.bfloat16), torch.no_grad():
-        with trace(torch.full_like(token_share, .3)):
+        with trace(torch.full_like(token_share, 0.3)):
             backbone(images)
-    assert (trace.output_share - .3).abs().max() < 1e-5
+    assert (trace.output_share - 0.3).abs().max() < 1e-5
 
 
-def assert_checkpointing(backbone, images, token_share, modules,
-                         run_checkpoint, propagation='tlalign'):
+def assert_checkpointing(
+    backbone, images, token_share, modules, run_checkpoint, propagation='tlalign'
+):
     """Checkpointed parts give the gradients and shares of the plain one.
 
     Args:
@@ -129,7 +135,7 @@ def assert_checkpointing(backbone, images, token_share, modules,
     twin = copy.deepcopy(backbone)
     turn_on_activation_checkpointing(twin, modules)
     images = images.clone().requires_grad_()  # or the reentrant kind does
-    for inside in (True, False):              # nothing in the first module
+    for inside in (True, False):  # nothing in the first module
         trace = LabelTrace(twin, propagation=propagation)
         with trace(token_share):
             loss = loss_of(twin(images))
@@ -155,8 +161,7 @@ def assert_compiles(backbone, images, token_share, propagation='tlalign'):
         torch._dynamo.reset()
         counters.clear()
         # graphs break before any backend sees them
-        compiled = torch.compile(
-            backbone, backend='aot_eager' if traced else 'eager')
+        compiled = torch.compile(backbone, backend='aot_eager' if traced else 'eager')
         if traced:
             with trace(token_share):
                 found = compiled(images)

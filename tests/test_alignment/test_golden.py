@@ -1,4 +1,5 @@
 """Numbers that the alignment must reproduce, stored and from elsewhere."""
+
 import json
 from pathlib import Path
 
@@ -20,7 +21,8 @@ OWN = sorted(generate.FOLDER.glob('*.npz'))
 SHARED = Path(__file__).resolve().parents[3] / 'shared' / 'golden'
 VIT, SWIN = (sorted(SHARED.glob(f'{kind}_*.npz')) for kind in ('vit', 'swin'))
 needs_shared = pytest.mark.skipif(
-    not SHARED.is_dir(), reason='reference data (../shared) is not present')
+    not SHARED.is_dir(), reason='reference data (../shared) is not present'
+)
 LABEL_ATOL, OTHER_ATOL = 2e-5, 1e-4
 
 
@@ -39,8 +41,7 @@ def load(path):
 
 def assert_labels(shares, labels, own, partner):
     moved = toys.to_labels(shares, own.double(), partner.double())
-    torch.testing.assert_close(
-        moved, labels.double().view_as(moved), rtol=0, atol=LABEL_ATOL)
+    torch.testing.assert_close(moved, labels.double().view_as(moved), rtol=0, atol=LABEL_ATOL)
 
 
 def test_every_case_of_the_generator_is_stored():
@@ -105,21 +106,24 @@ def to_mmpretrain(name):
 def vit_case(path):
     """Arrays, backbone with their weights, own and partner labels."""
     case = load(path)
-    img_size, patch_size, width, depth, heads, num_classes, batch = (
-        case['meta'].tolist())
+    img_size, patch_size, width, depth, heads, num_classes, batch = case['meta'].tolist()
     backbone = VisionTransformer(
         arch=dict(
             embed_dims=width,
             num_layers=depth,
             num_heads=heads,
-            feedforward_channels=case['weight/blocks.0.mlp.fc1.bias'].numel()),
+            feedforward_channels=case['weight/blocks.0.mlp.fc1.bias'].numel(),
+        ),
         img_size=img_size,
-        patch_size=patch_size)
-    backbone.load_state_dict({
-        to_mmpretrain(name[len('weight/'):]): value
-        for name, value in case.items()
-        if name.startswith('weight/') and 'head' not in name
-    })
+        patch_size=patch_size,
+    )
+    backbone.load_state_dict(
+        {
+            to_mmpretrain(name[len('weight/') :]): value
+            for name, value in case.items()
+            if name.startswith('weight/') and 'head' not in name
+        }
+    )
     smoothing = case['smoothing'].item()
     own = F.one_hot(case['labels'], num_classes).double()
     own = own * (1 - smoothing) + smoothing / num_classes
@@ -140,10 +144,7 @@ def test_vit_reproduces_the_published_implementation(path):
         assert_labels(share, labels, own, partner)
     assert_labels(trace.output_share, case['aligned_label'], own, partner)
 
-    head = {
-        name: case[f'weight/head.{name}'].requires_grad_()
-        for name in ('weight', 'bias')
-    }
+    head = {name: case[f'weight/head.{name}'].requires_grad_() for name in ('weight', 'bias')}
     logits = F.linear(features, **head)
     target = toys.to_labels(trace.output_share, own, partner).float()
     loss = F.cross_entropy(logits, target)
@@ -156,7 +157,7 @@ def test_vit_reproduces_the_published_implementation(path):
     checked = [name for name in case if name.startswith('grad/')]
     assert checked
     for name in checked:
-        actual = gradients[to_mmpretrain(name[len('grad/'):])]
+        actual = gradients[to_mmpretrain(name[len('grad/') :])]
         assert_same(actual, case[name], OTHER_ATOL)
 
 
@@ -179,30 +180,30 @@ def test_oracle_reproduces_the_published_implementation(path):
 def swin_case(path):
     """Arrays, backbone with their weights, own and partner labels."""
     case = load(path)
-    img_size, patch_size, window_size, num_classes, batch = (
-        case['meta'].tolist())
+    img_size, patch_size, window_size, num_classes, batch = case['meta'].tolist()
     depths = case['depths'].tolist()
     backbone = SwinTransformer(
         arch=dict(
-            embed_dims=case['embed_dims'].item(),
-            depths=depths,
-            num_heads=case['heads'].tolist()),
+            embed_dims=case['embed_dims'].item(), depths=depths, num_heads=case['heads'].tolist()
+        ),
         img_size=img_size,
         patch_size=patch_size,
         window_size=window_size,
         pad_small_map=True,
-        drop_path_rate=0.,
-        out_indices=range(len(depths)))
+        drop_path_rate=0.0,
+        out_indices=range(len(depths)),
+    )
     weights = {
-        name[len('weight/'):]: value
-        for name, value in case.items() if name.startswith('weight/')
+        name[len('weight/') :]: value for name, value in case.items() if name.startswith('weight/')
     }
     # the file leaves these buffers out, as they follow from the window size
-    weights.update({
-        name: value
-        for name, value in backbone.state_dict().items()
-        if name.endswith('relative_position_index')
-    })
+    weights.update(
+        {
+            name: value
+            for name, value in backbone.state_dict().items()
+            if name.endswith('relative_position_index')
+        }
+    )
     backbone.load_state_dict(weights)
     own = F.one_hot(case['labels'], num_classes).double()
     smoothing = case.get('smoothing', torch.zeros(())).item()
@@ -233,8 +234,7 @@ def test_swin_reproduces_the_dense_reference(path):
 @pytest.mark.parametrize('path', SWIN, ids=stem)
 def test_oracle_reproduces_the_dense_reference(path):
     case, backbone, own, partner = swin_case(path)
-    blocks, aligned = dense_labels(backbone, case['mixed_images'],
-                                   token_labels(case, own, partner))
+    blocks, aligned = dense_labels(backbone, case['mixed_images'], token_labels(case, own, partner))
     for k, labels in enumerate(blocks):
         expected = case[f'block_labels/{k}'].flatten(1, 2)
         assert_same(labels.float(), expected, 1e-6)

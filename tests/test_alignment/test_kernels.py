@@ -1,4 +1,5 @@
 """The ways to carry shares through global attention."""
+
 import functools
 import logging
 
@@ -11,20 +12,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmtlalign.alignment import LabelTrace, kernels
 from mmtlalign.alignment.kernels import channels, choice, fused
 from tests.test_alignment import toys
-from tests.test_alignment.checks import (
-    assert_labels_follow,
-    assert_same,
-    gradients,
-    loss_of,
-)
+from tests.test_alignment.checks import assert_labels_follow, assert_same, gradients, loss_of
 
 PATHS = [
-    kernels.fused_share_attention, kernels.padded_share_attention,
-    kernels.separate_share_attention
+    kernels.fused_share_attention,
+    kernels.padded_share_attention,
+    kernels.separate_share_attention,
 ]
 CPU = torch.device('cpu')
-all_paths = pytest.mark.parametrize(
-    'path', PATHS, ids=lambda path: path.__name__)
+all_paths = pytest.mark.parametrize('path', PATHS, ids=lambda path: path.__name__)
 
 
 def projections(batch, heads, tokens, width, dtype=torch.float32):
@@ -46,7 +42,7 @@ def results(path, shape, dtype=torch.float32):
 
 def explicit(query, key, value, share):
     """The matrix written out."""
-    weights = query @ key.transpose(-2, -1) / query.shape[-1]**.5
+    weights = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
     weights = weights.softmax(-1)
     mixed = weights.detach().mean(1) @ share.to(weights)[..., None]
     return weights @ value, mixed[..., 0], None
@@ -54,10 +50,8 @@ def explicit(query, key, value, share):
 
 @all_paths
 @pytest.mark.parametrize(
-    'shape',
-    [(2, 3, 17, 16), (1, 1, 1, 8), (2, 2, 197, 64), (1, 2, 33, 88),
-     (2, 2, 5, 1)],
-    ids=str)
+    'shape', [(2, 3, 17, 16), (1, 1, 1, 8), (2, 2, 197, 64), (1, 2, 33, 88), (2, 2, 5, 1)], ids=str
+)
 def test_paths_agree_with_the_matrix(path, shape):
     out, mixed, grad = results(path, shape)
     expected = results(explicit, shape)
@@ -77,13 +71,12 @@ def test_what_lies_behind_the_query_in_memory_does_not_count(dtype):
     # the same query with huge numbers behind every row but the last
     packed = torch.full((2, 5, 3, 16), 1e4, dtype=dtype).transpose(1, 2)
     packed[..., :8] = query
-    shortest = packed.flatten().new_full((2 * 5 * 3 * 16 - 8, ), 1e4)
-    shortest = shortest.as_strided(packed.shape[:-1] + (8, ), packed.stride())
+    shortest = packed.flatten().new_full((2 * 5 * 3 * 16 - 8,), 1e4)
+    shortest = shortest.as_strided(packed.shape[:-1] + (8,), packed.stride())
     shortest.copy_(query)
     buffers = {}
     for same in (query, packed[..., :8], shortest):
-        found = kernels.fused_share_attention(
-            same, key, value, share, buffers=buffers)
+        found = kernels.fused_share_attention(same, key, value, share, buffers=buffers)
         assert_same(found[0], expected[0])
         assert_same(found[1], expected[1])
 
@@ -94,13 +87,11 @@ def test_buffers_are_written_over_and_never_read_again():
         torch.manual_seed(len(kept))
         qkv, (query, key, value) = projections(batch, 2, 7, 8)
         share = torch.rand(batch, 7)
-        out, mixed, _ = kernels.fused_share_attention(
-            query, key, value, share, buffers=buffers)
+        out, mixed, _ = kernels.fused_share_attention(query, key, value, share, buffers=buffers)
         kept.append((out, mixed, qkv, share))
         assert len(buffers) == len({len(x[0]) for x in kept})
     with torch.inference_mode():
-        kernels.fused_share_attention(
-            query, key, value, share, buffers=buffers)
+        kernels.fused_share_attention(query, key, value, share, buffers=buffers)
     kernels.fused_share_attention(query, key, value, share, buffers=buffers)
     # what came out before is untouched, and so is what the backward needs
     for out, mixed, qkv, share in kept:
@@ -125,8 +116,7 @@ def test_paths_agree_in_double_precision(path):
 @all_paths
 @pytest.mark.parametrize('carry', [False, True])
 @pytest.mark.parametrize('width', [60, 61, 63, 64])
-def test_half_precision_fills_heads_up_to_a_multiple_of_eight(
-        path, width, carry, monkeypatch):
+def test_half_precision_fills_heads_up_to_a_multiple_of_eight(path, width, carry, monkeypatch):
     widths = set()
     widen = channels.widen
 
@@ -148,36 +138,33 @@ def test_half_precision_fills_heads_up_to_a_multiple_of_eight(
 
 
 @all_paths
-@pytest.mark.parametrize('dtype, tolerance', [
-    (torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)],
-    ids=str)
-@pytest.mark.parametrize('keys, scale', [(17, None), (5, .2)])
-def test_values_are_carried_by_deviations(path, dtype, tolerance, keys,
-                                          scale):
+@pytest.mark.parametrize(
+    'dtype, tolerance',
+    [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)],
+    ids=str,
+)
+@pytest.mark.parametrize('keys, scale', [(17, None), (5, 0.2)])
+def test_values_are_carried_by_deviations(path, dtype, tolerance, keys, scale):
     torch.manual_seed(0)
     query = torch.randn(2, 3, 17, 16, dtype=torch.float64)
     key, value = torch.randn(2, 2, 3, keys, 16, dtype=torch.float64)
-    query, key, value = (
-        x.to(dtype).requires_grad_() for x in (query, key, value))
+    query, key, value = (x.to(dtype).requires_grad_() for x in (query, key, value))
     share = torch.rand(2, keys)
     for buffers in (None, {}, {}):
-        more = {} if buffers is None or path is not PATHS[0] else dict(
-            buffers=buffers)
-        out, mixed, carried = path(
-            query, key, value, share, scale, True, **more)
+        more = {} if buffers is None or path is not PATHS[0] else dict(buffers=buffers)
+        out, mixed, carried = path(query, key, value, share, scale, True, **more)
         assert carried.dtype == dtype and not carried.requires_grad
         alone = path(query, key, value, share, scale)
         assert alone[2] is None
         assert_same(out, alone[0], max(tolerance, 1e-6))
         assert_same(mixed, alone[1], max(tolerance, 1e-6))
         q, k, v = (x.detach().double() for x in (query, key, value))
-        weights = (q @ k.mT * (scale or 16**-.5)).softmax(-1)
+        weights = (q @ k.mT * (scale or 16**-0.5)).softmax(-1)
         deviation = (share - share.mean(1, keepdim=True))[:, None, :, None]
         expected = weights @ (deviation.to(dtype).double() * v)
         assert (carried - expected).abs().max() < tolerance
-        constant = torch.full_like(share, .3)
-        assert path(query, key, value, constant, scale, True)[
-            2].abs().max() < 1e-6
+        constant = torch.full_like(share, 0.3)
+        assert path(query, key, value, constant, scale, True)[2].abs().max() < 1e-6
 
 
 @all_paths
@@ -213,8 +200,12 @@ def logged(monkeypatch):
     lines = []
     monkeypatch.setattr(choice, '_chosen', {})
     monkeypatch.setattr(
-        choice.logger, 'log', lambda level, message, *args: lines.append(
-            message % args) if level >= logging.WARNING else None)
+        choice.logger,
+        'log',
+        lambda level, message, *args: (
+            lines.append(message % args) if level >= logging.WARNING else None
+        ),
+    )
     return lines
 
 
@@ -227,10 +218,10 @@ def test_fused_path_is_chosen_on_the_cpu(logged):
     assert not logged
 
 
-@pytest.mark.parametrize('guard', [
-    torch.no_grad, torch.inference_mode,
-    functools.partial(torch.autocast, 'cpu', torch.bfloat16)
-])
+@pytest.mark.parametrize(
+    'guard',
+    [torch.no_grad, torch.inference_mode, functools.partial(torch.autocast, 'cpu', torch.bfloat16)],
+)
 def test_the_choice_does_not_depend_on_where_it_is_made(logged, guard):
     with guard():
         assert chosen() is kernels.fused_share_attention
@@ -245,14 +236,17 @@ def wrong(*args, forward=fused.flash_forward):
     return out + 1, *context
 
 
-@pytest.mark.parametrize('name, instead, reason', [
-    ('fused_share_attention', None, 'AttributeError'),
-    ('flash_forward', fail, 'RuntimeError: no such operator'),
-    ('flash_backward', fail, 'RuntimeError: no such operator'),
-    ('flash_forward', wrong, 'differs from the public function by'),
-], ids=['missing', 'forward', 'backward', 'wrong'])
-def test_fallback_is_chosen_and_logged_once(logged, name, instead, reason,
-                                            monkeypatch):
+@pytest.mark.parametrize(
+    'name, instead, reason',
+    [
+        ('fused_share_attention', None, 'AttributeError'),
+        ('flash_forward', fail, 'RuntimeError: no such operator'),
+        ('flash_backward', fail, 'RuntimeError: no such operator'),
+        ('flash_forward', wrong, 'differs from the public function by'),
+    ],
+    ids=['missing', 'forward', 'backward', 'wrong'],
+)
+def test_fallback_is_chosen_and_logged_once(logged, name, instead, reason, monkeypatch):
     if instead is None:
         monkeypatch.delattr(fused, name)
     else:
@@ -271,13 +265,13 @@ def test_fallback_is_chosen_and_logged_once(logged, name, instead, reason,
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize('path', [None, *PATHS],
-                         ids=lambda path: path and path.__name__)
+@pytest.mark.parametrize('path', [None, *PATHS], ids=lambda path: path and path.__name__)
 def test_only_the_fused_backend_is_needed(path, dtype, monkeypatch):
     # the context makes PyTorch raise where it would build the matrix
     if path:
-        monkeypatch.setattr(kernels.ShareAttention, '__call__',
-                            lambda self, *tensors: path(*tensors))
+        monkeypatch.setattr(
+            kernels.ShareAttention, '__call__', lambda self, *tensors: path(*tensors)
+        )
     backbone = toys.vit().to(dtype)
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         with LabelTrace(backbone)(toys.shares()):
@@ -289,6 +283,7 @@ def test_no_attention_matrix_is_built():
 
     class Largest(TorchDispatchMode):
         """Size of the largest tensor that any operator returns."""
+
         numel = 0
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -313,13 +308,12 @@ def test_buffers_of_many_shapes_do_not_pile_up():
     buffers = {}
     for tokens in range(1, 3 * fused.MAX_BUFFERS):
         _, qkv = projections(1, 1, tokens, 8)
-        kernels.fused_share_attention(
-            *qkv, torch.rand(1, tokens), buffers=buffers)
+        kernels.fused_share_attention(*qkv, torch.rand(1, tokens), buffers=buffers)
         assert 0 < len(buffers) <= fused.MAX_BUFFERS
 
 
 @all_paths
-@pytest.mark.parametrize('scale', [None, .2])
+@pytest.mark.parametrize('scale', [None, 0.2])
 def test_reduced_keys_and_another_scale(path, scale):
     torch.manual_seed(0)
     query = torch.randn(2, 3, 11, 16, requires_grad=True)
@@ -328,7 +322,7 @@ def test_reduced_keys_and_another_scale(path, scale):
     out, mixed, _ = path(query, key, value, share, scale)
     loss_of([out]).backward()
     grad, query.grad = query.grad, None
-    weights = query @ key.transpose(-2, -1) * (scale or 16**-.5)
+    weights = query @ key.transpose(-2, -1) * (scale or 16**-0.5)
     weights = weights.softmax(-1)
     loss_of([weights @ value]).backward()
     assert_same(out, weights @ value)
@@ -340,5 +334,5 @@ def test_rows_are_those_of_the_matrix():
     torch.manual_seed(0)
     query, key = torch.randn(2, 2, 3, 7, 8)
     rows = kernels.attend_rows(query[:, :, 2:4], key)
-    weights = (query @ key.transpose(-2, -1) / 8**.5).softmax(-1).mean(1)
+    weights = (query @ key.transpose(-2, -1) / 8**0.5).softmax(-1).mean(1)
     assert_same(rows, weights[:, 2:4], 1e-6)

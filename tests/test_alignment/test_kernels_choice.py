@@ -1,4 +1,5 @@
 """Which kernel is used, found out with candidates that are made up."""
+
 import logging
 
 import pytest
@@ -27,7 +28,7 @@ def other(*args):
 
 def wrong_share(*args):
     out, mixed, carried = good(*args)
-    return out, mixed + .01, carried
+    return out, mixed + 0.01, carried
 
 
 def not_finite(*args):
@@ -55,32 +56,34 @@ def logged(monkeypatch):
     lines = []
     monkeypatch.setattr(choice, '_chosen', {})
     monkeypatch.setattr(
-        choice.logger, 'log', lambda level, message, *args: lines.append(
-            (level, message % args)))
+        choice.logger, 'log', lambda level, message, *args: lines.append((level, message % args))
+    )
     return lines
 
 
 def choose(timer=None, **kernels):
-    loaders = {name: lambda kernel=kernel: kernel
-               for name, kernel in kernels.items()}
-    return choice.choose(loaders, lambda kernel: choice._gap(kernel, CASE),
-                         timer, 'a device')
+    loaders = {name: lambda kernel=kernel: kernel for name, kernel in kernels.items()}
+    return choice.choose(loaders, lambda kernel: choice._gap(kernel, CASE), timer, 'a device')
 
 
 def timer(**times):
     return lambda kernel: times[kernel.__name__]
 
 
-@pytest.mark.parametrize('kernel, word', [
-    (wrong_share, 'differs from the public function by 1.0e-02'),
-    (not_finite, 'differs from the public function by nan'),
-    (wrong_gradient, 'differs from the public function by'),
-    (wrong_carried, 'differs from the public function by 1.0e-03'),
-    (raises, 'RuntimeError: no kernel image'),
-], ids=lambda x: getattr(x, '__name__', ''))
+@pytest.mark.parametrize(
+    'kernel, word',
+    [
+        (wrong_share, 'differs from the public function by 1.0e-02'),
+        (not_finite, 'differs from the public function by nan'),
+        (wrong_gradient, 'differs from the public function by'),
+        (wrong_carried, 'differs from the public function by 1.0e-03'),
+        (raises, 'RuntimeError: no kernel image'),
+    ],
+    ids=lambda x: getattr(x, '__name__', ''),
+)
 def test_what_is_not_sound_is_left_out_with_the_reason(logged, kernel, word):
     assert choose(first=kernel, second=good) is good
-    (level, line), = logged
+    ((level, line),) = logged
     assert level == logging.WARNING and '\n' not in line
     assert 'first left out: ' in line and word in line
     assert 'go through second (' in line
@@ -88,15 +91,14 @@ def test_what_is_not_sound_is_left_out_with_the_reason(logged, kernel, word):
 
 def test_the_order_decides_where_nothing_is_timed(logged):
     assert choose(first=good, second=raises) is good
-    (level, line), = logged  # the second was not even tried
+    ((level, line),) = logged  # the second was not even tried
     assert level == logging.INFO and 'second' not in line
 
 
 def test_the_fastest_is_kept_but_for_five_percent(logged):
-    assert choose(timer(good=1.04, other=1.), a=good, b=other) is good
-    assert choose(timer(good=1.06, other=1.), a=good, b=other) is other
-    assert choose(timer(good=2., other=1., raises=0.), a=good, b=other,
-                  c=raises) is other
+    assert choose(timer(good=1.04, other=1.0), a=good, b=other) is good
+    assert choose(timer(good=1.06, other=1.0), a=good, b=other) is other
+    assert choose(timer(good=2.0, other=1.0, raises=0.0), a=good, b=other, c=raises) is other
     assert 'go through b (a off by' in logged[-1][1]
     assert '2000000 us; b off by' in logged[-1][1]
 
@@ -106,7 +108,7 @@ def test_what_cannot_be_timed_is_left_out(logged):
     def time(kernel):
         if kernel is good:
             raise torch.OutOfMemoryError('CUDA out of memory')
-        return 1.
+        return 1.0
 
     assert choose(time, a=good, b=other) is other
     assert 'a left out: OutOfMemoryError: CUDA out of mem' in logged[0][1]
@@ -115,8 +117,9 @@ def test_what_cannot_be_timed_is_left_out(logged):
 def test_the_public_function_is_left_where_nothing_is_sound(logged):
     assert choose(a=raises, b=wrong_share) is wrong_share
     assert logged[0][0] == logging.WARNING
-    with pytest.raises(RuntimeError, match='no kernel for shares works on a '
-                       'device: a left out: RuntimeError'):
+    with pytest.raises(
+        RuntimeError, match='no kernel for shares works on a device: a left out: RuntimeError'
+    ):
         choose(a=raises)
 
 
@@ -129,9 +132,9 @@ def test_ranks_take_the_choice_of_rank_0(logged, monkeypatch):
 
     monkeypatch.setattr(distributed, 'is_initialized', lambda: True)
     monkeypatch.setattr(distributed, 'broadcast_object_list', broadcast)
-    assert choose(timer(good=1., other=9.), a=good, b=other) is other
+    assert choose(timer(good=1.0, other=9.0), a=good, b=other) is other
     # it does not work here
-    assert choose(timer(good=1., raises=9.), a=good, b=raises) is good
+    assert choose(timer(good=1.0, raises=9.0), a=good, b=raises) is good
     # what is not timed needs no word: the order is that of all
     assert choose(a=good, b=other) is good
     assert said == [('a', 0), ('a', 0)]
@@ -148,8 +151,11 @@ def test_forced_by_name(logged, monkeypatch):
     assert choice.choose_kernel(CASE, beside=True) is separate_share_attention
     choice._chosen.clear()
     monkeypatch.setenv('MMTLALIGN_KERNEL', 'fastest')
-    with pytest.raises(ValueError, match='MMTLALIGN_KERNEL=fastest is unknown;'
-                       ' use one of fused, triton, triton_flash, separate, '):
+    with pytest.raises(
+        ValueError,
+        match='MMTLALIGN_KERNEL=fastest is unknown;'
+        ' use one of fused, triton, triton_flash, separate, ',
+    ):
         choice.choose_kernel(CASE)
     monkeypatch.setenv('MMTLALIGN_KERNEL', 'padded')
     monkeypatch.setitem(choice.KERNELS, 'padded', ('nowhere', 'nothing'))
@@ -172,9 +178,9 @@ def pretended(logged, monkeypatch):
 
     def time(kernel, case, batch):
         cases.append((kernel.__name__, case, batch))
-        return 1.
+        return 1.0
 
-    monkeypatch.setattr(choice, 'TIMED', ('cpu', ))
+    monkeypatch.setattr(choice, 'TIMED', ('cpu',))
     monkeypatch.setattr(choice, '_time', time)
     return cases
 
@@ -185,15 +191,14 @@ def test_kernels_are_timed_at_the_shape_that_is_there(pretended, logged):
     assert not pretended
 
     def run(batch, tokens, carry=False):
-        query, key, value = torch.randn(
-            3, batch, 2, tokens, 8, requires_grad=True)
-        return attend(query, key, value, torch.rand(batch, tokens), None,
-                      carry)
+        query, key, value = torch.randn(3, batch, 2, tokens, 8, requires_grad=True)
+        return attend(query, key, value, torch.rand(batch, tokens), None, carry)
 
     for batch, tokens in ((2, 5), (3, 5), (2, 7)):
         run(batch, tokens)
-    timed = [(case.num_queries, batch) for name, case, batch in pretended
-             if name.startswith('fused')]
+    timed = [
+        (case.num_queries, batch) for name, case, batch in pretended if name.startswith('fused')
+    ]
     assert timed == [(5, 2), (7, 2)]  # the batch makes no case
     assert len(pretended) == 2 * len(choice.ORDER['cpu'])
     run(2, 5, True)
@@ -207,8 +212,7 @@ def test_kernels_are_timed_at_the_shape_that_is_there(pretended, logged):
     assert {case.num_queries for _, case, _ in pretended[count:]} == {5}
 
 
-def test_where_nothing_can_be_tried_what_is_not_known_takes_two_calls(
-        pretended, monkeypatch):
+def test_where_nothing_can_be_tried_what_is_not_known_takes_two_calls(pretended, monkeypatch):
     attend = ShareAttention()
     query, key, value = torch.randn(3, 2, 2, 5, 8)
     with torch.no_grad():

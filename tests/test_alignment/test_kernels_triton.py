@@ -1,4 +1,5 @@
 """Kernels for GPUs, in Triton's interpreter, against float64."""
+
 import pytest
 import torch
 from torch.distributed.device_mesh import init_device_mesh
@@ -16,9 +17,9 @@ from tests.test_alignment.test_trace_copies import Model
 from tests.two_processes import run_two_processes
 
 kernels = pytest.importorskip(
-    'mmtlalign.alignment.kernels.triton', reason='Triton is not installed')
-pytestmark = pytest.mark.skipif(
-    not kernels.INTERPRET, reason='Triton was imported to compile')
+    'mmtlalign.alignment.kernels.triton', reason='Triton is not installed'
+)
+pytestmark = pytest.mark.skipif(not kernels.INTERPRET, reason='Triton was imported to compile')
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
 # of features and carried values; the interpreter truncates halves
@@ -26,9 +27,16 @@ TOLERANCE = {F32: 2e-6, F16: 2e-3, BF16: 3e-2}
 every_dtype = pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 # batch, heads, queries, keys, width
 SHAPES = [
-    (1, 1, 1, 1, 8), (2, 3, 5, 5, 32), (3, 2, 50, 50, 48), (1, 1, 64, 64, 64),
-    (1, 2, 65, 65, 80), (1, 1, 129, 129, 24), (1, 6, 197, 197, 64),
-    (1, 1, 37, 37, 128), (1, 2, 196, 49, 64), (2, 2, 3, 200, 40)
+    (1, 1, 1, 1, 8),
+    (2, 3, 5, 5, 32),
+    (3, 2, 50, 50, 48),
+    (1, 1, 64, 64, 64),
+    (1, 2, 65, 65, 80),
+    (1, 1, 129, 129, 24),
+    (1, 6, 197, 197, 64),
+    (1, 1, 37, 37, 128),
+    (1, 2, 196, 49, 64),
+    (2, 2, 3, 200, 40),
 ]
 every_shape = pytest.mark.parametrize('shape', SHAPES, ids=str)
 
@@ -47,16 +55,19 @@ def inputs(shape, dtype, requires_grad=False):
     return (*tensors, torch.rand(b, m, generator=generator))
 
 
-def explicit(query, key, value, share, scale=None, bias=0.):
+def explicit(query, key, value, share, scale=None, bias=0.0):
     """Features, moved shares, carried values and logsumexp in float64."""
-    query, key, value, share = (
-        x.double() for x in (query, key, value, share))
-    scale = query.size(-1)**-.5 if scale is None else scale
+    query, key, value, share = (x.double() for x in (query, key, value, share))
+    scale = query.size(-1) ** -0.5 if scale is None else scale
     scores = query @ key.mT * scale + bias
     matrix = scores.softmax(-1)
     deviation = (share - share.mean(1, keepdim=True))[:, None, :, None]
-    return (matrix @ value, (matrix.mean(1) @ share[..., None])[..., 0],
-            matrix @ (deviation * value), scores.logsumexp(-1))
+    return (
+        matrix @ value,
+        (matrix.mean(1) @ share[..., None])[..., 0],
+        matrix @ (deviation * value),
+        scores.logsumexp(-1),
+    )
 
 
 def gap(found, expected):
@@ -79,8 +90,7 @@ def test_against_the_matrix(name, shape, dtype):
             assert gap(out, expected[0]) < TOLERANCE[dtype]
             assert out.transpose(1, 2).is_contiguous()
         else:
-            assert torch.equal(
-                out, F.scaled_dot_product_attention(*tensors[:3]))
+            assert torch.equal(out, F.scaled_dot_product_attention(*tensors[:3]))
         if carry:
             assert carried.dtype == dtype
             assert gap(carried, expected[2]) < TOLERANCE[dtype]
@@ -92,12 +102,10 @@ def test_against_the_matrix(name, shape, dtype):
 def test_logsumexp_and_empty_outputs(dtype):
     query, key, value, share = inputs((2, 3, 37, 37, 40), dtype)
     deviation = share - share.mean(1, keepdim=True)
-    out, lse, moved, own = kernels.share_forward(
-        query, key, value, deviation, .3, True, False)
-    expected = explicit(query, key, value, share, .3)
+    out, lse, moved, own = kernels.share_forward(query, key, value, deviation, 0.3, True, False)
+    expected = explicit(query, key, value, share, 0.3)
     assert gap(lse, expected[3]) < 2e-6 and own.numel() == 0
-    out, lse, again, own = kernels.share_forward(
-        query, key, value, deviation, .3, False, True)
+    out, lse, again, own = kernels.share_forward(query, key, value, deviation, 0.3, False, True)
     assert out.numel() == lse.numel() == 0
     assert torch.equal(moved, again)  # nothing depends on what is asked for
 
@@ -107,20 +115,17 @@ def test_bias_that_masks(dtype):
     query, key, _, share = inputs((4, 2, 49, 49, 32), dtype)
     bias = torch.randn(1, 2, 49, 49) + torch.zeros(4, 1, 1, 1)
     bias[1, :, :20, 20:] = -float('inf')
-    bias[2, :, 20:, :20] = -100.
+    bias[2, :, 20:, :20] = -100.0
     for some in (bias, bias[:1]):
-        moved = kernels.share_pass(
-            query, key, share - share.mean(1, keepdim=True), .2, some)
-        expected = explicit(query, key, key, share, .2, some.double())[1]
-        assert gap(moved.mean(1) + share.mean(1, keepdim=True), expected
-                   ) < 2e-6
+        moved = kernels.share_pass(query, key, share - share.mean(1, keepdim=True), 0.2, some)
+        expected = explicit(query, key, key, share, 0.2, some.double())[1]
+        assert gap(moved.mean(1) + share.mean(1, keepdim=True), expected) < 2e-6
 
 
-@pytest.mark.parametrize('path', [
-    kernels.share_pass_attention, kernels.share_flash_attention])
+@pytest.mark.parametrize('path', [kernels.share_pass_attention, kernels.share_flash_attention])
 def test_extremes(path):
     query, key, value, share = inputs((2, 3, 70, 70, 32), F32)
-    constant = torch.full_like(share, .37)
+    constant = torch.full_like(share, 0.37)
     out, mixed, carried = path(query, key, value, constant, None, True)
     assert_same(mixed, constant, 1e-6)
     assert carried.abs().max() < 1e-7
@@ -147,31 +152,34 @@ def test_too_wide_heads_are_refused():
 @pytest.mark.parametrize('carry', [False, True])
 def test_gradients_by_the_flash_backward(carry):
     tensors = inputs((2, 3, 37, 37, 32), F32, True)
-    out, mixed, carried = kernels.share_flash_attention(
-        *tensors, None, carry)
+    out, mixed, carried = kernels.share_flash_attention(*tensors, None, carry)
     assert not mixed.requires_grad
     assert carried is None or not carried.requires_grad
     grad = torch.randn_like(out)
     found = torch.autograd.grad(out, tensors[:3], grad)
     doubles = [x.detach().double().requires_grad_() for x in tensors[:3]]
-    expected = torch.autograd.grad(
-        explicit(*doubles, tensors[3])[0], doubles, grad.double())
+    expected = torch.autograd.grad(explicit(*doubles, tensors[3])[0], doubles, grad.double())
     for ours, theirs in zip(found, expected):
         assert gap(ours, theirs) < 1e-5
 
 
-@pytest.mark.parametrize('name, more', [
-    ('share_pass', (.2, )), ('share_pass', (.2, torch.randn(1, 2, 9, 9))),
-    ('share_forward', (.2, True, True)), ('share_forward', (.2, True, False)),
-    ('share_forward', (.2, False, True))])
+@pytest.mark.parametrize(
+    'name, more',
+    [
+        ('share_pass', (0.2,)),
+        ('share_pass', (0.2, torch.randn(1, 2, 9, 9))),
+        ('share_forward', (0.2, True, True)),
+        ('share_forward', (0.2, True, False)),
+        ('share_forward', (0.2, False, True)),
+    ],
+)
 def test_operators_keep_what_they_promise(name, more):
     asked = name == 'share_forward' and more[1]
     query, key, value, share = inputs((2, 2, 9, 9, 16), F32, asked)
     tensors = [x.detach().requires_grad_(asked) for x in (query, key, value)]
     if name == 'share_pass':
         tensors = tensors[:2]
-    torch.library.opcheck(
-        getattr(kernels, name), (*tensors, share - .5, *more))
+    torch.library.opcheck(getattr(kernels, name), (*tensors, share - 0.5, *more))
 
 
 def test_operator_of_windows_keeps_what_it_promises():
@@ -229,17 +237,17 @@ def test_autocast_takes_the_features_down_and_no_share(chosen):
         features = backbone(images)
     loss_of(features).backward()
     assert trace.output_share.dtype == F32
-    with trace(torch.full_like(toys.shares(), .3)):
+    with trace(torch.full_like(toys.shares(), 0.3)):
         backbone(images)
-    assert_same(trace.output_share, torch.full((len(images), ), .3), 1e-6)
+    assert_same(trace.output_share, torch.full((len(images),), 0.3), 1e-6)
 
 
 def one_step(model, inner, part=slice(None)):
-    model(toys.images(4)[part], toys.shares(4)[part])[-1].square().mean(
-        ).backward()
+    model(toys.images(4)[part], toys.shares(4)[part])[-1].square().mean().backward()
     return [inner.trace.output_share] + [
         getattr(param.grad, 'full_tensor', lambda grad=param.grad: grad)()
-        for param in inner.backbone.parameters()]
+        for param in inner.backbone.parameters()
+    ]
 
 
 def half_a_batch(rank):
@@ -247,10 +255,9 @@ def half_a_batch(rank):
     part = slice(2 * rank, 2 * rank + 2)
     model, sharded = (Model(toys.vit()) for _ in range(2))
     for layer in sharded.backbone.layers:
-        fully_shard(layer, mesh=init_device_mesh('cpu', (2, )))
-    fully_shard(sharded, mesh=init_device_mesh('cpu', (2, )))
-    return (one_step(DistributedDataParallel(model), model, part),
-            one_step(sharded, sharded, part))
+        fully_shard(layer, mesh=init_device_mesh('cpu', (2,)))
+    fully_shard(sharded, mesh=init_device_mesh('cpu', (2,)))
+    return (one_step(DistributedDataParallel(model), model, part), one_step(sharded, sharded, part))
 
 
 def test_replicated_and_sharded(chosen, tmp_path):
@@ -277,10 +284,12 @@ def test_compiled_and_recomputed():
     share = torch.rand(2, 37)
     first = torch.randn(2, 37, 96)
     results = []
-    for run in (layer, torch.compile(layer, backend='aot_eager',
-                                     fullgraph=True),
-                lambda *x: checkpoint(layer, *x, use_reentrant=False),
-                lambda *x: checkpoint(layer, *x, use_reentrant=True)):
+    for run in (
+        layer,
+        torch.compile(layer, backend='aot_eager', fullgraph=True),
+        lambda *x: checkpoint(layer, *x, use_reentrant=False),
+        lambda *x: checkpoint(layer, *x, use_reentrant=True),
+    ):
         x = first.clone().requires_grad_()
         out, mixed = run(x, share)
         out.square().sum().backward()
@@ -293,9 +302,10 @@ def test_compiled_and_recomputed():
 def test_compiled_with_flash_backward():
     tensors = inputs((2, 2, 19, 19, 16), F32, True)
     results = []
-    for run in (kernels.share_flash_attention, torch.compile(
-            kernels.share_flash_attention, backend='aot_eager',
-            fullgraph=True)):
+    for run in (
+        kernels.share_flash_attention,
+        torch.compile(kernels.share_flash_attention, backend='aot_eager', fullgraph=True),
+    ):
         out, mixed, _ = run(*tensors)
         grads = torch.autograd.grad(out.square().sum(), tensors[:3])
         results.append((out.detach(), mixed, *grads))

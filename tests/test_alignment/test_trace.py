@@ -1,4 +1,5 @@
 """The contract of ``LabelTrace``, sentence by sentence."""
+
 import inspect
 import weakref
 
@@ -6,11 +7,7 @@ import mmpretrain.models
 import pytest
 import torch
 from mmengine.model import BaseModule
-from mmpretrain.models import (
-    ImageClassifier,
-    SwinTransformer,
-    VisionTransformer,
-)
+from mmpretrain.models import ImageClassifier, SwinTransformer, VisionTransformer
 from mmpretrain.models.utils import MultiheadAttention
 from torch import nn
 
@@ -26,8 +23,13 @@ from tests.test_alignment.checks import (
     snapshot,
 )
 
-SUPPORTED = ('VisionTransformer', 'DistilledVisionTransformer', 'DeiT3',
-             'SwinTransformer', 'SwinTransformerV2')
+SUPPORTED = (
+    'VisionTransformer',
+    'DistilledVisionTransformer',
+    'DeiT3',
+    'SwinTransformer',
+    'SwinTransformerV2',
+)
 MAKERS = {
     'VisionTransformer': toys.vit,
     'DistilledVisionTransformer': toys.vit,
@@ -56,7 +58,7 @@ def test_output_share_is_float32_and_detached(type):
     with trace(share.double().requires_grad_()):
         backbone(images)
     assert trace.output_share.dtype == torch.float32
-    assert trace.output_share.shape == (2, )
+    assert trace.output_share.shape == (2,)
     assert not trace.output_share.requires_grad
 
 
@@ -66,20 +68,20 @@ def test_block_shares_are_tokens_per_block(type):
     trace = LabelTrace(backbone, record=True)
     with trace(share):
         backbone(images)
-    sizes = dict(
-        VisionTransformer=[17] * 3, SwinTransformer=[64, 64, 16, 16])[type]
-    assert [tuple(s.shape) for s in trace.block_shares] == [
-        (2, size) for size in sizes
-    ]
+    sizes = dict(VisionTransformer=[17] * 3, SwinTransformer=[64, 64, 16, 16])[type]
+    assert [tuple(s.shape) for s in trace.block_shares] == [(2, size) for size in sizes]
     assert not any(s.requires_grad for s in trace.block_shares)
 
 
-@pytest.mark.parametrize('type, cfg, head_reads', [
-    ('VisionTransformer', dict(out_type='cls_token'), lambda s: s[:, 0]),
-    ('VisionTransformer', dict(out_type='raw'), lambda s: s[:, 0]),
-    ('VisionTransformer', dict(out_type='avg_featmap'),
-     lambda s: s[:, 1:].mean(1)),
-    ('SwinTransformer', {}, lambda s: s.mean(1))])
+@pytest.mark.parametrize(
+    'type, cfg, head_reads',
+    [
+        ('VisionTransformer', dict(out_type='cls_token'), lambda s: s[:, 0]),
+        ('VisionTransformer', dict(out_type='raw'), lambda s: s[:, 0]),
+        ('VisionTransformer', dict(out_type='avg_featmap'), lambda s: s[:, 1:].mean(1)),
+        ('SwinTransformer', {}, lambda s: s.mean(1)),
+    ],
+)
 def test_blocks_are_read_as_the_output_is(type, cfg, head_reads):
     backbone, images, share = make(type, **cfg)
     trace = LabelTrace(backbone, record=True)
@@ -90,12 +92,16 @@ def test_blocks_are_read_as_the_output_is(type, cfg, head_reads):
     assert_same(trace.read(trace.block_shares[-1]), trace.output_share)
 
 
-@pytest.mark.parametrize('type, cfg, block, grid', [
-    ('VisionTransformer', {}, 2, (4, 4)),
-    ('VisionTransformer', dict(out_indices=(0, 1)), 1, (4, 4)),
-    ('DistilledVisionTransformer', {}, 2, (4, 4)),
-    ('SwinTransformer', {}, 3, (4, 4)),
-    ('SwinTransformer', dict(out_indices=(0, )), 1, (8, 8))])
+@pytest.mark.parametrize(
+    'type, cfg, block, grid',
+    [
+        ('VisionTransformer', {}, 2, (4, 4)),
+        ('VisionTransformer', dict(out_indices=(0, 1)), 1, (4, 4)),
+        ('DistilledVisionTransformer', {}, 2, (4, 4)),
+        ('SwinTransformer', {}, 3, (4, 4)),
+        ('SwinTransformer', dict(out_indices=(0,)), 1, (8, 8)),
+    ],
+)
 def test_shares_of_the_tokens_that_are_read(type, cfg, block, grid):
     backbone, images, share = make(type, **cfg)
     trace = LabelTrace(backbone, record=True)
@@ -104,27 +110,24 @@ def test_shares_of_the_tokens_that_are_read(type, cfg, block, grid):
     found = trace.output_token_share
     assert found.shape == (2, *grid) and not found.requires_grad
     rows, cols = grid
-    expected = trace.block_shares[block][:, -rows * cols:]
+    expected = trace.block_shares[block][:, -rows * cols :]
     for row in range(rows):
         for col in range(cols):
-            assert torch.equal(
-                found[:, row, col], expected[:, row * cols + col])
+            assert torch.equal(found[:, row, col], expected[:, row * cols + col])
 
 
 def test_shares_of_tokens_after_a_merging():
-    backbone, images, share = make(
-        'SwinTransformer', out_indices=(0, ), out_after_downsample=True)
+    backbone, images, share = make('SwinTransformer', out_indices=(0,), out_after_downsample=True)
     trace = LabelTrace(backbone, record=True)
     with trace(share):
-        features, = backbone(images)
+        (features,) = backbone(images)
     assert trace.output_token_share.shape == (2, *features.shape[2:])
     assert_same(trace.output_token_share.mean((1, 2)), trace.output_share)
 
 
 def test_class_token_starts_with_the_mean_over_patches():
     # zero queries attend evenly, so each token ends half-way to the mean
-    backbone, images, share = make('VisionTransformer', arch=dict(
-        num_layers=1))
+    backbone, images, share = make('VisionTransformer', arch=dict(num_layers=1))
     for parameter in backbone.layers[0].attn.qkv.parameters():
         parameter.data.zero_()
     trace = LabelTrace(backbone, record=True)
@@ -143,8 +146,7 @@ def test_no_gradient_flows_through_shares(type):
     with trace(share):
         loss_of(backbone(images)).backward()
     assert share.grad is None
-    assert not any(s.requires_grad
-                   for s in [trace.output_share, *trace.block_shares])
+    assert not any(s.requires_grad for s in [trace.output_share, *trace.block_shares])
 
 
 @pytest.mark.parametrize('type', FAMILIES)
@@ -202,10 +204,8 @@ def test_backbone_is_stock_after_an_exception(type, where):
         blocks[1].ffn.forward = fail
     before = snapshot(backbone)
     errors = dict(
-        body=ArithmeticError,
-        module=ArithmeticError,
-        grid=ValueError,
-        interrupt=KeyboardInterrupt)
+        body=ArithmeticError, module=ArithmeticError, grid=ValueError, interrupt=KeyboardInterrupt
+    )
     with pytest.raises(errors[where]):
         with trace(share[:, 1:] if where == 'grid' else share):
             backbone(images)
@@ -220,7 +220,7 @@ def test_backbone_is_stock_after_an_exception(type, where):
         vars(block).pop('forward', None)
     with trace(share):
         backbone(images)
-    assert trace.output_share.shape == (2, )
+    assert trace.output_share.shape == (2,)
 
 
 @pytest.mark.parametrize('type', SUPPORTED)
@@ -288,8 +288,7 @@ REFUSED = dict(
     MAEViT=VIT,
     MILANViT=VIT,
     MFFViT=dict(VIT, out_indices=[2]),
-    SimMIMSwinTransformer=dict(
-        arch=toys.SWIN, img_size=32, out_indices=(1, )),
+    SimMIMSwinTransformer=dict(arch=toys.SWIN, img_size=32, out_indices=(1,)),
 )
 
 
@@ -322,7 +321,6 @@ class Changed(VisionTransformer):
 
 
 class ChangedSwin(SwinTransformer):
-
     def forward(self, x):
         return super().forward(x)
 
@@ -332,10 +330,9 @@ def test_subclass_without_a_forward_is_accepted():
     assert_labels_follow(backbone, toys.images(), toys.shares())
 
 
-@pytest.mark.parametrize('backbone', [
-    Changed(**VIT),
-    ChangedSwin(toys.SWIN, out_indices=(1, )),
-], ids=['vit', 'swin'])
+@pytest.mark.parametrize(
+    'backbone', [Changed(**VIT), ChangedSwin(toys.SWIN, out_indices=(1,))], ids=['vit', 'swin']
+)
 def test_subclass_with_a_forward_is_refused(backbone):
     with pytest.raises(TypeError, match=type(backbone).__name__) as error:
         LabelTrace(backbone)
@@ -352,16 +349,15 @@ def test_broken_output_of_the_host_is_refused():
     assert 'mmpretrain' in str(error.value)
 
 
-@pytest.mark.parametrize('type, cfg, name', [
-    ('VisionTransformer', dict(layer_cfgs=dict(attn_drop_rate=.1)),
-     r'layers\.0\.attn'),
-    ('DeiT3', dict(layer_cfgs=[dict(), dict(attn_drop_rate=.1),
-                               dict()]), r'layers\.1\.attn'),
-    ('SwinTransformer', swin_attention(attn_drop=.1),
-     r'stages\.0\.blocks\.0\.attn'),
-    ('SwinTransformerV2', swin_attention(attn_drop=.1),
-     r'stages\.0\.blocks\.0\.attn'),
-])
+@pytest.mark.parametrize(
+    'type, cfg, name',
+    [
+        ('VisionTransformer', dict(layer_cfgs=dict(attn_drop_rate=0.1)), r'layers\.0\.attn'),
+        ('DeiT3', dict(layer_cfgs=[dict(), dict(attn_drop_rate=0.1), dict()]), r'layers\.1\.attn'),
+        ('SwinTransformer', swin_attention(attn_drop=0.1), r'stages\.0\.blocks\.0\.attn'),
+        ('SwinTransformerV2', swin_attention(attn_drop=0.1), r'stages\.0\.blocks\.0\.attn'),
+    ],
+)
 def test_attention_dropout_is_refused(type, cfg, name):
     with pytest.raises((TypeError, ValueError), match=name) as error:
         LabelTrace(MAKERS[type](type, **cfg))
@@ -370,31 +366,31 @@ def test_attention_dropout_is_refused(type, cfg, name):
 
 def test_qk_scale_of_a_vit_is_refused():
     backbone = toys.vit()
-    backbone.layers[1].attn = MultiheadAttention(32, 2, qk_scale=.3)
-    with pytest.raises((TypeError, ValueError),
-                       match=r'layers\.1\.attn') as error:
+    backbone.layers[1].attn = MultiheadAttention(32, 2, qk_scale=0.3)
+    with pytest.raises((TypeError, ValueError), match=r'layers\.1\.attn') as error:
         LabelTrace(backbone)
     assert 'qk_scale' in str(error.value)
 
 
 @pytest.mark.parametrize('type', ['SwinTransformer', 'SwinTransformerV2'])
-@pytest.mark.parametrize('cfg, value', [
-    (dict(kernel_size=3, stride=2), '(3, 3)'),
-    (dict(kernel_size=2, stride=3), '(2, 2)'),
-    (dict(padding=1), '(1, 1)'),
-    (dict(dilation=2), '(2, 2)'),
-])
+@pytest.mark.parametrize(
+    'cfg, value',
+    [
+        (dict(kernel_size=3, stride=2), '(3, 3)'),
+        (dict(kernel_size=2, stride=3), '(2, 2)'),
+        (dict(padding=1), '(1, 1)'),
+        (dict(dilation=2), '(2, 2)'),
+    ],
+)
 def test_merging_that_is_no_partition_is_refused(type, cfg, value):
     number = 0 if type == 'SwinTransformer' else 1
     backbone = toys.swin(type, stage_cfgs=dict(downsample_cfg=cfg))
-    with pytest.raises((TypeError, ValueError),
-                       match=rf'stages\.{number}\.downsample') as error:
+    with pytest.raises((TypeError, ValueError), match=rf'stages\.{number}\.downsample') as error:
         LabelTrace(backbone)
     assert value in str(error.value)
 
 
 class OtherAttention(MultiheadAttention):
-
     def forward(self, x):
         return super().forward(x)
 
@@ -454,7 +450,7 @@ def test_batch_is_compared(type, batch):
     assert '2, ' in str(error.value)
 
 
-@pytest.mark.parametrize('value', [-.25, 1.25, float('nan'), float('inf')])
+@pytest.mark.parametrize('value', [-0.25, 1.25, float('nan'), float('inf')])
 def test_values_are_checked_before_anything_runs(value):
     backbone, images, share = make('VisionTransformer')
     share[1, 2, 3] = value
@@ -466,7 +462,7 @@ def test_values_are_checked_before_anything_runs(value):
     assert_untouched(backbone, before)
 
 
-@pytest.mark.parametrize('shape', [(2, 16), (2, 4, 4, 1), (4, ), ()], ids=str)
+@pytest.mark.parametrize('shape', [(2, 16), (2, 4, 4, 1), (4,), ()], ids=str)
 def test_shape_is_checked(shape):
     trace = LabelTrace(toys.vit())
     with pytest.raises(ValueError) as error:
@@ -479,7 +475,6 @@ def test_shape_is_checked(shape):
 def test_traced_forward_does_not_read_values_back(type):
     # each would make a GPU wait for the host in every step
     class Reads(torch.utils._python_dispatch.TorchDispatchMode):
-
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             assert func is not torch.ops.aten._local_scalar_dense.default
             return func(*args, **(kwargs or {}))
@@ -504,8 +499,8 @@ def test_share_before_any_traced_forward():
             with pytest.raises(RuntimeError):
                 getattr(trace, name)
         backbone(images)
-        assert trace.output_share.shape == (2, )
-    assert trace.output_share.shape == (2, )
+        assert trace.output_share.shape == (2,)
+    assert trace.output_share.shape == (2,)
 
 
 def test_block_shares_need_record():
@@ -538,19 +533,21 @@ class Twice(BaseModule):
         return self.block(self.block(x, *args), *args)
 
 
-@pytest.mark.parametrize('type, change, moved, expected', [
-    ('VisionTransformer', Nothing, 2, 3),
-    ('VisionTransformer', Twice, 4, 3),
-    ('SwinTransformer', Nothing, 4, 5),
-    ('SwinTransformer', Twice, 6, 5),
-    ('SwinTransformerV2', Nothing, 4, 5),
-])
+@pytest.mark.parametrize(
+    'type, change, moved, expected',
+    [
+        ('VisionTransformer', Nothing, 2, 3),
+        ('VisionTransformer', Twice, 4, 3),
+        ('SwinTransformer', Nothing, 4, 5),
+        ('SwinTransformer', Twice, 6, 5),
+        ('SwinTransformerV2', Nothing, 4, 5),
+    ],
+)
 def test_number_of_moves_is_counted(type, change, moved, expected):
     # a Swin counts its four blocks and one merging
     backbone, images, share = make(type)
     trace = LabelTrace(backbone)
-    blocks = (backbone.layers
-              if type == 'VisionTransformer' else backbone.stages[1].blocks)
+    blocks = backbone.layers if type == 'VisionTransformer' else backbone.stages[1].blocks
     blocks[1] = change() if change is Nothing else change(blocks[1])
     before = snapshot(backbone)
     with pytest.raises(RuntimeError, match=rf'\b{moved}\b') as error:
@@ -626,8 +623,7 @@ def test_two_backbones_at_once(types):
         backbones.append(MAKERS[type](type, seed))
         traces.append(LabelTrace(backbones[-1], record=True))
     images = toys.images()
-    first, second = (toys.shares(grid=GRID[t], seed=i)
-                     for i, t in enumerate(types))
+    first, second = (toys.shares(grid=GRID[t], seed=i) for i, t in enumerate(types))
     with traces[0](first):
         with traces[1](second):
             backbones[0](images)
@@ -641,7 +637,7 @@ def test_two_backbones_at_once(types):
 
 
 @pytest.mark.parametrize('type', SUPPORTED)
-@pytest.mark.parametrize('constant', [0., 1., .3])
+@pytest.mark.parametrize('constant', [0.0, 1.0, 0.3])
 def test_constant_share_stays_constant(type, constant):
     backbone, images, share = make(type)
     trace = LabelTrace(backbone, record=True)

@@ -3,6 +3,7 @@
 The reference is always the same backbone without checkpointing, and the
 oracle on it.
 """
+
 import functools
 
 import pytest
@@ -11,18 +12,14 @@ from mmengine.runner import activation_checkpointing
 
 from mmtlalign.alignment import LabelTrace
 from tests.test_alignment import toys
-from tests.test_alignment.checks import (
-    assert_equals_oracle,
-    assert_same,
-    gradients,
-    loss_of,
-)
+from tests.test_alignment.checks import assert_equals_oracle, assert_same, gradients, loss_of
 
 MAKERS = dict(
     VisionTransformer=toys.vit,
     DeiT3=toys.vit,
     SwinTransformer=toys.swin,
-    SwinTransformerV2=toys.swin)
+    SwinTransformerV2=toys.swin,
+)
 
 
 # how a checkpointed backbone is made of a class name: mmengine's function on
@@ -46,8 +43,7 @@ all_ways = pytest.mark.parametrize('type, way', WAYS, ids=str)
 def make(type, way, run_checkpoint):
     """Stock backbone, its checkpointed twin, and a call of the twin."""
     stock = MAKERS[type](type)
-    twin = MAKERS[type](
-        type, **(dict(with_cp=True) if way == 'with_cp' else {}))
+    twin = MAKERS[type](type, **(dict(with_cp=True) if way == 'with_cp' else {}))
     forward = twin
     if way == 'whole':
         forward = functools.partial(run_checkpoint, twin)
@@ -126,8 +122,7 @@ def test_recomputing_inside_the_next_trace(type, way, run_checkpoint):
 
 
 def test_instance_forward_of_the_host_stays(run_checkpoint):
-    _, twin, forward, share = make('VisionTransformer', ['layers.0'],
-                                   run_checkpoint)
+    _, twin, forward, share = make('VisionTransformer', ['layers.0'], run_checkpoint)
     instance_forward = vars(twin.layers[0])['forward']
     with LabelTrace(twin)(share):
         twin(images_with_gradient())
@@ -139,8 +134,7 @@ def test_instance_forward_of_the_backbone_itself_stays(run_checkpoint):
     stock, twin = toys.vit(), toys.vit()
     holder = torch.nn.Module()
     holder.backbone = twin
-    activation_checkpointing.turn_on_activation_checkpointing(
-        holder, 'backbone')
+    activation_checkpointing.turn_on_activation_checkpointing(holder, 'backbone')
     instance_forward = vars(twin)['forward']
     images, share = images_with_gradient(), toys.shares()
     loss_of(stock(images)).backward()

@@ -1,4 +1,5 @@
 """Shares and ``torch.compile`` of the backbone."""
+
 import pytest
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -6,21 +7,14 @@ from torch._dynamo.utils import counters
 
 from mmtlalign.alignment import LabelTrace
 from tests.test_alignment import toys
-from tests.test_alignment.checks import (
-    assert_equals_oracle,
-    assert_same,
-    gradients,
-    loss_of,
-)
+from tests.test_alignment.checks import assert_equals_oracle, assert_same, gradients, loss_of
 
-MAKERS = dict(
-    VisionTransformer=toys.vit,
-    SwinTransformer=toys.swin,
-    SwinTransformerV2=toys.swin)
+MAKERS = dict(VisionTransformer=toys.vit, SwinTransformer=toys.swin, SwinTransformerV2=toys.swin)
 SMALL = dict(
     VisionTransformer=dict(num_layers=2),
     SwinTransformer=dict(depths=[2, 1]),
-    SwinTransformerV2=dict(depths=[2, 1]))
+    SwinTransformerV2=dict(depths=[2, 1]),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +31,7 @@ def make(type):
     The stock ViT keeps its drop rates as numpy floats, over which the
     compiler breaks the graph in every layer; here they are Python's.
     """
-    backbone = MAKERS[type](type, arch=SMALL[type], drop_path_rate=.1)
+    backbone = MAKERS[type](type, arch=SMALL[type], drop_path_rate=0.1)
     backbone.eval()
     for module in backbone.modules():
         if isinstance(module, DropPath):
@@ -50,12 +44,15 @@ def graph_breaks():
     return sum(counters['graph_break'].values())
 
 
-@pytest.mark.parametrize('type, first', [
-    ('VisionTransformer', 'traced'),
-    ('VisionTransformer', 'untraced'),
-    ('SwinTransformer', 'untraced'),
-    ('SwinTransformerV2', 'traced'),
-])
+@pytest.mark.parametrize(
+    'type, first',
+    [
+        ('VisionTransformer', 'traced'),
+        ('VisionTransformer', 'untraced'),
+        ('SwinTransformer', 'untraced'),
+        ('SwinTransformerV2', 'traced'),
+    ],
+)
 def test_compiled_backbone(type, first):
     backbone, images, share = make(type)
     stock = backbone(images)
@@ -92,7 +89,7 @@ def test_no_more_graph_breaks_than_stock(record):
     # DeiT: parts of a broken graph are shared by the layers, so that a value
     # that differs between layers would have them compiled anew until the
     # compiler gives up
-    backbone = toys.vit(arch=dict(num_layers=12), drop_path_rate=.1)
+    backbone = toys.vit(arch=dict(num_layers=12), drop_path_rate=0.1)
     backbone.eval()
     images, share = toys.images(), toys.shares()
     stock = torch.compile(backbone, backend='eager')(images)

@@ -1,4 +1,5 @@
 """Copies of a model and its trace, and models across processes."""
+
 import copy
 import io
 import pickle
@@ -10,11 +11,7 @@ from torch import nn
 
 from mmtlalign.alignment import LabelTrace
 from tests.test_alignment import toys
-from tests.test_alignment.checks import (
-    assert_equals_oracle,
-    assert_untouched,
-    snapshot,
-)
+from tests.test_alignment.checks import assert_equals_oracle, assert_untouched, snapshot
 
 
 class Model(nn.Module):
@@ -42,19 +39,19 @@ def through_file(model):
 
 
 def average(model):
-    return ExponentialMovingAverage(model, momentum=.5).module
+    return ExponentialMovingAverage(model, momentum=0.5).module
 
 
 MAKERS = dict(
     VisionTransformer=toys.vit,
     DistilledVisionTransformer=toys.vit,
     SwinTransformer=toys.swin,
-    SwinTransformerV2=toys.swin)
+    SwinTransformerV2=toys.swin,
+)
 
 
 @pytest.mark.parametrize('type', MAKERS)
-@pytest.mark.parametrize(
-    'make_copy', [copy.deepcopy, through_pickle, through_file, average])
+@pytest.mark.parametrize('make_copy', [copy.deepcopy, through_pickle, through_file, average])
 @pytest.mark.parametrize('used', [False, True])
 def test_copy_moves_its_own_shares(type, make_copy, used):
     model = Model(MAKERS[type](type))
@@ -70,7 +67,7 @@ def test_copy_moves_its_own_shares(type, make_copy, used):
         twin.trace.output_share
     with torch.no_grad():
         for parameter in twin.parameters():
-            parameter.add_(.1 * torch.randn_like(parameter))
+            parameter.add_(0.1 * torch.randn_like(parameter))
 
     before = snapshot(model)
     with twin.trace(share.flip(-1)):
@@ -92,9 +89,9 @@ def test_copy_moves_its_own_shares(type, make_copy, used):
 
 def test_moving_average_follows_a_trained_model():
     model = Model(toys.vit())
-    average = ExponentialMovingAverage(model, momentum=.5)
+    average = ExponentialMovingAverage(model, momentum=0.5)
     images, share = toys.images(), toys.shares()
-    optimizer = torch.optim.SGD(model.parameters(), lr=.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):
         model(images, share)[0].square().mean().backward()
         optimizer.step()

@@ -1,13 +1,10 @@
 """Two processes that average their gradients."""
+
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.test_alignment import toys
-from tests.test_alignment.checks import (
-    assert_equals_oracle,
-    assert_same,
-    gradients,
-)
+from tests.test_alignment.checks import assert_equals_oracle, assert_same, gradients
 from tests.test_alignment.test_trace_copies import Model
 from tests.two_processes import run_two_processes
 

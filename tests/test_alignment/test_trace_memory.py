@@ -1,4 +1,5 @@
 """What a traced forward keeps for the backward."""
+
 import pytest
 import torch
 from mmpretrain.models import SwinTransformer, VisionTransformer
@@ -42,19 +43,18 @@ def traced_bytes(backbone, size, record=False):
 
 
 def vit(**cfg):
-    arch = dict(
-        embed_dims=384, num_layers=2, num_heads=6, feedforward_channels=1536)
+    arch = dict(embed_dims=384, num_layers=2, num_heads=6, feedforward_channels=1536)
     return VisionTransformer(arch, **cfg)
 
 
 def swin(**cfg):
     arch = dict(embed_dims=96, depths=[2, 1], num_heads=[3, 6])
-    return SwinTransformer(arch, out_indices=(1, ), **cfg)
+    return SwinTransformer(arch, out_indices=(1,), **cfg)
 
 
 @pytest.mark.parametrize('make, size', [(vit, 112), (vit, 224), (swin, 112)])
 def test_as_much_as_stock(make, size):
-    backbone = make(img_size=size, drop_path_rate=.1)
+    backbone = make(img_size=size, drop_path_rate=0.1)
     stock = bytes_kept(backbone, size)
     assert stock > 1e6
     assert traced_bytes(backbone, size) <= 1.02 * stock
@@ -67,8 +67,7 @@ def test_as_much_as_stock_in_half_precision():
         assert traced_bytes(backbone, 112) <= 1.02 * stock
 
 
-@pytest.mark.parametrize('make, sizes', [(vit, (64, 128, 256)),
-                                         (swin, (56, 112, 224))])
+@pytest.mark.parametrize('make, sizes', [(vit, (64, 128, 256)), (swin, (56, 112, 224))])
 def test_linear_in_tokens(make, sizes):
     # each size has four times the tokens of the one before; a matrix kept
     # for each head would come to 4.6 times between the last two of the ViT
@@ -80,10 +79,8 @@ def test_linear_in_tokens(make, sizes):
 def test_recording_keeps_one_number_per_token():
     # and what is kept for the backward does not grow with it
     backbone = vit(img_size=112)
-    assert (traced_bytes(backbone, 112, record=True) == traced_bytes(
-        backbone, 112))
+    assert traced_bytes(backbone, 112, record=True) == traced_bytes(backbone, 112)
     trace = LabelTrace(backbone, record=True)
     with trace(toys.shares(2, 7)):
         backbone(toys.images(2, 112))
-    assert [s.untyped_storage().nbytes() for s in trace.block_shares
-            ] == [2 * (7 * 7 + 1) * 4] * 2
+    assert [s.untyped_storage().nbytes() for s in trace.block_shares] == [2 * (7 * 7 + 1) * 4] * 2

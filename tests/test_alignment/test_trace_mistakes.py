@@ -1,4 +1,5 @@
 """Common mistakes with a trace, each with one clear error."""
+
 import pytest
 import torch
 import torchvision
@@ -17,22 +18,29 @@ class OtherOutput(VisionTransformer):
 
 
 class Wrapper(nn.Module):
-
     def __init__(self, module):
         super().__init__()
         self.module = module
 
 
-@pytest.mark.parametrize('backbone, message', [
-    (None, 'not a NoneType'),
-    ('vit', 'not a str'),
-    (Wrapper(toys.vit()), r'what it wraps \(.module\)'),
-    (torch.compile(toys.vit()), r'what it wraps \(._orig_mod\)'),
-    (torchvision.models.swin_t(), 'SwinTransformer of torchvision; .*'
-     'mmpretrain.SwinTransformer'),
-    (OtherOutput(arch=toys.VIT, img_size=16, patch_size=4),
-     'OtherOutput of .* overrides _format_output'),
-], ids=lambda value: value if isinstance(value, str) else type(value).__name__)
+@pytest.mark.parametrize(
+    'backbone, message',
+    [
+        (None, 'not a NoneType'),
+        ('vit', 'not a str'),
+        (Wrapper(toys.vit()), r'what it wraps \(.module\)'),
+        (torch.compile(toys.vit()), r'what it wraps \(._orig_mod\)'),
+        (
+            torchvision.models.swin_t(),
+            'SwinTransformer of torchvision; .*mmpretrain.SwinTransformer',
+        ),
+        (
+            OtherOutput(arch=toys.VIT, img_size=16, patch_size=4),
+            'OtherOutput of .* overrides _format_output',
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
 def test_what_is_no_known_backbone(backbone, message):
     with pytest.raises(TypeError, match=message):
         LabelTrace(backbone)
@@ -41,7 +49,7 @@ def test_what_is_no_known_backbone(backbone, message):
 @pytest.mark.parametrize('type', ['SwinTransformer', 'SwinTransformerV2'])
 def test_negative_out_indices_of_which_the_host_makes_nothing(type):
     with pytest.raises(ValueError, match=r'out_indices \(-1,\).* 0 to 1'):
-        LabelTrace(toys.swin(type, out_indices=(-1, )))
+        LabelTrace(toys.swin(type, out_indices=(-1,)))
 
 
 @pytest.mark.parametrize('propagation', [None, ['tlalign'], Propagation])
@@ -87,8 +95,14 @@ def test_parts_are_given_to_a_propagation_that_needs_nothing_else():
 
 def test_the_grid_after_a_watched_forward_is_that_of_what_was_watched():
     backbone = toys.build(
-        'LeViT', arch='128s', img_size=64, patch_size=16, attn_ratio=2,
-        mlp_ratio=2, out_indices=(0, ))
+        'LeViT',
+        arch='128s',
+        img_size=64,
+        patch_size=16,
+        attn_ratio=2,
+        mlp_ratio=2,
+        out_indices=(0,),
+    )
     backbone.eval()
     trace = LabelTrace(backbone, watch='patches')
     images = toys.images(size=64)

@@ -1,24 +1,18 @@
 """Shares in half precision: twelve layers, as deep as DeiT-S and Swin-T."""
+
 import pytest
 import torch
 
 from mmtlalign.alignment import LabelTrace
 from tests.test_alignment import toys
-from tests.test_alignment.checks import (
-    assert_equals_oracle,
-    assert_same,
-    gradients,
-    loss_of,
-)
+from tests.test_alignment.checks import assert_equals_oracle, assert_same, gradients, loss_of
 
 DEEP = dict(
     VisionTransformer=dict(num_layers=12, embed_dims=64, num_heads=4),
     SwinTransformer=dict(depths=[6, 6]),
-    SwinTransformerV2=dict(depths=[6, 6]))
-MAKERS = dict(
-    VisionTransformer=toys.vit,
-    SwinTransformer=toys.swin,
-    SwinTransformerV2=toys.swin)
+    SwinTransformerV2=dict(depths=[6, 6]),
+)
+MAKERS = dict(VisionTransformer=toys.vit, SwinTransformer=toys.swin, SwinTransformerV2=toys.swin)
 GRID = dict(VisionTransformer=4, SwinTransformer=8, SwinTransformerV2=8)
 HALF = [torch.bfloat16, torch.float16]
 
@@ -29,7 +23,7 @@ def make(type):
         if 'qkv' in name and parameter.ndim > 1:
             # attention as flat as early in training: sharp attention turns
             # rounded features into other weights, whatever is attended to
-            parameter.data.mul_(.5)
+            parameter.data.mul_(0.5)
     return backbone, toys.images(4), toys.shares(4, GRID[type])
 
 
@@ -67,13 +61,14 @@ def test_half_precision_throughout(dtype):
 
 
 def largest_change(trace, constant):
-    return max((moved - constant).abs().max()
-               for moved in [trace.output_share, *trace.block_shares])
+    return max(
+        (moved - constant).abs().max() for moved in [trace.output_share, *trace.block_shares]
+    )
 
 
 @pytest.mark.parametrize('type', DEEP)
 @pytest.mark.parametrize('dtype', HALF, ids=str)
-@pytest.mark.parametrize('constant', [0., .3, 1.])
+@pytest.mark.parametrize('constant', [0.0, 0.3, 1.0])
 def test_constant_share_stays_constant(type, dtype, constant):
     backbone, images, share = make(type)
     share.fill_(constant)
@@ -105,4 +100,4 @@ def test_features_and_gradients_equal_stock_under_autocast(type):
     for name, grad in gradients(backbone).items():
         # by direction and length of the whole tensor, not by element
         gap = (grad - expected[name]).norm()
-        assert gap <= .1 * expected[name].norm() + 1e-6, name
+        assert gap <= 0.1 * expected[name].norm() + 1e-6, name

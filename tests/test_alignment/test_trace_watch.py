@@ -1,4 +1,5 @@
 """What the class token, or the patches, of the last block attend to."""
+
 import copy
 
 import pytest
@@ -24,15 +25,17 @@ def last_matrix(backbone, images):
     with torch.no_grad():
         backbone(images.double())
         if hasattr(backbone, 'encoder'):
-            matrix = timm_vit.packed_matrix(
-                block.self_attention, block.ln_1(seen[0]))
+            matrix = timm_vit.packed_matrix(block.self_attention, block.ln_1(seen[0]))
         elif hasattr(backbone, 'blocks'):
             matrix = timm_vit.timm_matrix(block.attn, block.norm1(seen[0]))
         else:
             attn = block.attn
-            query, key, _ = attn.qkv(block.ln1(seen[0])).unflatten(
-                -1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
-            matrix = (query @ key.transpose(-2, -1) / attn.head_dims**.5)
+            query, key, _ = (
+                attn.qkv(block.ln1(seen[0]))
+                .unflatten(-1, (3, attn.num_heads, -1))
+                .permute(2, 0, 3, 1, 4)
+            )
+            matrix = query @ key.transpose(-2, -1) / attn.head_dims**0.5
             matrix = matrix.softmax(-1)
     return matrix.mean(1)
 
@@ -42,8 +45,7 @@ BACKBONES = {
     'an earlier block': (lambda: toys.vit(out_indices=[0, 1]), 1),
     'patches read': (lambda: toys.vit(out_type='avg_featmap'), 1),
     'distilled': (lambda: toys.vit('DistilledVisionTransformer'), 2),
-    'no class token': (lambda: toys.vit(
-        with_cls_token=False, out_type='avg_featmap'), 0),
+    'no class token': (lambda: toys.vit(with_cls_token=False, out_type='avg_featmap'), 0),
     'timm': (lambda: timm_toys.vit(reg_tokens=2), 3),
     'timm, eager': (lambda: timm_toys.vit(fused=False), 1),
     'torchvision': (timm_toys.torchvision_vit, 1),
@@ -52,9 +54,15 @@ BACKBONES = {
 
 @pytest.mark.parametrize('propagation', ['tlalign', 'contribution'])
 @pytest.mark.parametrize('record', [True, False])
-@pytest.mark.parametrize('name, watch', [
-    (name, watch) for name, (_, extra) in BACKBONES.items()
-    for watch in ('class', 'patches') if extra or watch == 'patches'])
+@pytest.mark.parametrize(
+    'name, watch',
+    [
+        (name, watch)
+        for name, (_, extra) in BACKBONES.items()
+        for watch in ('class', 'patches')
+        if extra or watch == 'patches'
+    ],
+)
 def test_rows_of_the_last_matrix(name, watch, record, propagation):
     make, extra = BACKBONES[name]
     backbone, images, share = make(), toys.images(), toys.shares()
@@ -80,12 +88,15 @@ def test_one_row_where_only_that_is_read():
                 assert trace.family.output.share.shape == (2, rows)
 
 
-@pytest.mark.parametrize('make, watch, message', [
-    (toys.swin, 'patches', 'which SwinTransformer does not have; leave it'),
-    (timm_toys.swin, 'class', 'which SwinTransformer does not have; leave'),
-    (BACKBONES['no class token'][0], 'class', "use watch='patches'"),
-    (toys.vit, 'rows', "watch='rows' must be one of"),
-])
+@pytest.mark.parametrize(
+    'make, watch, message',
+    [
+        (toys.swin, 'patches', 'which SwinTransformer does not have; leave it'),
+        (timm_toys.swin, 'class', 'which SwinTransformer does not have; leave'),
+        (BACKBONES['no class token'][0], 'class', "use watch='patches'"),
+        (toys.vit, 'rows', "watch='rows' must be one of"),
+    ],
+)
 def test_refused(make, watch, message):
     with pytest.raises(ValueError, match=message) as error:
         LabelTrace(make(), watch=watch)

@@ -1,10 +1,10 @@
 """Small backbones, images and shares with the same values everywhere."""
+
 import mmpretrain.models
 import numpy as np
 import torch
 
-VIT = dict(
-    embed_dims=32, num_layers=3, num_heads=2, feedforward_channels=64)
+VIT = dict(embed_dims=32, num_layers=3, num_heads=2, feedforward_channels=64)
 SWIN = dict(embed_dims=16, depths=[2, 2], num_heads=[2, 4])
 
 
@@ -21,9 +21,9 @@ def fill(backbone, seed=0):
             value = random.standard_normal(tuple(parameter.shape))
             if parameter.ndim > 1:
                 fan_in = parameter[0].numel()
-                value *= (2. if 'qkv' in name else 1.) / fan_in**0.5
+                value *= (2.0 if 'qkv' in name else 1.0) / fan_in**0.5
             elif name.endswith('weight'):
-                value = 1 + .1 * value
+                value = 1 + 0.1 * value
             parameter.copy_(torch.from_numpy(value))
     return backbone
 
@@ -45,20 +45,17 @@ def swin(type='SwinTransformer', seed=0, arch=None, **cfg):
     if type == 'SwinTransformerV2':
         arch = {'extra_norm_every_n_blocks': 0, **arch}
     last = len(arch['depths']) - 1
-    cfg = dict(
-        img_size=16,
-        patch_size=2,
-        window_size=4,
-        drop_path_rate=0.,
-        out_indices=(last, )) | cfg
+    cfg = (
+        dict(img_size=16, patch_size=2, window_size=4, drop_path_rate=0.0, out_indices=(last,))
+        | cfg
+    )
     return build(type, seed, arch=arch, **cfg)
 
 
 def images(batch=2, size=16, seed=1):
     """Images (batch, 3, H, W); ``size`` is H = W or (H, W)."""
     height, width = (size, size) if isinstance(size, int) else size
-    values = np.random.RandomState(seed).standard_normal(
-        (batch, 3, height, width))
+    values = np.random.RandomState(seed).standard_normal((batch, 3, height, width))
     return torch.from_numpy(values).float()
 
 
@@ -71,14 +68,13 @@ def shares(batch=2, grid=4, seed=2):
 
 def class_labels(batch=2, num_classes=5, seed=3):
     """Soft labels of the images themselves and of their partners."""
-    logits = np.random.RandomState(seed).standard_normal(
-        (2, batch, num_classes))
+    logits = np.random.RandomState(seed).standard_normal((2, batch, num_classes))
     own, partner = torch.from_numpy(2 * logits).softmax(-1)
     return own, partner
 
 
 def to_labels(share, own, partner):
     """Labels (B, ..., K) of shares (B, ...) between two labels (B, K)."""
-    shape = own.shape[:1] + (1, ) * (share.ndim - 1) + own.shape[1:]
+    shape = own.shape[:1] + (1,) * (share.ndim - 1) + own.shape[1:]
     share = share.double()[..., None]
     return share * own.view(shape) + (1 - share) * partner.view(shape)

@@ -1,4 +1,5 @@
 """Files are predicted as the arrays are that a model was trained on."""
+
 import tarfile
 
 import cv2
@@ -17,8 +18,7 @@ from ..test_commands.test_dense_tasks import DETECTOR, SEGMENTER
 from ..tiny import CONFIG
 
 LOAD, PACK = dict(type='LoadImageFromFile'), dict(type='PackInputs')
-MINIS = ['cutmix_deit-mini_1xb128-128e_cifar10-2500',
-         'cutmix_swin-mini_1xb128-128e_cifar10-2500']
+MINIS = ['cutmix_deit-mini_1xb128-128e_cifar10-2500', 'cutmix_swin-mini_1xb128-128e_cifar10-2500']
 
 
 def write(path, image):
@@ -30,11 +30,12 @@ def write(path, image):
 def score_of_array(cfg, checkpoint, array):
     """What a model says of an array that its data set might hold."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        pipeline = Compose([
-            TRANSFORMS.build(step)
-            for step in cfg.test_dataloader.dataset.pipeline])
-        sample, = get_model(cfg, checkpoint).test_step(
-            pseudo_collate([pipeline(dict(img=array))]))
+        pipeline = Compose(
+            [TRANSFORMS.build(step) for step in cfg.test_dataloader.dataset.pipeline]
+        )
+        (sample,) = get_model(cfg, checkpoint).test_step(
+            pseudo_collate([pipeline(dict(img=array))])
+        )
     return sample.pred_score
 
 
@@ -42,11 +43,10 @@ def scores_of_file(predict, path):
     """All scores, through the function that the demo calls."""
     found = []
     forward = predict.host.forward
-    predict.host.forward = lambda *args: found.append(
-        forward(*args)) or found[-1]
+    predict.host.forward = lambda *args: found.append(forward(*args)) or found[-1]
     words = predict(path)[1]
     del predict.host.forward
-    (sample, ), = found
+    ((sample,),) = found
     assert f'({sample.pred_score.max():.2f})' in words
     return sample.pred_score
 
@@ -81,8 +81,7 @@ def test_a_file_and_the_array_of_it_have_equal_scores(tmp_path, to_rgb):
 @pytest.fixture(scope='module')
 def photos(request):
     """Some images of CIFAR-10 with their classes, RGB."""
-    archive = (request.config.rootpath.parent
-               / 'shared/data/cifar10.tar.gz').resolve()
+    archive = (request.config.rootpath.parent / 'shared/data/cifar10.tar.gz').resolve()
     if not archive.is_file():
         pytest.skip('CIFAR-10 (../shared/data) is not present')
     images = []
@@ -97,8 +96,7 @@ def photos(request):
 
 @pytest.mark.parametrize('name', MINIS)
 @pytest.mark.parametrize('source', ['noise', 'photos'])
-def test_models_of_the_zoo_tell_png_files_as_they_tell_arrays(
-        request, tmp_path, name, source):
+def test_models_of_the_zoo_tell_png_files_as_they_tell_arrays(request, tmp_path, name, source):
     if source == 'photos':
         images = request.getfixturevalue('photos')
     else:
@@ -115,31 +113,30 @@ def test_models_of_the_zoo_tell_png_files_as_they_tell_arrays(
         found = scores_of_file(predict, path)
         torch.testing.assert_close(found, scores_of_file(as_trained, path))
         if i < 8:
-            torch.testing.assert_close(
-                found, score_of_array(cfg, weights, image.copy()))
+            torch.testing.assert_close(found, score_of_array(cfg, weights, image.copy()))
 
 
-@pytest.mark.parametrize('config', [DETECTOR, SEGMENTER],
-                         ids=['detector', 'segmenter'])
+@pytest.mark.parametrize('config', [DETECTOR, SEGMENTER], ids=['detector', 'segmenter'])
 @pytest.mark.parametrize('to_rgb', [False, True])
 def test_dense_models_see_a_file_as_in_a_test(tmp_path, config, to_rgb):
     needs_operators()
     (tmp_path / 'a.py').write_text(config)
     cfg = Config.fromfile(tmp_path / 'a.py')
-    cfg.model.data_preprocessor.update(
-        mean=[0.] * 3, std=[1.] * 3, bgr_to_rgb=to_rgb)
+    cfg.model.data_preprocessor.update(mean=[0.0] * 3, std=[1.0] * 3, bgr_to_rgb=to_rgb)
     model = get_model(cfg)
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(
-        dataset_meta=dict(classes=('a', 'b'),
-                          palette=[[0, 0, 0], [255, 0, 0]]))),
-               tmp_path / 'a.pth')
+    torch.save(
+        dict(
+            state_dict=model.state_dict(),
+            meta=dict(dataset_meta=dict(classes=('a', 'b'), palette=[[0, 0, 0], [255, 0, 0]])),
+        ),
+        tmp_path / 'a.pth',
+    )
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0] = 255
     path = write(tmp_path / 'red.png', red)
     predict = build_inference(cfg, str(tmp_path / 'a.pth'), 'cpu')
     seen = []
-    predict.host.model.backbone.register_forward_pre_hook(
-        lambda _, args: seen.append(args[0]))
+    predict.host.model.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     predict(path)
     colour = seen[0][0, :, 0, 0].tolist()
     assert colour == ([255, 0, 0] if to_rgb else [0, 0, 255])

@@ -24,20 +24,23 @@ def checkpoint(tmp_path, config):
     """Of that classifier, with other weights than it gets by itself."""
     torch.manual_seed(5)
     path = tmp_path / 'a.pth'
-    torch.save(dict(state_dict=mmtlalign.get_model(config).state_dict(),
-                    meta=dict(dataset_meta=dict(classes=('a', 'b')))), path)
+    torch.save(
+        dict(
+            state_dict=mmtlalign.get_model(config).state_dict(),
+            meta=dict(dataset_meta=dict(classes=('a', 'b'))),
+        ),
+        path,
+    )
     torch.manual_seed(6)
     return path
 
 
 def equal(model, path):
     state = torch.load(path)['state_dict']
-    return all(torch.equal(value, state[key])
-               for key, value in model.state_dict().items())
+    return all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
-def test_a_model_is_built_by_name_path_or_config(config, checkpoint,
-                                                 tmp_path, monkeypatch):
+def test_a_model_is_built_by_name_path_or_config(config, checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = Config.fromfile(config)
     before = given.to_dict()
@@ -79,17 +82,24 @@ def test_pretrained_is_load_from_or_what_is_published(config, checkpoint):
         mmtlalign.get_model(given, pretrained=True)
 
 
-@pytest.mark.parametrize('model, complaint', [
-    ('tlalign_deit-digit_1xb32_digits', f"that come along.*'{NAME}'"),
-    ('gone.py', "config 'gone.py' does not exist")])
+@pytest.mark.parametrize(
+    'model, complaint',
+    [
+        ('tlalign_deit-digit_1xb32_digits', f"that come along.*'{NAME}'"),
+        ('gone.py', "config 'gone.py' does not exist"),
+    ],
+)
 def test_an_unknown_model_is_named(model, complaint):
     with pytest.raises(UserError, match=complaint):
         mmtlalign.get_model(model)
 
 
 def test_an_unknown_device_is_named():
-    with pytest.raises(UserError, match=r"device 'foo' cannot be used \(.*"
-                       'device string: foo.*; choose cpu'):
+    with pytest.raises(
+        UserError,
+        match=r"device 'foo' cannot be used \(.*"
+        'device string: foo.*; choose cpu',
+    ):
         mmtlalign.get_model(NAME, device='foo')
 
 
@@ -101,8 +111,10 @@ def test_weights_of_another_model_are_refused(config, checkpoint):
 
 
 def test_the_package_itself_stays_light():
-    code = ('import sys, mmtlalign; '
-            'assert "mmtlalign.apis" not in sys.modules; '
-            'assert not hasattr(mmtlalign, "nothing"); '
-            'mmtlalign.get_model; assert "mmtlalign.apis" in sys.modules')
+    code = (
+        'import sys, mmtlalign; '
+        'assert "mmtlalign.apis" not in sys.modules; '
+        'assert not hasattr(mmtlalign, "nothing"); '
+        'mmtlalign.get_model; assert "mmtlalign.apis" in sys.modules'
+    )
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -1,4 +1,5 @@
 """Finding published weights: a repository of one model, and the real one."""
+
 import hashlib
 import json
 
@@ -26,20 +27,27 @@ def weights(tmp_path, monkeypatch):
     torch.manual_seed(5)
     state = mmtlalign.get_model(NAME).state_dict()
     draft = tmp_path / 'draft'
-    save_file({key: value.half() if value.is_floating_point() else value
-               for key, value in state.items()}, draft,
-              dict(meta=json.dumps(dict(
-                  dataset_meta=dict(classes=['zero', 'one']), seed=0))))
+    save_file(
+        {key: value.half() if value.is_floating_point() else value for key, value in state.items()},
+        draft,
+        dict(meta=json.dumps(dict(dataset_meta=dict(classes=['zero', 'one']), seed=0))),
+    )
     digest = hashlib.sha256(draft.read_bytes()).hexdigest()[:8]
     path = tmp_path / f'zoo/{NAME}_20260101-{digest}.safetensors'
     path.parent.mkdir()
     draft.rename(path)
     dump(dict(Import=['configs/metafile.yml']), tmp_path / 'model-index.yml')
     (tmp_path / 'configs').mkdir()
-    dump(dict(Models=[
-        dict(Name=NAME, Weights=f'zoo/{path.name}'),
-        dict(Name='far', Weights='https://example.org/far-01234567.pth'),
-        dict(Name='untrained')]), tmp_path / 'configs/metafile.yml')
+    dump(
+        dict(
+            Models=[
+                dict(Name=NAME, Weights=f'zoo/{path.name}'),
+                dict(Name='far', Weights='https://example.org/far-01234567.pth'),
+                dict(Name='untrained'),
+            ]
+        ),
+        tmp_path / 'configs/metafile.yml',
+    )
     monkeypatch.setattr(zoo, 'ROOT', tmp_path)
     return path
 
@@ -57,8 +65,7 @@ def test_published_weights_are_found_and_loaded(weights):
     # by path and by config as well
     for given in (model.cfg, model.cfg.filename):
         again = mmtlalign.get_model(given, pretrained=True)
-        assert torch.equal(again.head.layers.head.weight,
-                           model.head.layers.head.weight)
+        assert torch.equal(again.head.layers.head.weight, model.head.layers.head.weight)
 
 
 def test_the_hosts_loader_reads_it_too(weights):
@@ -66,16 +73,20 @@ def test_the_hosts_loader_reads_it_too(weights):
     checkpoint = load_checkpoint(model, str(weights), strict=True)
     assert checkpoint['meta']['seed'] == 0
     read = load_checkpoint_safely(str(weights))
-    assert torch.equal(read['state_dict']['backbone.cls_token'],
-                       checkpoint['state_dict']['backbone.cls_token'])
+    assert torch.equal(
+        read['state_dict']['backbone.cls_token'], checkpoint['state_dict']['backbone.cls_token']
+    )
 
 
 def test_damaged_and_absent_weights_are_named(weights):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(UserError, match=r'is damaged: its name says .* and it '
-                       r'begins with [0-9a-f]{8}; get it again'):
+    with pytest.raises(
+        UserError,
+        match=r'is damaged: its name says .* and it '
+        r'begins with [0-9a-f]{8}; get it again',
+    ):
         mmtlalign.get_model(NAME, pretrained=True)
     with pytest.raises(UserError, match='or rename it if it is yours'):
         load_checkpoint_safely(str(weights))  # which all tools do
@@ -102,20 +113,18 @@ def test_all_models_have_configs():
         assert find_config(name)
 
 
-@pytest.mark.parametrize('name', [
-    name for name in mmtlalign.list_models(pretrained=True)
-    if name.endswith('_digits')])
+@pytest.mark.parametrize(
+    'name', [name for name in mmtlalign.list_models(pretrained=True) if name.endswith('_digits')]
+)
 def test_16_bits_keep_the_figure(name, tmp_path):
     """Measured again where the data come with scikit-learn."""
     weights = zoo.find_weights(name)
-    done = run_tool('test.py', name, weights, '--work-dir', tmp_path,
-                    folder=tmp_path)
+    done = run_tool('test.py', name, weights, '--work-dir', tmp_path, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    found, = tmp_path.glob('*/*.json')
+    (found,) = tmp_path.glob('*/*.json')
     recorded = load_checkpoint_safely(weights)['meta']['metrics']
     for key in 'accuracy/top1', 'accuracy/top5':
-        assert json.loads(found.read_text())[key] == pytest.approx(
-            recorded[key], abs=.1)
+        assert json.loads(found.read_text())[key] == pytest.approx(recorded[key], abs=0.1)
 
 
 @pytest.mark.parametrize('name', mmtlalign.list_models(pretrained=True))

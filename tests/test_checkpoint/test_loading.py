@@ -7,16 +7,8 @@ from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
 from torch import nn
 
-from mmtlalign.checkpoint import (
-    check_checkpoint,
-    hand_to_host,
-    load_checkpoint_safely,
-)
-from mmtlalign.checkpoint.loading import (
-    HOST_LOADERS,
-    UNSAFE,
-    load_from_checked,
-)
+from mmtlalign.checkpoint import check_checkpoint, hand_to_host, load_checkpoint_safely
+from mmtlalign.checkpoint.loading import HOST_LOADERS, UNSAFE, load_from_checked
 from mmtlalign.errors import UserError
 
 
@@ -33,8 +25,9 @@ def model():
 
 @pytest.mark.parametrize('prefix', ['', 'module.'])
 def test_a_fitting_checkpoint_is_loaded(tmp_path, model, prefix):
-    state = {f'{prefix}{key}': torch.full_like(value, 2.)
-             for key, value in model.state_dict().items()}
+    state = {
+        f'{prefix}{key}': torch.full_like(value, 2.0) for key, value in model.state_dict().items()
+    }
     torch.save(dict(state_dict=state), tmp_path / 'a.pth')
     check_checkpoint(model, str(tmp_path / 'a.pth'))
     assert all((value == 2).all() for value in model.state_dict().values())
@@ -45,15 +38,21 @@ def test_bare_weights_are_a_checkpoint(tmp_path, model):
     check_checkpoint(model, str(tmp_path / 'a.pth'))
 
 
-@pytest.mark.parametrize('other, complaint', [
-    (nn.Sequential(nn.Linear(2, 3)),
-     r'2 keys missing in the file \(first: 1.weight\)'),
-    (nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(1, 1)),
-     r'2 keys unknown to the model \(first: 2.weight\)'),
-    (nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5)),
-     r'size mismatch for 1.weight.*\[5, 3\].*\[4, 3\]')])
-def test_a_checkpoint_of_another_model_is_refused(
-        tmp_path, model, other, complaint):
+@pytest.mark.parametrize(
+    'other, complaint',
+    [
+        (nn.Sequential(nn.Linear(2, 3)), r'2 keys missing in the file \(first: 1.weight\)'),
+        (
+            nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(1, 1)),
+            r'2 keys unknown to the model \(first: 2.weight\)',
+        ),
+        (
+            nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5)),
+            r'size mismatch for 1.weight.*\[5, 3\].*\[4, 3\]',
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(tmp_path, model, other, complaint):
     path = saved(tmp_path / 'a.pth', other)
     with pytest.raises(UserError, match=complaint) as error:
         check_checkpoint(model, path)
@@ -66,8 +65,11 @@ def test_other_numbers_than_the_models_are_refused(tmp_path, model, dtype):
     state = model.state_dict()
     state['1.bias'] = state['1.bias'].to(dtype)
     torch.save(state, tmp_path / 'a.pth')
-    with pytest.raises(UserError, match=rf'1\.bias holds {dtype} in the file '
-                       'and torch.float32 in the model; give'):
+    with pytest.raises(
+        UserError,
+        match=rf'1\.bias holds {dtype} in the file '
+        'and torch.float32 in the model; give',
+    ):
         check_checkpoint(model, str(tmp_path / 'a.pth'))
 
 
@@ -75,15 +77,19 @@ def test_numbers_of_another_precision_are_loaded(tmp_path):
     model = nn.BatchNorm1d(2)  # with a count in integers
     before = {key: value.clone() for key, value in model.state_dict().items()}
     check_checkpoint(model, saved(tmp_path / 'a.pth', model.half()))
-    assert all(torch.equal(value, model.state_dict()[key].to(value.dtype))
-               for key, value in before.items())
+    assert all(
+        torch.equal(value, model.state_dict()[key].to(value.dtype)) for key, value in before.items()
+    )
 
 
-@pytest.mark.parametrize('kind, tensor', [
-    ('sparse', torch.eye(2).to_sparse()),
-    ('meta-device', torch.ones(1, device='meta')),
-    ('quantized', torch.quantize_per_tensor(torch.ones(1), 1., 0, torch.qint8))
-])
+@pytest.mark.parametrize(
+    'kind, tensor',
+    [
+        ('sparse', torch.eye(2).to_sparse()),
+        ('meta-device', torch.ones(1, device='meta')),
+        ('quantized', torch.quantize_per_tensor(torch.ones(1), 1.0, 0, torch.qint8)),
+    ],
+)
 def test_trust_does_not_load_other_tensors(tmp_path, model, kind, tensor):
     torch.save({'1.bias': tensor}, tmp_path / 'a.pth')
     with pytest.raises(UserError, match=f'holds {kind} tensors; only dense'):
@@ -101,8 +107,9 @@ def test_weights_that_diverged_are_refused(tmp_path, model, value):
     with torch.no_grad():
         model[1].bias[0] = value
     path = saved(tmp_path / 'a.pth', model)
-    with pytest.raises(UserError, match='1.bias holds values that are not '
-                       'finite; its training has diverged'):
+    with pytest.raises(
+        UserError, match='1.bias holds values that are not finite; its training has diverged'
+    ):
         check_checkpoint(model, path)
 
 
@@ -118,14 +125,13 @@ def test_a_damaged_file_is_said_to_be_one(tmp_path, model, content):
 def test_a_date_in_a_name_is_no_hash(tmp_path, model):
     check_checkpoint(model, saved(tmp_path / 'best-20260101.pth', model))
     with pytest.raises(UserError, match='sha256 begins with 0123abcd'):
-        check_checkpoint(model, saved(
-            tmp_path / 'best_20260101-0123abcd.pth', model))
+        check_checkpoint(model, saved(tmp_path / 'best_20260101-0123abcd.pth', model))
 
 
 def test_a_truncated_file_is_said_to_be_one(tmp_path, model):
     path = saved(tmp_path / 'a.pth', model)
     content = (tmp_path / 'a.pth').read_bytes()
-    (tmp_path / 'a.pth').write_bytes(content[:len(content) // 2])
+    (tmp_path / 'a.pth').write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match='cannot be read'):
         check_checkpoint(model, path)
 
@@ -137,22 +143,24 @@ class WritesAFile:
         self.command = f'echo ran > {path}'
 
     def __reduce__(self):
-        return os.system, (self.command, )
+        return os.system, (self.command,)
 
 
 @pytest.fixture
 def malicious(tmp_path, model):
     """Weights that fit, beside an object that would write ``trace``."""
-    return saved(tmp_path / 'bad.pth', model,
-                 more=WritesAFile(tmp_path / 'trace'))
+    return saved(tmp_path / 'bad.pth', model, more=WritesAFile(tmp_path / 'trace'))
 
 
-@pytest.mark.parametrize('load', [
-    load_checkpoint_safely,
-    lambda path: check_checkpoint(nn.Linear(1, 1), path)])
+@pytest.mark.parametrize(
+    'load', [load_checkpoint_safely, lambda path: check_checkpoint(nn.Linear(1, 1), path)]
+)
 def test_code_in_a_checkpoint_is_not_run(tmp_path, malicious, load):
-    with pytest.raises(UserError, match=r"holds more than weights \('\w+"
-                       r"\.system'\).*--trust") as error:
+    with pytest.raises(
+        UserError,
+        match=r"holds more than weights \('\w+"
+        r"\.system'\).*--trust",
+    ) as error:
         load(malicious)
     assert malicious in str(error.value) and '\n' not in str(error.value)
     assert not (tmp_path / 'trace').exists()
@@ -175,8 +183,7 @@ def test_every_loader_of_the_hosts_that_may_run_code_is_replaced(prefix):
     assert prefix in HOST_LOADERS
     assert CheckpointLoader._schemes[prefix] is load_from_checked
     others = CheckpointLoader._schemes.keys() - set(UNSAFE)
-    assert others == {'torchvision://', 'modelzoo://', 'open-mmlab://',
-                      'openmmlab://', 'mmcls://'}
+    assert others == {'torchvision://', 'modelzoo://', 'open-mmlab://', 'openmmlab://', 'mmcls://'}
 
 
 def test_trust_runs_it_here_and_in_the_hosts(tmp_path, malicious):
@@ -210,8 +217,7 @@ def test_a_web_address_is_read_as_safely(tmp_path, malicious, monkeypatch):
     """As torch does, from its cache, which is filled here without a web."""
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
     (tmp_path / 'checkpoints').mkdir()
-    (tmp_path / 'checkpoints/a.pth').write_bytes(
-        (tmp_path / 'bad.pth').read_bytes())
+    (tmp_path / 'checkpoints/a.pth').write_bytes((tmp_path / 'bad.pth').read_bytes())
     with pytest.raises(UserError, match='holds more than weights'):
         load_checkpoint_safely('https://example.org/a.pth')
     assert not (tmp_path / 'trace').exists()
@@ -225,8 +231,7 @@ def test_safetensors_of_a_web_address(tmp_path, monkeypatch):
     save_file(dict(weight=torch.ones(2)), tmp_path / 'a.safetensors')
     content = (tmp_path / 'a.safetensors').read_bytes()
     asked = []
-    monkeypatch.setattr(HTTPBackend, 'get', lambda self, path: (
-        asked.append(path), content)[1])
+    monkeypatch.setattr(HTTPBackend, 'get', lambda self, path: (asked.append(path), content)[1])
     for load in load_checkpoint_safely, CheckpointLoader.load_checkpoint:
         found = load('https://example.org/a.safetensors')
         assert found['state_dict']['weight'].tolist() == [1, 1]
@@ -246,21 +251,28 @@ def test_a_missing_file_is_named():
 def test_what_mmengine_saves_is_safe(tmp_path, model):
     """Its log buffers are numpy arrays in objects of its own."""
     from mmengine.logging import MessageHub
+
     hub = MessageHub.get_instance('safe')
-    hub.update_scalar('train/loss', 1.)
+    hub.update_scalar('train/loss', 1.0)
     path = saved(tmp_path / 'a.pth', model, message_hub=hub.state_dict())
     assert 'message_hub' in load_checkpoint_safely(path)
 
 
-@pytest.mark.parametrize('content, complaint', [
-    ([torch.zeros(1)], 'holds a list, not a dict'),
-    (dict(state_dict=[]), 'holds a list as its state_dict, not a dict; get'),
-    (dict(state_dict={}, meta=None), 'holds a NoneType as its meta, not a'),
-    (dict(model=dict(a=torch.zeros(1))),
-     r"\('model' is no tensor\); convert a release of DeiT or Swin with"),
-    ({1: torch.zeros(1)}, "'1' is no tensor"), (dict(), 'there are none')])
-def test_weights_must_be_where_openmmlab_keeps_them(
-        tmp_path, model, content, complaint):
+@pytest.mark.parametrize(
+    'content, complaint',
+    [
+        ([torch.zeros(1)], 'holds a list, not a dict'),
+        (dict(state_dict=[]), 'holds a list as its state_dict, not a dict; get'),
+        (dict(state_dict={}, meta=None), 'holds a NoneType as its meta, not a'),
+        (
+            dict(model=dict(a=torch.zeros(1))),
+            r"\('model' is no tensor\); convert a release of DeiT or Swin with",
+        ),
+        ({1: torch.zeros(1)}, "'1' is no tensor"),
+        (dict(), 'there are none'),
+    ],
+)
+def test_weights_must_be_where_openmmlab_keeps_them(tmp_path, model, content, complaint):
     torch.save(content, tmp_path / 'a.pth')
     with pytest.raises(UserError, match=complaint):
         check_checkpoint(model, str(tmp_path / 'a.pth'))
@@ -286,10 +298,15 @@ def test_allowed_prefixes_may_be_of_any_shape_or_missing(tmp_path):
 
 def test_another_window_size_is_refused_with_the_command(tmp_path):
     from mmpretrain.models import SwinTransformer
+
     arch = dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2])
-    common = dict(arch=arch, img_size=16, patch_size=2, out_indices=(1, ))
+    common = dict(arch=arch, img_size=16, patch_size=2, out_indices=(1,))
     path = saved(tmp_path / 'a.pth', SwinTransformer(window_size=2, **common))
-    with pytest.raises(UserError, match=(
+    with pytest.raises(
+        UserError,
+        match=(
             r'windows of 2 and the config\'s SwinTransformer of 4 .*'
-            '`mmtlalign convert FILE OUT --window-size 4`')):
+            '`mmtlalign convert FILE OUT --window-size 4`'
+        ),
+    ):
         check_checkpoint(SwinTransformer(window_size=4, **common), path)

@@ -1,4 +1,5 @@
 """What a file of torch.save may hold, and what it may not."""
+
 import argparse
 import os
 import pathlib
@@ -18,34 +19,52 @@ from mmtlalign.checkpoint import load_checkpoint_safely
 from mmtlalign.checkpoint.saved_data import NotData, read_saved_data
 from mmtlalign.errors import UserError
 
-FORMATS = [(archive, protocol) for archive in (True, False)
-           for protocol in (2, 3, 4, 5)]
+FORMATS = [(archive, protocol) for archive in (True, False) for protocol in (2, 3, 4, 5)]
 
 
 def with_attributes():
-    tensor = torch.arange(3.)
+    tensor = torch.arange(3.0)
     tensor.note = 'an attribute'
     return tensor
 
 
 # What is saved, and what it is read as.
 SAME = [
-    None, True, 7, -2**70, .5, 'text', b'', b'\xff', 1j, slice(1, None),
-    bytearray(b'\xff'), bytearray(), (1, (2, )), [1, [2]], {'a': {3: 4}},
-    {1, 2}, frozenset([1]), OrderedDict(b=1, a=2), Counter('aab'),
-    torch.float16, torch.strided, torch.Size([2, 3]), torch.device('cuda', 1)]
+    None,
+    True,
+    7,
+    -(2**70),
+    0.5,
+    'text',
+    b'',
+    b'\xff',
+    1j,
+    slice(1, None),
+    bytearray(b'\xff'),
+    bytearray(),
+    (1, (2,)),
+    [1, [2]],
+    {'a': {3: 4}},
+    {1, 2},
+    frozenset([1]),
+    OrderedDict(b=1, a=2),
+    Counter('aab'),
+    torch.float16,
+    torch.strided,
+    torch.Size([2, 3]),
+    torch.device('cuda', 1),
+]
 READ_AS = [
-    (argparse.Namespace(lr=.1, sub=argparse.Namespace(a=1)),
-     dict(lr=.1, sub=dict(a=1))),
+    (argparse.Namespace(lr=0.1, sub=argparse.Namespace(a=1)), dict(lr=0.1, sub=dict(a=1))),
     (ConfigDict(a=ConfigDict(b=[1])), dict(a=dict(b=[1]))),
     (Config(dict(a=dict(b=1))), dict(a=dict(b=1))),
     (pathlib.PurePosixPath('a/b'), 'a/b'),
-    (pathlib.PureWindowsPath('a/b'), 'a\\b')]
+    (pathlib.PureWindowsPath('a/b'), 'a\\b'),
+]
 
 
 def save(path, content, archive=True, protocol=2):
-    torch.save(content, path, pickle_protocol=protocol,
-               _use_new_zipfile_serialization=archive)
+    torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=archive)
     return str(path)
 
 
@@ -68,15 +87,23 @@ def test_a_defaultdict_keeps_its_default(tmp_path, kind, start):
 
 @pytest.mark.parametrize('archive, protocol', FORMATS)
 def test_tensors_come_back(tmp_path, archive, protocol):
-    whole = torch.arange(12.)
+    whole = torch.arange(12.0)
     content = [
-        whole, whole[2:8], whole[::2], whole.view(3, 4).T, torch.tensor(7),
-        torch.empty(0, 3), torch.tensor([True]), torch.ones(2).half(),
-        torch.ones(2).bfloat16(), torch.ones(2, dtype=torch.complex64),
-        torch.ones(2, dtype=torch.uint8), nn.Parameter(torch.ones(2))]
+        whole,
+        whole[2:8],
+        whole[::2],
+        whole.view(3, 4).T,
+        torch.tensor(7),
+        torch.empty(0, 3),
+        torch.tensor([True]),
+        torch.ones(2).half(),
+        torch.ones(2).bfloat16(),
+        torch.ones(2, dtype=torch.complex64),
+        torch.ones(2, dtype=torch.uint8),
+        nn.Parameter(torch.ones(2)),
+    ]
     if archive:  # the older format cannot hold these
-        content += [torch.ones(2, dtype=torch.uint16),
-                    torch.ones(2, dtype=torch.float8_e4m3fn)]
+        content += [torch.ones(2, dtype=torch.uint16), torch.ones(2, dtype=torch.float8_e4m3fn)]
     found = read_saved_data(save(tmp_path / 'a', content, archive, protocol))
     for own, other in zip(found, content, strict=True):
         assert type(own) is type(other) and own.dtype == other.dtype
@@ -89,10 +116,19 @@ def test_tensors_come_back(tmp_path, archive, protocol):
 @pytest.mark.parametrize('archive, protocol', FORMATS)
 def test_arrays_come_back(tmp_path, archive, protocol):
     content = [
-        np.arange(6).reshape(2, 3), np.asfortranarray(np.ones((2, 3))),
-        np.array([True]), np.array(['ab']), np.array([b'a']), np.zeros((0, 2)),
-        np.ones(2, np.uint32), np.ones(2, complex), np.float64(.5),
-        np.int32(3), np.bool_(True), np.dtype('int16')]
+        np.arange(6).reshape(2, 3),
+        np.asfortranarray(np.ones((2, 3))),
+        np.array([True]),
+        np.array(['ab']),
+        np.array([b'a']),
+        np.zeros((0, 2)),
+        np.ones(2, np.uint32),
+        np.ones(2, complex),
+        np.float64(0.5),
+        np.int32(3),
+        np.bool_(True),
+        np.dtype('int16'),
+    ]
     found = read_saved_data(save(tmp_path / 'a', content, archive, protocol))
     for own, other in zip(found, content, strict=True):
         assert type(own) is type(other)
@@ -101,12 +137,11 @@ def test_arrays_come_back(tmp_path, archive, protocol):
 
 def test_arrays_of_either_numpy_are_read(tmp_path):
     """Its modules were renamed in version 2."""
-    content = pickle.dumps([np.arange(3), np.float64(.5)], 2)
+    content = pickle.dumps([np.arange(3), np.float64(0.5)], 2)
     new, old = b'numpy._core.multiarray', b'numpy.core.multiarray'
     for name, other in (new, old), (old, new):
-        array, scalar = read_saved_data(archive_of(
-            tmp_path, content.replace(name, other)))
-        assert array.tolist() == [0, 1, 2] and scalar == .5
+        array, scalar = read_saved_data(archive_of(tmp_path, content.replace(name, other)))
+        assert array.tolist() == [0, 1, 2] and scalar == 0.5
 
 
 def test_a_tensor_with_attributes_is_rebuilt_plain(tmp_path):
@@ -122,13 +157,12 @@ def test_versions_of_modules_are_kept(tmp_path):
 
 def test_a_log_goes_on(tmp_path):
     hub = MessageHub('saved')
-    for value in 3., 4.:
+    for value in 3.0, 4.0:
         hub.update_scalar('train/loss', value)
     hub.update_info('epoch', 2)
     other = MessageHub('read')
-    other.load_state_dict(read_saved_data(
-        save(tmp_path / 'a', hub.state_dict())))
-    other.update_scalar('train/loss', 8.)
+    other.load_state_dict(read_saved_data(save(tmp_path / 'a', hub.state_dict())))
+    other.update_scalar('train/loss', 8.0)
     assert other.get_scalar('train/loss').data[0].tolist() == [3, 4, 8]
     assert other.get_scalar('train/loss').mean() == 5
     assert other.get_info('epoch') == 2
@@ -156,16 +190,12 @@ def through_getattr(code):
     """Calls exec by what mmengine's list of allowed names holds."""
 
     def call(function, kind, *arguments):
-        return Call(torch._tensor._rebuild_from_type_v2, function, kind,
-                    arguments, None)
+        return Call(torch._tensor._rebuild_from_type_v2, function, kind, arguments, None)
 
     scope = Call(getattr, HistoryBuffer.mean, '__globals__')
-    builtins = call(Call(getattr, scope, 'get'),
-                    Call(getattr, scope, '__class__'), '__builtins__')
-    run = call(Call(getattr, builtins, 'get'),
-               Call(getattr, HistoryBuffer, '__class__'), 'exec')
-    run.reduced[1][1].reduced = Call(
-        getattr, Call(getattr, builtins, 'get'), '__class__').reduced
+    builtins = call(Call(getattr, scope, 'get'), Call(getattr, scope, '__class__'), '__builtins__')
+    run = call(Call(getattr, builtins, 'get'), Call(getattr, HistoryBuffer, '__class__'), 'exec')
+    run.reduced[1][1].reduced = Call(getattr, Call(getattr, builtins, 'get'), '__class__').reduced
     return call(run, Call(getattr, None, '__class__'), code)
 
 
@@ -176,16 +206,27 @@ HOSTILE = {
     'a builtin': Call(exec, CODE),
     'getattr': through_getattr(CODE),
     'a function as a rebuilder': Call(
-        torch._tensor._rebuild_from_type_v2, os.system, int, (TOUCH, ), None),
+        torch._tensor._rebuild_from_type_v2, os.system, int, (TOUCH,), None
+    ),
     'an attribute of a class': Call(getattr, HistoryBuffer, '__init__'),
     'an attribute of data': Call(getattr, 'text', 'mean'),
     'a default': defaultdict(os.getcwd),
     'objects in an array': np.array([Call(os.system, TOUCH), None]),
     'only objects in an array': np.array([None, {}]),
-    'a wrapper': Call(torch._utils._rebuild_wrapper_subclass, Call, torch.half,
-                      (1, ), (1, ), 0, torch.strided, 'cpu', False),
+    'a wrapper': Call(
+        torch._utils._rebuild_wrapper_subclass,
+        Call,
+        torch.half,
+        (1,),
+        (1,),
+        0,
+        torch.strided,
+        'cpu',
+        False,
+    ),
     'a pickle in a pickle': Call(
-        torch.storage._load_from_bytes, pickle.dumps(Call(os.system, TOUCH))),
+        torch.storage._load_from_bytes, pickle.dumps(Call(os.system, TOUCH))
+    ),
     'a module': nn.Linear(1, 1),
     'a class': argparse.ArgumentParser,
 }
@@ -196,21 +237,31 @@ HOSTILE = {
 def test_nothing_is_called(tmp_path, monkeypatch, kind, archive):
     path = save(tmp_path / 'a.pth', dict(more=HOSTILE[kind]), archive)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"'.*/a\.pth' holds more than weights "
-                       r"\(.*\), and reading that can run any code; .* --trust"
-                       ) as error:
+    with pytest.raises(
+        UserError,
+        match=r"'.*/a\.pth' holds more than weights "
+        r'\(.*\), and reading that can run any code; .* --trust',
+    ) as error:
         load_checkpoint_safely(path)
     assert '\n' not in str(error.value)
     assert not os.path.exists('trace')
 
 
-@pytest.mark.parametrize('content', [
-    b"cos\nsystem\n(S'touch trace'\ntR.", b"(S'touch trace'\nios\nsystem\n.",
-    b"(cos\nsystem\nS'touch trace'\no.", b"S'os'\nS'system'\n\x93.",
-    b"csubprocess\nPopen\nS'touch trace'\n\x85\x81.",
-    # os.system as what a table knows: data is never called
-    b"S'os.system'\nS'touch trace'\n\x85R.",
-    b"S'builtins.set'\n)R.", b"S'argparse.Namespace'\n)\x81.", b'\x82\x01.'])
+@pytest.mark.parametrize(
+    'content',
+    [
+        b"cos\nsystem\n(S'touch trace'\ntR.",
+        b"(S'touch trace'\nios\nsystem\n.",
+        b"(cos\nsystem\nS'touch trace'\no.",
+        b"S'os'\nS'system'\n\x93.",
+        b"csubprocess\nPopen\nS'touch trace'\n\x85\x81.",
+        # os.system as what a table knows: data is never called
+        b"S'os.system'\nS'touch trace'\n\x85R.",
+        b"S'builtins.set'\n)R.",
+        b"S'argparse.Namespace'\n)\x81.",
+        b'\x82\x01.',
+    ],
+)
 @pytest.mark.parametrize('name', ['archive', 'plain'])
 def test_hand_made_programs_are_not_run(tmp_path, monkeypatch, content, name):
     path = archive_of(tmp_path, content)
@@ -232,20 +283,25 @@ def test_the_list_of_mmengine_would_run_it(tmp_path, monkeypatch):
     assert os.path.exists('trace')
 
 
-@pytest.mark.parametrize('name', [
-    'mmengine.logging.history_buffer\nHistoryBuffer', 'torch\nTensor',
-    'collections\nOrderedDict', 'torch._utils\n_rebuild_tensor_v2',
-    'argparse\nNamespace'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mmengine.logging.history_buffer\nHistoryBuffer',
+        'torch\nTensor',
+        'collections\nOrderedDict',
+        'torch._utils\n_rebuild_tensor_v2',
+        'argparse\nNamespace',
+    ],
+)
 @pytest.mark.parametrize('state', [{'mean': 1}, (None, {'mean': 1})])
 def test_no_class_or_function_is_changed(tmp_path, name, state):
-    content = (b'c' + name.encode() + b'\n' + pickle.dumps(state, 2)[2:-1]
-               + b'b.')
+    content = b'c' + name.encode() + b'\n' + pickle.dumps(state, 2)[2:-1] + b'b.'
     with pytest.raises(NotData, match=name.split('\n')[1]):
         read_saved_data(archive_of(tmp_path, content))
 
 
 def test_statistics_of_all_logs_stay_what_they_are(tmp_path):
-    buffer = HistoryBuffer([1.], [1])
+    buffer = HistoryBuffer([1.0], [1])
     before = dict(HistoryBuffer._statistics_methods)
     buffer._statistics_methods = dict(before, mean='text', more='text')
     found = read_saved_data(save(tmp_path / 'a', buffer))
@@ -254,11 +310,17 @@ def test_statistics_of_all_logs_stay_what_they_are(tmp_path):
     assert not hasattr(found, 'statistics_methods')
 
 
-@pytest.mark.parametrize('change', [
-    dict(_log_history=np.ones((1, 1))), dict(_log_history=['text']),
-    dict(max_length='text'), dict(_count_history=np.ones(2))])
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(_log_history=np.ones((1, 1))),
+        dict(_log_history=['text']),
+        dict(max_length='text'),
+        dict(_count_history=np.ones(2)),
+    ],
+)
 def test_a_log_of_other_things_than_numbers(tmp_path, change):
-    buffer = HistoryBuffer([1.], [1])
+    buffer = HistoryBuffer([1.0], [1])
     buffer.__dict__.update(change)
     path = save(tmp_path / 'a.pth', dict(more=buffer))
     with pytest.raises(UserError, match='cannot be read .* it is damaged or'):
@@ -271,17 +333,22 @@ def rewrite(path, change):
         members = {name: file.read(name) for name in file.namelist()}
     with zipfile.ZipFile(path, 'w') as file:
         for name, content in members.items():
-            file.writestr(name, change(content)
-                          if name.endswith('data.pkl') else content)
+            file.writestr(name, change(content) if name.endswith('data.pkl') else content)
 
 
-@pytest.mark.parametrize('state, change', [
-    (torch.ones(3), lambda content: content.replace(b'K\x03\x85', b'K\x04\x85')
-     ),
-    (torch.empty(0), lambda content: content.replace(
-        b'K\x00\x85', b'K\x04\x85')),
-    (np.ones(8), lambda content: content.replace(
-        b'K\x08\x85', b'J\xff\xff\xff\xffJ\xf8\xff\xff\xff\x86'))])
+@pytest.mark.parametrize(
+    'state, change',
+    [
+        (torch.ones(3), lambda content: content.replace(b'K\x03\x85', b'K\x04\x85')),
+        (torch.empty(0), lambda content: content.replace(b'K\x00\x85', b'K\x04\x85')),
+        (
+            np.ones(8),
+            lambda content: content.replace(
+                b'K\x08\x85', b'J\xff\xff\xff\xffJ\xf8\xff\xff\xff\x86'
+            ),
+        ),
+    ],
+)
 def test_memory_outside_is_not_read(tmp_path, state, change):
     path = save(tmp_path / 'a.pth', dict(more=state))
     before = (tmp_path / 'a.pth').read_bytes()
@@ -298,8 +365,11 @@ def test_a_flipped_bit_is_found(tmp_path):
     content[content.index(torch.ones(9).numpy().tobytes()) + 100] ^= 1
     path.write_bytes(content)
     torch.load(path)  # which takes no notice
-    with pytest.raises(UserError, match=r'cannot be read \(BadZipFile: Bad CRC'
-                       '-32 .*it is damaged'):
+    with pytest.raises(
+        UserError,
+        match=r'cannot be read \(BadZipFile: Bad CRC'
+        '-32 .*it is damaged',
+    ):
         load_checkpoint_safely(str(path))
 
 
@@ -314,12 +384,15 @@ def test_any_file_cut_short_is_said_to_be_one(tmp_path, archive):
             load_checkpoint_safely(str(path))
 
 
-@pytest.mark.parametrize('kind, tensor', [
-    ('sparse', torch.eye(2).to_sparse()),
-    ('sparse', torch.eye(2).to_sparse_csr()),
-    ('meta-device', torch.ones(1, device='meta')),
-    ('quantized', torch.quantize_per_tensor(torch.ones(1), 1., 0, torch.qint8))
-])
+@pytest.mark.parametrize(
+    'kind, tensor',
+    [
+        ('sparse', torch.eye(2).to_sparse()),
+        ('sparse', torch.eye(2).to_sparse_csr()),
+        ('meta-device', torch.ones(1, device='meta')),
+        ('quantized', torch.quantize_per_tensor(torch.ones(1), 1.0, 0, torch.qint8)),
+    ],
+)
 def test_other_tensors_are_named(tmp_path, kind, tensor):
     path = save(tmp_path / 'a.pth', dict(state_dict=dict(weight=tensor)))
     with pytest.raises(UserError, match=f'holds {kind} tensors; only dense'):

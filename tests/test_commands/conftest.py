@@ -1,4 +1,5 @@
 """The training commands, run once for all, or up to a mistake."""
+
 import logging
 import runpy
 import sys

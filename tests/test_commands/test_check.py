@@ -1,4 +1,5 @@
 """The command that reads data, and what train and test say of them."""
+
 import json
 
 import cv2
@@ -53,8 +54,7 @@ def folder(tmp_path, monkeypatch):
         for name, colour in NAMES.items():
             (tmp_path / 'data' / split / name).mkdir(parents=True)
             for i in range(4):
-                Image.new('RGB', (8, 8), colour).save(
-                    tmp_path / 'data' / split / name / f'{i}.png')
+                Image.new('RGB', (8, 8), colour).save(tmp_path / 'data' / split / name / f'{i}.png')
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -66,7 +66,8 @@ def test_three_lines_and_a_file(folder, capsys):
         'images: train 8; val 8',
         'per class: train 8 images in 2 classes (apple 4, berry 4); '
         'val 8 images in 2 classes (apple 4, berry 4)',
-        'left out: train 1 hidden folders (.cache); val nothing']
+        'left out: train 1 hidden folders (.cache); val nothing',
+    ]
     train, val = json.loads((folder / 'out/found.json').read_text())
     assert train['counts'] == dict(apple=4, berry=4)
     assert train['left_out'] and not val['left_out']
@@ -82,8 +83,7 @@ def colours(path):
     pixels = cv2.imread(str(path))[..., ::-1].reshape(-1, 3)
     strong = pixels[(pixels.max(1) > 200) & (pixels.min(1) < 40)]
     found, counts = np.unique(strong // 64, axis=0, return_counts=True)
-    return {tuple(colour) for colour, count in zip(found.tolist(), counts)
-            if count > 20_000}
+    return {tuple(colour) for colour, count in zip(found.tolist(), counts) if count > 20_000}
 
 
 def test_the_picture_shows_colours_as_the_model_takes_them(folder):
@@ -106,45 +106,70 @@ def test_the_picture_shows_colours_as_the_model_takes_them(folder):
 def dense_config(tmp_path, masks):
     Image.new('RGB', (40, 30), (200, 0, 0)).save(tmp_path / '0.jpg')
     x1, y1, x2, y2 = 10, 5, 30, 20
-    (tmp_path / 'boxes.json').write_text(json.dumps(dict(
-        images=[dict(id=1, file_name='0.jpg', width=40, height=30)],
-        categories=[dict(id=1, name='box')],
-        annotations=[dict(
-            id=1, image_id=1, category_id=1, bbox=[10, 5, 20, 15], area=300,
-            iscrowd=0, segmentation=[[x1, y1, x2, y1, x2, y2, x1, y2]])])))
-    return Config(dict(
-        default_scope='mmdet',
-        model=dict(data_preprocessor=dict(bgr_to_rgb=True)),
-        train_dataloader=dict(dataset=dict(
-            type='CocoDataset', data_root=str(tmp_path),
-            ann_file='boxes.json', data_prefix=dict(img=''),
-            metainfo=dict(classes=('box', )),
-            pipeline=[dict(type='mmtlalign.LoadAnnotatedImage'),
-                      dict(type='LoadAnnotations', with_bbox=True,
-                           with_mask=masks),
-                      dict(type='PackDetInputs')]))))
+    (tmp_path / 'boxes.json').write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=1, file_name='0.jpg', width=40, height=30)],
+                categories=[dict(id=1, name='box')],
+                annotations=[
+                    dict(
+                        id=1,
+                        image_id=1,
+                        category_id=1,
+                        bbox=[10, 5, 20, 15],
+                        area=300,
+                        iscrowd=0,
+                        segmentation=[[x1, y1, x2, y1, x2, y2, x1, y2]],
+                    )
+                ],
+            )
+        )
+    )
+    return Config(
+        dict(
+            default_scope='mmdet',
+            model=dict(data_preprocessor=dict(bgr_to_rgb=True)),
+            train_dataloader=dict(
+                dataset=dict(
+                    type='CocoDataset',
+                    data_root=str(tmp_path),
+                    ann_file='boxes.json',
+                    data_prefix=dict(img=''),
+                    metainfo=dict(classes=('box',)),
+                    pipeline=[
+                        dict(type='mmtlalign.LoadAnnotatedImage'),
+                        dict(type='LoadAnnotations', with_bbox=True, with_mask=masks),
+                        dict(type='PackDetInputs'),
+                    ],
+                )
+            ),
+        )
+    )
 
 
 @pytest.mark.parametrize('masks', [False, True])
 def test_boxes_and_masks_lie_where_they_are(tmp_path, masks, monkeypatch):
     needs_operators()
     shapes, layers = [], []
-    monkeypatch.setattr(picture, '_overlay', lambda ax, pixels, colour:
-                        layers.append(pixels))
-    monkeypatch.setattr(picture, 'Rectangle', lambda corner, w, h, **kwargs:
-                        shapes.append((*corner, w, h)) or Plain(**kwargs))
+    monkeypatch.setattr(picture, '_overlay', lambda ax, pixels, colour: layers.append(pixels))
+    monkeypatch.setattr(
+        picture,
+        'Rectangle',
+        lambda corner, w, h, **kwargs: shapes.append((*corner, w, h)) or Plain(**kwargs),
+    )
     draw_samples(dense_config(tmp_path, masks), str(tmp_path / 'out.png'))
     assert shapes == [(9.5, 4.5, 20, 15)] * 16
     assert len(layers) == 16 * masks
     for pixels in layers:
         expected = np.zeros((30, 40), bool)
         expected[5:20, 10:30] = True
-        assert (pixels != expected).mean() < .05
+        assert (pixels != expected).mean() < 0.05
     assert cv2.imread(str(tmp_path / 'out.png')).shape == (1280, 1280, 3)
 
 
 def Plain(**kwargs):
     from matplotlib.patches import Rectangle
+
     return Rectangle((0, 0), 1, 1, **kwargs)
 
 
@@ -152,8 +177,9 @@ def Plain(**kwargs):
 def test_training_and_test_read_the_data_by_names(folder):
     """From a training on both classes to a test split that lacks the first:
     accuracy is that of the names, not of the folders that are there."""
-    done = run_tool('train.py', 'fruit.py', '--cfg-options',
-                    'train_cfg.max_epochs=30', folder=folder)
+    done = run_tool(
+        'train.py', 'fruit.py', '--cfg-options', 'train_cfg.max_epochs=30', folder=folder
+    )
     assert done.returncode == 0, done.stderr
     assert 'left out: train nothing; val nothing' in done.stdout
     for path in (folder / 'data/val/apple').iterdir():

@@ -53,8 +53,15 @@ def test_the_work_dir_of_the_command_line_goes_before_the_configs(config):
 
 
 def test_options_are_merged_last(config):
-    cfg = parse(config, '--work-dir', 'yours', '--cfg-options',
-                'model.b=2', 'model.c=[(1,2)]', 'work_dir=ours')
+    cfg = parse(
+        config,
+        '--work-dir',
+        'yours',
+        '--cfg-options',
+        'model.b=2',
+        'model.c=[(1,2)]',
+        'work_dir=ours',
+    )
     assert cfg.model == dict(b=2, c=[(1, 2)])
     assert cfg.work_dir == 'ours'
 
@@ -94,8 +101,9 @@ def test_the_folder_of_a_file_is_made_or_refused(config, monkeypatch):
     assert (config.parent / 'new/deep').is_dir()
     monkeypatch.chdir(config.parent)
     make_folder_of('a.json')
-    with pytest.raises(UserError, match="folder '.*name.py' cannot be made .*"
-                       'choose another with --out'):
+    with pytest.raises(
+        UserError, match="folder '.*name.py' cannot be made .*choose another with --out"
+    ):
         make_folder_of(config / 'a.json')
     with pytest.raises(UserError, match='choose another with --out'):
         make_out_folder(config)

@@ -9,8 +9,9 @@ from mmtlalign.errors import UserError
 
 
 def train_line(step, loss, **more):
-    return dict(loss=loss, lam=0.5, aligned_share=0.4, token_fluctuation=0.1,
-                epoch=1, step=step, **more)
+    return dict(
+        loss=loss, lam=0.5, aligned_share=0.4, token_fluctuation=0.1, epoch=1, step=step, **more
+    )
 
 
 def val_line(step, accuracy):
@@ -24,10 +25,12 @@ def write_log(path, *records):
 
 def test_a_resumed_run_is_one_run(tmp_path):
     """What was trained again after an interruption replaces the first try."""
-    first = write_log(tmp_path / 'a.json', train_line(20, 2.0),
-                      val_line(1, 50.0), train_line(40, 1.5))
-    second = write_log(tmp_path / 'b.json', train_line(40, 1.4),
-                       train_line(60, 1.0), val_line(2, 60.0))
+    first = write_log(
+        tmp_path / 'a.json', train_line(20, 2.0), val_line(1, 50.0), train_line(40, 1.5)
+    )
+    second = write_log(
+        tmp_path / 'b.json', train_line(40, 1.4), train_line(60, 1.0), val_line(2, 60.0)
+    )
     train, val = plot_curves.read_log([first, second])
     assert plot_curves.series(train, 'loss') == [[20, 40, 60], [2, 1.4, 1]]
     assert plot_curves.series(val, 'accuracy/top1') == [[1, 2], [50, 60]]
@@ -37,16 +40,17 @@ def test_a_resumed_run_is_one_run(tmp_path):
 def test_panels(tmp_path, monkeypatch):
     """One panel for each kind of figure that the log has, rightly labelled."""
     drawn = []
-    monkeypatch.setattr(plot_curves, 'draw_panel',
-                        lambda axis, *panel: drawn.append(panel))
+    monkeypatch.setattr(plot_curves, 'draw_panel', lambda axis, *panel: drawn.append(panel))
     train = {20: train_line(20, 2.0)}
     plot_curves.draw(train, {1: val_line(1, 51.25)}, tmp_path / 'a.png')
     titles = [panel[0] for panel in drawn]
-    assert titles == ['Training loss',
-                      'Accuracy on held-out images (last: 51.2 %)',
-                      'Share of the own image', 'Token fluctuation']
-    assert [panel[-1] for panel in drawn] == [
-        'iteration', 'epoch', 'iteration', 'iteration']
+    assert titles == [
+        'Training loss',
+        'Accuracy on held-out images (last: 51.2 %)',
+        'Share of the own image',
+        'Token fluctuation',
+    ]
+    assert [panel[-1] for panel in drawn] == ['iteration', 'epoch', 'iteration', 'iteration']
 
     drawn.clear()
     plot_curves.draw({20: dict(loss=1.0, step=20)}, {}, tmp_path / 'b.png')
@@ -54,8 +58,9 @@ def test_panels(tmp_path, monkeypatch):
 
 
 def test_writes_a_picture(tmp_path, monkeypatch, capsys):
-    log = write_log(tmp_path / 'scalars.json', train_line(20, 2.0),
-                    train_line(40, 1.0), val_line(1, 50.0))
+    log = write_log(
+        tmp_path / 'scalars.json', train_line(20, 2.0), train_line(40, 1.0), val_line(1, 50.0)
+    )
     out = tmp_path / 'curves.png'
     monkeypatch.setattr(sys, 'argv', ['', log, '--out', str(out)])
     plot_curves.main()
@@ -66,12 +71,16 @@ def test_writes_a_picture(tmp_path, monkeypatch, capsys):
     assert str(out) in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('text, message', [
-    (None, "log 'LOG' does not exist"),
-    ('', "no training step is logged in 'LOG' yet"),
-    ('{"accuracy/top1": 50, "step": 1}', 'no training step is logged'),
-    ('{"loss": 1, "step": 1}\nnonsense', "'LOG', line 2, is no record"),
-    ('[1]', "'LOG', line 1, is no record")])
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        (None, "log 'LOG' does not exist"),
+        ('', "no training step is logged in 'LOG' yet"),
+        ('{"accuracy/top1": 50, "step": 1}', 'no training step is logged'),
+        ('{"loss": 1, "step": 1}\nnonsense', "'LOG', line 2, is no record"),
+        ('[1]', "'LOG', line 1, is no record"),
+    ],
+)
 def test_bad_logs(tmp_path, text, message):
     log = tmp_path / 'scalars.json'
     if text is not None:

@@ -1,4 +1,5 @@
 """The same two commands on a detector and a segmenter."""
+
 import json
 
 import mmcv
@@ -23,7 +24,8 @@ custom_hooks = [dict(type='mmtlalign.ResumeRandomState')]
 randomness = dict(seed=0)
 """
 
-DETECTOR = """
+DETECTOR = (
+    """
 _base_ = 'mmdet::_base_/models/faster-rcnn_r50_fpn.py'
 default_scope = 'mmdet'
 model = dict(
@@ -55,9 +57,12 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', ann_file='data/boxes.json')
 test_evaluator = val_evaluator
-""" + COMMON
+"""
+    + COMMON
+)
 
-SEGMENTER = """
+SEGMENTER = (
+    """
 default_scope = 'mmseg'
 norm_cfg = dict(type='BN')
 model = dict(
@@ -93,7 +98,9 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
-""" + COMMON
+"""
+    + COMMON
+)
 
 
 @pytest.fixture
@@ -105,22 +112,38 @@ def data(tmp_path):
         image = rng.integers(0, 100, (32, 32, 3), dtype=np.uint8)
         mask = np.zeros((32, 32), dtype=np.uint8)
         x, y = rng.integers(0, 16, 2).tolist()
-        image[y:y + 16, x:x + 16] += 150
-        mask[y:y + 16, x:x + 16] = 1
+        image[y : y + 16, x : x + 16] += 150
+        mask[y : y + 16, x : x + 16] = 1
         mmcv.imwrite(image, str(tmp_path / f'data/images/{i}.png'))
         mmcv.imwrite(mask, str(tmp_path / f'data/masks/{i}.png'))
         images.append(dict(id=i, file_name=f'{i}.png', width=32, height=32))
-        boxes.append(dict(id=i + 1, image_id=i, category_id=i % 2 + 1,
-                          bbox=[x, y, 16, 16], area=256, iscrowd=0))
-    (tmp_path / 'data/boxes.json').write_text(json.dumps(dict(
-        images=images, annotations=boxes,
-        categories=[dict(id=1, name='a'), dict(id=2, name='b')])))
+        boxes.append(
+            dict(
+                id=i + 1,
+                image_id=i,
+                category_id=i % 2 + 1,
+                bbox=[x, y, 16, 16],
+                area=256,
+                iscrowd=0,
+            )
+        )
+    (tmp_path / 'data/boxes.json').write_text(
+        json.dumps(
+            dict(
+                images=images,
+                annotations=boxes,
+                categories=[dict(id=1, name='a'), dict(id=2, name='b')],
+            )
+        )
+    )
     return tmp_path
 
 
-@pytest.mark.parametrize('config, metric', [
-    (DETECTOR, 'coco/bbox_mAP: '), (SEGMENTER, 'mIoU: ')],
-    ids=['detector', 'segmenter'])
+@pytest.mark.parametrize(
+    'config, metric',
+    [(DETECTOR, 'coco/bbox_mAP: '), (SEGMENTER, 'mIoU: ')],
+    ids=['detector', 'segmenter'],
+)
 def test_one_pair_of_commands_serves_every_task(data, config, metric):
     needs_operators()
     (data / 'dense.py').write_text(config)
@@ -128,8 +151,7 @@ def test_one_pair_of_commands_serves_every_task(data, config, metric):
     assert trained.returncode == 0, trained.stderr
     assert 'Iter(train) [2/2]' in trained.stdout
     assert metric in trained.stdout
-    tested = run_tool('test.py', 'dense.py', 'work_dirs/dense/iter_2.pth',
-                      folder=data)
+    tested = run_tool('test.py', 'dense.py', 'work_dirs/dense/iter_2.pth', folder=data)
     assert tested.returncode == 0, tested.stderr
     assert metric in tested.stdout
     for message in KNOWN_NOISE:

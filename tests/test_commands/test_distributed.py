@@ -19,10 +19,10 @@ def groups(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize('launcher, gpu', [
-    ('none', False), ('none', True), ('pytorch', True), ('slurm', True)])
-def test_nothing_happens_where_mmengine_manages(
-        monkeypatch, groups, launcher, gpu):
+@pytest.mark.parametrize(
+    'launcher, gpu', [('none', False), ('none', True), ('pytorch', True), ('slurm', True)]
+)
+def test_nothing_happens_where_mmengine_manages(monkeypatch, groups, launcher, gpu):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
     cfg = Config(dict(launcher=launcher))
     use_gloo_without_gpu(cfg)
@@ -30,17 +30,24 @@ def test_nothing_happens_where_mmengine_manages(
     assert cfg.to_dict() == dict(launcher=launcher)
 
 
-def test_without_gpu_the_model_is_wrapped_without_devices(
-        monkeypatch, groups):
+def test_without_gpu_the_model_is_wrapped_without_devices(monkeypatch, groups):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    cfg = Config(dict(
-        launcher='pytorch', find_unused_parameters=True,
-        model_wrapper_cfg=dict(static_graph=True)))
+    cfg = Config(
+        dict(
+            launcher='pytorch',
+            find_unused_parameters=True,
+            model_wrapper_cfg=dict(static_graph=True),
+        )
+    )
     use_gloo_without_gpu(cfg)
     assert groups == ['gloo']
     assert cfg.model_wrapper_cfg == dict(
-        type='MMDistributedDataParallel', broadcast_buffers=False,
-        find_unused_parameters=True, static_graph=True, device_ids=None)
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=True,
+        static_graph=True,
+        device_ids=None,
+    )
 
 
 @pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
@@ -50,8 +57,9 @@ def test_other_launchers_need_gpus(monkeypatch, groups, launcher):
         use_gloo_without_gpu(Config(dict(launcher=launcher)))
 
 
-@pytest.mark.skipif(not Path('/proc/self/task').is_dir(),
-                    reason='counts threads in /proc, which is not here')
+@pytest.mark.skipif(
+    not Path('/proc/self/task').is_dir(), reason='counts threads in /proc, which is not here'
+)
 def test_no_thread_of_the_group_outlives_the_interpreter():
     """They abort a process now and then; the model is in a cycle."""
     script = """
@@ -80,10 +88,15 @@ def main():
 main()
 print('joined', dist.is_initialized(), count() == before)
 """
-    env = dict(os.environ, CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1',
-               MASTER_ADDR='127.0.0.1', MASTER_PORT='0', RANK='0',
-               WORLD_SIZE='1')
-    done = subprocess.run([sys.executable, '-c', script], env=env,
-                          capture_output=True, text=True)
+    env = dict(
+        os.environ,
+        CUDA_VISIBLE_DEVICES='',
+        OMP_NUM_THREADS='1',
+        MASTER_ADDR='127.0.0.1',
+        MASTER_PORT='0',
+        RANK='0',
+        WORLD_SIZE='1',
+    )
+    done = subprocess.run([sys.executable, '-c', script], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith('joined True False\nleft True True\n')

@@ -2,6 +2,7 @@
 
 Expected values come from the built model, on images normalized by hand.
 """
+
 import importlib.util
 import json
 import re
@@ -29,7 +30,8 @@ ARCH = """arch=dict(embed_dims=16, num_layers=2, num_heads=2,
                   feedforward_channels=32), img_size=16, patch_size=4,"""
 
 LVVIT = CONFIG.replace("'VisionTransformer'", "'mmtlalign.LVViT'").replace(
-    'num_layers=2', 'num_layers=1')
+    'num_layers=2', 'num_layers=1'
+)
 
 SWIN_BACKBONE = """backbone=dict(
         type='mmpretrain.SwinTransformer',
@@ -74,11 +76,15 @@ model = dict(
 """
 
 FORMATS = [
-    pytest.param('.onnx', marks=pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None
-            for name in export_model.ONNX_PACKAGES),
-        reason='ONNX is not installed; run `pip install -r '
-        'requirements/export.txt`')), '.pt2']
+    pytest.param(
+        '.onnx',
+        marks=pytest.mark.skipif(
+            any(importlib.util.find_spec(name) is None for name in export_model.ONNX_PACKAGES),
+            reason='ONNX is not installed; run `pip install -r requirements/export.txt`',
+        ),
+    ),
+    '.pt2',
+]
 
 
 def run_tool_here(folder, config, out, *arguments):
@@ -88,12 +94,14 @@ def run_tool_here(folder, config, out, *arguments):
         (folder / 'tiny.py').write_text(config)
         model = mmtlalign.get_model('tiny.py')
         for parameter in model.parameters():
-            nn.init.normal_(parameter, std=.2)
-        torch.save(dict(
-            state_dict=model.state_dict(),
-            meta=dict(dataset_meta=dict(classes=('a', 'b', 'c')))), 'a.pth')
-        patch.setattr('sys.argv', [
-            'export_model.py', 'tiny.py', 'a.pth', '--out', out, *arguments])
+            nn.init.normal_(parameter, std=0.2)
+        torch.save(
+            dict(
+                state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=('a', 'b', 'c')))
+            ),
+            'a.pth',
+        )
+        patch.setattr('sys.argv', ['export_model.py', 'tiny.py', 'a.pth', '--out', out, *arguments])
         export_model.main()
     return model.requires_grad_(False), *read(folder / out)
 
@@ -119,10 +127,12 @@ def read(path):
         program = torch.export.load(path, extra_files=extra)
         return program.module(), json.loads(extra['metadata.json'])
     import onnxruntime
+
     session = onnxruntime.InferenceSession(path)
-    return (lambda images: list(map(torch.tensor, session.run(
-        None, {'images': images.numpy()}))),
-        session.get_modelmeta().custom_metadata_map)
+    return (
+        lambda images: list(map(torch.tensor, session.run(None, {'images': images.numpy()}))),
+        session.get_modelmeta().custom_metadata_map,
+    )
 
 
 def images_of(*size):
@@ -152,7 +162,7 @@ def test_a_plain_vit_takes_any_number_and_size(vit):
     stock = mmtlalign.get_model(config, path.parent / 'a.pth')
     for size in ANY_SIZE:
         images = images_of(*size)
-        logits, = run(images)
+        (logits,) = run(images)
         assert logits.shape == (size[0], 3)
         close(logits, stock((images - 127) / 60).detach())
     assert json.loads(about['classes']) == ['a', 'b', 'c']
@@ -177,16 +187,16 @@ def test_files_name_no_folder_of_this_machine(vit):
 def test_the_snippets_of_the_page(vit, monkeypatch, capsys):
     path, model, *_ = vit
     page = (ROOT / 'docs/export.md').read_text()
-    snippet, = (text for text in re.findall(r'```python\n(.*?)```', page, re.S)
-                if path.name in text)
+    (snippet,) = (
+        text for text in re.findall(r'```python\n(.*?)```', page, re.S) if path.name in text
+    )
     photo = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
     Image.fromarray(photo).save(path.with_name('photo.png'))
     monkeypatch.chdir(path.parent)
     exec(snippet, {})
     image = np.array(Image.open('photo.png').resize((32, 32)))
-    logits = model((torch.tensor(image).permute(2, 0, 1)[None] - 127.) / 60.)
-    assert capsys.readouterr().out.split() == [
-        'tiny', 'says', 'abc'[logits.argmax()]]
+    logits = model((torch.tensor(image).permute(2, 0, 1)[None] - 127.0) / 60.0)
+    assert capsys.readouterr().out.split() == ['tiny', 'says', 'abc'[logits.argmax()]]
 
 
 @pytest.mark.parametrize('suffix', FORMATS)
@@ -199,13 +209,11 @@ def test_lvvit(export, suffix):
 
 @pytest.mark.parametrize('suffix', FORMATS)
 def test_swin_takes_the_size_it_was_given(export, suffix):
-    model, run, about = export(SWIN, f'tiny{suffix}', '--shape', '18', '30',
-                               '--batch', '2')
+    model, run, about = export(SWIN, f'tiny{suffix}', '--shape', '18', '30', '--batch', '2')
     images = images_of(2, 3, 18, 30)
-    mean, std = channels([90., 100., 110.]), channels([50., 60., 70.])
+    mean, std = channels([90.0, 100.0, 110.0]), channels([50.0, 60.0, 70.0])
     close(run(images)[0], model((images - mean) / std))
-    assert about['images'] == (
-        'float32, 2 x 3 x 18 x 30, 0 to 255, RGB; normalized inside')
+    assert about['images'] == ('float32, 2 x 3 x 18 x 30, 0 to 255, RGB; normalized inside')
     with pytest.raises(Exception, match='(?s)18|Guard'):
         run(images_of(2, 3, 30, 18))
 
@@ -218,21 +226,21 @@ def test_the_channel_order_is_that_of_the_training(tmp_path, loads, to_rgb):
     cfg = Config.fromfile(tmp_path / 'a.py')
     cfg.data_preprocessor.to_rgb = to_rgb
     pipeline = cfg.train_dataloader.dataset.pipeline
-    cfg.train_dataloader.dataset.pipeline = pipeline[not loads:]
+    cfg.train_dataloader.dataset.pipeline = pipeline[not loads :]
     network = export_model.Network(mmtlalign.get_model(cfg), False)
-    about = export_model.describe(network, ['logits'], Namespace(
-        dynamic=False, batch=1, shape=[16, 16], config='a.py'))
+    about = export_model.describe(
+        network, ['logits'], Namespace(dynamic=False, batch=1, shape=[16, 16], config='a.py')
+    )
     order = 'RGB' if to_rgb == loads else 'BGR'
     assert f', 0 to 255, {order}; normalized inside' in about['images']
 
 
 @pytest.mark.parametrize('suffix', FORMATS)
 def test_backbones(export, suffix):
-    model, run, about = export(DISTILLED, f'tiny{suffix}', '--dynamic',
-                               '--backbone-only')
+    model, run, about = export(DISTILLED, f'tiny{suffix}', '--dynamic', '--backbone-only')
     for size in ANY_SIZE:
         images = images_of(*size)
-        (class_token, distillation_token), = model.backbone(images)
+        ((class_token, distillation_token),) = model.backbone(images)
         found = run(images)
         close(found[0], class_token)
         close(found[1], distillation_token)
@@ -246,11 +254,10 @@ def test_segmenters_put_out_logits_of_the_size_of_images(export, suffix):
     # not divisible by anything: pooled unevenly, and padded by Swin
     model, run, about = export(UPERNET, f'tiny{suffix}', '--shape', '22', '34')
     images = images_of(1, 3, 22, 34)
-    mean, std = channels([90., 100., 110.]), channels([50., 60., 70.])
-    logits, = run(images)
+    mean, std = channels([90.0, 100.0, 110.0]), channels([50.0, 60.0, 70.0])
+    (logits,) = run(images)
     assert logits.shape == (1, 2, 22, 34)
-    expected = nn.functional.interpolate(
-        model((images - mean) / std), (22, 34), mode='bilinear')
+    expected = nn.functional.interpolate(model((images - mean) / std), (22, 34), mode='bilinear')
     close(logits, expected)
     assert about['task'] == 'segmentation'
     if suffix == '.pt2':
@@ -261,12 +268,10 @@ def test_segmenters_put_out_logits_of_the_size_of_images(export, suffix):
 
 def test_only_the_backbone_of_a_detector(export, tmp_path):
     needs_operators()
-    with pytest.raises(UserError, match='FasterRCNN is neither .* '
-                       '--backbone-only'):
+    with pytest.raises(UserError, match='FasterRCNN is neither .* --backbone-only'):
         export(DETECTOR, 'tiny.pt2', '--shape', '32', '32')
     assert not (tmp_path / 'tiny.pt2').exists()
-    model, run, about = export(DETECTOR, 'tiny.pt2', '--shape', '32', '48',
-                               '--backbone-only')
+    model, run, about = export(DETECTOR, 'tiny.pt2', '--shape', '32', '48', '--backbone-only')
     images = images_of(1, 3, 32, 48)
     preprocess = model.data_preprocessor
     expected = model.backbone((images - preprocess.mean) / preprocess.std)
@@ -274,16 +279,25 @@ def test_only_the_backbone_of_a_detector(export, tmp_path):
     assert len(found) == len(expected) == 4
     for one, other in zip(found, expected):
         close(one, other)
-    assert len(list(run.parameters())) == len(
-        list(model.backbone.parameters()))
+    assert len(list(run.parameters())) == len(list(model.backbone.parameters()))
 
 
-@pytest.mark.parametrize('config, reason', [
-    (SWIN, 'SwinTransformer lays out its windows'),
-    (UPERNET.replace(SWIN_BACKBONE % '(0, 1)', f"""backbone=dict(
+@pytest.mark.parametrize(
+    'config, reason',
+    [
+        (SWIN, 'SwinTransformer lays out its windows'),
+        (
+            UPERNET.replace(
+                SWIN_BACKBONE % '(0, 1)',
+                f"""backbone=dict(
         type='mmpretrain.VisionTransformer', out_type='featmap', {ARCH}
-        out_indices=(0, 1)),""").replace('[8, 16]', '[16, 16]'),
-     'a segmenter pools')], ids=['Swin', 'UPerNet'])
+        out_indices=(0, 1)),""",
+            ).replace('[8, 16]', '[16, 16]'),
+            'a segmenter pools',
+        ),
+    ],
+    ids=['Swin', 'UPerNet'],
+)
 def test_what_has_one_size_only(export, config, reason):
     if 'mmseg' in config:
         needs_operators()
@@ -291,26 +305,36 @@ def test_what_has_one_size_only(export, config, reason):
         export(config, 'tiny.pt2', '--dynamic')
 
 
-@pytest.mark.parametrize('break_it, complaint', [
-    (lambda value: value * 1.001, r'differs from the model by .* 0\.0001, on '
-     'images of 16x16 px; it was deleted'),
-    (lambda value: value * torch.nan, 'is not finite; it was deleted')])
-def test_a_wrong_file_is_not_left(export, tmp_path, monkeypatch, break_it,
-                                  complaint):
+@pytest.mark.parametrize(
+    'break_it, complaint',
+    [
+        (
+            lambda value: value * 1.001,
+            r'differs from the model by .* 0\.0001, on '
+            'images of 16x16 px; it was deleted',
+        ),
+        (lambda value: value * torch.nan, 'is not finite; it was deleted'),
+    ],
+)
+def test_a_wrong_file_is_not_left(export, tmp_path, monkeypatch, break_it, complaint):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out/tiny.pt2').write_text('what was there before')
     load = export_model.load
-    monkeypatch.setattr(export_model, 'load', lambda path: (
-        lambda images: [break_it(value) for value in load(path)(images)]))
+    monkeypatch.setattr(
+        export_model,
+        'load',
+        lambda path: lambda images: [break_it(value) for value in load(path)(images)],
+    )
     with pytest.raises(UserError, match=complaint):
         export(CONFIG, 'out/tiny.pt2', '--shape', '16', '16')
-    (left, ) = (tmp_path / 'out').iterdir()
+    (left,) = (tmp_path / 'out').iterdir()
     assert left.read_text() == 'what was there before'
 
 
 def test_wrong_normalization_is_noticed(export, monkeypatch):
-    monkeypatch.setattr(export_model.Network, 'forward', lambda self, images: (
-        self.compute(images / self.std)))
+    monkeypatch.setattr(
+        export_model.Network, 'forward', lambda self, images: self.compute(images / self.std)
+    )
     with pytest.raises(UserError, match='differs from the model'):
         export(CONFIG, 'tiny.pt2', '--shape', '16', '16')
 
@@ -320,8 +344,9 @@ def test_a_backbone_that_cannot_be_traced(export, monkeypatch):
         raise RuntimeError('no such thing\nand more')
 
     monkeypatch.setattr(export_model.Network, 'compute', compute)
-    with pytest.raises(UserError, match='cannot trace TLAlignClassifier on '
-                       'images of 16x20 px: no such thing$'):
+    with pytest.raises(
+        UserError, match='cannot trace TLAlignClassifier on images of 16x20 px: no such thing$'
+    ):
         export(CONFIG, 'tiny.pt2', '--shape', '16', '20')
 
 
@@ -338,22 +363,22 @@ def test_a_folder_is_no_file(export, tmp_path, monkeypatch):
         export(CONFIG, 'a.pt2', '--shape', '16', '16')
 
 
-@pytest.mark.parametrize('shape, patches', [
-    ((2, 2), '1x1'), ((4, 16), '1x4'), ((5, 8), None)])
+@pytest.mark.parametrize('shape, patches', [((2, 2), '1x1'), ((4, 16), '1x4'), ((5, 8), None)])
 def test_a_single_row_of_patches_is_not_for_onnx(shape, patches):
-    network = export_model.Network(mmtlalign.get_model(
-        Config.fromstring(CONFIG, '.py')), False)
+    network = export_model.Network(mmtlalign.get_model(Config.fromstring(CONFIG, '.py')), False)
     if not patches:
         return export_model.check_patches(network, *shape)
-    with pytest.raises(UserError, match=f'--shape .* is {patches} patches of 4'
-                       ' px, .* give sides of 8 px or more, or write a .pt2'):
+    with pytest.raises(
+        UserError,
+        match=f'--shape .* is {patches} patches of 4'
+        ' px, .* give sides of 8 px or more, or write a .pt2',
+    ):
         export_model.check_patches(network, *shape)
 
 
 def test_a_part_of_configs_is_named(monkeypatch):
     part = ROOT / 'configs/classification/_base_/default_runtime.py'
-    monkeypatch.setattr('sys.argv', [
-        'export_model.py', str(part), '--out', 'a.pt2', '--dynamic'])
+    monkeypatch.setattr('sys.argv', ['export_model.py', str(part), '--out', 'a.pt2', '--dynamic'])
     with pytest.raises(UserError, match=f"config '{part}' has no model"):
         export_model.main()
 
@@ -363,7 +388,8 @@ def test_no_word_of_operators_that_are_not_needed(tmp_path):
         'import runpy, sys\n'
         "sys.modules['mmcv.ops.multi_scale_deform_attn'] = None\n"
         "sys.argv.append('--help')\n"
-        f"runpy.run_path('{ROOT}/tools/export_model.py', run_name='__main__')")
+        f"runpy.run_path('{ROOT}/tools/export_model.py', run_name='__main__')"
+    )
     process = run([sys.executable, '-c', script], tmp_path)
     assert (process.returncode, process.stderr) == (0, '')
 
@@ -374,11 +400,15 @@ def test_missing_packages(export, monkeypatch):
         export(CONFIG, 'tiny.onnx', '--dynamic')
 
 
-@pytest.mark.parametrize('arguments, complaint', [
-    (['--out', 'a.trt', '--dynamic'], 'must end in .onnx or .pt2'),
-    (['--out', 'a.pt2'], 'one of the arguments --shape --dynamic'),
-    (['--out', 'a.pt2', '--dynamic', '--batch', '2'], '--batch goes with'),
-    (['--out', 'a.pt2', '--shape', '0', '8'], 'must be positive')])
+@pytest.mark.parametrize(
+    'arguments, complaint',
+    [
+        (['--out', 'a.trt', '--dynamic'], 'must end in .onnx or .pt2'),
+        (['--out', 'a.pt2'], 'one of the arguments --shape --dynamic'),
+        (['--out', 'a.pt2', '--dynamic', '--batch', '2'], '--batch goes with'),
+        (['--out', 'a.pt2', '--shape', '0', '8'], 'must be positive'),
+    ],
+)
 def test_arguments(monkeypatch, capsys, arguments, complaint):
     monkeypatch.setattr('sys.argv', ['export_model.py', 'tiny.py', *arguments])
     with pytest.raises(SystemExit):

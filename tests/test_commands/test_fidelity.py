@@ -1,4 +1,5 @@
 """The command on a trained tiny model."""
+
 import json
 
 import numpy as np
@@ -10,12 +11,7 @@ from mmpretrain.registry import DATASETS
 
 from mmtlalign.apis import get_model
 from mmtlalign.commands.fidelity import name_checkpoints
-from mmtlalign.evaluation.fidelity import (
-    Fidelity,
-    draw_pairs,
-    join,
-    summarize,
-)
+from mmtlalign.evaluation.fidelity import Fidelity, draw_pairs, join, summarize
 
 from ..tiny import run_tool
 
@@ -36,9 +32,24 @@ def test_figures_and_picture(whole, tmp_path, monkeypatch):
     folder, _ = whole
     checkpoint = folder / 'work_dirs/tiny/epoch_3.pth'
     process = run_tool(
-        TOOL, 'tiny.py', checkpoint, checkpoint, '--labels', 'one', 'two',
-        '--shares', 'area', 'contribution', '--mixes', '20', '--seed', '5',
-        '--out', tmp_path / 'found.json', folder=folder)
+        TOOL,
+        'tiny.py',
+        checkpoint,
+        checkpoint,
+        '--labels',
+        'one',
+        'two',
+        '--shares',
+        'area',
+        'contribution',
+        '--mixes',
+        '20',
+        '--seed',
+        '5',
+        '--out',
+        tmp_path / 'found.json',
+        folder=folder,
+    )
     assert process.returncode == 0, process.stderr
     found = json.loads((tmp_path / 'found.json').read_text())
     assert (tmp_path / 'found.png').read_bytes().startswith(b'\x89PNG')
@@ -50,34 +61,42 @@ def test_figures_and_picture(whole, tmp_path, monkeypatch):
     init_default_scope('mmpretrain')
     model = get_model(cfg, checkpoint)
     images = DATASETS.build(cfg.test_dataloader.dataset)
-    pairs = draw_pairs(images.get_gt_labels().tolist(), (4, 4), 20,
-                       torch.Generator().manual_seed(5))
-    expected = summarize(join(list(Fidelity(
-        model, ['area', 'contribution']).measure(images, pairs))), seed=5)
+    pairs = draw_pairs(
+        images.get_gt_labels().tolist(), (4, 4), 20, torch.Generator().manual_seed(5)
+    )
+    expected = summarize(
+        join(list(Fidelity(model, ['area', 'contribution']).measure(images, pairs))), seed=5
+    )
     assert_close(one, json.loads(json.dumps(expected)))
-    assert (found['pairs'], found['mixes']) == (
-        len(pairs.images), pairs.mixes)
+    assert (found['pairs'], found['mixes']) == (len(pairs.images), pairs.mixes)
     value, low, high = one['contribution']['answer']['correlation'][-1]
-    assert (f'{value:+.2f} ({low:+.2f} to {high:+.2f})'
-            in process.stdout.splitlines()[3])
+    assert f'{value:+.2f} ({low:+.2f} to {high:+.2f})' in process.stdout.splitlines()[3]
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['tiny.py', 'no.pth'], "checkpoint 'no.pth'"),
-    (['tiny.py', 'tiny.py', '--out', 'tiny.py/a.json'],
-     "folder 'tiny.py' cannot be "),
-    (['tiny.py', 'tiny.py', 'tiny.py', '--labels', 'a', 'a'],
-     "label 'a' stands for 2 checkpoints; tell them apart with --labels"),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['tiny.py', 'no.pth'], "checkpoint 'no.pth'"),
+        (['tiny.py', 'tiny.py', '--out', 'tiny.py/a.json'], "folder 'tiny.py' cannot be "),
+        (
+            ['tiny.py', 'tiny.py', 'tiny.py', '--labels', 'a', 'a'],
+            "label 'a' stands for 2 checkpoints; tell them apart with --labels",
+        ),
+    ],
+)
 def test_mistakes_are_told_in_a_line(ends_with, arguments, message):
     ended = ends_with(TOOL, *arguments)
     assert message in ended and len(ended.splitlines()) == 1
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['--out', 'a.txt'], "--out 'a.txt' must end in .json"),
-    (['--mixes', '1'], '--mixes 1 must be at least 4'),
-    (['--labels', 'a', 'b'], '--labels names 2 of 1 checkpoints')])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--out', 'a.txt'], "--out 'a.txt' must end in .json"),
+        (['--mixes', '1'], '--mixes 1 must be at least 4'),
+        (['--labels', 'a', 'b'], '--labels names 2 of 1 checkpoints'),
+    ],
+)
 def test_arguments_that_do_not_fit(ends_with, capsys, arguments, message):
     assert ends_with(TOOL, 'tiny.py', 'tiny.py', *arguments) == 2
     assert message in capsys.readouterr().err
@@ -101,8 +120,7 @@ data_preprocessor = dict(num_classes=10)
 train_dataloader = dict(dataset=images)
 test_dataloader = dict(dataset=images)
 """)
-    ended = ends_with(TOOL, 'several.py',
-                      whole[0] / 'work_dirs/tiny/epoch_3.pth')
+    ended = ends_with(TOOL, 'several.py', whole[0] / 'work_dirs/tiny/epoch_3.pth')
     assert 'test image 0 has the labels [' in ended
 
 

@@ -1,4 +1,5 @@
 """Processes that a command has started end with it, even if it is killed."""
+
 import subprocess
 import sys
 
@@ -22,9 +23,12 @@ if __name__ == '__main__':
 
 def test_a_child_ends_when_its_parent_is_killed(tmp_path):
     (tmp_path / 'parent.py').write_text(PARENT)
-    parent = subprocess.Popen([sys.executable, tmp_path / 'parent.py'],
-                              stdout=subprocess.PIPE, cwd=ROOT,
-                              env={'PYTHONPATH': str(ROOT)})
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / 'parent.py'],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env={'PYTHONPATH': str(ROOT)},
+    )
     assert int(parent.stdout.readline()) != parent.pid
     parent.kill()
     # the pipe is closed by the last process that holds it

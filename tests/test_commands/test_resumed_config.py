@@ -1,12 +1,10 @@
 """What resumes is what ran."""
+
 import pytest
 from mmengine.config import Config
 
 from mmtlalign.commands.own_loaders import use_own_loaders
-from mmtlalign.commands.resumed_config import (
-    check_same_run,
-    extend_schedule,
-)
+from mmtlalign.commands.resumed_config import check_same_run, extend_schedule
 from mmtlalign.errors import UserError
 
 from ..tiny import CONFIG
@@ -14,49 +12,61 @@ from ..tiny import CONFIG
 
 def config(**options):
     cfg = Config.fromstring(CONFIG, '.py')
-    cfg.merge_from_dict({key.replace('__', '.'): value
-                         for key, value in options.items()})
+    cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
     use_own_loaders(cfg)
     return cfg
 
 
 def check(today, before=None, accepted=(), extend=None, **meta):
     before = before or config()
-    return check_same_run(today, dict(meta=dict(
-        cfg=before.pretty_text, seed=3, **meta)), 'a.pth', accepted, extend)
+    return check_same_run(
+        today, dict(meta=dict(cfg=before.pretty_text, seed=3, **meta)), 'a.pth', accepted, extend
+    )
 
 
-@pytest.mark.parametrize('free', [
-    dict(train_dataloader__num_workers=2, train_dataloader__pin_memory=True),
-    dict(train_dataloader__dataset__data_root='elsewhere'),
-    dict(val_dataloader__batch_size=9, val_evaluator__topk=2),
-    dict(default_hooks__logger__interval=7, log_level='DEBUG'),
-    dict(train_cfg__val_interval=2, launcher='pytorch', work_dir='b'),
-    dict(visualizer=dict(type='Visualizer'), custom_hooks=[]),
-    dict(model__backbone__init_cfg=dict(type='Pretrained', checkpoint='a'))])
+@pytest.mark.parametrize(
+    'free',
+    [
+        dict(train_dataloader__num_workers=2, train_dataloader__pin_memory=True),
+        dict(train_dataloader__dataset__data_root='elsewhere'),
+        dict(val_dataloader__batch_size=9, val_evaluator__topk=2),
+        dict(default_hooks__logger__interval=7, log_level='DEBUG'),
+        dict(train_cfg__val_interval=2, launcher='pytorch', work_dir='b'),
+        dict(visualizer=dict(type='Visualizer'), custom_hooks=[]),
+        dict(model__backbone__init_cfg=dict(type='Pretrained', checkpoint='a')),
+    ],
+)
 def test_what_may_differ(free, monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '1')
     assert check(config(**free)) == []
 
 
-@pytest.mark.parametrize('key, value, was', [
-    ('model.backbone.drop_rate', .2, '0.1'),
-    ('model.head.loss.label_smooth_val', 0., '0.1'),
-    ('optim_wrapper.optimizer.lr', .1, '0.01'),
-    ('optim_wrapper.clip_grad', dict(max_norm=1), 'absent'),
-    ('optim_wrapper.paramwise_cfg.norm_decay_mult', 1., '0.0'),
-    ('param_scheduler.type', 'PolyLR', "'CosineAnnealingLR'"),
-    ('train_cfg.max_epochs', 8, '3'),
-    ('train_dataloader.sampler.shuffle', False, 'True'),
-    ('train_dataloader.dataset.pipeline.1.padding', 3, '2'),
-    ('data_preprocessor.mean', [1.], r'\[127.0, 127.0, 127.0\]'),
-    ('randomness.seed', 4, '3')])
+@pytest.mark.parametrize(
+    'key, value, was',
+    [
+        ('model.backbone.drop_rate', 0.2, '0.1'),
+        ('model.head.loss.label_smooth_val', 0.0, '0.1'),
+        ('optim_wrapper.optimizer.lr', 0.1, '0.01'),
+        ('optim_wrapper.clip_grad', dict(max_norm=1), 'absent'),
+        ('optim_wrapper.paramwise_cfg.norm_decay_mult', 1.0, '0.0'),
+        ('param_scheduler.type', 'PolyLR', "'CosineAnnealingLR'"),
+        ('train_cfg.max_epochs', 8, '3'),
+        ('train_dataloader.sampler.shuffle', False, 'True'),
+        ('train_dataloader.dataset.pipeline.1.padding', 3, '2'),
+        ('data_preprocessor.mean', [1.0], r'\[127.0, 127.0, 127.0\]'),
+        ('randomness.seed', 4, '3'),
+    ],
+)
 def test_what_may_not(key, value, was):
     today = config()
     today.merge_from_dict({key: value})
-    with pytest.raises(UserError, match=(
+    with pytest.raises(
+        UserError,
+        match=(
             rf"checkpoint 'a.pth' is of another run: {key}\S* was .*; set "
-            'them back .*--accept KEY .*load_from=a.pth and another')) as err:
+            'them back .*--accept KEY .*load_from=a.pth and another'
+        ),
+    ) as err:
         check(today)
     assert was.replace('\\', '') in str(err.value)
     told = check(today, accepted=[key.rpartition('.')[0]])
@@ -67,9 +77,13 @@ def test_the_batch_of_a_step_is_what_counts(monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '2')
     halves = config(train_dataloader__batch_size=2)
     assert check(halves, world_size=1) == []
-    assert check(config(train_dataloader__batch_size=1,
-                        optim_wrapper__accumulative_counts=2),
-                 world_size=1) == []
+    assert (
+        check(
+            config(train_dataloader__batch_size=1, optim_wrapper__accumulative_counts=2),
+            world_size=1,
+        )
+        == []
+    )
     with pytest.raises(UserError, match='batch_size .* was 4 and is 8'):
         check(config(), world_size=1)
 
@@ -97,8 +111,7 @@ def test_averages_are_part_of_the_run():
 
 
 def test_a_config_that_is_no_data_is_not_compared(capsys):
-    assert check_same_run(config(), dict(meta=dict(
-        cfg='import os; os.abort()')), 'a.pth') == []
+    assert check_same_run(config(), dict(meta=dict(cfg='import os; os.abort()')), 'a.pth') == []
     assert 'holds no config that can be compared' in capsys.readouterr().out
 
 
@@ -113,15 +126,21 @@ def test_an_extension_is_the_same_run_twice():
     with pytest.raises(UserError, match='--extend 2 is less than'):
         check(config(), extend=2)
     with pytest.raises(UserError, match='lr was 0.01 and is 0.1'):
-        check(config(optim_wrapper__optimizer__lr=.1), extend=5)
+        check(config(optim_wrapper__optimizer__lr=0.1), extend=5)
 
 
 def test_only_what_ended_with_the_run_ends_with_the_new_one():
-    cfg = Config(dict(train_cfg=dict(max_epochs=10), param_scheduler=[
-        dict(type='LinearLR', by_epoch=False, end=10),
-        dict(type='CosineAnnealingLR', T_max=8, begin=2, end=10),
-        dict(type='MultiStepLR', milestones=[6, 10]),
-        dict(type='PolyLR', begin=2, end=6)]))
+    cfg = Config(
+        dict(
+            train_cfg=dict(max_epochs=10),
+            param_scheduler=[
+                dict(type='LinearLR', by_epoch=False, end=10),
+                dict(type='CosineAnnealingLR', T_max=8, begin=2, end=10),
+                dict(type='MultiStepLR', milestones=[6, 10]),
+                dict(type='PolyLR', begin=2, end=6),
+            ],
+        )
+    )
     extend_schedule(cfg, 20)
     linear, cosine, steps, poly = cfg.param_scheduler
     assert linear.end == 10 and poly.end == 6

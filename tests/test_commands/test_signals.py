@@ -1,4 +1,5 @@
 """A training that is asked to end finishes its step, saves and says so."""
+
 import signal
 
 import pytest
@@ -39,28 +40,37 @@ def interrupt(folder, monkeypatch, number, at, extra=''):
     """Write a project that sends itself a signal."""
     (folder / 'sender.py').write_text(SENDER)
     monkeypatch.syspath_prepend(folder)
-    write_project(folder, f"""
+    write_project(
+        folder,
+        f"""
 custom_imports = dict(imports=['sender'])
 custom_hooks.append(dict(type='mmengine.Sender', number={int(number)},
                          at={at!r}))
-{extra}""")
+{extra}""",
+    )
 
 
-@pytest.mark.parametrize('number, at, step, name', [
-    (signal.SIGTERM, 'iter_4', 5, 'interrupted_epoch_1_iter_5.pth'),
-    (signal.SIGUSR1, 'iter_3', 4, 'interrupted_epoch_1_iter_4.pth'),
-    (signal.SIGINT, 'save_2', 6, 'epoch_2.pth'),
-    (signal.SIGTERM, 'iter_5', 6, 'epoch_2.pth'),
-    (signal.SIGINT, 'val_1', 3, 'epoch_1.pth')])
-def test_it_goes_on_bit_identical(whole, ends_with, here, tmp_path, capsys,
-                                  monkeypatch, number, at, step, name):
+@pytest.mark.parametrize(
+    'number, at, step, name',
+    [
+        (signal.SIGTERM, 'iter_4', 5, 'interrupted_epoch_1_iter_5.pth'),
+        (signal.SIGUSR1, 'iter_3', 4, 'interrupted_epoch_1_iter_4.pth'),
+        (signal.SIGINT, 'save_2', 6, 'epoch_2.pth'),
+        (signal.SIGTERM, 'iter_5', 6, 'epoch_2.pth'),
+        (signal.SIGINT, 'val_1', 3, 'epoch_1.pth'),
+    ],
+)
+def test_it_goes_on_bit_identical(
+    whole, ends_with, here, tmp_path, capsys, monkeypatch, number, at, step, name
+):
     interrupt(tmp_path, monkeypatch, number, at)
     assert ends_with('train.py', 'tiny.py') == 128 + number
     work = tmp_path / 'work_dirs/tiny'
     assert capsys.readouterr().err.splitlines()[-1] == (
         f'train.py: stopped by {number.name} after iteration {step}; all of '
         f"it is in '{work / name}': the same command with --resume "
-        'goes on from it')
+        'goes on from it'
+    )
     assert (work / name).is_file()
     assert (work / 'last_checkpoint').read_text().endswith(name)
     assert signal.getsignal(number) is not None
@@ -86,24 +96,24 @@ work_dir = '{}'
 """
     write_project(tmp_path, by_iter.format('straight'))
     here('train.py', 'tiny.py')
-    interrupt(tmp_path, monkeypatch, signal.SIGTERM, 'iter_3',
-              by_iter.format('broken'))
+    interrupt(tmp_path, monkeypatch, signal.SIGTERM, 'iter_3', by_iter.format('broken'))
     assert ends_with('train.py', 'tiny.py') == 143
-    assert torch.load(tmp_path / 'broken/interrupted_epoch_0_iter_4.pth',
-                      weights_only=False)['meta']['iter'] == 4
+    assert (
+        torch.load(tmp_path / 'broken/interrupted_epoch_0_iter_4.pth', weights_only=False)['meta'][
+            'iter'
+        ]
+        == 4
+    )
     write_project(tmp_path, by_iter.format('broken'))
     here('train.py', 'tiny.py', '--resume')
-    a, b = (load(tmp_path / folder / 'iter_6.pth')
-            for folder in ('straight', 'broken'))
+    a, b = (load(tmp_path / folder / 'iter_6.pth') for folder in ('straight', 'broken'))
     assert same(a['state_dict'], b['state_dict'])
     assert same(a['optimizer'], b['optimizer'])
 
 
 def test_other_commands_end_with_the_status_of_the_signal(tmp_path):
-    (tmp_path / 'sender.py').write_text(
-        'import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n')
-    config = write_project(
-        tmp_path, "custom_imports = dict(imports=['sender'])\n")
+    (tmp_path / 'sender.py').write_text('import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n')
+    config = write_project(tmp_path, "custom_imports = dict(imports=['sender'])\n")
     done = run_tool('test.py', config, 'a.pth', folder=tmp_path)
     assert done.returncode == 143
     assert done.stderr.splitlines()[-1] == 'test.py: stopped by SIGTERM'

@@ -26,8 +26,7 @@ def silenced(monkeypatch):
 
 @pytest.mark.parametrize('message', KNOWN_NOISE)
 @pytest.mark.parametrize('change, heard', [('', False), ('!', True)])
-def test_exactly_the_known_messages_are_silent(
-        capsys, message, change, heard):
+def test_exactly_the_known_messages_are_silent(capsys, message, change, heard):
     logger = MMLogger.get_instance(f'noise{change}{hash(message)}')
     with warnings.catch_warnings(record=True) as caught:
         warnings.warn(message + change)
@@ -57,8 +56,7 @@ def test_known_messages_stay_available_for_debugging(caplog):
 
 
 def test_parameter_options_go_to_the_file_alone(capsys, tmp_path):
-    logger = MMLogger.get_instance(
-        'parameters', log_file=str(tmp_path / 'a.log'))
+    logger = MMLogger.get_instance('parameters', log_file=str(tmp_path / 'a.log'))
     keep_parameter_options_off_console(logger)
     option = 'paramwise_options -- backbone.ln1.bias:weight_decay=0.0'
     logger.info(option)

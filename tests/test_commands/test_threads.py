@@ -11,19 +11,23 @@ def machine(monkeypatch):
     """Four cores, of which this process may use 0, 1 and 3."""
 
     def busy(percent):
-        monkeypatch.setattr('psutil.cpu_percent', lambda interval, percpu: (
-            percent))
+        monkeypatch.setattr('psutil.cpu_percent', lambda interval, percpu: percent)
 
-    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {0, 1, 3},
-                        raising=False)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {0, 1, 3}, raising=False)
     return busy
 
 
-@pytest.mark.parametrize('percent, free', [
-    ([0, 0, 0, 0], 3), ([100, 0, 0, 0], 2), ([0, 0, 100, 0], 3),
-    ([40, 40, 0, 40], 2), ([100, 100, 0, 100], 1)])
-def test_free_cores_are_those_allowed_less_those_in_use(
-        machine, percent, free):
+@pytest.mark.parametrize(
+    'percent, free',
+    [
+        ([0, 0, 0, 0], 3),
+        ([100, 0, 0, 0], 2),
+        ([0, 0, 100, 0], 3),
+        ([40, 40, 0, 40], 2),
+        ([100, 100, 0, 100], 1),
+    ],
+)
+def test_free_cores_are_those_allowed_less_those_in_use(machine, percent, free):
     machine(percent)
     assert free_cores(0) == free
 
@@ -52,8 +56,7 @@ def test_each_of_several_processes_takes_one(machine, chosen, monkeypatch):
 
 
 @pytest.mark.parametrize('distributed', [False, True])
-def test_the_users_number_is_obeyed(machine, chosen, monkeypatch,
-                                    distributed):
+def test_the_users_number_is_obeyed(machine, chosen, monkeypatch, distributed):
     machine([0, 0, 0, 0])
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     assert 'OMP_NUM_THREADS=1' in set_threads(distributed)

@@ -1,4 +1,5 @@
 """Token labels are made, gone on with, read and trained on."""
+
 import hashlib
 import sys
 
@@ -60,8 +61,7 @@ def tool():
     return token_labels
 
 
-def write_annotator(folder, classes=('class0', 'class1', 'class2'),
-                    config=ANNOTATOR, seed=0):
+def write_annotator(folder, classes=('class0', 'class1', 'class2'), config=ANNOTATOR, seed=0):
     """Config and checkpoint with random weights, batch norms included."""
     (folder / 'annotator.py').write_text(config)
     register_all_modules(init_default_scope=True)
@@ -70,11 +70,13 @@ def write_annotator(folder, classes=('class0', 'class1', 'class2'),
     state = model.state_dict()
     for key, value in state.items():
         if value.is_floating_point():
-            value.normal_(0, .2, generator=generator)
+            value.normal_(0, 0.2, generator=generator)
             if value.ndim == 1 and 'bias' not in key:
                 value.add_(1).abs_()
-    torch.save(dict(state_dict=state, meta=dict(
-        dataset_meta=dict(classes=classes))), folder / 'annotator.pth')
+    torch.save(
+        dict(state_dict=state, meta=dict(dataset_meta=dict(classes=classes))),
+        folder / 'annotator.pth',
+    )
 
 
 @pytest.fixture
@@ -87,9 +89,19 @@ def project(tmp_path, monkeypatch):
 
 def arguments(*more, force=True):
     """Forced by default, since the annotator's weights are random."""
-    return ['annotator.py', 'annotator.pth', 'tiny.py', '--size', str(SIZE),
-            '--device', 'cpu', '--batch-size', '5', *map(str, more),
-            *['--force'] * force]
+    return [
+        'annotator.py',
+        'annotator.pth',
+        'tiny.py',
+        '--size',
+        str(SIZE),
+        '--device',
+        'cpu',
+        '--batch-size',
+        '5',
+        *map(str, more),
+        *['--force'] * force,
+    ]
 
 
 @pytest.fixture
@@ -97,9 +109,7 @@ def make(tool, monkeypatch):
     """Run the tool in this process."""
 
     def run(*more, force=True):
-        monkeypatch.setattr(
-            sys, 'argv', ['make_token_labels.py',
-                          *arguments(*more, force=force)])
+        monkeypatch.setattr(sys, 'argv', ['make_token_labels.py', *arguments(*more, force=force)])
         tool.main()
 
     return run
@@ -141,15 +151,17 @@ def compare_with_annotator(project, rgb):
                 probs = model.head.fc(feature[:, y, x]).softmax(0)
                 top = probs.argsort(descending=True)[:2]
                 assert labels.ids[y, x].tolist() == top.tolist()
-                np.testing.assert_allclose(
-                    labels.scores[y, x], probs[top].detach(), atol=2e-3)
+                np.testing.assert_allclose(labels.scores[y, x], probs[top].detach(), atol=2e-3)
 
 
 # An annotator of images in memory, which are RGB
-IN_MEMORY = ANNOTATOR + """
+IN_MEMORY = (
+    ANNOTATOR
+    + """
 train_dataloader = dict(dataset=dict(
     type='CIFAR10', pipeline=[dict(type='PackInputs')]))
 """
+)
 
 
 def test_files_reach_an_annotator_of_arrays_as_rgb(project, make):
@@ -159,8 +171,7 @@ def test_files_reach_an_annotator_of_arrays_as_rgb(project, make):
 
 
 def test_a_loader_with_a_scope_is_one(project, make):
-    write_project(project, TOKEN_LABELS.replace(
-        "'LoadImageFromFile'", "'mmcv.LoadImageFromFile'"))
+    write_project(project, TOKEN_LABELS.replace("'LoadImageFromFile'", "'mmcv.LoadImageFromFile'"))
     make('--top-k', 2)
     compare_with_annotator(project, rgb=False)
 
@@ -174,12 +185,10 @@ def paint(project):
     for path in project.glob('images/*/*.png'):
         colour = COLOURS[int(path.parent.name[-1])]
         noise = np.random.randint(-30, 30, (16, 16, 3))
-        Image.fromarray((colour + noise).clip(0, 255).astype(
-            np.uint8)).save(path)
+        Image.fromarray((colour + noise).clip(0, 255).astype(np.uint8)).save(path)
     write_annotator(project, config=IN_MEMORY)
     model = MODELS.build(Config.fromfile('annotator.py').model)
-    state = {key: torch.zeros_like(value)
-             for key, value in model.state_dict().items()}
+    state = {key: torch.zeros_like(value) for key, value in model.state_dict().items()}
     backbone = model.backbone
     for name, module in backbone.named_modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -190,8 +199,12 @@ def paint(project):
         weight = state[f'backbone.layer{i}.0.downsample.0.weight']
         weight[range(3), range(3), 0, 0] = 1
     state['head.fc.weight'][range(3), range(3)] = 9
-    torch.save(dict(state_dict=state, meta=dict(dataset_meta=dict(
-        classes=('class0', 'class1', 'class2')))), 'annotator.pth')
+    torch.save(
+        dict(
+            state_dict=state, meta=dict(dataset_meta=dict(classes=('class0', 'class1', 'class2')))
+        ),
+        'annotator.pth',
+    )
 
 
 def test_accuracy_of_the_annotator_is_said_and_kept(project, make, capsys):
@@ -199,43 +212,50 @@ def test_accuracy_of_the_annotator_is_said_and_kept(project, make, capsys):
     make(force=False)
     assert capsys.readouterr().out.splitlines()[0] == (
         'annotator: top-1 100.00 % on 12 labelled images, mean over classes '
-        '100.00 %, chance 33.33 %')
-    assert TokenLabelStore('maps').index['accuracy'] == dict(
-        top1=100., images=12)
+        '100.00 %, chance 33.33 %'
+    )
+    assert TokenLabelStore('maps').index['accuracy'] == dict(top1=100.0, images=12)
 
 
 def test_an_annotator_no_better_than_chance_is_refused(project, make):
     """The same one, told that it was trained on BGR: red is blue to it."""
     paint(project)
     (project / 'annotator.py').write_text(ANNOTATOR)
-    with pytest.raises(UserError, match='no better than chance .top-1 33.33 '
-                       '% on 12 labelled images.*74.16 % can be luck.*--forc'):
+    with pytest.raises(
+        UserError,
+        match='no better than chance .top-1 33.33 '
+        '% on 12 labelled images.*74.16 % can be luck.*--forc',
+    ):
         make(force=False)  # 1/3 + 3 sqrt(1/3 * 2/3 / 12)
     assert not (project / 'maps').exists()
     make()
-    assert TokenLabelStore('maps').index['accuracy']['top1'] == (
-        pytest.approx(100 / 3))
+    assert TokenLabelStore('maps').index['accuracy']['top1'] == (pytest.approx(100 / 3))
 
 
-def test_naming_the_most_frequent_class_is_no_merit(project, make, tool,
-                                                    monkeypatch):
+def test_naming_the_most_frequent_class_is_no_merit(project, make, tool, monkeypatch):
     """7 of 12 images are of one class, which all are said to be."""
     paint(project)
     for i in (3, 6, 9):
-        (project / f'images/class0/{i}.png').rename(
-            project / f'images/class1/{i}.png')
-    monkeypatch.setattr(tool, 'position_scores', lambda model, inputs: (
-        torch.tensor([0., 1, 0]).expand(len(inputs), 6, 6, 3)))
+        (project / f'images/class0/{i}.png').rename(project / f'images/class1/{i}.png')
+    monkeypatch.setattr(
+        tool,
+        'position_scores',
+        lambda model, inputs: torch.tensor([0.0, 1, 0]).expand(len(inputs), 6, 6, 3),
+    )
     monkeypatch.setattr(tool, 'check_positions', lambda *args: (6, 6))
     with pytest.raises(UserError, match='top-1 58.33 %.* classes 33.33 %'):
         make(force=False)
 
 
 def test_images_without_labels_cannot_judge(project, make, capsys):
-    write_project(project, TOKEN_LABELS + """
+    write_project(
+        project,
+        TOKEN_LABELS
+        + """
 train_dataloader['dataset'].update(
     with_label=False, metainfo=dict(classes=('class0', 'class1', 'class2')))
-""")
+""",
+    )
     make(force=False)
     assert 'not held against labels' in capsys.readouterr().out
     assert TokenLabelStore('maps').index['accuracy'] is None
@@ -268,8 +288,9 @@ def test_interrupted_and_gone_on_with(project, make, monkeypatch):
 
 
 def test_several_processes(project, make):
-    done = run_tool('dataset_tools/make_token_labels.py',
-                    *arguments('--processes', 2), folder=project)
+    done = run_tool(
+        'dataset_tools/make_token_labels.py', *arguments('--processes', 2), folder=project
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith('\nmaps: 12 maps of 6x6, top 3 of 3 classes\n')
     assert '12/12' in done.stderr
@@ -282,7 +303,7 @@ def test_several_processes(project, make):
 def test_training(here, project, make):
     make()
     here('train.py', 'tiny.py')
-    log, = project.glob('work_dirs/tiny/*/*.log')
+    (log,) = project.glob('work_dirs/tiny/*/*.log')
     assert 'loss_dense' in log.read_text()
 
 
@@ -292,12 +313,16 @@ def test_logits(project, make):
     assert not np.allclose(contents()['scores'].sum(-1, dtype=float), 1)
 
 
-@pytest.mark.parametrize('change, message', [
-    (('GlobalAveragePooling', 'GeneralizedMeanPooling'),
-     'ResNet_CIFAR.*its neck is GeneralizedMeanPooling'),
-    (('LinearClsHead', 'VisionTransformerClsHead'),
-     'its head VisionTransformerClsHead'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (
+            ('GlobalAveragePooling', 'GeneralizedMeanPooling'),
+            'ResNet_CIFAR.*its neck is GeneralizedMeanPooling',
+        ),
+        (('LinearClsHead', 'VisionTransformerClsHead'), 'its head VisionTransformerClsHead'),
+    ],
+)
 def test_other_annotators_are_refused(project, make, change, message):
     write_annotator(project, config=ANNOTATOR.replace(*change))
     with pytest.raises(UserError, match=message):
@@ -305,29 +330,36 @@ def test_other_annotators_are_refused(project, make, change, message):
 
 
 def test_norm_after_pooling_is_refused(project, make):
-    write_annotator(project, config=ANNOTATOR.replace(
-        """dict(type='ResNet_CIFAR', depth=18, base_channels=4,
+    write_annotator(
+        project,
+        config=ANNOTATOR.replace(
+            """dict(type='ResNet_CIFAR', depth=18, base_channels=4,
                   stem_channels=4, out_indices=(3, ))""",
-        """dict(type='ConvNeXt', arch=dict(
-            depths=[1, 1, 1, 1], channels=[4, 8, 16, 32]))"""))
+            """dict(type='ConvNeXt', arch=dict(
+            depths=[1, 1, 1, 1], channels=[4, 8, 16, 32]))""",
+        ),
+    )
     with pytest.raises(UserError, match=r'ConvNeXt.*shape \(5, 32\)'):
         make()
 
 
-def test_what_does_not_average_to_the_prediction_is_refused(
-        project, make, tool, monkeypatch):
+def test_what_does_not_average_to_the_prediction_is_refused(project, make, tool, monkeypatch):
     scores = tool.position_scores
-    monkeypatch.setattr(tool, 'position_scores',
-                        lambda *args: scores(*args) + 1)
+    monkeypatch.setattr(tool, 'position_scores', lambda *args: scores(*args) + 1)
     with pytest.raises(UserError, match='differs from its own logits by 1.0'):
         make()
 
 
-@pytest.mark.parametrize('classes, message', [
-    (('class0', 'class2', 'class1'),
-     "class 1 is 'class2' in checkpoint '.*' and 'class1' in tiny.py"),
-    (('class0', 'class1'), "2 classes in checkpoint '.*', 3 in tiny.py"),
-])
+@pytest.mark.parametrize(
+    'classes, message',
+    [
+        (
+            ('class0', 'class2', 'class1'),
+            "class 1 is 'class2' in checkpoint '.*' and 'class1' in tiny.py",
+        ),
+        (('class0', 'class1'), "2 classes in checkpoint '.*', 3 in tiny.py"),
+    ],
+)
 def test_another_class_list_is_refused(project, make, classes, message):
     write_annotator(project, classes)
     with pytest.raises(UserError, match=message + '.*as other classes'):
@@ -335,8 +367,7 @@ def test_another_class_list_is_refused(project, make, classes, message):
 
 
 def test_another_number_of_classes_is_refused(project, make):
-    write_annotator(project, None, ANNOTATOR.replace(
-        'num_classes=3, in', 'num_classes=4, in'))
+    write_annotator(project, None, ANNOTATOR.replace('num_classes=3, in', 'num_classes=4, in'))
     with pytest.raises(UserError, match="knows 4 classes, 'tiny.py' has 3"):
         make()
 
@@ -354,14 +385,14 @@ def test_sum_of_the_annotator_before_python_3_11(project, make, monkeypatch):
     monkeypatch.delattr(hashlib, 'file_digest', raising=False)
     make()
     expected = hashlib.sha256((project / 'annotator.pth').read_bytes())
-    assert TokenLabelStore('maps').index['annotator']['sha256'] == (
-        expected.hexdigest())
+    assert TokenLabelStore('maps').index['annotator']['sha256'] == (expected.hexdigest())
 
 
 def test_an_annotator_in_the_web_is_refused(project, tool, monkeypatch):
     address = 'https://example.invalid/annotator.pth'
-    monkeypatch.setattr(sys, 'argv', ['make_token_labels.py', 'annotator.py',
-                                      address, *arguments()[2:]])
+    monkeypatch.setattr(
+        sys, 'argv', ['make_token_labels.py', 'annotator.py', address, *arguments()[2:]]
+    )
     with pytest.raises(UserError, match=f"'{address}' is no file.*download"):
         tool.main()
     assert not (project / 'maps').exists()
@@ -373,11 +404,10 @@ def test_no_place_to_write(project, make):
         make()
 
 
-def test_training_on_maps_of_other_images_ends_at_once(
-        ends_with, project, make):
+def test_training_on_maps_of_other_images_ends_at_once(ends_with, project, make):
     make()
-    (project / 'images/class1/1.png').rename(
-        project / 'images/class1/13.png')
+    (project / 'images/class1/1.png').rename(project / 'images/class1/13.png')
     assert ends_with('train.py', 'tiny.py').startswith(
         "train.py: token labels 'maps' belong to 12 images, the data set has "
-        "12: number 4 is 'class1/1.png' there and 'class1/10.png' here; ")
+        "12: number 4 is 'class1/1.png' there and 'class1/10.png' here; "
+    )

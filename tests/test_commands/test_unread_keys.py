@@ -1,4 +1,5 @@
 """Options that nothing reads are refused, with what was probably meant."""
+
 import re
 from pathlib import Path
 
@@ -7,11 +8,7 @@ import pytest
 from mmengine.config import Config
 
 from mmtlalign.commands.checks import check_values
-from mmtlalign.commands.unread_keys import (
-    READ_BY_HOSTS,
-    merge_options,
-    unread_variables,
-)
+from mmtlalign.commands.unread_keys import READ_BY_HOSTS, merge_options, unread_variables
 from mmtlalign.errors import UserError
 from mmtlalign.resources import list_configs
 
@@ -35,25 +32,32 @@ def test_the_table_is_what_the_hosts_look_up():
     assert READ_BY_HOSTS == found
 
 
-@pytest.mark.parametrize('option, near', [
-    ('optimizer.lr', 'optim_wrapper.optimizer.lr'),
-    ('optim_wraper.optimizer.lr', 'optim_wrapper.optimizer.lr'),
-    ('lr', 'optim_wrapper.optimizer.lr'),
-    ('max_epochs', 'train_cfg.max_epochs'),
-    ('train_dataloder.batch_size', 'train_dataloader.batch_size'),
-    ('model.backbone.drop_pth_rate', 'model.backbone.drop_path_rate'),
-    ('train_dataloader.batchsize', 'train_dataloader.batch_size'),
-    ('train_cfg.max_epoch', 'train_cfg.max_epochs'),
-    ('optim_wrapper.optimizer.weight_decy',
-     'optim_wrapper.optimizer.weight_decay'),
-    ('optim_wrapper.acumulative_counts', 'optim_wrapper.accumulative_counts'),
-    ('optim_wrapper.paramwise_cfg.norm_decay_multi',
-     'optim_wrapper.paramwise_cfg.norm_decay_mult'),
-    ('randomness.sed', 'randomness.seed'),
-    ('auto_scale_lr.base_batchsize', 'auto_scale_lr.base_batch_size'),
-    ('train_dataloader.dataset.pipeline.1.crop_siz',
-     'train_dataloader.dataset.pipeline.1.crop_size'),
-    ('custom_hooks.0.interval', None)])
+@pytest.mark.parametrize(
+    'option, near',
+    [
+        ('optimizer.lr', 'optim_wrapper.optimizer.lr'),
+        ('optim_wraper.optimizer.lr', 'optim_wrapper.optimizer.lr'),
+        ('lr', 'optim_wrapper.optimizer.lr'),
+        ('max_epochs', 'train_cfg.max_epochs'),
+        ('train_dataloder.batch_size', 'train_dataloader.batch_size'),
+        ('model.backbone.drop_pth_rate', 'model.backbone.drop_path_rate'),
+        ('train_dataloader.batchsize', 'train_dataloader.batch_size'),
+        ('train_cfg.max_epoch', 'train_cfg.max_epochs'),
+        ('optim_wrapper.optimizer.weight_decy', 'optim_wrapper.optimizer.weight_decay'),
+        ('optim_wrapper.acumulative_counts', 'optim_wrapper.accumulative_counts'),
+        (
+            'optim_wrapper.paramwise_cfg.norm_decay_multi',
+            'optim_wrapper.paramwise_cfg.norm_decay_mult',
+        ),
+        ('randomness.sed', 'randomness.seed'),
+        ('auto_scale_lr.base_batchsize', 'auto_scale_lr.base_batch_size'),
+        (
+            'train_dataloader.dataset.pipeline.1.crop_siz',
+            'train_dataloader.dataset.pipeline.1.crop_size',
+        ),
+        ('custom_hooks.0.interval', None),
+    ],
+)
 def test_what_nothing_reads_is_refused(option, near):
     cfg = config('auto_scale_lr = dict(base_batch_size=4)')
     before = cfg.to_dict()
@@ -72,21 +76,39 @@ def test_a_variable_that_was_expanded_is_named_as_such():
 steps = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=16)]
 train_dataloader['dataset']['pipeline'] = steps
 """)
-    with pytest.raises(UserError, match=(
+    with pytest.raises(
+        UserError,
+        match=(
             "steps.1.scale: 'steps' is a variable that the config has expanded"
             ' already, .*; the nearest that is read is '
-            r'train_dataloader\.dataset\.pipeline\.1\.scale')):
+            r'train_dataloader\.dataset\.pipeline\.1\.scale'
+        ),
+    ):
         merge_options(cfg, {'steps.1.scale': (30, 30)})
 
 
-@pytest.mark.parametrize('option', [
-    'model.backbone.drop_path_rate', 'optim_wrapper.clip_grad.max_norm',
-    'optim_wrapper.accumulative_counts', 'load_from', 'compile', 'log_level',
-    'train_dataloader.persistent_workers', 'randomness.deterministic',
-    'default_hooks.checkpoint.max_keep_ckpts', 'visualizer.name',
-    'model.backbone.init_cfg.checkpoint', 'model.backbone.arch.num_layers',
-    'train_dataloader.dataset.metainfo.classes', 'model.backbone.layer_cfgs.a',
-    'param_scheduler.eta_min', 'train_cfg.val_begin', 'tta_model.type'])
+@pytest.mark.parametrize(
+    'option',
+    [
+        'model.backbone.drop_path_rate',
+        'optim_wrapper.clip_grad.max_norm',
+        'optim_wrapper.accumulative_counts',
+        'load_from',
+        'compile',
+        'log_level',
+        'train_dataloader.persistent_workers',
+        'randomness.deterministic',
+        'default_hooks.checkpoint.max_keep_ckpts',
+        'visualizer.name',
+        'model.backbone.init_cfg.checkpoint',
+        'model.backbone.arch.num_layers',
+        'train_dataloader.dataset.metainfo.classes',
+        'model.backbone.layer_cfgs.a',
+        'param_scheduler.eta_min',
+        'train_cfg.val_begin',
+        'tta_model.type',
+    ],
+)
 def test_what_is_read_is_merged_without_a_word(option, capsys):
     cfg = config()
     merge_options(cfg, {option: 1})
@@ -97,8 +119,7 @@ def test_what_is_read_is_merged_without_a_word(option, capsys):
     assert capsys.readouterr().out == ''
 
 
-@pytest.mark.parametrize('option', [
-    'train_dataloader.dataset.pipeline.9.scale', 'model.type.a'])
+@pytest.mark.parametrize('option', ['train_dataloader.dataset.pipeline.9.scale', 'model.type.a'])
 def test_an_option_without_a_place(option):
     with pytest.raises(UserError, match=f'{option} has no place in '):
         merge_options(config(), {option: 1})
@@ -114,8 +135,12 @@ def test_variables_of_configs_are_not_warned_of():
 
 
 def test_settings_of_older_hosts_are_warned_of():
-    cfg = config("optimizer = dict(type='SGD', lr=.3)\nlr_config = 'step'\n"
-                 "train_dataloder = dict(batch_size=9)\nscale = (1, 2)\n")
+    cfg = config(
+        "optimizer = dict(type='SGD', lr=.3)\nlr_config = 'step'\n"
+        'train_dataloder = dict(batch_size=9)\nscale = (1, 2)\n'
+    )
     assert unread_variables(cfg) == dict(
-        optimizer='optim_wrapper.optimizer', lr_config='param_scheduler',
-        train_dataloder='train_dataloader')
+        optimizer='optim_wrapper.optimizer',
+        lr_config='param_scheduler',
+        train_dataloder='train_dataloader',
+    )

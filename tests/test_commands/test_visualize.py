@@ -1,4 +1,5 @@
 """The picture of how labels move, on a trained tiny model."""
+
 import re
 
 import cv2
@@ -19,14 +20,25 @@ TOOL = 'analysis_tools/visualize_alignment.py'
 IMAGES = ('images/class0/0.png', 'images/class1/1.png')
 
 
-def test_shares_are_those_of_a_trace_and_the_picture_is_drawn(
-        whole, tmp_path, monkeypatch):
+def test_shares_are_those_of_a_trace_and_the_picture_is_drawn(whole, tmp_path, monkeypatch):
     folder, _ = whole
     checkpoint = folder / 'work_dirs/tiny/epoch_3.pth'
     picture = tmp_path / 'alignment.png'
     process = run_tool(
-        TOOL, 'tiny.py', checkpoint, '--img', *IMAGES, '--box', '0', '2', '1',
-        '4', '--out', picture, folder=folder)
+        TOOL,
+        'tiny.py',
+        checkpoint,
+        '--img',
+        *IMAGES,
+        '--box',
+        '0',
+        '2',
+        '1',
+        '4',
+        '--out',
+        picture,
+        folder=folder,
+    )
     assert process.returncode == 0, process.stderr
     assert cv2.imread(str(picture)).std() > 0
     area, aligned = map(float, re.findall(r'share ([\d.]+)', process.stdout))
@@ -36,61 +48,58 @@ def test_shares_are_those_of_a_trace_and_the_picture_is_drawn(
     cfg = Config.fromfile('tiny.py')
     init_default_scope('mmpretrain')
     model = get_model(cfg, checkpoint)
-    a, b = (torch.from_numpy(cv2.imread(path)).permute(2, 0, 1)
-            for path in IMAGES)
+    a, b = (torch.from_numpy(cv2.imread(path)).permute(2, 0, 1) for path in IMAGES)
     mixed = a.clone()
     mixed[:, :8, 4:] = b[:, :8, 4:]  # patches of 4 px
     share = torch.ones(1, 4, 4)
     share[:, :2, 1:] = 0
     trace = LabelTrace(model.backbone)
     with torch.no_grad(), trace(share):
-        model.backbone(model.data_preprocessor(
-            dict(inputs=[mixed]))['inputs'])
+        model.backbone(model.data_preprocessor(dict(inputs=[mixed]))['inputs'])
     assert abs(trace.output_share.item() - aligned) < 1e-4
 
 
 @pytest.mark.parametrize('to_rgb', [False, True])
-@pytest.mark.parametrize('source', [[], [dict(type='LoadImageFromFile')]],
-                         ids=['memory', 'files'])
+@pytest.mark.parametrize('source', [[], [dict(type='LoadImageFromFile')]], ids=['memory', 'files'])
 def test_red_is_drawn_as_red(tmp_path, to_rgb, source):
     write_project(tmp_path)
     cfg = Config.fromfile(tmp_path / 'tiny.py')
     cfg.data_preprocessor.to_rgb = to_rgb
     for phase in ('train', 'test'):
-        cfg[f'{phase}_dataloader'].dataset.pipeline = [
-            *source, dict(type='PackInputs')]
+        cfg[f'{phase}_dataloader'].dataset.pipeline = [*source, dict(type='PackInputs')]
     red = np.zeros((16, 16, 3), np.uint8)
     red[..., 2] = 255  # of BGR
     cv2.imwrite(str(tmp_path / 'red.png'), red)
     init_default_scope('mmpretrain')
     preprocessor = get_model(cfg).data_preprocessor
-    images = preprocessor(
-        visualize.load_images(cfg, [str(tmp_path / 'red.png')] * 2))['inputs']
+    images = preprocessor(visualize.load_images(cfg, [str(tmp_path / 'red.png')] * 2))['inputs']
     model_sees_rgb = (source == []) != to_rgb
     channel = images[0, 0 if model_sees_rgb else 2]
     assert (channel > 2).all()  # (255 - 127) / 60
-    pictures = visualize.to_pictures(
-        images, preprocessor, trained_order(cfg))
-    np.testing.assert_allclose(
-        pictures[0, 0, 0], [1, 0, 0], atol=1e-6)
+    pictures = visualize.to_pictures(images, preprocessor, trained_order(cfg))
+    np.testing.assert_allclose(pictures[0, 0, 0], [1, 0, 0], atol=1e-6)
 
 
 def test_a_config_that_comes_along_is_taken_by_its_name(ends_with, whole):
     assert 'does not fit the config' in ends_with(
-        TOOL, 'tlalign_deit-digits_1xb32_digits',
-        whole[0] / 'work_dirs/tiny/epoch_3.pth', '--img', *IMAGES)
+        TOOL,
+        'tlalign_deit-digits_1xb32_digits',
+        whole[0] / 'work_dirs/tiny/epoch_3.pth',
+        '--img',
+        *IMAGES,
+    )
 
 
 def test_mistakes_are_told_in_one_line(ends_with, capsys):
     def say(*arguments):
         return ends_with(TOOL, 'tiny.py', '--img', *arguments)
 
-    assert say('gone.png', IMAGES[1]) == (
-        "visualize_alignment.py: image 'gone.png' does not exist")
+    assert say('gone.png', IMAGES[1]) == ("visualize_alignment.py: image 'gone.png' does not exist")
     assert say(*IMAGES, '--out', 'tiny.py/a.png').startswith(
-        "visualize_alignment.py: folder 'tiny.py' cannot be made")
+        "visualize_alignment.py: folder 'tiny.py' cannot be made"
+    )
     assert say(*IMAGES, '--out', 'a.txt') == 2
     assert "--out 'a.txt' must end in " in capsys.readouterr().err
     assert say(*IMAGES, '--box', '0', '5', '0', '2') == (
-        'visualize_alignment.py: --box 0 5 0 2 does not lie on the grid of 4 '
-        'x 4 patches.')
+        'visualize_alignment.py: --box 0 5 0 2 does not lie on the grid of 4 x 4 patches.'
+    )

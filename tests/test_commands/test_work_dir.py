@@ -1,4 +1,5 @@
 """One training per work dir; damaged resume state is passed over."""
+
 import subprocess
 import sys
 
@@ -27,11 +28,16 @@ time.sleep(600)
 
 def save(path, epoch=1, **more):
     """What a training leaves, with one weight."""
-    torch.save(dict(
-        meta=dict(epoch=epoch, iter=3 * epoch),
-        state_dict=dict(w=torch.full((100, ), float(epoch))),
-        message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}),
-        optimizer=dict(state={}, param_groups=[])) | more, path)
+    torch.save(
+        dict(
+            meta=dict(epoch=epoch, iter=3 * epoch),
+            state_dict=dict(w=torch.full((100,), float(epoch))),
+            message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}),
+            optimizer=dict(state={}, param_groups=[]),
+        )
+        | more,
+        path,
+    )
     return path
 
 
@@ -46,19 +52,23 @@ def folder(tmp_path):
 
 
 def resume(folder, load_from=None):
-    path, checkpoint = read_start(Config(dict(
-        resume=True, load_from=load_from, work_dir=str(folder))), False)
+    path, checkpoint = read_start(
+        Config(dict(resume=True, load_from=load_from, work_dir=str(folder))), False
+    )
     return path and (path.rpartition('/')[2], checkpoint['meta']['epoch'])
 
 
 def test_a_second_training_is_kept_out_until_the_first_dies(tmp_path):
-    holder = subprocess.Popen(
-        [sys.executable, '-c', HOLDER, str(tmp_path)], stdout=subprocess.PIPE)
+    holder = subprocess.Popen([sys.executable, '-c', HOLDER, str(tmp_path)], stdout=subprocess.PIPE)
     try:
         assert holder.stdout.readline() == b'locked\n'
-        with pytest.raises(UserError, match=(
+        with pytest.raises(
+            UserError,
+            match=(
                 rf"work dir '{tmp_path}' is in use by process {holder.pid} on "
-                '.*; wait until .* or choose another with --work-dir')):
+                '.*; wait until .* or choose another with --work-dir'
+            ),
+        ):
             lock_work_dir(str(tmp_path))
     finally:
         holder.kill()
@@ -74,9 +84,13 @@ def test_only_the_first_process_locks(tmp_path, monkeypatch):
 
 
 def test_checkpoints_of_another_run_are_not_lost(folder, tmp_path):
-    with pytest.raises(UserError, match=(
+    with pytest.raises(
+        UserError,
+        match=(
             r'holds 3 checkpoints of another run \(the newest: epoch_10.pth\);'
-            ' .*--resume, .*--work-dir, .*--overwrite')):
+            ' .*--resume, .*--work-dir, .*--overwrite'
+        ),
+    ):
         check_no_earlier_run(str(folder))
     remove_earlier_run(str(folder), keep=str(folder / 'epoch_2.pth'))
     assert [path.name for path in folder.glob('*.pth')] == ['epoch_2.pth']
@@ -84,13 +98,23 @@ def test_checkpoints_of_another_run_are_not_lost(folder, tmp_path):
 
 
 def test_the_newest_is_known_by_its_name(tmp_path):
-    for name in ('epoch_10.pth', 'epoch_9.pth', 'iter_70.pth', 'weights.pth',
-                 'interrupted_epoch_9_iter_31.pth', 'best_a_epoch_99.pth',
-                 'interrupted_epoch_10_iter_35.pth'):
+    for name in (
+        'epoch_10.pth',
+        'epoch_9.pth',
+        'iter_70.pth',
+        'weights.pth',
+        'interrupted_epoch_9_iter_31.pth',
+        'best_a_epoch_99.pth',
+        'interrupted_epoch_10_iter_35.pth',
+    ):
         (tmp_path / name).touch()
     assert [path.name for path in checkpoints_in(tmp_path)] == [
-        'iter_70.pth', 'interrupted_epoch_10_iter_35.pth', 'epoch_10.pth',
-        'interrupted_epoch_9_iter_31.pth', 'epoch_9.pth']
+        'iter_70.pth',
+        'interrupted_epoch_10_iter_35.pth',
+        'epoch_10.pth',
+        'interrupted_epoch_9_iter_31.pth',
+        'epoch_9.pth',
+    ]
 
 
 def test_a_sound_last_checkpoint_is_taken_without_a_word(folder, capsys):
@@ -99,22 +123,28 @@ def test_a_sound_last_checkpoint_is_taken_without_a_word(folder, capsys):
     assert capsys.readouterr().out == ''
 
 
-@pytest.mark.parametrize('content, why', [
-    (None, 'is missing'), (b'', 'names no file'), (b'\n\n', 'names no file'),
-    (b'\xff\xfe\x00', 'is no text'), (b'a\0b', 'names no file'),
-    (b'gone.pth', "names 'gone.pth', which does not exist"),
-    (b'a\nb', 'names no file')])
+@pytest.mark.parametrize(
+    'content, why',
+    [
+        (None, 'is missing'),
+        (b'', 'names no file'),
+        (b'\n\n', 'names no file'),
+        (b'\xff\xfe\x00', 'is no text'),
+        (b'a\0b', 'names no file'),
+        (b'gone.pth', "names 'gone.pth', which does not exist"),
+        (b'a\nb', 'names no file'),
+    ],
+)
 def test_last_checkpoint_is_passed_over(folder, content, why, capsys):
     last = folder / 'last_checkpoint'
     last.unlink() if content is None else last.write_bytes(content)
     assert resume(folder) == ('epoch_10.pth', 10)
-    said, = capsys.readouterr().out.splitlines()
+    (said,) = capsys.readouterr().out.splitlines()
     assert said.startswith(f"warning: going on from '{folder}/epoch_10.pth'")
     assert why in said
 
 
-def test_a_moved_work_dir_goes_on_from_itself(folder, tmp_path_factory,
-                                              capsys):
+def test_a_moved_work_dir_goes_on_from_itself(folder, tmp_path_factory, capsys):
     moved = tmp_path_factory.mktemp('moved') / 'here'
     folder.rename(moved)
     assert resume(moved) == ('epoch_10.pth', 10)
@@ -128,7 +158,7 @@ def cut(path):
 def flip(path):
     """One bit of a weight."""
     content = bytearray(path.read_bytes())
-    content[content.index(torch.full((4, ), 10.).numpy().tobytes())] ^= 1
+    content[content.index(torch.full((4,), 10.0).numpy().tobytes())] ^= 1
     path.write_bytes(content)
 
 
@@ -137,7 +167,7 @@ def empty(path):
 
 
 def diverge(path):
-    save(path, 10, state_dict=dict(w=torch.full((3, ), torch.nan)))
+    save(path, 10, state_dict=dict(w=torch.full((3,), torch.nan)))
 
 
 def lose_hub(path):
@@ -152,17 +182,20 @@ def no_dict(path):
     save(path, 10, optimizer=[1])
 
 
-@pytest.mark.parametrize('damage', [cut, flip, empty, diverge, lose_hub,
-                                    odd_epoch, no_dict])
+@pytest.mark.parametrize('damage', [cut, flip, empty, diverge, lose_hub, odd_epoch, no_dict])
 def test_damaged_checkpoints_are_passed_over(folder, damage, capsys):
     damage(folder / 'epoch_10.pth')
     assert resume(folder) == ('epoch_9.pth', 9)
-    said, = capsys.readouterr().out.splitlines()
+    (said,) = capsys.readouterr().out.splitlines()
     assert said.startswith(f"warning: going on from '{folder}/epoch_9.pth'")
     assert f"checkpoint '{folder}/epoch_10.pth' " in said
-    with pytest.raises(UserError, match=(
+    with pytest.raises(
+        UserError,
+        match=(
             "epoch_10.pth'.*; the newest sound one beside it is "
-            rf"'{folder}/epoch_9.pth': --resume {folder}/epoch_9.pth")):
+            rf"'{folder}/epoch_9.pth': --resume {folder}/epoch_9.pth"
+        ),
+    ):
         resume(folder, str(folder / 'epoch_10.pth'))
 
 
@@ -186,7 +219,11 @@ def test_nothing_sound_is_left(folder):
 def test_a_new_work_dir_has_no_start(tmp_path):
     assert resume(tmp_path / 'new') is None
     (tmp_path / 'last_checkpoint').write_text('moved.pth')
-    with pytest.raises(UserError, match=(
+    with pytest.raises(
+        UserError,
+        match=(
             "last_checkpoint' names 'moved.pth', which does not exist, and no "
-            'other checkpoint lies there; give one with --resume')):
+            'other checkpoint lies there; give one with --resume'
+        ),
+    ):
         resume(tmp_path)

@@ -1,4 +1,5 @@
 """How the tests of configs list, read, build and feed them."""
+
 import os
 import subprocess
 from copy import deepcopy
@@ -39,16 +40,22 @@ def metafiles_of_hosts_are_read_once():
 def tracked(folder):
     """Configs in a folder that git knows of."""
     listed = subprocess.run(
-        ['git', 'ls-files', '--', f'{folder}/*.py'], cwd=ROOT, check=True,
-        capture_output=True, text=True).stdout.split()
+        ['git', 'ls-files', '--', f'{folder}/*.py'],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
     return [path for path in listed if '/_base_/' not in path]
 
 
 def present(folder):
     """Configs in a folder, known or not."""
-    return {path.relative_to(ROOT).as_posix()
-            for path in (ROOT / folder).rglob('*.py')
-            if '_base_' not in path.parts}
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / folder).rglob('*.py')
+        if '_base_' not in path.parts
+    }
 
 
 def stem(path):
@@ -61,9 +68,10 @@ def is_large(path):
 
 def cases(paths):
     """Parameters of a test that trains; those of large images are slow."""
-    return [pytest.param(path, id=stem(path),
-                         marks=pytest.mark.slow if is_large(path) else ())
-            for path in paths]
+    return [
+        pytest.param(path, id=stem(path), marks=pytest.mark.slow if is_large(path) else ())
+        for path in paths
+    ]
 
 
 # Reading -------------------------------------------------------------------
@@ -106,15 +114,15 @@ def jpegs(tmp_path_factory):
     a store of its token labels."""
     folder = tmp_path_factory.mktemp('jpegs')
     coarse = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    for name, size, classes in (('large', (260, 300), 1000),
-                                ('small', (32, 32), 10)):
+    for name, size, classes in (('large', (260, 300), 1000), ('small', (32, 32), 10)):
         cv2.imwrite(str(folder / f'{name}.jpg'), cv2.resize(coarse, size))
         store = TokenLabelStore.create(
-            str(folder / name), [f'{name}.jpg'],
-            [str(i) for i in range(classes)], (8, 8), 5)
-        ids = np.random.default_rng(1).permuted(
-            np.tile(np.arange(classes), (1, 8, 8, 1)), axis=-1)[..., :5]
-        store.write(np.array([0]), ids, np.full(ids.shape, .15))
+            str(folder / name), [f'{name}.jpg'], [str(i) for i in range(classes)], (8, 8), 5
+        )
+        ids = np.random.default_rng(1).permuted(np.tile(np.arange(classes), (1, 8, 8, 1)), axis=-1)[
+            ..., :5
+        ]
+        store.write(np.array([0]), ids, np.full(ids.shape, 0.15))
     return folder
 
 
@@ -122,17 +130,14 @@ def run_pipeline(loader, jpegs, labels):
     """A batch of one JPEG, through the loader's own pipeline."""
     name = 'large' if loader.dataset.type == 'ImageNet' else 'small'
     steps = [
-        {**step, 'store': str(jpegs / name)}
-        if step.type == 'mmtlalign.LoadTokenLabels' else step
+        {**step, 'store': str(jpegs / name)} if step.type == 'mmtlalign.LoadTokenLabels' else step
         for step in loader.dataset.pipeline
     ]
     pipeline = Compose([TRANSFORMS.build(step) for step in steps])
     path = str(jpegs / f'{name}.jpg')
     reads_files = steps[0]['type'] == 'LoadImageFromFile'
-    image = dict(img_path=path, sample_idx=0) if reads_files else dict(
-        img=cv2.imread(path))
-    return default_collate(
-        [pipeline(dict(**image, gt_label=label)) for label in labels])
+    image = dict(img_path=path, sample_idx=0) if reads_files else dict(img=cv2.imread(path))
+    return default_collate([pipeline(dict(**image, gt_label=label)) for label in labels])
 
 
 def cut_depth(backbone):
@@ -140,11 +145,10 @@ def cut_depth(backbone):
     learn: the minis keep their stochastic depth."""
     layers = backbone.get('num_layers')
     if layers is not None:  # PVT, T2T-ViT
-        backbone.num_layers = [1] * len(layers) if isinstance(
-            layers, (list, tuple)) else 2
+        backbone.num_layers = [1] * len(layers) if isinstance(layers, (list, tuple)) else 2
     named = isinstance(backbone.get('arch'), str)
     if 'drop_path_rate' in backbone and (named or layers is not None):
-        backbone.drop_path_rate = 0.
+        backbone.drop_path_rate = 0.0
     if not named:
         return
     arch = dict(MODELS.get(backbone.type).arch_zoo[backbone.arch])
@@ -171,7 +175,8 @@ def check_weight_decay(model, optimizer):
     """Matrices and kernels decay; vectors, tokens and positions do not."""
     decays = {
         id(parameter): group['weight_decay']
-        for group in optimizer.param_groups for parameter in group['params']
+        for group in optimizer.param_groups
+        for parameter in group['params']
     }
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -192,8 +197,9 @@ def learning_rates(config, epoch_length=4):
         schedule.setdefault('end', config.train_cfg.max_epochs)
         cls = PARAM_SCHEDULERS.get(schedule.pop('type'))
         if schedule.pop('convert_to_iter_based', False):
-            schedulers.append(cls.build_iter_from_epoch(
-                optimizer, **schedule, epoch_length=epoch_length))
+            schedulers.append(
+                cls.build_iter_from_epoch(optimizer, **schedule, epoch_length=epoch_length)
+            )
         else:
             schedulers.append(cls(optimizer, **schedule))
     rates = []

@@ -1,5 +1,5 @@
-"""Aligned labels for all tokens: the recipes of TL-Align but for three things.
-"""
+"""Aligned labels for all tokens: the recipes of TL-Align but for three things."""
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -8,8 +8,7 @@ from mmengine.optim import build_optim_wrapper
 from .conftest import ROOT, build_model, run_pipeline
 
 FOLDER = ROOT / 'configs/classification/tlalign-tokens'
-RECIPES = ('deit-digits_1xb32_digits', 'deit-mini_1xb128_cifar10',
-           'deit-small_8xb128_in1k')
+RECIPES = ('deit-digits_1xb32_digits', 'deit-mini_1xb128_cifar10', 'deit-small_8xb128_in1k')
 
 
 def path_of(recipe):
@@ -23,8 +22,7 @@ def test_list_is_complete():
 @pytest.mark.parametrize('recipe', RECIPES)
 def test_only_outputs_head_and_target_differ(recipe):
     ours = Config.fromfile(path_of(recipe)).to_dict()
-    base = Config.fromfile(
-        FOLDER.with_name('tlalign') / f'tlalign_{recipe}.py').to_dict()
+    base = Config.fromfile(FOLDER.with_name('tlalign') / f'tlalign_{recipe}.py').to_dict()
     model = ours['model']
     assert model.pop('target') == dict(type='mmtlalign.AlignedTokenTarget')
     assert model['backbone'].pop('out_type') == 'raw'
@@ -42,11 +40,10 @@ def test_runs_for_one_step(recipe, load, jpegs):
     data = run_pipeline(config.train_dataloader, jpegs, labels=[3, 7])
     log = model.train_step(data, optimizer)
     assert torch.isfinite(log['loss'])
-    torch.testing.assert_close(
-        log['loss'], log['loss_cls'] + log['loss_dense'])
+    torch.testing.assert_close(log['loss'], log['loss_cls'] + log['loss_dense'])
     assert 0 <= log['aligned_share'] <= 1
     assert not torch.equal(before, model.head.aux_head.weight)
     data = run_pipeline(config.val_dataloader, jpegs, labels=[3])
     with torch.no_grad():
-        sample, = model.eval().val_step(data)
-    assert sample.pred_score.shape == (config.data_preprocessor.num_classes, )
+        (sample,) = model.eval().val_step(data)
+    assert sample.pred_score.shape == (config.data_preprocessor.num_classes,)

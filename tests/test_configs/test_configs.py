@@ -1,4 +1,5 @@
 """Every TL-Align classifier is built and run for a step; all are built."""
+
 import re
 
 import numpy as np
@@ -74,18 +75,22 @@ def test_runs_for_one_step(path, load, jpegs):
     target = config.model.get('target', dict(monitor=True))
     assert ('aligned_share' in log) == target.get('monitor', False)
     changed = [
-        name for name, parameter in model.named_parameters()
+        name
+        for name, parameter in model.named_parameters()
         if not torch.equal(parameter, before[name])
     ]
-    first = next(name for name, p in model.backbone.named_parameters()
-                 if p.ndim > 1 and not name.endswith(SPARED))
+    first = next(
+        name
+        for name, p in model.backbone.named_parameters()
+        if p.ndim > 1 and not name.endswith(SPARED)
+    )
     assert f'backbone.{first}' in changed
     assert len(changed) > 0.8 * len(before)  # drop path may spare a block
 
     data = run_pipeline(config.val_dataloader, jpegs, labels=[3])
     with torch.no_grad():
-        sample, = model.eval().val_step(data)
-    assert sample.pred_score.shape == (config.data_preprocessor.num_classes, )
+        (sample,) = model.eval().val_step(data)
+    assert sample.pred_score.shape == (config.data_preprocessor.num_classes,)
     assert sample.pred_score.sum() == pytest.approx(1, abs=1e-4)
 
 
@@ -95,8 +100,7 @@ def test_twin_differs_in_labels_only(path):
     assert twin in CONFIGS
     aligned, baseline = read(path).to_dict(), read(twin).to_dict()
     monitor = dict(monitor=True) if '-128e_' in path else {}  # of the study
-    assert baseline['model'].pop('target') == dict(
-        type='mmtlalign.AreaTarget', **monitor)
+    assert baseline['model'].pop('target') == dict(type='mmtlalign.AreaTarget', **monitor)
     assert 'target' not in aligned['model']
     assert baseline == aligned
 
@@ -117,8 +121,7 @@ def test_grid_is_the_backbones(path):
 @pytest.mark.parametrize('path', ALIGNED, ids=stem)
 def test_datasets_and_hooks_exist(path, load):
     config = load(path)
-    for loader in (config.train_dataloader, config.val_dataloader,
-                   config.test_dataloader):
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         assert DATASETS.get(loader.dataset.type) is not None
     averages = ['EMAHook'] if 't2t-vit' in path else []
     hooks = [hook.type for hook in config.custom_hooks]
@@ -129,23 +132,25 @@ def test_datasets_and_hooks_exist(path, load):
             assert config.train_dataloader.num_workers == 0
 
 
-@pytest.mark.parametrize('name, first, peak, last, warm_up', [
-    ('tlalign_deit-small_8xb128_in1k', 1e-6, 1e-3, 1e-5, 5),
-    ('tlalign_swin-base_16xb64_in1k', 1e-6, 1e-3, 1e-5, 20),
-    ('tlalign_deit3-small-p16_8xb256_in1k', 1e-6, 4e-3, 1e-5, 5),
-    ('tlalign_pvt-small_8xb128_in1k', 1e-6, 1e-3, 1e-5, 5),
-    ('tlalign_twins-svt-small_8xb128_in1k', 1e-6, 1e-3, 1e-5, 5),
-    ('tlalign_t2t-vit-t-14_8xb64_in1k', 1e-6, 5e-4, 1e-5, 10),
-    ('tlalign_deit-small_1xb100_cifar100-224px', 1e-8, 1e-3, 1e-6, 20),
-    ('tlalign_swin-tiny_1xb100_cifar10-224px', 5e-9, 5e-4, 1e-6, 20),
-    ('tlalign_deit-mini_1xb128_cifar10', 1e-6, 1e-3, 1e-5, 1),
-])
+@pytest.mark.parametrize(
+    'name, first, peak, last, warm_up',
+    [
+        ('tlalign_deit-small_8xb128_in1k', 1e-6, 1e-3, 1e-5, 5),
+        ('tlalign_swin-base_16xb64_in1k', 1e-6, 1e-3, 1e-5, 20),
+        ('tlalign_deit3-small-p16_8xb256_in1k', 1e-6, 4e-3, 1e-5, 5),
+        ('tlalign_pvt-small_8xb128_in1k', 1e-6, 1e-3, 1e-5, 5),
+        ('tlalign_twins-svt-small_8xb128_in1k', 1e-6, 1e-3, 1e-5, 5),
+        ('tlalign_t2t-vit-t-14_8xb64_in1k', 1e-6, 5e-4, 1e-5, 10),
+        ('tlalign_deit-small_1xb100_cifar100-224px', 1e-8, 1e-3, 1e-6, 20),
+        ('tlalign_swin-tiny_1xb100_cifar10-224px', 5e-9, 5e-4, 1e-6, 20),
+        ('tlalign_deit-mini_1xb128_cifar10', 1e-6, 1e-3, 1e-5, 1),
+    ],
+)
 def test_learning_rates(name, first, peak, last, warm_up, load):
-    path, = [path for path in CONFIGS if stem(path) == name]
+    (path,) = [path for path in CONFIGS if stem(path) == name]
     rates = learning_rates(load(path), epoch_length=4)
     assert rates[0] == pytest.approx(first)
     assert max(rates) == pytest.approx(peak, rel=1e-4)
     assert np.argmax(rates) in range(4 * warm_up - 1, 4 * warm_up + 4)
-    assert rates == sorted(rates[:4 * warm_up]) + sorted(
-        rates[4 * warm_up:], reverse=True)
+    assert rates == sorted(rates[: 4 * warm_up]) + sorted(rates[4 * warm_up :], reverse=True)
     assert rates[-1] == pytest.approx(last, rel=0.5)

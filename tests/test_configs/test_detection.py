@@ -1,4 +1,5 @@
 """Every detection config is loaded and built, one of each family is run."""
+
 import re
 from pathlib import Path
 
@@ -27,12 +28,15 @@ CELLS = [path for path in CONFIGS if path.endswith('_bccd.py')]
 def test_lists_are_complete():
     assert set(CONFIGS) == present('configs/detection')
     assert {stem(path) for path in COCO} == {
-        name.format(size) + '_coco' for size in ('tiny', 'small', 'base')
+        name.format(size) + '_coco'
+        for size in ('tiny', 'small', 'base')
         for name in (
             'mask-rcnn_tlalign-swin-{}_fpn_8xb2-1x',
             'mask-rcnn_tlalign-swin-{}_fpn_8xb2-ms-crop-3x',
             'cascade-mask-rcnn_tlalign-swin-{}_fpn_8xb2-ms-crop-3x',
-            'mask-rcnn_tlalign-deit-{}_sfp_8xb2-ms-crop-3x')}
+            'mask-rcnn_tlalign-deit-{}_sfp_8xb2-ms-crop-3x',
+        )
+    }
     assert len(CELLS) == 2
 
 
@@ -47,8 +51,7 @@ def shorten(backbone):
     arch = backbone.arch
     if isinstance(arch, str):
         arch = MODELS.get(backbone.type).arch_zoo[arch]
-    depth = (dict(depths=[2] * len(arch['depths'])) if 'depths' in arch
-             else dict(num_layers=2))
+    depth = dict(depths=[2] * len(arch['depths'])) if 'depths' in arch else dict(num_layers=2)
     backbone.arch = {**arch, **depth}
 
 
@@ -100,13 +103,14 @@ def test_starts_from_the_named_classifier(path, load):
     for key in ('out_indices', 'drop_path_rate'):
         original.pop(key, None)
     defaults = dict(img_size=224, patch_size=4)  # those of Swin
-    assert {key: backbone.get(key, defaults.get(key))
-            for key in original} == original
+    assert {key: backbone.get(key, defaults.get(key)) for key in original} == original
     preprocessor = config.model.data_preprocessor
     for key in ('mean', 'std'):
         assert preprocessor[key] == classifier.data_preprocessor[key]
-    assert preprocessor.bgr_to_rgb == classifier.data_preprocessor.get(
-        'to_rgb') or len({*preprocessor.mean}) == 1  # of grey images
+    assert (
+        preprocessor.bgr_to_rgb == classifier.data_preprocessor.get('to_rgb')
+        or len({*preprocessor.mean}) == 1
+    )  # of grey images
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=stem)
@@ -124,8 +128,7 @@ def test_data_and_hooks(path, load):
             root, file = dataset.data_root, dataset.ann_file
             evaluator = config[f'{phase}_evaluator']
             assert Path(evaluator.ann_file) == Path(root) / file
-    assert [hook.type for hook in config.custom_hooks
-            ] == ['mmtlalign.ResumeRandomState']
+    assert [hook.type for hook in config.custom_hooks] == ['mmtlalign.ResumeRandomState']
     loader = config.train_dataloader
     devices, batch = map(int, re.search(r'_(\d+)xb(\d+)', path).groups())
     assert loader.batch_size == batch
@@ -144,8 +147,7 @@ def test_schedule(path, load):
     assert warm_up.end <= 500 and not warm_up.by_epoch
     if path in COCO:
         assert epochs == (12 if '-1x_' in path else 36)
-        assert list(steps.milestones) == (
-            [8, 11] if epochs == 12 else [27, 33])
+        assert list(steps.milestones) == ([8, 11] if epochs == 12 else [27, 33])
         assert config.optim_wrapper.optimizer.lr == 1e-4
     else:
         assert epochs % config.train_cfg.val_interval == 0
@@ -153,18 +155,23 @@ def test_schedule(path, load):
 
 def test_drop_paths(load):
     """Those of Swin's and ViT-Adapter's recipes."""
-    found = {re.search(r'(.*)_tlalign-([a-z]+-[a-z]+)_.*-(\dx)', stem(path))
-             .groups(): load(path).model.backbone.drop_path_rate
-             for path in COCO}
+    found = {
+        re.search(r'(.*)_tlalign-([a-z]+-[a-z]+)_.*-(\dx)', stem(path)).groups(): load(
+            path
+        ).model.backbone.drop_path_rate
+        for path in COCO
+    }
     assert found == {
-        ('mask-rcnn', 'swin-tiny', '1x'): .1,
-        ('mask-rcnn', 'swin-small', '1x'): .2,
-        ('mask-rcnn', 'swin-base', '1x'): .3,
-        **{(kind, f'swin-{size}', '3x'): rate
-           for kind in ('mask-rcnn', 'cascade-mask-rcnn')
-           for size, rate in (('tiny', .2), ('small', .2), ('base', .3))},
-        **{('mask-rcnn', f'deit-{size}', '3x'): .1
-           for size in ('tiny', 'small', 'base')}}
+        ('mask-rcnn', 'swin-tiny', '1x'): 0.1,
+        ('mask-rcnn', 'swin-small', '1x'): 0.2,
+        ('mask-rcnn', 'swin-base', '1x'): 0.3,
+        **{
+            (kind, f'swin-{size}', '3x'): rate
+            for kind in ('mask-rcnn', 'cascade-mask-rcnn')
+            for size, rate in (('tiny', 0.2), ('small', 0.2), ('base', 0.3))
+        },
+        **{('mask-rcnn', f'deit-{size}', '3x'): 0.1 for size in ('tiny', 'small', 'base')},
+    }
 
 
 # The model ----------------------------------------------------------------
@@ -181,30 +188,36 @@ def test_builds_and_maps_fit_the_anchors(path, load):
     with torch.no_grad():
         maps = model.extract_feat(torch.randn(1, 3, 64, 128))
     assert [tuple(m.shape[2:]) for m in maps] == [
-        (64 // stride, 128 // stride) for stride in strides]
+        (64 // stride, 128 // stride) for stride in strides
+    ]
     extractors = [model.roi_head.bbox_roi_extractor]
     if model.with_mask:
         extractors.append(model.roi_head.mask_roi_extractor)
     for extractor in sum(map(list, map(as_list, extractors)), []):
         used = extractor.featmap_strides
-        assert used == strides[:len(used)]
+        assert used == strides[: len(used)]
         assert extractor.finest_scale == 14 * strides[0]  # 56 at stride 4
 
 
 def check_optimizer(model, optim_wrapper):
     """Rate and decay of every parameter, found from the modules."""
     groups = build_optim_wrapper(model, optim_wrapper).optimizer.param_groups
-    found = {id(parameter): (group['lr'], group['weight_decay'])
-             for group in groups for parameter in group['params']}
+    found = {
+        id(parameter): (group['lr'], group['weight_decay'])
+        for group in groups
+        for parameter in group['params']
+    }
     norms = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
-    spared = {id(parameter) for module in model.modules()
-              if isinstance(module, norms)
-              for parameter in module.parameters()}
+    spared = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, norms)
+        for parameter in module.parameters()
+    }
     by_name = ('cls_token', 'pos_embed', 'relative_position_bias_table')
     optimizer = optim_wrapper.optimizer
     decay_rate = optim_wrapper.paramwise_cfg.get('layer_decay_rate', 1)
-    assert decay_rate == (.7 if 'LayerDecay' in optim_wrapper.get(
-        'constructor', '') else 1)
+    assert decay_rate == (0.7 if 'LayerDecay' in optim_wrapper.get('constructor', '') else 1)
     for name, parameter in model.named_parameters():
         block = re.match(r'backbone\.layers\.(\d+)\.', name)
         stem = re.match(r'backbone\.(cls_token|pos_embed|patch_embed)', name)
@@ -221,12 +234,13 @@ def check_optimizer(model, optim_wrapper):
 
 def narrow(model):
     """Make the published detectors narrow; minis stay as they are."""
-    arch = (dict(embed_dims=16, depths=[2, 2, 2, 2], num_heads=[1, 2, 4, 8])
-            if 'Swin' in model.backbone.type else dict(
-                embed_dims=32, num_layers=2, num_heads=2,
-                feedforward_channels=64))
+    arch = (
+        dict(embed_dims=16, depths=[2, 2, 2, 2], num_heads=[1, 2, 4, 8])
+        if 'Swin' in model.backbone.type
+        else dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+    )
     model.backbone.arch = arch
-    model.neck.in_channels = ([16, 32, 64, 128] if 'depths' in arch else 32)
+    model.neck.in_channels = [16, 32, 64, 128] if 'depths' in arch else 32
     model.neck.out_channels = 16
     model.rpn_head.update(in_channels=16, feat_channels=16)
     for head in as_list(model.roi_head.bbox_head):
@@ -244,7 +258,7 @@ def save_classifier(config, backbone, path):
     model.backbone.arch = backbone.arch
     width = backbone.arch.get('embed_dims')
     if 'depths' in backbone.arch:
-        width *= 2**(len(backbone.arch['depths']) - 1)
+        width *= 2 ** (len(backbone.arch['depths']) - 1)
     model.head.in_channels = width
     model.data_preprocessor = config.data_preprocessor
     with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -265,7 +279,7 @@ FAMILIES = [
 
 @pytest.mark.parametrize('name', FAMILIES)
 def test_step_and_prediction(name, load, tmp_path):
-    path, = [path for path in CONFIGS if stem(path) == name]
+    (path,) = [path for path in CONFIGS if stem(path) == name]
     config = load(path)
     model = config.model
     slim(model)
@@ -280,8 +294,7 @@ def test_step_and_prediction(name, load, tmp_path):
     detector.init_weights()
     loaded = detector.backbone.state_dict()
     stages = len(model.backbone.arch.get('depths', []))
-    new = {f'norm{i}.{kind}' for i in range(stages - 1)
-           for kind in ('weight', 'bias')}
+    new = {f'norm{i}.{kind}' for i in range(stages - 1) for kind in ('weight', 'bias')}
     assert loaded.keys() - saved.keys() == new
     assert saved.keys() <= loaded.keys() and len(saved) > 20
     for key in saved:
@@ -292,8 +305,8 @@ def test_step_and_prediction(name, load, tmp_path):
     num_classes = 80 if path in COCO else 3
     optimizer = build_optim_wrapper(detector, config.optim_wrapper)
     data = demo_mm_inputs(
-        2, [(3, 64, 96)] * 2, num_items=[2, 1], num_classes=num_classes,
-        with_mask=with_mask)
+        2, [(3, 64, 96)] * 2, num_items=[2, 1], num_classes=num_classes, with_mask=with_mask
+    )
     log = detector.train().train_step(data, optimizer)
     assert torch.isfinite(log['loss'])
     assert any('mask' in key for key in log) == with_mask
@@ -305,8 +318,8 @@ def test_step_and_prediction(name, load, tmp_path):
 
 def check_prediction(detector, data, with_mask, num_classes):
     """Boxes lie in the image, best first; masks have its size."""
-    detector.test_cfg.rcnn.score_thr = 0.
-    detector.roi_head.test_cfg.score_thr = 0.
+    detector.test_cfg.rcnn.score_thr = 0.0
+    detector.roi_head.test_cfg.score_thr = 0.0
     with torch.no_grad():
         results = detector.eval().test_step(data)
     assert len(results) == 2

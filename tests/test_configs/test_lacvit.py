@@ -1,4 +1,5 @@
 """Every LaCViT config is loaded and built, and one of each kind is run."""
+
 from itertools import product
 
 import cv2
@@ -14,9 +15,11 @@ from mmpretrain.utils import register_all_modules
 from .conftest import present, read, stem
 
 FOLDER = 'configs/classification/lacvit'
-KINDS = ('lacvit_{}_stage1_8xb128_{}-224px',
-         'lacvit_{}_stage2_1xb128_{}-224px',
-         'crossentropy_{}_1xb128_{}-224px')
+KINDS = (
+    'lacvit_{}_stage1_8xb128_{}-224px',
+    'lacvit_{}_stage2_1xb128_{}-224px',
+    'crossentropy_{}_1xb128_{}-224px',
+)
 NETWORKS = {'deit-small': 384, 'vit-base': 768, 'deit-mini': 128}
 # Type of the data set, split that is trained on, number of classes. All are
 # tested on the split 'test'.
@@ -29,9 +32,11 @@ DATA = {
     'stanford-cars': ('StanfordCars', 'train', 196),
 }
 LARGE = list(product(['deit-small', 'vit-base'], DATA))
-MINI = ('lacvit_deit-mini_stage1_1xb128_cifar10',
-        'lacvit_deit-mini_stage2_1xb128_cifar10',
-        'crossentropy_deit-mini_1xb128_cifar10')
+MINI = (
+    'lacvit_deit-mini_stage1_1xb128_cifar10',
+    'lacvit_deit-mini_stage2_1xb128_cifar10',
+    'crossentropy_deit-mini_1xb128_cifar10',
+)
 # Three configs that belong together
 TRIOS = [tuple(kind.format(*names) for kind in KINDS) for names in LARGE]
 TRIOS.append(MINI)
@@ -49,8 +54,7 @@ def scope():
 
 
 def test_list_is_complete():
-    assert set(map(stem, present(FOLDER))) == {
-        name for trio in TRIOS for name in trio}
+    assert set(map(stem, present(FOLDER))) == {name for trio in TRIOS for name in trio}
 
 
 @pytest.mark.parametrize('network, data', LARGE)
@@ -59,8 +63,9 @@ def test_splits_do_not_leak(network, data):
     type, split, num_classes = DATA[data]
     for kind in KINDS:
         config = load(kind.format(network, data))
-        train, val, test = (config[f'{phase}_dataloader'].dataset
-                            for phase in ('train', 'val', 'test'))
+        train, val, test = (
+            config[f'{phase}_dataloader'].dataset for phase in ('train', 'val', 'test')
+        )
         assert (train.type, train.split) == (type, split)
         assert (test.type, test.split) == (type, 'test')
         assert (train.data_root, val) == (test.data_root, test)
@@ -75,8 +80,7 @@ def test_splits_do_not_leak(network, data):
 def test_splits_of_the_mini_do_not_leak():
     for name in MINI:
         config = load(name)
-        train, test = (config[f'{phase}_dataloader'].dataset
-                       for phase in ('train', 'test'))
+        train, test = (config[f'{phase}_dataloader'].dataset for phase in ('train', 'test'))
         assert (train.data_prefix, test.data_prefix) == ('train', 'val')
         assert train.num_samples == 5000
 
@@ -93,52 +97,53 @@ def test_three_that_belong_together(trio):
         other['dataset']['pipeline'] = twin.train_pipeline
         assert other == twin.train_dataloader.to_dict()
         assert config.test_dataloader == twin.test_dataloader
-    views, = [step for step in stage1.train_dataloader.dataset.pipeline
-              if step.type == 'MultiView']
+    (views,) = [
+        step for step in stage1.train_dataloader.dataset.pipeline if step.type == 'MultiView'
+    ]
     assert views.num_views == 2
     # Stage 2 is the twin, frozen, from the last epoch of stage 1.
     start = stage2.model.backbone.init_cfg
     assert start.prefix == 'backbone.'
-    assert start.checkpoint == (
-        f'work_dirs/{trio[0]}/epoch_{stage1.train_cfg.max_epochs}.pth')
+    assert start.checkpoint == (f'work_dirs/{trio[0]}/epoch_{stage1.train_cfg.max_epochs}.pth')
     expected = twin.model.to_dict()
     expected['backbone']['init_cfg'] = start
     depth = 6 if 'mini' in trio[0] else 12
-    expected['backbone'].update(frozen_stages=depth, drop_path_rate=0.)
+    expected['backbone'].update(frozen_stages=depth, drop_path_rate=0.0)
     assert stage2.model.to_dict() == expected
-    width, = [w for name, w in NETWORKS.items() if f'_{name}_' in trio[0]]
+    (width,) = [w for name, w in NETWORKS.items() if f'_{name}_' in trio[0]]
     assert stage1.model.neck.in_channels == width
     assert twin.model.head.in_channels == width
     for config in (stage1, stage2, twin):
         assert 'save_best' not in config.default_hooks.checkpoint
         assert [hook.type for hook in config.custom_hooks] == [
-            'mmtlalign.ResumeRandomState', 'mmtlalign.EncoderFeatures']
+            'mmtlalign.ResumeRandomState',
+            'mmtlalign.EncoderFeatures',
+        ]
         model = dict(config.model, data_preprocessor=config.data_preprocessor)
         with torch.device('meta'):
             built = MODELS.build(model)
         assert built.backbone.embed_dims == width
         assert len(built.backbone.layers) == depth
     measured = [metric.type for metric in stage1.test_evaluator]
-    assert measured == ['mmtlalign.KNNAccuracy', 'mmtlalign.LinearProbe',
-                        'mmtlalign.Isotropy']
+    assert measured == ['mmtlalign.KNNAccuracy', 'mmtlalign.LinearProbe', 'mmtlalign.Isotropy']
     for config in (stage2, twin):
-        assert [metric.type for metric in config.test_evaluator] == [
-            'Accuracy', *measured]
+        assert [metric.type for metric in config.test_evaluator] == ['Accuracy', *measured]
 
 
 def test_published_recipe():
     stage1, stage2, twin = map(load, TRIOS[0])
     for config, lr, last, decay, epochs in (
-            (stage1, 1e-3, 0, 1e-4, 500),
-            (stage2, .1, .1 * .2**3, 0, 100),
-            (twin, .01, .01 * .2**3, 1e-4, 100)):
+        (stage1, 1e-3, 0, 1e-4, 500),
+        (stage2, 0.1, 0.1 * 0.2**3, 0, 100),
+        (twin, 0.01, 0.01 * 0.2**3, 1e-4, 100),
+    ):
         optimizer = config.optim_wrapper.optimizer
-        assert (optimizer.type, optimizer.momentum) == ('SGD', .9)
+        assert (optimizer.type, optimizer.momentum) == ('SGD', 0.9)
         assert (optimizer.lr, optimizer.weight_decay) == (lr, decay)
         assert config.param_scheduler.type == 'CosineAnnealingLR'
         assert config.param_scheduler.eta_min == pytest.approx(last)
         assert config.train_cfg.max_epochs == epochs
-    assert stage1.model.loss.temperature == .1
+    assert stage1.model.loss.temperature == 0.1
 
 
 # One of each kind, for a step --------------------------------------------
@@ -157,13 +162,10 @@ def photo(tmp_path_factory):
 
 
 def batch(loader, photo, labels):
-    pipeline = Compose(
-        [TRANSFORMS.build(step) for step in loader.dataset.pipeline])
+    pipeline = Compose([TRANSFORMS.build(step) for step in loader.dataset.pipeline])
     reads_files = loader.dataset.pipeline[0].type == 'LoadImageFromFile'
-    image = dict(img_path=photo) if reads_files else dict(
-        img=cv2.imread(photo))
-    return default_collate(
-        [pipeline(dict(**image, gt_label=label)) for label in labels])
+    image = dict(img_path=photo) if reads_files else dict(img=cv2.imread(photo))
+    return default_collate([pipeline(dict(**image, gt_label=label)) for label in labels])
 
 
 def build(config):
@@ -171,12 +173,12 @@ def build(config):
     model = config.model
     model.data_preprocessor = config.data_preprocessor
     model.backbone.update(
-        arch=dict(embed_dims=16, num_layers=2, num_heads=2,
-                  feedforward_channels=32))
+        arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+    )
     if 'frozen_stages' in model.backbone:
         model.backbone.frozen_stages = 2
     else:
-        model.backbone.drop_path_rate = 0.  # all blocks learn in one step
+        model.backbone.drop_path_rate = 0.0  # all blocks learn in one step
     part = model.neck or model.head
     part.in_channels = 16
     return MODELS.build(model)
@@ -190,13 +192,14 @@ def changed_by_a_step(config, photo):
     log = model.train_step(data, optimizer)
     assert torch.isfinite(log['loss'])
     assert not any(p.requires_grad for p in model.backbone.parameters()) or (
-        config.model.backbone.get('frozen_stages', -1) < 0)
-    return {name for name, p in model.named_parameters()
-            if not torch.equal(p, before[name])}, set(before)
+        config.model.backbone.get('frozen_stages', -1) < 0
+    )
+    return {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}, set(
+        before
+    )
 
 
-@pytest.mark.parametrize('trio', [CIFAR, FILES, MINI],
-                         ids=['cifar', 'files', 'mini'])
+@pytest.mark.parametrize('trio', [CIFAR, FILES, MINI], ids=['cifar', 'files', 'mini'])
 def test_a_step(trio, photo):
     """Stage 1 and the twin train the encoder; stage 2 the head alone."""
     for name, part in zip(trio, ('neck', 'head', 'head')):
@@ -206,7 +209,7 @@ def test_a_step(trio, photo):
         if 'stage2' in name:
             assert not changed & encoder
         else:
-            assert len(changed & encoder) > .8 * len(encoder)
+            assert len(changed & encoder) > 0.8 * len(encoder)
 
 
 @pytest.mark.parametrize('trio', TRIOS, ids=lambda trio: trio[1])
@@ -229,8 +232,7 @@ def test_fine_tuning_is_a_switch(photo):
     assert 'backbone.layers.0.attn.qkv.weight' in changed
 
 
-@pytest.mark.parametrize('name, size', [
-    (CIFAR[0], 224), (FILES[0], 224), (MINI[0], 32)])
+@pytest.mark.parametrize('name, size', [(CIFAR[0], 224), (FILES[0], 224), (MINI[0], 32)])
 def test_two_views(name, size, photo):
     config = load(name)
     loader = config.train_dataloader
@@ -238,9 +240,7 @@ def test_two_views(name, size, photo):
     assert first.shape == second.shape == (2, 3, size, size)
     assert not torch.equal(first, second)
     # Greyscale weighs the channels in the order in which they come.
-    jitter, = [step for step in loader.dataset.pipeline
-               if step.type == 'MultiView']
+    (jitter,) = [step for step in loader.dataset.pipeline if step.type == 'MultiView']
     weights = jitter.transforms[0][3].channel_weights
-    green_between = (weights[0] > weights[2]) == (
-        not config.data_preprocessor.to_rgb)
+    green_between = (weights[0] > weights[2]) == (not config.data_preprocessor.to_rgb)
     assert green_between and weights[1] == max(weights)

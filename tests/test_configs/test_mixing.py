@@ -1,4 +1,5 @@
 """Other ways to mix: the recipes of TL-Align but for mask and label."""
+
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
@@ -12,18 +13,16 @@ METHODS = dict(cutout='Cutout', fmix='FMix', gridmix='GridMix', mixup='Mixup')
 
 def test_list_is_complete():
     nets = ('deit-mini_1xb128_cifar10', 'deit-small_8xb128_in1k')
-    assert set(map(stem, CONFIGS)) == {
-        f'{method}_{net}' for method in METHODS for net in nets}
+    assert set(map(stem, CONFIGS)) == {f'{method}_{net}' for method in METHODS for net in nets}
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=stem)
 def test_only_mask_and_label_differ(path):
     method, recipe = stem(path).split('_', 1)
     cfg = read(path).to_dict()
-    base = read(
-        f'configs/classification/tlalign/tlalign_{recipe}.py').to_dict()
+    base = read(f'configs/classification/tlalign/tlalign_{recipe}.py').to_dict()
     assert cfg['model'].pop('target') == dict(type='mmtlalign.AreaTarget')
-    augment, = cfg['model'].pop('train_cfg')['augments']
+    (augment,) = cfg['model'].pop('train_cfg')['augments']
     assert augment['type'] == f'mmtlalign.{METHODS[method]}'
     assert augment['patch_size'] == cfg['model']['backbone']['patch_size']
     base['model'].pop('train_cfg')
@@ -42,12 +41,10 @@ def test_runs_for_one_step(path, load, jpegs):
     assert log['lam'] == 1 if 'cutout' in path else 0 <= log['lam'] <= 1
 
 
-@pytest.mark.parametrize('path', [path for path in CONFIGS if 'mini' in path],
-                         ids=stem)
+@pytest.mark.parametrize('path', [path for path in CONFIGS if 'mini' in path], ids=stem)
 def test_any_mask_trains_with_aligned_labels(path, load, jpegs):
     config = load(path)
-    config.merge_from_dict(
-        {'model.target.type': 'mmtlalign.AlignedTarget'})
+    config.merge_from_dict({'model.target.type': 'mmtlalign.AlignedTarget'})
     model = build_model(config).train()
     data = run_pipeline(config.train_dataloader, jpegs, labels=[3, 7])
     batch = model.data_preprocessor(data, training=True)

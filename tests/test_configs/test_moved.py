@@ -1,4 +1,5 @@
 """Old paths of configs are answered with the new ones."""
+
 import re
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from ..conftest import ROOT
 OLD = [
     'configs/classification/study/none_deit-mini_1xb128-128e_cifar10-2500.py',
     'configs/detection/mini/faster-rcnn_tlalign-swin-mini_fpn_1xb2_bccd.py',
-    'configs/segmentation/mini/'
-    'tlalign-deit-mini_upernet_1xb4-600_camvid-120x90.py']
+    'configs/segmentation/mini/tlalign-deit-mini_upernet_1xb4-600_camvid-120x90.py',
+]
 
 
 @pytest.mark.parametrize('path', OLD)
@@ -24,8 +25,7 @@ def test_an_old_path_is_answered_in_one_line(path, tmp_path, monkeypatch):
     for given in (path, path.removesuffix('.py'), ROOT / path):
         with pytest.raises(UserError) as error:
             find_config(given)
-        assert str(error.value) == (
-            f"config '{given}' has moved: it is now '{new}'")
+        assert str(error.value) == (f"config '{given}' has moved: it is now '{new}'")
 
 
 def test_its_name_is_what_it_was():
@@ -33,8 +33,7 @@ def test_its_name_is_what_it_was():
         assert Path(find_config(Path(path).stem)).name == Path(path).name
 
 
-@pytest.mark.parametrize('path', [
-    'configs/detection/mini/another.py', 'mini/tlalign_deit-mini.py'])
+@pytest.mark.parametrize('path', ['configs/detection/mini/another.py', 'mini/tlalign_deit-mini.py'])
 def test_what_never_was_is_not_there(path):
     with pytest.raises(UserError, match='does not exist'):
         find_config(path)

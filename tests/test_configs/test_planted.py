@@ -1,4 +1,5 @@
 """Arms on planted digits differ in their labels and in nothing else."""
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -14,13 +15,12 @@ ARMS = dict(
     cutmix=dict(type='mmtlalign.AreaTarget'),
     object=dict(type='mmtlalign.ObjectTarget'),
     tlalign=dict(type='mmtlalign.AlignedTarget'),
-    contribution=dict(type='mmtlalign.AlignedTarget',
-                      propagation='contribution'))
+    contribution=dict(type='mmtlalign.AlignedTarget', propagation='contribution'),
+)
 
 
 def load(arm):
-    return Config.fromfile(
-        FOLDER / f'{arm}_deit-micro_1xb50-150e_planted-24px.py')
+    return Config.fromfile(FOLDER / f'{arm}_deit-micro_1xb50-150e_planted-24px.py')
 
 
 def test_list_is_complete():
@@ -29,8 +29,7 @@ def test_list_is_complete():
 
 def test_arms_differ_in_labels_only():
     configs = {arm: load(arm).to_dict() for arm in ARMS}
-    targets = {arm: config['model'].pop('target')
-               for arm, config in configs.items()}
+    targets = {arm: config['model'].pop('target') for arm, config in configs.items()}
     assert targets == ARMS
     assert all(config == configs['cutmix'] for config in configs.values())
 
@@ -41,8 +40,7 @@ def batch():
     config = load('object')
     config.train_dataloader.dataset.num_images = 50
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return next(iter(Runner.build_dataloader(
-            config.train_dataloader, seed=0)))
+        return next(iter(Runner.build_dataloader(config.train_dataloader, seed=0)))
 
 
 def test_pairs_start_alike_and_see_the_same_mixes(batch):
@@ -51,8 +49,7 @@ def test_pairs_start_alike_and_see_the_same_mixes(batch):
         config = load(arm)
         torch.manual_seed(0)
         with DefaultScope.overwrite_default_scope('mmpretrain'):
-            model = MODELS.build(dict(
-                config.model, data_preprocessor=config.data_preprocessor))
+            model = MODELS.build(dict(config.model, data_preprocessor=config.data_preprocessor))
             model.init_weights()
         model.data_preprocessor.batch_augments.seed(3)
         states[arm] = model.state_dict()
@@ -60,8 +57,7 @@ def test_pairs_start_alike_and_see_the_same_mixes(batch):
         inputs[arm], losses[arm] = data['inputs'], model.loss(**data)
         shares[arm] = losses[arm].get('aligned_share')
     for arm in ARMS:
-        assert all(torch.equal(value, states['cutmix'][key])
-                   for key, value in states[arm].items())
+        assert all(torch.equal(value, states['cutmix'][key]) for key, value in states[arm].items())
         assert torch.equal(inputs[arm], inputs['cutmix'])
     assert not torch.equal(inputs['cutmix'][0], inputs['cutmix'][1])
     # heads start at zero, so that losses cannot differ yet
@@ -76,8 +72,9 @@ def test_mean_and_deviation_are_those_of_the_images():
     config = load('cutmix')
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         data = DATASETS.build(config.train_dataloader.dataset)
-    images = torch.stack([torch.from_numpy(data.get_data_info(i)['img'])
-                          for i in range(len(data))]).double()
+    images = torch.stack(
+        [torch.from_numpy(data.get_data_info(i)['img']) for i in range(len(data))]
+    ).double()
     stated = config.data_preprocessor
     assert images.mean().item() == pytest.approx(stated.mean[0], abs=2)
     assert images.std().item() == pytest.approx(stated.std[0], abs=2)

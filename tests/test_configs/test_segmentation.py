@@ -1,4 +1,5 @@
 """Every segmentation config is loaded and built, and some are run."""
+
 import ast
 import re
 from pathlib import Path
@@ -34,8 +35,8 @@ def test_lists_are_complete():
     assert set(CONFIGS) == present(FOLDER) == {*ADE20K, *MINIS}
     backbones = [re.search('tlalign-([a-z]+-[a-z]+)_', p)[1] for p in ADE20K]
     assert sorted(backbones) == [
-        f'{family}-{size}' for family in ('deit', 'swin')
-        for size in ('base', 'small', 'tiny')]
+        f'{family}-{size}' for family in ('deit', 'swin') for size in ('base', 'small', 'tiny')
+    ]
     assert len(MINIS) == 3
 
 
@@ -75,8 +76,7 @@ def test_starts_from_the_named_classifier(path, load):
     assert backbone.type == f'mmpretrain.{original.type}'
     defaults = dict(img_size=224)
     for key in ('arch', 'patch_size', 'window_size', 'img_size'):
-        found, expected = (
-            cfg.get(key, defaults.get(key)) for cfg in (backbone, original))
+        found, expected = (cfg.get(key, defaults.get(key)) for cfg in (backbone, original))
         if key == 'patch_size' and 'Swin' in original.type:
             found, expected = found or 4, expected or 4
         assert found == expected, key
@@ -110,13 +110,11 @@ def test_builds(path, load):
         assert config.train_dataloader.num_workers == 0
     check_weight_decay(model, config.optim_wrapper)
     # the host's types of what is not part of the model
-    for loader in (config.train_dataloader, config.val_dataloader,
-                   config.test_dataloader):
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         assert DATASETS.get(loader.dataset.type) is not None
         for step in loader.dataset.pipeline:
             assert TRANSFORMS.get(step.type) is not None
-    assert [hook.type for hook in config.custom_hooks
-            ] == ['mmtlalign.ResumeRandomState']
+    assert [hook.type for hook in config.custom_hooks] == ['mmtlalign.ResumeRandomState']
 
 
 def check_weight_decay(model, optim_wrapper):
@@ -124,12 +122,15 @@ def check_weight_decay(model, optim_wrapper):
     groups = build_optim_wrapper(model, optim_wrapper).optimizer.param_groups
     settings = {
         id(parameter): (group['lr'], group['weight_decay'])
-        for group in groups for parameter in group['params']
+        for group in groups
+        for parameter in group['params']
     }
     norms = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
     spared = {
-        id(parameter) for module in model.modules()
-        if isinstance(module, norms) for parameter in module.parameters()
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, norms)
+        for parameter in module.parameters()
     }
     by_name = ('cls_token', 'pos_embed', 'relative_position_bias_table')
     optimizer = optim_wrapper.optimizer
@@ -151,14 +152,13 @@ def test_recipe_of_ade20k(load):
         assert total == 16 == config.auto_scale_lr.base_batch_size
         warm_up, decay = config.param_scheduler
         assert warm_up.end == decay.begin == 1500
-        assert (warm_up.type, decay.type, decay.power) == (
-            'LinearLR', 'PolyLR', 1)
+        assert (warm_up.type, decay.type, decay.power) == ('LinearLR', 'PolyLR', 1)
         backbone = config.model.backbone
-        drop_paths.setdefault(backbone.type, set()).add(
-            backbone.drop_path_rate)
+        drop_paths.setdefault(backbone.type, set()).add(backbone.drop_path_rate)
     assert drop_paths == {
         'mmpretrain.SwinTransformer': {0.3},
-        'mmpretrain.VisionTransformer': {0.1}}
+        'mmpretrain.VisionTransformer': {0.1},
+    }
 
 
 @pytest.mark.parametrize('path', MINIS, ids=stem)
@@ -173,17 +173,17 @@ def test_names_of_minis(path, load):
         scales = {
             tuple(step.scale)
             for loader in (config.train_dataloader, config.test_dataloader)
-            for step in loader.dataset.pipeline if step.type == 'Resize'}
+            for step in loader.dataset.pipeline
+            if step.type == 'Resize'
+        }
         assert scales == {tuple(map(int, size.groups()))}
 
 
 # A step and a prediction -------------------------------------------------
 
 SMALL = {
-    'swin-tiny': dict(embed_dims=16, depths=[2, 2, 2, 2],
-                      num_heads=[1, 2, 4, 8]),
-    'deit-small': dict(embed_dims=32, num_layers=12, num_heads=2,
-                       feedforward_channels=64),
+    'swin-tiny': dict(embed_dims=16, depths=[2, 2, 2, 2], num_heads=[1, 2, 4, 8]),
+    'deit-small': dict(embed_dims=32, num_layers=12, num_heads=2, feedforward_channels=64),
 }
 
 
@@ -204,26 +204,32 @@ def photo(tmp_path):
     """An image of 64x48 px and its label map, with all kinds of labels."""
     rng = np.random.default_rng(0)
     image, labels = tmp_path / 'photo.jpg', tmp_path / 'photo.png'
-    cv2.imwrite(str(image), cv2.resize(
-        rng.integers(0, 256, (6, 8, 3), np.uint8), (64, 48)))
-    cv2.imwrite(str(labels), np.repeat(np.repeat(
-        rng.integers(0, 151, (6, 8), np.uint8), 8, 0), 8, 1))
+    cv2.imwrite(str(image), cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (64, 48)))
+    cv2.imwrite(
+        str(labels), np.repeat(np.repeat(rng.integers(0, 151, (6, 8), np.uint8), 8, 0), 8, 1)
+    )
     return dict(
-        img_path=str(image), seg_map_path=str(labels), label_map=None,
-        reduce_zero_label=True, seg_fields=[])
+        img_path=str(image),
+        seg_map_path=str(labels),
+        label_map=None,
+        reduce_zero_label=True,
+        seg_fields=[],
+    )
 
 
 def at_size(pipeline, edge):
     """The pipeline at sizes around ``edge`` instead of 512."""
-    text = re.sub(r'\b\d{3,4}\b', lambda number: str(
-        int(number[0]) * edge // 512), repr(list(map(dict, pipeline))))
+    text = re.sub(
+        r'\b\d{3,4}\b',
+        lambda number: str(int(number[0]) * edge // 512),
+        repr(list(map(dict, pipeline))),
+    )
     return ast.literal_eval(text)
 
 
 def run_pipeline(pipeline, info, copies=1):
     pipeline = Compose([TRANSFORMS.build(step) for step in pipeline])
-    return pseudo_collate([
-        pipeline({**info, 'seg_fields': []}) for _ in range(copies)])
+    return pseudo_collate([pipeline({**info, 'seg_fields': []}) for _ in range(copies)])
 
 
 @pytest.fixture
@@ -233,8 +239,7 @@ def save_classifier(tmp_path):
     def save(config, arch):
         classifier = Config(dict(model=config.model))
         classifier.model.backbone.arch = arch
-        classifier.model.head.in_channels = arch['embed_dims'] * (
-            8 if 'depths' in arch else 1)
+        classifier.model.head.in_channels = arch['embed_dims'] * (8 if 'depths' in arch else 1)
         classifier.model.data_preprocessor = config.data_preprocessor
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             model = MODELS.build(classifier.model)
@@ -248,7 +253,7 @@ def save_classifier(tmp_path):
 
 @pytest.mark.parametrize('name', ['swin-tiny', 'deit-small'])
 def test_step_and_prediction(name, load, photo, save_classifier):
-    path, = [path for path in ADE20K if f'-{name}_' in path]
+    (path,) = [path for path in ADE20K if f'-{name}_' in path]
     config, arch = load(path), SMALL[name]
     model = config.model
     shrink(model, arch)
@@ -262,14 +267,17 @@ def test_step_and_prediction(name, load, photo, save_classifier):
     segmenter.init_weights()
     loaded = segmenter.backbone.state_dict()
     new = {key for key in loaded if key not in saved}
-    assert new == ({f'norm{i}.{kind}' for i in range(3)
-                    for kind in ('weight', 'bias')} if 'depths' in arch
-                   else set())
+    assert new == (
+        {f'norm{i}.{kind}' for i in range(3) for kind in ('weight', 'bias')}
+        if 'depths' in arch
+        else set()
+    )
     assert len(loaded) > 50
     for key in loaded.keys() - new:
         assert torch.equal(loaded[key], saved[key]), key
     assert saved.keys() - loaded.keys() == (
-        set() if 'depths' in arch else {'ln1.weight', 'ln1.bias'})
+        set() if 'depths' in arch else {'ln1.weight', 'ln1.bias'}
+    )
 
     before = {key: value.clone() for key, value in loaded.items()}
     optimizer = build_optim_wrapper(segmenter, config.optim_wrapper)
@@ -282,7 +290,7 @@ def test_step_and_prediction(name, load, photo, save_classifier):
     segmenter.eval()
     data = run_pipeline(at_size(config.test_pipeline, 64), photo)
     with torch.no_grad():
-        sample, = segmenter.test_step(data)
+        (sample,) = segmenter.test_step(data)
     assert sample.pred_sem_seg.shape == (48, 64)
     assert sample.seg_logits.data.shape == (150, 48, 64)
 
@@ -303,13 +311,14 @@ def check_multi_scale(config, segmenter, photo):
     data = run_pipeline(pipeline, photo)
     heights = [tuple(images[0].shape[1:]) for images in data['inputs']]
     assert len(heights) == 12 and heights[::2] == heights[1::2]
-    assert [height for height, _ in heights[::2]] == [
-        32, 48, 64, 80, 96, 112]
+    assert [height for height, _ in heights[::2]] == [32, 48, 64, 80, 96, 112]
     with torch.no_grad():
-        sample, = wrapped.test_step(data)
+        (sample,) = wrapped.test_step(data)
         expected = sum(
-            segmenter.test_step(dict(inputs=inputs, data_samples=samples))[0]
-            .seg_logits.data.softmax(0)
-            for inputs, samples in zip(data['inputs'], data['data_samples']))
+            segmenter.test_step(dict(inputs=inputs, data_samples=samples))[
+                0
+            ].seg_logits.data.softmax(0)
+            for inputs, samples in zip(data['inputs'], data['data_samples'])
+        )
     agree = sample.pred_sem_seg.data == expected.argmax(0)
     assert agree.float().mean() > 0.999

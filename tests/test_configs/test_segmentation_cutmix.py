@@ -1,4 +1,5 @@
 """The arms of CutMix for segmentation differ in mixing and labels only."""
+
 import cv2
 import numpy as np
 import pytest
@@ -32,7 +33,8 @@ def load():
 
 def test_list_is_complete():
     assert {path.stem for path in FOLDER.glob('*.py')} == {
-        f'{arm}_{net}' for arm in ARMS for net in NETS}
+        f'{arm}_{net}' for arm in ARMS for net in NETS
+    }
 
 
 @pytest.mark.parametrize('net', NETS)
@@ -42,20 +44,26 @@ def test_arms_differ_in_mixing_and_labels_only(net, load):
     for arm, config in configs.items():
         preprocessor = config['model']['data_preprocessor']
         mixing[arm] = (
-            config['model'].pop('type'), config['model'].pop('target', None),
+            config['model'].pop('type'),
+            config['model'].pop('target', None),
             preprocessor.pop('type'),
-            preprocessor.pop('batch_augments', None))
+            preprocessor.pop('batch_augments', None),
+        )
     assert configs['none'] == configs['cutmix'] == configs['aligned-cutmix']
-    assert mixing['none'] == (
-        'EncoderDecoder', None, 'SegDataPreProcessor', None)
+    assert mixing['none'] == ('EncoderDecoder', None, 'SegDataPreProcessor', None)
     backbone = configs['none']['model']['backbone']
-    mixed = dict(probs=[.5], augments=[dict(
-        type='mmtlalign.TokenCutMix', patch_size=backbone['patch_size'])])
+    mixed = dict(
+        probs=[0.5],
+        augments=[dict(type='mmtlalign.TokenCutMix', patch_size=backbone['patch_size'])],
+    )
     ours = 'mmtlalign.MixSegDataPreProcessor'
     assert mixing['cutmix'] == ('EncoderDecoder', None, ours, mixed)
     assert mixing['aligned-cutmix'] == (
         'mmtlalign.TLAlignEncoderDecoder',
-        dict(type='mmtlalign.AlignedTokenTarget'), ours, mixed)
+        dict(type='mmtlalign.AlignedTokenTarget'),
+        ours,
+        mixed,
+    )
 
 
 @pytest.mark.parametrize('net', NETS)
@@ -70,9 +78,9 @@ def test_arms_of_a_seed_start_alike_and_draw_the_same_boxes(net, load):
         states.append(model.state_dict())
         if arm != 'none':
             model.data_preprocessor.mixing.seed(5)
-            boxes.append([
-                model.data_preprocessor.mixing.draw(torch.zeros(4, 3, 88, 120))
-                for _ in range(4)])
+            boxes.append(
+                [model.data_preprocessor.mixing.draw(torch.zeros(4, 3, 88, 120)) for _ in range(4)]
+            )
     for state in states[1:]:
         torch.testing.assert_close(state, states[0], rtol=0, atol=0)
     for ours, theirs in zip(*boxes):
@@ -88,15 +96,14 @@ def photo(tmp_path):
     cells = rng.integers(0, 12, (6, 8), np.uint8)
     cells[cells == 11] = 255
     cv2.imwrite(str(labels), np.kron(cells, np.ones((60, 60), np.uint8)))
-    return dict(img_path=str(image), seg_map_path=str(labels),
-                label_map=None, reduce_zero_label=False)
+    return dict(
+        img_path=str(image), seg_map_path=str(labels), label_map=None, reduce_zero_label=False
+    )
 
 
 def run_pipeline(loader, info, copies):
-    pipeline = Compose([
-        TRANSFORMS.build(step) for step in loader.dataset.pipeline])
-    return pseudo_collate([
-        pipeline({**info, 'seg_fields': []}) for _ in range(copies)])
+    pipeline = Compose([TRANSFORMS.build(step) for step in loader.dataset.pipeline])
+    return pseudo_collate([pipeline({**info, 'seg_fields': []}) for _ in range(copies)])
 
 
 @pytest.mark.parametrize('net', NETS)
@@ -107,7 +114,7 @@ def test_step_and_prediction(arm, net, load, photo):
     model = MODELS.build(config.model)
     model.init_weights()
     if arm != 'none':
-        model.data_preprocessor.mixing.probs = [1.]
+        model.data_preprocessor.mixing.probs = [1.0]
     optimizer = build_optim_wrapper(model.train(), config.optim_wrapper)
     size, crop = NETS[net]
     data = run_pipeline(config.train_dataloader, photo, copies=4)
@@ -119,5 +126,5 @@ def test_step_and_prediction(arm, net, load, photo):
     assert not torch.equal(before, model.decode_head.conv_seg.weight)
     data = run_pipeline(config.val_dataloader, photo, copies=1)
     with torch.no_grad():
-        sample, = model.eval().val_step(data)
+        (sample,) = model.eval().val_step(data)
     assert sample.pred_sem_seg.shape == (360, 480)

@@ -1,4 +1,5 @@
 """The arms of the study differ in their labels and in nothing else."""
+
 import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
@@ -11,15 +12,13 @@ ARMS = ('none', 'cutmix', 'tlalign')
 
 
 def load(arm, backbone):
-    return read(
-        f'{FOLDER}/{arm}_{backbone}-mini_1xb128-128e_cifar10-2500.py')
+    return read(f'{FOLDER}/{arm}_{backbone}-mini_1xb128-128e_cifar10-2500.py')
 
 
 def build(config):
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(dict(
-            config.model, data_preprocessor=config.data_preprocessor))
+        model = MODELS.build(dict(config.model, data_preprocessor=config.data_preprocessor))
         model.init_weights()
     return model.train()
 
@@ -37,11 +36,14 @@ def test_arms_differ_in_labels_only(backbone):
     assert images * configs['none']['train_cfg']['max_epochs'] == 320000
     assert models['none'].pop('train_cfg') is None
     for arm in ('cutmix', 'tlalign'):
-        augment, = models[arm].pop('train_cfg')['augments']
+        (augment,) = models[arm].pop('train_cfg')['augments']
         assert augment['type'] == 'mmtlalign.TokenCutMix'
     area = dict(type='mmtlalign.AreaTarget')
     assert [models[arm].pop('target', None) for arm in ARMS] == [
-        area, dict(area, monitor=True), None]
+        area,
+        dict(area, monitor=True),
+        None,
+    ]
     assert models['none'] == models['cutmix'] == models['tlalign']
 
 
@@ -53,14 +55,16 @@ def test_pairs_start_alike_and_see_the_same_mixes(backbone):
         states[arm] = model.state_dict()
         torch.manual_seed(1)
         images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
-        data = model.data_preprocessor(dict(
-            inputs=list(images), data_samples=[
-                DataSample().set_gt_label(i) for i in range(4)]), True)
+        data = model.data_preprocessor(
+            dict(
+                inputs=list(images), data_samples=[DataSample().set_gt_label(i) for i in range(4)]
+            ),
+            True,
+        )
         inputs[arm] = data['inputs']
         losses[arm] = model.loss(**data)
     for arm in ('none', 'cutmix'):
-        assert all(torch.equal(value, states['tlalign'][key])
-                   for key, value in states[arm].items())
+        assert all(torch.equal(value, states['tlalign'][key]) for key, value in states[arm].items())
     assert torch.equal(inputs['cutmix'], inputs['tlalign'])
     assert not torch.equal(inputs['none'], inputs['tlalign'])
     assert {'token_fluctuation', 'lam'} <= set(losses['cutmix'])

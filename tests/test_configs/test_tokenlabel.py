@@ -1,4 +1,5 @@
 """Every config of token labels is loaded, built and run for a step."""
+
 import re
 
 import pytest
@@ -21,8 +22,7 @@ from .conftest import (
     tracked,
 )
 
-FOLDERS = ['configs/classification/tokenlabel',
-           'configs/segmentation/tokenlabel']
+FOLDERS = ['configs/classification/tokenlabel', 'configs/segmentation/tokenlabel']
 CONFIGS, SEGMENTERS = map(tracked, FOLDERS)
 LABELLED = [path for path in CONFIGS if '/tokenlabel_' in path]
 
@@ -49,15 +49,18 @@ def test_runs_for_one_step(path, load, jpegs):
     assert torch.isfinite(log['loss'])
     assert ('loss_dense' in log) == (path in LABELLED)
     assert ('aligned_share' in log) == ('/tlalign_' in path)
-    changed = [name for name, parameter in model.named_parameters()
-               if not torch.equal(parameter, before[name])]
+    changed = [
+        name
+        for name, parameter in model.named_parameters()
+        if not torch.equal(parameter, before[name])
+    ]
     # Drop path may spare a block, and residual branches start closed.
-    assert len(changed) > .7 * len(before)
+    assert len(changed) > 0.7 * len(before)
 
     data = run_pipeline(config.val_dataloader, jpegs, labels=[3])
     with torch.no_grad():
-        sample, = model.eval().val_step(data)
-    assert sample.pred_score.shape == (config.data_preprocessor.num_classes, )
+        (sample,) = model.eval().val_step(data)
+    assert sample.pred_score.shape == (config.data_preprocessor.num_classes,)
     assert sample.pred_score.sum() == pytest.approx(1, abs=1e-4)
 
 
@@ -79,11 +82,9 @@ def test_only_transforms_that_carry_labels_move_images(path):
     kinds = [step.type for step in pipeline]
     loaded = kinds.index('mmtlalign.LoadTokenLabels')
     for kind in kinds[loaded:]:
-        assert kind.startswith('mmtlalign.') or kind in (
-            'RandomErasing', 'PackInputs')
-    assert pipeline[-1].algorithm_keys == ('token_labels', )
-    assert kinds.index('mmtlalign.RandomFlip') < kinds.index(
-        'mmtlalign.RandomResizedCrop')
+        assert kind.startswith('mmtlalign.') or kind in ('RandomErasing', 'PackInputs')
+    assert pipeline[-1].algorithm_keys == ('token_labels',)
+    assert kinds.index('mmtlalign.RandomFlip') < kinds.index('mmtlalign.RandomResizedCrop')
 
 
 def named_size(path):
@@ -96,26 +97,35 @@ def named_size(path):
 @pytest.mark.parametrize('path', CONFIGS, ids=stem)
 def test_sizes_agree(path):
     config = read(path)
-    size = next(step.scale for step in config.train_dataloader.dataset.pipeline
-                if step.type.endswith('RandomResizedCrop')
-                ) if '/annotator_' not in path else 32
+    size = (
+        next(
+            step.scale
+            for step in config.train_dataloader.dataset.pipeline
+            if step.type.endswith('RandomResizedCrop')
+        )
+        if '/annotator_' not in path
+        else 32
+    )
     backbone = config.model.backbone
     assert backbone.get('img_size', 32) == size
     assert size == named_size(path)
-    crop = [step.crop_size for step in config.val_dataloader.dataset.pipeline
-            if step.type == 'CenterCrop']
+    crop = [
+        step.crop_size
+        for step in config.val_dataloader.dataset.pipeline
+        if step.type == 'CenterCrop'
+    ]
     assert crop in ([], [size])
     if 'in1k' in path:
         lr = config.optim_wrapper.optimizer.lr
-        assert config.param_scheduler[0].start_factor * lr == (
-            pytest.approx(1e-6))
+        assert config.param_scheduler[0].start_factor * lr == (pytest.approx(1e-6))
 
 
 def test_twin_without_token_labels():
     """Same images and mixing; other targets, no dense loss, no maps."""
     ours, twin = (
         read(f'{FOLDERS[0]}/{name}_lvvit-mini_1xb128_cifar10.py').to_dict()
-        for name in ('tokenlabel', 'mixtoken'))
+        for name in ('tokenlabel', 'mixtoken')
+    )
     head = twin['model']['head']
     assert head.pop('dense_weight') == 0
     assert head.pop('cls_target') == 'ground_truth'
@@ -125,22 +135,26 @@ def test_twin_without_token_labels():
             kinds = [step['type'] for step in steps]
             if config is ours:
                 kinds.remove('mmtlalign.LoadTokenLabels')
-            assert kinds == ['LoadImageFromFile', 'mmtlalign.RandomFlip',
-                             'mmtlalign.RandomResizedCrop', 'PackInputs']
+            assert kinds == [
+                'LoadImageFromFile',
+                'mmtlalign.RandomFlip',
+                'mmtlalign.RandomResizedCrop',
+                'PackInputs',
+            ]
     assert ours == twin
 
 
 def test_annotator_sees_the_same_images():
     annotator, training = (
         read(f'{FOLDERS[0]}/{name}_1xb128_cifar10.py').train_dataloader
-        for name in ('annotator_resnet-mini', 'tokenlabel_lvvit-mini'))
+        for name in ('annotator_resnet-mini', 'tokenlabel_lvvit-mini')
+    )
     for dataset in (annotator.dataset, training.dataset):
         dataset.pop('pipeline')
     assert annotator.dataset == training.dataset
 
 
-@pytest.mark.parametrize('path', [p for p in CONFIGS if p.endswith('px.py')],
-                         ids=stem)
+@pytest.mark.parametrize('path', [p for p in CONFIGS if p.endswith('px.py')], ids=stem)
 def test_fine_tuning_starts_where_pretraining_ends(path):
     config = read(path)
     _, stem, file = config.load_from.split('/')
@@ -170,17 +184,19 @@ def test_segmenters(path):
     depth = LVViT.arch_zoo[backbone.arch]['num_layers']
     assert max(backbone.out_indices) == depth - 1
     # four layers, each of which is an output
-    backbone.arch = {**LVViT.arch_zoo[backbone.arch], 'num_layers': 4,
-                     'stem_channels': 8}
+    backbone.arch = {**LVViT.arch_zoo[backbone.arch], 'num_layers': 4, 'stem_channels': 8}
     backbone.out_indices = (0, 1, 2, 3)
     config.model.decode_head.norm_cfg = dict(type='BN')
     config.model.auxiliary_head.norm_cfg = dict(type='BN')
     config.model.neck.norm_cfg = dict(type='BN')
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = SEGMENTERS_BY_NAME.build(config.model)
-    samples = [SegDataSample(
-        gt_sem_seg=PixelData(data=torch.randint(0, 150, (1, 64, 64))),
-        metainfo=dict(img_shape=(64, 64)))] * 2
+    samples = [
+        SegDataSample(
+            gt_sem_seg=PixelData(data=torch.randint(0, 150, (1, 64, 64))),
+            metainfo=dict(img_shape=(64, 64)),
+        )
+    ] * 2
     losses = model.loss(torch.randn(2, 3, 64, 64), samples)
     sum(v for k, v in losses.items() if 'loss' in k).backward()
     assert model.backbone.patch_embed.stem[0].weight.grad.abs().max() > 0

@@ -9,10 +9,7 @@ from mmtlalign.datasets import Digits
 def test_splits_share_nothing_and_cover_all():
     train, val = Digits(split='train'), Digits(split='val')
     assert (len(train), len(val)) == (1437, 360)
-    images = {
-        split[i]['img'].tobytes()
-        for split in (train, val) for i in range(len(split))
-    }
+    images = {split[i]['img'].tobytes() for split in (train, val) for i in range(len(split))}
     # every digit is found once (scikit-learn's set has no duplicates)
     assert len(images) == 1797
 
@@ -26,8 +23,7 @@ def test_split_is_fixed_and_balanced():
     assert np.abs(np.bincount(labels) - expected).max() < 1
     # the split does not depend on the run's random state
     np.random.seed(7)
-    np.testing.assert_array_equal(
-        labels, Digits(split='val').get_gt_labels())
+    np.testing.assert_array_equal(labels, Digits(split='val').get_gt_labels())
 
 
 def test_images_are_the_enlarged_digits():
@@ -50,7 +46,7 @@ def test_runs_the_hosts_pipeline():
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         sample = Digits(split='val', pipeline=[dict(type='PackInputs')])[5]
     assert sample['inputs'].shape == (3, 32, 32)
-    assert sample['data_samples'].gt_label.shape == (1, )
+    assert sample['data_samples'].gt_label.shape == (1,)
 
 
 def test_unknown_split_is_refused():

@@ -20,8 +20,7 @@ from mmtlalign.errors import UserError
 from ..test_commands.test_train_and_test import KILL, load, same
 from ..tiny import run_tool, write_project
 
-datasets = pytest.importorskip(
-    'datasets', reason="pip install 'mmtlalign[hf]' is missing")
+datasets = pytest.importorskip('datasets', reason="pip install 'mmtlalign[hf]' is missing")
 
 CLASSES = ('cat', 'dog', 'emu')
 COUNTS = dict(train=(5, 3, 4), val=(1, 2, 2))
@@ -52,19 +51,27 @@ def folder(tmp_path_factory):
 def tables(folder):
     """Both splits, in the order in which CustomDataset has the files."""
     features = datasets.Features(
-        image=datasets.Image(),
-        label=datasets.ClassLabel(names=list(CLASSES)))
+        image=datasets.Image(), label=datasets.ClassLabel(names=list(CLASSES))
+    )
 
     def table(split):
         stock = CustomDataset(data_prefix=str(folder / split))
         infos = [stock.get_data_info(i) for i in range(len(stock))]
-        return datasets.Dataset.from_list([
-            dict(image=dict(bytes=Path(info['img_path']).read_bytes(),
-                            path=os.path.basename(info['img_path'])),
-                 label=info['gt_label']) for info in infos], features)
+        return datasets.Dataset.from_list(
+            [
+                dict(
+                    image=dict(
+                        bytes=Path(info['img_path']).read_bytes(),
+                        path=os.path.basename(info['img_path']),
+                    ),
+                    label=info['gt_label'],
+                )
+                for info in infos
+            ],
+            features,
+        )
 
-    return datasets.DatasetDict(train=table('train'),
-                                validation=table('val'))
+    return datasets.DatasetDict(train=table('train'), validation=table('val'))
 
 
 @pytest.fixture(scope='module')
@@ -73,7 +80,8 @@ def parquet(tables, folder):
     root.mkdir()
     for k in range(2):  # shards
         tables['train'].shard(2, k, contiguous=True).to_parquet(
-            root / f'train-0000{k}-of-00002.parquet')
+            root / f'train-0000{k}-of-00002.parquet'
+        )
     tables['validation'].to_parquet(root / 'val-00000-of-00001.parquet')
     return root
 
@@ -92,13 +100,14 @@ def write_stream(tables, root):
     tables.save_to_disk(root.parent / 'to_move')
     root.mkdir()
     for split in tables:
-        file, = (root.parent / 'to_move' / split).glob('*.arrow')
+        (file,) = (root.parent / 'to_move' / split).glob('*.arrow')
         file.rename(root / f'{split}.arrow')
     return {}
 
 
 def write_ipc_file(tables, root):
     from pyarrow import ipc
+
     root.mkdir()
     table = tables['train'].data.table
     with ipc.new_file(root / 'train.arrow', table.schema) as file:
@@ -108,8 +117,7 @@ def write_ipc_file(tables, root):
 
 def write_tar(tables, root):
     root.mkdir()
-    encoded = tables['train'].cast_column(
-        'image', datasets.Image(decode=False))
+    encoded = tables['train'].cast_column('image', datasets.Image(decode=False))
     for k in range(2):
         with tarfile.open(root / f'train-{k}.tar', 'w') as tar:
             for row in range(6 * k, 6 * k + 6):
@@ -122,13 +130,18 @@ def write_foreign(tables, root):
     """As other programs do: no features of the library's, bytes alone."""
     import pyarrow as pa
     from pyarrow import parquet
+
     root.mkdir()
-    encoded = tables['train'].cast_column(
-        'image', datasets.Image(decode=False))
-    parquet.write_table(pa.table(dict(
-        picture=[row['image']['bytes'] for row in encoded],
-        label=pa.array(encoded['label'], pa.int16()))),
-        root / 'train.parquet')
+    encoded = tables['train'].cast_column('image', datasets.Image(decode=False))
+    parquet.write_table(
+        pa.table(
+            dict(
+                picture=[row['image']['bytes'] for row in encoded],
+                label=pa.array(encoded['label'], pa.int16()),
+            )
+        ),
+        root / 'train.parquet',
+    )
     return dict(image_column='picture', classes=CLASSES)
 
 
@@ -139,8 +152,7 @@ def add(tar, name, content):
 
 
 def build(root, cache, **kwargs):
-    return HFImageDataset(str(root), cache_dir=str(cache),
-                          **{'pipeline': PIPELINE, **kwargs})
+    return HFImageDataset(str(root), cache_dir=str(cache), **{'pipeline': PIPELINE, **kwargs})
 
 
 def assert_same_samples(ours, stock):
@@ -149,8 +161,7 @@ def assert_same_samples(ours, stock):
     for mine, theirs in zip(ours, stock):
         assert torch.equal(mine['inputs'], theirs['inputs'])
         for key in ('gt_label', 'ori_shape', 'sample_idx'):
-            assert mine['data_samples'].get(key) == theirs[
-                'data_samples'].get(key)
+            assert mine['data_samples'].get(key) == theirs['data_samples'].get(key)
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
@@ -160,18 +171,19 @@ def test_parquet_is_the_folder(folder, parquet, tmp_path, split):
     assert_same_samples(ours, stock)
     assert ours.get_gt_labels().tolist() == stock.get_gt_labels().tolist()
     name = os.path.basename(stock[2]['data_samples'].img_path)
-    assert ours[2]['data_samples'].img_path == str(
-        parquet / split / '2' / name)
+    assert ours[2]['data_samples'].img_path == str(parquet / split / '2' / name)
 
 
-@pytest.mark.parametrize('write', [
-    write_saved, write_saved_split, write_stream, write_ipc_file, write_tar,
-    write_foreign])
+@pytest.mark.parametrize(
+    'write',
+    [write_saved, write_saved_split, write_stream, write_ipc_file, write_tar, write_foreign],
+)
 def test_every_format_is_the_folder(folder, tables, tmp_path, write):
     kwargs = write(tables, tmp_path / 'made')
     assert_same_samples(
         build(tmp_path / 'made', tmp_path / 'cache', **kwargs),
-        CustomDataset(data_prefix=str(folder / 'train'), pipeline=PIPELINE))
+        CustomDataset(data_prefix=str(folder / 'train'), pipeline=PIPELINE),
+    )
     in_place = write in (write_saved, write_saved_split, write_stream)
     assert in_place != any((tmp_path / 'cache').glob('**/*.arrow'))
 
@@ -179,18 +191,15 @@ def test_every_format_is_the_folder(folder, tables, tmp_path, write):
 def test_images_in_folders_are_read_where_they_lie(folder, tmp_path):
     for split in COUNTS:
         ours = build(folder, tmp_path, split=split)
-        stock = CustomDataset(data_prefix=str(folder / split),
-                              pipeline=PIPELINE)
+        stock = CustomDataset(data_prefix=str(folder / split), pipeline=PIPELINE)
         assert ours.metainfo == stock.metainfo
         files = {data['data_samples'].img_path: data for data in ours}
         assert len(files) == len(stock) == sum(COUNTS[split])
         for theirs in stock:
             mine = files[theirs['data_samples'].img_path]
             assert torch.equal(mine['inputs'], theirs['inputs'])
-            assert mine['data_samples'].gt_label == theirs[
-                'data_samples'].gt_label
-    assert sum(file.stat().st_size
-               for file in tmp_path.glob('**/*.arrow')) < 10_000
+            assert mine['data_samples'].gt_label == theirs['data_samples'].gt_label
+    assert sum(file.stat().st_size for file in tmp_path.glob('**/*.arrow')) < 10_000
 
 
 def test_classes_of_folders_are_numbered_over_all_splits(folder, tmp_path):
@@ -201,8 +210,7 @@ def test_classes_of_folders_are_numbered_over_all_splits(folder, tmp_path):
     assert sorted(ours.get_gt_labels().tolist()) == [1, 1, 2, 2]
 
 
-def test_only_the_split_asked_for_is_converted_and_only_once(
-        parquet, tmp_path, monkeypatch):
+def test_only_the_split_asked_for_is_converted_and_only_once(parquet, tmp_path, monkeypatch):
     said = []
 
     def print_log(message, logger):
@@ -211,13 +219,14 @@ def test_only_the_split_asked_for_is_converted_and_only_once(
 
     monkeypatch.setattr(hf_tables, 'print_log', print_log)
     build(parquet, tmp_path)
-    file, = tmp_path.glob('**/*.arrow')
+    (file,) = tmp_path.glob('**/*.arrow')
     size = sum(shard.stat().st_size for shard in parquet.glob('train*'))
-    message, = said
+    (message,) = said
     assert message.startswith(
         f"'{parquet}', split 'train': converting it once, into about "
-        f'{size / 1000:.3g} kB under {tmp_path}')
-    assert abs(file.stat().st_size / size - 1) < .5
+        f'{size / 1000:.3g} kB under {tmp_path}'
+    )
+    assert abs(file.stat().st_size / size - 1) < 0.5
     written = file.stat().st_mtime_ns
     build(parquet, tmp_path)
     assert file.stat().st_mtime_ns == written
@@ -227,25 +236,34 @@ def test_only_the_split_asked_for_is_converted_and_only_once(
 def test_a_file_that_changes_is_converted_anew(tables, parquet, tmp_path):
     shutil.copytree(parquet, tmp_path / 'made')
     assert len(build(tmp_path / 'made', tmp_path / 'cache')) == 12
-    tables['validation'].to_parquet(
-        tmp_path / 'made/train-00001-of-00002.parquet')
+    tables['validation'].to_parquet(tmp_path / 'made/train-00001-of-00002.parquet')
     assert len(build(tmp_path / 'made', tmp_path / 'cache')) == 6 + 5
 
 
-def test_a_disk_that_is_too_small_is_told_first(
-        parquet, tmp_path, monkeypatch):
+def test_a_disk_that_is_too_small_is_told_first(parquet, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        hf_tables.shutil, 'disk_usage', lambda place: shutil._ntuple_diskusage(
-            10, 9, 1))
-    with pytest.raises(UserError, match=r'kB when converted, and the disk of '
-                       r"its cache '.*' has 1 B free; set cache_dir"):
+        hf_tables.shutil, 'disk_usage', lambda place: shutil._ntuple_diskusage(10, 9, 1)
+    )
+    with pytest.raises(
+        UserError,
+        match=r'kB when converted, and the disk of '
+        r"its cache '.*' has 1 B free; set cache_dir",
+    ):
         build(parquet, tmp_path)
     assert not list(tmp_path.glob('**/*.arrow'))
 
 
-@pytest.mark.parametrize('size, text', [
-    (0, '0 B'), (999, '999 B'), (1500, '1.5 kB'), (146e9, '146 GB'),
-    (2.5e12, '2.5 TB'), (4e15, '4e+03 TB')])
+@pytest.mark.parametrize(
+    'size, text',
+    [
+        (0, '0 B'),
+        (999, '999 B'),
+        (1500, '1.5 kB'),
+        (146e9, '146 GB'),
+        (2.5e12, '2.5 TB'),
+        (4e15, '4e+03 TB'),
+    ],
+)
 def test_sizes_are_readable(size, text):
     assert hf_tables._readable(size) == text
 
@@ -253,20 +271,27 @@ def test_sizes_are_readable(size, text):
 def batches(dataset, method):
     """What two workers load in the order of repeated augmentation."""
     loader = DataLoader(
-        dataset, batch_size=3, num_workers=2, multiprocessing_context=method,
+        dataset,
+        batch_size=3,
+        num_workers=2,
+        multiprocessing_context=method,
         sampler=RepeatAugSampler(dataset, num_repeats=3, seed=1),
-        collate_fn=pseudo_collate)
-    return [[(sample.sample_idx, image.tolist()) for sample, image in
-             zip(batch['data_samples'], batch['inputs'])] for batch in loader]
+        collate_fn=pseudo_collate,
+    )
+    return [
+        [
+            (sample.sample_idx, image.tolist())
+            for sample, image in zip(batch['data_samples'], batch['inputs'])
+        ]
+        for batch in loader
+    ]
 
 
-@pytest.mark.parametrize(
-    'method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 def test_workers_load_the_same(folder, parquet, tmp_path, method):
     ours = build(parquet, tmp_path)
     ours[0]  # read before workers are made
-    stock = CustomDataset(data_prefix=str(folder / 'train'),
-                          pipeline=PIPELINE)
+    stock = CustomDataset(data_prefix=str(folder / 'train'), pipeline=PIPELINE)
     loaded = batches(ours, method)
     assert loaded == batches(stock, 'fork')
     assert len(loaded) == 4
@@ -277,7 +302,8 @@ def test_workers_get_the_place_of_images_and_not_images(tables, tmp_path):
     for repeats in (1, 40):
         root = tmp_path / str(repeats)
         datasets.concatenate_datasets([tables['train']] * repeats).to_parquet(
-            root.with_suffix('.parquet'))
+            root.with_suffix('.parquet')
+        )
         root.mkdir()
         root.with_suffix('.parquet').rename(root / 'train.parquet')
         ours = build(root, tmp_path / 'cache')
@@ -291,23 +317,34 @@ def test_the_hosts_wrappers_and_subsets(folder, parquet, tmp_path):
     kwargs = dict(data_prefix=str(folder / 'train'), pipeline=PIPELINE)
     picked = [8, 2, 3]
     for ours, stock in [
-            (build(parquet, tmp_path, indices=picked),
-             CustomDataset(indices=picked, **kwargs)),
-            (build(parquet, tmp_path).get_subset(picked),
-             CustomDataset(**kwargs).get_subset(picked)),
-            (build(parquet, tmp_path, serialize_data=False).get_subset(-3),
-             CustomDataset(serialize_data=False, **kwargs).get_subset(-3))]:
+        (build(parquet, tmp_path, indices=picked), CustomDataset(indices=picked, **kwargs)),
+        (build(parquet, tmp_path).get_subset(picked), CustomDataset(**kwargs).get_subset(picked)),
+        (
+            build(parquet, tmp_path, serialize_data=False).get_subset(-3),
+            CustomDataset(serialize_data=False, **kwargs).get_subset(-3),
+        ),
+    ]:
         assert_same_samples(ours, stock)
-    balanced = [ClassBalancedDataset(dataset, .5).repeat_indices
-                for dataset in (build(parquet, tmp_path),
-                                CustomDataset(**kwargs))]
+    balanced = [
+        ClassBalancedDataset(dataset, 0.5).repeat_indices
+        for dataset in (build(parquet, tmp_path), CustomDataset(**kwargs))
+    ]
     assert balanced[0] == balanced[1]
 
 
 def test_what_the_loading_step_is_given_holds(parquet, tmp_path):
-    grey = build(parquet, tmp_path, pipeline=[dict(
-        type='mmcv.LoadImageFromFile', color_type='grayscale',
-        to_float32=True, imdecode_backend='pillow')])[0]
+    grey = build(
+        parquet,
+        tmp_path,
+        pipeline=[
+            dict(
+                type='mmcv.LoadImageFromFile',
+                color_type='grayscale',
+                to_float32=True,
+                imdecode_backend='pillow',
+            )
+        ],
+    )[0]
     assert grey['img'].shape == (20, 30)
     assert grey['img'].dtype == np.float32
     assert 'img_bytes' not in grey
@@ -318,12 +355,19 @@ def test_a_damaged_image_is_named(tmp_path):
     ours = build(tmp_path / 'made', tmp_path / 'cache', classes=['a'])
     for row in range(2):
         # the latter once a command is imported, which names files in errors
-        with pytest.raises((AssertionError, UserError), match='failed to load '
-                           rf'image: {tmp_path}/made/train/{row}\b'):
+        with pytest.raises(
+            (AssertionError, UserError),
+            match='failed to load '
+            rf'image: {tmp_path}/made/train/{row}\b',
+        ):
             ours[row]
-    skipping = build(tmp_path / 'made', tmp_path / 'cache', classes=['a'],
-                     pipeline=[dict(PIPELINE[0], ignore_empty=True)],
-                     test_mode=True)
+    skipping = build(
+        tmp_path / 'made',
+        tmp_path / 'cache',
+        classes=['a'],
+        pipeline=[dict(PIPELINE[0], ignore_empty=True)],
+        test_mode=True,
+    )
     with pytest.raises(Exception, match='should not get `None`'):
         skipping[1]
 
@@ -331,10 +375,12 @@ def test_a_damaged_image_is_named(tmp_path):
 def write_table(root, images, labels, **more):
     import pyarrow as pa
     from pyarrow import parquet
+
     root.mkdir()
-    parquet.write_table(pa.table(dict(
-        image=pa.array(images, pa.binary()), label=labels, **more)),
-        root / 'train.parquet')
+    parquet.write_table(
+        pa.table(dict(image=pa.array(images, pa.binary()), label=labels, **more)),
+        root / 'train.parquet',
+    )
 
 
 def test_the_library_is_missing(parquet, tmp_path, monkeypatch):
@@ -343,23 +389,32 @@ def test_the_library_is_missing(parquet, tmp_path, monkeypatch):
         build(parquet, tmp_path)
 
 
-@pytest.mark.parametrize('kwargs, message', [
-    (dict(split='test'), "has no split 'test', only train, validation"),
-    (dict(image_column='img'),
-     "has no column 'img', only image, label: set image_column"),
-    (dict(label_column='fine'), "has no column 'fine', only image, label: "
-     'set label_column'),
-    (dict(image_column='label'), "column 'label' .* is of type ClassLabel"
-     '.*, and encoded images are wanted: set image_column to another of'),
-    (dict(label_column='image'), "column 'image' .* is of type Image"
-     '.*, and class labels or integers are wanted: set label_column'),
-    (dict(classes=['cat', 'dog']), 'has 3 classes, and the config names 2'),
-    (dict(classes=['dog', 'cat', 'emu']), 'the classes of the config in '
-     r'another order \(cat, dog, emu, ...\): leave classes out'),
-    (dict(config_name='other'), r"'other' not found. Available: \['default"),
-])
-def test_what_does_not_fit_is_told_before_converting(
-        parquet, tmp_path, kwargs, message):
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(split='test'), "has no split 'test', only train, validation"),
+        (dict(image_column='img'), "has no column 'img', only image, label: set image_column"),
+        (dict(label_column='fine'), "has no column 'fine', only image, label: set label_column"),
+        (
+            dict(image_column='label'),
+            "column 'label' .* is of type ClassLabel"
+            '.*, and encoded images are wanted: set image_column to another of',
+        ),
+        (
+            dict(label_column='image'),
+            "column 'image' .* is of type Image"
+            '.*, and class labels or integers are wanted: set label_column',
+        ),
+        (dict(classes=['cat', 'dog']), 'has 3 classes, and the config names 2'),
+        (
+            dict(classes=['dog', 'cat', 'emu']),
+            'the classes of the config in '
+            r'another order \(cat, dog, emu, ...\): leave classes out',
+        ),
+        (dict(config_name='other'), r"'other' not found. Available: \['default"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_converting(parquet, tmp_path, kwargs, message):
     with pytest.raises(UserError, match=message) as raised:
         build(parquet, tmp_path, **kwargs)
     assert '\n' not in str(raised.value)
@@ -369,20 +424,28 @@ def test_what_does_not_fit_is_told_before_converting(
 
 def test_classes_may_be_renamed(parquet, tmp_path):
     names = 'Katze', 'Hund', 'Emu'
-    assert build(parquet, tmp_path,
-                 classes=names).metainfo['classes'] == names
+    assert build(parquet, tmp_path, classes=names).metainfo['classes'] == names
 
 
-@pytest.mark.parametrize('labels, kwargs, message', [
-    ([0, 1], {}, "column 'label', have no names: set classes to them"),
-    ([0, 2], dict(classes='ab'), 'has 1 labels that are none of its 2 '
-     'classes; the first is 2, in row 1'),
-    ([-1, -1], dict(classes='ab'), 'has 2 labels that .* the first is -1, in '
-     'row 0: is it a split without labels'),
-    ([0, None], dict(classes='ab'), 'the first is None, in row 1'),
-    (['a', 'b'], {}, r"is of type Value\('string'\), and class labels or"),
-    ([.5, 1.], {}, r"is of type Value\('float64'\), and class labels or"),
-])
+@pytest.mark.parametrize(
+    'labels, kwargs, message',
+    [
+        ([0, 1], {}, "column 'label', have no names: set classes to them"),
+        (
+            [0, 2],
+            dict(classes='ab'),
+            'has 1 labels that are none of its 2 classes; the first is 2, in row 1',
+        ),
+        (
+            [-1, -1],
+            dict(classes='ab'),
+            'has 2 labels that .* the first is -1, in row 0: is it a split without labels',
+        ),
+        ([0, None], dict(classes='ab'), 'the first is None, in row 1'),
+        (['a', 'b'], {}, r"is of type Value\('string'\), and class labels or"),
+        ([0.5, 1.0], {}, r"is of type Value\('float64'\), and class labels or"),
+    ],
+)
 def test_labels_that_are_none(tmp_path, labels, kwargs, message):
     write_table(tmp_path / 'made', [b'', b''], labels)
     kwargs = {key: list(value) for key, value in kwargs.items()}
@@ -398,8 +461,8 @@ def test_an_image_that_is_none(tmp_path):
 
 def test_an_empty_table(tables, tmp_path):
     from pyarrow import ipc
-    with ipc.new_stream(tmp_path / 'train.arrow',
-                        tables['train'].data.table.schema):
+
+    with ipc.new_stream(tmp_path / 'train.arrow', tables['train'].data.table.schema):
         pass
     with pytest.raises(UserError, match=f"{tmp_path}', split 'train' is emp"):
         build(tmp_path, tmp_path / 'cache')
@@ -428,8 +491,7 @@ def another_format(root):
 
 def a_script(root):
     root.mkdir()
-    (root / f'{root.name}.py').write_text(
-        f'open({str(root.parent / "executed")!r}, "w")')
+    (root / f'{root.name}.py').write_text(f'open({str(root.parent / "executed")!r}, "w")')
     (root / 'train.csv').write_text('image,label\na.jpg,0\n')
 
 
@@ -443,8 +505,7 @@ class Evil:
 
 def a_pickle(root):
     root.mkdir()
-    (root / 'train.pkl').write_bytes(
-        pickle.dumps(Evil(str(root.parent / 'executed'))))
+    (root / 'train.pkl').write_bytes(pickle.dumps(Evil(str(root.parent / 'executed'))))
 
 
 def weights_in_a_tar(root):
@@ -457,23 +518,33 @@ def weights_in_a_tar(root):
         add(tar, '0.pth', file.getvalue())
 
 
-@pytest.mark.parametrize('make, message', [
-    (lambda root: None, "made' is no folder: set another; a data set of the "
-     'hub is written hf://datasets/OWNER/NAME'),
-    (a_file, "made' is no folder"),
-    (nothing, "made' cannot be read .*it must hold images in"),
-    (half_a_file, "made' cannot be read .*it must hold images in"),
-    (another_format, "made' is in the format csv, not in one of parquet, "),
-    (a_script, 'scripts are no longer supported, but found made.py'),
-    (a_pickle, "made' cannot be read"),
-    (weights_in_a_tar, "made' cannot be read"),
-])
-def test_what_is_no_data_set_is_told_and_not_executed(
-        tmp_path, make, message):
+@pytest.mark.parametrize(
+    'make, message',
+    [
+        (
+            lambda root: None,
+            "made' is no folder: set another; a data set of the "
+            'hub is written hf://datasets/OWNER/NAME',
+        ),
+        (a_file, "made' is no folder"),
+        (nothing, "made' cannot be read .*it must hold images in"),
+        (half_a_file, "made' cannot be read .*it must hold images in"),
+        (another_format, "made' is in the format csv, not in one of parquet, "),
+        (a_script, 'scripts are no longer supported, but found made.py'),
+        (a_pickle, "made' cannot be read"),
+        (weights_in_a_tar, "made' cannot be read"),
+    ],
+)
+def test_what_is_no_data_set_is_told_and_not_executed(tmp_path, make, message):
     make(tmp_path / 'made')
     with pytest.raises(UserError, match=message) as raised:
-        build(tmp_path / 'made', tmp_path / 'cache', image_column='jpg',
-              label_column='cls', classes=['a'])
+        build(
+            tmp_path / 'made',
+            tmp_path / 'cache',
+            image_column='jpg',
+            label_column='cls',
+            classes=['a'],
+        )
     assert '\n' not in str(raised.value)
     assert not (tmp_path / 'executed').exists()
 
@@ -483,8 +554,7 @@ def test_pickles_in_a_tar_stay_bytes(tables, tmp_path):
     with tarfile.open(tmp_path / 'made/train-0.tar', 'w') as tar:
         add(tar, '0.cls', b'2')
         add(tar, '0.jpg', b'')
-        add(tar, '0.pickle',
-            pickle.dumps(Evil(str(tmp_path / 'executed'))))
+        add(tar, '0.pickle', pickle.dumps(Evil(str(tmp_path / 'executed'))))
     ours = build(tmp_path / 'made', tmp_path / 'cache', **kwargs)
     assert ours.get_gt_labels().tolist() == [2, *tables['train']['label'][6:]]
     assert not (tmp_path / 'executed').exists()
@@ -501,14 +571,12 @@ def test_a_data_set_of_the_hub(parquet, tmp_path, monkeypatch):
             path = str(parquet)
         return stock(path, *args, **kwargs)
 
-    monkeypatch.setattr(datasets, 'load_dataset_builder',
-                        load_dataset_builder)
+    monkeypatch.setattr(datasets, 'load_dataset_builder', load_dataset_builder)
     for root in ('hf://datasets/owner/name', 'hf://datasets/owner/name@v1'):
         ours = build(root, tmp_path, split='val')
         assert len(ours) == 5
         assert ours[0]['data_samples'].img_path.startswith(root)
-    assert asked[::2] == [('hf://datasets/owner/name', None),
-                          ('hf://datasets/owner/name', 'v1')]
+    assert asked[::2] == [('hf://datasets/owner/name', None), ('hf://datasets/owner/name', 'v1')]
 
 
 @pytest.mark.slow
@@ -518,12 +586,13 @@ def test_training_is_bit_identical_and_resumes_so(tmp_path):
     stock = CustomDataset(data_prefix=str(tmp_path / 'images'))
     infos = [stock.get_data_info(i) for i in range(len(stock))]
     datasets.Dataset.from_dict(
-        dict(image=[info['img_path'] for info in infos],
-             label=[info['gt_label'] for info in infos]),
+        dict(
+            image=[info['img_path'] for info in infos], label=[info['gt_label'] for info in infos]
+        ),
         datasets.Features(
-            image=datasets.Image(), label=datasets.ClassLabel(
-                names=['class0', 'class1', 'class2']))).save_to_disk(
-                    tmp_path / 'table')
+            image=datasets.Image(), label=datasets.ClassLabel(names=['class0', 'class1', 'class2'])
+        ),
+    ).save_to_disk(tmp_path / 'table')
     straight = run_tool('train.py', config, folder=tmp_path)
     assert straight.returncode == 0, straight.stderr
     (tmp_path / 'work_dirs/tiny').rename(tmp_path / 'straight')
@@ -533,10 +602,14 @@ def test_training_is_bit_identical_and_resumes_so(tmp_path):
 train_dataloader['dataset'].update(
     type='mmtlalign.HFImageDataset', data_root='table')
 """
-    write_project(tmp_path, table + """
+    write_project(
+        tmp_path,
+        table
+        + """
 custom_imports = dict(imports=['kill'])
 custom_hooks.append(dict(type='mmengine.Kill'))
-""")
+""",
+    )
     killed = run_tool('train.py', config, folder=tmp_path)
     assert killed.returncode == -9, killed.stderr
     write_project(tmp_path, table)

@@ -1,4 +1,5 @@
 """All eight orientations of EXIF, on an image whose corners tell them."""
+
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
@@ -7,12 +8,7 @@ from PIL import Image, ImageOps
 
 from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.datasets import LoadAnnotatedImage
-from mmtlalign.datasets.orientation import (
-    STORED,
-    TURNED,
-    UNCLEAR,
-    annotated_view,
-)
+from mmtlalign.datasets.orientation import STORED, TURNED, UNCLEAR, annotated_view
 from mmtlalign.errors import UserError
 
 ORIENTATIONS = range(1, 9)
@@ -21,42 +17,38 @@ WIDE, SQUARE = (60, 40), (40, 40)
 
 @pytest.fixture
 def image(tmp_path):
-    """Writes an image with a tag; gives its path, and stored and turned BGR.
-    """
+    """Writes an image with a tag; gives its path, and stored and turned BGR."""
 
     def make(orientation, size=WIDE, suffix='.png'):
         width, height = size
         pixels = np.zeros((height, width, 3), np.uint8)
-        pixels[:height // 2, :width // 2] = 255, 0, 0
-        pixels[height // 2:, :width // 2] = 0, 255, 0
-        pixels[:height // 2, width // 2:] = 0, 0, 255
+        pixels[: height // 2, : width // 2] = 255, 0, 0
+        pixels[height // 2 :, : width // 2] = 0, 255, 0
+        pixels[: height // 2, width // 2 :] = 0, 0, 255
         tags = Image.Exif()
         tags[0x0112] = orientation
         path = tmp_path / f'{orientation}-{width}{suffix}'
         picture = Image.fromarray(pixels)
         picture.save(path, exif=tags, quality=95)
         turned = np.asarray(ImageOps.exif_transpose(Image.open(path)))
-        return (str(path), np.asarray(Image.open(path))[..., ::-1],
-                turned[..., ::-1])
+        return (str(path), np.asarray(Image.open(path))[..., ::-1], turned[..., ::-1])
 
     return make
 
 
 def same(one, other):
     """But for what decoders of JPEG differ in."""
-    return one.shape == other.shape and np.abs(
-        one.astype(int) - other.astype(int)).mean() < 3
+    return one.shape == other.shape and np.abs(one.astype(int) - other.astype(int)).mean() < 3
 
 
 @pytest.mark.parametrize('orientation', ORIENTATIONS)
 def test_the_view_is_told_by_the_size(orientation):
     exchanged = orientation > 4
     assert annotated_view((6, 4), orientation, (6, 4)) == (
-        STORED if exchanged or orientation == 1 else UNCLEAR)
-    assert annotated_view((6, 4), orientation, (4, 6)) == (
-        TURNED if exchanged else None)
-    assert annotated_view((4, 4), orientation, (4, 4)) == (
-        STORED if orientation == 1 else UNCLEAR)
+        STORED if exchanged or orientation == 1 else UNCLEAR
+    )
+    assert annotated_view((6, 4), orientation, (4, 6)) == (TURNED if exchanged else None)
+    assert annotated_view((4, 4), orientation, (4, 4)) == (STORED if orientation == 1 else UNCLEAR)
     assert annotated_view((6, 4), orientation, (6, 5)) is None
 
 
@@ -90,26 +82,26 @@ def test_the_tag_is_applied_where_asked(image, orientation, size):
 
 @pytest.mark.parametrize('orientation', ORIENTATIONS)
 @pytest.mark.parametrize('is_turned', [False, True])
-def test_label_maps_are_of_what_is_loaded(image, tmp_path, orientation,
-                                          is_turned):
+def test_label_maps_are_of_what_is_loaded(image, tmp_path, orientation, is_turned):
     path, stored, turned = image(orientation)
     view = turned if is_turned else stored
     Image.fromarray(view[..., 0]).save(tmp_path / 'map.png')
-    results = LoadAnnotatedImage()(dict(
-        img_path=path, seg_map_path=str(tmp_path / 'map.png')))
+    results = LoadAnnotatedImage()(dict(img_path=path, seg_map_path=str(tmp_path / 'map.png')))
     assert results['img'].shape == view.shape
     expected = view if orientation > 4 else stored
     assert same(results['img'], expected)
 
 
 @pytest.mark.parametrize('orientation', ORIENTATIONS)
-def test_without_an_annotation_images_are_as_people_see_them(
-        image, orientation):
+def test_without_an_annotation_images_are_as_people_see_them(image, orientation):
     """In detection and segmentation as in the host's loader, which serves
     classification and the demo."""
     path, _, turned = image(orientation, suffix='.jpg')
-    for load in (LoadAnnotatedImage(), LoadImageFromFile(),
-                 LoadImageFromFile(imdecode_backend='pillow')):
+    for load in (
+        LoadAnnotatedImage(),
+        LoadImageFromFile(),
+        LoadImageFromFile(imdecode_backend='pillow'),
+    ):
         results = load(dict(img_path=path))
         assert same(results['img'], turned)
         assert results['ori_shape'] == turned.shape[:2]
@@ -117,33 +109,34 @@ def test_without_an_annotation_images_are_as_people_see_them(
 
 def test_a_damaged_tag_and_no_image(tmp_path):
     Image.new('RGB', (6, 4)).save(tmp_path / 'a.jpg', exif=b'Exif\0\0MM\0*bad')
-    image = LoadAnnotatedImage()(dict(
-        img_path=str(tmp_path / 'a.jpg'), width=6, height=4))['img']
+    image = LoadAnnotatedImage()(dict(img_path=str(tmp_path / 'a.jpg'), width=6, height=4))['img']
     assert image.shape == (4, 6, 3)
     (tmp_path / 'b.jpg').write_bytes(b'no image')
     # an AssertionError of the host, which commands tell in their own words
-    with pytest.raises((AssertionError, UserError),
-                       match='failed to load image'):
-        LoadAnnotatedImage()(dict(img_path=str(tmp_path / 'b.jpg'), width=1,
-                                  height=1))
+    with pytest.raises((AssertionError, UserError), match='failed to load image'):
+        LoadAnnotatedImage()(dict(img_path=str(tmp_path / 'b.jpg'), width=1, height=1))
 
 
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg', 'mmpretrain'])
 def test_runs_read_with_it(scope):
     steps = [dict(type='mmcv.LoadImageFromFile'), dict(type='Resize')]
-    cfg = Config(dict(
-        default_scope=scope, tta_pipeline=[dict(type='LoadImageFromFile')],
-        train_dataloader=dict(dataset=dict(
-            type='RepeatDataset', dataset=dict(
-                type='CustomDataset', pipeline=steps)))))
+    cfg = Config(
+        dict(
+            default_scope=scope,
+            tta_pipeline=[dict(type='LoadImageFromFile')],
+            train_dataloader=dict(
+                dataset=dict(
+                    type='RepeatDataset', dataset=dict(type='CustomDataset', pipeline=steps)
+                )
+            ),
+        )
+    )
     use_own_loaders(cfg)
     inner = cfg.train_dataloader.dataset.dataset
     is_dense = scope != 'mmpretrain'
     own = 'mmtlalign.LoadAnnotatedImage'
-    assert inner.pipeline[0].type == (
-        own if is_dense else 'mmcv.LoadImageFromFile')
-    assert inner.type == (
-        'CustomDataset' if is_dense else 'mmtlalign.CustomDataset')
+    assert inner.pipeline[0].type == (own if is_dense else 'mmcv.LoadImageFromFile')
+    assert inner.type == ('CustomDataset' if is_dense else 'mmtlalign.CustomDataset')
     assert (cfg.tta_pipeline[0].type == own) is is_dense
     use_own_loaders(cfg, apply_exif=True)
     assert ('apply_tag' in inner.pipeline[0]) is is_dense

@@ -1,4 +1,5 @@
 """Planted digits are where their masks say, and nowhere twice."""
+
 import mmcv
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from mmtlalign.datasets import PlantedDigits
 
 def arrays(dataset):
     samples = [dataset[i] for i in range(len(dataset))]
-    return (np.stack([sample['img'] for sample in samples]),
-            np.stack([sample['object_mask'].pixels for sample in samples]),
-            [sample['gt_label'] for sample in samples])
+    return (
+        np.stack([sample['img'] for sample in samples]),
+        np.stack([sample['object_mask'].pixels for sample in samples]),
+        [sample['gt_label'] for sample in samples],
+    )
 
 
 def find(ink, size):
@@ -21,13 +24,12 @@ def find(ink, size):
     best, distance = None, np.inf
     rows, cols = np.nonzero(ink)
     for index in range(len(digits)):
-        drawn = np.rint(255 * mmcv.imresize(
-            digits[index].reshape(8, 8) / 16, (size, size)))
+        drawn = np.rint(255 * mmcv.imresize(digits[index].reshape(8, 8) / 16, (size, size)))
         v, u = np.nonzero(drawn)
         y, x = rows.min() - v.min(), cols.min() - u.min()
         if min(y, x) < 0 or max(y, x) + size > len(ink):
             continue
-        gap = np.abs(ink[y:y + size, x:x + size].astype(int) - drawn).max()
+        gap = np.abs(ink[y : y + size, x : x + size].astype(int) - drawn).max()
         if gap < distance:
             best, distance = index, gap
     assert distance <= 1
@@ -49,8 +51,7 @@ def test_masks_are_the_ink_of_digits_of_that_label():
 def test_splits_share_no_digit():
     found = {}
     for split, count in (('train', 1000), ('val', 397), ('test', 400)):
-        _, masks, labels = arrays(PlantedDigits(
-            split, count, object_size=8, image_size=8))
+        _, masks, labels = arrays(PlantedDigits(split, count, object_size=8, image_size=8))
         # a digit as large as the image: the mask is the digit
         found[split] = {mask.tobytes() for mask in masks}
         assert len(found[split]) == count
@@ -71,8 +72,7 @@ def test_arguments_alone_decide():
 
 
 def test_more_images_than_digits_repeat_them_elsewhere():
-    images, masks, labels = arrays(PlantedDigits(
-        'val', 397 + 20, object_size=8, image_size=24))
+    images, masks, labels = arrays(PlantedDigits('val', 397 + 20, object_size=8, image_size=24))
     assert labels[397:] == labels[:20]
     assert not (masks[397:] == masks[:20]).all((1, 2)).any()
     assert len({image.tobytes() for image in images}) == 417
@@ -80,7 +80,7 @@ def test_more_images_than_digits_repeat_them_elsewhere():
 
 def test_several_objects_hide_nothing():
     dataset = PlantedDigits('val', 30, num_objects=3, object_size=10)
-    single = load_digits().data.sum(1).min() / 16 * (10 / 8)**2
+    single = load_digits().data.sum(1).min() / 16 * (10 / 8) ** 2
     for i in range(len(dataset)):
         sample = dataset[i]
         labels, score = sample['gt_label'], sample['gt_score']
@@ -91,13 +91,12 @@ def test_several_objects_hide_nothing():
 
 
 def test_clutter():
-    images, masks, _ = arrays(PlantedDigits('val', 4, clutter=0.))
+    images, masks, _ = arrays(PlantedDigits('val', 4, clutter=0.0))
     np.testing.assert_array_equal(images[..., 0], masks)
 
 
 def test_places_reach_all_edges():
-    _, masks, _ = arrays(PlantedDigits('test', 400, object_size=8,
-                                       image_size=16))
+    _, masks, _ = arrays(PlantedDigits('test', 400, object_size=8, image_size=16))
     seen = masks.max(0) > 0
     assert seen[2:-2, 2:-2].all()
     for edge in (seen[0], seen[-1], seen[:, 0], seen[:, -1]):
@@ -106,23 +105,27 @@ def test_places_reach_all_edges():
 
 def test_runs_the_hosts_pipeline():
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        dataset = PlantedDigits('val', 4, pipeline=[
-            dict(type='PackInputs', algorithm_keys=('object_mask', ))])
+        dataset = PlantedDigits(
+            'val', 4, pipeline=[dict(type='PackInputs', algorithm_keys=('object_mask',))]
+        )
         sample = dataset[3]
     assert sample['inputs'].shape == (3, 32, 32)
     np.testing.assert_array_equal(
-        sample['data_samples'].object_mask.pixels,
-        PlantedDigits('val', 4)[3]['object_mask'].pixels)
+        sample['data_samples'].object_mask.pixels, PlantedDigits('val', 4)[3]['object_mask'].pixels
+    )
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(split='all'), "split='all'.*'train', 'val', 'test'"),
-    (dict(num_images=0), 'num_images=0'),
-    (dict(num_objects=11), 'num_objects=11.*10'),
-    (dict(clutter=1.5), 'clutter=1.5'),
-    (dict(object_size=40), 'object_size=40.*to 32'),
-    (dict(object_size=17, num_objects=2), 'object_size=17.*to 16'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(split='all'), "split='all'.*'train', 'val', 'test'"),
+        (dict(num_images=0), 'num_images=0'),
+        (dict(num_objects=11), 'num_objects=11.*10'),
+        (dict(clutter=1.5), 'clutter=1.5'),
+        (dict(object_size=40), 'object_size=40.*to 32'),
+        (dict(object_size=17, num_objects=2), 'object_size=17.*to 16'),
+    ],
+)
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         PlantedDigits(**{'split': 'val', 'num_images': 5, **arguments})

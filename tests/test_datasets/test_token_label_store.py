@@ -1,4 +1,5 @@
 """The store of token labels: round trip, interruptions, comparisons."""
+
 import json
 import pickle
 from pathlib import Path
@@ -7,12 +8,7 @@ import numpy as np
 import pytest
 from mmpretrain.datasets import CustomDataset
 
-from mmtlalign.datasets import (
-    Digits,
-    LoadTokenLabels,
-    TokenLabelStore,
-    image_names,
-)
+from mmtlalign.datasets import Digits, LoadTokenLabels, TokenLabelStore, image_names
 from mmtlalign.errors import UserError
 
 CLASSES = ('cat', 'dog', 'owl')
@@ -26,8 +22,7 @@ def maps(count, seed=0, k=2, num_classes=len(CLASSES)):
 
 
 def create(folder, names=NAMES, classes=CLASSES, **kwargs):
-    return TokenLabelStore.create(
-        str(folder / 'store'), names, classes, (4, 5), 2, **kwargs)
+    return TokenLabelStore.create(str(folder / 'store'), names, classes, (4, 5), 2, **kwargs)
 
 
 @pytest.fixture
@@ -47,8 +42,7 @@ def test_round_trip(complete):
     for row, name in enumerate(NAMES):
         labels = store.read(row, f'/elsewhere/{name}', (30, 40))
         np.testing.assert_array_equal(labels.ids, ids[row])
-        np.testing.assert_array_equal(
-            labels.scores, scores[row].astype(np.float16))
+        np.testing.assert_array_equal(labels.scores, scores[row].astype(np.float16))
         assert labels.ids.dtype == np.int16
         assert labels.box.tolist() == [0, 0, 5, 4]
         assert labels.image_size == (30, 40)
@@ -57,10 +51,9 @@ def test_round_trip(complete):
 
 def test_size_for_imagenet():
     """8.3 GB, as the docs say, without writing it."""
-    per_image = 18 * 18 * 5 * (np.dtype(np.int16).itemsize
-                               + np.dtype(np.float16).itemsize)
-    assert 1_281_167 * per_image / 1e9 == pytest.approx(8.30, abs=.01)
-    assert per_image == pytest.approx(6.5e3, rel=.01)
+    per_image = 18 * 18 * 5 * (np.dtype(np.int16).itemsize + np.dtype(np.float16).itemsize)
+    assert 1_281_167 * per_image / 1e9 == pytest.approx(8.30, abs=0.01)
+    assert per_image == pytest.approx(6.5e3, rel=0.01)
 
 
 def test_many_classes_take_wider_ids(tmp_path):
@@ -70,8 +63,7 @@ def test_many_classes_take_wider_ids(tmp_path):
         store = create(folder, NAMES[:1], classes)
         ids = np.full((1, 4, 5, 2), count - 1)
         store.write(np.array([0]), ids, np.zeros(ids.shape))
-        read = TokenLabelStore(str(folder / 'store')).read(
-            0, NAMES[0], (8, 8))
+        read = TokenLabelStore(str(folder / 'store')).read(0, NAMES[0], (8, 8))
         assert read.ids.dtype == dtype and (read.ids == count - 1).all()
 
 
@@ -79,7 +71,7 @@ def test_maps_of_a_part_of_the_image(tmp_path):
     """A map of the middle square of a wide image, as was published."""
     store = create(tmp_path, NAMES[:1])
     ids, scores = maps(1)
-    store.write(np.array([0]), ids, scores, rectangle=(.25, 0, .75, 1))
+    store.write(np.array([0]), ids, scores, rectangle=(0.25, 0, 0.75, 1))
     labels = store.read(0, NAMES[0], (100, 200))
     # 5 cells cover half the width: the image reaches from -2.5 to 7.5
     np.testing.assert_allclose(labels.box, [-2.5, 0, 7.5, 4])
@@ -98,8 +90,7 @@ def test_unfinished_stores_go_on_where_they_stopped(tmp_path):
     again.write(np.array([4, 5]), ids[4:], scores[4:])
     read = TokenLabelStore(store.path)
     for row in range(6):
-        np.testing.assert_array_equal(
-            read.read(row, NAMES[row], (8, 8)).ids, ids[row])
+        np.testing.assert_array_equal(read.read(row, NAMES[row], (8, 8)).ids, ids[row])
 
 
 def test_killed_between_a_map_and_its_mark(tmp_path, monkeypatch):
@@ -127,16 +118,20 @@ def test_killed_while_it_was_laid_out(tmp_path, monkeypatch):
     assert not create(tmp_path).done.any()
 
 
-@pytest.mark.parametrize('change, message', [
-    (dict(classes=('cat', 'owl', 'dog')), "classes=.*'dog', 'owl'.*remove"),
-    (dict(names=NAMES[1:]), 'num_images=6 instead of 5'),
-    (dict(names=[*NAMES[:5], 'owl/7.png']), "number 5 is 'owl/1.png' there "
-     "and 'owl/7.png' here"),
-    (dict(score_mode='logits'), 'score_mode=probs instead of logits'),
-    (dict(annotator=dict(size=64)), "annotator={} instead of {'size': 64}"),
-])
-def test_another_store_is_not_gone_on_with(complete, tmp_path, change,
-                                           message):
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(classes=('cat', 'owl', 'dog')), "classes=.*'dog', 'owl'.*remove"),
+        (dict(names=NAMES[1:]), 'num_images=6 instead of 5'),
+        (
+            dict(names=[*NAMES[:5], 'owl/7.png']),
+            "number 5 is 'owl/1.png' there and 'owl/7.png' here",
+        ),
+        (dict(score_mode='logits'), 'score_mode=probs instead of logits'),
+        (dict(annotator=dict(size=64)), "annotator={} instead of {'size': 64}"),
+    ],
+)
+def test_another_store_is_not_gone_on_with(complete, tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         create(tmp_path, **change)
 
@@ -146,12 +141,14 @@ def damage(path, name, content='{'):
         file.write(content)
 
 
-@pytest.mark.parametrize('name, content, message', [
-    ('index.json', '{', 'are damaged .index.json'),
-    ('index.json', json.dumps(dict(format=9, score_mode='probs')),
-     'format 9'),
-    ('scores.npy', 'x', 'are damaged'),
-])
+@pytest.mark.parametrize(
+    'name, content, message',
+    [
+        ('index.json', '{', 'are damaged .index.json'),
+        ('index.json', json.dumps(dict(format=9, score_mode='probs')), 'format 9'),
+        ('scores.npy', 'x', 'are damaged'),
+    ],
+)
 def test_damaged_stores(complete, name, content, message):
     damage(complete[0], name, content)
     with pytest.raises(UserError, match=message):
@@ -165,15 +162,19 @@ def change_array(path, name, change):
     np.save(f'{path}/{name}.npy', array if changed is None else changed)
 
 
-@pytest.mark.parametrize('name, change, message', [
-    ('done', lambda a: a[:4], r'holds bool \(4,\), not bool.* \(6,\)'),
-    ('done', lambda a: a.astype(np.int8), 'done.npy holds int8'),
-    ('ids', lambda a: a[..., :1], r'ids.npy holds int16 \(6, 4, 5, 1\)'),
-    ('ids', lambda a: a.astype(np.int32), 'ids.npy holds int32'),
-    ('scores', lambda a: a.astype(np.float32), 'scores.npy holds float32'),
-    ('rectangles', lambda a: a.T, r'rectangles.npy holds float32 \(4, 6\)'),
-    ('checks', lambda a: a[:0], 'checks.npy'),
-    ('sums', lambda a: a.astype(float), 'sums.npy')])
+@pytest.mark.parametrize(
+    'name, change, message',
+    [
+        ('done', lambda a: a[:4], r'holds bool \(4,\), not bool.* \(6,\)'),
+        ('done', lambda a: a.astype(np.int8), 'done.npy holds int8'),
+        ('ids', lambda a: a[..., :1], r'ids.npy holds int16 \(6, 4, 5, 1\)'),
+        ('ids', lambda a: a.astype(np.int32), 'ids.npy holds int32'),
+        ('scores', lambda a: a.astype(np.float32), 'scores.npy holds float32'),
+        ('rectangles', lambda a: a.T, r'rectangles.npy holds float32 \(4, 6\)'),
+        ('checks', lambda a: a[:0], 'checks.npy'),
+        ('sums', lambda a: a.astype(float), 'sums.npy'),
+    ],
+)
 def test_arrays_are_held_against_the_index(complete, name, change, message):
     change_array(complete[0], name, change)
     with pytest.raises(UserError, match=message) as error:
@@ -188,19 +189,23 @@ def put(place, value):
     return change
 
 
-@pytest.mark.parametrize('name, change, message', [
-    ('scores', put((3, 1, 1, 0), np.nan), 'a score is not finite'),
-    ('scores', put((3, 1, 1, 0), np.inf), 'a score is not finite'),
-    ('scores', put((3, 1, 1, 0), -.5), 'no probabilities'),
-    ('scores', put((3, 1, 1), .8), 'no probabilities'),
-    ('ids', put((3, 0, 0, 0), 3), 'its classes are 0 to 3, but there are 3'),
-    ('ids', put((3, 0, 0, 0), -1), 'its classes are -1 to 2'),
-    ('rectangles', put(3, [.5, 0, .5, 1]), 'rectangle, .*no part of an image'),
-    ('rectangles', put(3, 0), 'no part of an image'),
-    ('rectangles', put(3, [0, 0, 1, np.nan]), 'no part of an image'),
-    ('rectangles', put(3, [0, 0, .5, 1]), 'its sum is not the one'),
-    ('ids', put((3, 0, 0), [1, 0]), 'its sum is not the one'),
-    ('sums', put(3, 7), 'its sum is not the one')])
+@pytest.mark.parametrize(
+    'name, change, message',
+    [
+        ('scores', put((3, 1, 1, 0), np.nan), 'a score is not finite'),
+        ('scores', put((3, 1, 1, 0), np.inf), 'a score is not finite'),
+        ('scores', put((3, 1, 1, 0), -0.5), 'no probabilities'),
+        ('scores', put((3, 1, 1), 0.8), 'no probabilities'),
+        ('ids', put((3, 0, 0, 0), 3), 'its classes are 0 to 3, but there are 3'),
+        ('ids', put((3, 0, 0, 0), -1), 'its classes are -1 to 2'),
+        ('rectangles', put(3, [0.5, 0, 0.5, 1]), 'rectangle, .*no part of an image'),
+        ('rectangles', put(3, 0), 'no part of an image'),
+        ('rectangles', put(3, [0, 0, 1, np.nan]), 'no part of an image'),
+        ('rectangles', put(3, [0, 0, 0.5, 1]), 'its sum is not the one'),
+        ('ids', put((3, 0, 0), [1, 0]), 'its sum is not the one'),
+        ('sums', put(3, 7), 'its sum is not the one'),
+    ],
+)
 def test_damaged_maps_are_named(complete, dataset, name, change, message):
     ids = np.load(f'{complete[0]}/ids.npy')
     ids[3, 0, 0] = [0, 1]
@@ -208,8 +213,7 @@ def test_damaged_maps_are_named(complete, dataset, name, change, message):
     store.write(np.array([3]), ids[3:4], complete[2][3:4])
     change_array(complete[0], name, change)
     store = TokenLabelStore(complete[0])
-    for read in (lambda: store.read(3, NAMES[3], (8, 8)),
-                 lambda: store.check(dataset())):
+    for read in (lambda: store.read(3, NAMES[3], (8, 8)), lambda: store.check(dataset())):
         with pytest.raises(UserError, match=message) as error:
             read()
         assert 'map of image 3 is damaged' in str(error.value)
@@ -261,10 +265,21 @@ def test_stores_of_the_first_format_have_no_sums(complete):
     assert (store.read(2, NAMES[2], (8, 8)).ids == ids[2]).all()
 
 
-@pytest.mark.parametrize('key, value', [
-    ('num_images', 'six'), ('num_images', -1), ('num_images', True),
-    ('grid', [4]), ('grid', '45'), ('grid', [4, 5.]), ('top_k', 0),
-    ('classes', 'cat'), ('classes', []), ('classes', [1, 2, 3])])
+@pytest.mark.parametrize(
+    'key, value',
+    [
+        ('num_images', 'six'),
+        ('num_images', -1),
+        ('num_images', True),
+        ('grid', [4]),
+        ('grid', '45'),
+        ('grid', [4, 5.0]),
+        ('top_k', 0),
+        ('classes', 'cat'),
+        ('classes', []),
+        ('classes', [1, 2, 3]),
+    ],
+)
 def test_an_index_of_wrong_types(complete, key, value):
     with open(f'{complete[0]}/index.json') as file:
         index = json.load(file)
@@ -319,14 +334,20 @@ def test_the_right_dataset(complete, dataset):
     TokenLabelStore(complete[0]).check(dataset())
 
 
-@pytest.mark.parametrize('names, message', [
-    (NAMES[:5], 'belong to 6 images, the data set has 5: there are 6 there '
-     'and 5 here'),
-    ([*NAMES[:4], 'owl/0.png', 'owl/9.png'], "number 5 is 'owl/1.png' there "
-     "and 'owl/9.png' here"),
-    (['ant' + name[3:] if name[:3] == 'cat' else name for name in NAMES],
-     "other classes .*number 0 is 'cat' there and 'ant' here"),
-])
+@pytest.mark.parametrize(
+    'names, message',
+    [
+        (NAMES[:5], 'belong to 6 images, the data set has 5: there are 6 there and 5 here'),
+        (
+            [*NAMES[:4], 'owl/0.png', 'owl/9.png'],
+            "number 5 is 'owl/1.png' there and 'owl/9.png' here",
+        ),
+        (
+            ['ant' + name[3:] if name[:3] == 'cat' else name for name in NAMES],
+            "other classes .*number 0 is 'cat' there and 'ant' here",
+        ),
+    ],
+)
 def test_another_dataset(complete, dataset, names, message):
     with pytest.raises(UserError, match=message):
         TokenLabelStore(complete[0]).check(dataset(names))
@@ -344,8 +365,7 @@ def test_load(complete):
     assert labels.image_size == (6, 8)
     assert path in repr(load)
     copy = pickle.loads(pickle.dumps(load))
-    np.testing.assert_array_equal(
-        copy(results())['token_labels'].ids, ids[3])
+    np.testing.assert_array_equal(copy(results())['token_labels'].ids, ids[3])
     assert len(pickle.dumps(load)) < 1000
 
 

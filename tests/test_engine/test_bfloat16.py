@@ -1,4 +1,5 @@
 """Training in bfloat16 on the CPU."""
+
 import copy
 
 import torch
@@ -21,9 +22,9 @@ class Toy(BaseModel):
 
 
 def step(model, wrapper, inputs):
-    wrapper = OPTIM_WRAPPERS.build(dict(
-        type=wrapper,
-        optimizer=torch.optim.SGD(model.parameters(), lr=.1)))
+    wrapper = OPTIM_WRAPPERS.build(
+        dict(type=wrapper, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    )
     model.train_step(dict(inputs=inputs), wrapper)
     return model.layer.weight.detach()
 

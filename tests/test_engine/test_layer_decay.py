@@ -9,7 +9,7 @@ from torch import nn
 from mmtlalign.errors import UserError
 from mmtlalign.models.necks import SimpleFeaturePyramid
 
-LR, DECAY, RATE = 1e-3, .05, .5
+LR, DECAY, RATE = 1e-3, 0.05, 0.5
 
 # Of two blocks, every parameter: its rate over LR, and whether it decays.
 # Norms, the class token and positions do not; biases do, as in the recipes
@@ -61,10 +61,15 @@ head.bias 1 yes
 
 
 def vit():
-    return MODELS.build(dict(
-        type='mmpretrain.VisionTransformer', img_size=8, patch_size=4,
-        arch=dict(embed_dims=8, num_layers=2, num_heads=2,
-                  feedforward_channels=16), out_type='featmap'))
+    return MODELS.build(
+        dict(
+            type='mmpretrain.VisionTransformer',
+            img_size=8,
+            patch_size=4,
+            arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16),
+            out_type='featmap',
+        )
+    )
 
 
 class Detector(nn.Module):
@@ -73,25 +78,33 @@ class Detector(nn.Module):
     def __init__(self):
         super().__init__()
         self.backbone = vit()
-        self.neck = SimpleFeaturePyramid(8, 4, scales=(2, ), num_outs=1)
+        self.neck = SimpleFeaturePyramid(8, 4, scales=(2,), num_outs=1)
         self.head = nn.Linear(4, 2)
 
 
 def build(model, constructor='mmtlalign.LayerDecayOptimWrapperConstructor'):
     """The optimizer's groups of a model, by the names of parameters."""
-    wrapper = build_optim_wrapper(model, dict(
-        type='OptimWrapper', constructor=constructor,
-        optimizer=dict(type='AdamW', lr=LR, weight_decay=DECAY),
-        paramwise_cfg=dict(
-            layer_decay_rate=RATE, norm_decay_mult=0., custom_keys={
-                '.cls_token': dict(decay_mult=0.),
-                '.pos_embed': dict(decay_mult=0.)})))
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            type='OptimWrapper',
+            constructor=constructor,
+            optimizer=dict(type='AdamW', lr=LR, weight_decay=DECAY),
+            paramwise_cfg=dict(
+                layer_decay_rate=RATE,
+                norm_decay_mult=0.0,
+                custom_keys={
+                    '.cls_token': dict(decay_mult=0.0),
+                    '.pos_embed': dict(decay_mult=0.0),
+                },
+            ),
+        ),
+    )
     names = {id(p): name for name, p in model.named_parameters()}
     groups = {}
     for group in wrapper.optimizer.param_groups:
-        parameter, = group['params']
-        groups[names.pop(id(parameter))] = (group['lr'],
-                                            group['weight_decay'])
+        (parameter,) = group['params']
+        groups[names.pop(id(parameter))] = (group['lr'], group['weight_decay'])
     assert not names  # every parameter is in exactly one group
     return groups
 
@@ -104,8 +117,7 @@ def read(listing):
             name, rate, decays = line.split()
             numerator, _, denominator = rate.partition('/')
             rate = LR * int(numerator) / int(denominator or 1)
-            expected[name] = (pytest.approx(rate, rel=1e-12),
-                              DECAY if decays == 'yes' else 0)
+            expected[name] = (pytest.approx(rate, rel=1e-12), DECAY if decays == 'yes' else 0)
     return expected
 
 
@@ -116,35 +128,45 @@ def test_rate_and_decay_of_every_parameter():
 def test_wrapped_and_frozen_models():
     model = Detector()
     model.backbone.patch_embed.requires_grad_(False)
-    expected = {name: value
-                for name, value in read(BACKBONE + REST).items()
-                if 'patch_embed' not in name}
+    expected = {
+        name: value for name, value in read(BACKBONE + REST).items() if 'patch_embed' not in name
+    }
     frozen = nn.Module()
     frozen.module = model  # as DistributedDataParallel does
-    wrapper = build_optim_wrapper(frozen, dict(
-        type='OptimWrapper',
-        constructor='mmtlalign.LayerDecayOptimWrapperConstructor',
-        optimizer=dict(type='AdamW', lr=LR, weight_decay=DECAY),
-        paramwise_cfg=dict(layer_decay_rate=RATE, norm_decay_mult=0.)))
-    groups = {group['param_name']: group['lr']
-              for group in wrapper.optimizer.param_groups}
+    wrapper = build_optim_wrapper(
+        frozen,
+        dict(
+            type='OptimWrapper',
+            constructor='mmtlalign.LayerDecayOptimWrapperConstructor',
+            optimizer=dict(type='AdamW', lr=LR, weight_decay=DECAY),
+            paramwise_cfg=dict(layer_decay_rate=RATE, norm_decay_mult=0.0),
+        ),
+    )
+    groups = {group['param_name']: group['lr'] for group in wrapper.optimizer.param_groups}
     assert groups == {name: rate for name, (rate, _) in expected.items()}
 
 
 def test_equals_the_hosts_constructor_on_its_own_classifier():
-    model = MODELS.build(dict(
-        type='mmpretrain.ImageClassifier',
-        # whatever scope an earlier test has left
-        data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'),
-        backbone=dict(
-            type='mmpretrain.VisionTransformer', img_size=8, patch_size=4,
-            arch=dict(embed_dims=8, num_layers=2, num_heads=2,
-                      feedforward_channels=16)),
-        head=dict(type='mmpretrain.VisionTransformerClsHead',
-                  num_classes=3, in_channels=8,
-                  loss=dict(type='mmpretrain.CrossEntropyLoss'))))
-    assert build(model) == build(
-        model, 'mmpretrain.LearningRateDecayOptimWrapperConstructor')
+    model = MODELS.build(
+        dict(
+            type='mmpretrain.ImageClassifier',
+            # whatever scope an earlier test has left
+            data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'),
+            backbone=dict(
+                type='mmpretrain.VisionTransformer',
+                img_size=8,
+                patch_size=4,
+                arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16),
+            ),
+            head=dict(
+                type='mmpretrain.VisionTransformerClsHead',
+                num_classes=3,
+                in_channels=8,
+                loss=dict(type='mmpretrain.CrossEntropyLoss'),
+            ),
+        )
+    )
+    assert build(model) == build(model, 'mmpretrain.LearningRateDecayOptimWrapperConstructor')
 
 
 @pytest.mark.parametrize('backbone', [None, nn.Conv2d(3, 3, 1)])

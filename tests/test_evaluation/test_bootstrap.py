@@ -1,4 +1,5 @@
 """Figures of images drawn anew, against the hosts' own metrics."""
+
 import json
 
 import numpy as np
@@ -13,22 +14,20 @@ from mmtlalign.evaluation.bootstrap import figure_of, keep_results, redraw
 from ..conftest import needs_operators
 
 NUM_IMAGES = 12
-DRAWS = np.random.default_rng(0).integers(
-    NUM_IMAGES, size=(20, NUM_IMAGES))
+DRAWS = np.random.default_rng(0).integers(NUM_IMAGES, size=(20, NUM_IMAGES))
 
 
 def classified():
     torch.manual_seed(0)
     return Accuracy(), [
-        dict(gt_label=torch.randint(3, (1, )), pred_score=torch.rand(3))
-        for _ in range(NUM_IMAGES)]
+        dict(gt_label=torch.randint(3, (1,)), pred_score=torch.rand(3)) for _ in range(NUM_IMAGES)
+    ]
 
 
 def test_top1_is_that_of_the_host_on_the_same_images():
     metric, results = classified()
     figures = redraw(metric, results, num_draws=20)
-    expected = [metric.compute_metrics([results[i] for i in draw])['top1']
-                for draw in DRAWS]
+    expected = [metric.compute_metrics([results[i] for i in draw])['top1'] for draw in DRAWS]
     assert figures == pytest.approx(expected, abs=1e-4)
     assert len(set(figures)) > 3
     assert figure_of(metric) == 'accuracy/top1'
@@ -37,8 +36,7 @@ def test_top1_is_that_of_the_host_on_the_same_images():
 def test_top1_of_labels_without_scores():
     metric, results = classified()
     for result in results:
-        result['pred_label'] = result.pop('pred_score').argmax(
-            0, keepdim=True)
+        result['pred_label'] = result.pop('pred_score').argmax(0, keepdim=True)
     _, scored = classified()
     assert np.array_equal(redraw(metric, results), redraw(metric, scored))
 
@@ -46,8 +44,7 @@ def test_top1_of_labels_without_scores():
 def test_the_seed_gives_the_draws():
     metric, results = classified()
     assert np.array_equal(redraw(metric, results), redraw(metric, results))
-    assert not np.array_equal(redraw(metric, results),
-                              redraw(metric, results, seed=1))
+    assert not np.array_equal(redraw(metric, results), redraw(metric, results, seed=1))
 
 
 def test_results_are_kept_and_the_figure_stays():
@@ -67,9 +64,8 @@ def test_mean_iou_is_that_of_the_host_on_the_same_images():
     maps = torch.randint(3, (NUM_IMAGES, 2, 5, 5), generator=generator)
     results = [metric.intersect_and_union(*pair, 4, 255) for pair in maps]
     figures = redraw(metric, results, num_draws=20)
-    expected = [metric.compute_metrics([results[i] for i in draw])['mIoU']
-                for draw in DRAWS]
-    assert figures == pytest.approx(expected, abs=.0051)  # they are rounded
+    expected = [metric.compute_metrics([results[i] for i in draw])['mIoU'] for draw in DRAWS]
+    assert figures == pytest.approx(expected, abs=0.0051)  # they are rounded
     assert len(set(figures)) > 3
     assert figure_of(metric) == 'mIoU'
 
@@ -94,24 +90,42 @@ def detected(path, images):
     for _ in range(NUM_IMAGES):
         truth = boxes(generator, 3, 10)
         found = truth + 3 * torch.randn(3, 4, generator=generator)
-        pool.append((truth, torch.tensor([0, 1, 1]), dict(
-            bboxes=torch.cat((found, boxes(generator, 2, 10))).numpy(),
-            scores=torch.rand(5, generator=generator).numpy(),
-            labels=np.array([0, 1, 0, 0, 1]))))
+        pool.append(
+            (
+                truth,
+                torch.tensor([0, 1, 1]),
+                dict(
+                    bboxes=torch.cat((found, boxes(generator, 2, 10))).numpy(),
+                    scores=torch.rand(5, generator=generator).numpy(),
+                    labels=np.array([0, 1, 0, 0, 1]),
+                ),
+            )
+        )
     annotations, results = [], []
     for number, image in enumerate(images):
         truth, labels, found = pool[image]
         for (left, top, right, bottom), label in zip(truth.tolist(), labels):
             width, height = right - left, bottom - top
-            annotations.append(dict(
-                id=len(annotations) + 1, image_id=number, iscrowd=0,
-                category_id=int(label), area=width * height,
-                bbox=[left, top, width, height]))
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=number,
+                    iscrowd=0,
+                    category_id=int(label),
+                    area=width * height,
+                    bbox=[left, top, width, height],
+                )
+            )
         results.append((dict(img_id=number), dict(found, img_id=number)))
-    path.write_text(json.dumps(dict(
-        images=[dict(id=n, width=99, height=99) for n in range(len(images))],
-        annotations=annotations,
-        categories=[dict(id=0, name='a'), dict(id=1, name='b')])))
+    path.write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=n, width=99, height=99) for n in range(len(images))],
+                annotations=annotations,
+                categories=[dict(id=0, name='a'), dict(id=1, name='b')],
+            )
+        )
+    )
     metric = metrics.CocoMetric(ann_file=str(path), metric='bbox')
     metric.dataset_meta = dict(classes=('a', 'b'))
     return metric, results
@@ -126,18 +140,16 @@ def test_box_ap_is_that_of_the_host_on_copies_of_the_images(tmp_path, capsys):
     for draw, figure in zip(DRAWS, figures):
         copies, results = detected(tmp_path / 'copies.json', draw)
         expected = copies.compute_metrics(results)['bbox_mAP']
-        assert figure == pytest.approx(expected, abs=.00051)  # rounded
-    assert figures.std() > .01
+        assert figure == pytest.approx(expected, abs=0.00051)  # rounded
+    assert figures.std() > 0.01
     assert figure_of(metric) == 'coco/bbox_mAP'
 
 
 def test_box_ap_without_a_single_box_is_0(tmp_path):
     metric, results = detected(tmp_path / 'all.json', range(NUM_IMAGES))
     metric.compute_metrics(results)
-    empty = dict(bboxes=np.zeros((0, 4)), scores=np.zeros(0),
-                 labels=np.zeros(0, int))
-    results = [(truth, dict(empty, img_id=found['img_id']))
-               for truth, found in results]
+    empty = dict(bboxes=np.zeros((0, 4)), scores=np.zeros(0), labels=np.zeros(0, int))
+    results = [(truth, dict(empty, img_id=found['img_id'])) for truth, found in results]
     assert np.array_equal(redraw(metric, results, num_draws=3), np.zeros(3))
 
 
@@ -146,6 +158,7 @@ def test_another_metric_is_refused():
     class Loudness(BaseMetric):
         process = compute_metrics = None
 
-    with pytest.raises(UserError, match='knows the metrics Accuracy, '
-                       'IoUMetric, CocoMetric, not Loudness'):
+    with pytest.raises(
+        UserError, match='knows the metrics Accuracy, IoUMetric, CocoMetric, not Loudness'
+    ):
         figure_of(Loudness())

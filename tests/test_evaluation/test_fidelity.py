@@ -1,4 +1,5 @@
 """Shares against what they should say, recomputed one mix at a time."""
+
 import numpy as np
 import pytest
 import torch
@@ -22,34 +23,43 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def planted(count=24, keys=('object_mask', )):
+def planted(count=24, keys=('object_mask',)):
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         return PlantedDigits(
-            'val', count, object_size=8, image_size=16, pipeline=[
-                dict(type='PackInputs', algorithm_keys=keys)])
+            'val',
+            count,
+            object_size=8,
+            image_size=16,
+            pipeline=[dict(type='PackInputs', algorithm_keys=keys)],
+        )
 
 
 def classifier(**backbone):
     """A tiny one whose attention is far from even."""
     torch.manual_seed(0)
-    arch = dict(embed_dims=16, num_layers=3, num_heads=2,
-                feedforward_channels=32)
+    arch = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(dict(
-            type='ImageClassifier',
-            backbone={**dict(type='VisionTransformer', arch=arch, img_size=16,
-                             patch_size=4), **backbone},
-            head=dict(type='LinearClsHead', num_classes=10, in_channels=16),
-            data_preprocessor=dict(
-                type='ClsDataPreprocessor', mean=[118.] * 3, std=[42.] * 3)))
+        model = MODELS.build(
+            dict(
+                type='ImageClassifier',
+                backbone={
+                    **dict(type='VisionTransformer', arch=arch, img_size=16, patch_size=4),
+                    **backbone,
+                },
+                head=dict(type='LinearClsHead', num_classes=10, in_channels=16),
+                data_preprocessor=dict(
+                    type='ClsDataPreprocessor', mean=[118.0] * 3, std=[42.0] * 3
+                ),
+            )
+        )
     for parameter in model.parameters():
         if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=.3)
+            torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
 
 
 def test_pairs_are_disjoint_and_of_two_classes():
-    labels = torch.randint(3, (41, ), generator=generator()).tolist()
+    labels = torch.randint(3, (41,), generator=generator()).tolist()
     pairs = draw_pairs(labels, (4, 6), 100, generator(1))
     images = pairs.images.flatten().tolist()
     assert len(images) == len(set(images))
@@ -64,7 +74,7 @@ def test_pairs_are_disjoint_and_of_two_classes():
         v, u = (share == 0).nonzero(as_tuple=True)
         height, width = v.max() - v.min() + 1, u.max() - u.min() + 1
         assert (share == 0).sum() == height * width  # one box
-        assert abs(height / 4 - width / 6) < .1 and 0 < share.mean() < 1
+        assert abs(height / 4 - width / 6) < 0.1 and 0 < share.mean() < 1
         areas.add(share.mean().item())
     assert len(areas) == 3
     again = draw_pairs(labels, (4, 6), 100, generator(1))
@@ -78,9 +88,10 @@ def test_few_mixes_take_few_pairs_and_large_grids_few_areas():
     assert len(many.shares.mean((3, 4)).unique()) == 7
 
 
-@pytest.mark.parametrize('labels, grid, message', [
-    ([1] * 9, (4, 4), 'no two of 9 test images'),
-    ([1, 2], (1, 5), r'grid of \(1, 5\)')])
+@pytest.mark.parametrize(
+    'labels, grid, message',
+    [([1] * 9, (4, 4), 'no two of 9 test images'), ([1, 2], (1, 5), r'grid of \(1, 5\)')],
+)
 def test_what_cannot_be_paired(labels, grid, message):
     with pytest.raises(UserError, match=message):
         draw_pairs(labels, grid, 4, generator())
@@ -89,31 +100,32 @@ def test_what_cannot_be_paired(labels, grid, message):
 def by_hand(model, images, masks, labels, own, partner, share):
     """Everything that is measured of one mix."""
     kept = share.numpy().repeat(4, 0).repeat(4, 1)
-    x, y = ((torch.from_numpy(images[i]).permute(2, 0, 1).float() - 118) / 42
-            for i in (own, partner))
+    x, y = (
+        (torch.from_numpy(images[i]).permute(2, 0, 1).float() - 118) / 42 for i in (own, partner)
+    )
     k = torch.from_numpy(kept)
     mixes = [x * k + y * (1 - k), y * (1 - k), x * k]  # neither, no own, ...
     with torch.no_grad():
         read = [model.backbone(m[None])[-1][0] for m in mixes]
         chances = model(mixes[0][None]).softmax(1)[0]
         shares = {}
-        for name, propagation in dict(
-                tlalign='tlalign', contribution='contribution').items():
-            trace = LabelTrace(model.backbone, propagation=propagation,
-                               record=True, watch='class')
+        for name, propagation in dict(tlalign='tlalign', contribution='contribution').items():
+            trace = LabelTrace(model.backbone, propagation=propagation, record=True, watch='class')
             with trace(share[None]):
                 model.backbone(mixes[0][None])
             shares[name] = [block[0, 0].item() for block in trace.block_shares]
-    shares['attention'] = [(trace.attention[0] * share.flatten()).sum().item()
-                           / trace.attention.sum().item()]
+    shares['attention'] = [
+        (trace.attention[0] * share.flatten()).sum().item() / trace.attention.sum().item()
+    ]
     shares['area'] = [kept.mean()]
     gone = [(read[0] - read[i]).norm().item() for i in (1, 2)]
-    seen = [(masks[own] / 255. * kept).sum(),
-            (masks[partner] / 255. * (1 - kept)).sum()]
+    seen = [(masks[own] / 255.0 * kept).sum(), (masks[partner] / 255.0 * (1 - kept)).sum()]
     p, q = chances[labels[own]].item(), chances[labels[partner]].item()
     return shares, dict(
-        answer=p / (p + q), ablation=gone[0] / sum(gone),
-        truth=seen[0] / sum(seen) if sum(seen) >= 1 else np.nan)
+        answer=p / (p + q),
+        ablation=gone[0] / sum(gone),
+        truth=seen[0] / sum(seen) if sum(seen) >= 1 else np.nan,
+    )
 
 
 def test_measured_one_by_one():
@@ -128,8 +140,13 @@ def test_measured_one_by_one():
     parts = list(fidelity.measure(dataset, pairs, batch_size=8))
     assert len(parts) == fidelity.batches(pairs, 8)
     found = join(parts)
-    assert set(found.shares) == {'area', 'tlalign', 'contribution',
-                                 'contribution-norm', 'attention'}
+    assert set(found.shares) == {
+        'area',
+        'tlalign',
+        'contribution',
+        'contribution-norm',
+        'attention',
+    }
     assert len(found.lam) == pairs.mixes
     seen = {}
     for p in range(len(pairs.images)):
@@ -141,23 +158,20 @@ def test_measured_one_by_one():
     for n, p in enumerate(found.pair.tolist()):
         share, way = seen[p][order[p]], order[p] % 2
         order[p] += 1
-        own, partner = pairs.images[p].tolist()[::1 if way == 0 else -1]
-        shares, references = by_hand(
-            model, images, masks, labels, own, partner, share)
+        own, partner = pairs.images[p].tolist()[:: 1 if way == 0 else -1]
+        shares, references = by_hand(model, images, masks, labels, own, partner, share)
         assert found.lam[n] == pytest.approx(share.mean().item())
         for name, values in shares.items():
             assert found.shares[name][:, n] == pytest.approx(values, abs=1e-5)
         for name, value in references.items():
-            assert found.references[name][n] == pytest.approx(
-                value, abs=1e-4, nan_ok=True), name
+            assert found.references[name][n] == pytest.approx(value, abs=1e-4, nan_ok=True), name
 
 
 def test_without_masks_there_is_no_truth():
     dataset = planted(keys=())
     fidelity = Fidelity(classifier(), ['area'])
     labels = [dataset.get_data_info(i)['gt_label'] for i in range(24)]
-    found = join(list(fidelity.measure(
-        dataset, draw_pairs(labels, (4, 4), 8, generator()))))
+    found = join(list(fidelity.measure(dataset, draw_pairs(labels, (4, 4), 8, generator()))))
     assert set(found.references) == {'answer', 'ablation'}
     assert set(summarize(found, draws=9)) == {'area'}
 
@@ -165,16 +179,18 @@ def test_without_masks_there_is_no_truth():
 def test_shares_that_a_backbone_lacks():
     """Pooling has no vectors to compare, and attends to nothing."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(dict(
-            type='ImageClassifier',
-            backbone=dict(type='PoolFormer', arch='s12'),
-            head=dict(type='LinearClsHead', num_classes=10, in_channels=512),
-            neck=dict(type='GlobalAveragePooling'),
-            data_preprocessor=dict(mean=[118.] * 3, std=[42.] * 3)))
+        model = MODELS.build(
+            dict(
+                type='ImageClassifier',
+                backbone=dict(type='PoolFormer', arch='s12'),
+                head=dict(type='LinearClsHead', num_classes=10, in_channels=512),
+                neck=dict(type='GlobalAveragePooling'),
+                data_preprocessor=dict(mean=[118.0] * 3, std=[42.0] * 3),
+            )
+        )
     fidelity = Fidelity(model)
     assert fidelity.names == ['area', 'tlalign']
-    assert set(fidelity.left_out) == {
-        'contribution', 'contribution-norm', 'attention'}
+    assert set(fidelity.left_out) == {'contribution', 'contribution-norm', 'attention'}
     assert 'needs' in fidelity.left_out['contribution']
     with pytest.raises(ValueError, match='attention over all tokens'):
         Fidelity(model, ['attention'])
@@ -190,16 +206,15 @@ def test_without_a_class_token_patches_attend():
 def measured(seed=0, pairs=40, blocks=2):
     """Made up: mixes of four areas, two or three of each pair."""
     rng = np.random.default_rng(seed)
-    pair = np.sort(np.concatenate([np.arange(pairs), np.arange(pairs),
-                                   rng.permutation(pairs)[:pairs // 2]]))
-    lam = rng.choice([.2, .4, .6, .8], len(pair))
-    seen = lam + .1 * rng.normal(size=len(pair))
-    share = seen + .1 * rng.normal(size=(blocks, len(pair)))
+    pair = np.sort(
+        np.concatenate([np.arange(pairs), np.arange(pairs), rng.permutation(pairs)[: pairs // 2]])
+    )
+    lam = rng.choice([0.2, 0.4, 0.6, 0.8], len(pair))
+    seen = lam + 0.1 * rng.normal(size=len(pair))
+    share = seen + 0.1 * rng.normal(size=(blocks, len(pair)))
     truth = seen.copy()
     truth[::7] = np.nan
-    return Measured(
-        dict(area=lam[None], good=share), dict(answer=seen, truth=truth), lam,
-        pair)
+    return Measured(dict(area=lam[None], good=share), dict(answer=seen, truth=truth), lam, pair)
 
 
 def naive(x, y, lam):
@@ -210,9 +225,10 @@ def naive(x, y, lam):
         for area in set(lam):
             values[lam == area] -= values[lam == area].mean()
         rest.append(values)
-    distance = np.sqrt(np.mean((x - y)**2))
+    distance = np.sqrt(np.mean((x - y) ** 2))
     return np.sum(rest[0] * rest[1]) / np.sqrt(
-        np.sum(rest[0]**2) * np.sum(rest[1]**2)), distance
+        np.sum(rest[0] ** 2) * np.sum(rest[1] ** 2)
+    ), distance
 
 
 def test_summary_and_intervals_in_loops():
@@ -224,13 +240,16 @@ def test_summary_and_intervals_in_loops():
         for block in range(2):
             drawn = []
             for weight in weights:
-                index = np.concatenate([
-                    np.repeat(np.flatnonzero(data.pair == p), int(times))
-                    for p, times in enumerate(weight) if times])
+                index = np.concatenate(
+                    [
+                        np.repeat(np.flatnonzero(data.pair == p), int(times))
+                        for p, times in enumerate(weight)
+                        if times
+                    ]
+                )
                 y = data.references[reference][index]
                 index, y = index[~np.isnan(y)], y[~np.isnan(y)]
-                drawn.append(naive(data.shares['good'][block][index], y,
-                                   data.lam[index]))
+                drawn.append(naive(data.shares['good'][block][index], y, data.lam[index]))
             drawn = np.array(drawn)
             for column, measure in enumerate(('correlation', 'distance')):
                 value, low, high = found['good'][reference][measure][block]
@@ -238,14 +257,14 @@ def test_summary_and_intervals_in_loops():
                 expected = np.percentile(drawn[1:, column], [2.5, 97.5])
                 assert [low, high] == pytest.approx(expected.tolist())
     assert found['good']['movement'] == pytest.approx(
-        np.abs(data.shares['good'] - data.lam).mean(1).tolist())
+        np.abs(data.shares['good'] - data.lam).mean(1).tolist()
+    )
 
 
 def test_the_area_says_nothing_within_equal_area():
     found = summarize(measured(), draws=9)
     assert found['area']['answer']['correlation'] == [[0, 0, 0]]
-    assert found['area']['answer']['distance'][0][0] == pytest.approx(
-        .1, rel=.3)
+    assert found['area']['answer']['distance'][0][0] == pytest.approx(0.1, rel=0.3)
     # what the model answers is held against the truth, too
     assert found['answer']['truth']['correlation'][0][0] == pytest.approx(1)
     assert 'answer' not in found['answer']

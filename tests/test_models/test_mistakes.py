@@ -1,4 +1,5 @@
 """Common mistakes with mixing and its classifier, one clear error each."""
+
 import pytest
 import torch
 
@@ -13,21 +14,36 @@ from .test_tlalign import build, data
 MIX_TOKEN = dict(augments=[dict(type='mmtlalign.MixToken', patch_size=4)])
 
 
-@pytest.mark.parametrize('make, error, message', [
-    (lambda: RandomMix([]), ValueError, 'augments is empty'),
-    (lambda: CutMix(alpha='1.0'), ValueError, "alpha='1.0' .* positive"),
-    (lambda: CutMix(alpha=None), ValueError, 'alpha=None .* positive'),
-    (lambda: CutMix(patch_size=True), ValueError, 'patch_size=True'),
-    (lambda: build(data_preprocessor=dict(
-        num_classes=5, mean=[0.] * 3, std=[1.] * 3, to_onehot=False)),
-     ValueError, 'to_onehot=False'),
-    (lambda: build(data_preprocessor=dict(
-        num_classes=5, mean=[0.] * 3, std=[1.] * 3,
-        batch_augments=MIX_TOKEN)), TypeError, 'named twice'),
-    (lambda: build(token_merging='r'), TypeError, "token_merging='r'"),
-    (lambda: build(token_merging={}), TypeError, r'such as dict\(r=13\)'),
-    (lambda: build(head=None), TypeError, 'need a head'),
-])
+@pytest.mark.parametrize(
+    'make, error, message',
+    [
+        (lambda: RandomMix([]), ValueError, 'augments is empty'),
+        (lambda: CutMix(alpha='1.0'), ValueError, "alpha='1.0' .* positive"),
+        (lambda: CutMix(alpha=None), ValueError, 'alpha=None .* positive'),
+        (lambda: CutMix(patch_size=True), ValueError, 'patch_size=True'),
+        (
+            lambda: build(
+                data_preprocessor=dict(
+                    num_classes=5, mean=[0.0] * 3, std=[1.0] * 3, to_onehot=False
+                )
+            ),
+            ValueError,
+            'to_onehot=False',
+        ),
+        (
+            lambda: build(
+                data_preprocessor=dict(
+                    num_classes=5, mean=[0.0] * 3, std=[1.0] * 3, batch_augments=MIX_TOKEN
+                )
+            ),
+            TypeError,
+            'named twice',
+        ),
+        (lambda: build(token_merging='r'), TypeError, "token_merging='r'"),
+        (lambda: build(token_merging={}), TypeError, r'such as dict\(r=13\)'),
+        (lambda: build(head=None), TypeError, 'need a head'),
+    ],
+)
 def test_mistakes(make, error, message):
     with pytest.raises(error, match=message):
         make()
@@ -43,10 +59,15 @@ def test_images_that_are_not_normalised_yet():
 def test_tokens_are_swapped_whatever_the_classifier():
     """Or labels would be mixed, and nothing else."""
     model = build(
-        train_cfg=MIX_TOKEN, target=dict(type='mmtlalign.AreaTarget'),
+        train_cfg=MIX_TOKEN,
+        target=dict(type='mmtlalign.AreaTarget'),
         data_preprocessor=dict(
-            type='mmtlalign.TokenLabelDataPreprocessor', num_classes=5,
-            mean=[0.] * 3, std=[60.] * 3))
+            type='mmtlalign.TokenLabelDataPreprocessor',
+            num_classes=5,
+            mean=[0.0] * 3,
+            std=[60.0] * 3,
+        ),
+    )
     model.eval()
     model.data_preprocessor.batch_augments.seed(1)
     batch = model.data_preprocessor(data(), training=True)
@@ -66,8 +87,8 @@ def test_tokens_are_swapped_whatever_the_classifier():
     feats = model.extract_feat(batch['inputs'])
     del patch_embed.forward
     expected = model.head.loss(
-        feats, batch['data_samples'], mix=record,
-        share=lambda scores: record.lam)
+        feats, batch['data_samples'], mix=record, share=lambda scores: record.lam
+    )
     torch.testing.assert_close(loss, expected['loss'])
     plain = model.extract_feat(batch['inputs'])
     assert (plain[0] - feats[0]).abs().max() > 1e-3
@@ -76,8 +97,9 @@ def test_tokens_are_swapped_whatever_the_classifier():
 
 def test_what_can_be_trained_can_be_published():
     hosts = {'mmpretrain', 'mmdet', 'mmseg'}
-    backbones = {name.partition('.')[2] for name in supported_backbones()
-                 if name.partition('.')[0] in hosts}
+    backbones = {
+        name.partition('.')[2] for name in supported_backbones() if name.partition('.')[0] in hosts
+    }
     backbones.remove('TIMMBackbone')  # which may download
     assert backbones and backbones <= PLAIN
     assert {head.__name__ for head in ALIGNED_FORMS} <= PLAIN

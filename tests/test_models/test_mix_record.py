@@ -1,4 +1,5 @@
 """The record comes through the wrappers of distributed training untouched."""
+
 import copy
 
 import torch
@@ -24,13 +25,15 @@ def ddp(model):
 
 def fsdp1(model):
     return FullyShardedDataParallel(
-        model, mixed_precision=MixedPrecision(param_dtype=BF16),
-        use_orig_params=True, device_id=torch.device('cpu'))
+        model,
+        mixed_precision=MixedPrecision(param_dtype=BF16),
+        use_orig_params=True,
+        device_id=torch.device('cpu'),
+    )
 
 
 def fsdp2(model):
-    return fully_shard(
-        model, mp_policy=MixedPrecisionPolicy(param_dtype=BF16))
+    return fully_shard(model, mp_policy=MixedPrecisionPolicy(param_dtype=BF16))
 
 
 def send(rank):
@@ -43,28 +46,30 @@ def send(rank):
         sent = copy.deepcopy(batch['mix'])
         arrived, loss = [], model.loss
 
-        def watched(inputs, data_samples, mix=None,
-                    arrived=arrived, loss=loss):
+        def watched(inputs, data_samples, mix=None, arrived=arrived, loss=loss):
             arrived.append((mix, inputs.dtype))
             return loss(inputs, data_samples, mix)
 
         model.loss = watched
         losses = wrap(model)(**batch, mode='loss')
         losses['loss'].backward()
-        (record, dtype), = arrived
+        ((record, dtype),) = arrived
         results[wrap.__name__] = dict(
             sent=[getattr(sent, name) for name in FIELDS],
             arrived=[getattr(record, name) for name in FIELDS],
-            dtype=str(dtype), finite=bool(losses['loss'].isfinite()),
-            lam=losses['lam'].detach())
+            dtype=str(dtype),
+            finite=bool(losses['loss'].isfinite()),
+            lam=losses['lam'].detach(),
+        )
     return results
 
 
 def test_untouched_by_ddp_fsdp1_and_fsdp2_in_bfloat16(tmp_path):
     ranks = run_two_processes(send, tmp_path)
     for results in ranks:
-        assert results['fsdp1']['dtype'] == results['fsdp2'][
-            'dtype'] == 'torch.bfloat16', 'inputs are cast, unlike the record'
+        assert results['fsdp1']['dtype'] == results['fsdp2']['dtype'] == 'torch.bfloat16', (
+            'inputs are cast, unlike the record'
+        )
         assert results['ddp']['dtype'] == 'torch.float32'
         for result in results.values():
             for sent, arrived in zip(result['sent'], result['arrived']):
@@ -72,7 +77,5 @@ def test_untouched_by_ddp_fsdp1_and_fsdp2_in_bfloat16(tmp_path):
                 assert torch.equal(sent, arrived)
             lam = result['sent'][2]
             assert (lam != lam.bfloat16()).all(), 'a cast would show'
-            assert result['finite'] and torch.allclose(
-                result['lam'], lam.mean())
-    assert not torch.equal(ranks[0]['ddp']['sent'][2],
-                           ranks[1]['ddp']['sent'][2])
+            assert result['finite'] and torch.allclose(result['lam'], lam.mean())
+    assert not torch.equal(ranks[0]['ddp']['sent'][2], ranks[1]['ddp']['sent'][2])

@@ -1,16 +1,12 @@
 """What is visible of objects, counted pixel by pixel; and a training step."""
+
 import numpy as np
 import pytest
 import torch
 from mmpretrain.structures import DataSample
 
 from mmtlalign.datasets import ObjectMask
-from mmtlalign.models import (
-    CutMix,
-    MixRecord,
-    ObjectTarget,
-    TokenCutMix,
-)
+from mmtlalign.models import CutMix, MixRecord, ObjectTarget, TokenCutMix
 
 from .test_tlalign import build, data
 
@@ -20,7 +16,7 @@ BATCH, SIZE, PATCH = 4, 16, 4
 def masks(seed=0):
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (BATCH, SIZE, SIZE)).astype(np.uint8)
-    pixels[rng.random(pixels.shape) < .7] = 0
+    pixels[rng.random(pixels.shape) < 0.7] = 0
     return pixels
 
 
@@ -32,8 +28,7 @@ def samples(pixels):
 
 
 def target_share(record, data_samples):
-    return ObjectTarget().share(
-        record, None, torch.zeros(len(data_samples), 3), data_samples)
+    return ObjectTarget().share(record, None, torch.zeros(len(data_samples), 3), data_samples)
 
 
 def count(pixels, record, i, own_pixel):
@@ -48,9 +43,11 @@ def count(pixels, record, i, own_pixel):
     return own / (own + partner)
 
 
-@pytest.mark.parametrize('mix', [
-    TokenCutMix(patch_size=PATCH, partner='random'),
-    CutMix(patch_size=PATCH)], ids=['on the grid', 'between'])
+@pytest.mark.parametrize(
+    'mix',
+    [TokenCutMix(patch_size=PATCH, partner='random'), CutMix(patch_size=PATCH)],
+    ids=['on the grid', 'between'],
+)
 def test_share_is_what_is_visible(mix):
     mix.seed(2)
     pixels, images = masks(), torch.rand(BATCH, 3, SIZE, SIZE)
@@ -66,30 +63,28 @@ def test_share_is_what_is_visible(mix):
             ones.zero_()
             ones[i] = 1
             kept = mix.apply(ones, record)[i, 0]
-            expected = count(pixels, record, i,
-                             lambda i, y, x: kept[y, x].item())
+            expected = count(pixels, record, i, lambda i, y, x: kept[y, x].item())
             assert share[i].item() == pytest.approx(expected, abs=1e-5)
             shares.append((share[i] - record.lam[i]).abs().item())
-    assert max(shares) > .02
+    assert max(shares) > 0.02
 
 
 def test_area_where_nothing_is_visible():
     pixels = np.zeros((2, SIZE, SIZE), np.uint8)
     token_share = torch.ones(2, 4, 4)
     token_share[:, :2] = 0
-    record = MixRecord(torch.tensor([1, 0]), token_share,
-                       token_share.mean((1, 2)))
+    record = MixRecord(torch.tensor([1, 0]), token_share, token_share.mean((1, 2)))
 
     def share():
         return target_share(record, samples(pixels)).tolist()
 
-    assert share() == [.5, .5]
+    assert share() == [0.5, 0.5]
     pixels[0, 0, 0] = 254  # covered in the first, seen in the second
-    assert share() == [.5, .5]  # less than a pixel
+    assert share() == [0.5, 0.5]  # less than a pixel
     pixels[0, 0, 1] = 255
-    assert share() == [.5, 0]
+    assert share() == [0.5, 0]
     pixels[1, 12, 3] = 255  # seen in the second, covered in the first
-    assert share() == pytest.approx([.5, 1 / (1 + 1 + 254 / 255)])
+    assert share() == pytest.approx([0.5, 1 / (1 + 1 + 254 / 255)])
     pixels[0, 9, 9] = pixels[0, 9, 8] = 255
     assert share()[0] == 1
 
@@ -102,19 +97,16 @@ def test_trains_on_it():
     height, width = batch['inputs'][0].shape[-2:]
     rng = np.random.default_rng(0)
     for sample in batch['data_samples']:
-        sample.object_mask = ObjectMask(
-            rng.integers(0, 256, (height, width)).astype(np.uint8))
+        sample.object_mask = ObjectMask(rng.integers(0, 256, (height, width)).astype(np.uint8))
     packed = model.data_preprocessor(batch, training=True)
     losses = model.loss(**packed)
     share = target_share(packed['mix'], packed['data_samples'])
-    assert losses['aligned_share'].item() == pytest.approx(
-        share.mean().item())
+    assert losses['aligned_share'].item() == pytest.approx(share.mean().item())
     losses['loss'].backward()
 
 
 def test_what_is_missing_is_named():
-    record = TokenCutMix(patch_size=PATCH).draw(
-        torch.rand(BATCH, 3, SIZE, SIZE))
+    record = TokenCutMix(patch_size=PATCH).draw(torch.rand(BATCH, 3, SIZE, SIZE))
     with pytest.raises(ValueError, match='samples have none.*algorithm_keys'):
         target_share(record, [DataSample() for _ in range(BATCH)])
     uneven = samples(masks())

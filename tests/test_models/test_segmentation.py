@@ -1,4 +1,5 @@
 """Mixing of label maps, pixel by pixel, and labels that follow the tokens."""
+
 import copy
 from types import SimpleNamespace
 
@@ -20,23 +21,17 @@ from mmseg.models import EncoderDecoder, SegDataPreProcessor  # noqa: E402
 from mmseg.structures import SegDataSample  # noqa: E402
 
 from mmtlalign.engine import ResumeRandomState  # noqa: E402
-from mmtlalign.models import (  # noqa: E402
-    MixSegDataPreProcessor,
-    TLAlignEncoderDecoder,
-)
-from mmtlalign.models.segmentation.tlalign_encoder_decoder import (  # noqa
-    mixed_losses,
-)
+from mmtlalign.models import MixSegDataPreProcessor, TLAlignEncoderDecoder  # noqa: E402
+from mmtlalign.models.segmentation.tlalign_encoder_decoder import mixed_losses  # noqa
 
 CLASSES, IGNORED = 4, 255
-MEAN, STD = [10., 20., 30.], [2., 3., 4.]
+MEAN, STD = [10.0, 20.0, 30.0], [2.0, 3.0, 4.0]
 CUTMIX = dict(augments=[dict(type='mmtlalign.CutMix', patch_size=4)])
-TOKEN_CUTMIX = dict(
-    augments=[dict(type='mmtlalign.TokenCutMix', patch_size=4)])
+TOKEN_CUTMIX = dict(augments=[dict(type='mmtlalign.TokenCutMix', patch_size=4)])
 CE = dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True)
 
 
-def data(sizes=((16, 16), ) * 4, edges=False):
+def data(sizes=((16, 16),) * 4, edges=False):
     """Images and label maps, a sixth of which is to be ignored."""
     generator = torch.Generator().manual_seed(3)
     inputs, samples = [], []
@@ -45,8 +40,8 @@ def data(sizes=((16, 16), ) * 4, edges=False):
         labels = torch.randint(CLASSES, (1, *size), generator=generator)
         labels[torch.rand(1, *size, generator=generator) < 1 / 6] = IGNORED
         sample = SegDataSample(
-            gt_sem_seg=PixelData(data=labels),
-            metainfo=dict(ori_shape=size, img_shape=size))
+            gt_sem_seg=PixelData(data=labels), metainfo=dict(ori_shape=size, img_shape=size)
+        )
         if edges:
             sample.gt_edge_map = PixelData(data=labels % 2)
         samples.append(sample)
@@ -55,8 +50,8 @@ def data(sizes=((16, 16), ) * 4, edges=False):
 
 def preprocessor(batch_augments=CUTMIX, seed=1, **kwargs):
     made = MixSegDataPreProcessor(
-        mean=MEAN, std=STD, batch_augments=batch_augments,
-        **{'size_divisor': 4, **kwargs})
+        mean=MEAN, std=STD, batch_augments=batch_augments, **{'size_divisor': 4, **kwargs}
+    )
     if made.mixing is not None:
         made.mixing.seed(seed)
     return made
@@ -69,7 +64,7 @@ def test_every_pixel_comes_with_its_label():
     batch = made(copy.deepcopy(raw), training=True)
     made.mixing.seed(1)
     record = made.mixing.draw(torch.zeros(4, 3, 16, 16))
-    kept, = record.pixel_share.tolist()
+    (kept,) = record.pixel_share.tolist()
     assert 0 < record.lam[0] < 1 and record.partner.tolist() == [3, 2, 1, 0]
     assert batch.keys() == {'inputs', 'data_samples'}
     pasted_padding = 0
@@ -81,13 +76,12 @@ def test_every_pixel_comes_with_its_label():
                 sample = raw['data_samples'][j]
                 inside = row < image.shape[1] and col < image.shape[2]
                 for c in range(3):
-                    expected = (image[c, row, col].item() - MEAN[c]) / (
-                        STD[c]) if inside else 0
+                    expected = (image[c, row, col].item() - MEAN[c]) / (STD[c]) if inside else 0
                     assert batch['inputs'][i, c, row, col].item() == (
-                        pytest.approx(expected, abs=1e-4))
+                        pytest.approx(expected, abs=1e-4)
+                    )
                 for name in ('gt_sem_seg', 'gt_edge_map'):
-                    label = (sample.get(name).data[0, row, col].item()
-                             if inside else IGNORED)
+                    label = sample.get(name).data[0, row, col].item() if inside else IGNORED
                     found = batch['data_samples'][i].get(name).data
                     assert found[0, row, col] == label
                 pasted_padding += j != i and not inside
@@ -96,8 +90,7 @@ def test_every_pixel_comes_with_its_label():
 
 def test_one_mask_per_sample():
     """As MixPro draws them."""
-    made = preprocessor(dict(augments=[
-        dict(type='mmtlalign.MaskMix', patch_size=4, cell_size=1)]))
+    made = preprocessor(dict(augments=[dict(type='mmtlalign.MaskMix', patch_size=4, cell_size=1)]))
     raw = data()
     batch = made(copy.deepcopy(raw), training=True)
     made.mixing.seed(1)
@@ -107,29 +100,28 @@ def test_one_mask_per_sample():
     maps = [sample.gt_sem_seg.data[0] for sample in raw['data_samples']]
     for i, sample in enumerate(batch['data_samples']):
         found, partner = sample.gt_sem_seg.data[0], maps[record.partner[i]]
-        assert torch.equal(
-            found, torch.where(kept[i] > 0, maps[i], partner))
+        assert torch.equal(found, torch.where(kept[i] > 0, maps[i], partner))
 
 
 def test_all_but_training_is_the_host():
     raw = data()
     stock = SegDataPreProcessor(mean=MEAN, std=STD, size_divisor=4)
-    for made, training in ((preprocessor(), False),
-                           (preprocessor(None), True)):
+    for made, training in ((preprocessor(), False), (preprocessor(None), True)):
         found = made(copy.deepcopy(raw), training)
         expected = stock(copy.deepcopy(raw), training)
         assert torch.equal(found['inputs'], expected['inputs'])
-        for ours, theirs in zip(found['data_samples'],
-                                expected['data_samples']):
+        for ours, theirs in zip(found['data_samples'], expected['data_samples']):
             assert torch.equal(ours.gt_sem_seg.data, theirs.gt_sem_seg.data)
 
 
 def test_a_resumed_training_draws_the_same_boxes():
     made = preprocessor()
     runner = SimpleNamespace(
-        seed=0, rank=0, model=SimpleNamespace(data_preprocessor=made),
-        train_dataloader=SimpleNamespace(
-            generator=torch.Generator(), worker_init_fn=None))
+        seed=0,
+        rank=0,
+        model=SimpleNamespace(data_preprocessor=made),
+        train_dataloader=SimpleNamespace(generator=torch.Generator(), worker_init_fn=None),
+    )
     images, drawn = torch.zeros(2, 3, 64, 64), []
     for step in (3, 3, 4):
         ResumeRandomState()._reseed(runner, step)
@@ -143,7 +135,7 @@ def test_blended_pixels_have_no_class():
     with pytest.raises(ValueError, match='one class a pixel; .*CutMix'):
         preprocessor(mixup)(data(), training=True)
     with pytest.raises(ValueError, match='patch_size=4'):
-        preprocessor(size_divisor=3)(data(sizes=((15, 15), ) * 2), True)
+        preprocessor(size_divisor=3)(data(sizes=((15, 15),) * 2), True)
 
 
 # Labels that follow the tokens
@@ -151,30 +143,50 @@ def test_blended_pixels_have_no_class():
 
 def config(swin=False, loss=CE, aux=0, **kwargs):
     backbone = dict(
-        classifier(swin)['backbone'], drop_path_rate=0.,
-        _scope_='mmpretrain', out_indices=(0, 1))
+        classifier(swin)['backbone'], drop_path_rate=0.0, _scope_='mmpretrain', out_indices=(0, 1)
+    )
     if not swin:
         backbone.update(out_type='featmap')
     head = dict(
-        type='mmseg.FCNHead', channels=8, num_convs=1, concat_input=False,
-        dropout_ratio=0., num_classes=CLASSES, norm_cfg=None,
-        align_corners=False, loss_decode=loss, in_index=1, in_channels=16)
+        type='mmseg.FCNHead',
+        channels=8,
+        num_convs=1,
+        concat_input=False,
+        dropout_ratio=0.0,
+        num_classes=CLASSES,
+        norm_cfg=None,
+        align_corners=False,
+        loss_decode=loss,
+        in_index=1,
+        in_channels=16,
+    )
     if aux:
         in_channels = 8 if swin else 16
         kwargs['auxiliary_head'] = [
-            dict(head, in_index=0, in_channels=in_channels)
-            for _ in range(aux)]
+            dict(head, in_index=0, in_channels=in_channels) for _ in range(aux)
+        ]
         if aux == 1:
-            kwargs['auxiliary_head'], = kwargs['auxiliary_head']
+            (kwargs['auxiliary_head'],) = kwargs['auxiliary_head']
     patch_size = 2 if swin else 4
-    return dict(
-        type='mmtlalign.TLAlignEncoderDecoder', backbone=backbone,
-        decode_head=head, train_cfg=dict(), test_cfg=ConfigDict(mode='whole'),
-        data_preprocessor=dict(
-            type='mmtlalign.MixSegDataPreProcessor', mean=MEAN, std=STD,
-            size_divisor=4, batch_augments=dict(augments=[dict(
-                type='mmtlalign.TokenCutMix', patch_size=patch_size)]))
-    ) | kwargs
+    return (
+        dict(
+            type='mmtlalign.TLAlignEncoderDecoder',
+            backbone=backbone,
+            decode_head=head,
+            train_cfg=dict(),
+            test_cfg=ConfigDict(mode='whole'),
+            data_preprocessor=dict(
+                type='mmtlalign.MixSegDataPreProcessor',
+                mean=MEAN,
+                std=STD,
+                size_divisor=4,
+                batch_augments=dict(
+                    augments=[dict(type='mmtlalign.TokenCutMix', patch_size=patch_size)]
+                ),
+            ),
+        )
+        | kwargs
+    )
 
 
 def build(**kwargs):
@@ -183,7 +195,7 @@ def build(**kwargs):
     torch.manual_seed(1)
     for param in model.parameters():
         if param.ndim > 1:
-            torch.nn.init.normal_(param, std=.3)
+            torch.nn.init.normal_(param, std=0.3)
     if getattr(model.data_preprocessor, 'mixing', None) is not None:
         model.data_preprocessor.mixing.seed(1)
     return model
@@ -194,8 +206,7 @@ def oracle_share(model, batch):
     number for each of the two from the start."""
     mix = batch['mix']
     own = mix.token_share[..., None].double()
-    blocks, _ = dense_labels(
-        model.backbone, batch['inputs'], torch.cat((own, 1 - own), -1))
+    blocks, _ = dense_labels(model.backbone, batch['inputs'], torch.cat((own, 1 - own), -1))
     extra = getattr(model.backbone, 'num_extra_tokens', 0)
     return blocks[-1][:, extra:, 0].unflatten(1, (4, 4))
 
@@ -212,25 +223,23 @@ def enlarge(maps, size):
 def target_of(samples, partner, share):
     """Soft labels (B, K, H, W) of a share of every pixel (B, H, W)."""
     maps = torch.stack([s.gt_sem_seg.data[0] for s in samples])
-    target = torch.zeros(len(maps), CLASSES, *maps.shape[1:],
-                         dtype=torch.float64)
+    target = torch.zeros(len(maps), CLASSES, *maps.shape[1:], dtype=torch.float64)
     for i in range(len(maps)):
         for k in range(CLASSES):
-            target[i, k] = share[i] * (maps[i] == k) + (1 - share[i]) * (
-                maps[partner[i]] == k)
+            target[i, k] = share[i] * (maps[i] == k) + (1 - share[i]) * (maps[partner[i]] == k)
     return target, (maps != IGNORED).sum().item()
 
 
 LOSSES = {
-    'mean over labelled': (CE, lambda s, t, n: -(
-        t * s.log_softmax(1)).sum() / n),
-    'mean over all': (dict(type='mmseg.CrossEntropyLoss', loss_weight=.3),
-                      lambda s, t, n: -.3 * (
-                          t * s.log_softmax(1)).sum(1).mean()),
-    'binary': (dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True),
-               lambda s, t, n: -(
-                   t * logsigmoid(s) + (t.sum(1, keepdim=True) - t)
-                   * logsigmoid(-s)).mean()),
+    'mean over labelled': (CE, lambda s, t, n: -(t * s.log_softmax(1)).sum() / n),
+    'mean over all': (
+        dict(type='mmseg.CrossEntropyLoss', loss_weight=0.3),
+        lambda s, t, n: -0.3 * (t * s.log_softmax(1)).sum(1).mean(),
+    ),
+    'binary': (
+        dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True),
+        lambda s, t, n: -(t * logsigmoid(s) + (t.sum(1, keepdim=True) - t) * logsigmoid(-s)).mean(),
+    ),
 }
 
 
@@ -243,37 +252,37 @@ def test_loss_is_that_of_dense_labels(swin, name):
     mix, samples = batch['mix'], batch['data_samples']
     assert 0 < mix.lam[0] < 1
     raw = data()['data_samples']
-    assert all(torch.equal(a.gt_sem_seg.data, b.gt_sem_seg.data)
-               for a, b in zip(samples, raw)), 'own labels stay'
+    assert all(torch.equal(a.gt_sem_seg.data, b.gt_sem_seg.data) for a, b in zip(samples, raw)), (
+        'own labels stay'
+    )
     found = model.loss(**batch)
     share = oracle_share(model, batch)
-    torch.testing.assert_close(
-        model.trace.output_token_share.double(), share, atol=2e-6, rtol=0)
-    target, count = target_of(
-        samples, mix.partner.tolist(), enlarge(share, (16, 16)))
+    torch.testing.assert_close(model.trace.output_token_share.double(), share, atol=2e-6, rtol=0)
+    target, count = target_of(samples, mix.partner.tolist(), enlarge(share, (16, 16)))
     maps = model.extract_feat(batch['inputs'])
-    for prefix, head in (('decode', model.decode_head),
-                         ('aux', model.auxiliary_head)):
+    for prefix, head in (('decode', model.decode_head), ('aux', model.auxiliary_head)):
         scores = head(maps).double()
-        rows = torch.stack([enlarge(scores[:, k], (16, 16))
-                            for k in range(CLASSES)], 1)
+        rows = torch.stack([enlarge(scores[:, k], (16, 16)) for k in range(CLASSES)], 1)
         expected = by_hand(rows, target, count)
-        assert found[f'{prefix}.loss_ce'].item() == pytest.approx(
-            expected.item(), rel=1e-5)
+        assert found[f'{prefix}.loss_ce'].item() == pytest.approx(expected.item(), rel=1e-5)
     assert 0 < found['decode.acc_seg'] < 100
-    assert found['aligned_share'].item() == pytest.approx(
-        share.mean().item(), abs=1e-5)
+    assert found['aligned_share'].item() == pytest.approx(share.mean().item(), abs=1e-5)
     # not the labels of CutMix
     assert found['token_fluctuation'] > 1e-2
     found['decode.loss_ce'].backward()
     assert model.backbone.patch_embed.projection.weight.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize('loss', [
-    CE, dict(type='mmseg.CrossEntropyLoss'),
-    dict(type='mmseg.CrossEntropyLoss', class_weight=[.1, 1., 2., 3.]),
-    dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True)],
-    ids=['labelled', 'all', 'class weights', 'binary'])
+@pytest.mark.parametrize(
+    'loss',
+    [
+        CE,
+        dict(type='mmseg.CrossEntropyLoss'),
+        dict(type='mmseg.CrossEntropyLoss', class_weight=[0.1, 1.0, 2.0, 3.0]),
+        dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True),
+    ],
+    ids=['labelled', 'all', 'class weights', 'binary'],
+)
 def test_where_tokens_are_pixels_it_is_cutmix(loss):
     """Hard shares give the host's loss on pasted label maps."""
     model = build(loss=loss)
@@ -285,21 +294,21 @@ def test_where_tokens_are_pixels_it_is_cutmix(loss):
     made.mixing.seed(1)
     mix = made.mixing.draw(torch.zeros(4, 3, 16, 16))
     expected = head.loss_by_feat(scores, pasted)
-    found = mixed_losses(
-        head, scores, own, mix, mix.pixel_share.expand(4, -1, -1))
+    found = mixed_losses(head, scores, own, mix, mix.pixel_share.expand(4, -1, -1))
     torch.testing.assert_close(found, expected)
 
 
 def test_several_heads_and_losses():
-    two = [CE, dict(CE, loss_name='loss_twice', loss_weight=2.)]
+    two = [CE, dict(CE, loss_name='loss_twice', loss_weight=2.0)]
     model = build(aux=2, loss=two)
     losses = model.loss(**model.data_preprocessor(data(), training=True))
     assert {key for key in losses if 'loss' in key} == {
-        f'{head}.{name}' for head in ('decode', 'aux_0', 'aux_1')
-        for name in ('loss_ce', 'loss_twice')}
+        f'{head}.{name}'
+        for head in ('decode', 'aux_0', 'aux_1')
+        for name in ('loss_ce', 'loss_twice')
+    }
     for head in ('decode', 'aux_0', 'aux_1'):
-        torch.testing.assert_close(losses[f'{head}.loss_twice'],
-                                   2 * losses[f'{head}.loss_ce'])
+        torch.testing.assert_close(losses[f'{head}.loss_twice'], 2 * losses[f'{head}.loss_ce'])
     same = build(loss=[CE, CE])
     once = build()
     for model in (same, once):
@@ -315,14 +324,12 @@ def test_area_only_softens_the_seams():
     assert model.trace is None and found['token_fluctuation'] == 0
     mix = batch['mix']
     target, count = target_of(
-        batch['data_samples'], mix.partner.tolist(),
-        enlarge(mix.token_share.double(), (16, 16)))
+        batch['data_samples'], mix.partner.tolist(), enlarge(mix.token_share.double(), (16, 16))
+    )
     scores = model.decode_head(model.extract_feat(batch['inputs'])).double()
-    rows = torch.stack(
-        [enlarge(scores[:, k], (16, 16)) for k in range(CLASSES)], 1)
+    rows = torch.stack([enlarge(scores[:, k], (16, 16)) for k in range(CLASSES)], 1)
     expected = -(target * rows.log_softmax(1)).sum() / count
-    assert found['decode.loss_ce'].item() == pytest.approx(
-        expected.item(), rel=1e-5)
+    assert found['decode.loss_ce'].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def stock_of(model, cfg):
@@ -337,20 +344,19 @@ def stock_of(model, cfg):
 def test_unmixed_batches_predictions_and_weights_are_the_hosts():
     cfg = config()
     cfg['data_preprocessor'].pop('batch_augments')
-    never = dict(TOKEN_CUTMIX, probs=[0.])
+    never = dict(TOKEN_CUTMIX, probs=[0.0])
     for batch_augments in (None, never):
         cfg['data_preprocessor']['batch_augments'] = batch_augments
         model = build(data_preprocessor=cfg['data_preprocessor'])
         stock = stock_of(model, cfg)
         found, expected = (
-            m.loss(**m.data_preprocessor(data(), training=True))
-            for m in (model, stock))
+            m.loss(**m.data_preprocessor(data(), training=True)) for m in (model, stock)
+        )
         for key in expected:
             torch.testing.assert_close(found[key], expected[key])
-    raw = data(sizes=((16, 16), ))
+    raw = data(sizes=((16, 16),))
     with torch.no_grad():
-        ours, theirs = (m.eval().test_step(copy.deepcopy(raw))[0]
-                        for m in (model, stock))
+        ours, theirs = (m.eval().test_step(copy.deepcopy(raw))[0] for m in (model, stock))
     assert torch.equal(ours.seg_logits.data, theirs.seg_logits.data)
 
 
@@ -366,8 +372,7 @@ def test_a_segmentor_of_the_host_trains_on_pasted_labels():
 
 def test_blending_is_trained_on_both_labels():
     cfg = config()['data_preprocessor']
-    cfg['batch_augments'] = dict(
-        augments=[dict(type='mmtlalign.Mixup', patch_size=4)])
+    cfg['batch_augments'] = dict(augments=[dict(type='mmtlalign.Mixup', patch_size=4)])
     model = build(data_preprocessor=cfg)
     batch = model.data_preprocessor(data(), training=True)
     found = model.loss(**batch)
@@ -378,27 +383,56 @@ def test_blending_is_trained_on_both_labels():
 def test_padding_may_be_mixed():
     model = build()
     batch = model.data_preprocessor(
-        data(sizes=((13, 16), (16, 10), (16, 16), (9, 9))), training=True)
+        data(sizes=((13, 16), (16, 10), (16, 16), (9, 9))), training=True
+    )
     assert torch.isfinite(model.loss(**batch)['decode.loss_ce'])
 
 
-@pytest.mark.parametrize('change, error, message', [
-    (dict(data_preprocessor=dict(
-        type='mmseg.SegDataPreProcessor', size_divisor=4)), TypeError,
-     "set data_preprocessor.type to 'mmtlalign.MixSegDataPreProcessor'"),
-    (dict(loss=dict(type='mmseg.DiceLoss')), ValueError,
-     'DiceLoss of FCNHead is not linear in the label'),
-    (dict(target=dict(type='mmtlalign.AlignedTarget')), TypeError,
-     'AlignedTarget weighs images, not tokens; .*AlignedTokenTarget'),
-    (dict(decode_head=dict(
-        config()['decode_head'],
-        sampler=dict(type='mmseg.OHEMPixelSampler', thresh=.7))), ValueError,
-     'OHEMPixelSampler of FCNHead picks pixels .* leave out `sampler`'),
-    (dict(decode_head=dict(
-        type='mmseg.EncHead', num_codes=4, in_index=[0, 1], channels=8,
-        in_channels=[16, 16], num_classes=CLASSES, norm_cfg=None)), TypeError,
-     'EncHead brings its own `loss_by_feat`'),
-], ids=['preprocessor', 'loss', 'target', 'sampler', 'head'])
+@pytest.mark.parametrize(
+    'change, error, message',
+    [
+        (
+            dict(data_preprocessor=dict(type='mmseg.SegDataPreProcessor', size_divisor=4)),
+            TypeError,
+            "set data_preprocessor.type to 'mmtlalign.MixSegDataPreProcessor'",
+        ),
+        (
+            dict(loss=dict(type='mmseg.DiceLoss')),
+            ValueError,
+            'DiceLoss of FCNHead is not linear in the label',
+        ),
+        (
+            dict(target=dict(type='mmtlalign.AlignedTarget')),
+            TypeError,
+            'AlignedTarget weighs images, not tokens; .*AlignedTokenTarget',
+        ),
+        (
+            dict(
+                decode_head=dict(
+                    config()['decode_head'], sampler=dict(type='mmseg.OHEMPixelSampler', thresh=0.7)
+                )
+            ),
+            ValueError,
+            'OHEMPixelSampler of FCNHead picks pixels .* leave out `sampler`',
+        ),
+        (
+            dict(
+                decode_head=dict(
+                    type='mmseg.EncHead',
+                    num_codes=4,
+                    in_index=[0, 1],
+                    channels=8,
+                    in_channels=[16, 16],
+                    num_classes=CLASSES,
+                    norm_cfg=None,
+                )
+            ),
+            TypeError,
+            'EncHead brings its own `loss_by_feat`',
+        ),
+    ],
+    ids=['preprocessor', 'loss', 'target', 'sampler', 'head'],
+)
 def test_what_cannot_be_trained(change, error, message):
     with pytest.raises(error, match=message) as info:
         build(**change)

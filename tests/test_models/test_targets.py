@@ -1,4 +1,5 @@
 """What share of its own label a sample is trained on, in loops written out."""
+
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +22,7 @@ BATCH, GRID, CLASSES = 3, (4, 6), 5
 def record(seed=0):
     """Masks of single patches, one per sample; sample 2 is left alone."""
     generator = torch.Generator().manual_seed(seed)
-    share = (torch.rand(BATCH, *GRID, generator=generator) > .4).float()
+    share = (torch.rand(BATCH, *GRID, generator=generator) > 0.4).float()
     share[2] = 1
     return MixRecord(torch.tensor([1, 2, 0]), share, share.mean((1, 2)))
 
@@ -30,16 +31,18 @@ def trace(grid=GRID):
     generator = torch.Generator().manual_seed(1)
     return SimpleNamespace(
         attention=torch.rand(BATCH, grid[0] * grid[1], generator=generator),
-        grid=grid, output_share=torch.tensor([.2, .5, 1.]))
+        grid=grid,
+        output_share=torch.tensor([0.2, 0.5, 1.0]),
+    )
 
 
 def samples(maps=False):
     rng = np.random.default_rng(0)
-    out = [DataSample().set_gt_score(torch.eye(CLASSES)[i])
-           for i in range(BATCH)]
+    out = [DataSample().set_gt_score(torch.eye(CLASSES)[i]) for i in range(BATCH)]
     for sample in out if maps else []:
-        sample.gt_token_score = torch.from_numpy(rng.dirichlet(
-            np.ones(CLASSES), GRID[0] * GRID[1])).float()
+        sample.gt_token_score = torch.from_numpy(
+            rng.dirichlet(np.ones(CLASSES), GRID[0] * GRID[1])
+        ).float()
     return out
 
 
@@ -51,8 +54,7 @@ def attended(mix, trace, i):
     for row in range(rows):
         for col in range(cols):
             weight = trace.attention[i, row * cols + col].item()
-            cell = mix.token_share[i, v * row:v * row + v,
-                                   u * col:u * col + u]
+            cell = mix.token_share[i, v * row : v * row + v, u * col : u * col + u]
             own += weight * cell.double().mean().item()
             total += weight
     return own / total
@@ -67,8 +69,7 @@ def test_area():
     monitored = AreaTarget(monitor=True)
     assert monitored.trace_cfg is not None
     assert torch.equal(monitored.share(mix, trace(), None, None), mix.lam)
-    assert torch.equal(monitored.logged_share(trace(), mix.lam),
-                       trace().output_share)
+    assert torch.equal(monitored.logged_share(trace(), mix.lam), trace().output_share)
 
 
 def test_aligned():
@@ -76,12 +77,11 @@ def test_aligned():
     share = target.share(record(), trace(), None, None)
     assert torch.equal(share, trace().output_share)
     assert torch.equal(target.logged_share(trace(), share), share)
-    assert AlignedTarget('contribution').trace_cfg == dict(
-        propagation='contribution')
+    assert AlignedTarget('contribution').trace_cfg == dict(propagation='contribution')
 
 
 @pytest.mark.parametrize('grid', [GRID, (2, 3), (4, 2)])
-@pytest.mark.parametrize('ratio', [0., .5, .8, 1.])
+@pytest.mark.parametrize('ratio', [0.0, 0.5, 0.8, 1.0])
 def test_attention(grid, ratio):
     mix, found = record(), trace(grid)
     target = AttentionTarget(ratio=ratio)
@@ -89,8 +89,7 @@ def test_attention(grid, ratio):
     assert AttentionTarget(watch='patches').trace_cfg == dict(watch='patches')
     share = target.share(mix, found, None, None)
     for i in range(BATCH):
-        expected = ratio * mix.lam[i].item() + (1 - ratio) * attended(
-            mix, found, i)
+        expected = ratio * mix.lam[i].item() + (1 - ratio) * attended(mix, found, i)
         assert share[i].item() == pytest.approx(expected, abs=1e-6)
     assert share[2].item() == pytest.approx(1)
     assert share.dtype == torch.float32 and not share.requires_grad
@@ -105,7 +104,7 @@ def test_attention_that_has_gradient_or_half_precision():
     torch.testing.assert_close(share, expected, rtol=0, atol=2e-2)
 
 
-@pytest.mark.parametrize('ratio', [-.1, 1.1, float('nan')])
+@pytest.mark.parametrize('ratio', [-0.1, 1.1, float('nan')])
 def test_ratio_is_a_part(ratio):
     with pytest.raises(ValueError, match=f'ratio={ratio}'):
         AttentionTarget(ratio=ratio)
@@ -117,21 +116,20 @@ def progressive(mix, found, scores, i):
     area[i] += mix.lam[i]
     area[mix.partner[i]] += 1 - mix.lam[i]
     prediction = scores[i].exp() / scores[i].exp().sum()
-    factor = (area * prediction).sum() / (
-        (area**2).sum().sqrt() * (prediction**2).sum().sqrt())
+    factor = (area * prediction).sum() / ((area**2).sum().sqrt() * (prediction**2).sum().sqrt())
     return factor * attended(mix, found, i) + (1 - factor) * mix.lam[i]
 
 
 def test_progressive_and_the_gradient_of_its_factor():
     mix, found = record(), trace()
-    scores = torch.randn(BATCH, CLASSES, requires_grad=True,
-                         generator=torch.Generator().manual_seed(2))
+    scores = torch.randn(
+        BATCH, CLASSES, requires_grad=True, generator=torch.Generator().manual_seed(2)
+    )
     share = ProgressiveTarget().share(mix, found, scores, samples())
-    expected = torch.stack([
-        progressive(mix, found, scores, i) for i in range(BATCH)])
+    expected = torch.stack([progressive(mix, found, scores, i) for i in range(BATCH)])
     torch.testing.assert_close(share, expected)
-    got, = torch.autograd.grad(share.sum(), scores)
-    wanted, = torch.autograd.grad(expected.sum(), scores)
+    (got,) = torch.autograd.grad(share.sum(), scores)
+    (wanted,) = torch.autograd.grad(expected.sum(), scores)
     torch.testing.assert_close(got, wanted)
     assert got[:2].abs().min() > 0
     logged = ProgressiveTarget().logged_share(found, share)
@@ -165,11 +163,9 @@ def test_token_mix_with_a_map_of_zeros_goes_by_area():
     for sample in labelled:
         sample.gt_token_score = torch.zeros_like(sample.gt_token_score)
     weights = TokenMixTarget().share(mix, None, None, labelled)
-    torch.testing.assert_close(
-        weights, torch.stack((mix.lam, 1 - mix.lam), 1))
+    torch.testing.assert_close(weights, torch.stack((mix.lam, 1 - mix.lam), 1))
 
 
 def test_token_mix_without_maps_is_refused():
-    with pytest.raises(ValueError, match='LoadTokenLabels.*'
-                       'TokenLabelDataPreprocessor'):
+    with pytest.raises(ValueError, match='LoadTokenLabels.*TokenLabelDataPreprocessor'):
         TokenMixTarget().share(record(), None, None, samples())

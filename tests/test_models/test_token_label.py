@@ -1,4 +1,5 @@
 """MixToken, token labels and their head: a training step, end to end."""
+
 from functools import partial
 
 import numpy as np
@@ -19,15 +20,10 @@ from mmtlalign.models import (
     put_back_tokens,
     swap_tokens,
 )
-from mmtlalign.models.data_preprocessors.token_scores import (
-    crop_scores,
-    expand_maps,
-)
+from mmtlalign.models.data_preprocessors.token_scores import crop_scores, expand_maps
 
-SOFT_CE = dict(
-    type='LabelSmoothLoss', label_smooth_val=.1, mode='original')
-MIX_TOKEN = dict(
-    augments=[dict(type='mmtlalign.MixToken', patch_size=4)])
+SOFT_CE = dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')
+MIX_TOKEN = dict(augments=[dict(type='mmtlalign.MixToken', patch_size=4)])
 CLASSES = 5
 
 
@@ -36,17 +32,26 @@ def config(**kwargs):
         **dict(
             type='mmtlalign.TokenLabelClassifier',
             backbone=dict(
-                type='mmtlalign.LVViT', img_size=16, patch_size=4,
-                out_type='raw', arch=dict(
-                    embed_dims=16, num_layers=2, num_heads=2,
-                    feedforward_channels=32, stem_channels=8, skip_lam=2.)),
+                type='mmtlalign.LVViT',
+                img_size=16,
+                patch_size=4,
+                out_type='raw',
+                arch=dict(
+                    embed_dims=16,
+                    num_layers=2,
+                    num_heads=2,
+                    feedforward_channels=32,
+                    stem_channels=8,
+                    skip_lam=2.0,
+                ),
+            ),
             head=dict(
-                type='mmtlalign.TokenLabelHead', num_classes=CLASSES,
-                in_channels=16, loss=SOFT_CE),
-            data_preprocessor=dict(
-                num_classes=CLASSES, mean=[0., 0., 0.], std=[1., 1., 1.]),
-            train_cfg=MIX_TOKEN),
-        **kwargs
+                type='mmtlalign.TokenLabelHead', num_classes=CLASSES, in_channels=16, loss=SOFT_CE
+            ),
+            data_preprocessor=dict(num_classes=CLASSES, mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0]),
+            train_cfg=MIX_TOKEN,
+        ),
+        **kwargs,
     }
 
 
@@ -58,20 +63,27 @@ def build(head=None, **kwargs):
     generator = torch.Generator().manual_seed(1)
     for p in model.parameters():
         if p.ndim > 1:
-            p.data.normal_(0, .3, generator=generator)
+            p.data.normal_(0, 0.3, generator=generator)
     return model.eval()
 
 
-def random_labels(rows=6, cols=6, k=2, size=(16, 16), mode='probs', seed=0,
-                  num_classes=CLASSES, **kwargs):
+def random_labels(
+    rows=6, cols=6, k=2, size=(16, 16), mode='probs', seed=0, num_classes=CLASSES, **kwargs
+):
     """A random map whose box is a part of it."""
     rng = np.random.default_rng(seed)
     ids = np.argsort(rng.random((rows, cols, num_classes)), -1)[..., :k]
     scores = rng.dirichlet(np.ones(k + 1), (rows, cols))[..., :k]
-    box = np.array([.7, 1.3, 4.2, 5.9], np.float32)
+    box = np.array([0.7, 1.3, 4.2, 5.9], np.float32)
     return TokenLabels(
-        ids.astype(np.int16), scores.astype(np.float16),
-        kwargs.pop('box', box), size, num_classes, mode, **kwargs)
+        ids.astype(np.int16),
+        scores.astype(np.float16),
+        kwargs.pop('box', box),
+        size,
+        num_classes,
+        mode,
+        **kwargs,
+    )
 
 
 def data(batch=4, labelled=True, **kwargs):
@@ -80,9 +92,7 @@ def data(batch=4, labelled=True, **kwargs):
     if labelled:
         for i, sample in enumerate(samples):
             sample.token_labels = random_labels(seed=i, **kwargs)
-    return dict(
-        inputs=torch.randn(batch, 3, 16, 16, generator=generator),
-        data_samples=samples)
+    return dict(inputs=torch.randn(batch, 3, 16, 16, generator=generator), data_samples=samples)
 
 
 def dense(labels):
@@ -114,8 +124,8 @@ def sampled(labels, grid):
             total = 0
             for v in range(ny):
                 for u in range(nx):
-                    y = y1 + (i + (v + .5) / ny) * height - .5
-                    x = x1 + (j + (u + .5) / nx) * width - .5
+                    y = y1 + (i + (v + 0.5) / ny) * height - 0.5
+                    x = x1 + (j + (u + 0.5) / nx) * width - 0.5
                     total = total + bilinear(maps, y, x)
             out.append(total / (ny * nx))
     return np.array(out)
@@ -127,8 +137,9 @@ def bilinear(maps, y, x):
     top, left = int(y), int(x)
     bottom, right = min(top + 1, rows - 1), min(left + 1, cols - 1)
     v, u = y - top, x - left
-    return ((1 - v) * ((1 - u) * maps[top, left] + u * maps[top, right])
-            + v * ((1 - u) * maps[bottom, left] + u * maps[bottom, right]))
+    return (1 - v) * ((1 - u) * maps[top, left] + u * maps[top, right]) + v * (
+        (1 - u) * maps[bottom, left] + u * maps[bottom, right]
+    )
 
 
 def softmax(x):
@@ -146,41 +157,38 @@ def targets(labels, grid=(4, 4)):
 
 @pytest.mark.parametrize('mode', ['probs', 'logits'])
 @pytest.mark.parametrize('k', [1, 2, CLASSES])
-@pytest.mark.parametrize('box', [
-    (0, 0, 7, 6), (.7, 1.3, 4.2, 5.9), (2.1, 0, 2.4, 6), (0, 3., 7, 3.2)])
+@pytest.mark.parametrize(
+    'box', [(0, 0, 7, 6), (0.7, 1.3, 4.2, 5.9), (2.1, 0, 2.4, 6), (0, 3.0, 7, 3.2)]
+)
 def test_scores_of_tokens(mode, k, box):
-    labels = random_labels(
-        rows=6, cols=7, k=k, mode=mode, box=np.array(box, np.float32))
+    labels = random_labels(rows=6, cols=7, k=k, mode=mode, box=np.array(box, np.float32))
     maps = expand_maps(
-        torch.from_numpy(labels.ids[None]),
-        torch.from_numpy(labels.scores[None]), CLASSES, mode)
+        torch.from_numpy(labels.ids[None]), torch.from_numpy(labels.scores[None]), CLASSES, mode
+    )
     for grid in ((4, 4), (3, 5), (1, 1)):
-        found = crop_scores(
-            maps, torch.tensor([box]), grid, mode)[0]
+        found = crop_scores(maps, torch.tensor([box]), grid, mode)[0]
         np.testing.assert_allclose(found, targets(labels, grid), atol=1e-5)
         np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
 
 
 def test_whole_map_on_its_own_grid_is_the_map_itself():
-    labels = random_labels(rows=6, cols=7, box=np.array([0, 0, 7, 6.]))
+    labels = random_labels(rows=6, cols=7, box=np.array([0, 0, 7, 6.0]))
     maps = expand_maps(
-        torch.from_numpy(labels.ids[None]),
-        torch.from_numpy(labels.scores[None]), CLASSES, 'probs')
-    found = crop_scores(maps, torch.tensor([[0, 0, 7, 6.]]), (6, 7), 'probs')
-    np.testing.assert_allclose(
-        found[0].view(6, 7, CLASSES), dense(labels), atol=1e-6)
+        torch.from_numpy(labels.ids[None]), torch.from_numpy(labels.scores[None]), CLASSES, 'probs'
+    )
+    found = crop_scores(maps, torch.tensor([[0, 0, 7, 6.0]]), (6, 7), 'probs')
+    np.testing.assert_allclose(found[0].view(6, 7, CLASSES), dense(labels), atol=1e-6)
 
 
 @pytest.mark.parametrize('mode', ['probs', 'logits'])
 def test_outside_the_map_scores_are_even(mode):
     labels = random_labels(mode=mode)
     maps = expand_maps(
-        torch.from_numpy(labels.ids[None]),
-        torch.from_numpy(labels.scores[None]), CLASSES, mode)
-    found = crop_scores(
-        maps, torch.tensor([[-12., 0, 20, 6]]), (1, 4), mode)[0]
+        torch.from_numpy(labels.ids[None]), torch.from_numpy(labels.scores[None]), CLASSES, mode
+    )
+    found = crop_scores(maps, torch.tensor([[-12.0, 0, 20, 6]]), (1, 4), mode)[0]
     np.testing.assert_allclose(found[[0, 3]], 1 / CLASSES, atol=1e-6)
-    assert (found[1] - 1 / CLASSES).abs().max() > .001
+    assert (found[1] - 1 / CLASSES).abs().max() > 0.001
 
 
 # MixToken
@@ -215,8 +223,7 @@ def test_mix_token_draws_as_token_cutmix_does():
         for mix in (ours, other):
             mix.seed(7)
         for _ in range(10):
-            assert torch.equal(ours.draw(inputs).token_share,
-                               other.draw(inputs).token_share)
+            assert torch.equal(ours.draw(inputs).token_share, other.draw(inputs).token_share)
 
 
 def test_images_cannot_be_mixed_by_it():
@@ -225,8 +232,7 @@ def test_images_cannot_be_mixed_by_it():
     with pytest.raises(TypeError, match=message):
         stock(data(labelled=False), training=True)
     with pytest.raises(TypeError, match=message):
-        RandomMix([MixToken(patch_size=4)]).__call__(
-            torch.zeros(2, 3, 8, 8), torch.eye(2))
+        RandomMix([MixToken(patch_size=4)]).__call__(torch.zeros(2, 3, 8, 8), torch.eye(2))
 
 
 # One training step
@@ -235,13 +241,14 @@ def test_images_cannot_be_mixed_by_it():
 @pytest.mark.parametrize('partner', ['reverse', 'random'])
 @pytest.mark.parametrize('target', ['AreaTarget', 'AlignedTarget'])
 @pytest.mark.parametrize('cls_target', ['machine', 'ground_truth', 'blend'])
-@pytest.mark.parametrize('dense_weight', [1., .5])
+@pytest.mark.parametrize('dense_weight', [1.0, 0.5])
 def test_losses_by_hand(partner, target, cls_target, dense_weight):
     mix = dict(type='mmtlalign.MixToken', patch_size=4, partner=partner)
     model = build(
         head=dict(cls_target=cls_target, dense_weight=dense_weight),
         target=dict(type=f'mmtlalign.{target}'),
-        train_cfg=dict(augments=[mix]))
+        train_cfg=dict(augments=[mix]),
+    )
     model.data_preprocessor.batch_augments.seed(3)
     raw = data()
     labels = [sample.token_labels for sample in raw['data_samples']]
@@ -272,11 +279,10 @@ def test_losses_by_hand(partner, target, cls_target, dense_weight):
         with model.mixed_tokens(record), trace(record.token_share):
             backbone(batch['inputs'])
         weight = trace.output_share
-        assert losses['aligned_share'].item() == pytest.approx(
-            weight.mean().item())
+        assert losses['aligned_share'].item() == pytest.approx(weight.mean().item())
 
     def soft_ce(logits, target):
-        smooth = .9 * target + .1 / CLASSES
+        smooth = 0.9 * target + 0.1 / CLASSES
         return -(smooth * logits.log_softmax(-1)).sum(-1)
 
     def own_target(i):
@@ -286,7 +292,7 @@ def test_losses_by_hand(partner, target, cls_target, dense_weight):
             return machine
         if cls_target == 'ground_truth':
             return truth
-        m = .5 if machine.argmax() == truth.argmax() else .9
+        m = 0.5 if machine.argmax() == truth.argmax() else 0.9
         return m * machine + (1 - m) * truth
 
     cls_loss, dense_loss = [], []
@@ -296,13 +302,10 @@ def test_losses_by_hand(partner, target, cls_target, dense_weight):
         cls_loss.append(soft_ce(model.head.layers.head(x[i, 0]), label))
         for n in range(16):
             source = i if share[i, n] else j
-            dense_loss.append(soft_ce(
-                model.head.aux_head(x[i, 1 + n]), maps[source][n]))
-    cls_loss, dense_loss = (
-        sum(values) / len(values) for values in (cls_loss, dense_loss))
+            dense_loss.append(soft_ce(model.head.aux_head(x[i, 1 + n]), maps[source][n]))
+    cls_loss, dense_loss = (sum(values) / len(values) for values in (cls_loss, dense_loss))
     torch.testing.assert_close(losses['loss_cls'], cls_loss)
-    torch.testing.assert_close(
-        losses['loss_dense'], dense_weight * dense_loss)
+    torch.testing.assert_close(losses['loss_dense'], dense_weight * dense_loss)
 
 
 def test_every_part_is_trained():
@@ -324,16 +327,15 @@ def test_targets_of_mixed_images_are_mixed_token_by_token():
     assert not record.in_backbone
     expected = []
     for i, sample in enumerate(batch['data_samples']):
-        np.testing.assert_allclose(
-            sample.gt_token_score, targets(labels[i]), atol=1e-5)
+        np.testing.assert_allclose(sample.gt_token_score, targets(labels[i]), atol=1e-5)
         share = record.token_share[i].flatten()[:, None].numpy()
-        mixed = (share * targets(labels[i])
-                 + (1 - share) * targets(labels[3 - i]))
-        smooth = torch.from_numpy(.9 * mixed + .1 / CLASSES)
+        mixed = share * targets(labels[i]) + (1 - share) * targets(labels[3 - i])
+        smooth = torch.from_numpy(0.9 * mixed + 0.1 / CLASSES)
         logits = model.head.aux_head(x[i, 1:]).double()
         expected.append(-(smooth * logits.log_softmax(-1)).sum(-1).mean())
     assert model.loss(**batch)['loss_dense'].item() == pytest.approx(
-        sum(expected).item() / 4, rel=1e-5)
+        sum(expected).item() / 4, rel=1e-5
+    )
 
 
 def test_token_mix_weighs_labels_by_what_is_visible_of_their_maps():
@@ -342,10 +344,11 @@ def test_token_mix_weighs_labels_by_what_is_visible_of_their_maps():
     cfg = config(
         type='mmtlalign.TLAlignClassifier',
         target=dict(type='mmtlalign.TokenMixTarget'),
-        train_cfg=dict(augments=[
-            dict(type='mmtlalign.TokenCutMix', patch_size=4)]))
-    cfg['head'] = dict(type='VisionTransformerClsHead', num_classes=CLASSES,
-                       in_channels=16, loss=bce)
+        train_cfg=dict(augments=[dict(type='mmtlalign.TokenCutMix', patch_size=4)]),
+    )
+    cfg['head'] = dict(
+        type='VisionTransformerClsHead', num_classes=CLASSES, in_channels=16, loss=bce
+    )
     cfg['backbone']['out_type'] = 'cls_token'
     cfg['data_preprocessor']['type'] = 'mmtlalign.TokenLabelDataPreprocessor'
     model = MODELS.build(cfg).eval()
@@ -361,38 +364,35 @@ def test_token_mix_weighs_labels_by_what_is_visible_of_their_maps():
         prob = model(batch['inputs']).double().sigmoid().numpy()
     expected, weights = 0, []
     for i in range(4):
-        own, other = (maps[k][:, k] / maps[k][:, k].sum()
-                      for k in (i, 3 - i))
+        own, other = (maps[k][:, k] / maps[k][:, k].sum() for k in (i, 3 - i))
         weights.append((own @ share[i], other @ (1 - share[i])))
-        label = (weights[-1][0] * np.eye(CLASSES)[i]
-                 + weights[-1][1] * np.eye(CLASSES)[3 - i])
-        smooth = .9 * label + .1 / CLASSES
-        expected -= np.mean(smooth * np.log(prob[i])
-                            + (1 - smooth) * np.log(1 - prob[i])) / 4
+        label = weights[-1][0] * np.eye(CLASSES)[i] + weights[-1][1] * np.eye(CLASSES)[3 - i]
+        smooth = 0.9 * label + 0.1 / CLASSES
+        expected -= np.mean(smooth * np.log(prob[i]) + (1 - smooth) * np.log(1 - prob[i])) / 4
     assert losses['loss'].item() == pytest.approx(expected, rel=1e-5)
     assert losses['aligned_share'].item() == pytest.approx(
-        np.mean([own for own, _ in weights]), rel=1e-5)
+        np.mean([own for own, _ in weights]), rel=1e-5
+    )
 
 
 def test_prediction():
     model = build()
     inputs = data()['inputs']
     with torch.no_grad():
-        x, = model.backbone(inputs)
+        (x,) = model.backbone(inputs)
         head = model.head
-        expected = head.layers.head(x[:, 0]) + .5 * head.aux_head(
-            x[:, 1:]).max(1).values
+        expected = head.layers.head(x[:, 0]) + 0.5 * head.aux_head(x[:, 1:]).max(1).values
         found = model.predict(inputs)
     for sample, score in zip(found, expected):
         torch.testing.assert_close(sample.pred_score, score.softmax(-1))
-    head.dense_weight = 0.
+    head.dense_weight = 0.0
     with torch.no_grad():
-        torch.testing.assert_close(head((x, )), head.layers.head(x[:, 0]))
+        torch.testing.assert_close(head((x,)), head.layers.head(x[:, 0]))
 
 
 def test_without_token_labels():
     """MixToken alone: the same model, on the data set's labels."""
-    model = build(head=dict(dense_weight=0., cls_target='ground_truth'))
+    model = build(head=dict(dense_weight=0.0, cls_target='ground_truth'))
     batch = model.data_preprocessor(data(labelled=False), training=True)
     losses = model.loss(**batch)
     assert 'loss_dense' not in losses and losses['loss_cls'] > 0
@@ -404,17 +404,17 @@ def test_without_token_labels():
 
 def test_patch_tokens_left_out_wait_for_no_gradient():
     """DDP would wait for ever."""
-    model = build(head=dict(dense_weight=0., cls_target='ground_truth'))
+    model = build(head=dict(dense_weight=0.0, cls_target='ground_truth'))
     batch = model.data_preprocessor(data(labelled=False), training=True)
     model.loss(**batch)['loss_cls'].backward()
-    assert all(p.grad is not None for p in model.head.parameters()
-               if p.requires_grad)
+    assert all(p.grad is not None for p in model.head.parameters() if p.requires_grad)
     assert all(p.requires_grad for p in build().head.parameters())
 
 
 @pytest.mark.parametrize('reentrant', [True, False])
 def test_checkpointing_blocks_and_not_the_backbone(reentrant):
     """Gradients stay, or the training is refused."""
+
     def gradients(model):
         model.zero_grad()
         model.data_preprocessor.batch_augments.seed(3)
@@ -422,8 +422,7 @@ def test_checkpointing_blocks_and_not_the_backbone(reentrant):
         return [p.grad for p in model.backbone.parameters()]
 
     def repeat(module):
-        module.forward = partial(
-            checkpoint, module.forward, use_reentrant=reentrant)
+        module.forward = partial(checkpoint, module.forward, use_reentrant=reentrant)
 
     model = build()
     expected = gradients(model)
@@ -441,7 +440,7 @@ def test_checkpointing_blocks_and_not_the_backbone(reentrant):
 
 
 def test_unmixed_batches():
-    never = dict(augments=MIX_TOKEN['augments'], probs=[0.])
+    never = dict(augments=MIX_TOKEN['augments'], probs=[0.0])
     model = build(train_cfg=never)
     batch = model.data_preprocessor(data(), training=True)
     losses = model.loss(**batch)
@@ -452,36 +451,54 @@ def test_unmixed_batches():
 
 
 def test_the_hosts_vit():
-    model = build(backbone=dict(
-        type='VisionTransformer', img_size=16, patch_size=4, out_type='raw',
-        arch=dict(embed_dims=16, num_layers=2, num_heads=2,
-                  feedforward_channels=32)))
+    model = build(
+        backbone=dict(
+            type='VisionTransformer',
+            img_size=16,
+            patch_size=4,
+            out_type='raw',
+            arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
+        )
+    )
     batch = model.data_preprocessor(data(), training=True)
     assert model.loss(**batch)['loss_dense'] > 0
 
 
-@pytest.mark.parametrize('backbone, count', [
-    (dict(type='DistilledVisionTransformer'), 2),
-    (dict(type='VisionTransformer', with_cls_token=False), 0),
-])
+@pytest.mark.parametrize(
+    'backbone, count',
+    [
+        (dict(type='DistilledVisionTransformer'), 2),
+        (dict(type='VisionTransformer', with_cls_token=False), 0),
+    ],
+)
 def test_backbones_without_exactly_one_class_token(backbone, count):
     with pytest.raises(TypeError, match=f'puts {count} tokens before'):
-        build(backbone=dict(
-            backbone, img_size=16, patch_size=4, out_type='raw'))
+        build(backbone=dict(backbone, img_size=16, patch_size=4, out_type='raw'))
 
 
 def test_swin_mixes_tokens_with_a_plain_head():
-    model = MODELS.build(config(
-        backbone=dict(
-            type='SwinTransformer', img_size=16, patch_size=2, window_size=4,
-            out_indices=(1, ), arch=dict(
-                embed_dims=8, depths=[2, 2], num_heads=[1, 2])),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='mmtlalign.TLAlignLinearClsHead', num_classes=CLASSES,
-                  in_channels=16, loss=SOFT_CE, cal_acc=False),
-        train_cfg=dict(
-            augments=[dict(type='mmtlalign.MixToken', patch_size=2)]),
-        target=dict(type='mmtlalign.AlignedTarget')))
+    model = MODELS.build(
+        config(
+            backbone=dict(
+                type='SwinTransformer',
+                img_size=16,
+                patch_size=2,
+                window_size=4,
+                out_indices=(1,),
+                arch=dict(embed_dims=8, depths=[2, 2], num_heads=[1, 2]),
+            ),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(
+                type='mmtlalign.TLAlignLinearClsHead',
+                num_classes=CLASSES,
+                in_channels=16,
+                loss=SOFT_CE,
+                cal_acc=False,
+            ),
+            train_cfg=dict(augments=[dict(type='mmtlalign.MixToken', patch_size=2)]),
+            target=dict(type='mmtlalign.AlignedTarget'),
+        )
+    )
     batch = model.data_preprocessor(data(labelled=False), training=True)
     losses = model.loss(**batch)
     assert torch.isfinite(losses['loss'])
@@ -491,14 +508,18 @@ def test_swin_mixes_tokens_with_a_plain_head():
 
 
 def swap_of_two(share):
-    return MixRecord(torch.tensor([1, 0]), torch.full((2, 4, 4), share),
-                     torch.full((2, ), share), in_backbone=True)
+    return MixRecord(
+        torch.tensor([1, 0]),
+        torch.full((2, 4, 4), share),
+        torch.full((2,), share),
+        in_backbone=True,
+    )
 
 
 def test_backbone_is_left_as_it_was():
     model = build()
     patch_embed = model.backbone.patch_embed
-    record = swap_of_two(share=1.)
+    record = swap_of_two(share=1.0)
     with pytest.raises(ZeroDivisionError):
         with model.mixed_tokens(record):
             assert 'forward' in vars(patch_embed)
@@ -514,11 +535,11 @@ def test_backbone_is_left_as_it_was():
 def test_a_compiled_backbone_swaps_tokens_too():
     model = build()
     inputs = data(2)['inputs']
-    record = swap_of_two(share=0.)
+    record = swap_of_two(share=0.0)
     compiled = torch.compile(model.backbone, backend='aot_eager')
-    plain, = compiled(inputs)
+    (plain,) = compiled(inputs)
     with model.mixed_tokens(record):
-        swapped, = compiled(inputs)
+        (swapped,) = compiled(inputs)
     torch.testing.assert_close(swapped, plain.flip(0))
     torch.testing.assert_close(compiled(inputs)[0], plain)
 
@@ -530,23 +551,31 @@ def loss_of(model, raw):
     return model.loss(**model.data_preprocessor(raw, training=True))
 
 
-@pytest.mark.parametrize('raw, message', [
-    (lambda: data(num_classes=6), 'for 6 classes, the data preprocessor for '
-     '5'),
-    (lambda: data(size=(20, 16)), r'\(20, 16\) pixels.*now \(16, 16\)'),
-    (lambda: data(flip=True), 'flip=True, but it is now .*flip=False'),
-])
+@pytest.mark.parametrize(
+    'raw, message',
+    [
+        (lambda: data(num_classes=6), 'for 6 classes, the data preprocessor for 5'),
+        (lambda: data(size=(20, 16)), r'\(20, 16\) pixels.*now \(16, 16\)'),
+        (lambda: data(flip=True), 'flip=True, but it is now .*flip=False'),
+    ],
+)
 def test_labels_that_do_not_fit(raw, message):
     with pytest.raises(ValueError, match=message):
         loss_of(build(), raw())
 
 
-@pytest.mark.parametrize('change, error, message', [
-    (dict(head=dict(cls_target='teacher')), ValueError, "'teacher'.*machine"),
-    (dict(head=dict(dense_weight=-1.)), ValueError, 'dense_weight=-1.0'),
-    (dict(backbone=dict(type='ResNet', depth=18)), TypeError,
-     'backbone is a ResNet of mmpretrain; label alignment knows'),
-])
+@pytest.mark.parametrize(
+    'change, error, message',
+    [
+        (dict(head=dict(cls_target='teacher')), ValueError, "'teacher'.*machine"),
+        (dict(head=dict(dense_weight=-1.0)), ValueError, 'dense_weight=-1.0'),
+        (
+            dict(backbone=dict(type='ResNet', depth=18)),
+            TypeError,
+            'backbone is a ResNet of mmpretrain; label alignment knows',
+        ),
+    ],
+)
 def test_bad_settings(change, error, message):
     with pytest.raises(error, match=message):
         build(**change)
@@ -559,7 +588,10 @@ def test_other_outputs_and_patch_sizes_are_refused():
         loss_of(MODELS.build(cfg), data())
     eight = dict(augments=[dict(type='mmtlalign.MixToken', patch_size=8)])
     with pytest.raises(ValueError, match='16 patch tokens .* for 4'):
-        loss_of(build(train_cfg=dict(eight, probs=[0.])), data())
-    with pytest.raises(ValueError, match=r'\(4, 2, 2\), but patch_embed gave '
-                       r'\(4, 4, 4\)'):
+        loss_of(build(train_cfg=dict(eight, probs=[0.0])), data())
+    with pytest.raises(
+        ValueError,
+        match=r'\(4, 2, 2\), but patch_embed gave '
+        r'\(4, 4, 4\)',
+    ):
         loss_of(build(train_cfg=eight), data())

@@ -1,4 +1,5 @@
 """The classifier's option that merges tokens."""
+
 import pytest
 import torch
 
@@ -7,13 +8,17 @@ from mmtlalign.alignment import LabelTrace
 
 from .test_tlalign import build, data
 
-KINDS = [(dict(r=3), TokenMerging, dict(r=3)),
-         (dict(type='TokenKeeping', keep_rate=.5, blocks=[0]), TokenKeeping,
-          dict(keep_rate=.5, blocks=[0]))]
+KINDS = [
+    (dict(r=3), TokenMerging, dict(r=3)),
+    (
+        dict(type='TokenKeeping', keep_rate=0.5, blocks=[0]),
+        TokenKeeping,
+        dict(keep_rate=0.5, blocks=[0]),
+    ),
+]
 
 
-@pytest.mark.parametrize('cfg, cls, arguments', KINDS,
-                         ids=['merging', 'keeping'])
+@pytest.mark.parametrize('cfg, cls, arguments', KINDS, ids=['merging', 'keeping'])
 @pytest.mark.parametrize('target', ['AreaTarget', 'AlignedTarget'])
 def test_training_and_inference_merge_alike(cfg, cls, arguments, target):
     kwargs = dict(target=dict(type=f'mmtlalign.{target}'))
@@ -32,8 +37,7 @@ def test_training_and_inference_merge_alike(cfg, cls, arguments, target):
     with trace(record.token_share):
         feats = plain.extract_feat(images)
     share = trace.output_share if target == 'AlignedTarget' else record.lam
-    expected = plain.head.loss(
-        feats, batch['data_samples'], mix=record, share=lambda scores: share)
+    expected = plain.head.loss(feats, batch['data_samples'], mix=record, share=lambda scores: share)
     torch.testing.assert_close(losses['loss'], expected['loss'])
 
     with cls(plain.backbone, **arguments):

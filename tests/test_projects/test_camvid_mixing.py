@@ -1,4 +1,5 @@
 """The runner of CutMix for segmentation, with trainings replaced."""
+
 import json
 import re
 import sys
@@ -20,14 +21,14 @@ def study(monkeypatch, tmp_path):
     for name in ('camvid_mixing', 'mini_study', 'study_report'):
         sys.modules.pop(name, None)
     import camvid_mixing
+
     monkeypatch.setattr(camvid_mixing, 'RESULTS', tmp_path / 'results')
     yield camvid_mixing
     for name in ('camvid_mixing', 'mini_study', 'study_report'):
         sys.modules.pop(name, None)
 
 
-def test_plan_starts_every_arm_from_the_same_weights(study, monkeypatch,
-                                                     tmp_path):
+def test_plan_starts_every_arm_from_the_same_weights(study, monkeypatch, tmp_path):
     for backbone in study.SEGMENTERS:
         jobs = study.plan(backbone)
         assert [job.arm for job in jobs] == list(study.ARMS)
@@ -49,8 +50,7 @@ def trained(study, monkeypatch):
 
     def run_job(job, folder, seed, show):
         calls.append((job.arm, str(folder), seed))
-        final = 20 + 2 * study.ARMS.index(job.arm) + seed * (
-            1 + study.ARMS.index(job.arm)) / 10
+        final = 20 + 2 * study.ARMS.index(job.arm) + seed * (1 + study.ARMS.index(job.arm)) / 10
         return dict(dict.fromkeys(study.KEPT), final=final, redrawn='1 ' * 999)
 
     monkeypatch.setattr(study, 'run_job', run_job)
@@ -62,15 +62,14 @@ def run(study, monkeypatch, *args):
     study.main()
 
 
-def test_units_that_have_ended_are_not_trained_again(study, trained,
-                                                     monkeypatch):
+def test_units_that_have_ended_are_not_trained_again(study, trained, monkeypatch):
     run(study, monkeypatch, '--backbones', 'deit-mini', '--seeds', '0', '1')
     assert [(arm, seed) for arm, _, seed in trained] == [
-        (arm, seed) for seed in (0, 1) for arm in study.ARMS]
+        (arm, seed) for seed in (0, 1) for arm in study.ARMS
+    ]
     assert len({folder for _, folder, _ in trained}) == 6
     run(study, monkeypatch, '--seeds', '0')
-    assert [folder.split('/')[-2] for _, folder, _ in trained[6:]] == [
-        'swin-mini_seed0'] * 3
+    assert [folder.split('/')[-2] for _, folder, _ in trained[6:]] == ['swin-mini_seed0'] * 3
     for path in study.RESULTS.iterdir():
         unit = json.loads(path.read_text())
         assert set(unit['arms']) == set(study.ARMS)
@@ -85,7 +84,7 @@ def test_report(study, trained, monkeypatch):
         finals = 20 + 2 * i + (1 + i) * seeds
         assert f'{finals.mean():.2f} ± {finals.std(ddof=1):.2f} (6)' in row
     gaps = 2 + seeds
-    half = 2.5706 * gaps.std(ddof=1) / 6**.5  # t of 5 degrees of freedom
+    half = 2.5706 * gaps.std(ddof=1) / 6**0.5  # t of 5 degrees of freedom
     assert re.search(rf'\+{gaps.mean():.2f} ± {half:.2f} \| \+', row)
     assert 'deit-mini' not in study.report()
 
@@ -93,8 +92,8 @@ def test_report(study, trained, monkeypatch):
 def test_smoke_takes_two_steps_of_every_arm(study, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        study, 'run_tool', lambda folder, *command: calls.append(
-            ' '.join(map(str, command))))
+        study, 'run_tool', lambda folder, *command: calls.append(' '.join(map(str, command)))
+    )
     run(study, monkeypatch, '--smoke', '--backbones', 'deit-mini')
     assert len(calls) == 3
     assert all('train_cfg.max_iters=2' in call for call in calls)

@@ -1,4 +1,5 @@
 """The second study does what its protocol says, with made-up units."""
+
 import fcntl
 import json
 import sys
@@ -13,7 +14,7 @@ sys.path.insert(0, str(ROOT / 'projects/mini_study'))
 import labels_report  # noqa: E402
 import labels_study as study  # noqa: E402
 
-AREA = 70.
+AREA = 70.0
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +27,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def store(unit, top1, recipe='one', cpu_seconds=100):
-    unit.file.write_text(json.dumps(dict(
-        top1=top1, recipe=recipe, cpu_seconds=cpu_seconds)))
+    unit.file.write_text(json.dumps(dict(top1=top1, recipe=recipe, cpu_seconds=cpu_seconds)))
 
 
 def store_screen(gaps):
@@ -37,8 +37,7 @@ def store_screen(gaps):
         store(unit, AREA + gap * (unit.arm == 'object'))
 
 
-GAPS = {'o12': [4, 5, 6, 7], 'o8': [-1, 1, -2, 1], 'o12-2000': [3, 3, 3, 4],
-        'o16': [1, 9, 1, 9]}
+GAPS = {'o12': [4, 5, 6, 7], 'o8': [-1, 1, -2, 1], 'o12-2000': [3, 3, 3, 4], 'o16': [1, 9, 1, 9]}
 
 
 def decided():
@@ -61,10 +60,8 @@ def test_regimes_are_ranked_by_mean_over_spread():
     decision = decided()
     ranks = {row['regime']: row['rank'] for row in decision['screen']}
     for regime, gaps in GAPS.items():
-        assert ranks[regime] == pytest.approx(
-            np.mean(gaps) / np.std(gaps, ddof=1))
-    assert [row['regime'] for row in decision['screen']] == [
-        'o12-2000', 'o12', 'o16', 'o8']
+        assert ranks[regime] == pytest.approx(np.mean(gaps) / np.std(gaps, ddof=1))
+    assert [row['regime'] for row in decision['screen']] == ['o12-2000', 'o12', 'o16', 'o8']
     assert decision['tries'] == ['o12-2000', 'o12']
 
 
@@ -81,22 +78,19 @@ def test_number_of_pairs_has_the_power_it_claims():
 
     def found(count, difference):
         gaps = rng.normal(difference, spread, (20000, count))
-        return (stats.ttest_1samp(gaps, 0, axis=1).pvalue < .025).mean()
+        return (stats.ttest_1samp(gaps, 0, axis=1).pvalue < 0.025).mean()
 
-    assert found(pairs, 2) == pytest.approx(
-        study.power(2, spread, pairs), abs=.015)
-    assert study.power(2, spread, pairs - 1) < .8 <= study.power(
-        2, spread, pairs)
-    assert found(60, study.smallest_found(9., 60) / 9 * spread
-                 ) == pytest.approx(.8, abs=.015)
-    assert study.pairs_needed(.01) == 12 and study.pairs_needed(50) == 60
+    assert found(pairs, 2) == pytest.approx(study.power(2, spread, pairs), abs=0.015)
+    assert study.power(2, spread, pairs - 1) < 0.8 <= study.power(2, spread, pairs)
+    assert found(60, study.smallest_found(9.0, 60) / 9 * spread) == pytest.approx(0.8, abs=0.015)
+    assert study.pairs_needed(0.01) == 12 and study.pairs_needed(50) == 60
 
 
 def test_upper_limit_holds_in_four_of_five():
     rng = np.random.default_rng(0)
-    spreads = rng.normal(0, 2., (20000, 4)).std(1, ddof=1)
+    spreads = rng.normal(0, 2.0, (20000, 4)).std(1, ddof=1)
     limits = [study.upper_limit(spread, 4) for spread in spreads]
-    assert (np.array(limits) > 2).mean() == pytest.approx(.8, abs=.01)
+    assert (np.array(limits) > 2).mean() == pytest.approx(0.8, abs=0.01)
 
 
 def test_control_then_comparison():
@@ -113,8 +107,7 @@ def test_control_then_comparison():
     store(first[-1], AREA + 3)
     assert study.control(0, decision)['passed']
     assert '**confirmed**' in labels_report.report()
-    second = study.confirm_units('o12-2000', ('tlalign', 'contribution'),
-                                 seeds)
+    second = study.confirm_units('o12-2000', ('tlalign', 'contribution'), seeds)
     assert study.plan() == study.screen_units() + first + second
     rng = np.random.default_rng(0)
     for unit in second:
@@ -127,11 +120,11 @@ def test_a_second_regime_and_then_the_end():
     decision = decided()
     for attempt, regime in enumerate(decision['tries']):
         units = study.confirm_units(
-            regime, ('area', 'object'),
-            study.confirm_seeds(attempt, decision))
-        assert study.plan()[-len(units):] == units
+            regime, ('area', 'object'), study.confirm_seeds(attempt, decision)
+        )
+        assert study.plan()[-len(units) :] == units
         for unit in units:  # level on average
-            store(unit, AREA + (unit.arm == 'object') * (-1)**unit.seed)
+            store(unit, AREA + (unit.arm == 'object') * (-1) ** unit.seed)
     assert study.confirm_seeds(1, decision)[0] == 400
     assert all(unit.file.is_file() for unit in study.plan())
     assert labels_report.report().count('not confirmed') == 2
@@ -148,7 +141,7 @@ def test_no_figure_is_told_before_a_stage_is_in():
 
 def test_another_recipe_is_refused():
     unit = study.screen_units()[0]
-    store(unit, 50., recipe='another')
+    store(unit, 50.0, recipe='another')
     with pytest.raises(SystemExit, match='trained by another recipe'):
         study.read(unit)
 
@@ -171,14 +164,12 @@ assert '--resume' in sys.argv and 'randomness.seed=101' in sys.argv
     stored = json.loads(unit.file.read_text())
     assert stored['top1'] == study.read(unit) == 61.25
     assert stored['curve'] == {'50': 41.5, '150': 61.25}
-    assert (stored['regime'], stored['arm'], stored['seed']) == (
-        'o8', 'object', 101)
+    assert (stored['regime'], stored['arm'], stored['seed']) == ('o8', 'object', 101)
     before = unit.file.stat().st_mtime_ns
     assert study.run(unit) and unit.file.stat().st_mtime_ns == before
 
 
-def test_a_unit_that_another_process_is_at_is_left_alone(
-        tmp_path, monkeypatch):
+def test_a_unit_that_another_process_is_at_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(study, 'ROOT', tmp_path)
     unit = study.screen_units()[0]
     folder = tmp_path / 'work_dirs/labels_study' / unit.name
@@ -196,9 +187,9 @@ def test_a_training_that_fails_is_told(tmp_path, monkeypatch):
 
 
 def test_holm():
-    assert labels_report.holm([.01, .04]) == pytest.approx([.02, .04])
-    assert labels_report.holm([.04, .03]) == pytest.approx([.06, .06])
-    assert labels_report.holm([.9, .8]) == [1, 1]
+    assert labels_report.holm([0.01, 0.04]) == pytest.approx([0.02, 0.04])
+    assert labels_report.holm([0.04, 0.03]) == pytest.approx([0.06, 0.06])
+    assert labels_report.holm([0.9, 0.8]) == [1, 1]
 
 
 def test_recipes_of_regimes_differ_and_those_of_seeds_do_not(monkeypatch):

@@ -1,4 +1,5 @@
 """The study's pictures, from units whose figures are known."""
+
 import importlib.util
 import json
 
@@ -12,33 +13,47 @@ from mmtlalign.errors import UserError
 from ..tiny import ROOT
 
 spec = importlib.util.spec_from_file_location(
-    'study_report', ROOT / 'projects/mini_study/study_report.py')
+    'study_report', ROOT / 'projects/mini_study/study_report.py'
+)
 study_report = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(study_report)
 
 
 def job(value, mixed):
     return dict(
-        config_hash='a', curve=[[4, value], [8, value + 10]],
-        fluctuation=[[1, .01], [2, .02]] if mixed else [],
+        config_hash='a',
+        curve=[[4, value], [8, value + 10]],
+        fluctuation=[[1, 0.01], [2, 0.02]] if mixed else [],
         final=value + 10,
         redrawn=' '.join(str(value + 10 + step) for step in range(-20, 21)),
-        robustness=dict(confidence=40., calibration_error=3., top1={
-            'clean': value, 'drop 0.25': value - 5, 'drop 0.5': value - 9,
-            'fgsm 1/255': value / 2, 'fgsm 2/255': value / 4}))
+        robustness=dict(
+            confidence=40.0,
+            calibration_error=3.0,
+            top1={
+                'clean': value,
+                'drop 0.25': value - 5,
+                'drop 0.5': value - 9,
+                'fgsm 1/255': value / 2,
+                'fgsm 2/255': value / 4,
+            },
+        ),
+    )
 
 
 @pytest.fixture
 def units(tmp_path):
     """Two seeds of two arms, one of no mixing."""
     for seed in range(2):
-        jobs = dict(cifar10_tlalign=job(50 + 4 * seed, True),
-                    cifar10_cutmix=job(48, True),
-                    bccd_tlalign=dict(final=1., config_hash='b'))
+        jobs = dict(
+            cifar10_tlalign=job(50 + 4 * seed, True),
+            cifar10_cutmix=job(48, True),
+            bccd_tlalign=dict(final=1.0, config_hash='b'),
+        )
         if not seed:
             jobs['cifar10_none'] = job(40, False)
         (tmp_path / f'deit-mini_seed{seed}.json').write_text(
-            json.dumps(dict(backbone='deit-mini', seed=seed, jobs=jobs)))
+            json.dumps(dict(backbone='deit-mini', seed=seed, jobs=jobs))
+        )
     return tmp_path
 
 
@@ -51,16 +66,19 @@ def test_a_damaged_unit_is_named(units):
 
 def test_lines_are_means_over_seeds(units):
     table = study_report.read_units(units)
-    arms = {arm: list(jobs.values()) for (task, _, arm), jobs in table.items()
-            if task == 'cifar10'}
+    arms = {arm: list(jobs.values()) for (task, _, arm), jobs in table.items() if task == 'cifar10'}
     figure = study_report.draw('deit-mini', arms)
-    lines = [{line.get_label(): np.column_stack(line.get_data()).tolist()
-              for line in ax.get_lines()} for ax in figure.axes]
+    lines = [
+        {line.get_label(): np.column_stack(line.get_data()).tolist() for line in ax.get_lines()}
+        for ax in figure.axes
+    ]
     assert lines[0] == {
-        'no mixing': [[4, 40], [8, 50]], 'CutMix': [[4, 48], [8, 58]],
-        'TL-Align': [[4, 52], [8, 62]]}
+        'no mixing': [[4, 40], [8, 50]],
+        'CutMix': [[4, 48], [8, 58]],
+        'TL-Align': [[4, 52], [8, 62]],
+    }
     assert set(lines[1]) == {'CutMix', 'TL-Align'}  # nothing moves unmixed
-    assert lines[2]['TL-Align'] == [[0, 52], [.25, 47], [.5, 43]]
+    assert lines[2]['TL-Align'] == [[0, 52], [0.25, 47], [0.5, 43]]
     assert lines[3]['TL-Align'] == [[0, 52], [1, 26], [2, 13]]
     # two seeds have a band, one has none
     assert len(figure.axes[0].collections) == 2
@@ -68,8 +86,7 @@ def test_lines_are_means_over_seeds(units):
 
 
 def test_tables_and_a_picture_for_each_backbone(units, monkeypatch, capsys):
-    monkeypatch.setattr(
-        'sys.argv', ['study_report.py', '--folder', str(units)])
+    monkeypatch.setattr('sys.argv', ['study_report.py', '--folder', str(units)])
     study_report.main()
     assert cv2.imread(str(units / 'deit-mini.png')).std() > 0
     written = capsys.readouterr().out
@@ -77,26 +94,28 @@ def test_tables_and_a_picture_for_each_backbone(units, monkeypatch, capsys):
     assert str(units / 'report.md') in written
     text = (units / 'report.md').read_text()
     assert '\n- deit-mini: seeds 0, 1\n' in text
-    assert ('| CIFAR-10, top-1, % | deit-mini |  | 50.00 (1) | '
-            '58.00 ± 0.00 (2) | 62.00 ± 2.83 (2) |\n') in text
-    assert ('| BCCD, box AP, % | deit-mini |  |  |  | 1.00 ± 0.00 (2) |\n'
-            in text)
-    assert ('| backbone | arm | confidence | calibration error | clean | drop '
-            '0.25' in text)
-    assert ('| deit-mini | TL-Align | 40.00 ± 0.00 | 3.00 ± 0.00 | 52.00 ± '
-            '2.83 | 47.00' in text)
+    assert (
+        '| CIFAR-10, top-1, % | deit-mini |  | 50.00 (1) | 58.00 ± 0.00 (2) | 62.00 ± 2.83 (2) |\n'
+    ) in text
+    assert '| BCCD, box AP, % | deit-mini |  |  |  | 1.00 ± 0.00 (2) |\n' in text
+    assert '| backbone | arm | confidence | calibration error | clean | drop 0.25' in text
+    assert '| deit-mini | TL-Align | 40.00 ± 0.00 | 3.00 ± 0.00 | 52.00 ± 2.83 | 47.00' in text
     # both arms on the same draws: the mean of the gaps 2 and 6, without spread
     assert '| +4.00 ± 25.41 | +4.00 to +4.00 |' in text
     # the gaps are 2 and 6: 4 and 12.71 (t of one degree) times 2
-    assert ('| deit-mini | TL-Align minus CutMix | +0.00 ± 0.00 | +0.00 ± '
-            '0.00 | +4.00 ± 25.41 |' in text)
+    assert (
+        '| deit-mini | TL-Align minus CutMix | +0.00 ± 0.00 | +0.00 ± '
+        '0.00 | +4.00 ± 25.41 |' in text
+    )
 
 
 def test_the_report_is_of_the_units_beside_it():
     """Remedy: python projects/mini_study/mini_study.py --report."""
     folder = ROOT / 'projects/mini_study/results'
-    assert study_report.write_tables(study_report.read_units(folder)) == (
-        folder / 'report.md').read_text()
+    assert (
+        study_report.write_tables(study_report.read_units(folder))
+        == (folder / 'report.md').read_text()
+    )
 
 
 def test_without_units(tmp_path):
@@ -108,9 +127,12 @@ def test_seeds_of_different_recipes(units):
     unit = json.loads((units / 'deit-mini_seed1.json').read_text())
     unit['jobs']['cifar10_cutmix']['config_hash'] = 'other'
     (units / 'deit-mini_seed1.json').write_text(json.dumps(unit))
-    with pytest.raises(UserError, match=r'cifar10 deit-mini cutmix: seeds '
-                       r"\[0, 1\] were trained by different recipes \['a', "
-                       r"'other'\]"):
+    with pytest.raises(
+        UserError,
+        match=r'cifar10 deit-mini cutmix: seeds '
+        r"\[0, 1\] were trained by different recipes \['a', "
+        r"'other'\]",
+    ):
         study_report.read_units(units)
 
 
@@ -121,21 +143,21 @@ def test_differences_and_their_intervals(tmp_path):
     for seed in range(4):
         jobs = {
             f'cifar10_{arm}': dict(
-                config_hash=arm, final=finals[i, seed],
-                redrawn=' '.join(map(str, redrawn[i, seed])))
-            for i, arm in enumerate(('tlalign', 'cutmix'))}
+                config_hash=arm, final=finals[i, seed], redrawn=' '.join(map(str, redrawn[i, seed]))
+            )
+            for i, arm in enumerate(('tlalign', 'cutmix'))
+        }
         (tmp_path / f'deit-mini_seed{seed}.json').write_text(
-            json.dumps(dict(backbone='deit-mini', seed=seed, jobs=jobs)))
+            json.dumps(dict(backbone='deit-mini', seed=seed, jobs=jobs))
+        )
     *_, text = study_report.difference_rows(study_report.read_units(tmp_path))
     expected = stats.ttest_rel(*finals).confidence_interval()
     middle, half = map(float, text.split('|')[4].split('±'))
-    assert middle - half == pytest.approx(expected.low, abs=.01)
-    assert middle + half == pytest.approx(expected.high, abs=.01)
-    assert text.split('|')[3].split() == [
-        f'{gap:+.2f}' for gap in finals[0] - finals[1]]
+    assert middle - half == pytest.approx(expected.low, abs=0.01)
+    assert middle + half == pytest.approx(expected.high, abs=0.01)
+    assert text.split('|')[3].split() == [f'{gap:+.2f}' for gap in finals[0] - finals[1]]
     low, high = map(float, text.split('|')[-2].split(' to '))
     gaps = 100 * (hits[0] - hits[1]).mean(0)
     assert low < gaps.mean() < high
     # the normal approximation of the same
-    assert high - low == pytest.approx(
-        2 * 1.96 * gaps.std() / 40**.5, rel=.1)
+    assert high - low == pytest.approx(2 * 1.96 * gaps.std() / 40**0.5, rel=0.1)

@@ -21,8 +21,7 @@ COUNTS = dict(train=12, val=6)
 def load_tool(name):
     """Import ``tools/dataset_tools/<name>.py``."""
     folder = ROOT / 'tools' / 'dataset_tools'
-    spec = importlib.util.spec_from_file_location(
-        name, folder / f'{name}.py')
+    spec = importlib.util.spec_from_file_location(name, folder / f'{name}.py')
     tool = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
@@ -32,8 +31,11 @@ def load_tool(name):
 
 def all_files(folder):
     """Contents by path."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in folder.rglob('*') if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob('*')
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope='module')
@@ -45,8 +47,9 @@ def scene_tool():
 def scenes(tmp_path_factory):
     """The scenes of both splits, made by the command."""
     folder = tmp_path_factory.mktemp('scenes')
-    done = run_tool('dataset_tools/make_digit_scenes.py', '--train', '12',
-                    '--val', '6', folder=folder)
+    done = run_tool(
+        'dataset_tools/make_digit_scenes.py', '--train', '12', '--val', '6', folder=folder
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('\n') == done.stdout.count(' scenes with ') == 2
     return folder / 'data' / 'digit_scenes'
@@ -54,20 +57,21 @@ def scenes(tmp_path_factory):
 
 def read(scenes, split):
     """Pictures, label maps and the COCO file of one split."""
-    coco = json.loads(
-        (scenes / 'annotations' / f'instances_{split}.json').read_text())
+    coco = json.loads((scenes / 'annotations' / f'instances_{split}.json').read_text())
     pictures, maps = (
-        [cv2.imread(str(scenes / kind / split / image['file_name']),
-                    cv2.IMREAD_UNCHANGED) for image in coco['images']]
-        for kind in ('images', 'annotations'))
+        [
+            cv2.imread(str(scenes / kind / split / image['file_name']), cv2.IMREAD_UNCHANGED)
+            for image in coco['images']
+        ]
+        for kind in ('images', 'annotations')
+    )
     return pictures, maps, coco
 
 
 def decoded(annotation):
     """Bool mask, by pycocotools."""
     rle = annotation['segmentation']
-    return coco_mask.decode(
-        coco_mask.frPyObjects(rle, *rle['size'])).astype(bool)
+    return coco_mask.decode(coco_mask.frPyObjects(rle, *rle['size'])).astype(bool)
 
 
 @pytest.mark.parametrize('split', COUNTS)
@@ -92,7 +96,7 @@ def test_boxes_masks_and_label_maps_agree(scenes, split):
     for annotation in coco['annotations']:
         mask = decoded(annotation)
         x, y, width, height = annotation['bbox']
-        inside = mask[y:y + height, x:x + width]
+        inside = mask[y : y + height, x : x + width]
         assert inside.sum() == mask.sum() == annotation['area'] > 0
         for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]):
             assert edge.any()
@@ -113,10 +117,9 @@ def test_digits_are_those_of_the_split(scenes, split):
         assert annotation['category_id'] == info['gt_label'] + 1
         x, y, width, height = annotation['bbox']
         picture = pictures[annotation['image_id']]
-        shown = picture[y:y + height, x:x + width]
+        shown = picture[y : y + height, x : x + width]
         rows, columns = np.nonzero(info['img'][..., 0] > 0.4 * 255)
-        original = info['img'][rows.min():rows.max() + 1,
-                               columns.min():columns.max() + 1, 0]
+        original = info['img'][rows.min() : rows.max() + 1, columns.min() : columns.max() + 1, 0]
         original = cv2.resize(original, (width, height))
         assert np.corrcoef(shown.ravel(), original.ravel())[0, 1] > 0.8
 
@@ -128,8 +131,7 @@ def test_scenes_follow_the_seed(scenes, scene_tool, tmp_path):
     text = (scenes / file).read_text()
     assert (tmp_path / 'same' / file).read_text() == text
     assert (tmp_path / 'other' / file).read_text() != text
-    first, again = (read(folder, 'val')[0]
-                    for folder in (scenes, tmp_path / 'same'))
+    first, again = (read(folder, 'val')[0] for folder in (scenes, tmp_path / 'same'))
     np.testing.assert_array_equal(first, again)
     # the splits do not repeat each other's draws
     train, val = (read(scenes, split)[0] for split in COUNTS)
@@ -145,19 +147,27 @@ def test_places_are_free_and_all_can_be_drawn(scene_tool):
     assert scene_tool.free_place(taken, 32, rng) is None
 
 
-@pytest.mark.parametrize('mask', [
-    np.zeros((3, 4), bool), np.ones((3, 4), bool),
-    np.random.default_rng(0).random((5, 7)) > 0.5,
-    np.random.default_rng(1).random((5, 7)) > 0.5])
+@pytest.mark.parametrize(
+    'mask',
+    [
+        np.zeros((3, 4), bool),
+        np.ones((3, 4), bool),
+        np.random.default_rng(0).random((5, 7)) > 0.5,
+        np.random.default_rng(1).random((5, 7)) > 0.5,
+    ],
+)
 def test_run_lengths(mask, scene_tool):
-    np.testing.assert_array_equal(
-        decoded(dict(segmentation=scene_tool.run_lengths(mask))), mask)
+    np.testing.assert_array_equal(decoded(dict(segmentation=scene_tool.run_lengths(mask))), mask)
 
 
-@pytest.mark.parametrize('option, message', [
-    (['--train', '0'], '--train 0 is below 1'),
-    (['--seed', '-1'], '--seed -1 is below 0'),
-    (['--out', '/dev/null/x'], 'cannot be made')])
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        (['--train', '0'], '--train 0 is below 1'),
+        (['--seed', '-1'], '--seed -1 is below 0'),
+        (['--out', '/dev/null/x'], 'cannot be made'),
+    ],
+)
 def test_bad_options_of_scenes(scene_tool, monkeypatch, option, message):
     monkeypatch.setattr('sys.argv', ['make_digit_scenes.py', *option])
     with pytest.raises(scene_tool.UserError, match=message):
@@ -169,8 +179,9 @@ def make_scenes(scene_tool, monkeypatch):
     """Run the tool here, with a few scenes."""
 
     def run(out, train=2):
-        monkeypatch.setattr('sys.argv', [
-            'tool', '--out', str(out), '--train', str(train), '--val', '1'])
+        monkeypatch.setattr(
+            'sys.argv', ['tool', '--out', str(out), '--train', str(train), '--val', '1']
+        )
         scene_tool.main()
 
     return run
@@ -187,26 +198,31 @@ def test_scenes_replace_those_of_an_earlier_run(make_scenes, tmp_path):
     assert len(all_files(tmp_path / 'new')) == 2 * (2 + 1) + 2
 
 
-@pytest.mark.parametrize('file, content', [
-    ('annotations/train/0000.png', 'of CamVid'),
-    ('annotations/instances_train.json', '{"images": [], "annotations": []}'),
-    ('annotations/instances_train.json', '[]'),
-    ('annotations/instances_train.json', 'no JSON'),
-    ('notes.txt', '')])
-def test_scenes_spare_the_files_of_others(make_scenes, tmp_path, scene_tool,
-                                          file, content):
+@pytest.mark.parametrize(
+    'file, content',
+    [
+        ('annotations/train/0000.png', 'of CamVid'),
+        ('annotations/instances_train.json', '{"images": [], "annotations": []}'),
+        ('annotations/instances_train.json', '[]'),
+        ('annotations/instances_train.json', 'no JSON'),
+        ('notes.txt', ''),
+    ],
+)
+def test_scenes_spare_the_files_of_others(make_scenes, tmp_path, scene_tool, file, content):
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(content)
     before = all_files(tmp_path)
-    with pytest.raises(scene_tool.UserError, match=(
-            f"'{tmp_path}' holds '{file.split('/')[0]}', which is not of an "
-            'earlier run; .* --out')):
+    with pytest.raises(
+        scene_tool.UserError,
+        match=(
+            f"'{tmp_path}' holds '{file.split('/')[0]}', which is not of an earlier run; .* --out"
+        ),
+    ):
         make_scenes(tmp_path)
     assert all_files(tmp_path) == before
 
 
-def test_scenes_spare_what_was_put_beside_them(make_scenes, tmp_path,
-                                               scene_tool):
+def test_scenes_spare_what_was_put_beside_them(make_scenes, tmp_path, scene_tool):
     make_scenes(tmp_path)
     (tmp_path / 'annotations/val/0007.png').write_text('my own')
     before = all_files(tmp_path)
@@ -215,8 +231,7 @@ def test_scenes_spare_what_was_put_beside_them(make_scenes, tmp_path,
     assert all_files(tmp_path) == before
 
 
-def test_interrupted_scenes_leave_the_earlier_ones(
-        make_scenes, tmp_path, scene_tool, monkeypatch):
+def test_interrupted_scenes_leave_the_earlier_ones(make_scenes, tmp_path, scene_tool, monkeypatch):
     def interrupt(mask):
         raise KeyboardInterrupt
 
@@ -243,7 +258,8 @@ def cifar(monkeypatch):
         sets[train] = SimpleNamespace(
             data=colours.repeat(32, 1).repeat(32, 2),
             targets=[i % 3 for i in range(count)],
-            classes=['airplane', 'automobile', 'bird'])
+            classes=['airplane', 'automobile', 'bird'],
+        )
     monkeypatch.setattr(tool, 'load', lambda _, train: sets[train])
     tool.sets = sets
     return tool
@@ -255,9 +271,11 @@ def test_folders_of_cifar(cifar, tmp_path, monkeypatch):
     for split, count in (('train', 3), ('val', 2)):
         source = cifar.sets[split == 'train']
         # the targets are 0, 1, 2, 0, 1, 2, ...
-        expected = {f'{name}/{i:04}.jpg': source.data[3 * i + label]
-                    for label, name in enumerate(source.classes)
-                    for i in range(count)}
+        expected = {
+            f'{name}/{i:04}.jpg': source.data[3 * i + label]
+            for label, name in enumerate(source.classes)
+            for i in range(count)
+        }
         assert all_files(tmp_path / split).keys() == expected.keys()
         for name, rgb in expected.items():
             file = Image.open(tmp_path / split / name)
@@ -282,8 +300,9 @@ def test_missing_archive_of_cifar(tmp_path, monkeypatch):
         raise OSError('no route to host')
 
     monkeypatch.setattr(tool, 'CIFAR10', no_network)
-    with pytest.raises(tool.UserError, match='no intact cifar-10-python.tar.gz'
-                       '.*no route to host.*--archive-dir'):
+    with pytest.raises(
+        tool.UserError, match='no intact cifar-10-python.tar.gz.*no route to host.*--archive-dir'
+    ):
         tool.load(str(tmp_path), train=True)
 
 
@@ -307,8 +326,7 @@ def bccd(tmp_path):
         (source / f'ImageSets/Main/{split}.txt').write_text('\n'.join(names))
         for name in names:
             (source / f'Annotations/{name}.xml').write_text(VOC)
-            cv2.imwrite(str(source / f'JPEGImages/{name}.jpg'),
-                        np.zeros((48, 64, 3), np.uint8))
+            cv2.imwrite(str(source / f'JPEGImages/{name}.jpg'), np.zeros((48, 64, 3), np.uint8))
     return source
 
 
@@ -321,12 +339,14 @@ def test_bccd_in_cocos_format(bccd, tmp_path):
     assert done.returncode == 0, done.stderr
     out = tmp_path / 'data/bccd'
     assert sorted(path.name for path in out.rglob('*.jpg')) == [
-        f'{i:05}.jpg' for i in range(4)]  # none of the test split
+        f'{i:05}.jpg' for i in range(4)
+    ]  # none of the test split
     coco = COCO(out / 'annotations/instances_val.json')
-    assert [cat['name'] for cat in coco.loadCats(coco.getCatIds())] == [
-        'RBC', 'WBC', 'Platelets']
-    assert [image['file_name'] for image in coco.loadImgs(
-        coco.getImgIds())] == ['00002.jpg', '00003.jpg']
+    assert [cat['name'] for cat in coco.loadCats(coco.getCatIds())] == ['RBC', 'WBC', 'Platelets']
+    assert [image['file_name'] for image in coco.loadImgs(coco.getImgIds())] == [
+        '00002.jpg',
+        '00003.jpg',
+    ]
     first, second = coco.loadAnns(coco.getAnnIds())
     assert (first['bbox'], first['area']) == ([5, 6, 20, 10], 200)
     assert (first['category_id'], second['image_id']) == (2, 2)
@@ -334,29 +354,54 @@ def test_bccd_in_cocos_format(bccd, tmp_path):
     assert "'data/bccd' exists already" in again.stderr
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda d: (d / 'ImageSets/Main/val.txt').unlink(),
-     "'BCCD/ImageSets/Main/val.txt' does not exist"),
-    (lambda d: (d / 'Annotations/00003.xml').unlink(),
-     "'BCCD/Annotations/00003.xml' does not exist"),
-    (lambda d: (d / 'Annotations/00003.xml').write_text(VOC[:-9]),
-     "'BCCD/Annotations/00003.xml' is damaged"),
-    (lambda d: (d / 'JPEGImages/00003.jpg').unlink(),
-     "'BCCD/JPEGImages/00003.jpg' does not exist"),
-    (lambda d: (d / 'JPEGImages/00003.jpg').write_bytes(b'no image'),
-     "'BCCD/JPEGImages/00003.jpg' is no intact image"),
-    (lambda d: (d / 'Annotations/00003.xml').write_text(
-        VOC.replace('WBC', 'wbc')), "has a 'wbc', which is none of RBC,"),
-    (lambda d: (d / 'Annotations/00003.xml').write_text(
-        VOC.replace('<xmin>5</xmin>', '<xmin>nan</xmin>')),
-     "00003.xml' has 'nan' for bndbox/xmin, which is no number"),
-    (lambda d: (d / 'Annotations/00003.xml').write_text(
-        VOC.replace('<width>64</width>', '')), 'has None for size/width'),
-    (lambda d: (d / 'Annotations/00003.xml').write_text(
-        VOC.replace('<width>64</width>', '<width>1e999</width>')),
-     "has '1e999' for size/width"),
-    (lambda d: (d / 'ImageSets/Main/val.txt').write_bytes(b'\xff\xfe'),
-     'is no text in UTF-8')])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (
+            lambda d: (d / 'ImageSets/Main/val.txt').unlink(),
+            "'BCCD/ImageSets/Main/val.txt' does not exist",
+        ),
+        (
+            lambda d: (d / 'Annotations/00003.xml').unlink(),
+            "'BCCD/Annotations/00003.xml' does not exist",
+        ),
+        (
+            lambda d: (d / 'Annotations/00003.xml').write_text(VOC[:-9]),
+            "'BCCD/Annotations/00003.xml' is damaged",
+        ),
+        (
+            lambda d: (d / 'JPEGImages/00003.jpg').unlink(),
+            "'BCCD/JPEGImages/00003.jpg' does not exist",
+        ),
+        (
+            lambda d: (d / 'JPEGImages/00003.jpg').write_bytes(b'no image'),
+            "'BCCD/JPEGImages/00003.jpg' is no intact image",
+        ),
+        (
+            lambda d: (d / 'Annotations/00003.xml').write_text(VOC.replace('WBC', 'wbc')),
+            "has a 'wbc', which is none of RBC,",
+        ),
+        (
+            lambda d: (d / 'Annotations/00003.xml').write_text(
+                VOC.replace('<xmin>5</xmin>', '<xmin>nan</xmin>')
+            ),
+            "00003.xml' has 'nan' for bndbox/xmin, which is no number",
+        ),
+        (
+            lambda d: (d / 'Annotations/00003.xml').write_text(
+                VOC.replace('<width>64</width>', '')
+            ),
+            'has None for size/width',
+        ),
+        (
+            lambda d: (d / 'Annotations/00003.xml').write_text(
+                VOC.replace('<width>64</width>', '<width>1e999</width>')
+            ),
+            "has '1e999' for size/width",
+        ),
+        (lambda d: (d / 'ImageSets/Main/val.txt').write_bytes(b'\xff\xfe'), 'is no text in UTF-8'),
+    ],
+)
 def test_an_incomplete_bccd_is_named(bccd, tmp_path, change, message):
     change(bccd)
     done = convert_bccd(tmp_path)
@@ -365,9 +410,9 @@ def test_an_incomplete_bccd_is_named(bccd, tmp_path, change, message):
     assert not (tmp_path / 'data').exists()
 
 
-@pytest.mark.parametrize('name', [
-    '../../secret', '../JPEGImages/00003', '/etc/secret', '..', '.',
-    'sub/00003', 'a\\b'])
+@pytest.mark.parametrize(
+    'name', ['../../secret', '../JPEGImages/00003', '/etc/secret', '..', '.', 'sub/00003', 'a\\b']
+)
 def test_names_in_a_list_are_no_paths(bccd, tmp_path, name):
     """Files of such names would be read and written anywhere."""
     for place in ('secret.jpg', 'BCCD/secret.jpg', 'secret.xml'):
@@ -390,8 +435,7 @@ def camvid(tmp_path):
     source = tmp_path / 'CamVid'
     labels = np.arange(12, dtype=np.uint8).repeat(8).reshape(8, 12)
     for split in ('train', 'val', 'test'):
-        for folder, content in ((split, np.dstack([labels * 20] * 3)),
-                                (f'{split}annot', labels)):
+        for folder, content in ((split, np.dstack([labels * 20] * 3)), (f'{split}annot', labels)):
             (source / folder).mkdir(parents=True)
             for i in range(2):
                 cv2.imwrite(str(source / f'{folder}/{i}.png'), content)
@@ -399,8 +443,7 @@ def camvid(tmp_path):
 
 
 def convert_camvid(folder):
-    return run_tool('dataset_tools/camvid_to_folders.py', 'CamVid',
-                    folder=folder)
+    return run_tool('dataset_tools/camvid_to_folders.py', 'CamVid', folder=folder)
 
 
 def test_camvid_in_folders(camvid, tmp_path):
@@ -408,12 +451,13 @@ def test_camvid_in_folders(camvid, tmp_path):
     assert done.returncode == 0, done.stderr
     out = tmp_path / 'data/camvid'
     assert {path.relative_to(out).as_posix() for path in out.rglob('*.*')} == {
-        f'{kind}/{split}/{i}{suffix}' for split in ('train', 'val')
+        f'{kind}/{split}/{i}{suffix}'
+        for split in ('train', 'val')
         for kind, suffix in (('images', '.jpg'), ('annotations', '.png'))
-        for i in range(2)}
+        for i in range(2)
+    }
     given = cv2.imread(str(camvid / 'valannot/1.png'), cv2.IMREAD_UNCHANGED)
-    written = cv2.imread(str(out / 'annotations/val/1.png'),
-                         cv2.IMREAD_UNCHANGED)
+    written = cv2.imread(str(out / 'annotations/val/1.png'), cv2.IMREAD_UNCHANGED)
     assert written.shape == given.shape
     assert (written[given < 11] == given[given < 11]).all()
     assert (written[given == 11] == 255).all()
@@ -422,16 +466,25 @@ def test_camvid_in_folders(camvid, tmp_path):
     assert "'data/camvid' exists already" in convert_camvid(tmp_path).stderr
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda d: shutil.rmtree(d / 'val'), "'CamVid/val' holds no images"),
-    (lambda d: (d / 'valannot/1.png').unlink(),
-     "'CamVid/valannot/1.png' does not exist"),
-    (lambda d: (d / 'val/1.png').write_bytes(b'no image'),
-     "'CamVid/val/1.png' is no intact image"),
-    (lambda d: (d / 'valannot/1.png').write_bytes(b'no image'),
-     "'CamVid/valannot/1.png' is no intact image"),
-    (lambda d: shutil.copy(d / 'val/1.png', d / 'valannot/1.png'),
-     "'CamVid/valannot/1.png' is no map of class ids 0 to 11")])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda d: shutil.rmtree(d / 'val'), "'CamVid/val' holds no images"),
+        (lambda d: (d / 'valannot/1.png').unlink(), "'CamVid/valannot/1.png' does not exist"),
+        (
+            lambda d: (d / 'val/1.png').write_bytes(b'no image'),
+            "'CamVid/val/1.png' is no intact image",
+        ),
+        (
+            lambda d: (d / 'valannot/1.png').write_bytes(b'no image'),
+            "'CamVid/valannot/1.png' is no intact image",
+        ),
+        (
+            lambda d: shutil.copy(d / 'val/1.png', d / 'valannot/1.png'),
+            "'CamVid/valannot/1.png' is no map of class ids 0 to 11",
+        ),
+    ],
+)
 def test_an_unsuitable_camvid_is_named(camvid, tmp_path, change, message):
     change(camvid)
     done = convert_camvid(tmp_path)
@@ -443,11 +496,11 @@ def test_an_unsuitable_camvid_is_named(camvid, tmp_path, change, message):
 # All that write images -----------------------------------------------------
 
 
-@pytest.mark.parametrize('name, arguments', [
-    ('make_digit_scenes', []), ('camvid_to_folders', ['CamVid']),
-    ('cifar10_to_folders', [])])
-def test_a_full_disk_is_told(name, arguments, camvid, cifar, tmp_path,
-                             monkeypatch):
+@pytest.mark.parametrize(
+    'name, arguments',
+    [('make_digit_scenes', []), ('camvid_to_folders', ['CamVid']), ('cifar10_to_folders', [])],
+)
+def test_a_full_disk_is_told(name, arguments, camvid, cifar, tmp_path, monkeypatch):
     tool = cifar if name.startswith('cifar') else load_tool(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('sys.argv', ['tool', *arguments])

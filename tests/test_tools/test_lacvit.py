@@ -1,11 +1,12 @@
 """Both stages by their script, on a training that takes seconds."""
+
 import re
 
 import torch
 
 from ..tiny import CONFIG, ROOT, run, run_tool, write_project
 
-BACKBONE = CONFIG[CONFIG.index('backbone='):CONFIG.index('    head=')]
+BACKBONE = CONFIG[CONFIG.index('backbone=') : CONFIG.index('    head=')]
 STAGE1 = f"""
 _base_ = '../tiny.py'
 model = dict(
@@ -55,8 +56,7 @@ def project(folder):
 
 def weights(path, prefix='backbone.'):
     state = torch.load(path, weights_only=False)['state_dict']
-    return {key: value for key, value in state.items()
-            if key.startswith(prefix)}
+    return {key: value for key, value in state.items() if key.startswith(prefix)}
 
 
 def test_both_stages(tmp_path):
@@ -64,18 +64,19 @@ def test_both_stages(tmp_path):
     tmp_path = tmp_path / 'with a blank'
     tmp_path.mkdir()
     project(tmp_path)
-    command = [ROOT / 'tools/lacvit.sh', 'configs/second.py', '--cfg-options',
-               'randomness.seed=5']
+    command = [ROOT / 'tools/lacvit.sh', 'configs/second.py', '--cfg-options', 'randomness.seed=5']
     done = run(command, tmp_path, WORK_DIRS='trained')
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'Epoch(val) [2][3/3]    knn/top1: ' in done.stdout
     assert 'skipped_anchors: 0.0000' in done.stdout
-    assert re.search(r"Weights of backbone: \d+ tensors from '.*/first/"
-                     r"epoch_2.pth'; in the file, but not used: neck \(4\)",
-                     done.stdout)
+    assert re.search(
+        r"Weights of backbone: \d+ tensors from '.*/first/"
+        r"epoch_2.pth'; in the file, but not used: neck \(4\)",
+        done.stdout,
+    )
     assert 'Weights of backbone: verified' in done.stdout
     last = 'lacvit.sh: classifier: '
-    classifier = done.stdout[done.stdout.index(last) + len(last):].strip()
+    classifier = done.stdout[done.stdout.index(last) + len(last) :].strip()
     encoder = weights(tmp_path / 'trained/first/epoch_2.pth')
     frozen = weights(classifier)
     assert len(encoder) > 10
@@ -91,8 +92,7 @@ def test_both_stages(tmp_path):
     assert '[1][1/3]' in again.stdout
     assert '[2][1/3]' not in again.stdout
 
-    tested = run_tool('test.py', 'configs/first.py',
-                      'trained/first/epoch_2.pth', folder=tmp_path)
+    tested = run_tool('test.py', 'configs/first.py', 'trained/first/epoch_2.pth', folder=tmp_path)
     assert tested.returncode == 0, tested.stderr
     for name in ('knn/top1', 'linear_probe/top1', 'isotropy/iso_score'):
         assert f'{name}: ' in tested.stdout, name
@@ -102,13 +102,15 @@ def test_one_line_errors(tmp_path):
     project(tmp_path)
     script = ROOT / 'tools/lacvit.sh'
     for arguments, expected in (
-            ([], 'usage: tools/lacvit.sh CONFIG_OF_STAGE_2'),
-            (['x.py'], "config 'x.py' does not exist"),
-            (['tiny.py'], "'tiny.py' is no config of stage 2"),
-            (['tiny.py', '--work-dir', 'x'], 'set WORK_DIRS'),
-            (['tiny.py', 'blank'], "WORK_DIRS='a folder' holds a blank")):
-        done = run([script, *arguments], tmp_path,
-                   WORK_DIRS='a folder' if 'blank' in arguments else 'x')
+        ([], 'usage: tools/lacvit.sh CONFIG_OF_STAGE_2'),
+        (['x.py'], "config 'x.py' does not exist"),
+        (['tiny.py'], "'tiny.py' is no config of stage 2"),
+        (['tiny.py', '--work-dir', 'x'], 'set WORK_DIRS'),
+        (['tiny.py', 'blank'], "WORK_DIRS='a folder' holds a blank"),
+    ):
+        done = run(
+            [script, *arguments], tmp_path, WORK_DIRS='a folder' if 'blank' in arguments else 'x'
+        )
         assert done.returncode == 1
         assert done.stderr.startswith('lacvit.sh: ')
         assert expected in done.stderr

@@ -1,4 +1,5 @@
 """The launch scripts themselves, on two processes of this machine."""
+
 import re
 import socket
 
@@ -47,7 +48,10 @@ def test_two_processes_train_and_test_one_model(tmp_path):
     write_project(folder, WITH_KEEP)
     trained = run(
         [ROOT / 'tools/dist_train.sh', 'tiny.py', 2, '--work-dir', 'the work'],
-        folder, PORT=free_port(), CUDA_VISIBLE_DEVICES='')
+        folder,
+        PORT=free_port(),
+        CUDA_VISIBLE_DEVICES='',
+    )
     assert trained.returncode == 0, trained.stdout + trained.stderr
     assert 'Epoch(train) [1][2/2]' in trained.stdout  # 12 images, 2 x 4 each
     first, second = (torch.load(folder / f'rank{i}.pth') for i in range(2))
@@ -59,22 +63,36 @@ def test_two_processes_train_and_test_one_model(tmp_path):
     assert not torch.equal(first['mixing'], second['mixing'])
 
     tested = run(
-        [ROOT / 'tools/dist_test.sh', 'tiny.py', 'the work/epoch_1.pth', 2,
-         '--work-dir', 'the work'],
-        folder, PORT=free_port(), CUDA_VISIBLE_DEVICES='')
+        [
+            ROOT / 'tools/dist_test.sh',
+            'tiny.py',
+            'the work/epoch_1.pth',
+            2,
+            '--work-dir',
+            'the work',
+        ],
+        folder,
+        PORT=free_port(),
+        CUDA_VISIBLE_DEVICES='',
+    )
     assert tested.returncode == 0, tested.stdout + tested.stderr
-    accuracy = [re.findall(r'accuracy/top1: ([\d.]+)', process.stdout)
-                for process in (trained, tested)]
+    accuracy = [
+        re.findall(r'accuracy/top1: ([\d.]+)', process.stdout) for process in (trained, tested)
+    ]
     assert len(accuracy[0]) == 1 and accuracy[0] == accuracy[1]
 
 
-@pytest.mark.parametrize('command, line', [
-    (['dist_train.sh', 'gone.py', 2], "config 'gone.py' does not exist"),
-    (['dist_test.sh', 'gone.py', 'a.pth', 2], "config 'gone.py' does not"),
-    (['dist_test.sh', 'tiny.py', 'a.pth', 2], "checkpoint 'a.pth' does not"),
-    (['dist_train.sh', 'tiny.py'], 'usage: '),
-    (['dist_test.sh', 'tiny.py', 'a.pth'], 'usage: '),
-    (['slurm_train.sh', 'partition', 'name', 'tiny.py'], 'usage: ')])
+@pytest.mark.parametrize(
+    'command, line',
+    [
+        (['dist_train.sh', 'gone.py', 2], "config 'gone.py' does not exist"),
+        (['dist_test.sh', 'gone.py', 'a.pth', 2], "config 'gone.py' does not"),
+        (['dist_test.sh', 'tiny.py', 'a.pth', 2], "checkpoint 'a.pth' does not"),
+        (['dist_train.sh', 'tiny.py'], 'usage: '),
+        (['dist_test.sh', 'tiny.py', 'a.pth'], 'usage: '),
+        (['slurm_train.sh', 'partition', 'name', 'tiny.py'], 'usage: '),
+    ],
+)
 def test_a_mistake_is_told_in_one_line(tmp_path, command, line):
     write_project(tmp_path)
     script, *arguments = command
@@ -84,18 +102,22 @@ def test_a_mistake_is_told_in_one_line(tmp_path, command, line):
     assert process.stderr.count('\n') == 1
 
 
-@pytest.mark.parametrize('script, variable', [
-    ('slurm_train.sh', 'GPUS'), ('slurm_train.sh', 'GPUS_PER_NODE'),
-    ('slurm_train.sh', 'CPUS_PER_TASK'), ('dist_train.sh', 'NNODES'),
-    ('dist_train.sh', 'NODE_RANK'), ('dist_train.sh', 'PORT')])
+@pytest.mark.parametrize(
+    'script, variable',
+    [
+        ('slurm_train.sh', 'GPUS'),
+        ('slurm_train.sh', 'GPUS_PER_NODE'),
+        ('slurm_train.sh', 'CPUS_PER_TASK'),
+        ('dist_train.sh', 'NNODES'),
+        ('dist_train.sh', 'NODE_RANK'),
+        ('dist_train.sh', 'PORT'),
+    ],
+)
 @pytest.mark.parametrize('value', ['a[$(touch planted)]', '-1', '2.5', '08'])
-def test_a_number_is_a_number_and_nothing_runs(
-        tmp_path, script, variable, value):
+def test_a_number_is_a_number_and_nothing_runs(tmp_path, script, variable, value):
     write_project(tmp_path)
-    arguments = ['gpu', 'job', 'tiny.py', 'work'] if 'slurm' in script else [
-        'tiny.py', '2']
-    process = run([ROOT / 'tools' / script, *arguments], tmp_path,
-                  **{variable: value})
+    arguments = ['gpu', 'job', 'tiny.py', 'work'] if 'slurm' in script else ['tiny.py', '2']
+    process = run([ROOT / 'tools' / script, *arguments], tmp_path, **{variable: value})
     assert process.returncode == 2
     assert f'{variable}=' in process.stderr
     assert process.stderr.count('\n') == 1
@@ -108,14 +130,42 @@ def test_slurm_gets_every_argument_unbroken(tmp_path):
     srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     srun.chmod(0o755)
     process = run(
-        ['bash', '-c', 'PATH="$PWD:$PATH" exec "$0" "$@"',
-         ROOT / 'tools/slurm_train.sh', 'gpu', 'my job', 'a config.py',
-         'the work', '--cfg-options', 'a=b c'],
-        tmp_path, GPUS='4', SRUN_ARGS='--time=1:00:00 --mem=9G', PYTHON='py')
+        [
+            'bash',
+            '-c',
+            'PATH="$PWD:$PATH" exec "$0" "$@"',
+            ROOT / 'tools/slurm_train.sh',
+            'gpu',
+            'my job',
+            'a config.py',
+            'the work',
+            '--cfg-options',
+            'a=b c',
+        ],
+        tmp_path,
+        GPUS='4',
+        SRUN_ARGS='--time=1:00:00 --mem=9G',
+        PYTHON='py',
+    )
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines() == [
-        '--partition=gpu', '--job-name=my job', '--ntasks=4',
-        '--ntasks-per-node=4', '--gres=gpu:4', '--cpus-per-task=5',
-        '--kill-on-bad-exit=1', '--time=1:00:00', '--mem=9G', 'py', '-u',
-        str(ROOT / 'tools/train.py'), 'a config.py', '--work-dir', 'the work',
-        '--launcher', 'slurm', '--cfg-options', 'a=b c']
+        '--partition=gpu',
+        '--job-name=my job',
+        '--ntasks=4',
+        '--ntasks-per-node=4',
+        '--gres=gpu:4',
+        '--cpus-per-task=5',
+        '--kill-on-bad-exit=1',
+        '--time=1:00:00',
+        '--mem=9G',
+        'py',
+        '-u',
+        str(ROOT / 'tools/train.py'),
+        'a config.py',
+        '--work-dir',
+        'the work',
+        '--launcher',
+        'slurm',
+        '--cfg-options',
+        'a=b c',
+    ]

@@ -4,6 +4,7 @@ The stand-in answers what the scripts ask of an interpreter and of pip, writes
 down what pip was told to do, and fails where a test wants it to. Nothing is
 downloaded or installed.
 """
+
 import json
 import os
 import shutil
@@ -18,11 +19,33 @@ from ..conftest import ROOT
 SCRIPTS = sorted([*(ROOT / 'tools').glob('*.sh'), ROOT / '.ci' / 'run'])
 
 # All that a bare machine needs besides python and, for --ops, a compiler.
-COMMANDS = ('awk', 'bash', 'basename', 'cat', 'cksum', 'dirname', 'du', 'find',
-            'getconf', 'grep', 'gzip', 'head', 'ls', 'mkdir', 'mv', 'rm',
-            'sha256sum', 'sleep', 'sort', 'tail', 'tar', 'touch', 'uname',
-            'wc')
-FOR_THE_STAND_IN = ('cp', )
+COMMANDS = (
+    'awk',
+    'bash',
+    'basename',
+    'cat',
+    'cksum',
+    'dirname',
+    'du',
+    'find',
+    'getconf',
+    'grep',
+    'gzip',
+    'head',
+    'ls',
+    'mkdir',
+    'mv',
+    'rm',
+    'sha256sum',
+    'sleep',
+    'sort',
+    'tail',
+    'tar',
+    'touch',
+    'uname',
+    'wc',
+)
+FOR_THE_STAND_IN = ('cp',)
 
 FAKE_PYTHON = r"""#!/usr/bin/env bash
 last=${!#}
@@ -81,24 +104,32 @@ class Project:
         self.put('g++', '#!/usr/bin/env bash\n')
         self.set_free_disk(100)
         self.env = dict(
-            PATH=str(self.bin), HOME=str(folder), FAKE_LOG=str(self.log),
+            PATH=str(self.bin),
+            HOME=str(folder),
+            FAKE_LOG=str(self.log),
             XDG_CACHE_HOME=str(folder / 'cache'),
-            FAKE_HEADERS=str(folder / 'include'))
+            FAKE_HEADERS=str(folder / 'include'),
+        )
 
     def put(self, name, text):
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
     def set_free_disk(self, gigabytes):
-        self.put('df', '#!/usr/bin/env bash\necho header\n'
-                 f'echo disk 0 0 {gigabytes * 1000 * 1000} 0% /\n')
+        self.put(
+            'df',
+            f'#!/usr/bin/env bash\necho header\necho disk 0 0 {gigabytes * 1000 * 1000} 0% /\n',
+        )
 
     def run(self, script, *options, **env):
         """From another folder, as somebody might."""
         return subprocess.run(
             ['bash', str(self.root / 'tools' / script), *options],
-            cwd=self.bin, env={**self.env, **env}, capture_output=True,
-            text=True)
+            cwd=self.bin,
+            env={**self.env, **env},
+            capture_output=True,
+            text=True,
+        )
 
     def pip(self):
         """What pip was asked to install, download or build so far."""
@@ -127,21 +158,33 @@ def test_set_up_lives_in_one_place():
         assert 'pip install' not in text and '-m venv' not in text
 
 
-@pytest.mark.parametrize('env, options, message', [
-    (dict(FAKE_VERSION='3.9'), [], 'Python 3.10 to 3.13 is needed, but'
-     ' python3 is 3.9; install one'),
-    (dict(FAKE_VERSION='3.14'), [], 'python3 is 3.14;'),
-    (dict(PYTHON='no-such-python'), [], 'but there is none;'),
-    (dict(FAKE_NO_VENV='1'), [], 'apt-get install python3-venv'),
-    (dict(FAKE_NO_LIBRARY='libGL.so.1'), [], 'libGL.so.1 is missing (OpenCV '
-     'needs it); on Debian and Ubuntu: apt-get install libgl1'),
-    (dict(FAKE_NO_LIBRARY='libgthread-2.0.so.0'), [], 'libglib2.0-0'),
-    (dict(FAKE_OFFLINE='1'), [], 'no network'),
-    (dict(CXX='no-such-compiler'), ['--ops'], 'the C++ compiler '
-     'no-such-compiler is missing'),
-    (dict(FAKE_HEADERS='/nowhere'), ['--ops'], 'Python.h is missing in '
-     '/nowhere; on Debian and Ubuntu: apt-get install python3-dev'),
-    ({}, ['--opps'], 'unknown option --opps: --ops and --dev are known')])
+@pytest.mark.parametrize(
+    'env, options, message',
+    [
+        (
+            dict(FAKE_VERSION='3.9'),
+            [],
+            'Python 3.10 to 3.13 is needed, but python3 is 3.9; install one',
+        ),
+        (dict(FAKE_VERSION='3.14'), [], 'python3 is 3.14;'),
+        (dict(PYTHON='no-such-python'), [], 'but there is none;'),
+        (dict(FAKE_NO_VENV='1'), [], 'apt-get install python3-venv'),
+        (
+            dict(FAKE_NO_LIBRARY='libGL.so.1'),
+            [],
+            'libGL.so.1 is missing (OpenCV needs it); on Debian and Ubuntu: apt-get install libgl1',
+        ),
+        (dict(FAKE_NO_LIBRARY='libgthread-2.0.so.0'), [], 'libglib2.0-0'),
+        (dict(FAKE_OFFLINE='1'), [], 'no network'),
+        (dict(CXX='no-such-compiler'), ['--ops'], 'the C++ compiler no-such-compiler is missing'),
+        (
+            dict(FAKE_HEADERS='/nowhere'),
+            ['--ops'],
+            'Python.h is missing in /nowhere; on Debian and Ubuntu: apt-get install python3-dev',
+        ),
+        ({}, ['--opps'], 'unknown option --opps: --ops and --dev are known'),
+    ],
+)
 def test_one_line_before_any_work(project, env, options, message):
     result = project.run('setup_env.sh', *options, **env)
     assert result.returncode == 1
@@ -161,9 +204,10 @@ def test_missing_compiler(project):
     assert project.run('setup_env.sh').returncode == 0
 
 
-@pytest.mark.parametrize('free, index, enough', [
-    (10, '', True), (9, '', False), (9, 'host/whl/cpu', True),
-    (3, 'host/whl/cpu', False)])
+@pytest.mark.parametrize(
+    'free, index, enough',
+    [(10, '', True), (9, '', False), (9, 'host/whl/cpu', True), (3, 'host/whl/cpu', False)],
+)
 def test_disk(project, free, index, enough):
     project.set_free_disk(free)
     result = project.run('setup_env.sh', TORCH_INDEX_URL=index)
@@ -186,14 +230,11 @@ def test_takes_another_python_if_the_first_is_too_old(project):
 def test_second_run_does_nothing(project):
     first = project.run('setup_env.sh', '--dev')
     assert first.returncode == 0, first.stderr
-    assert first.stdout.index('3 GB of downloads') < first.stdout.index(
-        'installing mmtlalign')
-    assert [line.split()[-1] for line in project.pip()] == [
-        'checkout', 'checkout[dev]']
+    assert first.stdout.index('3 GB of downloads') < first.stdout.index('installing mmtlalign')
+    assert [line.split()[-1] for line in project.pip()] == ['checkout', 'checkout[dev]']
     project.log.unlink()
     # Neither the network nor the machine's python is asked any more.
-    second = project.run('setup_env.sh', '--dev', FAKE_OFFLINE='1',
-                         PYTHON='no-such-python')
+    second = project.run('setup_env.sh', '--dev', FAKE_OFFLINE='1', PYTHON='no-such-python')
     assert second.returncode == 0, second.stderr
     assert project.pip() == []
 
@@ -284,8 +325,7 @@ def test_operators_that_work_are_left_alone(project):
     result = project.run('setup_env.sh', '--ops', FAKE_OPS='cpu cpu the-key')
     assert result.returncode == 0, result.stderr
     assert 'mmcv has its operators (cpu)' in result.stdout
-    assert not any('mmcv.whl' in line or 'wheel --no-deps' in line
-                   for line in project.pip())
+    assert not any('mmcv.whl' in line or 'wheel --no-deps' in line for line in project.pip())
 
 
 def test_cuda_operators_replace_others(project):
@@ -306,12 +346,16 @@ def test_failed_compilation_is_told_and_repeated(project):
     assert sum('pip download' in line for line in project.pip()) == count
 
 
-@pytest.mark.parametrize('gpu, nvcc, has, expected', [
-    (True, '12.4', 'not available', 'cpu cuda'),
-    (True, '12.4', '12.4', 'cuda cuda'),
-    (True, '11.8', 'not available', 'cpu cpu'),
-    (True, None, None, 'none cpu'),
-    (False, '12.4', None, 'none cpu')])
+@pytest.mark.parametrize(
+    'gpu, nvcc, has, expected',
+    [
+        (True, '12.4', 'not available', 'cpu cuda'),
+        (True, '12.4', '12.4', 'cuda cuda'),
+        (True, '11.8', 'not available', 'cpu cpu'),
+        (True, None, None, 'none cpu'),
+        (False, '12.4', None, 'none cpu'),
+    ],
+)
 def test_flavour_of_the_operators(tmp_path, gpu, nvcc, has, expected):
     """CUDA only with a GPU that torch sees and an nvcc of torch's major."""
     home = None
@@ -322,23 +366,29 @@ def test_flavour_of_the_operators(tmp_path, gpu, nvcc, has, expected):
         program.write_text(f'#!/bin/sh\necho "release {nvcc}, V{nvcc}.1"\n')
         program.chmod(0o755)
     modules = {
-        'torch/__init__.py': '__version__ = "2.10.0+cu128"\n'
-        'from . import cuda, version\n',
+        'torch/__init__.py': '__version__ = "2.10.0+cu128"\nfrom . import cuda, version\n',
         'torch/version.py': 'cuda = "12.8"\n',
         'torch/cuda.py': f'def is_available():\n    return {gpu}\n',
         'torch/utils/__init__.py': '',
         'torch/utils/cpp_extension.py': f'CUDA_HOME = {home!r}\n',
         'mmcv/__init__.py': '',
-        'mmcv/ops.py': 'raise ImportError' if has is None else
-        f'def get_compiling_cuda_version():\n    return {has!r}\n'}
+        'mmcv/ops.py': 'raise ImportError'
+        if has is None
+        else f'def get_compiling_cuda_version():\n    return {has!r}\n',
+    }
     for name, text in modules.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     script = (ROOT / 'tools' / 'setup_env.sh').read_text()
     code = script.split("<<'EOF'\n")[1].split('\nEOF\n')[0]
     result = subprocess.run(
-        [sys.executable, '-'], input=code, capture_output=True, text=True,
-        env={**os.environ, 'PYTHONPATH': str(tmp_path)}, check=True)
+        [sys.executable, '-'],
+        input=code,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+        check=True,
+    )
     assert result.stdout.startswith(expected + ' ')
     key = result.stdout.split()[-1]
     assert 'torch-2.10.0+cu128' in key and key.endswith(expected.split()[1])
@@ -349,10 +399,9 @@ def test_flavour_of_the_operators(tmp_path, gpu, nvcc, has, expected):
 USED_CONFIGS = (
     'classification/tlalign/tlalign_deit-digits_1xb32_digits.py',
     'classification/tlalign/tlalign_swin-mini_1xb32_digits.py',
-    'detection/tlalign/'
-    'mask-rcnn_tlalign-swin-mini_fpn_1xb4-2e_digits-scenes.py',
-    'segmentation/tlalign/'
-    'tlalign-swin-mini_upernet_1xb4-500_digits-scenes.py')
+    'detection/tlalign/mask-rcnn_tlalign-swin-mini_fpn_1xb4-2e_digits-scenes.py',
+    'segmentation/tlalign/tlalign-swin-mini_upernet_1xb4-500_digits-scenes.py',
+)
 SCENES = 'tools/dataset_tools/make_digit_scenes.py'
 GOOD = {'accuracy/top1': 95.0, 'coco/segm_mAP_50': 0.955, 'mIoU': 96.5}
 FAKE_VENV_PYTHON = r"""#!/usr/bin/env bash
@@ -381,23 +430,29 @@ def quickstart(project):
     out = project.root / 'work_dirs' / 'quickstart'
     project.put('venv_python', FAKE_VENV_PYTHON)
     (project.root / '.venv' / 'bin').mkdir(parents=True)
-    shutil.copy(project.bin / 'venv_python',
-                project.root / '.venv' / 'bin' / 'python')
+    shutil.copy(project.bin / 'venv_python', project.root / '.venv' / 'bin' / 'python')
     (project.root / 'tools' / 'setup_env.sh').write_text('echo set up\n')
     configs = project.root / 'configs'
     base = configs / 'classification' / '_base_' / 'datasets' / 'digits.py'
-    for file in (base, *(configs / path for path in USED_CONFIGS),
-                 configs / 'detection' / '_base_' / 'a.py',
-                 configs / 'segmentation' / '_base_' / 'a.py',
-                 project.root / SCENES):
+    for file in (
+        base,
+        *(configs / path for path in USED_CONFIGS),
+        configs / 'detection' / '_base_' / 'a.py',
+        configs / 'segmentation' / '_base_' / 'a.py',
+        project.root / SCENES,
+    ):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
 
     def start(*options, **env):
         metrics = {**GOOD, **{key: env.pop(key) for key in GOOD if key in env}}
-        return project.run('quickstart.sh', *options,
-                           FAKE_METRICS=json.dumps(metrics),
-                           REAL_PYTHON=sys.executable, **env)
+        return project.run(
+            'quickstart.sh',
+            *options,
+            FAKE_METRICS=json.dumps(metrics),
+            REAL_PYTHON=sys.executable,
+            **env,
+        )
 
     start.out, start.log, start.base = out, project.log, base
     start.root = project.root
@@ -415,9 +470,15 @@ def test_quickstart_names_what_it_made(quickstart):
     last = result.stdout.splitlines()[-5:]
     assert '95.00 %' in last[0]
     run = quickstart.out / '20250101_000000'
-    for line, path in zip(last[1:], (
-            quickstart.out / 'epoch_2.pth', run / '20250101_000000.log',
-            quickstart.out / 'curves.png', quickstart.out / 'alignment.png')):
+    for line, path in zip(
+        last[1:],
+        (
+            quickstart.out / 'epoch_2.pth',
+            run / '20250101_000000.log',
+            quickstart.out / 'curves.png',
+            quickstart.out / 'alignment.png',
+        ),
+    ):
         assert line.endswith(str(path))
 
 
@@ -472,11 +533,15 @@ def commands(start):
     Paths are relative to the checkout, whose own path has a space.
     """
     text = start.log.read_text().replace(f'{start.root}/', '')
-    lines = [line.split() for line in text.splitlines()
-             if line.startswith('tools/t')]
-    return [(Path(line[1]).name, Path(line[line.index('--work-dir') + 1]),
-             line[line.index('--cfg-options') + 1:]
-             if '--cfg-options' in line else []) for line in lines]
+    lines = [line.split() for line in text.splitlines() if line.startswith('tools/t')]
+    return [
+        (
+            Path(line[1]).name,
+            Path(line[line.index('--work-dir') + 1]),
+            line[line.index('--cfg-options') + 1 :] if '--cfg-options' in line else [],
+        )
+        for line in lines
+    ]
 
 
 def test_full_quickstart_transfers_the_digits(quickstart):
@@ -487,26 +552,27 @@ def test_full_quickstart_transfers_the_digits(quickstart):
     digits, detector, segmenter = (Path(c).name for c in USED_CONFIGS[1:])
     trained, tested = [], []
     for config, folder, options in commands(quickstart):
-        (tested if folder.name == 'test' else trained).append(
-            (config, folder, options))
+        (tested if folder.name == 'test' else trained).append((config, folder, options))
     assert trained == [
         (digits, out / 'digits', []),
         (detector, out / 'detection', [start]),
-        (segmenter, out / 'segmentation', [start])]
+        (segmenter, out / 'segmentation', [start]),
+    ]
     assert [(config, folder) for config, folder, _ in tested] == [
         (detector, out / 'detection' / 'test'),
-        (segmenter, out / 'segmentation' / 'test')]
+        (segmenter, out / 'segmentation' / 'test'),
+    ]
     # --cfg-options drops the blank of the whole path
     assert f'checkpoint={quickstart.root}' not in quickstart.log.read_text()
     lines = result.stdout.splitlines()[-4:]
     assert 'mask AP50 95.50 %' in lines[0] and 'mIoU 96.50 %' in lines[1]
     drawn = quickstart.log.read_text().replace(f'{quickstart.root}/', '')
-    for line, task, config in zip(lines[2:], ('detection', 'segmentation'),
-                                  USED_CONFIGS[2:]):
+    for line, task, config in zip(lines[2:], ('detection', 'segmentation'), USED_CONFIGS[2:]):
         assert line.endswith(f' {quickstart.root / out / task}/pictures')
-        assert (f'demo/image_demo.py {out}/scenes configs/{config} '
-                f'{out}/{task}/epoch_2.pth --out-dir {out}/{task}/pictures '
-                ) in drawn
+        assert (
+            f'demo/image_demo.py {out}/scenes configs/{config} '
+            f'{out}/{task}/epoch_2.pth --out-dir {out}/{task}/pictures '
+        ) in drawn
     # the short quickstart is another one
     assert not quickstart.out.exists()
     assert 'already trained' in quickstart('--full').stdout
@@ -515,20 +581,23 @@ def test_full_quickstart_transfers_the_digits(quickstart):
 
 def test_random_twin_of_the_full_quickstart(quickstart):
     """Its figures are told, whichever they are."""
-    result = quickstart('--full', '--random', mIoU=1.)
+    result = quickstart('--full', '--random', mIoU=1.0)
     assert result.returncode == 0, result.stderr
     out = Path('work_dirs', 'quickstart-full-random')
     trained = [c for c in commands(quickstart) if c[1].name != 'test']
-    assert [folder for _, folder, _ in trained] == [
-        out / 'detection', out / 'segmentation']
+    assert [folder for _, folder, _ in trained] == [out / 'detection', out / 'segmentation']
     for _, _, options in trained:
         assert options == ['model.backbone.init_cfg=None']
     assert 'mIoU 1.00 %' in result.stdout
 
 
-@pytest.mark.parametrize('name, what', [
-    ('coco/segm_mAP_50', 'the mask AP50 of 1.00 % is below'),
-    ('mIoU', 'the mIoU of 0.01 % is below')])
+@pytest.mark.parametrize(
+    'name, what',
+    [
+        ('coco/segm_mAP_50', 'the mask AP50 of 1.00 % is below'),
+        ('mIoU', 'the mIoU of 0.01 % is below'),
+    ],
+)
 def test_full_quickstart_fails_below_its_bars(quickstart, name, what):
     result = quickstart('--full', **{name: 0.01})
     assert result.returncode == 1
@@ -542,8 +611,7 @@ def test_full_quickstart_goes_on_and_starts_anew(quickstart):
     assert quickstart('--full', '--fresh').returncode == 0
     assert trainings(quickstart) == 7
     # what the detector depends on has changed
-    (quickstart.base.parents[3] / 'detection' / '_base_' / 'a.py').write_text(
-        'a = 1')
+    (quickstart.base.parents[3] / 'detection' / '_base_' / 'a.py').write_text('a = 1')
     assert 'the config has changed' in quickstart('--full').stdout
     assert trainings(quickstart) == 10
 

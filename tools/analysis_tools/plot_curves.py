@@ -1,4 +1,5 @@
 """Draw learning curves: ``mmtlalign curves``."""
+
 from mmtlalign.__main__ import run
 
 if __name__ == '__main__':

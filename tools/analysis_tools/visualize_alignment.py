@@ -1,4 +1,5 @@
 """Draw how labels move: ``mmtlalign visualize``."""
+
 from mmtlalign.__main__ import run
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ be work and not waiting, let idle threads sleep:
     ... --family pcpvt beit --propagation tlalign
     ... --family deit-s-224 --propagation tlalign contribution --watch class
 """
+
 import argparse
 import platform
 import time
@@ -26,51 +27,95 @@ from torch import nn
 
 from mmtlalign.alignment import LabelTrace
 
-MMPRETRAIN, MMDET, MMSEG = (
-    f'{host}.models' for host in ('mmpretrain', 'mmdet', 'mmseg'))
-PVT_T = dict(num_layers=[2, 2, 2, 2], num_heads=[1, 2, 5, 8],
-             drop_path_rate=0.)
+MMPRETRAIN, MMDET, MMSEG = (f'{host}.models' for host in ('mmpretrain', 'mmdet', 'mmseg'))
+PVT_T = dict(num_layers=[2, 2, 2, 2], num_heads=[1, 2, 5, 8], drop_path_rate=0.0)
 # name: (module, class, arguments, pixels, patch edge, batch)
 CASES = {
-    'deit-s-224': (MMPRETRAIN, 'VisionTransformer', dict(
-        arch='deit-small', img_size=224), 224, 16, 4),
-    'deit-s-384': (MMPRETRAIN, 'VisionTransformer', dict(
-        arch='deit-small', img_size=384), 384, 16, 2),
-    'deit-s-512': (MMPRETRAIN, 'VisionTransformer', dict(
-        arch='deit-small', img_size=512), 512, 16, 1),
-    'swin-t-224': (MMPRETRAIN, 'SwinTransformer', dict(
-        arch='tiny', drop_path_rate=0.), 224, 4, 2),
-    'swinv2-t': (MMPRETRAIN, 'SwinTransformerV2', dict(
-        arch='tiny', img_size=256, window_size=8, drop_path_rate=0.),
-        256, 4, 2),
+    'deit-s-224': (
+        MMPRETRAIN,
+        'VisionTransformer',
+        dict(arch='deit-small', img_size=224),
+        224,
+        16,
+        4,
+    ),
+    'deit-s-384': (
+        MMPRETRAIN,
+        'VisionTransformer',
+        dict(arch='deit-small', img_size=384),
+        384,
+        16,
+        2,
+    ),
+    'deit-s-512': (
+        MMPRETRAIN,
+        'VisionTransformer',
+        dict(arch='deit-small', img_size=512),
+        512,
+        16,
+        1,
+    ),
+    'swin-t-224': (MMPRETRAIN, 'SwinTransformer', dict(arch='tiny', drop_path_rate=0.0), 224, 4, 2),
+    'swinv2-t': (
+        MMPRETRAIN,
+        'SwinTransformerV2',
+        dict(arch='tiny', img_size=256, window_size=8, drop_path_rate=0.0),
+        256,
+        4,
+        2,
+    ),
     'beit': (MMPRETRAIN, 'BEiTViT', dict(arch='deit-small'), 224, 16, 4),
-    'eva02': (MMPRETRAIN, 'ViTEVA02', dict(
-        arch='t', img_size=224, patch_size=14), 224, 14, 4),
+    'eva02': (MMPRETRAIN, 'ViTEVA02', dict(arch='t', img_size=224, patch_size=14), 224, 14, 4),
     'hivit': (MMPRETRAIN, 'HiViT', dict(arch='tiny'), 224, 16, 2),
     'pcpvt': (MMPRETRAIN, 'PCPVT', dict(arch='small'), 224, 4, 4),
     'svt': (MMPRETRAIN, 'SVT', dict(arch='small'), 224, 4, 4),
     'mvit': (MMPRETRAIN, 'MViT', dict(arch='tiny'), 224, 4, 2),
     'levit': (MMPRETRAIN, 'LeViT', dict(arch='256'), 224, 16, 8),
-    't2t': (MMPRETRAIN, 'T2T_ViT', dict(
-        t2t_cfg=dict(token_dims=64, use_performer=False),
-        num_layers=14, embed_dims=384,
-        layer_cfgs=dict(num_heads=6, feedforward_channels=1152)), 224, 4, 2),
+    't2t': (
+        MMPRETRAIN,
+        'T2T_ViT',
+        dict(
+            t2t_cfg=dict(token_dims=64, use_performer=False),
+            num_layers=14,
+            embed_dims=384,
+            layer_cfgs=dict(num_heads=6, feedforward_channels=1152),
+        ),
+        224,
+        4,
+        2,
+    ),
     'davit': (MMPRETRAIN, 'DaViT', dict(arch='tiny'), 224, 4, 2),
-    'sam': (MMPRETRAIN, 'ViTSAM', dict(
-        arch=dict(embed_dims=384, num_layers=12, num_heads=6,
-                  feedforward_channels=1536, global_attn_indexes=[5, 11]),
-        img_size=384), 384, 16, 2),
-    'xcit': (MMPRETRAIN, 'XCiT', dict(
-        patch_size=16, embed_dims=384, depth=12, num_heads=8), 224, 16, 4),
+    'sam': (
+        MMPRETRAIN,
+        'ViTSAM',
+        dict(
+            arch=dict(
+                embed_dims=384,
+                num_layers=12,
+                num_heads=6,
+                feedforward_channels=1536,
+                global_attn_indexes=[5, 11],
+            ),
+            img_size=384,
+        ),
+        384,
+        16,
+        2,
+    ),
+    'xcit': (
+        MMPRETRAIN,
+        'XCiT',
+        dict(patch_size=16, embed_dims=384, depth=12, num_heads=8),
+        224,
+        16,
+        4,
+    ),
     'poolformer': (MMPRETRAIN, 'PoolFormer', dict(arch='s12'), 224, 4, 4),
     'pvt': (MMDET, 'PyramidVisionTransformer', PVT_T, 224, 4, 4),
-    'pvtv2': (MMDET, 'PyramidVisionTransformerV2', dict(
-        PVT_T, embed_dims=32), 224, 4, 4),
-    'mit': (MMSEG, 'MixVisionTransformer', dict(
-        PVT_T, embed_dims=32), 224, 4, 4),
+    'pvtv2': (MMDET, 'PyramidVisionTransformerV2', dict(PVT_T, embed_dims=32), 224, 4, 4),
+    'mit': (MMSEG, 'MixVisionTransformer', dict(PVT_T, embed_dims=32), 224, 4, 4),
     'timm-vit': ('timm.models', 'deit_small_patch16_224', {}, 224, 16, 8),
-    'timm-swin': ('timm.models', 'swin_tiny_patch4_window7_224', {}, 224, 4,
-                  4),
+    'timm-swin': ('timm.models', 'swin_tiny_patch4_window7_224', {}, 224, 4, 4),
     'torchvision-vit': ('torchvision.models', 'vit_b_16', {}, 224, 16, 2),
 }
 STANDARD = ('deit-s-224', 'deit-s-384', 'deit-s-512', 'swin-t-224')
@@ -103,13 +148,12 @@ class TrainingStep:
         self.optimizer = torch.optim.AdamW(self.params, lr=1e-6)
         grid = size // patch
         self.token_share = torch.ones(batch, grid, grid)
-        self.token_share[:, grid // 4:-grid // 4, grid // 5:-grid // 5] = 0
+        self.token_share[:, grid // 4 : -grid // 4, grid // 5 : -grid // 5] = 0
         self.traces = {
-            name: LabelTrace(self.backbone, propagation=name)
-            for name in args.propagation}
+            name: LabelTrace(self.backbone, propagation=name) for name in args.propagation
+        }
         if args.watch:
-            self.traces[f'watch={args.watch}'] = LabelTrace(
-                self.backbone, watch=args.watch)
+            self.traces[f'watch={args.watch}'] = LabelTrace(self.backbone, watch=args.watch)
 
     def _pooled(self) -> torch.Tensor:
         """Features (B, C) of the last output, whatever its shape."""
@@ -123,8 +167,7 @@ class TrainingStep:
     def loss(self, variant: str) -> torch.Tensor:
         """Loss of one variant: stock, null, or a name of ``traces``."""
         trace = self.traces.get(variant)
-        with torch.autocast(
-                self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             if trace is None:
                 lam = self.token_share.mean((1, 2))
                 feat, share = self._pooled(), lam.to(self.device)
@@ -185,20 +228,17 @@ def measure(case: str, args) -> dict:
         variants = [STOCK, NULL, *step.traces]
         for variant in variants:
             step.run(variant)
-        rounds = track(range(args.rounds), f'{case}, run {run + 1}',
-                       console=console)
+        rounds = track(range(args.rounds), f'{case}, run {run + 1}', console=console)
         for i in rounds:
             seconds = {}
             for k in range(len(variants)):
                 variant = variants[(i + k) % len(variants)]
                 seconds[variant] = step.run(variant)
             for variant in variants[1:]:
-                ratios.setdefault(variant, []).append(
-                    seconds[variant] / seconds[STOCK])
+                ratios.setdefault(variant, []).append(seconds[variant] / seconds[STOCK])
         stock = step.bytes_kept(STOCK)
         memory = {v: step.bytes_kept(v) / stock for v in variants[1:]}
-    return dict(ratios={v: np.array(r) for v, r in ratios.items()},
-                memory=memory)
+    return dict(ratios={v: np.array(r) for v, r in ratios.items()}, memory=memory)
 
 
 def report(case: str, result: dict) -> None:
@@ -206,32 +246,35 @@ def report(case: str, result: dict) -> None:
     null = np.median(result['ratios'][NULL], axis=0)
     for variant, ratios in result['ratios'].items():
         low, mid, high = np.percentile(ratios, [25, 50, 75], axis=0)
-        times = ' | '.join(f'{m:.3f} ({a:.3f} to {b:.3f})'
-                           for a, m, b in zip(low, mid, high))
-        cost = '' if variant == NULL else ' / '.join(
-            f'{1 + m - n:.3f}' for m, n in zip(mid, null))
-        print(f'| {case} | {variant} | {times} | '
-              f'{result["memory"][variant]:.3f} | {cost} |', flush=True)
+        times = ' | '.join(f'{m:.3f} ({a:.3f} to {b:.3f})' for a, m, b in zip(low, mid, high))
+        cost = '' if variant == NULL else ' / '.join(f'{1 + m - n:.3f}' for m, n in zip(mid, null))
+        print(
+            f'| {case} | {variant} | {times} | {result["memory"][variant]:.3f} | {cost} |',
+            flush=True,
+        )
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--family', nargs='+', default=list(STANDARD),
-                        choices=list(CASES), metavar='CASE',
-                        help=f'of {", ".join(CASES)}')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--family',
+        nargs='+',
+        default=list(STANDARD),
+        choices=list(CASES),
+        metavar='CASE',
+        help=f'of {", ".join(CASES)}',
+    )
     parser.add_argument('--propagation', nargs='+', default=['tlalign'])
-    parser.add_argument('--watch', choices=['class', 'patches'],
-                        help='also TL-Align with a watched last block')
-    parser.add_argument('--rounds', type=int, default=15,
-                        help='interleaved rounds of a run')
+    parser.add_argument(
+        '--watch', choices=['class', 'patches'], help='also TL-Align with a watched last block'
+    )
+    parser.add_argument('--rounds', type=int, default=15, help='interleaved rounds of a run')
     parser.add_argument('--runs', type=int, default=2)
-    parser.add_argument('--batch', type=int, default=0,
-                        help="images of a step (0: the case's own)")
+    parser.add_argument('--batch', type=int, default=0, help="images of a step (0: the case's own)")
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
-    parser.add_argument('--bf16', action='store_true',
-                        help='autocast to bfloat16')
+    parser.add_argument('--bf16', action='store_true', help='autocast to bfloat16')
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--num-classes', type=int, default=1000)
     return parser.parse_args()
@@ -240,15 +283,22 @@ def parse_args():
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
-    machine = torch.cuda.get_device_name() if args.device != 'cpu' else (
-        f'{processor()}, {args.threads} threads')
-    print(f'{machine}; torch {torch.__version__}, '
-          f'{"bfloat16 autocast" if args.bf16 else "float32"}, '
-          f'{args.num_classes} classes, {args.runs} x {args.rounds} rounds; '
-          'ratios to the stock step, null = stock again; cost = median less '
-          'that of the null, wall / processor\n')
-    print('| case | variant | wall time (quartiles) | processor time '
-          '(quartiles) | bytes kept | cost |\n|---|---|---|---|---|---|')
+    machine = (
+        torch.cuda.get_device_name()
+        if args.device != 'cpu'
+        else (f'{processor()}, {args.threads} threads')
+    )
+    print(
+        f'{machine}; torch {torch.__version__}, '
+        f'{"bfloat16 autocast" if args.bf16 else "float32"}, '
+        f'{args.num_classes} classes, {args.runs} x {args.rounds} rounds; '
+        'ratios to the stock step, null = stock again; cost = median less '
+        'that of the null, wall / processor\n'
+    )
+    print(
+        '| case | variant | wall time (quartiles) | processor time '
+        '(quartiles) | bytes kept | cost |\n|---|---|---|---|---|---|'
+    )
     for case in args.family:
         report(case, measure(case, args))
 

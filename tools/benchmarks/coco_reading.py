@@ -6,6 +6,7 @@
 Writes a made file, by default of COCO's 860,000 annotations and 450 MB, whose
 images come after the annotations, and reads it once.
 """
+
 import argparse
 import json
 import resource
@@ -23,10 +24,14 @@ PER_IMAGE, NUM_CATEGORIES = 7, 80
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--annotations', type=int, default=860_000,
-                        help='number of annotations (default: %(default)s)')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--annotations',
+        type=int,
+        default=860_000,
+        help='number of annotations (default: %(default)s)',
+    )
     return parser.parse_args()
 
 
@@ -37,19 +42,29 @@ def write_file(path: Path, count: int) -> None:
     with path.open('w') as file:
         file.write('{"info": {}, "annotations": [')
         for i in range(count):
-            points = rng.uniform(0, 480, 2 * int(
-                rng.integers(POINTS // 2, 3 * POINTS // 2 + 1))).round(2)
+            points = rng.uniform(
+                0, 480, 2 * int(rng.integers(POINTS // 2, 3 * POINTS // 2 + 1))
+            ).round(2)
             x, y, w, h = rng.uniform(1, 200, 4).round(2).tolist()
-            file.write(', ' * bool(i) + json.dumps(dict(
-                segmentation=[points.tolist()], area=round(w * h, 4),
-                iscrowd=0, image_id=i // PER_IMAGE, bbox=[x, y, w, h],
-                category_id=i % NUM_CATEGORIES + 1, id=i + 1)))
-        images = [dict(id=i, file_name=f'{i:012}.jpg', width=640, height=480)
-                  for i in range(num_images)]
-        categories = [dict(id=i + 1, name=f'class {i}')
-                      for i in range(NUM_CATEGORIES)]
-        file.write(f'], "images": {json.dumps(images)}, '
-                   f'"categories": {json.dumps(categories)}}}')
+            file.write(
+                ', ' * bool(i)
+                + json.dumps(
+                    dict(
+                        segmentation=[points.tolist()],
+                        area=round(w * h, 4),
+                        iscrowd=0,
+                        image_id=i // PER_IMAGE,
+                        bbox=[x, y, w, h],
+                        category_id=i % NUM_CATEGORIES + 1,
+                        id=i + 1,
+                    )
+                )
+            )
+        images = [
+            dict(id=i, file_name=f'{i:012}.jpg', width=640, height=480) for i in range(num_images)
+        ]
+        categories = [dict(id=i + 1, name=f'class {i}') for i in range(NUM_CATEGORIES)]
+        file.write(f'], "images": {json.dumps(images)}, "categories": {json.dumps(categories)}}}')
 
 
 def peak() -> float:
@@ -66,9 +81,11 @@ def main() -> None:
         coco = read_coco(str(path), path.name)
         seconds = time.perf_counter() - start
         assert len(coco.table['id']) == args.annotations
-        print(f'{path.stat().st_size / 1e6:.0f} MB, {args.annotations} '
-              f'annotations of {len(coco.images)} images: {seconds:.1f} s, '
-              f'peak {peak():.0f} MB ({before:.0f} MB before)')
+        print(
+            f'{path.stat().st_size / 1e6:.0f} MB, {args.annotations} '
+            f'annotations of {len(coco.images)} images: {seconds:.1f} s, '
+            f'peak {peak():.0f} MB ({before:.0f} MB before)'
+        )
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ that is measured is largest beside the rest. The bar is 1.05.
 
     python tools/benchmarks/hf_dataset.py
 """
+
 import argparse
 import io
 import tarfile
@@ -50,12 +51,15 @@ def write_tables(folder: Path, stock: CustomDataset) -> None:
     """The same images in the same order, as parquet and as a tar shard."""
     infos = [stock.get_data_info(i) for i in range(len(stock))]
     features = datasets.Features(
-        image=datasets.Image(),
-        label=datasets.ClassLabel(names=list(CLASSES)))
+        image=datasets.Image(), label=datasets.ClassLabel(names=list(CLASSES))
+    )
     (folder / 'parquet').mkdir()
-    datasets.Dataset.from_list([
-        dict(image=dict(bytes=Path(info['img_path']).read_bytes()),
-             label=info['gt_label']) for info in infos], features
+    datasets.Dataset.from_list(
+        [
+            dict(image=dict(bytes=Path(info['img_path']).read_bytes()), label=info['gt_label'])
+            for info in infos
+        ],
+        features,
     ).to_parquet(folder / 'parquet/train.parquet')
     (folder / 'tar').mkdir()
     with tarfile.open(folder / 'tar/train.tar', 'w') as tar:
@@ -67,25 +71,28 @@ def write_tables(folder: Path, stock: CustomDataset) -> None:
             tar.addfile(entry, io.BytesIO(label))
 
 
-def make_variants(folder: Path, size: tuple[int, int],
-                  count: int) -> dict[str, Dataset]:
+def make_variants(folder: Path, size: tuple[int, int], count: int) -> dict[str, Dataset]:
     write_images(folder / 'folder', size, count)
-    stock = CustomDataset(data_prefix=str(folder / 'folder/train'),
-                          pipeline=LOAD)
+    stock = CustomDataset(data_prefix=str(folder / 'folder/train'), pipeline=LOAD)
     write_tables(folder, stock)
 
     def ours(root: str, **kwargs) -> HFImageDataset:
-        return HFImageDataset(str(folder / root), pipeline=LOAD,
-                              cache_dir=str(folder / 'cache'), **kwargs)
+        return HFImageDataset(
+            str(folder / root), pipeline=LOAD, cache_dir=str(folder / 'cache'), **kwargs
+        )
 
     return dict(
-        stock=stock, null=stock, parquet=ours('parquet'),
-        tar=ours('tar', image_column='jpg', label_column='cls',
-                 classes=CLASSES), folder=ours('folder'))
+        stock=stock,
+        null=stock,
+        parquet=ours('parquet'),
+        tar=ours('tar', image_column='jpg', label_column='cls', classes=CLASSES),
+        folder=ours('folder'),
+    )
 
 
-def measure(variants: dict[str, Dataset], rounds: int,
-            clock: Callable[[], float]) -> dict[str, np.ndarray]:
+def measure(
+    variants: dict[str, Dataset], rounds: int, clock: Callable[[], float]
+) -> dict[str, np.ndarray]:
     """Seconds an epoch of each variant, (rounds,), after one to warm up."""
     names, rng = list(variants), np.random.default_rng(0)
     seconds = {name: [] for name in names}
@@ -106,29 +113,35 @@ def report(size: str, seconds: dict[str, np.ndarray], count: int) -> None:
     stock = seconds.pop('stock')
     for name, values in seconds.items():
         low, ratio, high = np.percentile(values / stock, [25, 50, 75])
-        verdict = '' if name == 'null' else (
-            'pass' if ratio <= BAR else 'FAIL')
-        print(f'| {size} | {name} | {ratio:.3f} ({low:.3f} to {high:.3f}) | '
-              f'{np.median(stock) / count * 1e6:.0f} | {verdict} |',
-              flush=True)
+        verdict = '' if name == 'null' else ('pass' if ratio <= BAR else 'FAIL')
+        print(
+            f'| {size} | {name} | {ratio:.3f} ({low:.3f} to {high:.3f}) | '
+            f'{np.median(stock) / count * 1e6:.0f} | {verdict} |',
+            flush=True,
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--images', type=int, default=256)
     parser.add_argument('--rounds', type=int, default=30)
-    parser.add_argument('--clock', default='process', help='process (time '
-                        'of the processor, on a shared machine) or wall')
+    parser.add_argument(
+        '--clock',
+        default='process',
+        help='process (time of the processor, on a shared machine) or wall',
+    )
     args = parser.parse_args()
-    clock = (time.process_time if args.clock == 'process'
-             else time.perf_counter)
+    clock = time.process_time if args.clock == 'process' else time.perf_counter
     cv2.setNumThreads(0)
     datasets.disable_progress_bars()
     init_default_scope('mmpretrain')
-    rows = ['| images | variant | ratio to CustomDataset (quartiles) | '
-            'CustomDataset, us an image | verdict |', '|---|---|---|---|---|']
+    rows = [
+        '| images | variant | ratio to CustomDataset (quartiles) | '
+        'CustomDataset, us an image | verdict |',
+        '|---|---|---|---|---|',
+    ]
     print('\n'.join(rows), flush=True)
     for name, size in SIZES.items():
         with tempfile.TemporaryDirectory() as folder:

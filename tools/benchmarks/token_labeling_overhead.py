@@ -13,6 +13,7 @@ too noisy. The bar is 1.10. Run it with idle threads asleep:
 
     OMP_WAIT_POLICY=PASSIVE python tools/benchmarks/token_labeling_overhead.py
 """
+
 import argparse
 import logging
 import random
@@ -43,8 +44,7 @@ from mmtlalign.datasets import TokenLabels, TokenLabelStore  # noqa: E402
 from mmtlalign.models import LVViT  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / ('configs/classification/tokenlabel/'
-                 'tokenlabel_lvvit-small_8xb128_in1k.py')
+CONFIG = ROOT / ('configs/classification/tokenlabel/tokenlabel_lvvit-small_8xb128_in1k.py')
 BAR = 1.10
 GRID, TOP_K, CLASSES = (18, 18), 5, 1000  # as the docs suggest for ImageNet
 IMAGE_SIZE = (375, 500)  # the most frequent one of ImageNet
@@ -55,10 +55,8 @@ def random_maps(count: int, rng: np.random.Generator):
     """Classes and probabilities; a map has some 60 classes in patches."""
     coarse = rng.integers(0, CLASSES, (count, 3, 3, TOP_K))
     ids = coarse.repeat(6, axis=1).repeat(6, axis=2)
-    ids = (ids + np.arange(TOP_K) * 7 + rng.integers(0, 3, ids.shape)
-           * CLASSES // 3) % CLASSES
-    scores = np.sort(rng.dirichlet(np.full(TOP_K + 1, .3),
-                                   ids.shape[:3]))[..., :0:-1]
+    ids = (ids + np.arange(TOP_K) * 7 + rng.integers(0, 3, ids.shape) * CLASSES // 3) % CLASSES
+    scores = np.sort(rng.dirichlet(np.full(TOP_K + 1, 0.3), ids.shape[:3]))[..., :0:-1]
     return ids, scores
 
 
@@ -68,30 +66,32 @@ def pipeline_variants(folder: Path) -> Dict[str, Callable]:
     names = [f'{i}.jpg' for i in range(NUM_IMAGES)]
     for name in names:  # smooth shapes and some noise, as in photographs
         coarse = rng.integers(0, 256, (12, 16, 3), np.uint8)
-        image = cv2.resize(coarse, IMAGE_SIZE[::-1],
-                           interpolation=cv2.INTER_CUBIC)
+        image = cv2.resize(coarse, IMAGE_SIZE[::-1], interpolation=cv2.INTER_CUBIC)
         noise = rng.normal(0, 6, image.shape)
         cv2.imwrite(str(folder / name), (image + noise).clip(0, 255))
     store = TokenLabelStore.create(
-        str(folder / 'maps'), names, [str(i) for i in range(CLASSES)], GRID,
-        TOP_K)
+        str(folder / 'maps'), names, [str(i) for i in range(CLASSES)], GRID, TOP_K
+    )
     store.write(np.arange(NUM_IMAGES), *random_maps(NUM_IMAGES, rng))
     steps = Config.fromfile(CONFIG).train_pipeline
     steps[1].store = str(folder / 'maps')
     plain, labelled = (
         Compose([TRANSFORMS.build(step) for step in chosen])
-        for chosen in ([steps[0], *steps[2:]], steps))
+        for chosen in ([steps[0], *steps[2:]], steps)
+    )
 
     def run(pipeline: Compose, number: int) -> None:
         for i, name in enumerate(names):
             seed = number * NUM_IMAGES + i  # the same operations in each
             random.seed(seed)
             np.random.seed(seed)
-            pipeline(dict(img_path=str(folder / name), sample_idx=i,
-                          gt_label=0))
+            pipeline(dict(img_path=str(folder / name), sample_idx=i, gt_label=0))
 
-    return dict(plain=lambda n: run(plain, n), null=lambda n: run(plain, n),
-                labels=lambda n: run(labelled, n))
+    return dict(
+        plain=lambda n: run(plain, n),
+        null=lambda n: run(plain, n),
+        labels=lambda n: run(labelled, n),
+    )
 
 
 def step_variants(args: argparse.Namespace) -> Dict[str, Callable]:
@@ -100,12 +100,18 @@ def step_variants(args: argparse.Namespace) -> Dict[str, Callable]:
     for name in ('plain', 'labels'):
         config = Config.fromfile(CONFIG)
         if name == 'plain':
-            config.merge_from_dict(dict(model=dict(
-                type='mmtlalign.TLAlignClassifier',
-                backbone=dict(out_type='cls_token'),
-                head=dict(type='mmtlalign.TLAlignVisionTransformerClsHead'),
-                train_cfg=dict(augments=[dict(
-                    type='mmtlalign.TokenCutMix', patch_size=16)]))))
+            config.merge_from_dict(
+                dict(
+                    model=dict(
+                        type='mmtlalign.TLAlignClassifier',
+                        backbone=dict(out_type='cls_token'),
+                        head=dict(type='mmtlalign.TLAlignVisionTransformerClsHead'),
+                        train_cfg=dict(
+                            augments=[dict(type='mmtlalign.TokenCutMix', patch_size=16)]
+                        ),
+                    )
+                )
+            )
         arch = dict(LVViT.arch_zoo['small'])
         arch['num_layers'] = args.depth or arch['num_layers']
         config.model.backbone.arch = arch
@@ -115,8 +121,7 @@ def step_variants(args: argparse.Namespace) -> Dict[str, Callable]:
         optimizer = build_optim_wrapper(model, config.optim_wrapper)
         steps[name] = (model, optimizer)
 
-    images = torch.randint(0, 256, (args.batch_size, 3, 224, 224),
-                           dtype=torch.uint8)
+    images = torch.randint(0, 256, (args.batch_size, 3, 224, 224), dtype=torch.uint8)
     rng = np.random.default_rng(0)
     ids, scores = random_maps(args.batch_size, rng)
 
@@ -126,19 +131,23 @@ def step_variants(args: argparse.Namespace) -> Dict[str, Callable]:
             sample = DataSample().set_gt_label(i)
             if name == 'labels':
                 sample.token_labels = TokenLabels(
-                    ids[i].astype(np.int16), scores[i].astype(np.float16),
-                    np.array([1.5, 2.5, 14, 16.2], np.float32), (224, 224),
-                    CLASSES)
+                    ids[i].astype(np.int16),
+                    scores[i].astype(np.float16),
+                    np.array([1.5, 2.5, 14, 16.2], np.float32),
+                    (224, 224),
+                    CLASSES,
+                )
             samples.append(sample)
         model, optimizer = steps[name]
-        model.train_step(
-            dict(inputs=images.clone(), data_samples=samples), optimizer)
+        model.train_step(dict(inputs=images.clone(), data_samples=samples), optimizer)
         if args.device == 'cuda':
             torch.cuda.synchronize()
 
-    return dict(plain=lambda n: run('plain', n),
-                null=lambda n: run('plain', n),
-                labels=lambda n: run('labels', n))
+    return dict(
+        plain=lambda n: run('plain', n),
+        null=lambda n: run('plain', n),
+        labels=lambda n: run('labels', n),
+    )
 
 
 def measure(name: str, variants: Dict[str, Callable], rounds: int) -> dict:
@@ -159,17 +168,14 @@ def measure(name: str, variants: Dict[str, Callable], rounds: int) -> dict:
 def report(name: str, seconds: dict) -> None:
     """Rows of a Markdown table."""
     ratios = {
-        variant: np.percentile(seconds[variant] / seconds['plain'],
-                               [25, 50, 75], 0)
+        variant: np.percentile(seconds[variant] / seconds['plain'], [25, 50, 75], 0)
         for variant in ('null', 'labels')
     }
     for variant, quartiles in ratios.items():
-        times = ' | '.join(f'{mid:.3f} ({low:.3f} to {high:.3f})'
-                           for low, mid, high in quartiles.T)
+        times = ' | '.join(f'{mid:.3f} ({low:.3f} to {high:.3f})' for low, mid, high in quartiles.T)
         judged = verdict(ratios) if variant == 'labels' else ''
         plain = np.median(seconds['plain'][:, 0])
-        print(f'| {name} | {variant} | {times} | {plain:.3f} | {judged} |',
-              flush=True)
+        print(f'| {name} | {variant} | {times} | {plain:.3f} | {judged} |', flush=True)
 
 
 def verdict(ratios: dict) -> str:
@@ -185,14 +191,14 @@ def verdict(ratios: dict) -> str:
 
 def parse_args(arguments: List[str] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--cases', nargs='+', default=['pipeline', 'step'],
-                        choices=['pipeline', 'step'])
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--cases', nargs='+', default=['pipeline', 'step'], choices=['pipeline', 'step']
+    )
     parser.add_argument('--rounds', type=int, default=20)
     parser.add_argument('--batch-size', type=int, default=8)
-    parser.add_argument('--depth', type=int, default=0,
-                        help='blocks of LV-ViT-S (0: all 16)')
+    parser.add_argument('--depth', type=int, default=0, help='blocks of LV-ViT-S (0: all 16)')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--threads', type=int, default=2)
     return parser.parse_args(arguments)
@@ -203,17 +209,25 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(0)
     register_all_modules(init_default_scope=True)
-    machine = torch.cuda.get_device_name() if args.device != 'cpu' else (
-        f'{processor()}, {args.threads} threads')
-    print(f'{machine}; torch {torch.__version__}, float32, batch '
-          f'{args.batch_size}, {args.rounds} rounds; ratios to the plain '
-          'variant, null = plain again\n')
-    print('| case | variant | wall time (quartiles) | processor time '
-          '(quartiles) | plain, s | verdict |\n|---|---|---|---|---|---|')
+    machine = (
+        torch.cuda.get_device_name()
+        if args.device != 'cpu'
+        else (f'{processor()}, {args.threads} threads')
+    )
+    print(
+        f'{machine}; torch {torch.__version__}, float32, batch '
+        f'{args.batch_size}, {args.rounds} rounds; ratios to the plain '
+        'variant, null = plain again\n'
+    )
+    print(
+        '| case | variant | wall time (quartiles) | processor time '
+        '(quartiles) | plain, s | verdict |\n|---|---|---|---|---|---|'
+    )
     with tempfile.TemporaryDirectory() as folder:
         for case in args.cases:
-            variants = (pipeline_variants(Path(folder)) if case == 'pipeline'
-                        else step_variants(args))
+            variants = (
+                pipeline_variants(Path(folder)) if case == 'pipeline' else step_variants(args)
+            )
             report(case, measure(case, variants, args.rounds))
 
 

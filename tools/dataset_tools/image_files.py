@@ -1,4 +1,5 @@
 """Reading and writing of images, with an end in one line where it fails."""
+
 from pathlib import Path
 
 import cv2
@@ -36,5 +37,6 @@ def write_image(path: Path, image: np.ndarray, *params: int) -> None:
         UserError: If that is impossible.
     """
     if not cv2.imwrite(str(path), image, params):
-        raise UserError(f"'{path}' cannot be written; make room on the disk "
-                        'or write elsewhere with --out')
+        raise UserError(
+            f"'{path}' cannot be written; make room on the disk or write elsewhere with --out"
+        )

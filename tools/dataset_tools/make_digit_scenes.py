@@ -13,6 +13,7 @@ splits of ``mmtlalign.Digits``). The same seed makes the same files:
 An annotation's key ``digit`` is the index of its digit in the split. Scenes of
 an earlier run in OUT are replaced; if anything else is there, nothing is done.
 """
+
 import argparse
 import json
 import shutil
@@ -40,24 +41,26 @@ CATEGORIES = [dict(id=i + 1, name=str(i)) for i in range(10)]
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0])
-    parser.add_argument('--out', type=Path, default=Path('data/digit_scenes'),
-                        help='folder to write (default: data/digit_scenes)')
-    parser.add_argument('--train', type=int, default=600,
-                        help='number of training scenes (default: 600)')
-    parser.add_argument('--val', type=int, default=100,
-                        help='number of validation scenes (default: 100)')
-    parser.add_argument('--seed', type=int, default=0,
-                        help='seed of all draws (default: 0)')
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('data/digit_scenes'),
+        help='folder to write (default: data/digit_scenes)',
+    )
+    parser.add_argument(
+        '--train', type=int, default=600, help='number of training scenes (default: 600)'
+    )
+    parser.add_argument(
+        '--val', type=int, default=100, help='number of validation scenes (default: 100)'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='seed of all draws (default: 0)')
     return parser.parse_args()
 
 
 def background(rng: np.random.Generator) -> np.ndarray:
     """A dark, cloudy picture with noise, float (SIZE, SIZE) in [0, 255]."""
-    clouds = cv2.resize(
-        rng.uniform(0, 90, (5, 5)), (SIZE, SIZE),
-        interpolation=cv2.INTER_CUBIC)
+    clouds = cv2.resize(rng.uniform(0, 90, (5, 5)), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
     return np.clip(clouds + rng.normal(0, 8, (SIZE, SIZE)), 0, 255)
 
 
@@ -75,8 +78,7 @@ def free_place(taken: np.ndarray, size: int, rng: np.random.Generator):
     """
     # Sums over all squares at once: each is a difference of four corners.
     sums = np.pad(taken.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    inside = (sums[size:, size:] - sums[:-size, size:] -
-              sums[size:, :-size] + sums[:-size, :-size])
+    inside = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
     free = np.argwhere(inside == 0)
     return tuple(rng.choice(free).tolist()) if len(free) else None
 
@@ -92,23 +94,20 @@ def compose(digits: Digits, rng: np.random.Generator):
     scene = background(rng)
     taken = np.zeros((SIZE, SIZE), bool)
     instances = []
-    for index in rng.choice(len(digits), rng.integers(1, MAX_DIGITS + 1),
-                            replace=False).tolist():
+    for index in rng.choice(len(digits), rng.integers(1, MAX_DIGITS + 1), replace=False).tolist():
         size = int(rng.integers(DIGIT_SIZES[0], DIGIT_SIZES[1] + 1))
         place = free_place(taken, size, rng)
         if place is None:
             continue
         info = digits.get_data_info(index)
         # How much of every pixel is ink
-        ink = cv2.resize(info['img'][..., 0], (size, size),
-                         interpolation=cv2.INTER_LINEAR) / 255
+        ink = cv2.resize(info['img'][..., 0], (size, size), interpolation=cv2.INTER_LINEAR) / 255
         area = tuple(slice(start, start + size) for start in place)
         scene[area] += ink * (rng.uniform(150, 255) - scene[area])
         taken[area] = True
         mask = np.zeros((SIZE, SIZE), bool)
         mask[area] = ink > 0.4
-        instances.append(
-            dict(digit=index, label=info['gt_label'], mask=mask))
+        instances.append(dict(digit=index, label=info['gt_label'], mask=mask))
     return np.rint(scene).astype(np.uint8), instances
 
 
@@ -117,8 +116,7 @@ def run_lengths(mask: np.ndarray) -> dict:
     flat = mask.ravel(order='F')
     ends = np.flatnonzero(np.diff(flat)) + 1
     lengths = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
-    return dict(size=list(mask.shape),
-                counts=[0, *lengths] if flat[0] else lengths)
+    return dict(size=list(mask.shape), counts=[0, *lengths] if flat[0] else lengths)
 
 
 def coco_annotation(instance: dict, image_id: int, annotation_id: int) -> dict:
@@ -127,11 +125,15 @@ def coco_annotation(instance: dict, image_id: int, annotation_id: int) -> dict:
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     y, x = int(rows[0]), int(columns[0])
     return dict(
-        id=annotation_id, image_id=image_id,
-        category_id=instance['label'] + 1, iscrowd=0,
+        id=annotation_id,
+        image_id=image_id,
+        category_id=instance['label'] + 1,
+        iscrowd=0,
         bbox=[x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1],
-        area=int(mask.sum()), segmentation=run_lengths(mask),
-        digit=instance['digit'])
+        area=int(mask.sum()),
+        segmentation=run_lengths(mask),
+        digit=instance['digit'],
+    )
 
 
 def list_of(out: Path, split: str) -> Path:
@@ -145,14 +147,19 @@ def made_before(out: Path, split: str) -> set[Path]:
         coco = json.loads(list_of(out, split).read_text())
         names = [image['file_name'] for image in coco['images']]
         ours = coco['categories'] == CATEGORIES and all(
-            'digit' in annotation for annotation in coco['annotations'])
+            'digit' in annotation for annotation in coco['annotations']
+        )
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         ours = False
     if not ours:
         return set()
     folders = [out / kind / split for kind in KINDS]
-    return {list_of(out, split), *folders, *(f.parent for f in folders),
-            *(folder / name for folder in folders for name in names)}
+    return {
+        list_of(out, split),
+        *folders,
+        *(f.parent for f in folders),
+        *(folder / name for folder in folders for name in names),
+    }
 
 
 def check_replaceable(out: Path) -> None:
@@ -162,7 +169,8 @@ def check_replaceable(out: Path) -> None:
         if path not in own:
             raise UserError(
                 f"'{out}' holds '{path.relative_to(out)}', which is not of an "
-                'earlier run; move it away or write elsewhere with --out')
+                'earlier run; move it away or write elsewhere with --out'
+            )
 
 
 def write_split(out: Path, split: str, num_scenes: int, seed: int) -> int:
@@ -178,15 +186,15 @@ def write_split(out: Path, split: str, num_scenes: int, seed: int) -> int:
         classes = np.zeros((SIZE, SIZE), np.uint8)
         for instance in instances:
             classes[instance['mask']] = instance['label'] + 1
-            annotations.append(
-                coco_annotation(instance, i, len(annotations) + 1))
+            annotations.append(coco_annotation(instance, i, len(annotations) + 1))
         name = f'{i:04d}.png'
         write_image(pictures / name, scene)
         write_image(maps / name, classes)
         images.append(dict(id=i, file_name=name, width=SIZE, height=SIZE))
     # Last, so that the file says that the split is complete
-    list_of(out, split).write_text(json.dumps(dict(
-        images=images, annotations=annotations, categories=CATEGORIES)))
+    list_of(out, split).write_text(
+        json.dumps(dict(images=images, annotations=annotations, categories=CATEGORIES))
+    )
     return len(annotations)
 
 
@@ -203,10 +211,8 @@ def main() -> None:
     check_replaceable(args.out)
     with TemporaryDirectory(prefix=UNFINISHED, dir=args.out) as folder:
         for split, num_scenes in counts.items():
-            num_digits = write_split(Path(folder), split, num_scenes,
-                                     args.seed)
-            print(f'{split}: {num_scenes} scenes with {num_digits} digits in '
-                  f'{args.out}')
+            num_digits = write_split(Path(folder), split, num_scenes, args.seed)
+            print(f'{split}: {num_scenes} scenes with {num_digits} digits in {args.out}')
         for kind in KINDS:
             shutil.rmtree(args.out / kind, ignore_errors=True)
             Path(folder, kind).rename(args.out / kind)

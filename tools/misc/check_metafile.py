@@ -6,6 +6,7 @@ seed 0 that they and their log record. What a config says by itself (epochs,
 batch size, parameters) stands in no metafile: make_model_zoo.py reads it.
 Prints one line per problem and ends with status 1 if there is any.
 """
+
 import argparse
 import json
 import re
@@ -37,17 +38,16 @@ LOGGED = {
     'mIoU': ('mIoU', 1),
 }
 # {algorithm}_{module}_{devices}xb{batch per device}[-{training}]_{data}
-NAME = re.compile(r'[a-z0-9-]+(_[a-z0-9-]+)+_(?P<devices>\d+)xb(?P<batch>\d+)'
-                  r'(-[a-z0-9-]+)?_[a-z0-9-]+')
+NAME = re.compile(
+    r'[a-z0-9-]+(_[a-z0-9-]+)+_(?P<devices>\d+)xb(?P<batch>\d+)'
+    r'(-[a-z0-9-]+)?_[a-z0-9-]+'
+)
 
 
 def check(root: Path) -> Iterator[str]:
     """Yield one line per problem in the repository at ``root``."""
     listed = yaml.safe_load((root / 'model-index.yml').read_text())['Import']
-    present = [
-        path.relative_to(root).as_posix()
-        for path in root.glob('configs/**/metafile.yml')
-    ]
+    present = [path.relative_to(root).as_posix() for path in root.glob('configs/**/metafile.yml')]
     yield from _compare('model-index.yml', 'metafile', listed, present)
     for metafile in sorted(set(listed) & set(present)):
         for problem in check_metafile(root, metafile):
@@ -62,8 +62,9 @@ def check_metafile(root: Path, metafile: str) -> Iterator[str]:
         yield from _check_collection(root, collection)
     names = [collection['Name'] for collection in meta['Collections']]
     configs = [path.stem for path in folder.glob('*.py')]
-    yield from _compare('Models', 'config', [
-        model.get('Name') for model in meta['Models']], configs)
+    yield from _compare(
+        'Models', 'config', [model.get('Name') for model in meta['Models']], configs
+    )
     readme = (folder / 'README.md').read_text()
     for model in meta['Models']:
         for problem in _check_model(root, folder, model, names):
@@ -71,8 +72,7 @@ def check_metafile(root: Path, metafile: str) -> Iterator[str]:
         yield from _check_readme(readme, model)
 
 
-def _compare(where: str, what: str, listed: list[str],
-             present: list[str]) -> Iterator[str]:
+def _compare(where: str, what: str, listed: list[str], present: list[str]) -> Iterator[str]:
     """Everything present must be listed exactly once, and nothing else."""
     for name in sorted(set(present) - set(listed)):
         yield f'{where}: {what} {name} is not listed'
@@ -94,10 +94,8 @@ def _check_collection(root: Path, collection: dict) -> Iterator[str]:
     for problem in _check_keys(collection, COLLECTION_KEYS):
         yield f'collection {name}: {problem}'
     if not (root / collection.get('README', '')).is_file():
-        yield (f'collection {name}: README {collection.get("README")} does '
-               'not exist')
-    yield from _check_url(f'collection {name}: Paper',
-                          collection.get('Paper', {}).get('URL'))
+        yield (f'collection {name}: README {collection.get("README")} does not exist')
+    yield from _check_url(f'collection {name}: Paper', collection.get('Paper', {}).get('URL'))
 
 
 def _check_url(where: str, url: str) -> Iterator[str]:
@@ -106,16 +104,14 @@ def _check_url(where: str, url: str) -> Iterator[str]:
         yield f'{where}: URL {url!r} is not of the form https://HOST/PATH'
 
 
-def _check_model(root: Path, folder: Path, model: dict,
-                 collections: list[str]) -> Iterator[str]:
+def _check_model(root: Path, folder: Path, model: dict, collections: list[str]) -> Iterator[str]:
     yield from _check_keys(model, MODEL_KEYS, OPTIONAL_MODEL_KEYS)
     yield from _check_keys(model.get('Metadata') or {}, METADATA_KEYS)
     if model.get('In Collection') not in collections:
         yield f'In Collection: {model.get("In Collection")!r} is unknown'
     path = root / model.get('Config', '')
     if path != folder / f'{model.get("Name")}.py' or not path.is_file():
-        yield (f'Config: {model.get("Config")} is not the file of that name '
-               'in this folder')
+        yield (f'Config: {model.get("Config")} is not the file of that name in this folder')
         return
     yield from _check_name(model['Name'], Config.fromfile(path))
     for key in ('Results', 'Published'):
@@ -131,22 +127,26 @@ def _check_name(name: str, config: Config) -> Iterator[str]:
     """The batch size in a name is that of the config."""
     match = NAME.fullmatch(name)
     if match is None:
-        yield ('the name is not {algorithm}_{module}_{N}xb{M}_{data} or '
-               '..._{N}xb{M}-{training}_{data}')
+        yield (
+            'the name is not {algorithm}_{module}_{N}xb{M}_{data} or ..._{N}xb{M}-{training}_{data}'
+        )
         return
     devices, batch = int(match['devices']), int(match['batch'])
     if batch != config.train_dataloader.batch_size:
-        yield (f'the name says batch {batch} per device, the config '
-               f'{config.train_dataloader.batch_size}')
+        yield (
+            f'the name says batch {batch} per device, the config '
+            f'{config.train_dataloader.batch_size}'
+        )
     if devices * batch != config.auto_scale_lr.base_batch_size:
-        yield (f'the name says {devices} x {batch} images, the learning rate '
-               f'is for {config.auto_scale_lr.base_batch_size}')
+        yield (
+            f'the name says {devices} x {batch} images, the learning rate '
+            f'is for {config.auto_scale_lr.base_batch_size}'
+        )
 
 
 def _check_result(where: str, result: dict) -> Iterator[str]:
     source = {'Source'} if where == 'Published' else {'Command', 'Seeds'}
-    for problem in _check_keys(
-            result, RESULT_KEYS | source, OPTIONAL_RESULT_KEYS):
+    for problem in _check_keys(result, RESULT_KEYS | source, OPTIONAL_RESULT_KEYS):
         yield f'{where}: {problem}'
     for name, value in result.get('Metrics', {}).items():
         if not isinstance(value, (int, float)) or not 0 < value <= 100:
@@ -162,8 +162,7 @@ def _check_run(config: str, result: dict) -> Iterator[str]:
     for name, stated in list(result.get('Metrics', {}).items())[:1]:
         mean = fmean(result.get('Seeds', {0: stated}).values())
         if abs(mean - stated) > 0.0101:  # both may be rounded to 0.01
-            yield (f'Results: {name} {stated} is not the mean of the seeds, '
-                   f'{mean:.2f}')
+            yield (f'Results: {name} {stated} is not the mean of the seeds, {mean:.2f}')
 
 
 def _check_weights(path: Path, model: dict) -> Iterator[str]:
@@ -175,8 +174,10 @@ def _check_weights(path: Path, model: dict) -> Iterator[str]:
         yield f'Weights: {error}'
         return
     if (meta.get('name'), meta.get('seed')) != (model['Name'], 0):
-        yield (f'Weights: {path.name} is of {meta.get("name")}, seed '
-               f'{meta.get("seed")}, and not of seed 0 of this model')
+        yield (
+            f'Weights: {path.name} is of {meta.get("name")}, seed '
+            f'{meta.get("seed")}, and not of seed 0 of this model'
+        )
     log = path.with_name(f'{path.stem.rpartition("-")[0]}.log.json')
     if not log.is_file():
         yield f'Weights: the log of {path.name} does not lie beside it'
@@ -186,11 +187,15 @@ def _check_weights(path: Path, model: dict) -> Iterator[str]:
             yield f'Weights: {name} has no key in LOGGED to compare it by'
             continue
         key, factor = LOGGED[name]
-        for where, found in ((path.name, meta.get('metrics', {}).get(key)),
-                             (log.name, _last_logged(log, key))):
-            if found is None or abs(factor * found - stated) > .0101:
-                yield (f'Weights: {where} does not record the {name} {stated} '
-                       f'that is stated for seed 0, but {found}')
+        for where, found in (
+            (path.name, meta.get('metrics', {}).get(key)),
+            (log.name, _last_logged(log, key)),
+        ):
+            if found is None or abs(factor * found - stated) > 0.0101:
+                yield (
+                    f'Weights: {where} does not record the {name} {stated} '
+                    f'that is stated for seed 0, but {found}'
+                )
 
 
 def _figures_of_seed_0(model: dict) -> dict:
@@ -207,8 +212,7 @@ def _figures_of_seed_0(model: dict) -> dict:
 def _last_logged(log: Path, key: str) -> float | None:
     """The last value of a key in lines of JSON."""
     records = map(json.loads, log.read_text().splitlines())
-    return ([record[key] for record in records if key in record]
-            or [None])[-1]
+    return ([record[key] for record in records if key in record] or [None])[-1]
 
 
 def _check_readme(readme: str, model: dict) -> Iterator[str]:
@@ -228,9 +232,12 @@ def _check_readme(readme: str, model: dict) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        'root', nargs='?', type=Path,
+        'root',
+        nargs='?',
+        type=Path,
         default=Path(__file__).resolve().parents[2],
-        help='repository to check (default: the one this file is in)')
+        help='repository to check (default: the one this file is in)',
+    )
     root = parser.parse_args().root
     silence_known_noise()
     problems = list(check(root))

@@ -4,6 +4,7 @@ the configs that they name.
     python tools/misc/make_model_zoo.py            # writes it
     python tools/misc/make_model_zoo.py --check    # status 1 if it is stale
 """
+
 import argparse
 import sys
 from collections.abc import Iterator
@@ -53,15 +54,13 @@ python tools/test.py NAME zoo/NAME_DATE-HASH.safetensors # the same to 0.1
 def render(root: Path) -> str:
     """The text of model-zoo.md for the repository at ``root``."""
     index = yaml.safe_load((root / 'model-index.yml').read_text())
-    metafiles = [yaml.safe_load((root / path).read_text())
-                 for path in index['Import']]
+    metafiles = [yaml.safe_load((root / path).read_text()) for path in index['Import']]
     for model in (model for meta in metafiles for model in meta['Models']):
         model['File'] = root / model['Config']
     parts = [INTRODUCTION, '## Trained here\n']
     parts += filter(None, (section(meta, trained(meta)) for meta in metafiles))
     parts.append('## Published by others, recipes here\n')
-    parts += filter(None, (
-        section(meta, published(meta)) for meta in metafiles))
+    parts += filter(None, (section(meta, published(meta)) for meta in metafiles))
     return '\n'.join(parts)
 
 
@@ -69,28 +68,28 @@ def section(meta: dict, rows: Iterator[str]) -> str:
     """Heading and table of a metafile; nothing without rows."""
     rows = list(rows)
     collection = meta['Collections'][0]
-    return rows and '\n'.join([
-        f'### [{collection["Name"]}]({collection["README"]})', '',
-        *rows, ''])
+    return rows and '\n'.join(
+        [f'### [{collection["Name"]}]({collection["README"]})', '', *rows, '']
+    )
 
 
 def trained(meta: dict) -> Iterator[str]:
     """Rows, and then commands, of what was run here."""
-    runs = [(model, result) for model in meta['Models']
-            for result in model.get('Results') or []]
+    runs = [(model, result) for model in meta['Models'] for result in model.get('Results') or []]
     if not runs:
         return
     yield f'| {RECIPE} | data | start | result | seeds | weights |'
     yield '|---|---|---|---|---|---|---|---|---|'
     for model, result in runs:
         # the weights are those of the first result
-        weights = (model.get('Weights')
-                   if result is model['Results'][0] else None)
-        shown = (f'[{result["Seeds"][0]}]({weights})' if weights else '-')
-        yield (f'| {recipe(model)} | '
-               f'{result["Dataset"]} | {result.get("Start", "-")} | '
-               f'{figures(result)} | '
-               f'{", ".join(map(str, result.get("Seeds", {})))} | {shown} |')
+        weights = model.get('Weights') if result is model['Results'][0] else None
+        shown = f'[{result["Seeds"][0]}]({weights})' if weights else '-'
+        yield (
+            f'| {recipe(model)} | '
+            f'{result["Dataset"]} | {result.get("Start", "-")} | '
+            f'{figures(result)} | '
+            f'{", ".join(map(str, result.get("Seeds", {})))} | {shown} |'
+        )
     yield ''
     yield '```bash'
     yield from dict.fromkeys(result['Command'] for _, result in runs)
@@ -99,34 +98,35 @@ def trained(meta: dict) -> Iterator[str]:
 
 def published(meta: dict) -> Iterator[str]:
     """Rows of what others report."""
-    found = [(model, result) for model in meta['Models']
-             for result in model.get('Published') or []]
+    found = [(model, result) for model in meta['Models'] for result in model.get('Published') or []]
     if not found:
         return
     yield f'| {RECIPE} | data | published | source |'
     yield '|---|---|---|---|---|---|---|'
     for model, result in found:
-        yield (f'| {recipe(model)} | '
-               f'{result["Dataset"]} | {figures(result)} | '
-               f'[source]({result["Source"]}) |')
+        yield (
+            f'| {recipe(model)} | '
+            f'{result["Dataset"]} | {figures(result)} | '
+            f'[source]({result["Source"]}) |'
+        )
 
 
 def recipe(model: dict) -> str:
     """The cells named in ``RECIPE``: name, and what the config says."""
     parameters, length, batch = read_config(model['File'])
-    return (f'[{model["Name"]}]({model["Config"]}) | {parameters:,} | '
-            f'{length} | {batch}')
+    return f'[{model["Name"]}]({model["Config"]}) | {parameters:,} | {length} | {batch}'
 
 
 @cache
 def read_config(path: Path) -> tuple[int, str, int]:
     """Parameters, length of the training, total batch size."""
     config = Config.fromfile(path)
-    length = (f'{config.train_cfg.max_epochs} epochs'
-              if 'max_epochs' in config.train_cfg else
-              f'{config.train_cfg.max_iters} iterations')
-    return (count_parameters(config), length,
-            config.auto_scale_lr.base_batch_size)
+    length = (
+        f'{config.train_cfg.max_epochs} epochs'
+        if 'max_epochs' in config.train_cfg
+        else f'{config.train_cfg.max_iters} iterations'
+    )
+    return (count_parameters(config), length, config.auto_scale_lr.base_batch_size)
 
 
 def count_parameters(config: Config) -> int:
@@ -141,22 +141,24 @@ def count_parameters(config: Config) -> int:
     if 'data_preprocessor' in config:
         model.setdefault('data_preprocessor', config.data_preprocessor)
     on_cpu = partial(torch.linspace, device='cpu')
-    with DefaultScope.overwrite_default_scope(config.default_scope), \
-            patch('torch.linspace', on_cpu), torch.device('meta'):
+    with (
+        DefaultScope.overwrite_default_scope(config.default_scope),
+        patch('torch.linspace', on_cpu),
+        torch.device('meta'),
+    ):
         built = MODELS.build(model)
     return sum(parameter.numel() for parameter in built.parameters())
 
 
 def figures(result: dict) -> str:
     """All metrics of a result in one cell."""
-    return ', '.join(f'{name} {value}'
-                     for name, value in result['Metrics'].items())
+    return ', '.join(f'{name} {value}' for name, value in result['Metrics'].items())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--check', action='store_true')
     args = parser.parse_args()
     silence_known_noise()
@@ -164,8 +166,9 @@ def main() -> None:
     if not args.check:
         path.write_text(text)
     elif path.read_text() != text:
-        sys.exit(f'{path.name} is not what the metafiles say: run '
-                 'python tools/misc/make_model_zoo.py')
+        sys.exit(
+            f'{path.name} is not what the metafiles say: run python tools/misc/make_model_zoo.py'
+        )
 
 
 if __name__ == '__main__':

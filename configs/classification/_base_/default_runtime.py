@@ -29,7 +29,8 @@ visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
 # interval, as for losses, and not one batch.
 log_processor = dict(
     mean_pattern=r'.*(loss|time|grad_norm|lam|aligned_share|'
-    r'token_fluctuation).*')
+    r'token_fluctuation).*'
+)
 
 log_level = 'INFO'
 load_from = None

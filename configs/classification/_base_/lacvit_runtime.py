@@ -3,10 +3,7 @@ _base_ = './default_runtime.py'
 
 default_hooks = dict(checkpoint=dict(interval=10))
 
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='mmtlalign.EncoderFeatures'),
-]
+custom_hooks = [*_base_.custom_hooks, dict(type='mmtlalign.EncoderFeatures')]
 
 val_evaluator = [dict(type='Accuracy', topk=(1, 5))]
 test_evaluator = [

@@ -1,5 +1,4 @@
 # Shares follow what each image adds to the vectors. The recipe is TL-Align's.
 _base_ = '../tlalign/tlalign_deit-small_8xb128_in1k.py'
 
-model = dict(
-    target=dict(type='mmtlalign.AlignedTarget', propagation='contribution'))
+model = dict(target=dict(type='mmtlalign.AlignedTarget', propagation='contribution'))

@@ -3,7 +3,8 @@
 _base_ = [
     '../_base_/models/crossentropy_deit-mini.py',
     '../_base_/datasets/lacvit_cifar10_32.py',
-    '../_base_/schedules/mini_bs128_adamw.py', '../_base_/lacvit_runtime.py'
+    '../_base_/schedules/mini_bs128_adamw.py',
+    '../_base_/lacvit_runtime.py',
 ]
 
 model = dict(head=dict(num_classes=10))

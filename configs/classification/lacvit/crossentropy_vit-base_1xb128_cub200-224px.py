@@ -1,3 +1,5 @@
-_base_ = ['../_base_/recipes/lacvit_crossentropy_vit-base.py',
-          '../_base_/datasets/lacvit_cub200_224.py']
+_base_ = [
+    '../_base_/recipes/lacvit_crossentropy_vit-base.py',
+    '../_base_/datasets/lacvit_cub200_224.py',
+]
 model = dict(head=dict(num_classes=_base_.num_classes))

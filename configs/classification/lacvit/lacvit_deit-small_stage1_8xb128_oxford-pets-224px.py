@@ -1,3 +1,5 @@
-_base_ = ['../_base_/recipes/lacvit_stage1_deit-small.py',
-          '../_base_/datasets/lacvit_oxford-pets_224.py']
+_base_ = [
+    '../_base_/recipes/lacvit_stage1_deit-small.py',
+    '../_base_/datasets/lacvit_oxford-pets_224.py',
+]
 train_dataloader = dict(dataset=dict(pipeline=_base_.contrastive_pipeline))

@@ -3,6 +3,5 @@ _base_ = '../tlalign/tlalign_deit-small_8xb128_in1k.py'
 
 model = dict(
     target=dict(type='mmtlalign.AreaTarget'),
-    train_cfg=dict(augments=[
-        dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=16)
-    ]))
+    train_cfg=dict(augments=[dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=16)]),
+)

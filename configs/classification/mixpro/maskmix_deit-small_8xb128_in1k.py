@@ -3,6 +3,7 @@ _base_ = '../tlalign/tlalign_deit-small_8xb128_in1k.py'
 
 model = dict(
     target=dict(type='mmtlalign.AreaTarget'),
-    train_cfg=dict(augments=[
-        dict(type='mmtlalign.MaskMix', alpha=1., cell_size=2, patch_size=16)
-    ]))
+    train_cfg=dict(
+        augments=[dict(type='mmtlalign.MaskMix', alpha=1.0, cell_size=2, patch_size=16)]
+    ),
+)

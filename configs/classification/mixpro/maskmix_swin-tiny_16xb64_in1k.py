@@ -7,10 +7,10 @@ _base_ = '../tlalign/cutmix_swin-tiny_16xb64_in1k.py'
 model = dict(
     train_cfg=dict(
         augments=[
-            dict(
-                type='mmtlalign.MaskMix', alpha=1., cell_size=14,
-                patch_size=4),
+            dict(type='mmtlalign.MaskMix', alpha=1.0, cell_size=14, patch_size=4),
             dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=4),
-            dict(type='mmtlalign.CutMix', alpha=1., patch_size=4)
+            dict(type='mmtlalign.CutMix', alpha=1.0, patch_size=4),
         ],
-        probs=[0.5, 0.25, 0.25]))
+        probs=[0.5, 0.25, 0.25],
+    )
+)

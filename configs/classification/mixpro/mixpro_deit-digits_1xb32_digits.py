@@ -4,10 +4,5 @@ _base_ = '../tlalign/tlalign_deit-digits_1xb32_digits.py'
 
 model = dict(
     target=dict(type='mmtlalign.ProgressiveTarget'),
-    train_cfg=dict(augments=[
-        dict(
-            type='mmtlalign.MaskMix',
-            alpha=1.,
-            cell_size=1,
-            patch_size=8)
-    ]))
+    train_cfg=dict(augments=[dict(type='mmtlalign.MaskMix', alpha=1.0, cell_size=1, patch_size=8)]),
+)

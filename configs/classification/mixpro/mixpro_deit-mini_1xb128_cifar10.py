@@ -4,10 +4,5 @@ _base_ = '../tlalign/tlalign_deit-mini_1xb128_cifar10.py'
 
 model = dict(
     target=dict(type='mmtlalign.ProgressiveTarget'),
-    train_cfg=dict(augments=[
-        dict(
-            type='mmtlalign.MaskMix',
-            alpha=1.,
-            cell_size=2,
-            patch_size=4)
-    ]))
+    train_cfg=dict(augments=[dict(type='mmtlalign.MaskMix', alpha=1.0, cell_size=2, patch_size=4)]),
+)

@@ -11,7 +11,7 @@ _base_ = [
     '../_base_/models/deit-small_224.py',
     '../_base_/datasets/imagenet_bs64_224.py',
     'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(
@@ -19,20 +19,19 @@ model = dict(
     target=dict(type='mmtlalign.ProgressiveTarget'),
     train_cfg=dict(
         augments=[
-            dict(
-                type='mmtlalign.MaskMix', alpha=1., cell_size=4,
-                patch_size=14),
+            dict(type='mmtlalign.MaskMix', alpha=1.0, cell_size=4, patch_size=14),
             dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=14),
-            dict(type='mmtlalign.CutMix', alpha=1., patch_size=14)
+            dict(type='mmtlalign.CutMix', alpha=1.0, patch_size=14),
         ],
-        probs=[0.5, 0.25, 0.25]))
+        probs=[0.5, 0.25, 0.25],
+    ),
+)
 
 train_dataloader = dict(batch_size=128)
 
 optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.0),
-            '.pos_embed': dict(decay_mult=0.0)
-        }))
+        custom_keys={'.cls_token': dict(decay_mult=0.0), '.pos_embed': dict(decay_mult=0.0)}
+    ),
+)

@@ -1,7 +1,4 @@
 # The same mixes, labelled by what each image adds to the vectors.
 _base_ = './cutmix_deit-micro_1xb50-150e_planted-24px.py'
 
-model = dict(
-    target=dict(
-        type='mmtlalign.AlignedTarget',
-        propagation='contribution'))
+model = dict(target=dict(type='mmtlalign.AlignedTarget', propagation='contribution'))

@@ -4,4 +4,5 @@ _base_ = '../tlalign/tlalign_deit-small_8xb128_in1k.py'
 model = dict(
     backbone=dict(out_type='raw'),
     head=dict(type='mmtlalign.AlignedTokenHead'),
-    target=dict(type='mmtlalign.AlignedTokenTarget'))
+    target=dict(type='mmtlalign.AlignedTokenTarget'),
+)

@@ -14,5 +14,7 @@ model = dict(
         out_type='avg_featmap',
         use_abs_pos_emb=False,
         use_rel_pos_bias=True,
-        use_shared_rel_pos_bias=False),
-    head=dict(type='mmtlalign.TLAlignLinearClsHead'))
+        use_shared_rel_pos_bias=False,
+    ),
+    head=dict(type='mmtlalign.TLAlignLinearClsHead'),
+)

@@ -9,35 +9,29 @@
 _base_ = [
     '../_base_/datasets/digits_32.py',
     '../_base_/schedules/mini_bs128_adamw.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(
     type='mmtlalign.TLAlignClassifier',
     backbone=dict(
         type='VisionTransformer',
-        arch=dict(
-            embed_dims=64,
-            num_layers=4,
-            num_heads=4,
-            feedforward_channels=256),
+        arch=dict(embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=256),
         img_size=32,
-        patch_size=8),
+        patch_size=8,
+    ),
     neck=None,
     head=dict(
         type='mmtlalign.TLAlignVisionTransformerClsHead',
         num_classes=10,
         in_channels=64,
-        loss=dict(
-            type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+    ),
     # Every batch is mixed
-    train_cfg=dict(augments=[
-        dict(type='mmtlalign.TokenCutMix', alpha=1., patch_size=8)
-    ]),
+    train_cfg=dict(augments=[dict(type='mmtlalign.TokenCutMix', alpha=1.0, patch_size=8)]),
 )
 
 train_cfg = dict(max_epochs=45, val_interval=5)
 auto_scale_lr = dict(base_batch_size=32)
 
-default_hooks = dict(
-    logger=dict(interval=15), checkpoint=dict(interval=5))
+default_hooks = dict(logger=dict(interval=15), checkpoint=dict(interval=5))

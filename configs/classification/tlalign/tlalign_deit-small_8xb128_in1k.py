@@ -6,17 +6,13 @@ _base_ = [
     '../_base_/models/deit-small_224.py',
     '../_base_/datasets/imagenet_bs64_224.py',
     '../_base_/schedules/imagenet_bs1024_adamw_deit.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(
-    train_cfg=dict(augments=[
-        dict(
-            type='mmtlalign.TokenCutMix',
-            alpha=1.,
-            patch_size=16,
-            even_sides=True)
-    ]))
+    train_cfg=dict(
+        augments=[dict(type='mmtlalign.TokenCutMix', alpha=1.0, patch_size=16, even_sides=True)]
+    )
+)
 
-train_dataloader = dict(
-    batch_size=128, sampler=dict(type='RepeatAugSampler', num_repeats=3))
+train_dataloader = dict(batch_size=128, sampler=dict(type='RepeatAugSampler', num_repeats=3))

@@ -5,17 +5,12 @@
 _base_ = [
     '../_base_/datasets/imagenet_bs256_three-augment_224.py',
     '../_base_/schedules/imagenet_bs2048_lamb_deit3.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(
     type='mmtlalign.TLAlignClassifier',
-    backbone=dict(
-        type='DeiT3',
-        arch='small',
-        img_size=224,
-        patch_size=16,
-        drop_path_rate=0.05),
+    backbone=dict(type='DeiT3', arch='small', img_size=224, patch_size=16, drop_path_rate=0.05),
     neck=None,
     head=dict(
         type='mmtlalign.TLAlignVisionTransformerClsHead',
@@ -26,13 +21,17 @@ model = dict(
             label_smooth_val=0.0,
             mode='original',
             use_sigmoid=True,
-            loss_weight=1 / 1000)),  # the mean over classes
+            loss_weight=1 / 1000,
+        ),
+    ),  # the mean over classes
     init_cfg=[
         dict(type='TruncNormal', layer='Linear', std=0.02),
-        dict(type='Constant', layer='LayerNorm', val=1., bias=0.)
+        dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
     ],
-    train_cfg=dict(augments=[
-        dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=16),
-        dict(type='mmtlalign.TokenCutMix', alpha=1., patch_size=16)
-    ]),
+    train_cfg=dict(
+        augments=[
+            dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=16),
+            dict(type='mmtlalign.TokenCutMix', alpha=1.0, patch_size=16),
+        ]
+    ),
 )

@@ -5,8 +5,7 @@ _base_ = [
     '../_base_/models/pvt-tiny_224.py',
     '../_base_/datasets/imagenet_bs64_224.py',
     '../_base_/schedules/imagenet_bs1024_adamw_deit.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
-train_dataloader = dict(
-    batch_size=128, sampler=dict(type='RepeatAugSampler', num_repeats=3))
+train_dataloader = dict(batch_size=128, sampler=dict(type='RepeatAugSampler', num_repeats=3))

@@ -7,5 +7,7 @@ model = dict(
         _delete_=True,
         type='mmdet.PyramidVisionTransformerV2',
         num_layers=[2, 2, 2, 2],
-        out_indices=(3, ),
-        drop_path_rate=0.1))
+        out_indices=(3,),
+        drop_path_rate=0.1,
+    )
+)

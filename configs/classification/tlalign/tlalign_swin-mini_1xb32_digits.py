@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/models/swin-mini_32.py',
     '../_base_/datasets/digits_32.py',
     '../_base_/schedules/mini_bs128_adamw.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 # Layers start as the host's Swin does: of a fifth of the training digits, held
@@ -18,5 +18,4 @@ optim_wrapper = dict(clip_grad=dict(max_norm=5.0))
 train_cfg = dict(max_epochs=12, val_interval=4)
 auto_scale_lr = dict(base_batch_size=32)
 
-default_hooks = dict(
-    logger=dict(interval=15), checkpoint=dict(interval=4))
+default_hooks = dict(logger=dict(interval=15), checkpoint=dict(interval=4))

@@ -4,16 +4,18 @@ _base_ = [
     'mmpretrain::_base_/models/t2t-vit-t-14.py',
     '../_base_/datasets/imagenet_bs64_224.py',
     '../_base_/schedules/imagenet_bs1024_adamw_deit.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(
     type='mmtlalign.TLAlignClassifier',
     head=dict(type='mmtlalign.TLAlignVisionTransformerClsHead'),
-    train_cfg=dict(augments=[
-        dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=4),
-        dict(type='mmtlalign.TokenCutMix', alpha=1., patch_size=4)
-    ]),
+    train_cfg=dict(
+        augments=[
+            dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=4),
+            dict(type='mmtlalign.TokenCutMix', alpha=1.0, patch_size=4),
+        ]
+    ),
 )
 
 # The central nine tenths of the shorter side
@@ -26,14 +28,9 @@ optim_wrapper = dict(optimizer=dict(lr=5e-4))
 # from 1e-6 over 10 epochs; 10 more at the last rate
 param_scheduler = [
     dict(
-        type='LinearLR',
-        start_factor=1e-6 / 5e-4,
-        by_epoch=True,
-        end=10,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=10,
-        end=300)
+        type='LinearLR', start_factor=1e-6 / 5e-4, by_epoch=True, end=10, convert_to_iter_based=True
+    ),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=10, end=300),
 ]
 train_cfg = dict(max_epochs=310)
 auto_scale_lr = dict(base_batch_size=512)

@@ -3,7 +3,7 @@
 _base_ = [
     '../_base_/datasets/cifar10_imagefolder_32.py',
     '../_base_/schedules/mini_bs128_adamw.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(
@@ -16,14 +16,15 @@ model = dict(
         base_channels=16,
         strides=(1, 2, 2),
         dilations=(1, 1, 1),
-        out_indices=(2, )),
+        out_indices=(2,),
+    ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',
         num_classes=10,
         in_channels=64,
-        loss=dict(
-            type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+    ),
 )
 
 train_cfg = dict(val_interval=5)

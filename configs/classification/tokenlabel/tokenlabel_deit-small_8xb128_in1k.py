@@ -10,10 +10,11 @@ model = dict(
         img_size=224,
         patch_size=16,
         drop_path_rate=0.1,
-        out_type='raw'),
+        out_type='raw',
+    ),
     init_cfg=[
         dict(type='TruncNormal', layer='Linear', std=0.02),
-        dict(type='Constant', layer='LayerNorm', val=1., bias=0.)
+        dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
     ],
 )
 

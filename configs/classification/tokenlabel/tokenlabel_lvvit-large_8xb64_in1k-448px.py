@@ -2,8 +2,8 @@
 _base_ = './tokenlabel_lvvit-small_8xb64_in1k-384px.py'
 
 model = dict(
-    backbone=dict(arch='large', img_size=448, drop_path_rate=0.3),
-    head=dict(in_channels=768))
+    backbone=dict(arch='large', img_size=448, drop_path_rate=0.3), head=dict(in_channels=768)
+)
 load_from = 'work_dirs/tokenlabel_lvvit-large_8xb128_in1k/epoch_310.pth'
 
 train_pipeline = _base_.train_pipeline

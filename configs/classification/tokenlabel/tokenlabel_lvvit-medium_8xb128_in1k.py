@@ -1,8 +1,6 @@
 _base_ = './tokenlabel_lvvit-small_8xb128_in1k.py'
 
-model = dict(
-    backbone=dict(arch='medium', drop_path_rate=0.2),
-    head=dict(in_channels=512))
+model = dict(backbone=dict(arch='medium', drop_path_rate=0.2), head=dict(in_channels=512))
 
 # The whole shorter side
 test_pipeline = _base_.test_pipeline

@@ -2,7 +2,7 @@ _base_ = [
     '../_base_/models/lvvit-mini_32.py',
     '../_base_/datasets/cifar10_token-labels_32.py',
     '../_base_/schedules/mini_bs128_adamw.py',
-    '../_base_/token_label_runtime.py'
+    '../_base_/token_label_runtime.py',
 ]
 
 # Six epochs, so that the annotator, its maps, this training and its baseline

@@ -3,7 +3,7 @@ _base_ = [
     '../_base_/models/lvvit-small_224.py',
     '../_base_/datasets/imagenet_bs128_token-labels_224.py',
     '../_base_/schedules/imagenet_bs1024_adamw_lvvit.py',
-    '../_base_/token_label_runtime.py'
+    '../_base_/token_label_runtime.py',
 ]
 
 custom_hooks = [

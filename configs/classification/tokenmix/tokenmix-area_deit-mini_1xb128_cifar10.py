@@ -3,6 +3,5 @@ _base_ = '../tlalign/tlalign_deit-mini_1xb128_cifar10.py'
 
 model = dict(
     target=dict(type='mmtlalign.AreaTarget'),
-    train_cfg=dict(augments=[
-        dict(type='mmtlalign.TokenMix', ratio=4 / 7, patch_size=4)
-    ]))
+    train_cfg=dict(augments=[dict(type='mmtlalign.TokenMix', ratio=4 / 7, patch_size=4)]),
+)

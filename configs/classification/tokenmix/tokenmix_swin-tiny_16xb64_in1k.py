@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/models/swin-tiny_224.py',
     '../_base_/datasets/imagenet_bs128_tokenmix_224.py',
     'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py',
-    '../_base_/token_label_runtime.py'
+    '../_base_/token_label_runtime.py',
 ]
 
 model = dict(**_base_.tokenmix)

@@ -11,7 +11,7 @@ _base_ = [
     '../_base_/models/deit-small_224.py',
     '../_base_/datasets/imagenet_bs64_224.py',
     '../_base_/schedules/imagenet_bs1024_adamw_deit.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(
@@ -20,28 +20,20 @@ model = dict(
         augments=[
             dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=16),
             # a box in pixels; a patch on its edge counts by the part covered
-            dict(type='mmtlalign.CutMix', alpha=1., patch_size=16)
+            dict(type='mmtlalign.CutMix', alpha=1.0, patch_size=16),
         ],
-        probs=[0.2, 0.8]))
+        probs=[0.2, 0.8],
+    ),
+)
 
-train_pipeline = [
-    step for step in _base_.train_pipeline if step.type != 'RandomErasing'
-]
-train_dataloader = dict(
-    batch_size=128, dataset=dict(pipeline=train_pipeline))
+train_pipeline = [step for step in _base_.train_pipeline if step.type != 'RandomErasing']
+train_dataloader = dict(batch_size=128, dataset=dict(pipeline=train_pipeline))
 
 optim_wrapper = dict(optimizer=dict(weight_decay=0.03))
 # from 1e-6 over 20 epochs; 10 more at the last rate
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-3,
-        by_epoch=True,
-        end=20,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=20,
-        end=300)
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, end=20, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=20, end=300),
 ]
 train_cfg = dict(max_epochs=310)
 

@@ -2,5 +2,6 @@
 _base_ = [
     '../_base_/models/cascade-mask-rcnn_swin-tiny_fpn.py',
     '../_base_/datasets/coco_instance_ms-crop.py',
-    '../_base_/schedules/adamw_3x.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/adamw_3x.py',
+    '../_base_/default_runtime.py',
 ]

@@ -5,35 +5,35 @@
 _base_ = [
     '../_base_/models/faster-rcnn_slim.py',
     '../_base_/datasets/bccd.py',
-    '../_base_/schedules/mini_bs2_adamw.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/mini_bs2_adamw.py',
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(
     backbone=dict(
         _delete_=True,
         type='mmpretrain.VisionTransformer',
-        arch=dict(
-            embed_dims=128,
-            num_layers=6,
-            num_heads=4,
-            feedforward_channels=512),
+        arch=dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
         img_size=32,
         patch_size=4,
         out_type='featmap',
         drop_path_rate=0.1,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/tlalign_deit-mini_1xb128_cifar10/'
-            'epoch_10.pth',
-            prefix='backbone.')),
+            checkpoint='work_dirs/tlalign_deit-mini_1xb128_cifar10/epoch_10.pth',
+            prefix='backbone.',
+        ),
+    ),
     neck=dict(
         _delete_=True,
         type='mmtlalign.SimpleFeaturePyramid',
         in_channels=128,
         out_channels=64,
         scales=(2, 1, 0.5),
-        num_outs=4),
-    roi_head=dict(bbox_head=dict(num_classes=3)))
+        num_outs=4,
+    ),
+    roi_head=dict(bbox_head=dict(num_classes=3)),
+)
 
 train_pipeline = _base_.train_pipeline
 train_pipeline[2].scale = (128, 96)

@@ -2,7 +2,8 @@
 _base_ = [
     '../_base_/models/faster-rcnn_slim.py',
     '../_base_/datasets/bccd.py',
-    '../_base_/schedules/mini_bs2_adamw.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/mini_bs2_adamw.py',
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(
@@ -17,8 +18,10 @@ model = dict(
         drop_path_rate=0.1,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/tlalign_swin-mini_1xb128_cifar10/'
-            'epoch_10.pth',
-            prefix='backbone.')),
+            checkpoint='work_dirs/tlalign_swin-mini_1xb128_cifar10/epoch_10.pth',
+            prefix='backbone.',
+        ),
+    ),
     neck=dict(in_channels=[48, 96, 192], out_channels=64, num_outs=4),
-    roi_head=dict(bbox_head=dict(num_classes=3)))
+    roi_head=dict(bbox_head=dict(num_classes=3)),
+)

@@ -4,6 +4,6 @@ model = dict(
     backbone=dict(
         arch='small',
         drop_path_rate=0.2,
-        init_cfg=dict(
-            checkpoint='work_dirs/tlalign_swin-small_16xb64_in1k/'
-            'epoch_300.pth')))
+        init_cfg=dict(checkpoint='work_dirs/tlalign_swin-small_16xb64_in1k/epoch_300.pth'),
+    )
+)

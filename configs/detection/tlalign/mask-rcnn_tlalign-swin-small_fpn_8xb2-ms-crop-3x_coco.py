@@ -3,6 +3,6 @@ _base_ = './mask-rcnn_tlalign-swin-tiny_fpn_8xb2-ms-crop-3x_coco.py'
 model = dict(
     backbone=dict(
         arch='small',
-        init_cfg=dict(
-            checkpoint='work_dirs/tlalign_swin-small_16xb64_in1k/'
-            'epoch_300.pth')))
+        init_cfg=dict(checkpoint='work_dirs/tlalign_swin-small_16xb64_in1k/epoch_300.pth'),
+    )
+)

@@ -3,7 +3,8 @@
 _base_ = [
     '../_base_/models/mask-rcnn_swin-tiny_fpn.py',
     'mmdet::_base_/datasets/coco_instance.py',
-    '../_base_/schedules/adamw_1x.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/adamw_1x.py',
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(backbone=dict(drop_path_rate=0.1))

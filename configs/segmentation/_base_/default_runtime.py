@@ -9,11 +9,7 @@ default_hooks = dict(
     # The last two checkpoints are kept: one to go on from, and one more in
     # case a run is killed while it writes. No "best" one is picked, since the
     # figures of this project are those of the last iteration.
-    checkpoint=dict(
-        type='CheckpointHook',
-        by_epoch=False,
-        interval=16000,
-        max_keep_ckpts=2),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
 
@@ -27,8 +23,7 @@ env_cfg = dict(
 )
 
 vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(
-    type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'

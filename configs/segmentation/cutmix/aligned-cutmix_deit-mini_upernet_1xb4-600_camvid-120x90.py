@@ -2,5 +2,5 @@
 _base_ = './cutmix_deit-mini_upernet_1xb4-600_camvid-120x90.py'
 
 model = dict(
-    type='mmtlalign.TLAlignEncoderDecoder',
-    target=dict(type='mmtlalign.AlignedTokenTarget'))
+    type='mmtlalign.TLAlignEncoderDecoder', target=dict(type='mmtlalign.AlignedTokenTarget')
+)

@@ -5,5 +5,7 @@ model = dict(
     data_preprocessor=dict(
         type='mmtlalign.MixSegDataPreProcessor',
         batch_augments=dict(
-            augments=[dict(type='mmtlalign.TokenCutMix', patch_size=4)],
-            probs=[0.5])))
+            augments=[dict(type='mmtlalign.TokenCutMix', patch_size=4)], probs=[0.5]
+        ),
+    )
+)

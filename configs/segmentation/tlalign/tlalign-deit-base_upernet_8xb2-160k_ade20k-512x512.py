@@ -5,4 +5,5 @@ model = dict(
     backbone=dict(arch='deit-base', init_cfg=dict(checkpoint=checkpoint)),
     neck=dict(embed_dim=768),
     decode_head=dict(in_channels=[768, 768, 768, 768]),
-    auxiliary_head=dict(in_channels=768))
+    auxiliary_head=dict(in_channels=768),
+)

@@ -5,4 +5,5 @@ model = dict(
     backbone=dict(arch='deit-tiny', init_cfg=dict(checkpoint=checkpoint)),
     neck=dict(embed_dim=192),
     decode_head=dict(in_channels=[192, 192, 192, 192]),
-    auxiliary_head=dict(in_channels=192))
+    auxiliary_head=dict(in_channels=192),
+)

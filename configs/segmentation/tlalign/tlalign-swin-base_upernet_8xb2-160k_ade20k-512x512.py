@@ -4,4 +4,5 @@ checkpoint = 'work_dirs/tlalign_swin-base_16xb64_in1k/epoch_300.pth'
 model = dict(
     backbone=dict(arch='base', init_cfg=dict(checkpoint=checkpoint)),
     decode_head=dict(in_channels=[128, 256, 512, 1024]),
-    auxiliary_head=dict(in_channels=512))
+    auxiliary_head=dict(in_channels=512),
+)

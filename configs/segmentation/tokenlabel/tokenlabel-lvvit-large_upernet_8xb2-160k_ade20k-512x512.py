@@ -8,7 +8,9 @@ model = dict(
         img_size=448,
         drop_path_rate=0.5,
         out_indices=(14, 17, 20, 23),
-        init_cfg=dict(checkpoint=checkpoint)),
+        init_cfg=dict(checkpoint=checkpoint),
+    ),
     neck=dict(embed_dim=768),
     decode_head=dict(in_channels=[768, 768, 768, 768], channels=512),
-    auxiliary_head=dict(in_channels=768, channels=512))
+    auxiliary_head=dict(in_channels=768, channels=512),
+)

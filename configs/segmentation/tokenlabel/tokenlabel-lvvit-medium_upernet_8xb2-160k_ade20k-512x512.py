@@ -6,7 +6,9 @@ model = dict(
         arch='medium',
         drop_path_rate=0.2,
         out_indices=(10, 13, 16, 19),
-        init_cfg=dict(checkpoint=checkpoint)),
+        init_cfg=dict(checkpoint=checkpoint),
+    ),
     neck=dict(embed_dim=512),
     decode_head=dict(in_channels=[512, 512, 512, 512]),
-    auxiliary_head=dict(in_channels=512))
+    auxiliary_head=dict(in_channels=512),
+)

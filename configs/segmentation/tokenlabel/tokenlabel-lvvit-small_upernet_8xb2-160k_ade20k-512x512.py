@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/models/upernet_deit-small.py',
     '../_base_/datasets/ade20k_512x512.py',
     '../_base_/schedules/160k_adamw.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 checkpoint = 'work_dirs/tokenlabel_lvvit-small_8xb128_in1k/epoch_310.pth'
@@ -21,6 +21,7 @@ model = dict(
         final_norm=False,
         out_type='featmap',
         out_indices=(6, 9, 12, 15),
-        init_cfg=dict(
-            type='Pretrained', checkpoint=checkpoint, prefix='backbone.')),
-    decode_head=dict(channels=256))
+        init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.'),
+    ),
+    decode_head=dict(channels=256),
+)

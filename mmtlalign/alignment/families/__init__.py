@@ -3,6 +3,7 @@
 Classes are known by name, so that only the host of the backbone at hand need
 be installed, and only the file of its family is imported.
 """
+
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -16,8 +17,7 @@ from .base import Family, overrides, refuse_dropout, stock
 from .refused import REFUSED
 
 _FAMILIES: dict[str, Callable[[nn.Module], Family]] = {}
-_REFUSED: dict[str, str] = {
-    name: reason for names, reason in REFUSED.items() for name in names}
+_REFUSED: dict[str, str] = {name: reason for names, reason in REFUSED.items() for name in names}
 
 
 def register_family(*names: str):
@@ -46,14 +46,12 @@ def build_family(backbone: nn.Module) -> Family:
         ValueError: An option that shares cannot follow.
     """
     if not isinstance(backbone, nn.Module):
-        raise TypeError('a backbone is an nn.Module, not a '
-                        f'{type(backbone).__name__}.')
+        raise TypeError(f'a backbone is an nn.Module, not a {type(backbone).__name__}.')
     for cls in type(backbone).__mro__:
         name = class_name(cls)
         _load(name)
         if name in _REFUSED:
-            raise TypeError(
-                f'{type(backbone).__name__} is refused: {_REFUSED[name]}.')
+            raise TypeError(f'{type(backbone).__name__} is refused: {_REFUSED[name]}.')
         if name in _FAMILIES:
             if not overrides(backbone, cls):
                 return _FAMILIES[name](backbone)
@@ -82,6 +80,12 @@ def _load(name: str) -> None:
 
 
 __all__ = [
-    'Family', 'build_family', 'refuse_dropout', 'refuse_family',
-    'refused_backbones', 'register_family', 'stock', 'supported_backbones'
+    'Family',
+    'build_family',
+    'refuse_dropout',
+    'refuse_family',
+    'refused_backbones',
+    'register_family',
+    'stock',
+    'supported_backbones',
 ]

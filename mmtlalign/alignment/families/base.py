@@ -1,4 +1,5 @@
 """What a family of backbones tells the trace, and what it checks."""
+
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -9,8 +10,15 @@ from ..sites import Site
 
 # What stock forwards hand on to; a subclass that changes one of these reads
 # or computes something else, just as with another `forward`.
-DELEGATES = ('forward', 'forward_features', 'forward_head', 'pool',
-             '_pos_embed', '_format_output', '_attn')
+DELEGATES = (
+    'forward',
+    'forward_features',
+    'forward_head',
+    'pool',
+    '_pos_embed',
+    '_format_output',
+    '_attn',
+)
 
 
 class Family:
@@ -34,6 +42,7 @@ class Family:
         ValueError: An option that shares cannot follow, such as attention
             dropout, or an output that the backbone never gives.
     """
+
     sites: list[Site]
     output: Site
     num_extra_tokens = 0
@@ -43,15 +52,17 @@ class Family:
     def __init__(self, backbone: nn.Module) -> None:
         raise NotImplementedError
 
-    def lay_out(self, start: Site, stages: Sequence[Sequence[Site]],
-                out_indices: Sequence[int]) -> None:
+    def lay_out(
+        self, start: Site, stages: Sequence[Sequence[Site]], out_indices: Sequence[int]
+    ) -> None:
         """Set the sites, and the output to the end of the last stage read;
         ValueError if there is no such stage: the host would read nothing."""
         last = max(out_indices)
         if not 0 <= last < len(stages):
             raise ValueError(
                 f'out_indices {tuple(out_indices)} asks for {last}, but they '
-                f'are numbered from 0 to {len(stages) - 1}.')
+                f'are numbered from 0 to {len(stages) - 1}.'
+            )
         self.sites = [start, *(site for stage in stages for site in stage)]
         self.output = stages[last][-1]
 
@@ -63,13 +74,14 @@ class Family:
 
 def overrides(module: nn.Module, cls: type) -> list[str]:
     """Those of :data:`DELEGATES` that a module has not from a class."""
-    return [name for name in DELEGATES
-            if getattr(type(module), name, None) is not getattr(
-                cls, name, None)]
+    return [
+        name
+        for name in DELEGATES
+        if getattr(type(module), name, None) is not getattr(cls, name, None)
+    ]
 
 
-def stock(backbone: nn.Module, module: nn.Module, *names: str,
-          **parts: str) -> nn.Module:
+def stock(backbone: nn.Module, module: nn.Module, *names: str, **parts: str) -> nn.Module:
     """A module of a backbone, if it computes what its stock class does.
 
     Args:
@@ -83,10 +95,13 @@ def stock(backbone: nn.Module, module: nn.Module, *names: str,
     """
     cls, own = find_class(module, *names), type(module)
     if cls is not None and not overrides(module, cls):
-        rate = module.dropout if isinstance(module, nn.MultiheadAttention) \
-            else getattr(module, 'attn_drop', 0.)
+        rate = (
+            module.dropout
+            if isinstance(module, nn.MultiheadAttention)
+            else getattr(module, 'attn_drop', 0.0)
+        )
         if isinstance(rate, nn.Module):
-            rate = getattr(rate, 'p', 0.)
+            rate = getattr(rate, 'p', 0.0)
         refuse_dropout(name_of(backbone, module), rate)
         for name, allowed in parts.items():
             stock(backbone, getattr(module, name), allowed)
@@ -94,13 +109,16 @@ def stock(backbone: nn.Module, module: nn.Module, *names: str,
     what = f'{own.__name__} of {own.__module__.partition(".")[0]}'
     if cls is not None:
         what += f' that overrides {", ".join(overrides(module, cls))}'
-    inner = next((name for name in ('module', '_orig_mod')
-                  if hasattr(module, name)), None)
+    inner = next((name for name in ('module', '_orig_mod') if hasattr(module, name)), None)
     raise TypeError(
         f'{name_of(backbone, module)} is a {what}; label alignment knows '
         f'{", ".join(names)} here. '
-        + (f'Hand over what it wraps (.{inner}).' if inner else
-           'Write a family for it (docs/alignment.md, "Adding a backbone").'))
+        + (
+            f'Hand over what it wraps (.{inner}).'
+            if inner
+            else 'Write a family for it (docs/alignment.md, "Adding a backbone").'
+        )
+    )
 
 
 def refuse_dropout(name: str, rate: float) -> None:
@@ -113,4 +131,5 @@ def refuse_dropout(name: str, rate: float) -> None:
         raise ValueError(
             f'{name} has attention dropout {rate}; shares can only follow '
             'attention whose rows sum to one. Set it to 0 (use drop_path_rate '
-            'to regularise).')
+            'to regularise).'
+        )

@@ -1,5 +1,6 @@
 """BEiT and BEiT v2 of mmpretrain (arXiv 2106.08254, 2208.06366): a ViT with a
 bias for relative positions."""
+
 from functools import partial
 
 from torch import Tensor, nn
@@ -14,10 +15,13 @@ class BEiT(ViT):
     """Tokens and what is read of them as in :class:`ViT`."""
 
     def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
-        stock(backbone, layer, 'mmpretrain.BEiTTransformerEncoderLayer',
-              attn='mmpretrain.BEiTAttention')
-        return CaughtAttention(layer.attn, Branch(
-            layer, layer.attn.proj, partial(_scale, layer)))
+        stock(
+            backbone,
+            layer,
+            'mmpretrain.BEiTTransformerEncoderLayer',
+            attn='mmpretrain.BEiTAttention',
+        )
+        return CaughtAttention(layer.attn, Branch(layer, layer.attn.proj, partial(_scale, layer)))
 
 
 def _scale(layer: nn.Module, branch: Tensor) -> Tensor:

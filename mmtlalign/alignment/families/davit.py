@@ -3,6 +3,7 @@
 Attention over channels mixes no tokens, and position encodings are
 convolutions with signed weights: both move nothing.
 """
+
 from torch import nn
 
 from mmtlalign.interception import name_of
@@ -21,18 +22,20 @@ class DaViT(Family):
         stages: list[list[Site]] = []
         merging: list[Site] = []
         for stage in backbone.stages:
-            stages.append(merging + [
-                _attention(backbone, block) for block in stage.blocks])
+            stages.append(merging + [_attention(backbone, block) for block in stage.blocks])
             if stage.downsample is not None:
                 merging = [_merging(backbone, stage.downsample)]
-        self.lay_out(Start(backbone.patch_embed), stages,
-                     backbone.out_indices)
+        self.lay_out(Start(backbone.patch_embed), stages, backbone.out_indices)
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
-    stock(backbone, block, 'mmpretrain.DaViTBlock',
-          spatial_block='mmpretrain.SpatialBlock',
-          channel_block='mmpretrain.ChannelBlock')
+    stock(
+        backbone,
+        block,
+        'mmpretrain.DaViTBlock',
+        spatial_block='mmpretrain.SpatialBlock',
+        channel_block='mmpretrain.ChannelBlock',
+    )
     return shifted_windows(backbone, block.spatial_block.attn)
 
 
@@ -41,6 +44,7 @@ def _merging(backbone: nn.Module, merging: nn.Module) -> Merging:
     if merging.projection.dilation != (1, 1):
         raise ValueError(
             f'{name_of(backbone, merging)} merges with dilation '
-            f'{merging.projection.dilation}; only (1, 1) is supported.')
+            f'{merging.projection.dilation}; only (1, 1) is supported.'
+        )
     # The host's adaptive padding never pads the map: it is given (B, N, C).
     return Merging(merging, Cells(merging.projection))

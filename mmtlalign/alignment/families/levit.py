@@ -1,4 +1,5 @@
 """LeViT of mmpretrain (arXiv 2104.01136): attention in a pyramid."""
+
 from torch import Tensor, nn
 
 from mmtlalign.interception import find_class
@@ -18,17 +19,20 @@ class LeViT(Family):
         stages: list[list[Site]] = [[] for _ in backbone.stages]
         for sites, stage in zip(stages, backbone.stages):
             for block in stage:
-                stock(backbone, block, 'mmpretrain.Residual',
-                      'mmpretrain.AttentionSubsample')
+                stock(backbone, block, 'mmpretrain.Residual', 'mmpretrain.AttentionSubsample')
                 attn = getattr(block, 'block', block)
-                stock(backbone, attn, 'mmpretrain.Attention',
-                      'mmpretrain.MLP', 'mmpretrain.AttentionSubsample')
+                stock(
+                    backbone,
+                    attn,
+                    'mmpretrain.Attention',
+                    'mmpretrain.MLP',
+                    'mmpretrain.AttentionSubsample',
+                )
                 if attn is block:
                     sites.append(Subsampling(attn))
                 elif not find_class(attn, 'mmpretrain.MLP'):
                     sites.append(CaughtAttention(attn))
-        self.lay_out(Start(backbone.patch_embed, grid_of=of_map), stages,
-                     backbone.out_indices)
+        self.lay_out(Start(backbone.patch_embed, grid_of=of_map), stages, backbone.out_indices)
 
 
 class Subsampling(CaughtAttention):
@@ -39,5 +43,5 @@ class Subsampling(CaughtAttention):
 
     def mix(self, matrix: Tensor) -> Tensor:
         mixed = super().mix(matrix)
-        self.trace.grid = (self.attn.sub_resolution, ) * 2
+        self.trace.grid = (self.attn.sub_resolution,) * 2
         return mixed

@@ -4,6 +4,7 @@ Shares of keys take the mean over what their pooling takes together, and so do
 those of the residual, though the host takes its maximum there. Queries that
 are added to the output move nothing.
 """
+
 from torch import Tensor, nn
 
 from ..sites import CaughtAttention, Cells, Site, Start
@@ -17,13 +18,13 @@ class MViT(Family):
     def __init__(self, backbone: nn.Module) -> None:
         stages: list[list[Site]] = [[]]
         for i, block in enumerate(backbone.blocks):
-            stock(backbone, block, 'mmpretrain.MultiScaleBlock',
-                  attn='mmpretrain.MultiScaleAttention')
+            stock(
+                backbone, block, 'mmpretrain.MultiScaleBlock', attn='mmpretrain.MultiScaleAttention'
+            )
             stages[-1].append(PooledAttention(block))
             if i in backbone.stage_indices:  # the last of a stage
                 stages.append([])
-        self.lay_out(Start(backbone.patch_embed), stages[:-1],
-                     backbone.out_scales)
+        self.lay_out(Start(backbone.patch_embed), stages[:-1], backbone.out_scales)
 
 
 class PooledAttention(CaughtAttention):

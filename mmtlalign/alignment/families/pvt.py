@@ -4,15 +4,18 @@
 Keys are pooled from the tokens. Convolutions inside MLPs have signed weights
 and move nothing.
 """
+
 from torch import nn
 
 from ..sites import CaughtAttention, Cells, Merging, Site, Start
 from . import Family, register_family, stock
 
 
-@register_family('mmdet.PyramidVisionTransformer',
-                 'mmdet.PyramidVisionTransformerV2',
-                 'mmseg.MixVisionTransformer')
+@register_family(
+    'mmdet.PyramidVisionTransformer',
+    'mmdet.PyramidVisionTransformerV2',
+    'mmseg.MixVisionTransformer',
+)
 class PVT(Family):
     """Patch embeddings, which may overlap, merge tokens between stages."""
 
@@ -21,9 +24,12 @@ class PVT(Family):
         for embed, blocks, _ in backbone.layers:
             stock(backbone, embed, 'mmdet.PatchEmbed', 'mmseg.PatchEmbed')
             cells = Cells(embed.projection, embed.adap_padding)
-            stages.append([Merging(embed, cells), *(
-                _attention(backbone, block) for block in blocks
-                if hasattr(block, 'attn'))])  # not position embeddings
+            stages.append(
+                [
+                    Merging(embed, cells),
+                    *(_attention(backbone, block) for block in blocks if hasattr(block, 'attn')),
+                ]
+            )  # not position embeddings
         start = Start(stages[0].pop(0).module)
         self.lay_out(start, stages, backbone.out_indices)
 
@@ -40,10 +46,11 @@ class ReturnedMatrix(CaughtAttention):
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
-    stock(backbone, block, 'mmdet.PVTEncoderLayer',
-          'mmseg.TransformerEncoderLayer')
-    attn = stock(backbone, block.attn, 'mmdet.SpatialReductionAttention',
-                 'mmseg.EfficientMultiheadAttention')
+    stock(backbone, block, 'mmdet.PVTEncoderLayer', 'mmseg.TransformerEncoderLayer')
+    attn = stock(
+        backbone, block.attn, 'mmdet.SpatialReductionAttention', 'mmseg.EfficientMultiheadAttention'
+    )
     return ReturnedMatrix(
         stock(backbone, attn.attn, 'torch.MultiheadAttention'),
-        reduction=Cells(attn.sr) if attn.sr_ratio > 1 else None)
+        reduction=Cells(attn.sr) if attn.sr_ratio > 1 else None,
+    )

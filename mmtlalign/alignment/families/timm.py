@@ -1,4 +1,5 @@
 """ViT, DeiT, distilled DeiT, DeiT-III and Swin (v1) of timm."""
+
 from collections.abc import Iterator
 from functools import partial
 
@@ -40,8 +41,9 @@ class TimmViT(Family):
         _check_pool(backbone, '', 'avg', 'token')
         embed = stock(backbone, backbone.patch_embed, 'timm.PatchEmbed')
         if not isinstance(backbone.patch_drop, nn.Identity):
-            raise ValueError('patch_drop_rate drops patches, and their shares '
-                             'with them; set it to 0.')
+            raise ValueError(
+                'patch_drop_rate drops patches, and their shares with them; set it to 0.'
+            )
         self.num_extra_tokens = backbone.num_prefix_tokens
         if backbone.global_pool != 'avg' and self.num_extra_tokens:
             # the head averages the distilled pair; registers are not read
@@ -67,12 +69,10 @@ class TimmSwin(Family):
             sites = [_windows(backbone, block) for block in stage.blocks]
             if not isinstance(stage.downsample, nn.Identity):
                 stock(backbone, stage.downsample, 'timm.PatchMerging')
-                sites.insert(0, Merging(
-                    stage.downsample, Cells(nn.AvgPool2d(2), pad_to_even)))
+                sites.insert(0, Merging(stage.downsample, Cells(nn.AvgPool2d(2), pad_to_even)))
             stages.append(sites)
         embed = backbone.patch_embed
-        self.lay_out(Start(embed, grid_of=partial(_grid, embed)), stages,
-                     [len(stages) - 1])
+        self.lay_out(Start(embed, grid_of=partial(_grid, embed)), stages, [len(stages) - 1])
 
 
 def _grid(embed: nn.Module, tokens: Tensor, images: Tensor):
@@ -83,20 +83,21 @@ def _check_pool(backbone: nn.Module, *known: str) -> None:
     if backbone.global_pool not in known:
         raise ValueError(
             f'global_pool={backbone.global_pool!r} weighs tokens in a way '
-            f'that shares cannot follow; use {known[-1]!r}.')
+            f'that shares cannot follow; use {known[-1]!r}.'
+        )
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
     attn = stock(backbone, block, 'timm.Block', attn='timm.Attention').attn
     if attn.gate is not None:
-        raise ValueError(f'{name_of(backbone, attn)} gates its output, so '
-                         'that the rows of attention no longer sum to one; '
-                         'set gated=False.')
+        raise ValueError(
+            f'{name_of(backbone, attn)} gates its output, so '
+            'that the rows of attention no longer sum to one; '
+            'set gated=False.'
+        )
     # a norm between values and projection would not be linear
-    branch = Branch(block, attn.proj, block.ls1) if isinstance(
-        attn.norm, nn.Identity) else None
-    return (FusedAttention if attn.fused_attn else CaughtAttention)(
-        attn, branch)
+    branch = Branch(block, attn.proj, block.ls1) if isinstance(attn.norm, nn.Identity) else None
+    return (FusedAttention if attn.fused_attn else CaughtAttention)(attn, branch)
 
 
 class FusedAttention(Attention):
@@ -110,40 +111,53 @@ class FusedAttention(Attention):
     def forward(self, *args, **kwargs) -> Tensor:
         if not self.moving:
             return self.stock(*args, **kwargs)
-        with FunctionInterception(
-                self.instead, F.scaled_dot_product_attention):
+        with FunctionInterception(self.instead, F.scaled_dot_product_attention):
             return self.stock(*args, **kwargs)
 
-    def instead(self, stock, query: Tensor, key: Tensor, value: Tensor,
-                attn_mask=None, dropout_p=0., is_causal=False) -> Tensor:
+    def instead(
+        self,
+        stock,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask=None,
+        dropout_p=0.0,
+        is_causal=False,
+    ) -> Tensor:
         if attn_mask is not None or is_causal:
-            raise ValueError('shares cannot follow fused attention with a '
-                             'mask; call the backbone without one.')
+            raise ValueError(
+                'shares cannot follow fused attention with a mask; call the backbone without one.'
+            )
         refuse_dropout('attention', dropout_p)
-        return self.attend(partial(stock, query, key, value), query, key,
-                           value)
+        return self.attend(partial(stock, query, key, value), query, key, value)
 
 
 def _windows(backbone: nn.Module, block: nn.Module) -> Site:
-    attn = stock(backbone, block, 'timm.SwinTransformerBlock',
-                 attn='timm.WindowAttention').attn
+    attn = stock(backbone, block, 'timm.SwinTransformerBlock', attn='timm.WindowAttention').attn
     if attn.fused_attn:
-        raise ValueError(f'{name_of(backbone, attn)} is fused, which hides '
-                         'its matrix; set fused_attn=False '
-                         '(TIMM_FUSED_ATTN=1).')
+        raise ValueError(
+            f'{name_of(backbone, attn)} is fused, which hides '
+            'its matrix; set fused_attn=False '
+            '(TIMM_FUSED_ATTN=1).'
+        )
     return BlockWindows(attn, block, Branch(block, attn.proj))
 
 
 class BlockWindows(WindowAttention):
     """Cut by the stock geometry of a block, run over numbers."""
+
     cutter: nn.Module
 
     def cut(self, numbers: Tensor) -> Tensor:
         block = self.cutter
         over = StandInSelf(
-            'attn', window_size=block.window_size, dynamic_mask=False,
-            window_area=block.window_area, shift_size=block.shift_size,
-            attn_mask=None)
+            'attn',
+            window_size=block.window_size,
+            dynamic_mask=False,
+            window_area=block.window_area,
+            shift_size=block.shift_size,
+            attn_mask=None,
+        )
         type(block)._attn(over, numbers[None, :, :, None])
         return over.windows
 

@@ -1,4 +1,5 @@
 """ViT of torchvision."""
+
 from collections.abc import Iterator
 from functools import partial
 
@@ -15,19 +16,22 @@ from . import Family, register_family, stock
 @register_family('torchvision.VisionTransformer')
 class TorchvisionViT(Family):
     """Every block mixes all tokens; the head reads the class token."""
+
     num_extra_tokens = 1
     rows = slice(0, 1)
 
     def __init__(self, backbone: nn.Module) -> None:
         blocks = []
         for layer in backbone.encoder.layers:
-            stock(backbone, layer, 'torchvision.EncoderBlock',
-                  self_attention='torch.MultiheadAttention')
+            stock(
+                backbone,
+                layer,
+                'torchvision.EncoderBlock',
+                self_attention='torch.MultiheadAttention',
+            )
             attn = layer.self_attention
-            blocks.append([PackedAttention(
-                attn, Branch(layer, attn.out_proj))])
-        self.lay_out(Start(backbone.conv_proj, 1, of_map), blocks,
-                     [len(blocks) - 1])
+            blocks.append([PackedAttention(attn, Branch(layer, attn.out_proj))])
+        self.lay_out(Start(backbone.conv_proj, 1, of_map), blocks, [len(blocks) - 1])
 
 
 class PackedAttention(Attention):
@@ -52,11 +56,10 @@ class PackedAttention(Attention):
     def write_out(self, tokens: Tensor) -> Tensor:
         attn = self.attn
         packed = F.linear(tokens, attn.in_proj_weight, attn.in_proj_bias)
-        query, key, value = packed.unflatten(
-            -1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = packed.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
         out = self.attend(
-            partial(F.scaled_dot_product_attention, query, key, value),
-            query, key, value)
+            partial(F.scaled_dot_product_attention, query, key, value), query, key, value
+        )
         out = attn.out_proj(out.transpose(1, 2).flatten(2))
         if self.branch.block.dropout.p:
             # it draws in the order of memory: tokens first, as in stock

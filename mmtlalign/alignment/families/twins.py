@@ -3,6 +3,7 @@
 Keys are pooled from the tokens. Position encodings (PEG) are convolutions with
 signed weights and move nothing.
 """
+
 from torch import nn
 
 from mmtlalign.interception import find_class
@@ -22,19 +23,18 @@ class Twins(Family):
         for embed, blocks in zip(backbone.patch_embeds, backbone.stages):
             stock(backbone, embed, 'mmcv.PatchEmbed')
             cells = Cells(embed.projection, embed.adaptive_padding)
-            stages.append([Merging(embed, cells), *(
-                _attention(backbone, block) for block in blocks)])
+            stages.append(
+                [Merging(embed, cells), *(_attention(backbone, block) for block in blocks)]
+            )
         start = Start(stages[0].pop(0).module)
         self.lay_out(start, stages, backbone.out_indices)
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
-    stock(backbone, block, 'mmpretrain.GSAEncoderLayer',
-          'mmpretrain.LSAEncoderLayer')
+    stock(backbone, block, 'mmpretrain.GSAEncoderLayer', 'mmpretrain.LSAEncoderLayer')
     attn = block.attn
     if find_class(block, 'mmpretrain.GSAEncoderLayer'):
         stock_attention(backbone, attn, 'mmpretrain.GlobalSubsampledAttention')
-        return StockAttention(attn, reduction=Cells(attn.sr) if (
-            attn.sr_ratio > 1) else None)
+        return StockAttention(attn, reduction=Cells(attn.sr) if (attn.sr_ratio > 1) else None)
     stock(backbone, attn, 'mmpretrain.LocallyGroupedSelfAttention')
     return WindowAttention(attn, attn.window_size)

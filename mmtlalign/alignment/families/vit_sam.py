@@ -2,6 +2,7 @@
 
 The neck, which has convolutions, moves nothing.
 """
+
 from torch import nn
 
 from ..sites import CaughtAttention, Site, Start, WindowAttention
@@ -13,13 +14,17 @@ class ViTSAM(Family):
     """Blocks mix tokens inside windows or globally."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        self.lay_out(Start(backbone.patch_embed),
-                     [[_attention(backbone, layer)]
-                      for layer in backbone.layers], backbone.out_indices)
+        self.lay_out(
+            Start(backbone.patch_embed),
+            [[_attention(backbone, layer)] for layer in backbone.layers],
+            backbone.out_indices,
+        )
 
 
 def _attention(backbone: nn.Module, layer: nn.Module) -> Site:
-    stock(backbone, layer, 'mmpretrain.TransformerEncoderLayer',
-          attn='mmpretrain.Attention')
-    return WindowAttention(layer.attn, layer.window_size) if (
-        layer.window_size) else CaughtAttention(layer.attn)
+    stock(backbone, layer, 'mmpretrain.TransformerEncoderLayer', attn='mmpretrain.Attention')
+    return (
+        WindowAttention(layer.attn, layer.window_size)
+        if (layer.window_size)
+        else CaughtAttention(layer.attn)
+    )

@@ -7,6 +7,7 @@ keys, and return features (B, H, N, D) as of stock attention; ``mean_heads(A)
 deviations from the mean share, or None unless ``carry``. The last two have no
 gradient.
 """
+
 from .channels import (
     attend_rows,
     carry_values,
@@ -19,7 +20,12 @@ from .choice import ShareAttention
 from .fused import fused_share_attention
 
 __all__ = [
-    'ShareAttention', 'attend_rows', 'carry_values', 'centred',
-    'fused_share_attention', 'num_spare', 'padded_share_attention',
-    'separate_share_attention'
+    'ShareAttention',
+    'attend_rows',
+    'carry_values',
+    'centred',
+    'fused_share_attention',
+    'num_spare',
+    'padded_share_attention',
+    'separate_share_attention',
 ]

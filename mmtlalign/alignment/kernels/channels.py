@@ -6,6 +6,7 @@ TL-Align (arXiv 2210.06455, section 3.3) for one number per token. Here are
 the ways through the public function, which work on every device; their
 contract stands in :mod:`mmtlalign.alignment.kernels`.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,24 +41,24 @@ def num_spare(like: Tensor) -> int:
     return 8 - like.size(-1) % 8
 
 
-def widen(tensor: Tensor, width: int, channel: Tensor | None = None,
-          out: Tensor | None = None) -> Tensor:
+def widen(
+    tensor: Tensor, width: int, channel: Tensor | None = None, out: Tensor | None = None
+) -> Tensor:
     """Append a channel, and zeros up to a width, which ``out`` has already.
     In memory tokens lie before heads, as stock."""
     b, h, n, dims = tensor.shape
-    wide = (tensor.new_empty(b, n, h, width) if out is None else
-            out).transpose(1, 2)
+    wide = (tensor.new_empty(b, n, h, width) if out is None else out).transpose(1, 2)
     wide[..., :dims] = tensor
     if out is None:
         wide[..., dims:] = 0
     if channel is not None:
-        wide[..., dims:dims + 1] = channel
+        wide[..., dims : dims + 1] = channel
     return wide
 
 
 def scale_of(query: Tensor, scale: float | None) -> float:
     """The factor on scores, by default that of the head's own width."""
-    return query.size(-1)**-0.5 if scale is None else scale
+    return query.size(-1) ** -0.5 if scale is None else scale
 
 
 def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -70,54 +71,62 @@ def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 @torch.no_grad()
-def carry_values(query: Tensor, key: Tensor, value: Tensor, share: Tensor,
-                 scale: float | None = None) -> Tensor:
+def carry_values(
+    query: Tensor, key: Tensor, value: Tensor, share: Tensor, scale: float | None = None
+) -> Tensor:
     """``A @ (deviation * value)`` by a call of its own."""
-    return F.scaled_dot_product_attention(
-        query, key, centred(share, value)[0] * value, scale=scale)
+    return F.scaled_dot_product_attention(query, key, centred(share, value)[0] * value, scale=scale)
 
 
 def padded_share_attention(
-        query: Tensor, key: Tensor, value: Tensor, share: Tensor,
-        scale: float | None = None, carry: bool = False) -> Attended:
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    share: Tensor,
+    scale: float | None = None,
+    carry: bool = False,
+) -> Attended:
     """Attention on widened tensors, which are kept for the backward."""
     dims = query.size(-1)
     width = dims + num_spare(value)
     deviation, mean = centred(share, value)
     out = F.scaled_dot_product_attention(
-        widen(query, width), widen(key, width),
-        widen(value, width, deviation), scale=scale_of(query, scale))
+        widen(query, width),
+        widen(key, width),
+        widen(value, width, deviation),
+        scale=scale_of(query, scale),
+    )
     carried = carry_values(query, key, value, share, scale) if carry else None
     return out[..., :dims], decode(out[..., dims], mean), carried
 
 
 def separate_share_attention(
-        query: Tensor, key: Tensor, value: Tensor, share: Tensor,
-        scale: float | None = None, carry: bool = False) -> Attended:
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    share: Tensor,
+    scale: float | None = None,
+    carry: bool = False,
+) -> Attended:
     """Features from the stock call alone, so that a checkpointed block
     recomputes the very tensors it saved; costs a second forward."""
     out = F.scaled_dot_product_attention(query, key, value, scale=scale)
     with torch.no_grad():
         deviation, mean = centred(share, value)
         if carry:  # both on the way of one call
-            carried, mixed, _ = padded_share_attention(
-                query, key, deviation * value, share, scale)
+            carried, mixed, _ = padded_share_attention(query, key, deviation * value, share, scale)
             return out, mixed, carried
         # Equally wide values keep PyTorch on its fused kernel on a CPU; that
         # of GPUs takes fewer.
         width = value.size(-1) if value.device.type == 'cpu' else 8
-        carrier = F.pad(deviation, (0, width - 1)).expand(
-            -1, value.size(1), -1, -1)
-        attended = F.scaled_dot_product_attention(
-            query, key, carrier, scale=scale)
+        carrier = F.pad(deviation, (0, width - 1)).expand(-1, value.size(1), -1, -1)
+        attended = F.scaled_dot_product_attention(query, key, carrier, scale=scale)
         return out, decode(attended[..., 0], mean), None
 
 
-def attend_rows(query: Tensor, key: Tensor,
-                scale: float | None = None) -> Tensor:
+def attend_rows(query: Tensor, key: Tensor, scale: float | None = None) -> Tensor:
     """What a few queries (B, H, n, D) attend to of keys (B, H, M, D): head
     mean (B, n, M), float32, without gradient; rows sum to one."""
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
-        scores = (query.float() * scale_of(query, scale)
-                  ) @ key.float().transpose(-2, -1)
+        scores = (query.float() * scale_of(query, scale)) @ key.float().transpose(-2, -1)
         return scores.softmax(dim=-1).mean(dim=1)

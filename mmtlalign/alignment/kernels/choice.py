@@ -5,6 +5,7 @@ gradients included. On a CPU the first that agrees is kept, so that a resumed
 training repeats exactly; on a GPU those that agree are timed at the shape
 that is there, and of those within 5 % of the fastest the first is kept.
 """
+
 import logging
 import os
 from collections.abc import Callable
@@ -30,25 +31,24 @@ KERNELS = dict(
     triton=('triton', 'share_pass_attention'),
     triton_flash=('triton', 'share_flash_attention'),
     separate=('channels', 'separate_share_attention'),
-    padded=('channels', 'padded_share_attention'))
+    padded=('channels', 'padded_share_attention'),
+)
 # In order of preference. The last is the public function itself, which stays
 # where not even that can be checked.
-ORDER = dict(
-    cpu=('fused', 'padded'),
-    cuda=('triton', 'triton_flash', 'separate', 'padded'))
+ORDER = dict(cpu=('fused', 'padded'), cuda=('triton', 'triton_flash', 'separate', 'padded'))
 ELSEWHERE = ('separate', 'padded')
-TIMED = ('cuda', )
+TIMED = ('cuda',)
 # Their features are those of the stock call, as a recomputation needs them.
 BESIDE_STOCK = ('triton', 'separate')
 # Largest difference allowed in features, gradients and shares.
-TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 5e-3,
-              torch.bfloat16: 3e-2}
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 MARGIN = 1.05
 _chosen: dict[tuple, Callable] = {}
 
 
 class Case(NamedTuple):
     """What a choice holds for: all of the shapes but the batch."""
+
     device: torch.device
     dtype: torch.dtype
     num_heads: int
@@ -89,21 +89,24 @@ class ShareAttention:
         if self.kernel is fused_share_attention:
             self.kernel = partial(self.kernel, buffers=self.buffers)
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor,
-                 share: Tensor, scale: float | None = None,
-                 carry: bool = False) -> Attended:
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        share: Tensor,
+        scale: float | None = None,
+        carry: bool = False,
+    ) -> Attended:
         kernel = self._kernel_for(query, key, carry)
         return kernel(query, key, value, share, scale, carry)
 
-    def _kernel_for(self, query: Tensor, key: Tensor,
-                    carry: bool) -> Callable:
+    def _kernel_for(self, query: Tensor, key: Tensor, carry: bool) -> Callable:
         device, beside = query.device, inside_checkpoint()
         dtype = _precision(device, query.dtype)
-        if device.type in TIMED and not beside and (
-                not torch.compiler.is_compiling()):
+        if device.type in TIMED and not beside and (not torch.compiler.is_compiling()):
             b, h, n, d = query.shape
-            return choose_kernel(
-                Case(device, dtype, h, n, key.size(2), d, carry), b)
+            return choose_kernel(Case(device, dtype, h, n, key.size(2), d, carry), b)
         if self.case != default_case(device, dtype):
             return separate_share_attention
         return self.beside if beside else self.kernel
@@ -116,8 +119,7 @@ def _precision(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     return dtype
 
 
-def choose_kernel(case: Case, batch: int | None = None,
-                  beside: bool = False) -> Callable:
+def choose_kernel(case: Case, batch: int | None = None, beside: bool = False) -> Callable:
     """The kernel for a case, chosen and logged once.
 
     Args:
@@ -131,25 +133,27 @@ def choose_kernel(case: Case, batch: int | None = None,
         ValueError: ``MMTLALIGN_KERNEL`` names no kernel.
         RuntimeError: It names one that does not work here.
     """
-    timer = None if batch is None else partial(
-        _time, case=case, batch=batch)
-    what = (*case[:2], *(case[2:] if timer else ()),
-            *(('beside stock', ) if beside else ()))
-    cases = (case, ) if timer else (case, case._replace(carry=False))
-    return choose_once(what, partial(_candidates, case.device, beside),
-                       lambda kernel: _gap(kernel, *cases), timer)
+    timer = None if batch is None else partial(_time, case=case, batch=batch)
+    what = (*case[:2], *(case[2:] if timer else ()), *(('beside stock',) if beside else ()))
+    cases = (case,) if timer else (case, case._replace(carry=False))
+    return choose_once(
+        what, partial(_candidates, case.device, beside), lambda kernel: _gap(kernel, *cases), timer
+    )
 
 
-def choose_once(what: tuple, candidates: Callable, gap: Callable,
-                timer: Callable | None) -> Callable:
+def choose_once(
+    what: tuple, candidates: Callable, gap: Callable, timer: Callable | None
+) -> Callable:
     """Remembers what :func:`choose` chose for ``what``: a device and more.
     ``candidates`` returns its ``loaders``."""
     if what not in _chosen:
         # Whatever mode the first trace is entered in.
-        with torch.inference_mode(False), torch.enable_grad(), \
-                torch.autocast(what[0].type, enabled=False):
-            _chosen[what] = choose(candidates(), gap, timer,
-                                   ', '.join(map(str, what)))
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(what[0].type, enabled=False),
+        ):
+            _chosen[what] = choose(candidates(), gap, timer, ', '.join(map(str, what)))
     return _chosen[what]
 
 
@@ -157,14 +161,12 @@ def _candidates(device: torch.device, beside: bool) -> dict[str, Callable]:
     """Loaders of kernels by name, the one asked for alone."""
     names = ORDER.get(device.type, ELSEWHERE)
     if beside:
-        names = tuple(name for name in BESIDE_STOCK
-                      if name in names or name == 'separate')
+        names = tuple(name for name in BESIDE_STOCK if name in names or name == 'separate')
     forced = os.environ.get('MMTLALIGN_KERNEL')
     if forced and forced not in KERNELS:
-        raise ValueError(f'MMTLALIGN_KERNEL={forced} is unknown; use one of '
-                         f'{", ".join(KERNELS)}.')
+        raise ValueError(f'MMTLALIGN_KERNEL={forced} is unknown; use one of {", ".join(KERNELS)}.')
     if forced and not (beside and forced not in BESIDE_STOCK):
-        names = forced,
+        names = (forced,)
     return {name: partial(load, *KERNELS[name]) for name in names}
 
 
@@ -173,8 +175,9 @@ def load(module: str, function: str) -> Callable:
     return getattr(import_module(f'.{module}', __package__), function)
 
 
-def choose(loaders: dict[str, Callable], gap: Callable,
-           timer: Callable | None, label: str) -> Callable:
+def choose(
+    loaders: dict[str, Callable], gap: Callable, timer: Callable | None, label: str
+) -> Callable:
     """Check candidates, time them, keep one and log why.
 
     Args:
@@ -190,28 +193,32 @@ def choose(loaders: dict[str, Callable], gap: Callable,
         try:
             kernel = load()
             off = gap(kernel)
-            times[name] = timer(kernel) if timer else 0.
+            times[name] = timer(kernel) if timer else 0.0
         except Exception as error:  # compilers and drivers raise anything
             failed = True
             notes.append(f'{name} left out: {first_line(error)}')
             continue
         kernels[name] = kernel
-        notes.append(f'{name} off by {off:.0e}' + (
-            f', {times[name] * 1e6:.0f} us' if timer else ''))
+        notes.append(
+            f'{name} off by {off:.0e}' + (f', {times[name] * 1e6:.0f} us' if timer else '')
+        )
         if timer is None:
             break
-    limit = MARGIN * min(times.values(), default=0.)
+    limit = MARGIN * min(times.values(), default=0.0)
     best = next((name for name in kernels if times[name] <= limit), None)
     if timer is not None:
         best = _of_rank_0(best, kernels)
     if best is None and len(loaders) > 1:
         kernels[name], best = load(), name
     if best is None:
-        raise RuntimeError(f'no kernel for shares works on {label}: '
-                           f'{"; ".join(notes)}.')
-    logger.log(logging.WARNING if failed else logging.INFO,
-               'Shares on %s go through %s (%s).', label, best,
-               '; '.join(notes))
+        raise RuntimeError(f'no kernel for shares works on {label}: {"; ".join(notes)}.')
+    logger.log(
+        logging.WARNING if failed else logging.INFO,
+        'Shares on %s go through %s (%s).',
+        label,
+        best,
+        '; '.join(notes),
+    )
     return kernels[best]
 
 
@@ -234,12 +241,13 @@ def draw(case: Case, batch: int) -> tuple[list[Tensor], Tensor, Tensor]:
     """Random query, key and value as projections lay them out, shares of the
     keys and a gradient of the features; without the global generator."""
     generator = torch.Generator().manual_seed(0)
-    sizes = (case.num_queries, case.num_keys, case.num_keys,
-             case.num_queries)
+    sizes = (case.num_queries, case.num_keys, case.num_keys, case.num_queries)
     *qkv, grad = (
-        torch.randn(batch, size, case.num_heads, case.dims,
-                    generator=generator).to(case.device, case.dtype)
-        .transpose(1, 2) for size in sizes)
+        torch.randn(batch, size, case.num_heads, case.dims, generator=generator)
+        .to(case.device, case.dtype)
+        .transpose(1, 2)
+        for size in sizes
+    )
     share = torch.rand(batch, case.num_keys, generator=generator)
     return [x.requires_grad_() for x in qkv], share.to(case.device), grad
 
@@ -251,18 +259,21 @@ def _gap(kernel: Callable, *cases: Case) -> float:
         case = case._replace(
             num_heads=min(case.num_heads, 3),
             num_queries=min(case.num_queries, 70),
-            num_keys=min(case.num_keys, 70))
+            num_keys=min(case.num_keys, 70),
+        )
         qkv, share, grad = draw(case, 2)
         out, mixed, carried = kernel(*qkv, share, None, case.carry)
         query, key, value = qkv
         expected = F.scaled_dot_product_attention(query, key, value)
         moved, own = explicit_shares(query, key, value, share)
-        pairs = [(out, expected), (mixed, moved), *zip(
-            *(torch.autograd.grad(x, qkv, grad) for x in (out, expected)))]
+        pairs = [
+            (out, expected),
+            (mixed, moved),
+            *zip(*(torch.autograd.grad(x, qkv, grad) for x in (out, expected))),
+        ]
         if case.carry:
             pairs.append((carried, own))
-        gaps += [(x.detach().double() - y.detach().double()).abs().max()
-                 for x, y in pairs]
+        gaps += [(x.detach().double() - y.detach().double()).abs().max() for x, y in pairs]
     # a tensor's maximum, as Python's passes over NaN
     return limited(torch.stack(gaps).max().item(), TOLERANCES[case.dtype])
 
@@ -274,21 +285,22 @@ def limited(gap: float, limit: float) -> float:
         ArithmeticError: It is above the limit, or not finite.
     """
     if not gap <= limit:  # NaN is not
-        raise ArithmeticError(
-            f'differs from the public function by {gap:.1e}')
+        raise ArithmeticError(f'differs from the public function by {gap:.1e}')
     return gap
 
 
 @torch.no_grad()
-def explicit_shares(query: Tensor, key: Tensor, value: Tensor,
-                    share: Tensor) -> tuple[Tensor, Tensor]:
+def explicit_shares(
+    query: Tensor, key: Tensor, value: Tensor, share: Tensor
+) -> tuple[Tensor, Tensor]:
     """Moved shares and carried values by the matrix itself, in float64."""
-    query, key, value, share = (
-        x.double() for x in (query, key, value, share))
-    matrix = (query @ key.mT * query.size(-1)**-0.5).softmax(dim=-1)
+    query, key, value, share = (x.double() for x in (query, key, value, share))
+    matrix = (query @ key.mT * query.size(-1) ** -0.5).softmax(dim=-1)
     deviation = share - share.mean(dim=1, keepdim=True)
-    return ((matrix.mean(dim=1) @ share[..., None])[..., 0],
-            matrix @ (deviation[:, None, :, None] * value))
+    return (
+        (matrix.mean(dim=1) @ share[..., None])[..., 0],
+        matrix @ (deviation[:, None, :, None] * value),
+    )
 
 
 def _time(kernel: Callable, case: Case, batch: int) -> float:

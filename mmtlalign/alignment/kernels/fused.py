@@ -3,6 +3,7 @@
 Query, key and value are widened in the forward only; what is kept for the
 backward is exactly what stock attention keeps.
 """
+
 import torch
 from torch import Tensor
 
@@ -15,7 +16,8 @@ MAX_BUFFERS = 8
 
 def flash_forward(query, key, value, scale):
     return aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, 0., False, scale=scale)
+        query, key, value, 0.0, False, scale=scale
+    )
 
 
 def flash_backward(grad, query, key, value, out, logsumexp, scale):
@@ -24,7 +26,8 @@ def flash_backward(grad, query, key, value, out, logsumexp, scale):
         # PyTorch's kernel for halves is slower than that and the casts.
         tensors = (x.float() for x in tensors)
     grads = aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        *tensors, logsumexp, 0., False, scale=scale)
+        *tensors, logsumexp, 0.0, False, scale=scale
+    )
     return tuple(x.to(dtype) for x in grads)
 
 
@@ -38,8 +41,11 @@ class _FusedShareAttention(torch.autograd.Function):
         deviation, mean = channels.centred(share, value)
         wide_query, key_out, value_out = _room(query, value, width, buffers)
         wide_out, *context = flash_forward(
-            wide_query, channels.widen(key, width, out=key_out),
-            channels.widen(value, width, deviation, out=value_out), scale)
+            wide_query,
+            channels.widen(key, width, out=key_out),
+            channels.widen(value, width, deviation, out=value_out),
+            scale,
+        )
         mixed = channels.decode(wide_out[..., dims], mean)
         # A copy in the layout of the stock output: the projection that
         # follows then reads it as a view, and one storage serves both.
@@ -57,28 +63,34 @@ class _FusedShareAttention(torch.autograd.Function):
 
 
 def fused_share_attention(
-        query: Tensor, key: Tensor, value: Tensor, share: Tensor,
-        scale: float | None = None, carry: bool = False,
-        buffers: dict | None = None) -> channels.Attended:
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    share: Tensor,
+    scale: float | None = None,
+    carry: bool = False,
+    buffers: dict | None = None,
+) -> channels.Attended:
     """At the memory of stock attention; ``buffers`` keep the widened key and
     value for the next call, which writes over them."""
     query, key, value = channels.as_autocast(query, key, value)
     out, mixed = _FusedShareAttention.apply(
-        query, key, value, share, channels.scale_of(query, scale), buffers)
+        query, key, value, share, channels.scale_of(query, scale), buffers
+    )
     if not carry:
         return out, mixed, None
     return out, mixed, channels.carry_values(query, key, value, share, scale)
 
 
-def _room(query: Tensor, value: Tensor, width: int, buffers: dict | None
-          ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def _room(
+    query: Tensor, value: Tensor, width: int, buffers: dict | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The widened query, if possible no copy, and buffers for key and value,
     whose fresh pages cost 1 to 2 % of a step. A compiler plans its own."""
     if buffers is None or torch.compiler.is_compiling():
         return channels.widen(query, width), None, None
     b, h, m, _ = value.shape
-    kind = (2, b, m, h, width, value.dtype, value.device,
-            torch.is_inference_mode_enabled())
+    kind = (2, b, m, h, width, value.dtype, value.device, torch.is_inference_mode_enabled())
     if kind not in buffers:
         if len(buffers) == MAX_BUFFERS:
             buffers.clear()
@@ -96,10 +108,13 @@ def _borrow(query: Tensor, width: int) -> Tensor | None:
     The key's further channels are zero, so they do not count; where one is
     not finite, another query or key of the token, it is lost anyway.
     """
-    end = query.storage_offset() + width - query.size(-1) + 1 + sum(
-        (size - 1) * stride
-        for size, stride in zip(query.shape, query.stride()))
-    if query.stride(-1) != 1 or (
-            end > query.untyped_storage().nbytes() // query.itemsize):
+    end = (
+        query.storage_offset()
+        + width
+        - query.size(-1)
+        + 1
+        + sum((size - 1) * stride for size, stride in zip(query.shape, query.stride()))
+    )
+    if query.stride(-1) != 1 or (end > query.untyped_storage().nbytes() // query.itemsize):
         return None
     return query.as_strided((*query.shape[:-1], width), query.stride())

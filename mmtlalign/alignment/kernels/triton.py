@@ -7,6 +7,7 @@ the matrix is stored, and no sum is atomic, so that results repeat.
 
 Tests run it in Triton's interpreter (``TRITON_INTERPRET=1``) on the CPU.
 """
+
 import torch
 import torch.nn.functional as F
 import triton
@@ -28,7 +29,7 @@ def _load(ptr, rows, num, cols, stride, D: tl.constexpr, MASK: tl.constexpr):
     ptrs = ptr + rows[:, None] * stride + cols[None, :]
     if MASK or cols.shape[0] > D:
         inside = (rows[:, None] < num) & (cols[None, :] < D)
-        return tl.load(ptrs, mask=inside, other=0.)
+        return tl.load(ptrs, mask=inside, other=0.0)
     return tl.load(ptrs)
 
 
@@ -41,26 +42,47 @@ def _dot(a, b, c, PRECISION: tl.constexpr, CAST: tl.constexpr):
 
 
 @triton.jit
-def _step(state, q, K, V, S, BIAS, rm, rn, cols, M, skm, svm, sbn, sbm, N,
-          scale2, D: tl.constexpr, FEATURES: tl.constexpr,
-          CARRY: tl.constexpr, HAS_BIAS: tl.constexpr, MASK: tl.constexpr,
-          PRECISION: tl.constexpr, CAST: tl.constexpr):
+def _step(
+    state,
+    q,
+    K,
+    V,
+    S,
+    BIAS,
+    rm,
+    rn,
+    cols,
+    M,
+    skm,
+    svm,
+    sbn,
+    sbm,
+    N,
+    scale2,
+    D: tl.constexpr,
+    FEATURES: tl.constexpr,
+    CARRY: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    MASK: tl.constexpr,
+    PRECISION: tl.constexpr,
+    CAST: tl.constexpr,
+):
     """A tile of keys: exponentials to the base 2 of scores less their running
     maximum, and sums of them."""
     top, whole, moved, acc, own = state
     x = tl.zeros([q.shape[0], rn.shape[0]], tl.float32)
     if HAS_BIAS:  # starts the accumulator, in the layout of the product
         inside = (rm[:, None] < N) & (rn[None, :] < M)
-        x = tl.load(BIAS + rm[:, None] * sbn + rn[None, :] * sbm,
-                    mask=inside, other=0.).to(tl.float32) * (LOG2_E / scale2)
-    x = _dot(q, tl.trans(_load(K, rn, M, cols, skm, D, MASK)), x, PRECISION,
-             CAST)
-    s = tl.load(S + rn, mask=rn < M, other=0.)
+        x = tl.load(BIAS + rm[:, None] * sbn + rn[None, :] * sbm, mask=inside, other=0.0).to(
+            tl.float32
+        ) * (LOG2_E / scale2)
+    x = _dot(q, tl.trans(_load(K, rn, M, cols, skm, D, MASK)), x, PRECISION, CAST)
+    s = tl.load(S + rn, mask=rn < M, other=0.0)
     if MASK:
         x = tl.where(rn[None, :] < M, x, float('-inf'))
     new = tl.maximum(top, tl.max(x, 1) * scale2)
     # a row may be masked by the bias so far
-    safe = tl.where(new == float('-inf'), 0., new)
+    safe = tl.where(new == float('-inf'), 0.0, new)
     p = tl.math.exp2(x * scale2 - safe[:, None])
     old = tl.math.exp2(top - safe)
     ps = p * s[None, :]
@@ -69,28 +91,60 @@ def _step(state, q, K, V, S, BIAS, rm, rn, cols, M, skm, svm, sbn, sbm, N,
     if FEATURES or CARRY:
         v = _load(V, rn, M, cols, svm, D, MASK)
         if FEATURES:
-            acc = _dot(p if CAST else p.to(v.dtype), v, acc * old[:, None],
-                       PRECISION, CAST)
+            acc = _dot(p if CAST else p.to(v.dtype), v, acc * old[:, None], PRECISION, CAST)
         if CARRY:  # (p s) @ v, so that s * v is never stored
-            own = _dot(ps if CAST else ps.to(v.dtype), v, own * old[:, None],
-                       PRECISION, CAST)
+            own = _dot(ps if CAST else ps.to(v.dtype), v, own * old[:, None], PRECISION, CAST)
     return new, whole, moved, acc, own
 
 
 @triton.jit
 def _store(ptr, x, rows, num, cols, stride, D: tl.constexpr):
-    tl.store(ptr + rows[:, None] * stride + cols[None, :],
-             x.to(ptr.dtype.element_ty),
-             mask=(rows[:, None] < num) & (cols[None, :] < D))
+    tl.store(
+        ptr + rows[:, None] * stride + cols[None, :],
+        x.to(ptr.dtype.element_ty),
+        mask=(rows[:, None] < num) & (cols[None, :] < D),
+    )
 
 
 @triton.jit
 def share_kernel(
-        Q, K, V, S, BIAS, OUT, LSE, MOVED, OWN, sqb, sqh, sqn, skb, skh, skm,
-        svb, svh, svm, sbb, sbh, sbn, sbm, tiles, H, N, M, scale,
-        D: tl.constexpr, WIDTH: tl.constexpr, BN: tl.constexpr,
-        BM: tl.constexpr, FEATURES: tl.constexpr, CARRY: tl.constexpr,
-        HAS_BIAS: tl.constexpr, PRECISION: tl.constexpr, CAST: tl.constexpr):
+    Q,
+    K,
+    V,
+    S,
+    BIAS,
+    OUT,
+    LSE,
+    MOVED,
+    OWN,
+    sqb,
+    sqh,
+    sqn,
+    skb,
+    skh,
+    skm,
+    svb,
+    svh,
+    svm,
+    sbb,
+    sbh,
+    sbn,
+    sbm,
+    tiles,
+    H,
+    N,
+    M,
+    scale,
+    D: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BN: tl.constexpr,
+    BM: tl.constexpr,
+    FEATURES: tl.constexpr,
+    CARRY: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    CAST: tl.constexpr,
+):
     """A tile of queries of one head of one image.
 
     Q (B, H, N, D), K and V (B, H, M, D), BIAS (B, H, N, M) by strides, S
@@ -113,13 +167,57 @@ def share_kernel(
     state = (zero + float('-inf'), zero, zero, acc, own)
     full = M // BM * BM
     for start in range(0, full, BM):
-        state = _step(state, q, K, V, S, BIAS, rm, start + tl.arange(0, BM),
-                      cols, M, skm, svm, sbn, sbm, N, scale2, D, FEATURES,
-                      CARRY, HAS_BIAS, False, PRECISION, CAST)
+        state = _step(
+            state,
+            q,
+            K,
+            V,
+            S,
+            BIAS,
+            rm,
+            start + tl.arange(0, BM),
+            cols,
+            M,
+            skm,
+            svm,
+            sbn,
+            sbm,
+            N,
+            scale2,
+            D,
+            FEATURES,
+            CARRY,
+            HAS_BIAS,
+            False,
+            PRECISION,
+            CAST,
+        )
     if full < M:  # only the last tile of keys is masked
-        state = _step(state, q, K, V, S, BIAS, rm, full + tl.arange(0, BM),
-                      cols, M, skm, svm, sbn, sbm, N, scale2, D, FEATURES,
-                      CARRY, HAS_BIAS, True, PRECISION, CAST)
+        state = _step(
+            state,
+            q,
+            K,
+            V,
+            S,
+            BIAS,
+            rm,
+            full + tl.arange(0, BM),
+            cols,
+            M,
+            skm,
+            svm,
+            sbn,
+            sbm,
+            N,
+            scale2,
+            D,
+            FEATURES,
+            CARRY,
+            HAS_BIAS,
+            True,
+            PRECISION,
+            CAST,
+        )
     top, whole, moved, acc, own = state
     row = (b * H + h) * N + rm
     tl.store(MOVED + row, moved / whole, mask=rm < N)
@@ -132,88 +230,117 @@ def share_kernel(
 
 
 @triton.jit
-def window_kernel(A, C, OUT, saw, sah, san, tiles, H, P, BN: tl.constexpr,
-                  BM: tl.constexpr):
+def window_kernel(A, C, OUT, saw, sah, san, tiles, H, P, BN: tl.constexpr, BM: tl.constexpr):
     """Rows of one window: ``mean_heads(A) @ C`` of a softmax A (W, H, P, P)
     and channels C (W, P, 2), in one reading."""
     pid = tl.program_id(0)
     w = (pid // tiles).to(tl.int64)
     rm = (pid % tiles) * BN + tl.arange(0, BN)
     rn = tl.arange(0, BM)
-    first = tl.load(C + (w * P + rn) * 2, mask=rn < P, other=0.)
-    second = tl.load(C + (w * P + rn) * 2 + 1, mask=rn < P, other=0.)
+    first = tl.load(C + (w * P + rn) * 2, mask=rn < P, other=0.0)
+    second = tl.load(C + (w * P + rn) * 2 + 1, mask=rn < P, other=0.0)
     ptrs = A + w * saw + rm[:, None] * san + rn[None, :]
     inside = (rm[:, None] < P) & (rn[None, :] < P)
     mean = tl.zeros([BN, BM], tl.float32)
     for h in range(H):
-        mean += tl.load(ptrs + h * sah, mask=inside, other=0.).to(tl.float32)
+        mean += tl.load(ptrs + h * sah, mask=inside, other=0.0).to(tl.float32)
     out = OUT + (w * P + rm) * 2
     tl.store(out, tl.sum(mean * first[None, :], 1) / H, mask=rm < P)
     tl.store(out + 1, tl.sum(mean * second[None, :], 1) / H, mask=rm < P)
 
 
-def _launch(query: Tensor, key: Tensor, value: Tensor | None,
-            deviation: Tensor, bias: Tensor | None, scale: float,
-            features: bool, carry: bool
-            ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _launch(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None,
+    deviation: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    features: bool,
+    carry: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Features, logsumexp, moved deviations by head and carried values; empty
     ones where not asked for."""
     b, h, n, d = query.shape
     m = key.size(2)
     if d > MAX_DIMS:
-        raise NotImplementedError(f'heads of {d} channels; at most '
-                                  f'{MAX_DIMS} fit')
+        raise NotImplementedError(f'heads of {d} channels; at most {MAX_DIMS} fit')
     query, key, value = (
-        x if x is None or x.stride(-1) == 1 else x.contiguous()
-        for x in (query, key, value))
+        x if x is None or x.stride(-1) == 1 else x.contiguous() for x in (query, key, value)
+    )
     nothing = query.new_empty(0)
     strides: tuple[int, ...] = (0, 0, 0, 0)
     if bias is not None:
         strides = bias.expand(b, h, n, m).stride()
-    out, own = (query.new_empty(b, n, h, d) if asked else query.new_empty(0)
-                for asked in (features, carry))
+    out, own = (
+        query.new_empty(b, n, h, d) if asked else query.new_empty(0) for asked in (features, carry)
+    )
     moved = query.new_empty(b, h, n, dtype=torch.float32)
     lse = moved.new_empty(moved.shape if features else 0)
     config = tile(n, m, d, query.dtype)
     tiles = triton.cdiv(n, config['BN'])
     kernel = share_kernel if INTERPRET else wrap_triton(share_kernel)
-    kernel[(b * h * tiles, )](
-        query, key, nothing if value is None else value,
-        deviation.contiguous(), nothing if bias is None else bias, out, lse,
-        moved, own, *query.stride()[:3], *key.stride()[:3],
-        *((0, 0, 0) if value is None else value.stride()[:3]), *strides,
-        tiles, h, n, m, scale, D=d, FEATURES=features, CARRY=carry,
+    kernel[(b * h * tiles,)](
+        query,
+        key,
+        nothing if value is None else value,
+        deviation.contiguous(),
+        nothing if bias is None else bias,
+        out,
+        lse,
+        moved,
+        own,
+        *query.stride()[:3],
+        *key.stride()[:3],
+        *((0, 0, 0) if value is None else value.stride()[:3]),
+        *strides,
+        tiles,
+        h,
+        n,
+        m,
+        scale,
+        D=d,
+        FEATURES=features,
+        CARRY=carry,
         HAS_BIAS=bias is not None,
         PRECISION='tf32x3' if query.dtype == torch.float32 else 'ieee',
-        CAST=INTERPRET and query.dtype == torch.bfloat16, **config)
-    heads_first = [x.transpose(1, 2) if x.ndim == 4 else x
-                   for x in (out, own)]
+        CAST=INTERPRET and query.dtype == torch.bfloat16,
+        **config,
+    )
+    heads_first = [x.transpose(1, 2) if x.ndim == 4 else x for x in (out, own)]
     return heads_first[0], lse, moved, heads_first[1]
 
 
-def tile(num_queries: int, num_keys: int, dims: int,
-         dtype: torch.dtype) -> dict[str, int]:
+def tile(num_queries: int, num_keys: int, dims: int, dtype: torch.dtype) -> dict[str, int]:
     """What a program works on; no autotuning, so that results repeat."""
     exact, wide = dtype == torch.float32, dims > 64
     rows = 128 if num_queries > 64 and not (exact or wide) else 64
     if exact and wide:  # else shared memory does not suffice everywhere
         rows = 32
     return dict(
-        BN=rows, WIDTH=max(16, triton.next_power_of_2(dims)),
-        BM=min(32 if exact or wide else 64,
-               max(16, triton.next_power_of_2(num_keys))),
+        BN=rows,
+        WIDTH=max(16, triton.next_power_of_2(dims)),
+        BM=min(32 if exact or wide else 64, max(16, triton.next_power_of_2(num_keys))),
         num_warps=rows // 16 if rows > 32 else 4,
-        num_stages=1 if exact and wide else 2 if wide else 3)
+        num_stages=1 if exact and wide else 2 if wide else 3,
+    )
 
 
-def _share_pass(query: Tensor, key: Tensor, deviation: Tensor, scale: float,
-                bias: Tensor | None = None) -> Tensor:
+def _share_pass(
+    query: Tensor, key: Tensor, deviation: Tensor, scale: float, bias: Tensor | None = None
+) -> Tensor:
     return _launch(query, key, None, deviation, bias, scale, False, False)[2]
 
 
-def _share_forward(query: Tensor, key: Tensor, value: Tensor,
-                   deviation: Tensor, scale: float, features: bool,
-                   carry: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _share_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    deviation: Tensor,
+    scale: float,
+    features: bool,
+    carry: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _launch(query, key, value, deviation, None, scale, features, carry)
 
 
@@ -226,9 +353,9 @@ def _window_pass(matrix: Tensor, channels: Tensor) -> Tensor:
     rows = max(1, min(width, 4096 // width))
     tiles = triton.cdiv(p, rows)
     kernel = window_kernel if INTERPRET else wrap_triton(window_kernel)
-    kernel[(w * tiles, )](
-        matrix, channels.contiguous(), out, *matrix.stride()[:3], tiles, h, p,
-        BN=rows, BM=width)
+    kernel[(w * tiles,)](
+        matrix, channels.contiguous(), out, *matrix.stride()[:3], tiles, h, p, BN=rows, BM=width
+    )
     return out
 
 
@@ -239,8 +366,9 @@ def _fake_pass(query, key, deviation, scale, bias=None):
 def _fake_forward(query, key, value, deviation, scale, features, carry):
     b, h, n, d = query.shape
     out, own = (
-        query.new_empty(b, n, h, d).transpose(1, 2) if asked else
-        query.new_empty(0) for asked in (features, carry))
+        query.new_empty(b, n, h, d).transpose(1, 2) if asked else query.new_empty(0)
+        for asked in (features, carry)
+    )
     moved = query.new_empty(b, h, n, dtype=torch.float32)
     return out, moved.new_empty(moved.shape if features else 0), moved, own
 
@@ -277,12 +405,27 @@ def _backward(ctx, grad, *_):
     aten = torch.ops.aten
     if query.device.type == 'cpu':
         grads = aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            grad, query, key, value, out, lse, 0., False, scale=ctx.scale)
+            grad, query, key, value, out, lse, 0.0, False, scale=ctx.scale
+        )
     else:
         unused = query.new_empty((), dtype=torch.uint64)  # for dropout only
         grads = aten._scaled_dot_product_flash_attention_backward(
-            grad, query, key, value, out, lse, None, None, query.size(2),
-            key.size(2), 0., False, unused, unused, scale=ctx.scale)
+            grad,
+            query,
+            key,
+            value,
+            out,
+            lse,
+            None,
+            None,
+            query.size(2),
+            key.size(2),
+            0.0,
+            False,
+            unused,
+            unused,
+            scale=ctx.scale,
+        )
     return (*grads, None, None, None, None)
 
 
@@ -290,8 +433,13 @@ share_forward.register_autograd(_backward, setup_context=_setup_context)
 
 
 def share_pass_attention(
-        query: Tensor, key: Tensor, value: Tensor, share: Tensor,
-        scale: float | None = None, carry: bool = False) -> Attended:
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    share: Tensor,
+    scale: float | None = None,
+    carry: bool = False,
+) -> Attended:
     """Features of the stock call, whatever computes it, and shares by a pass
     over query and key, and value where values are carried. The contract
     stands in :mod:`mmtlalign.alignment.kernels`."""
@@ -303,24 +451,28 @@ def share_pass_attention(
         if not carry:
             moved = share_pass(query, key, deviation, scale)
             return out, decode(moved, mean), None
-        _, _, moved, own = share_forward(
-            query, key, value, deviation, scale, False, True)
+        _, _, moved, own = share_forward(query, key, value, deviation, scale, False, True)
     return out, decode(moved, mean), own
 
 
 def share_flash_attention(
-        query: Tensor, key: Tensor, value: Tensor, share: Tensor,
-        scale: float | None = None, carry: bool = False) -> Attended:
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    share: Tensor,
+    scale: float | None = None,
+    carry: bool = False,
+) -> Attended:
     """Features, shares and carried values in one pass, and PyTorch's flash
     backward. Not for recomputation, which would meet the stock call. The
     contract stands in :mod:`mmtlalign.alignment.kernels`."""
     query, key, value = as_autocast(query, key, value)
     if query.device.type != 'cpu' and query.dtype.itemsize > 2:
-        raise NotImplementedError('PyTorch has flash attention for half '
-                                  'precision only')
+        raise NotImplementedError('PyTorch has flash attention for half precision only')
     deviation, mean = _deviation(share)
     out, _, moved, own = share_forward(
-        query, key, value, deviation, scale_of(query, scale), True, carry)
+        query, key, value, deviation, scale_of(query, scale), True, carry
+    )
     return out, decode(moved, mean), own if carry else None
 
 

@@ -1,4 +1,5 @@
 """The softmax of windows, read once for the shares of all heads."""
+
 from functools import partial
 
 import torch
@@ -19,14 +20,17 @@ def attend_windows(matrix: Tensor, channels: Tensor) -> Tensor:
         return mean_heads_of_windows(matrix, channels)
     kernel = choice.choose_once(
         (matrix.device, matrix.dtype, *matrix.shape[1:], 'windows'),
-        _candidates, partial(_gap, matrix[:2], channels[:2]),
-        lambda kernel: choice.seconds(partial(kernel, matrix, channels)))
+        _candidates,
+        partial(_gap, matrix[:2], channels[:2]),
+        lambda kernel: choice.seconds(partial(kernel, matrix, channels)),
+    )
     return kernel(matrix, channels)
 
 
 def _candidates() -> dict:
-    return dict(triton=partial(choice.load, 'triton', 'window_pass'),
-                mean=lambda: mean_heads_of_windows)
+    return dict(
+        triton=partial(choice.load, 'triton', 'window_pass'), mean=lambda: mean_heads_of_windows
+    )
 
 
 def _gap(matrix: Tensor, channels: Tensor, kernel) -> float:

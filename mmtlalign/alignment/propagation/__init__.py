@@ -1,4 +1,5 @@
 """One file per way to update a share where tokens mix."""
+
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -31,14 +32,16 @@ def build_propagation(propagation: str | dict | Propagation) -> Propagation:
     for module in iter_modules(__path__):
         import_module(f'{__name__}.{module.name}')
     if not isinstance(propagation, (str, dict)):
-        raise TypeError(f'propagation={propagation!r} must be a name, a dict '
-                        'of type and arguments, or a Propagation.')
-    arguments = ({'type': propagation} if isinstance(propagation, str) else
-                 dict(propagation))
+        raise TypeError(
+            f'propagation={propagation!r} must be a name, a dict '
+            'of type and arguments, or a Propagation.'
+        )
+    arguments = {'type': propagation} if isinstance(propagation, str) else dict(propagation)
     name = arguments.pop('type', None)
     if name not in _PROPAGATIONS:
-        raise ValueError(f'propagation {name!r} is unknown; use one of '
-                         f'{", ".join(sorted(_PROPAGATIONS))}.')
+        raise ValueError(
+            f'propagation {name!r} is unknown; use one of {", ".join(sorted(_PROPAGATIONS))}.'
+        )
     return _PROPAGATIONS[name](**arguments)
 
 

@@ -1,4 +1,5 @@
 """What a way to update shares offers to the sites."""
+
 from torch import Tensor
 
 from ..sites.branch import Parts
@@ -12,6 +13,7 @@ class Propagation:
         needs (frozenset[str]): What a site must offer, see
             ``offers`` of :class:`mmtlalign.alignment.sites.Site`.
     """
+
     name = 'unregistered'
     needs: frozenset[str] = frozenset({'matrix'})
 
@@ -20,8 +22,7 @@ class Propagation:
         """bool: Whether sites should split branches into vectors."""
         return bool(self.needs - {'matrix'})
 
-    def __call__(self, share: Tensor | None, mixed: Tensor,
-                 parts: Parts | None = None) -> Tensor:
+    def __call__(self, share: Tensor | None, mixed: Tensor, parts: Parts | None = None) -> Tensor:
         """New shares of the tokens at a site.
 
         Args:

@@ -6,6 +6,7 @@ tokens have shares ``s``: ``s x`` of the residual, and of the branch what
 values ``s v`` give, biases in proportion. ``own`` is linear in ``s`` and
 ``own(1) = y``, so that shares can be compared as vectors.
 """
+
 import torch
 from torch import Tensor
 
@@ -34,16 +35,15 @@ class Contribution(Propagation):
     Raises:
         ValueError: Another measure.
     """
+
     needs = frozenset({'matrix', 'residual', 'values', 'projection'})
 
     def __init__(self, measure: str = 'projection') -> None:
         if measure not in MEASURES:
-            raise ValueError(f'measure={measure!r} must be one of '
-                             f'{MEASURES}.')
+            raise ValueError(f'measure={measure!r} must be one of {MEASURES}.')
         self.measure = measure
 
-    def __call__(self, share: Tensor | None, mixed: Tensor,
-                 parts: Parts | None = None) -> Tensor:
+    def __call__(self, share: Tensor | None, mixed: Tensor, parts: Parts | None = None) -> Tensor:
         output, own, mean = parts
         size = output.norm(dim=-1)
         if self.measure == 'projection':

@@ -1,4 +1,5 @@
 """Attention over all tokens, by its tensors or by its matrix."""
+
 from collections.abc import Callable, Iterator
 
 import torch
@@ -23,10 +24,12 @@ class AnyAttention(Site):
         reduction (Cells, optional): How keys and values were pooled from the
             tokens. Defaults to None, not at all.
     """
+
     offers = frozenset({'matrix', 'rows'})
 
-    def __init__(self, attn: nn.Module, branch: Branch | None = None,
-                 reduction: Cells | None = None) -> None:
+    def __init__(
+        self, attn: nn.Module, branch: Branch | None = None, reduction: Cells | None = None
+    ) -> None:
         super().__init__()
         self.attn = attn
         self.branch = branch
@@ -70,8 +73,7 @@ class AnyAttention(Site):
         """The same backwards."""
         return share
 
-    def carry(self, carried: Tensor, mean: Tensor, deviation: Tensor,
-              mixed: Tensor) -> None:
+    def carry(self, carried: Tensor, mean: Tensor, deviation: Tensor, mixed: Tensor) -> None:
         """Keep what values of the own image become, ``A @ (deviation *
         value)``, (B, H, N, D). Shares have a mean (B, 1), deviate from it by
         (B, M), and attended ones by ``mixed`` (B, N)."""
@@ -83,15 +85,13 @@ class AnyAttention(Site):
     def _compare(self, projected: Tensor) -> None:
         carried, mean, deviation, mixed = self.carried
         rows = slice(mixed.size(1))
-        with torch.no_grad(), torch.autocast(
-                mixed.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(mixed.device.type, enabled=False):
             residual = self.residual.reshape(*self.trace.share.shape, -1)
             deviation = deviation[:, rows]
             parts = self.branch.split(
-                self.lay(residual)[:, rows], projected[:, rows], carried,
-                deviation, mixed, mean)
-            share = self.trace.propagation(
-                deviation + mean, mixed + mean, parts)
+                self.lay(residual)[:, rows], projected[:, rows], carried, deviation, mixed, mean
+            )
+            share = self.trace.propagation(deviation + mean, mixed + mean, parts)
         self.residual = self.carried = None
         self.move(self.collect(share))
 
@@ -113,8 +113,7 @@ class Attention(AnyAttention):
 
     def use(self, device: torch.device) -> None:
         """One kernel and one set of buffers for all blocks and steps."""
-        self.kernel = self.trace.scratch.setdefault(
-            'kernel', ShareAttention())
+        self.kernel = self.trace.scratch.setdefault('kernel', ShareAttention())
         self.kernel.prepare(device)
 
     @property
@@ -123,8 +122,9 @@ class Attention(AnyAttention):
         compiling, as layers share compiled code."""
         return None if torch.compiler.is_compiling() else self.limit
 
-    def attend(self, stock: Callable, query: Tensor, key: Tensor,
-               value: Tensor, scale: float | None = None) -> Tensor:
+    def attend(
+        self, stock: Callable, query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
+    ) -> Tensor:
         """Features of attention, and its shares on the way.
 
         Args:
@@ -136,11 +136,12 @@ class Attention(AnyAttention):
         self.watch(query, lambda rows: attend_rows(rows, key, scale))
         if self.num_rows is None:
             out, mixed, carried = self.kernel(
-                query, key, value, keys, scale, propagation.needs_parts)
+                query, key, value, keys, scale, propagation.needs_parts
+            )
         else:
             out = stock()
-            query = query[:, :, :self.num_rows]
-            share = share[:, :self.num_rows]
+            query = query[:, :, : self.num_rows]
+            share = share[:, : self.num_rows]
             # no product of matrices, which autocast would round
             mixed = (attend_rows(query, key, scale) * keys[:, None]).sum(-1)
             if propagation.needs_parts:
@@ -190,22 +191,22 @@ class CaughtAttention(AnyAttention):
     def catch(self, matrix: Tensor) -> None:
         """Move the shares by the matrix that was just computed."""
         propagation = self.trace.propagation
-        with torch.no_grad(), torch.autocast(
-                matrix.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(matrix.device.type, enabled=False):
             matrix = matrix.detach()
-            matrix = matrix.unflatten(0, (-1, self.attn.num_heads)) if (
-                matrix.ndim == 3) else matrix.flatten(0, -4)
+            matrix = (
+                matrix.unflatten(0, (-1, self.attn.num_heads))
+                if (matrix.ndim == 3)
+                else matrix.flatten(0, -4)
+            )
             self.watch(matrix, lambda rows: rows.float().mean(dim=1))
             if propagation.needs_parts:
                 share = self.trace.share
                 mean = share.mean(dim=1, keepdim=True)
                 deviation = self.lay(share - mean)
                 if len(deviation) > len(mean):  # windows, sample by sample
-                    mean = mean.repeat_interleave(
-                        len(deviation) // len(mean), dim=0)
+                    mean = mean.repeat_interleave(len(deviation) // len(mean), dim=0)
                 own = deviation[:, None, :, None] * self.values().float()
-                self.carry(matrix.float() @ own, mean, deviation,
-                           mix_heads(matrix, deviation))
+                self.carry(matrix.float() @ own, mean, deviation, mix_heads(matrix, deviation))
             else:
                 self.move(propagation(self.skip(), self.mix(matrix)))
 
@@ -217,8 +218,7 @@ class CaughtAttention(AnyAttention):
             if bias is None and attn.qkv.bias is not None:
                 bias = attn.qkv.bias.chunk(3)[2]
             weight = attn.qkv.weight.chunk(3)[2]
-            value = F.linear(
-                self.arguments[0].detach().to(weight.dtype), weight, bias)
+            value = F.linear(self.arguments[0].detach().to(weight.dtype), weight, bias)
         return value.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
 
     def skip(self) -> Tensor | None:

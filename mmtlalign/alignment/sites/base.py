@@ -1,4 +1,5 @@
 """What every kind of place where tokens mix has in common."""
+
 from collections.abc import Callable, Iterator
 
 import torch
@@ -30,6 +31,7 @@ class Site:
             trace records.
         seen (tuple, optional): What was watched here, and on which grid.
     """
+
     offers: frozenset[str] = frozenset()
     in_block = True
     limit: int | None = None
@@ -77,8 +79,7 @@ class Site:
 
     def __getstate__(self) -> dict:
         """Copies hold no shares."""
-        return {**self.__dict__, 'times': 0, 'share': None, 'grid': None,
-                'seen': None}
+        return {**self.__dict__, 'times': 0, 'share': None, 'grid': None, 'seen': None}
 
 
 class ModuleSite(Site):

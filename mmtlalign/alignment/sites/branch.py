@@ -4,6 +4,7 @@ Attention is linear in the values, and so is what follows it up to the
 residual stream: projection, layer scale and, given its statistics, a norm. So
 the branch splits into the part of the own image and that of the partner.
 """
+
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ class Parts(NamedTuple):
             belongs to the own image, less ``mean`` times ``output``.
         mean (Tensor): (..., 1), float32: what shares were centred on.
     """
+
     output: Tensor
     own: Tensor
     mean: Tensor
@@ -39,19 +41,32 @@ class Branch:
         norm (nn.LayerNorm, optional): Of the branch, after the projection.
             Defaults to None.
     """
+
     offers = frozenset({'residual', 'values', 'projection'})
 
-    def __init__(self, block: nn.Module, proj: nn.Linear,
-                 scale: Callable | None = None, factor: float = 1.,
-                 norm: nn.LayerNorm | None = None) -> None:
+    def __init__(
+        self,
+        block: nn.Module,
+        proj: nn.Linear,
+        scale: Callable | None = None,
+        factor: float = 1.0,
+        norm: nn.LayerNorm | None = None,
+    ) -> None:
         self.block = block
         self.proj = proj
         self.scale = scale
         self.factor = factor
         self.norm = norm
 
-    def split(self, residual: Tensor, projected: Tensor, carried: Tensor,
-              deviation: Tensor, mixed: Tensor, mean: Tensor) -> Parts:
+    def split(
+        self,
+        residual: Tensor,
+        projected: Tensor,
+        carried: Tensor,
+        deviation: Tensor,
+        mixed: Tensor,
+        mean: Tensor,
+    ) -> Parts:
         """Residual plus branch, without stochastic depth and output dropout,
         which scale both alike, and the own image's part of it.
 
@@ -76,17 +91,18 @@ class Branch:
             own.addcmul_(mixed[..., None], bias.float())
         if self.norm is not None:
             branch, own = self._normalize(branch, own, mixed)
-        output = residual + branch if factors is None else (
-            torch.addcmul(residual, branch, factors))
+        output = (
+            residual + branch if factors is None else (torch.addcmul(residual, branch, factors))
+        )
         own.addcmul_(deviation[..., None], residual)
         return Parts(output, own, mean)
 
-    def _normalize(self, branch: Tensor, own: Tensor,
-                   mixed: Tensor) -> tuple[Tensor, Tensor]:
+    def _normalize(self, branch: Tensor, own: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
         """Both with the statistics of the whole; the bias in proportion."""
         norm = self.norm
         weight, bias = norm.weight.float(), norm.bias.float()
         whole, _, inverse = torch.native_layer_norm(
-            branch, norm.normalized_shape, weight, bias, norm.eps)
+            branch, norm.normalized_shape, weight, bias, norm.eps
+        )
         own.sub_(own.mean(dim=-1, keepdim=True)).mul_(inverse).mul_(weight)
         return whole, own.addcmul_(mixed[..., None], bias)

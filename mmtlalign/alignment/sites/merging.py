@@ -1,4 +1,5 @@
 """Where neighbouring tokens become one: mergings and pooling mixers."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,19 +17,19 @@ class Cells:
             None.
     """
 
-    def __init__(self, window: nn.Module,
-                 padding: nn.Module | None = None) -> None:
+    def __init__(self, window: nn.Module, padding: nn.Module | None = None) -> None:
         self.kernel_size, self.stride, self.padding = (
-            tuple(n if isinstance(n, tuple) else (n, n)) for n in (
-                window.kernel_size, window.stride, window.padding))
+            tuple(n if isinstance(n, tuple) else (n, n))
+            for n in (window.kernel_size, window.stride, window.padding)
+        )
         self.adaptive = padding
 
     def mean(self, grid: Tensor) -> Tensor:
         """Mean over the real tokens of every cell, (B, H, W) -> (B, h, w)."""
         if self.adaptive is None:
             return F.avg_pool2d(
-                grid[:, None], self.kernel_size, self.stride, self.padding,
-                count_include_pad=False)[:, 0]
+                grid[:, None], self.kernel_size, self.stride, self.padding, count_include_pad=False
+            )[:, 0]
         return self._sum(grid) / self._sum(torch.ones_like(grid))
 
     def pool(self, share: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -38,8 +39,8 @@ class Cells:
     def _sum(self, grid: Tensor) -> Tensor:
         """Sums but for a factor; padding counts as 0."""
         return F.avg_pool2d(
-            self.adaptive(grid[:, None]), self.kernel_size, self.stride,
-            self.padding)[:, 0]
+            self.adaptive(grid[:, None]), self.kernel_size, self.stride, self.padding
+        )[:, 0]
 
 
 class Merging(ModuleSite):
@@ -47,10 +48,10 @@ class Merging(ModuleSite):
 
     Extra tokens join before the patches afterwards; none are there before.
     """
+
     in_block = False
 
-    def __init__(self, module: nn.Module, cells: Cells,
-                 num_extra_tokens: int = 0) -> None:
+    def __init__(self, module: nn.Module, cells: Cells, num_extra_tokens: int = 0) -> None:
         super().__init__(module)
         self.cells = cells
         self.num_extra_tokens = num_extra_tokens
@@ -65,6 +66,7 @@ class Merging(ModuleSite):
 class PoolingMixer(ModuleSite):
     """Pooling in the place of attention: every token takes the mean of its
     cell, less itself (PoolFormer, arXiv 2111.11418, equation 4)."""
+
     offers = frozenset({'matrix'})
 
     def __init__(self, module: nn.Module, cells: Cells) -> None:

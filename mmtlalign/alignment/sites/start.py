@@ -1,4 +1,5 @@
 """Where a backbone turns an image into tokens."""
+
 import copy
 from collections.abc import Callable
 
@@ -31,10 +32,12 @@ class Start(ModuleSite):
         grid_of (Callable): (rows, cols) from what the module returned and was
             given. Defaults to the second of what it returned.
     """
+
     in_block = False
 
-    def __init__(self, module: nn.Module, num_extra_tokens: int = 0,
-                 grid_of: Callable = second) -> None:
+    def __init__(
+        self, module: nn.Module, num_extra_tokens: int = 0, grid_of: Callable = second
+    ) -> None:
         super().__init__(module)
         self.num_extra_tokens = num_extra_tokens
         self.grid_of = grid_of

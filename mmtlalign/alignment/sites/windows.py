@@ -1,4 +1,5 @@
 """Attention inside windows."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,10 +22,12 @@ class WindowAttention(CaughtAttention):
             subclass cuts them by.
         branch: See :class:`AnyAttention`.
     """
+
     offers = frozenset({'matrix'})
 
-    def __init__(self, attn: nn.Module, cutter: int | nn.Module,
-                 branch: Branch | None = None) -> None:
+    def __init__(
+        self, attn: nn.Module, cutter: int | nn.Module, branch: Branch | None = None
+    ) -> None:
         super().__init__(attn, branch)
         self.cutter = cutter
 
@@ -62,8 +65,7 @@ class WindowAttention(CaughtAttention):
         share = self.trace.share
         mean = share.mean(dim=1, keepdim=True)
         # `valid` is 0 on padding, so padding has no weight.
-        channels = torch.stack((
-            self.lay(share - mean), self.lay(torch.ones_like(share))), dim=-1)
+        channels = torch.stack((self.lay(share - mean), self.lay(torch.ones_like(share))), dim=-1)
         mixed = attend_windows(matrix, channels)
         return mean + self.collect(mixed[..., 0] / mixed[..., 1])
 

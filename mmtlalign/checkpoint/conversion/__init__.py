@@ -1,4 +1,5 @@
 """Checkpoints in the layouts of papers, timm and mmpretrain."""
+
 from .deit import DeiT
 from .family import Family, State
 from .lvvit import LVViTFamily

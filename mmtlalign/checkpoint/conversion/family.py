@@ -1,4 +1,5 @@
 """What the families share: renaming, and the parts of a model."""
+
 import re
 
 from torch import Tensor, nn
@@ -24,8 +25,13 @@ class Family:
     def recognise(self, state: State) -> str | None:
         """The layout of weights; None if they are of another family."""
         return next(
-            (layout for layout, mark in self.marks.items()
-             if any(key.startswith(mark) for key in state)), None)
+            (
+                layout
+                for layout, mark in self.marks.items()
+                if any(key.startswith(mark) for key in state)
+            ),
+            None,
+        )
 
     def table(self, state: State) -> Table:
         """Beginnings of keys in another layout, and in mmpretrain's."""
@@ -67,18 +73,15 @@ def rename(state: State, table: list[tuple[str, str]], path: str) -> State:
     Raises:
         UserError: Naming a key that no line of the table fits.
     """
-    patterns = [(re.compile(re.escape(old).replace(r'\{\}', r'(\d+)')), new)
-                for old, new in table]
+    patterns = [(re.compile(re.escape(old).replace(r'\{\}', r'(\d+)')), new) for old, new in table]
     renamed = {}
     for key, value in state.items():
         for pattern, new in patterns:
             if match := pattern.match(key):
-                renamed[new.format(*match.groups())
-                        + key[match.end():]] = value
+                renamed[new.format(*match.groups()) + key[match.end() :]] = value
                 break
         else:
-            raise UserError(f"'{path}' holds '{key}', which no model of this "
-                            'family has')
+            raise UserError(f"'{path}' holds '{key}', which no model of this family has")
     return renamed
 
 

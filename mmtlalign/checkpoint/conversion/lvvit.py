@@ -1,4 +1,5 @@
 """LV-ViT: the authors' releases have the keys that this calls timm's."""
+
 from mmpretrain.models import VisionTransformerClsHead
 from torch import nn
 
@@ -11,9 +12,11 @@ from .vit import LAYERS, arch_of
 # published, mmtlalign
 TABLE = [
     # three convolutions, each followed by a norm and an activation
-    *((f'patch_embed.{part}{i + 1}.',
-       f'backbone.patch_embed.stem.{3 * i + offset}.')
-      for i in range(3) for offset, part in enumerate(('conv', 'bn'))),
+    *(
+        (f'patch_embed.{part}{i + 1}.', f'backbone.patch_embed.stem.{3 * i + offset}.')
+        for i in range(3)
+        for offset, part in enumerate(('conv', 'bn'))
+    ),
     ('patch_embed.proj.', 'backbone.patch_embed.projection.'),
     ('cls_token', 'backbone.cls_token'),
     ('pos_embed', 'backbone.pos_embed'),
@@ -29,8 +32,7 @@ class LVViTFamily(Family):
     """LV-ViT, with or without the head of its dense labels."""
 
     name = 'LV-ViT'
-    marks = dict(timm='patch_embed.conv1.weight',
-                 mmpretrain='backbone.patch_embed.stem.0.weight')
+    marks = dict(timm='patch_embed.conv1.weight', mmpretrain='backbone.patch_embed.stem.0.weight')
 
     def table(self, state: State) -> Table:
         """As in the base class."""
@@ -41,20 +43,21 @@ class LVViTFamily(Family):
 
         ``skip_lam``, too, is not to be seen in weights and stays at one.
         """
-        width, channels, half = state[
-            'backbone.patch_embed.projection.weight'].shape[:3]
+        width, channels, half = state['backbone.patch_embed.projection.weight'].shape[:3]
         patches = state['backbone.pos_embed'].shape[1] - 1
-        if round(patches**.5)**2 != patches:
-            raise UserError(f"'{path}' has position embeddings for {patches} "
-                            'patches, which is no square')
+        if round(patches**0.5) ** 2 != patches:
+            raise UserError(
+                f"'{path}' has position embeddings for {patches} patches, which is no square"
+            )
         backbone = LVViT(
             arch=dict(arch_of(state), stem_channels=channels),
-            img_size=round(patches**.5) * 2 * half, patch_size=2 * half,
-            qkv_bias='backbone.layers.0.attn.qkv.bias' in state)
+            img_size=round(patches**0.5) * 2 * half,
+            patch_size=2 * half,
+            qkv_bias='backbone.layers.0.attn.qkv.bias' in state,
+        )
         weight = state.get('head.layers.head.weight')
         if weight is None:
             return with_head(backbone, None)
         dense = 'head.aux_head.weight' in state
         head_cls = TokenLabelHead if dense else VisionTransformerClsHead
-        return with_head(backbone, head_cls(
-            num_classes=len(weight), in_channels=width, loss=LOSS))
+        return with_head(backbone, head_cls(num_classes=len(weight), in_channels=width, loss=LOSS))

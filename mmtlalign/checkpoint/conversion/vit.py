@@ -1,4 +1,5 @@
 """What plain ViTs share: names in their layers, and how large these are."""
+
 from .family import State, Table, count
 
 # timm, mmpretrain
@@ -19,5 +20,5 @@ def arch_of(state: State) -> dict[str, int]:
         embed_dims=state['backbone.patch_embed.projection.weight'].shape[0],
         num_heads=1,
         num_layers=count(state, r'backbone\.layers\.(\d+)\.'),
-        feedforward_channels=state[
-            'backbone.layers.0.ffn.layers.0.0.weight'].shape[0])
+        feedforward_channels=state['backbone.layers.0.ffn.layers.0.0.weight'].shape[0],
+    )

@@ -1,4 +1,5 @@
 """What has been found about data that are still the same."""
+
 import hashlib
 import json
 import os
@@ -56,8 +57,9 @@ def _keep(path: Path, found: Findings) -> None:
     """Write it in one go; where that is impossible, it is found again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(dict(
-            found=asdict(found), stats=list(map(_stat, found.files)))))
+        write_whole(
+            path, json.dumps(dict(found=asdict(found), stats=list(map(_stat, found.files))))
+        )
     except (OSError, UserError):
         pass
 

@@ -1,4 +1,5 @@
 """Whether all that numbers classes means the same ones."""
+
 from collections.abc import Iterator, Sequence
 
 from mmengine.config import Config, ConfigDict
@@ -17,8 +18,7 @@ def stated_classes(dataset: ConfigDict, cls: type | None) -> list | None:
     Returns:
         list | None: In the order of labels; None where neither does.
     """
-    classes = (dataset.get('metainfo') or {}).get(
-        'classes', dataset.get('classes'))
+    classes = (dataset.get('metainfo') or {}).get('classes', dataset.get('classes'))
     if classes is None:
         classes = getattr(cls, 'METAINFO', {}).get('classes')
     if isinstance(classes, str):
@@ -26,8 +26,7 @@ def stated_classes(dataset: ConfigDict, cls: type | None) -> list | None:
     return None if classes is None else list(classes)
 
 
-def difference(one: Sequence[str], other: Sequence[str], where: str,
-               elsewhere: str) -> str | None:
+def difference(one: Sequence[str], other: Sequence[str], where: str, elsewhere: str) -> str | None:
     """The first difference of two lists of names, in words.
 
     Args:
@@ -59,13 +58,16 @@ def check_heads(cfg: Config, names: Sequence[str], where: str) -> None:
             raise UserError(
                 f'{place}.num_classes is {count}, but {where} has '
                 f'{len(names)} classes ({few}): set it with --cfg-options '
-                f'{place}.num_classes={len(names)}')
+                f'{place}.num_classes={len(names)}'
+            )
 
 
 # Keys of a model's config, by task, whose num_classes is that of the data.
-PARTS = dict(mmdet=('bbox_head', 'mask_head'),
-             mmseg=('decode_head', 'auxiliary_head'),
-             mmpretrain=('head', 'data_preprocessor'))
+PARTS = dict(
+    mmdet=('bbox_head', 'mask_head'),
+    mmseg=('decode_head', 'auxiliary_head'),
+    mmpretrain=('head', 'data_preprocessor'),
+)
 
 
 def numbered_parts(cfg: Config) -> Iterator[tuple[str, int]]:
@@ -83,24 +85,22 @@ def task_of(cfg: Config) -> str:
     return scope if scope in PARTS else 'mmpretrain'
 
 
-def _numbered(parts, names: tuple[str, ...],
-              place: str) -> Iterator[tuple[str, int]]:
+def _numbered(parts, names: tuple[str, ...], place: str) -> Iterator[tuple[str, int]]:
     """Of a dict or list, with all that is in it."""
-    for key, part in (parts.items() if isinstance(parts, dict)
-                      else enumerate(parts)):
+    for key, part in parts.items() if isinstance(parts, dict) else enumerate(parts):
         inner = f'{place}.{key}'.lstrip('.')
         if not isinstance(part, (dict, list, tuple)):
             continue
         # a list of heads has the key of one
         kind = key if isinstance(key, str) else place.rpartition('.')[2]
-        if kind in names and isinstance(part, dict) and (
-                part.get('num_classes') is not None):
+        if kind in names and isinstance(part, dict) and (part.get('num_classes') is not None):
             yield inner, part['num_classes']
         yield from _numbered(part, names, inner)
 
 
-def check_trained_classes(trained: Sequence[str] | None, path: str,
-                          names: Sequence[str] | None, where: str) -> None:
+def check_trained_classes(
+    trained: Sequence[str] | None, path: str, names: Sequence[str] | None, where: str
+) -> None:
     """Raise if a checkpoint's classes are not those it is to be used for.
 
     Args:
@@ -120,7 +120,8 @@ def check_trained_classes(trained: Sequence[str] | None, path: str,
         raise UserError(
             f'{found}, so that predictions would be read as other classes: '
             'give the checkpoint of these classes, or set metainfo.classes '
-            'to its names in its order')
+            'to its names in its order'
+        )
 
 
 def classes_in(checkpoint: dict) -> list[str] | None:
@@ -135,8 +136,9 @@ def classes_in(checkpoint: dict) -> list[str] | None:
     return list(classes)
 
 
-def warn_of_start(trained: Sequence[str] | None, path: str,
-                  names: Sequence[str] | None, where: str) -> str | None:
+def warn_of_start(
+    trained: Sequence[str] | None, path: str, names: Sequence[str] | None, where: str
+) -> str | None:
     """On weights of other classes that a training is to begin with.
 
     Returns:
@@ -149,5 +151,7 @@ def warn_of_start(trained: Sequence[str] | None, path: str,
         return None
     if set(trained) & set(names) and len(trained) == len(names):
         check_trained_classes(trained, path, names, where)
-    return (f"checkpoint '{path}' was trained on other classes than {where} "
-            'has; what its head has learnt of them is of no use here')
+    return (
+        f"checkpoint '{path}' was trained on other classes than {where} "
+        'has; what its head has learnt of them is of no use here'
+    )

@@ -1,4 +1,5 @@
 """Look at the contents of a classification data set before training on it."""
+
 import os
 import os.path as osp
 from collections.abc import Iterator, Sequence
@@ -11,14 +12,7 @@ from mmtlalign.datasets.image_folders import FoldersByName, number_folders
 from mmtlalign.errors import UserError
 
 from .findings import Findings
-from .images import (
-    count_unread,
-    folders_of,
-    missing_files,
-    read_headers,
-    sample,
-    say_unread,
-)
+from .images import count_unread, folders_of, missing_files, read_headers, sample, say_unread
 from .paths import has_image_files
 
 
@@ -36,12 +30,12 @@ class LabelledImages:
             config, or the folders'. None if nothing tells.
     """
 
-    def __init__(self, where: str, dataset: ConfigDict,
-                 classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, where: str, dataset: ConfigDict, classes: Sequence[str] | None = None
+    ) -> None:
         self.where, self.config = where, dataset
         with DefaultScope.overwrite_default_scope('mmpretrain'):
-            self.built = DATASETS.build(
-                {**dataset, 'pipeline': [], 'lazy_init': True})
+            self.built = DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
         self.folder = self.built.img_prefix
         self.list_file = self.built.ann_file
         self.used: list[str] = []
@@ -58,8 +52,7 @@ class LabelledImages:
     def _find_folders(self) -> None:
         """Names of folders with images, hidden ones, and others."""
         if not osp.isdir(self.folder):
-            raise self.refuse('is no folder: put the images there, or set '
-                              'another place')
+            raise self.refuse('is no folder: put the images there, or set another place')
         for name in sorted(os.listdir(self.folder)):
             if not osp.isdir(osp.join(self.folder, name)):
                 continue
@@ -72,28 +65,31 @@ class LabelledImages:
 
     def files_in(self, name: str = '') -> Iterator[str]:
         """Paths that the host would read below a folder, as it finds them."""
-        for place, _, files in os.walk(osp.join(self.folder, name),
-                                       followlinks=True):
+        for place, _, files in os.walk(osp.join(self.folder, name), followlinks=True):
             for file in files:
                 if not file.startswith('.') and self.built.is_valid_file(file):
                     yield osp.join(place, file)
 
     def refuse(self, complaint: str) -> UserError:
-        what = (f"annotation file '{self.list_file}' ({self.where}.ann_file)"
-                if self.list_file else f"'{self.folder}' ({self.where})")
+        what = (
+            f"annotation file '{self.list_file}' ({self.where}.ann_file)"
+            if self.list_file
+            else f"'{self.folder}' ({self.where})"
+        )
         return UserError(f'{what} {complaint}')
 
 
 def opens_as_labelled(cls: type | None) -> bool:
     """Whether a class reads folders or lists as the host's ``CustomDataset``
     does, with labels."""
-    return (isinstance(cls, type) and issubclass(cls, CustomDataset)
-            and getattr(cls, 'load_data_list')
-            is CustomDataset.load_data_list)
+    return (
+        isinstance(cls, type)
+        and issubclass(cls, CustomDataset)
+        and getattr(cls, 'load_data_list') is CustomDataset.load_data_list
+    )
 
 
-def look_at_images(data: LabelledImages, num_classes: int | None,
-                   full: bool = False) -> Findings:
+def look_at_images(data: LabelledImages, num_classes: int | None, full: bool = False) -> Findings:
     """Labels, files and headers of a data set.
 
     Args:
@@ -110,13 +106,11 @@ def look_at_images(data: LabelledImages, num_classes: int | None,
         found.files.append(data.list_file)
     else:
         paths = _read_folders(data, found)
-        found.files += [osp.join(data.folder, name)
-                        for name in (*data.empty, *data.hidden)]
+        found.files += [osp.join(data.folder, name) for name in (*data.empty, *data.hidden)]
     found.images = len(paths)
     if not has_image_files(data.config):
         return found
-    found.left_out += say_unread(count_unread(data.folder, paths),
-                                 data.folder, len(paths))
+    found.left_out += say_unread(count_unread(data.folder, paths), data.folder, len(paths))
     _leave_out(data, found)
     looked_at = sample(paths, full)
     read_headers(looked_at)
@@ -129,25 +123,26 @@ def _read_folders(data: LabelledImages, found: Findings) -> list[str]:
     for names, kind in ((data.hidden, 'hidden'), (data.empty, 'empty')):
         if names:
             found.left_out.append(
-                f'{len(names)} {kind} folders '
-                f'({", ".join(names[:5])}{", ..." * (len(names) > 5)})')
+                f'{len(names)} {kind} folders ({", ".join(names[:5])}{", ..." * (len(names) > 5)})'
+            )
             if not isinstance(data.built, FoldersByName):
                 raise data.refuse(
                     f'has the {kind} folder {names[0]!r}, which '
                     f'{type(data.built).__name__} takes for a class: remove '
-                    f'it, or set {data.where}.type=mmtlalign.CustomDataset')
+                    f'it, or set {data.where}.type=mmtlalign.CustomDataset'
+                )
     if not data.built.with_label:
         return sorted(data.files_in())
     if not data.used:
         raise data.refuse(
             'has no image in its folders, one for each class, that ends in '
             f'one of {", ".join(sorted(data.built.extensions))}: put them '
-            f'there, or set {data.where}.extensions')
+            f'there, or set {data.where}.extensions'
+        )
     try:
         labels = number_folders(data.used, data.classes, data.folder)
     except ValueError as error:
-        raise UserError(f'{error}: correct {data.where}.metainfo.classes or '
-                        'the folders') from None
+        raise UserError(f'{error}: correct {data.where}.metainfo.classes or the folders') from None
     counts, paths = dict.fromkeys(data.classes, 0), []
     for name in data.used:
         inside = sorted(data.files_in(name))
@@ -159,7 +154,8 @@ def _read_folders(data: LabelledImages, found: Findings) -> list[str]:
         raise data.refuse(
             f'has no folder for {", ".join(map(repr, absent[:5]))}, and '
             f'{type(data.built).__name__} numbers those that are there: set '
-            f'{data.where}.type=mmtlalign.CustomDataset, which goes by names')
+            f'{data.where}.type=mmtlalign.CustomDataset, which goes by names'
+        )
     return paths
 
 
@@ -172,27 +168,24 @@ def _leave_out(data: LabelledImages, found: Findings) -> None:
     except ValueError as error:
         raise UserError(f'{data.where}: {error}') from None
     left_out = found.images - len(data.built)
-    found.left_out.append(f'{left_out} of {found.images} images, which '
-                          'indices or num_samples do not take')
+    found.left_out.append(
+        f'{left_out} of {found.images} images, which indices or num_samples do not take'
+    )
     found.images = len(data.built)
     if found.counts:
         labels = data.built.get_gt_labels().tolist()
-        found.counts = {name: labels.count(i)
-                        for i, name in enumerate(found.counts)}
+        found.counts = {name: labels.count(i) for i, name in enumerate(found.counts)}
 
 
-def _read_list(data: LabelledImages, num_classes: int | None,
-               found: Findings) -> list[str]:
+def _read_list(data: LabelledImages, num_classes: int | None, found: Findings) -> list[str]:
     """Paths of the images; line by line, counts them by class."""
     try:
         with open(data.list_file, encoding='utf-8') as file:
             lines = [line.strip('\n\r') for line in file]
     except UnicodeDecodeError as error:
-        raise data.refuse(f'is no text in UTF-8 ({error}); save it as such'
-                          ) from None
+        raise data.refuse(f'is no text in UTF-8 ({error}); save it as such') from None
     if not lines:
-        raise data.refuse('is empty; it must hold a line "PATH LABEL" for '
-                          'each image')
+        raise data.refuse('is empty; it must hold a line "PATH LABEL" for each image')
     labels, names = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -205,8 +198,7 @@ def _read_list(data: LabelledImages, num_classes: int | None,
         labels.append(label)
     if labels:
         _check_range(data, labels, num_classes)
-        classes = data.classes or list(map(str, range(
-            num_classes or max(labels) + 1)))
+        classes = data.classes or list(map(str, range(num_classes or max(labels) + 1)))
         found.counts = dict.fromkeys(classes, 0)
         for label in labels:
             found.counts[classes[label]] += 1
@@ -215,39 +207,47 @@ def _read_list(data: LabelledImages, num_classes: int | None,
     if missing:
         place = paths.index(missing[0]) + 1
         raise data.refuse(
-            f"names {len(missing)} of {len(paths)} images that are not "
+            f'names {len(missing)} of {len(paths)} images that are not '
             f"there, the first in line {place}: '{missing[0]}'; add them, or "
             'correct the line (PATH, one blank, LABEL) or '
-            f'{data.where}.data_prefix')
+            f'{data.where}.data_prefix'
+        )
     return paths
 
 
-def _parse_line(data: LabelledImages, number: int,
-                line: str) -> tuple[str, int]:
+def _parse_line(data: LabelledImages, number: int, line: str) -> tuple[str, int]:
     """As the host does, but for what it ends with a traceback on."""
     name, blank, label = line.strip().rpartition(' ')
     shape = 'a line is PATH, one blank, LABEL, a number from 0'
     if not blank:
-        mark = next((word for mark, word in (('\t', 'a tab'), (',', 'a comma'),
-                                             (';', 'a semicolon'))
-                     if mark in line), 'nothing')
-        raise data.refuse(f'has {mark} in line {number} where a blank must '
-                          f'be ({line!r:.60}): {shape}')
+        mark = next(
+            (
+                word
+                for mark, word in (('\t', 'a tab'), (',', 'a comma'), (';', 'a semicolon'))
+                if mark in line
+            ),
+            'nothing',
+        )
+        raise data.refuse(
+            f'has {mark} in line {number} where a blank must be ({line!r:.60}): {shape}'
+        )
     if not (label.isascii() and label.isdigit()):
-        raise data.refuse(f'has the label {label!r:.40} in line {number} '
-                          f'({line!r:.60}): {shape}')
+        raise data.refuse(f'has the label {label!r:.40} in line {number} ({line!r:.60}): {shape}')
     return name, int(label)
 
 
-def _check_range(data: LabelledImages, labels: Sequence[int],
-                 num_classes: int | None) -> None:
+def _check_range(data: LabelledImages, labels: Sequence[int], num_classes: int | None) -> None:
     """No label is beyond the classes."""
     count = len(data.classes) if data.classes else num_classes
     if count is None or max(labels) < count:
         return
     line = next(i for i, label in enumerate(labels, 1) if label >= count)
-    hint = ('; no label is 0: it seems to count from 1, subtract 1 from each'
-            if 0 not in labels and max(labels) == count else
-            ': correct it, or the classes')
-    raise data.refuse(f'has the label {labels[line - 1]} in line {line}, but '
-                      f'there are {count} classes, 0 to {count - 1}{hint}')
+    hint = (
+        '; no label is 0: it seems to count from 1, subtract 1 from each'
+        if 0 not in labels and max(labels) == count
+        else ': correct it, or the classes'
+    )
+    raise data.refuse(
+        f'has the label {labels[line - 1]} in line {line}, but '
+        f'there are {count} classes, 0 to {count - 1}{hint}'
+    )

@@ -1,4 +1,5 @@
 """One streaming pass over an annotation file in COCO format."""
+
 import gc
 from array import array
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class CocoFile:
         masks (dict): (rows, columns) of run lengths -> numbers, in the file,
             of the annotations that have them.
     """
+
     images: dict = field(default_factory=dict)
     categories: dict = field(default_factory=dict)
     table: dict = field(default_factory=dict)
@@ -51,8 +53,11 @@ def read_coco(path: str, what: str) -> CocoFile:
             what is wrong with the file.
     """
     reader = _Reader(what)
-    take = dict(images=reader.take_image, categories=reader.take_category,
-                annotations=reader.take_annotation)
+    take = dict(
+        images=reader.take_image,
+        categories=reader.take_category,
+        annotations=reader.take_annotation,
+    )
     collects = gc.isenabled()
     gc.disable()  # records hold no cycles, and there are millions
     try:
@@ -64,7 +69,8 @@ def read_coco(path: str, what: str) -> CocoFile:
         raise UserError(
             f'{what} is no JSON in COCO format ({error}, after {count} '
             'annotations; NaN and Infinity are no numbers of JSON); get it '
-            'again or correct it') from None
+            'again or correct it'
+        ) from None
     finally:
         if collects:
             gc.enable()
@@ -77,20 +83,22 @@ class _Reader:
     def __init__(self, what: str) -> None:
         self.what = what
         self.file = CocoFile()
-        self.columns = {key: array('d' if key in 'xywh' or key == 'area'
-                                   else 'q') for key in COLUMNS}
+        self.columns = {
+            key: array('d' if key in 'xywh' or key == 'area' else 'q') for key in COLUMNS
+        }
         self.flags = {key: array('b') for key in ('crowd', 'ignore', 'mask')}
 
     def result(self) -> CocoFile:
         self.file.table = {
-            key: np.frombuffer(column, column.typecode)
-            if column else np.zeros(0)
-            for key, column in {**self.columns, **self.flags}.items()}
+            key: np.frombuffer(column, column.typecode) if column else np.zeros(0)
+            for key, column in {**self.columns, **self.flags}.items()
+        }
         return self.file
 
     def refuse(self, kind: str, row, complaint: str) -> UserError:
-        name = (f'{kind} {row["id"]!r:.40}'
-                if isinstance(row, dict) and 'id' in row else f'an {kind}')
+        name = (
+            f'{kind} {row["id"]!r:.40}' if isinstance(row, dict) and 'id' in row else f'an {kind}'
+        )
         return UserError(f'{self.what}: {name} {complaint}; correct the file')
 
     def check_row(self, kind: str, row, keys: tuple) -> None:
@@ -105,52 +113,55 @@ class _Reader:
     def take_image(self, row) -> None:
         self.check_row('image', row, ('id', 'file_name', 'width', 'height'))
         if not isinstance(row['file_name'], str) or not row['file_name']:
-            raise self.refuse('image', row, 'has the file_name '
-                              f'{row["file_name"]!r:.40}, which is no text')
+            raise self.refuse(
+                'image', row, f'has the file_name {row["file_name"]!r:.40}, which is no text'
+            )
         for key in ('width', 'height'):
             if not _are_numbers([row[key]]) or row[key] < 1 or row[key] % 1:
-                raise self.refuse('image', row, f'has the {key} '
-                                  f'{row[key]!r:.40}, which is no number of '
-                                  'pixels')
+                raise self.refuse(
+                    'image', row, f'has the {key} {row[key]!r:.40}, which is no number of pixels'
+                )
         if row['id'] in self.file.images:
             raise self.refuse('image', row, 'is there twice')
-        self.file.images[row['id']] = (
-            row['file_name'], int(row['width']), int(row['height']))
+        self.file.images[row['id']] = (row['file_name'], int(row['width']), int(row['height']))
 
     def take_category(self, row) -> None:
         self.check_row('category', row, ('id', 'name'))
         if not isinstance(row['name'], str):
-            raise self.refuse('category', row, 'has the name '
-                              f'{row["name"]!r:.40}, which is no text')
-        if (row['id'] in self.file.categories
-                or row['name'] in self.file.categories.values()):
-            raise self.refuse('category', row, f'({row["name"]!r:.40}) has '
-                              'an id or a name that is there twice')
+            raise self.refuse(
+                'category', row, f'has the name {row["name"]!r:.40}, which is no text'
+            )
+        if row['id'] in self.file.categories or row['name'] in self.file.categories.values():
+            raise self.refuse(
+                'category', row, f'({row["name"]!r:.40}) has an id or a name that is there twice'
+            )
         self.file.categories[row['id']] = row['name']
 
     def take_annotation(self, row) -> None:
-        self.check_row('annotation', row, (
-            'id', 'image_id', 'category_id', 'bbox', 'area'))
+        self.check_row('annotation', row, ('id', 'image_id', 'category_id', 'bbox', 'area'))
         for key in ('image_id', 'category_id'):
             if type(row[key]) is not int:
                 raise self.refuse(
-                    'annotation', row, f'has the {key} {row[key]!r:.40}, '
-                    f'a {type(row[key]).__name__} and no whole number')
+                    'annotation',
+                    row,
+                    f'has the {key} {row[key]!r:.40}, '
+                    f'a {type(row[key]).__name__} and no whole number',
+                )
         box, area = row['bbox'], row['area']
-        if not (isinstance(box, list) and len(box) == 4
-                and _are_numbers(box)):
-            raise self.refuse('annotation', row, f'has the bbox {box!r:.60}, '
-                              'which is not four numbers')
+        if not (isinstance(box, list) and len(box) == 4 and _are_numbers(box)):
+            raise self.refuse(
+                'annotation', row, f'has the bbox {box!r:.60}, which is not four numbers'
+            )
         if not _are_numbers([area]):
-            raise self.refuse('annotation', row, f'has the area {area!r:.40}, '
-                              'which is no number')
+            raise self.refuse('annotation', row, f'has the area {area!r:.40}, which is no number')
         values = (row['id'], row['image_id'], row['category_id'], *box, area)
         for key, value in zip(COLUMNS, values):
             self.columns[key].append(value)
         crowd = row.get('iscrowd', -1)
         if crowd not in (-1, 0, 1):
-            raise self.refuse('annotation', row, f'has the iscrowd '
-                              f'{crowd!r:.40}, which is neither 0 nor 1')
+            raise self.refuse(
+                'annotation', row, f'has the iscrowd {crowd!r:.40}, which is neither 0 nor 1'
+            )
         self.flags['crowd'].append(int(crowd))
         self.flags['ignore'].append(bool(row.get('ignore')))
         self.flags['mask'].append(self.kind_of_mask(row))
@@ -164,29 +175,33 @@ class _Reader:
             size, counts = mask.get('size'), mask.get('counts')
             if counts is None or size is None:
                 return USELESS_MASK
-            if not (isinstance(size, list) and len(size) == 2
-                    and all(type(value) is int for value in size)
-                    and _are_counts(counts)):
-                raise self.refuse('annotation', row, 'has a segmentation '
-                                  'whose size and counts are no run lengths')
+            if not (
+                isinstance(size, list)
+                and len(size) == 2
+                and all(type(value) is int for value in size)
+                and _are_counts(counts)
+            ):
+                raise self.refuse(
+                    'annotation', row, 'has a segmentation whose size and counts are no run lengths'
+                )
             if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
                 raise self.refuse(
-                    'annotation', row, 'has a segmentation of run lengths '
+                    'annotation',
+                    row,
+                    'has a segmentation of run lengths '
                     f'for {sum(counts)} pixels in place of {size[0]}x'
-                    f'{size[1]}')
-            self.file.masks.setdefault(tuple(size), array('q')).append(
-                len(self.columns['id']) - 1)
+                    f'{size[1]}',
+                )
+            self.file.masks.setdefault(tuple(size), array('q')).append(len(self.columns['id']) - 1)
             return RUN_LENGTHS
-        if not (isinstance(mask, list)
-                and all(isinstance(polygon, list) for polygon in mask)):
-            raise self.refuse('annotation', row, 'has a segmentation '
-                              f'{mask!r:.40} that is no list of polygons')
+        if not (isinstance(mask, list) and all(isinstance(polygon, list) for polygon in mask)):
+            raise self.refuse(
+                'annotation', row, f'has a segmentation {mask!r:.40} that is no list of polygons'
+            )
         for polygon in mask:
             if not _are_numbers(polygon):
-                raise self.refuse('annotation', row, 'has a polygon with what '
-                                  'is no number')
-        useful = any(len(polygon) >= 6 and not len(polygon) % 2
-                     for polygon in mask)
+                raise self.refuse('annotation', row, 'has a polygon with what is no number')
+        useful = any(len(polygon) >= 6 and not len(polygon) % 2 for polygon in mask)
         return POLYGONS if useful else USELESS_MASK
 
 
@@ -196,7 +211,8 @@ def _are_numbers(values: list) -> bool:
 
 
 def _are_counts(counts) -> bool:
-    return isinstance(counts, str) or isinstance(counts, list) and all(
-        type(count) is int and count >= 0 for count in counts)
-
-
+    return (
+        isinstance(counts, str)
+        or isinstance(counts, list)
+        and all(type(count) is int and count >= 0 for count in counts)
+    )

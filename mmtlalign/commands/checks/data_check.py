@@ -1,4 +1,5 @@
 """One reading of the data that a run will use, before anything is built."""
+
 import os
 import os.path as osp
 from collections.abc import Iterator, Sequence
@@ -19,21 +20,10 @@ from .class_names import (
     stated_classes,
     task_of,
 )
-from .classification import (
-    LabelledImages,
-    look_at_images,
-    opens_as_labelled,
-)
+from .classification import LabelledImages, look_at_images, opens_as_labelled
 from .detection import look_at_coco
 from .findings import Findings
-from .paths import (
-    check_evaluator,
-    check_paths,
-    downloads_itself,
-    evaluators,
-    is_here,
-    named_paths,
-)
+from .paths import check_evaluator, check_paths, downloads_itself, evaluators, is_here, named_paths
 from .segmentation import look_at_label_maps
 from .tables import check_tables, read_classes
 
@@ -42,6 +32,7 @@ HINT = 'put or link the data there, as the README describes'
 
 class Leaf(NamedTuple):
     """A data set without wrappers: its place, config and class."""
+
     where: str
     dataset: ConfigDict
     cls: type | None
@@ -52,8 +43,10 @@ class Leaf(NamedTuple):
         LVIS or panoptic COCO."""
         for base in getattr(self.cls, '__mro__', ()):
             if base.__name__ == 'CocoDataset':
-                return all(getattr(self.cls, name) is getattr(base, name)
-                           for name in ('load_data_list', 'parse_data_info'))
+                return all(
+                    getattr(self.cls, name) is getattr(base, name)
+                    for name in ('load_data_list', 'parse_data_info')
+                )
         return False
 
     @property
@@ -65,9 +58,13 @@ class Leaf(NamedTuple):
         return hasattr(self.cls, 'get_label_map')  # mmseg's
 
 
-def check_data(cfg: Config, *phases: str, full: bool = False,
-               trained: Sequence[str] | None = None,
-               checkpoint: str = '') -> list[Findings]:
+def check_data(
+    cfg: Config,
+    *phases: str,
+    full: bool = False,
+    trained: Sequence[str] | None = None,
+    checkpoint: str = '',
+) -> list[Findings]:
     """Read what a run will read, and hold it against itself and the config.
 
     Classes have the same names in all splits, as many as the heads tell
@@ -101,12 +98,13 @@ def check_data(cfg: Config, *phases: str, full: bool = False,
             if not downloads_itself(leaf.dataset, leaf.cls):
                 check_paths(leaf.where, leaf.dataset, hint)
         if found:
-            check_evaluator(f'{phase}_evaluator', cfg, hint,
-                            [_ann_file(leaf) for leaf in found
-                             if leaf.is_coco])
+            check_evaluator(
+                f'{phase}_evaluator', cfg, hint, [_ann_file(leaf) for leaf in found if leaf.is_coco]
+            )
         leaves += found
-    check_tables({leaf.where: leaf.dataset for leaf in leaves
-                  if leaf.is_table}, cfg.get('model', {}))
+    check_tables(
+        {leaf.where: leaf.dataset for leaf in leaves if leaf.is_table}, cfg.get('model', {})
+    )
     reference = training_classes(cfg)
     if reference[0] is None and trained is not None:
         reference = list(trained), f"checkpoint '{checkpoint}'"
@@ -126,10 +124,10 @@ def find_leaves(cfg: Config, phase: str) -> list[Leaf]:
     loader = cfg.get(f'{phase}_dataloader')
     if not loader or cfg.get(f'{phase}_cfg') is None:
         return []
-    return [Leaf(where, dataset,
-                 _dataset_class(dataset, cfg.get('default_scope')))
-            for where, dataset in _unwrapped(
-                loader.dataset, f'{phase}_dataloader.dataset')]
+    return [
+        Leaf(where, dataset, _dataset_class(dataset, cfg.get('default_scope')))
+        for where, dataset in _unwrapped(loader.dataset, f'{phase}_dataloader.dataset')
+    ]
 
 
 def _unwrapped(dataset: dict, where: str) -> Iterator[tuple[str, dict]]:
@@ -156,15 +154,15 @@ def check_channels(leaf: Leaf, cfg: Config) -> None:
     steps = leaf.dataset.get('pipeline')
     if not steps:
         return  # of a wrapper, perhaps
-    order, trained = (channel_order(steps, cfg.get('default_scope')),
-                      trained_order(cfg))
+    order, trained = (channel_order(steps, cfg.get('default_scope')), trained_order(cfg))
     if order != trained:
         raise UserError(
             f'{leaf.where}.pipeline gives images as {order.upper()}, and '
             f'train_dataloader as {trained.upper()} (files are read as BGR, '
             'data sets in memory such as CIFAR hold RGB), and one '
             "data_preprocessor cannot fit both: put dict(type='mmtlalign."
-            "SwapChannels') into the pipeline, after what loads the image")
+            "SwapChannels') into the pipeline, after what loads the image"
+        )
 
 
 def training_classes(cfg: Config) -> tuple[list[str] | None, str]:
@@ -200,8 +198,9 @@ def reads_labelled(leaf: Leaf) -> bool:
     return opens_as_labelled(leaf.cls) and is_here(leaf.dataset)
 
 
-def check_names(leaf: Leaf, cfg: Config, reference: list[str] | None,
-                whence: str) -> list[str] | None:
+def check_names(
+    leaf: Leaf, cfg: Config, reference: list[str] | None, whence: str
+) -> list[str] | None:
     """Compare the names of a data set with the training's and the heads.
 
     A split in folders whose config names no classes gets those of the
@@ -214,46 +213,60 @@ def check_names(leaf: Leaf, cfg: Config, reference: list[str] | None,
     if names is not None and reference is not None and names != reference:
         if stated_classes(leaf.dataset, leaf.cls) is None:
             leaf.dataset.metainfo = dict(
-                leaf.dataset.get('metainfo') or {}, classes=tuple(reference))
+                leaf.dataset.get('metainfo') or {}, classes=tuple(reference)
+            )
             names = reference
         else:
             raise UserError(
                 f'{difference(names, reference, leaf.where, whence)}: labels '
                 'would mean other classes; set metainfo.classes to the same '
-                'names in the same order')
+                'names in the same order'
+            )
     if names is not None:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f'{leaf.where}.metainfo.classes has {twice!r} '
-                            'twice: name each class once')
+            raise UserError(
+                f'{leaf.where}.metainfo.classes has {twice!r} twice: name each class once'
+            )
         if not leaf.is_segmented:  # whose data set may yet refuse its classes
             check_heads(cfg, names, leaf.where)
     return names
 
 
-def look(leaf: Leaf, cfg: Config, names: list[str] | None,
-         full: bool) -> Findings | None:
+def look(leaf: Leaf, cfg: Config, names: list[str] | None, full: bool) -> Findings | None:
     """Read a data set, or recall what was read; None if it is not in files
     here or of an unknown kind."""
     where, dataset = leaf.where, leaf.dataset
-    question = dict(where=where, dataset=dataset, names=names, full=full,
-                    parts=list(numbered_parts(cfg)))
+    question = dict(
+        where=where, dataset=dataset, names=names, full=full, parts=list(numbered_parts(cfg))
+    )
     if not is_here(dataset):
         return None
     if leaf.is_coco and osp.isfile(_ann_file(leaf)):
         is_evaluated, with_masks = _what_for(leaf, cfg)
         question.update(is_evaluated=is_evaluated, with_masks=with_masks)
-        return remembered(question, lambda: look_at_coco(
-            where, dataset, _ann_file(leaf), names or [],
-            evaluated=is_evaluated, with_masks=with_masks, full=full))
+        return remembered(
+            question,
+            lambda: look_at_coco(
+                where,
+                dataset,
+                _ann_file(leaf),
+                names or [],
+                evaluated=is_evaluated,
+                with_masks=with_masks,
+                full=full,
+            ),
+        )
     if leaf.is_segmented:
-        return remembered(question, lambda: look_at_label_maps(
-            where, dataset, cfg, full))
+        return remembered(question, lambda: look_at_label_maps(where, dataset, cfg, full))
     if reads_labelled(leaf) and task_of(cfg) == 'mmpretrain':
         counts = [count for _, count in numbered_parts(cfg)]
-        return remembered(question, lambda: look_at_images(
-            LabelledImages(where, dataset, names),
-            counts[0] if counts else None, full))
+        return remembered(
+            question,
+            lambda: look_at_images(
+                LabelledImages(where, dataset, names), counts[0] if counts else None, full
+            ),
+        )
     return None
 
 
@@ -265,29 +278,32 @@ def _what_for(leaf: Leaf, cfg: Config) -> tuple[bool, bool]:
     """Whether scores are computed, and whether masks are wanted."""
     phase = leaf.where.partition('_')[0]
     if phase != 'train':
-        metrics = [metric.get('metric', 'bbox')
-                   for metric in evaluators(cfg, f'{phase}_evaluator')]
+        metrics = [metric.get('metric', 'bbox') for metric in evaluators(cfg, f'{phase}_evaluator')]
         return bool(metrics), any('segm' in metric for metric in metrics)
-    loads = [step for step in leaf.dataset.get('pipeline') or ()
-             if str(step['type']).endswith('LoadAnnotations')]
+    loads = [
+        step
+        for step in leaf.dataset.get('pipeline') or ()
+        if str(step['type']).endswith('LoadAnnotations')
+    ]
     with_masks = any(step.get('with_mask') for step in loads)
     if loads and not with_masks and _has_mask_head(cfg.get('model', {})):
         raise UserError(
             f"{leaf.where}.pipeline loads no masks, which the model's "
             'mask_head is trained on: set with_mask=True in its '
-            'LoadAnnotations, or take a model without a mask_head')
+            'LoadAnnotations, or take a model without a mask_head'
+        )
     return False, with_masks
 
 
 def _has_mask_head(config) -> bool:
     if isinstance(config, dict):
-        return bool(config.get('mask_head')) or any(
-            map(_has_mask_head, config.values()))
-    return isinstance(config, (list, tuple)) and any(
-        map(_has_mask_head, config))
+        return bool(config.get('mask_head')) or any(map(_has_mask_head, config.values()))
+    return isinstance(config, (list, tuple)) and any(map(_has_mask_head, config))
 
 
 def is_first_process() -> bool:
     """Whether this is the one of several processes that reads the data."""
-    return not any(os.environ.get(name, '0') != '0' for name in (
-        'RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))
+    return not any(
+        os.environ.get(name, '0') != '0'
+        for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+    )

@@ -1,4 +1,5 @@
 """Whether a COCO annotation file says what a config expects of it."""
+
 import os.path as osp
 
 import numpy as np
@@ -21,9 +22,16 @@ from .images import (
 from .paths import has_image_files
 
 
-def look_at_coco(where: str, dataset: ConfigDict, path: str,
-                 classes: list[str], *, evaluated: bool = False,
-                 with_masks: bool = False, full: bool = False) -> Findings:
+def look_at_coco(
+    where: str,
+    dataset: ConfigDict,
+    path: str,
+    classes: list[str],
+    *,
+    evaluated: bool = False,
+    with_masks: bool = False,
+    full: bool = False,
+) -> Findings:
     """Read a COCO file and the headers of its images.
 
     The host numbers labels in the order of the file and not of the config,
@@ -47,25 +55,31 @@ def look_at_coco(where: str, dataset: ConfigDict, path: str,
     what = f"annotation file '{path}' ({where}.ann_file)"
     coco = read_coco(path, what)
     annotated = where[:4] != 'test'  # else it may be for a server
-    for key, there in (('images', coco.images),
-                       ('categories', coco.categories),
-                       ('annotations', len(coco.table['id']))):
+    for key, there in (
+        ('images', coco.images),
+        ('categories', coco.categories),
+        ('annotations', len(coco.table['id'])),
+    ):
         if not there and (key != 'annotations' or annotated):
-            raise UserError(f"{what} has no {key}: '{key}' is missing or "
-                            'empty; is it the right file, in COCO format?')
+            raise UserError(
+                f"{what} has no {key}: '{key}' is missing or "
+                'empty; is it the right file, in COCO format?'
+            )
     names = list(coco.categories.values())
     if names != classes:
         raise UserError(
             f'{what} has the categories {names}, but the config expects '
             f'{classes}; labels are numbered in the order of the file, so '
-            f'set {where}.metainfo.classes to its names in its order')
+            f'set {where}.metainfo.classes to its names in its order'
+        )
     found = Findings(where, len(coco.images), 'boxes', files=[path])
     _check_ids(coco, what)
     survives = survivors(coco)
     _check_boxes(coco, survives, what, found)
     if evaluated and (coco.table['crowd'] < 0).any():
-        raise _refusal(coco, coco.table['crowd'] < 0, what,
-                       "has no 'iscrowd', which scores are computed with")
+        raise _refusal(
+            coco, coco.table['crowd'] < 0, what, "has no 'iscrowd', which scores are computed with"
+        )
     if with_masks:
         _check_masks(coco, survives, what, found)
     found.counts = _count(coco, survives)
@@ -81,8 +95,14 @@ def survivors(coco: CocoFile) -> np.ndarray:
     width, height = _sizes(coco)
     inside_w = np.minimum(x + w, width) - np.maximum(x, 0)
     inside_h = np.minimum(y + h, height) - np.maximum(y, 0)
-    return ((inside_w > 0) & (inside_h > 0) & (w >= 1) & (h >= 1)
-            & (table['area'] > 0) & (table['ignore'] == 0))
+    return (
+        (inside_w > 0)
+        & (inside_h > 0)
+        & (w >= 1)
+        & (h >= 1)
+        & (table['area'] > 0)
+        & (table['ignore'] == 0)
+    )
 
 
 def _sizes(coco: CocoFile) -> np.ndarray:
@@ -93,128 +113,148 @@ def _sizes(coco: CocoFile) -> np.ndarray:
     return sizes[rows].T if len(rows) else np.zeros((2, 0))
 
 
-def _refusal(coco: CocoFile, wrong: np.ndarray, what: str,
-             complaint: str) -> UserError:
+def _refusal(coco: CocoFile, wrong: np.ndarray, what: str, complaint: str) -> UserError:
     """Of the first of some annotations, with their number."""
     first = int(coco.table['id'][np.flatnonzero(wrong)[0]])
-    return UserError(f'{what}: annotation {first} {complaint} '
-                     f'({int(wrong.sum())} of {len(wrong)} annotations); '
-                     'correct the file')
+    return UserError(
+        f'{what}: annotation {first} {complaint} '
+        f'({int(wrong.sum())} of {len(wrong)} annotations); '
+        'correct the file'
+    )
 
 
 def _check_ids(coco: CocoFile, what: str) -> None:
     """Annotations belong to an image and a category, and to no other's id."""
     table = coco.table
     if (table['id'] <= 0).any():
-        raise _refusal(coco, table['id'] <= 0, what, 'has an id that is not '
-                       'positive, and counts as no match in scores')
+        raise _refusal(
+            coco,
+            table['id'] <= 0,
+            what,
+            'has an id that is not positive, and counts as no match in scores',
+        )
     order = np.argsort(table['id'], kind='stable')
     twice = np.zeros(len(order), bool)
     twice[order[1:]] = np.diff(table['id'][order]) == 0
     if twice.any():
         raise _refusal(coco, twice, what, 'has an id that another one has')
-    for key, known in (('image_id', coco.images),
-                       ('category_id', coco.categories)):
+    for key, known in (('image_id', coco.images), ('category_id', coco.categories)):
         unknown = ~np.isin(table[key], np.array(list(known), np.int64))
         if unknown.any():
             value = int(table[key][np.flatnonzero(unknown)[0]])
             ids = list(known)
             raise _refusal(
-                coco, unknown, what, f'has the {key} {value}, which is none '
+                coco,
+                unknown,
+                what,
+                f'has the {key} {value}, which is none '
                 f'of the ids {", ".join(map(str, ids[:5]))}'
-                f'{", ..." * (len(ids) > 5)}')
+                f'{", ..." * (len(ids) > 5)}',
+            )
 
 
-def _check_boxes(coco: CocoFile, survives: np.ndarray, what: str,
-                 found: Findings) -> None:
+def _check_boxes(coco: CocoFile, survives: np.ndarray, what: str, found: Findings) -> None:
     """Boxes that the host drops are counted; at least one must stay."""
     dropped = ~survives & (coco.table['ignore'] == 0)
     if len(survives) and not survives.any():
-        raise _refusal(coco, ~survives, what, 'has a box that lies outside '
-                       'its image, is below 1 px or has no area, and is left '
-                       'out, as all are')
+        raise _refusal(
+            coco,
+            ~survives,
+            what,
+            'has a box that lies outside '
+            'its image, is below 1 px or has no area, and is left '
+            'out, as all are',
+        )
     for count, why in (
-            (dropped.sum(), 'outside the image, below 1 px or of no area'),
-            ((coco.table['ignore'] != 0).sum(), "to 'ignore'")):
+        (dropped.sum(), 'outside the image, below 1 px or of no area'),
+        ((coco.table['ignore'] != 0).sum(), "to 'ignore'"),
+    ):
         if count:
             found.left_out.append(f'{count} of {len(survives)} boxes {why}')
 
 
-def _check_masks(coco: CocoFile, survives: np.ndarray, what: str,
-                 found: Findings) -> None:
+def _check_masks(coco: CocoFile, survives: np.ndarray, what: str, found: Findings) -> None:
     """What a mask head is trained on is there and of the image's size."""
     without = survives & (coco.table['mask'] == NO_MASK)
     if without.any():
         raise _refusal(
-            coco, without, what, "has no 'segmentation', and masks are "
+            coco,
+            without,
+            what,
+            "has no 'segmentation', and masks are "
             'trained or evaluated: train a detector without a mask head, '
-            "leave 'segm' out of the evaluator's metric, or")
+            "leave 'segm' out of the evaluator's metric, or",
+        )
     useless = survives & (coco.table['mask'] == USELESS_MASK)
     if useless.any():
-        found.left_out.append(f'{useless.sum()} of {len(survives)} masks '
-                              'without one polygon of three points')
+        found.left_out.append(
+            f'{useless.sum()} of {len(survives)} masks without one polygon of three points'
+        )
     sizes = _sizes(coco)
     for (rows, columns), numbers in coco.masks.items():
         numbers = np.frombuffer(numbers, np.int64)
         other = np.zeros(len(survives), bool)
         other[numbers] = (sizes[:, numbers] != [[columns], [rows]]).any(0)
         if other.any():
-            raise _refusal(coco, other, what, f'has a mask of {rows}x'
-                           f'{columns} px, which is not the size of its image')
+            raise _refusal(
+                coco,
+                other,
+                what,
+                f'has a mask of {rows}x{columns} px, which is not the size of its image',
+            )
 
 
 def _count(coco: CocoFile, survives: np.ndarray) -> dict[str, int]:
-    ids, counts = np.unique(coco.table['category_id'][survives],
-                            return_counts=True)
+    ids, counts = np.unique(coco.table['category_id'][survives], return_counts=True)
     counts = dict(zip(ids.tolist(), counts.tolist()))
     return {name: counts.get(key, 0) for key, name in coco.categories.items()}
 
 
-def _leave_out_images(coco: CocoFile, dataset: ConfigDict, what: str,
-                      found: Findings) -> None:
+def _leave_out_images(coco: CocoFile, dataset: ConfigDict, what: str, found: Findings) -> None:
     """Count the images that the host's filter_cfg drops from training."""
     filter_cfg = dataset.get('filter_cfg')
     if dataset.get('test_mode') or not filter_cfg:
         return
     annotated = set(coco.table['image_id'].tolist())
-    empty = (set(coco.images) - annotated
-             if filter_cfg.get('filter_empty_gt') else set())
+    empty = set(coco.images) - annotated if filter_cfg.get('filter_empty_gt') else set()
     least = filter_cfg.get('min_size', 0)
-    small = {key for key, (_, *size) in coco.images.items()
-             if min(size) < least} - empty
+    small = {key for key, (_, *size) in coco.images.items() if min(size) < least} - empty
     if empty:
         found.left_out.append(f'{len(empty)} images without a box')
     if small:
         found.left_out.append(f'{len(small)} images below {least} px')
     found.images -= len(empty) + len(small)
     if not found.images:
-        raise UserError(f'{what}: no image stays, as filter_cfg leaves out '
-                        f'{", ".join(found.left_out)}; correct the file or '
-                        f'{found.where}.filter_cfg')
+        raise UserError(
+            f'{what}: no image stays, as filter_cfg leaves out '
+            f'{", ".join(found.left_out)}; correct the file or '
+            f'{found.where}.filter_cfg'
+        )
 
 
-def _check_images(where: str, dataset: ConfigDict, coco: CocoFile, what: str,
-                  found: Findings, full: bool) -> None:
+def _check_images(
+    where: str, dataset: ConfigDict, coco: CocoFile, what: str, found: Findings, full: bool
+) -> None:
     """Images are there, and of the size that the file states."""
     prefix = dataset.get('data_prefix') or {}
     if 'img' not in prefix:  # whatever else the host's default is for
-        raise UserError(f"{where}.data_prefix has no 'img', the folder of the "
-                        "images: set it ('' if file names are whole paths)")
+        raise UserError(
+            f"{where}.data_prefix has no 'img', the folder of the "
+            "images: set it ('' if file names are whole paths)"
+        )
     folder = osp.join(dataset.get('data_root') or '', prefix['img'])
     if ':' in folder or not has_image_files(dataset):
         return  # remote
-    paths = {osp.join(folder, name): size
-             for name, *size in coco.images.values()}
+    paths = {osp.join(folder, name): size for name, *size in coco.images.values()}
     missing = missing_files(list(paths))
     if missing:
-        hint = ('; its name has backslashes, write / instead'
-                if '\\' in missing[0] else '')
+        hint = '; its name has backslashes, write / instead' if '\\' in missing[0] else ''
         raise UserError(
-            f"{len(missing)} of {len(paths)} images that {what} names are "
+            f'{len(missing)} of {len(paths)} images that {what} names are '
             f"not there, the first is '{missing[0]}'{hint}; add them, take "
-            f'them out of the file or correct {where}.data_prefix.img')
-    found.left_out += say_unread(count_unread(folder, list(paths)), folder,
-                                 len(paths))
+            f'them out of the file or correct {where}.data_prefix.img'
+        )
+    found.left_out += say_unread(count_unread(folder, list(paths)), folder, len(paths))
     looked_at = sample(list(paths), full)
     found.complete &= len(looked_at) == len(paths)
     unclear = 0
@@ -226,7 +266,8 @@ def _check_images(where: str, dataset: ConfigDict, coco: CocoFile, what: str,
                 f"image '{path}' has {header.size[0]}x{header.size[1]} px, "
                 f'but {what} says {paths[path][0]}x{paths[path][1]}; boxes '
                 'would not lie where the objects are: correct the file or put '
-                'the image it was made for')
+                'the image it was made for'
+            )
     if unclear:
         found.warnings.append(say_unclear(unclear, len(looked_at), where))
     found.files += [*folders_of(paths), *looked_at]

@@ -1,4 +1,5 @@
 """What a look at a data set has found, and how it is said."""
+
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -19,6 +20,7 @@ class Findings:
         warnings (list[str]): What is no error and may be a mistake.
         files (list[str]): Files and folders that this depends on.
     """
+
     where: str
     images: int = 0
     unit: str = 'images'
@@ -39,9 +41,11 @@ class Findings:
         if not unused or not self.complete:
             return list(self.warnings)
         more = ', ...' * (len(unused) > NUM_NAMED)
-        return [*self.warnings,
-                f'{len(unused)} of {len(self.counts)} classes of {self.where} '
-                f'are in no annotation: {", ".join(unused[:NUM_NAMED])}{more}']
+        return [
+            *self.warnings,
+            f'{len(unused)} of {len(self.counts)} classes of {self.where} '
+            f'are in no annotation: {", ".join(unused[:NUM_NAMED])}{more}',
+        ]
 
     def as_dict(self) -> dict:
         """In JSON's types, without the files."""
@@ -52,12 +56,11 @@ class Findings:
 
 def report(findings: Sequence[Findings]) -> Iterator[str]:
     """Three lines on all data sets, and one for each warning."""
-    yield 'images: ' + '; '.join(
-        f'{found.name} {found.images}' for found in findings)
+    yield 'images: ' + '; '.join(f'{found.name} {found.images}' for found in findings)
     yield 'per class: ' + '; '.join(map(_counts, findings))
     yield 'left out: ' + '; '.join(
-        f'{found.name} {", ".join(found.left_out) or "nothing"}'
-        for found in findings)
+        f'{found.name} {", ".join(found.left_out) or "nothing"}' for found in findings
+    )
     for found in findings:
         for warning in found.all_warnings():
             yield f'warning: {warning}'
@@ -73,8 +76,9 @@ def _counts(found: Findings) -> str:
         named = [*names[:3], '...', *names[-3:]]
     else:
         named = names
-    parts = ', '.join(name if name == '...' else f'{name} {counts[name]}'
-                      for name in named)
+    parts = ', '.join(name if name == '...' else f'{name} {counts[name]}' for name in named)
     sample = '' if found.complete else ' of a sample'
-    return (f'{found.name} {sum(counts.values())} {found.unit}{sample} in '
-            f'{len(names)} classes ({parts})')
+    return (
+        f'{found.name} {sum(counts.values())} {found.unit}{sample} in '
+        f'{len(names)} classes ({parts})'
+    )

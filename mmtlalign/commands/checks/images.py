@@ -1,4 +1,5 @@
 """The headers of images: size and orientation, without decoding them."""
+
 import os
 import os.path as osp
 from collections import defaultdict
@@ -15,8 +16,21 @@ from mmtlalign.errors import UserError, first_line
 from .progress import in_threads
 
 SAMPLE = 2000  # headers read unless all are to be
-SUFFIXES = ('.bmp', '.gif', '.jfif', '.jpe', '.jpeg', '.jpg', '.pbm', '.pgm',
-            '.png', '.ppm', '.tif', '.tiff', '.webp')
+SUFFIXES = (
+    '.bmp',
+    '.gif',
+    '.jfif',
+    '.jpe',
+    '.jpeg',
+    '.jpg',
+    '.pbm',
+    '.pgm',
+    '.png',
+    '.ppm',
+    '.tif',
+    '.tiff',
+    '.webp',
+)
 
 
 class Header(NamedTuple):
@@ -26,6 +40,7 @@ class Header(NamedTuple):
         size (tuple[int]): Width and height as stored.
         orientation (int): 1 to 8, as EXIF has it; 1 without a tag.
     """
+
     size: tuple[int, int]
     orientation: int
 
@@ -46,11 +61,10 @@ def read_header(path: str) -> Header:
             decoded = None
         if decoded is not None:  # a format of which only OpenCV knows
             return Header(decoded.shape[1::-1], 1)
-        reason = ('it is empty' if osp.isfile(path)
-                  and not osp.getsize(path) else
-                  first_line(error))
-        raise UserError(f"image '{path}' cannot be read ({reason}): get it "
-                        'again or take it out of the data set') from None
+        reason = 'it is empty' if osp.isfile(path) and not osp.getsize(path) else first_line(error)
+        raise UserError(
+            f"image '{path}' cannot be read ({reason}): get it again or take it out of the data set"
+        ) from None
 
 
 def sample(items: Sequence, full: bool, count: int = SAMPLE) -> list:
@@ -73,8 +87,7 @@ def missing_files(paths: Sequence[str]) -> list[str]:
     for path in paths:
         folder, name = osp.split(path)
         if folder not in names:
-            names[folder] = (set(os.listdir(folder or '.'))
-                             if osp.isdir(folder or '.') else set())
+            names[folder] = set(os.listdir(folder or '.')) if osp.isdir(folder or '.') else set()
         if name not in names[folder]:
             missing.append(path)
     return missing
@@ -99,8 +112,11 @@ def count_unread(folder: str, read: Sequence[str]) -> dict[str, int]:
         folders[:] = [name for name in folders if not name.startswith('.')]
         for name in names:
             suffix = osp.splitext(name)[1]
-            if (suffix.lower() in SUFFIXES and not name.startswith('.')
-                    and osp.normpath(osp.join(place, name)) not in known):
+            if (
+                suffix.lower() in SUFFIXES
+                and not name.startswith('.')
+                and osp.normpath(osp.join(place, name)) not in known
+            ):
                 counts[suffix] += 1
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
@@ -116,6 +132,8 @@ def say_unread(counts: dict[str, int], folder: str, used: int) -> list[str]:
 
 def say_unclear(count: int, looked_at: int, where: str) -> str:
     """The warning on images whose annotation may be of either view."""
-    return (f'{count} of {looked_at} images of {where} have an EXIF '
-            'orientation that sizes cannot confirm; they are read as stored: '
-            'give --apply-exif if the annotations were drawn on turned images')
+    return (
+        f'{count} of {looked_at} images of {where} have an EXIF '
+        'orientation that sizes cannot confirm; they are read as stored: '
+        'give --apply-exif if the annotations were drawn on turned images'
+    )

@@ -1,4 +1,5 @@
 """The records in the lists of a large JSON object, one by one."""
+
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,8 +18,9 @@ class JSONRowsError(ValueError):
     """The file is no JSON object that can be read."""
 
 
-def read_rows(file, keys: Sequence[str],
-              advance: Callable[[int], None]) -> Iterator[tuple[str, object]]:
+def read_rows(
+    file, keys: Sequence[str], advance: Callable[[int], None]
+) -> Iterator[tuple[str, object]]:
     """Yield (key, record) of the lists under some keys, in one pass.
 
     Args:
@@ -32,8 +34,8 @@ def read_rows(file, keys: Sequence[str],
     stream = _OneList(file, keys, advance)
     try:
         for row in get_backend('yajl2_c').items(
-                stream, f'{NAME[1:-1].decode()}.item', use_float=True,
-                buf_size=CHUNK):
+            stream, f'{NAME[1:-1].decode()}.item', use_float=True, buf_size=CHUNK
+        ):
             if stream.key in keys:
                 yield stream.key, row
     except JSONError as error:
@@ -57,8 +59,7 @@ class _OneList:
     down, hence the limit.
     """
 
-    def __init__(self, file, keys: Sequence[str],
-                 advance: Callable[[int], None]) -> None:
+    def __init__(self, file, keys: Sequence[str], advance: Callable[[int], None]) -> None:
         self.file, self.advance = file, advance
         self.keys = {key.encode() for key in keys}
         self.key = ''
@@ -102,8 +103,7 @@ class _OneList:
         steps[quotes | in_text] = 0
         levels = self.level + np.cumsum(steps)
         if levels.max(initial=0) > MAX_DEPTH:
-            raise JSONRowsError('lists or objects lie in one another more '
-                                f'than {MAX_DEPTH} deep')
+            raise JSONRowsError(f'lists or objects lie in one another more than {MAX_DEPTH} deep')
         starts = np.flatnonzero(quotes & in_text & (levels == 1))
         end = len(chunk)
         if len(starts) and starts[-1] + 1 == len(places):
@@ -113,8 +113,7 @@ class _OneList:
                 return []
             kept = places < end
             levels, in_text = levels[kept], in_text[kept]
-        pieces = self.pieces_at(
-            chunk[:end], [(places[i], places[i + 1]) for i in starts])
+        pieces = self.pieces_at(chunk[:end], [(places[i], places[i + 1]) for i in starts])
         if len(levels):
             self.level, self.in_text = int(levels[-1]), bool(in_text[-1])
         if not self.before and chunk.lstrip():
@@ -137,7 +136,7 @@ class _OneList:
             if before == b':':
                 continue  # a value
             pieces.append((key, name + chunk[start:first]))
-            text = chunk[first + 1:last]
+            text = chunk[first + 1 : last]
             key, start, name = text.decode(errors='replace'), first, b''
             if text in self.keys:
                 start, name = last + 1, NAME

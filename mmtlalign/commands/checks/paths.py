@@ -1,4 +1,5 @@
 """Whether the files and folders that a config names are there."""
+
 import inspect
 import os.path as osp
 
@@ -24,7 +25,8 @@ def check_paths(where: str, dataset: dict, hint: str) -> None:
             raise UserError(
                 f"dataset {kind} '{path}' ({where}.{key}) does not exist: "
                 f'{hint}, or set another place with --cfg-options '
-                f'{where}.{key}=PATH')
+                f'{where}.{key}=PATH'
+            )
 
 
 def named_paths(dataset: dict) -> list[tuple[str, str]]:
@@ -33,27 +35,22 @@ def named_paths(dataset: dict) -> list[tuple[str, str]]:
     prefix = dataset.get('data_prefix') or {}
     prefixes = prefix if isinstance(prefix, dict) else {'': prefix}
     parts = [('data_root', ''), ('ann_file', dataset.get('ann_file') or '')]
-    parts += [(f'data_prefix.{key}'.rstrip('.'), value)
-              for key, value in prefixes.items()]
-    return [(key, osp.join(root, part) if part else root)
-            for key, part in parts]
+    parts += [(f'data_prefix.{key}'.rstrip('.'), value) for key, value in prefixes.items()]
+    return [(key, osp.join(root, part) if part else root) for key, part in parts]
 
 
 def is_here(dataset: dict) -> bool:
     """Whether all paths of a data set are of files here, and exist."""
-    return all(':' not in path and osp.exists(path)
-               for _, path in named_paths(dataset) if path)
+    return all(':' not in path and osp.exists(path) for _, path in named_paths(dataset) if path)
 
 
 def has_image_files(dataset: dict) -> bool:
     """Whether images are files by their paths, and not in a storage, such as
     an LMDB, that the loading step names."""
-    return not any(step.get('backend_args')
-                   for step in dataset.get('pipeline') or ())
+    return not any(step.get('backend_args') for step in dataset.get('pipeline') or ())
 
 
-def check_evaluator(where: str, cfg: Config, hint: str,
-                    read: list[str]) -> None:
+def check_evaluator(where: str, cfg: Config, hint: str, read: list[str]) -> None:
     """Look at the annotation files that metrics read by themselves.
 
     Args:
@@ -71,12 +68,14 @@ def check_evaluator(where: str, cfg: Config, hint: str,
             raise UserError(
                 f"annotation file '{path}' ({where}.ann_file) does not exist: "
                 f'{hint}, or set another with --cfg-options '
-                f'{where}.ann_file=PATH')
+                f'{where}.ann_file=PATH'
+            )
         if len(read) == 1 and osp.realpath(path) != osp.realpath(read[0]):
             raise UserError(
                 f"{where}.ann_file is '{path}', but the images are those of "
                 f"'{read[0]}': predictions would be held against other "
-                f'objects; set --cfg-options {where}.ann_file={read[0]}')
+                f'objects; set --cfg-options {where}.ann_file={read[0]}'
+            )
 
 
 def evaluators(cfg: Config, where: str) -> list[dict]:

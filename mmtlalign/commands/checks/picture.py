@@ -1,4 +1,5 @@
 """A picture of what the training will see."""
+
 import os.path as osp
 
 import numpy as np
@@ -60,10 +61,11 @@ def _seen(inputs, cfg: Config) -> np.ndarray:
     image = inputs.movedim(0, -1).float().numpy()
     if inputs.dtype.is_floating_point:  # normalised by the pipeline
         image = (image - image.min()) / max(np.ptp(image), 1e-6) * 255
-    preprocess = {**(cfg.model.get('data_preprocessor') or {}),
-                  **(cfg.get('data_preprocessor') or {})}
-    swaps = any(preprocess.get(key) for key in (
-        'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr'))
+    preprocess = {
+        **(cfg.model.get('data_preprocessor') or {}),
+        **(cfg.get('data_preprocessor') or {}),
+    }
+    swaps = any(preprocess.get(key) for key in ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr'))
     if image.shape[-1] == 3 and swaps:
         image = image[..., ::-1]
     return np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.uint8)
@@ -82,8 +84,11 @@ def _draw_instances(ax: Axes, instances, names: list) -> None:
     for i, (x1, y1, x2, y2) in enumerate(boxes):
         label = int(instances.labels[i])
         colour = COLOURS[label % len(COLOURS)]
-        ax.add_patch(Rectangle((x1 - .5, y1 - .5), x2 - x1, y2 - y1,
-                               fill=False, edgecolor=colour, linewidth=1.5))
+        ax.add_patch(
+            Rectangle(
+                (x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.5
+            )
+        )
         _write(ax, x1, y1, _name(names, label), colour)
         if masks is not None:
             _overlay(ax, masks[i] > 0, colour)
@@ -103,11 +108,18 @@ def _draw_classes(ax: Axes, labels: np.ndarray, names: list) -> None:
 
 def _overlay(ax: Axes, pixels: np.ndarray, colour: tuple) -> None:
     layer = np.zeros((*pixels.shape, 4))
-    layer[pixels] = (*colour, .3)
+    layer[pixels] = (*colour, 0.3)
     ax.imshow(layer, interpolation='nearest')
 
 
 def _write(ax: Axes, x: float, y: float, words: str, colour: tuple) -> None:
-    ax.text(x, y, words, fontsize=8, clip_on=True, verticalalignment='top',
-            color='black' if sum(colour) > 1.5 else 'white',
-            bbox=dict(facecolor=colour, edgecolor='none', pad=1))
+    ax.text(
+        x,
+        y,
+        words,
+        fontsize=8,
+        clip_on=True,
+        verticalalignment='top',
+        color='black' if sum(colour) > 1.5 else 'white',
+        bbox=dict(facecolor=colour, edgecolor='none', pad=1),
+    )

@@ -1,4 +1,5 @@
 """Bars on standard error for what takes longer than a moment."""
+
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,9 @@ WORTH_BYTES = 50 << 20
 def track_bytes(path: str) -> Iterator[Callable[[int], None]]:
     """A bar over a large file; gives what to call with the bytes read."""
     size = os.path.getsize(path)
-    with _bar(f'reading {os.path.basename(path)}', size, DownloadColumn(),
-              size >= WORTH_BYTES) as advance:
+    with _bar(
+        f'reading {os.path.basename(path)}', size, DownloadColumn(), size >= WORTH_BYTES
+    ) as advance:
         yield advance
 
 
@@ -36,9 +38,10 @@ def in_threads(function: Callable, items: Sequence, what: str) -> list:
         items (Sequence): Paths, for example.
         what (str): What the bar is called.
     """
-    with ThreadPoolExecutor(NUM_THREADS) as pool, _bar(
-            what, len(items), MofNCompleteColumn(),
-            len(items) >= WORTH_A_BAR) as advance:
+    with (
+        ThreadPoolExecutor(NUM_THREADS) as pool,
+        _bar(what, len(items), MofNCompleteColumn(), len(items) >= WORTH_A_BAR) as advance,
+    ):
         results = []
         try:
             for result in pool.map(function, items):
@@ -53,8 +56,13 @@ def in_threads(function: Callable, items: Sequence, what: str) -> list:
 @contextmanager
 def _bar(what: str, total: int, column, shown: bool):
     with Progress(
-            TextColumn(what), BarColumn(), column, TimeRemainingColumn(),
-            console=Console(stderr=True), transient=True,
-            disable=not shown) as bar:
+        TextColumn(what),
+        BarColumn(),
+        column,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not shown,
+    ) as bar:
         task = bar.add_task('', total=total)
         yield lambda count: bar.advance(task, count)

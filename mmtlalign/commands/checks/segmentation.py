@@ -1,4 +1,5 @@
 """Look at a segmentation data set before training on it."""
+
 import os.path as osp
 from tempfile import TemporaryDirectory
 
@@ -27,8 +28,9 @@ from .progress import in_threads
 SAMPLE = 200  # label maps read unless all are to be
 
 
-def look_at_label_maps(where: str, dataset: ConfigDict, cfg: Config,
-                       full: bool = False) -> Findings:
+def look_at_label_maps(
+    where: str, dataset: ConfigDict, cfg: Config, full: bool = False
+) -> Findings:
     """Read label maps as they are stored, and the headers of their images.
 
     Every label map must exist; some of them, evenly spread, are read, and if
@@ -53,27 +55,27 @@ def look_at_label_maps(where: str, dataset: ConfigDict, cfg: Config,
         raise UserError(
             f"dataset folder '{folder}' ({where}) has "
             f"no image '*{built.img_suffix}': set {where}.img_suffix to the "
-            "images' ending, or put them there")
+            "images' ending, or put them there"
+        )
     images = [info['img_path'] for info in infos]
     found = Findings(where, len(infos), 'pixels', files=folders_of(images))
     _check_present(images, where, 'images', 'img_suffix')
-    found.left_out += say_unread(count_unread(folder, images), folder,
-                                 len(images))
+    found.left_out += say_unread(count_unread(folder, images), folder, len(images))
     if 'seg_map_path' not in infos[0]:
         return found  # images to predict only
     maps = [info['seg_map_path'] for info in infos]
     _check_present(maps, where, 'label maps', 'seg_map_suffix')
     maps_folder = built.data_prefix['seg_map_path']
-    found.left_out += [said.replace('images', 'label maps', 1) for said in
-                       say_unread(count_unread(maps_folder, maps),
-                                  maps_folder, len(maps))]
+    found.left_out += [
+        said.replace('images', 'label maps', 1)
+        for said in say_unread(count_unread(maps_folder, maps), maps_folder, len(maps))
+    ]
     check_heads(cfg, built.metainfo.get('classes', ()), where)
     pairs = list(zip(images, maps))
     looked_at = sample(pairs, full, SAMPLE)
     _count_pixels(built, dataset, pairs, looked_at, found)
     found.complete = len(looked_at) == len(pairs)
-    found.files += [*folders_of(maps), *(path for pair in looked_at
-                                         for path in pair)]
+    found.files += [*folders_of(maps), *(path for pair in looked_at for path in pair)]
     return found
 
 
@@ -81,61 +83,67 @@ def _build(dataset: ConfigDict, where: str) -> Dataset:
     """The dataset, without a pipeline; its classes are those it can have."""
     try:
         # an empty list cannot be serialized
-        return DATASETS.build(
-            {**dataset, 'pipeline': [], 'serialize_data': False})
+        return DATASETS.build({**dataset, 'pipeline': [], 'serialize_data': False})
     except ValueError as error:
         if 'subset' not in str(error):
             raise
         raise UserError(
-            f"{where}.type is {dataset['type']}, which has classes of its own "
+            f'{where}.type is {dataset["type"]}, which has classes of its own '
             f'and reads no others ({error}); for own data set {where}.type='
-            f'BaseSegDataset and {where}.reduce_zero_label=False') from None
+            f'BaseSegDataset and {where}.reduce_zero_label=False'
+        ) from None
 
 
-def _check_present(paths: list[str], where: str, kind: str,
-                   key: str) -> None:
+def _check_present(paths: list[str], where: str, kind: str, key: str) -> None:
     missing = missing_files(paths)
     if missing:
-        lack = ('images of {} have no label map' if key == 'seg_map_suffix'
-                else 'images of {} are not there').format(where)
+        lack = (
+            'images of {} have no label map'
+            if key == 'seg_map_suffix'
+            else 'images of {} are not there'
+        ).format(where)
         raise UserError(
-            f"{len(missing)} of {len(paths)} {lack}; the first is "
-            f"'{missing[0]}': add them, or set {where}.{key} to their ending")
+            f'{len(missing)} of {len(paths)} {lack}; the first is '
+            f"'{missing[0]}': add them, or set {where}.{key} to their ending"
+        )
 
 
-def _count_pixels(built: Dataset, dataset: ConfigDict, pairs: list,
-                  looked_at: list, found: Findings) -> None:
+def _count_pixels(
+    built: Dataset, dataset: ConfigDict, pairs: list, looked_at: list, found: Findings
+) -> None:
     """Pixels by class, as the host will number them."""
     classes = list(built.metainfo.get('classes', ()))
     becomes = _host_labels(built, dataset)
-    checker = _PairCheck(found.where, becomes, len(classes),
-                         built.ignore_index)
+    checker = _PairCheck(found.where, becomes, len(classes), built.ignore_index)
     unclear, counts = 0, np.zeros(256, np.int64)
     for is_unclear, pixels in in_threads(checker, looked_at, 'label maps'):
         unclear, counts = unclear + is_unclear, counts + pixels
     if not counts[becomes != built.ignore_index].any():
         rest = [pair for pair in pairs if pair not in set(looked_at)]
-        if not any(pixels[becomes != built.ignore_index].any() for _, pixels
-                   in in_threads(checker, rest, 'more label maps')):
+        if not any(
+            pixels[becomes != built.ignore_index].any()
+            for _, pixels in in_threads(checker, rest, 'more label maps')
+        ):
             raise UserError(_why_nothing_counts(built, found.where))
     for i, name in enumerate(classes):
         found.counts[str(name)] = int(counts[becomes == i].sum())
     if unclear:
-        found.warnings.append(
-            say_unclear(unclear, len(looked_at), found.where))
+        found.warnings.append(say_unclear(unclear, len(looked_at), found.where))
 
 
 def _host_labels(built: Dataset, dataset: ConfigDict) -> np.ndarray:
     """(256,): what the host makes of each stored value."""
-    steps = [step for step in dataset.get('pipeline') or ()
-             if str(step['type']).endswith('LoadAnnotations')]
+    steps = [
+        step
+        for step in dataset.get('pipeline') or ()
+        if str(step['type']).endswith('LoadAnnotations')
+    ]
     with TemporaryDirectory() as folder:
         path = osp.join(folder, 'values.png')
         values = np.arange(256, dtype=np.uint8).reshape(16, 16)
         Image.fromarray(values).save(path)
         with DefaultScope.overwrite_default_scope('mmseg'):
-            load = TRANSFORMS.build(
-                steps[0] if steps else dict(type='LoadAnnotations'))
+            load = TRANSFORMS.build(steps[0] if steps else dict(type='LoadAnnotations'))
         info = {**built.get_data_info(0), 'seg_map_path': path}
         return load(info)['gt_seg_map'].reshape(-1)
 
@@ -150,8 +158,7 @@ class _PairCheck:
         ignored (int): Class of pixels that do not count.
     """
 
-    def __init__(self, where: str, becomes: np.ndarray, num_classes: int,
-                 ignored: int) -> None:
+    def __init__(self, where: str, becomes: np.ndarray, num_classes: int, ignored: int) -> None:
         self.where, self.becomes = where, becomes
         self.num_classes, self.ignored = num_classes, ignored
 
@@ -163,61 +170,75 @@ class _PairCheck:
             with Image.open(path) as file:
                 stored = np.asarray(file)
         except Exception as error:  # reading garbage can raise anything
-            raise UserError(f"label map '{path}' ({self.where}) cannot be "
-                            f'read ({first_line(error)}): replace it'
-                            ) from None
+            raise UserError(
+                f"label map '{path}' ({self.where}) cannot be "
+                f'read ({first_line(error)}): replace it'
+            ) from None
         if stored.ndim != 2:
             channels = stored.shape[2] if stored.ndim == 3 else stored.shape
-            raise self.refuse(path, f'has {channels} channels; it must have '
-                              'one, whose values are the classes: convert it')
+            raise self.refuse(
+                path,
+                f'has {channels} channels; it must have '
+                'one, whose values are the classes: convert it',
+            )
         height, width = stored.shape
         unclear = self.compare_sizes(image, path, (width, height))
         if stored.dtype.kind == 'b':
             stored = stored.astype(np.uint8)
-        if stored.dtype.kind not in 'ui' or stored.min() < 0 or (
-                stored.max() > 255):
+        if stored.dtype.kind not in 'ui' or stored.min() < 0 or (stored.max() > 255):
             raise self.refuse(
-                path, f'holds values from {stored.min()} to {stored.max()} '
+                path,
+                f'holds values from {stored.min()} to {stored.max()} '
                 f'({stored.dtype}), but the host keeps 8 bits of them, 0 to '
-                '255: renumber the classes')
+                '255: renumber the classes',
+            )
         counts = np.bincount(stored.ravel(), minlength=256)
-        wrong = np.flatnonzero((counts > 0) & (self.becomes != self.ignored)
-                               & (self.becomes >= self.num_classes))
+        wrong = np.flatnonzero(
+            (counts > 0) & (self.becomes != self.ignored) & (self.becomes >= self.num_classes)
+        )
         if len(wrong):
             raise UserError(
                 f"label map '{path}' ({self.where}) holds the class "
                 f'{self.becomes[wrong[0]]}, but the dataset has '
                 f'{self.num_classes} classes, 0 to {self.num_classes - 1} '
                 f'(and {self.ignored} to ignore): correct the file, or the '
-                f'classes in {self.where}.metainfo')
+                f'classes in {self.where}.metainfo'
+            )
         return unclear, counts
 
     def refuse(self, path: str, complaint: str) -> UserError:
         return UserError(f"label map '{path}' ({self.where}) {complaint}")
 
-    def compare_sizes(self, image: str, path: str,
-                      size: tuple[int, int]) -> bool:
+    def compare_sizes(self, image: str, path: str, size: tuple[int, int]) -> bool:
         """Whether the sizes, which must agree, leave open which way is up."""
         header = read_header(image)
         view = annotated_view(*header, size)
         if view is None:
             raise self.refuse(
-                path, f"has {size[0]}x{size[1]} px, but its image '{image}' "
-                f'{header.size[0]}x{header.size[1]}: make them the same')
+                path,
+                f"has {size[0]}x{size[1]} px, but its image '{image}' "
+                f'{header.size[0]}x{header.size[1]}: make them the same',
+            )
         return view == UNCLEAR
 
 
 def _why_nothing_counts(dataset: Dataset, where: str) -> str:
     """What turns every pixel of every label map into one to ignore."""
-    message = (f'not one pixel of the {len(dataset)} label maps of {where} '
-               f'counts: all are {dataset.ignore_index}, to ignore, ')
+    message = (
+        f'not one pixel of the {len(dataset)} label maps of {where} '
+        f'counts: all are {dataset.ignore_index}, to ignore, '
+    )
     if not (dataset.reduce_zero_label or dataset.label_map):
         return message + 'in the files; correct these'
     return message + (
         f'once {type(dataset).__name__} has read them, with reduce_zero_label='
         f'{dataset.reduce_zero_label} (True makes 1 the first class and '
         'ignores 0) and '
-        + ('only those of its own classes that metainfo names'
-           if dataset.label_map else 'all of its classes')
+        + (
+            'only those of its own classes that metainfo names'
+            if dataset.label_map
+            else 'all of its classes'
+        )
         + f'; for own data set {where}.type=BaseSegDataset and '
-        f'{where}.reduce_zero_label=False')
+        f'{where}.reduce_zero_label=False'
+    )

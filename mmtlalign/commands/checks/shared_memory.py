@@ -1,4 +1,5 @@
 """Room for the batches that data-loading workers hand over."""
+
 import os
 import shutil
 
@@ -17,9 +18,15 @@ def check_shared_memory(cfg: Config) -> None:
     Args:
         cfg (Config): The ``num_workers`` of its data loaders are read.
     """
-    workers = max((loader.get('num_workers') or 0 for loader in (
-        cfg.get(f'{phase}_dataloader') or {}
-        for phase in ('train', 'val', 'test'))), default=0)
+    workers = max(
+        (
+            loader.get('num_workers') or 0
+            for loader in (
+                cfg.get(f'{phase}_dataloader') or {} for phase in ('train', 'val', 'test')
+            )
+        ),
+        default=0,
+    )
     if not workers or not os.path.isdir(SHARED_MEMORY):
         return
     free = shutil.disk_usage(SHARED_MEMORY).free
@@ -28,4 +35,5 @@ def check_shared_memory(cfg: Config) -> None:
             f'shared memory ({SHARED_MEMORY}) has {free / 2**20:.0f} MiB '
             f'left, too little for num_workers={workers}; free it, in a '
             'container give it more (--shm-size), or set --cfg-options '
-            'train_dataloader.num_workers=0')
+            'train_dataloader.num_workers=0'
+        )

@@ -1,4 +1,5 @@
 """Values of a config that no run can be made with."""
+
 import re
 from math import inf, isfinite
 from typing import NamedTuple
@@ -16,6 +17,7 @@ class Limit(NamedTuple):
 
     ``low`` is the least one, and excluded if ``above``.
     """
+
     keys: str
     whole: bool = True
     low: float = 1
@@ -29,11 +31,13 @@ class Limit(NamedTuple):
         return f'{kind} {"above" if self.above else "of at least"} {self.low}'
 
     def holds(self, value) -> bool:
-        if isinstance(value, bool) or not isinstance(
-                value, int if self.whole else (int, float)):
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
             return False
-        return (isfinite(value) and self.low <= value <= self.high
-                and not (self.above and value == self.low))
+        return (
+            isfinite(value)
+            and self.low <= value <= self.high
+            and not (self.above and value == self.low)
+        )
 
 
 LOADER = r'(train|val|test)_dataloader\.'
@@ -43,18 +47,18 @@ LIMITS = (
     Limit(r'train_cfg\.(max_epochs|max_iters|val_interval)'),
     Limit(r'train_cfg\.val_begin', low=0),
     Limit(r'optim_wrapper\.accumulative_counts'),
-    Limit(r'optim_wrapper(\.\w+)?\.optimizer\.(lr|weight_decay|eps|momentum)',
-          whole=False, low=0),
-    Limit(r'optim_wrapper(\.\w+)?\.optimizer\.betas\.\d', whole=False, low=0,
-          high=1),
-    Limit(r'optim_wrapper\.clip_grad\.(max_norm|clip_value)', whole=False,
-          low=0, above=True),
-    Limit(r'optim_wrapper\.paramwise_cfg\.\w+_(mult|rate)', whole=False,
-          low=0),
+    Limit(r'optim_wrapper(\.\w+)?\.optimizer\.(lr|weight_decay|eps|momentum)', whole=False, low=0),
+    Limit(r'optim_wrapper(\.\w+)?\.optimizer\.betas\.\d', whole=False, low=0, high=1),
+    Limit(r'optim_wrapper\.clip_grad\.(max_norm|clip_value)', whole=False, low=0, above=True),
+    Limit(r'optim_wrapper\.paramwise_cfg\.\w+_(mult|rate)', whole=False, low=0),
     Limit(r'param_scheduler(\.\d+)?\.(begin|end)', low=0),
     Limit(r'param_scheduler(\.\d+)?\.(T_max|total_iters|step_size)'),
-    Limit(r'param_scheduler(\.\d+)?\.(eta_min|gamma|start_factor|end_factor|'
-          r'factor|power)', whole=False, low=0),
+    Limit(
+        r'param_scheduler(\.\d+)?\.(eta_min|gamma|start_factor|end_factor|'
+        r'factor|power)',
+        whole=False,
+        low=0,
+    ),
     Limit(r'randomness\.seed', low=0, high=2**32 - 1),
     Limit(r'auto_scale_lr\.base_batch_size'),
     Limit(r'default_hooks\.logger\.interval'),
@@ -62,8 +66,10 @@ LIMITS = (
     Limit(r'model\.(.*\.)?num_classes'),
 )
 # What the hosts take to mean that nothing is said.
-MAY_BE_NONE = (r'randomness\.seed|train_cfg\..*|param_scheduler.*|'
-               r'optim_wrapper\.clip_grad.*|.*\.prefetch_factor')
+MAY_BE_NONE = (
+    r'randomness\.seed|train_cfg\..*|param_scheduler.*|'
+    r'optim_wrapper\.clip_grad.*|.*\.prefetch_factor'
+)
 
 
 def check_values(cfg: Config) -> None:
@@ -76,8 +82,9 @@ def check_values(cfg: Config) -> None:
                 continue
             if value is None and re.fullmatch(MAY_BE_NONE, key):
                 continue
-            raise UserError(f'{key}={value!r} must be {limit}; set another '
-                            f'with --cfg-options {key}=NUMBER')
+            raise UserError(
+                f'{key}={value!r} must be {limit}; set another with --cfg-options {key}=NUMBER'
+            )
     check_optimizer(cfg)
 
 
@@ -88,7 +95,6 @@ def check_optimizer(cfg: Config) -> None:
     scope = cfg.get('default_scope', 'mmengine')
     with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
         for part in (wrapper, *wrapper.values()):
-            kind = isinstance(part, dict) and (
-                part.get('optimizer') or {}).get('type')
+            kind = isinstance(part, dict) and (part.get('optimizer') or {}).get('type')
             if isinstance(kind, str) and registry.get(kind) is None:
                 raise UserError(unknown_type(kind, registry))

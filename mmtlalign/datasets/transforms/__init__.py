@@ -13,7 +13,15 @@ from .swap_channels import SwapChannels
 from .token_labels import LoadTokenLabels
 
 __all__ = [
-    'LoadAnnotatedImage', 'LoadObjectMask', 'LoadTokenLabels', 'RandAugment',
-    'RandomCrop', 'RandomFlip', 'RandomResizedCrop', 'Rotate', 'Shear',
-    'SwapChannels', 'Translate'
+    'LoadAnnotatedImage',
+    'LoadObjectMask',
+    'LoadTokenLabels',
+    'RandAugment',
+    'RandomCrop',
+    'RandomFlip',
+    'RandomResizedCrop',
+    'Rotate',
+    'Shear',
+    'SwapChannels',
+    'Translate',
 ]

@@ -5,13 +5,12 @@ images. Where nothing lies on the image they are the host's altogether. What
 does has the methods ``flipped``, ``cropped`` and ``warped``, see
 :class:`TokenLabels` and :class:`ObjectMask`.
 """
+
 import cv2
 import numpy as np
 from mmcv.transforms import RandomFlip as HostRandomFlip
 from mmpretrain.datasets.transforms import RandomCrop as HostRandomCrop
-from mmpretrain.datasets.transforms import (
-    RandomResizedCrop as HostRandomResizedCrop,
-)
+from mmpretrain.datasets.transforms import RandomResizedCrop as HostRandomResizedCrop
 from mmpretrain.datasets.transforms import auto_augment
 
 from mmtlalign.registry import TRANSFORMS
@@ -61,7 +60,8 @@ class RandomCrop(HostRandomCrop):
             raise ValueError(
                 f'pad_if_needed={self.pad_if_needed}, padding_mode='
                 f'{self.padding_mode!r}: what lies on an image can follow '
-                '`padding` with a constant only.')
+                '`padding` with a constant only.'
+            )
 
     def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:
         """Draw top, left, height and width in pixels, and note them."""
@@ -72,13 +72,20 @@ class RandomCrop(HostRandomCrop):
         results = super().transform(results)
         top, left, height, width = self.part
         pad_left, pad_top = self._padding()
-        return carry(results, 'cropped', top - pad_top, left - pad_left,
-                     height, width, results['img'].shape[:2])
+        return carry(
+            results,
+            'cropped',
+            top - pad_top,
+            left - pad_left,
+            height,
+            width,
+            results['img'].shape[:2],
+        )
 
     def _padding(self) -> tuple[int, int]:
         """Pixels added at the left and at the top."""
         if not isinstance(self.padding, (list, tuple)):
-            return (self.padding or 0, ) * 2
+            return (self.padding or 0,) * 2
         return tuple(self.padding[:2])
 
 
@@ -93,8 +100,7 @@ class RandomResizedCrop(HostRandomResizedCrop):
 
     def transform(self, results: dict) -> dict:
         results = super().transform(results)
-        return carry(
-            results, 'cropped', *self.part, results['img'].shape[:2])
+        return carry(results, 'cropped', *self.part, results['img'].shape[:2])
 
 
 class _Affine:
@@ -123,7 +129,7 @@ class Rotate(_Affine, auto_augment.Rotate):
     """The host's ``Rotate``, with what lies on the image."""
 
     def _matrix(self, amount: float, rows: int, cols: int) -> np.ndarray:
-        center = self.center or ((cols - 1) * .5, (rows - 1) * .5)
+        center = self.center or ((cols - 1) * 0.5, (rows - 1) * 0.5)
         return cv2.getRotationMatrix2D(center, -amount, self.scale)
 
 
@@ -160,13 +166,11 @@ class RandAugment(auto_augment.RandAugment):
 
     GEOMETRIC = ('Rotate', 'Shear', 'Translate')
 
-    def __init__(self, policies: str | list[dict], *args,
-                 **kwargs) -> None:
+    def __init__(self, policies: str | list[dict], *args, **kwargs) -> None:
         if isinstance(policies, str):
             policies = auto_augment.RANDAUG_POLICIES.get(policies, policies)
         if not isinstance(policies, str):
-            policies = [{**policy, 'type': self._carrying(policy['type'])}
-                        for policy in policies]
+            policies = [{**policy, 'type': self._carrying(policy['type'])} for policy in policies]
         super().__init__(policies, *args, **kwargs)
 
     @classmethod

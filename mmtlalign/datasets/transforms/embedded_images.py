@@ -1,4 +1,5 @@
 """Images that come with their data set's tables, not as files."""
+
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
@@ -21,14 +22,15 @@ class LoadEmbeddedImage(LoadImageFromFile):
         if 'img_bytes' not in results:
             return super().transform(results)
         content = results.pop('img_bytes')
-        img = mmcv.imfrombytes(
-            content, flag=self.color_type, backend=self.imdecode_backend
-        ) if content else None
+        img = (
+            mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
+            if content
+            else None
+        )
         if img is None and self.ignore_empty:
             return None
         assert img is not None, f'failed to load image: {results["img_path"]}'
         if self.to_float32:
             img = img.astype(np.float32)
-        results.update(
-            img=img, img_shape=img.shape[:2], ori_shape=img.shape[:2])
+        results.update(img=img, img_shape=img.shape[:2], ori_shape=img.shape[:2])
         return results

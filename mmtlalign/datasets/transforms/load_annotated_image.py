@@ -1,4 +1,5 @@
 """Images the way up that their annotations are."""
+
 import os.path as osp
 from io import BytesIO
 
@@ -8,13 +9,7 @@ from PIL import Image
 
 from mmtlalign.registry import TRANSFORMS
 
-from ..orientation import (
-    TURNED,
-    UNCLEAR,
-    annotated_view,
-    orientation_of,
-    turned,
-)
+from ..orientation import TURNED, UNCLEAR, annotated_view, orientation_of, turned
 
 
 @TRANSFORMS.register_module()
@@ -47,8 +42,7 @@ class LoadAnnotatedImage(LoadImageFromFile):
         results = super().transform(results)
         if results is not None and orientation > 1:
             image = turned(results['img'], orientation)
-            results.update(img=image, img_shape=image.shape[:2],
-                           ori_shape=image.shape[:2])
+            results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results
 
     def _orientation(self, results: dict) -> int:

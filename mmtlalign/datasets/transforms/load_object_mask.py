@@ -1,4 +1,5 @@
 """Object masks from files."""
+
 from pathlib import Path
 
 import mmcv
@@ -31,8 +32,7 @@ class LoadObjectMask(BaseTransform):
         suffix (str): Of their names. Defaults to '.png'.
     """
 
-    def __init__(self, folder: str, values=None, suffix: str = '.png'
-                 ) -> None:
+    def __init__(self, folder: str, values=None, suffix: str = '.png') -> None:
         self.folder = Path(folder)
         self.values = None if values is None else tuple(values)
         self.suffix = suffix
@@ -42,18 +42,25 @@ class LoadObjectMask(BaseTransform):
         if not path.is_file():
             raise FileNotFoundError(
                 f'{results["img_path"]} has no mask {path}; see folder= and '
-                'suffix= of LoadObjectMask.')
+                'suffix= of LoadObjectMask.'
+            )
         labels = mmcv.imread(path, flag='unchanged', backend='pillow')
         size = results['img'].shape[:2]
         if labels.shape != size:
             raise ValueError(
                 f'{path} is of shape {labels.shape}, but its image of {size} '
-                'pixels; a mask has one channel and the size of its image.')
-        shown = (np.isin(labels, self.values) if self.values is not None
-                 else (labels != 0) & (labels != 255))
+                'pixels; a mask has one channel and the size of its image.'
+            )
+        shown = (
+            np.isin(labels, self.values)
+            if self.values is not None
+            else (labels != 0) & (labels != 255)
+        )
         results['object_mask'] = ObjectMask(255 * shown.astype(np.uint8))
         return results
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(folder={str(self.folder)!r}, '
-                f'values={self.values}, suffix={self.suffix!r})')
+        return (
+            f'{type(self).__name__}(folder={str(self.folder)!r}, '
+            f'values={self.values}, suffix={self.suffix!r})'
+        )

@@ -1,4 +1,5 @@
 """RGB from BGR, and back."""
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 
@@ -18,7 +19,7 @@ class SwapChannels(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         image = results['img']
-        if image.shape[2:] == (3, ):
+        if image.shape[2:] == (3,):
             results['img'] = np.ascontiguousarray(image[..., ::-1])
         return results
 

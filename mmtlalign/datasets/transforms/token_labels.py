@@ -1,4 +1,5 @@
 """Reads token labels, which geometric transforms then carry along."""
+
 from typing import Optional
 
 from mmcv.transforms import BaseTransform
@@ -36,8 +37,8 @@ class LoadTokenLabels(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         results['token_labels'] = self.store.read(
-            results['sample_idx'], results.get('img_path'),
-            results['img'].shape[:2])
+            results['sample_idx'], results.get('img_path'), results['img'].shape[:2]
+        )
         return results
 
     def __getstate__(self) -> dict:

@@ -9,7 +9,13 @@ from .verify_pretrained import VerifyPretrained
 from .whole_checkpoints import keep_checkpoints_whole
 
 __all__ = [
-    'CheckTokenLabels', 'EncoderFeatures', 'ExtendSchedule', 'RecordLegs',
-    'ResumeRandomState', 'StopOnDivergence', 'StopOnSignal',
-    'VerifyPretrained', 'keep_checkpoints_whole'
+    'CheckTokenLabels',
+    'EncoderFeatures',
+    'ExtendSchedule',
+    'RecordLegs',
+    'ResumeRandomState',
+    'StopOnDivergence',
+    'StopOnSignal',
+    'VerifyPretrained',
+    'keep_checkpoints_whole',
 ]

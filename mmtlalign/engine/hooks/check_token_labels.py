@@ -1,4 +1,5 @@
 """Compare token labels with the data set before they are trained on."""
+
 from typing import Iterator
 
 from mmengine.dataset import BaseDataset

@@ -1,4 +1,5 @@
 """Encoder features for the metrics that measure them."""
+
 from copy import deepcopy
 from typing import Optional
 
@@ -63,17 +64,14 @@ class EncoderFeatures(Hook):
         """Leave the model as it was."""
         self._stop()
 
-    def _start(self, runner: Runner, evaluator: Evaluator,
-               phase: str) -> None:
+    def _start(self, runner: Runner, evaluator: Evaluator, phase: str) -> None:
         """Attach features from now on; extract the bank."""
         self._stop()  # the last run may have ended with an exception
-        metrics = [metric for metric in evaluator.metrics
-                   if isinstance(metric, FeatureMetric)]
+        metrics = [metric for metric in evaluator.metrics if isinstance(metric, FeatureMetric)]
         if not metrics:
             return
         model = runner.model
-        self._handles = attach_features(
-            model.module if is_model_wrapper(model) else model)
+        self._handles = attach_features(model.module if is_model_wrapper(model) else model)
         needing = [metric for metric in metrics if metric.needs_bank]
         if needing:
             loader = self.bank_dataloader or training_images(runner.cfg, phase)
@@ -105,8 +103,7 @@ def attach_features(model: nn.Module) -> list[RemovableHandle]:
         for sample, feature in zip(samples, latest.pop('features')):
             sample.set_field(feature, 'feature')
 
-    return [model.backbone.register_forward_hook(keep),
-            model.register_forward_hook(attach)]
+    return [model.backbone.register_forward_hook(keep), model.register_forward_hook(attach)]
 
 
 def training_images(cfg: dict, phase: str) -> dict:
@@ -127,7 +124,8 @@ def training_images(cfg: dict, phase: str) -> dict:
         raise UserError(
             'the bank of features cannot be made of train_dataloader.dataset, '
             'which has no pipeline of its own; give EncoderFeatures a '
-            'bank_dataloader')
+            'bank_dataloader'
+        )
     loader = deepcopy(cfg[f'{phase}_dataloader'])
     dataset['pipeline'] = loader['dataset']['pipeline']
     loader['dataset'] = dataset
@@ -147,8 +145,7 @@ def extract_bank(runner: Runner, dataloader: dict):
     """
     loader = runner.build_dataloader(dataloader, seed=runner.seed)
     size = len(loader.dataset)
-    print_log(f'Extracting a bank of features from {size} images',
-              logger='current')
+    print_log(f'Extracting a bank of features from {size} images', logger='current')
     batches = loader
     if is_main_process():
         batches = track_iter_progress((loader, len(loader)))
@@ -156,7 +153,9 @@ def extract_bank(runner: Runner, dataloader: dict):
     runner.model.eval()
     with torch.no_grad():
         for batch in batches:
-            results += [(sample.feature.cpu(), sample.gt_label.cpu())
-                        for sample in runner.model.test_step(batch)]
+            results += [
+                (sample.feature.cpu(), sample.gt_label.cpu())
+                for sample in runner.model.test_step(batch)
+            ]
     results = collect_results(results, size, 'cpu')
     return stack(results) if results is not None else None

@@ -1,4 +1,5 @@
 """A schedule that ends later than it was meant to when training began."""
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -36,24 +37,29 @@ class ExtendSchedule(Hook):
             was = single.optimizer.param_groups[0]['lr']
             replay(runner, single, resumed)
             now = single.optimizer.param_groups[0]['lr']
-            print_log(f'The schedule is extended: the learning rate jumps '
-                      f'from {was:.6g} to {now:.6g}' if now != was else
-                      f'The schedule is extended; the learning rate stays '
-                      f'{now:.6g} here', logger='current')
+            print_log(
+                f'The schedule is extended: the learning rate jumps from {was:.6g} to {now:.6g}'
+                if now != was
+                else f'The schedule is extended; the learning rate stays {now:.6g} here',
+                logger='current',
+            )
 
 
 def replay(runner: Runner, wrapper, resumed: list) -> None:
     """Step new schedulers to where the training is, and copy their state."""
     if any(scheduler.__dict__.get('need_val_args') for scheduler in resumed):
-        raise UserError('--extend cannot repeat a schedule that depends on '
-                        'validations (ReduceOnPlateau)')
+        raise UserError(
+            '--extend cannot repeat a schedule that depends on validations (ReduceOnPlateau)'
+        )
     scratch = optimizer_like(wrapper.optimizer)
     cfg = runner.cfg.param_scheduler
     schedulers = runner._build_param_scheduler(
-        cfg if isinstance(cfg, (list, tuple)) else [cfg], scratch)
+        cfg if isinstance(cfg, (list, tuple)) else [cfg], scratch
+    )
     scratch._global_step = 1  # else each asks for optimizer.step() first
-    length = len(runner.train_dataloader) if isinstance(
-        runner.train_loop, EpochBasedTrainLoop) else 0
+    length = (
+        len(runner.train_dataloader) if isinstance(runner.train_loop, EpochBasedTrainLoop) else 0
+    )
     for step in range(1, runner.iter + 1):
         for scheduler in schedulers:
             if not scheduler.by_epoch or length and step % length == 0:
@@ -61,8 +67,7 @@ def replay(runner: Runner, wrapper, resumed: list) -> None:
     for old, new in zip(resumed, schedulers, strict=True):
         old.load_state_dict(new.state_dict())
     for old, new in zip(wrapper.optimizer.param_groups, scratch.param_groups):
-        old.update((key, value) for key, value in new.items()
-                   if key != 'params')
+        old.update((key, value) for key, value in new.items() if key != 'params')
 
 
 def optimizer_like(optimizer) -> torch.optim.Optimizer:
@@ -70,10 +75,13 @@ def optimizer_like(optimizer) -> torch.optim.Optimizer:
     weights."""
     groups = []
     for group in optimizer.param_groups:
-        values = {key: value for key, value in group.items()
-                  if key != 'params'}
-        values.update({key.removeprefix('initial_'): value
-                       for key, value in values.items()
-                       if key.startswith('initial_')})
+        values = {key: value for key, value in group.items() if key != 'params'}
+        values.update(
+            {
+                key.removeprefix('initial_'): value
+                for key, value in values.items()
+                if key.startswith('initial_')
+            }
+        )
         groups.append(dict(values, params=[torch.zeros(1)]))
-    return torch.optim.SGD(groups, lr=0.)
+    return torch.optim.SGD(groups, lr=0.0)

@@ -1,4 +1,5 @@
 """Every part of a training that was resumed, in its checkpoints."""
+
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -33,11 +34,17 @@ class RecordLegs(Hook):
         if not runner.iter:  # weights alone were loaded
             self._earlier = []
 
-    def before_save_checkpoint(self, runner: Runner,
-                               checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add them all."""
         checkpoint['meta'].update(
             world_size=runner.world_size,
-            legs=[*self._earlier, dict(
-                time=runner.timestamp, **self._begin,
-                processes=runner.world_size, changes=self.changes)])
+            legs=[
+                *self._earlier,
+                dict(
+                    time=runner.timestamp,
+                    **self._begin,
+                    processes=runner.world_size,
+                    changes=self.changes,
+                ),
+            ],
+        )

@@ -1,4 +1,5 @@
 """Random states that a resumed training finds again."""
+
 import random
 from collections.abc import Callable
 from functools import partial
@@ -43,12 +44,11 @@ class ResumeRandomState(Hook):
         self._host_worker_init: Callable | None = None
         self._by_epoch = True
 
-    def before_save_checkpoint(self, runner: Runner,
-                               checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note the order of the data, which may have been drawn at start."""
         checkpoint['resume_random_state'] = dict(
-            sampler_seed=getattr(_sampler(runner), 'seed', None),
-            threads=torch.get_num_threads())
+            sampler_seed=getattr(_sampler(runner), 'seed', None), threads=torch.get_num_threads()
+        )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the note until it is known whether training resumes."""
@@ -87,8 +87,7 @@ class ResumeRandomState(Hook):
         seed_everything(*seeds)
         loader = runner.train_dataloader
         loader.generator.manual_seed(loader_seed)
-        loader.worker_init_fn = partial(
-            _init_worker, key=key, host_init=self._host_worker_init)
+        loader.worker_init_fn = partial(_init_worker, key=key, host_init=self._host_worker_init)
         for mixing in mixing_of(runner):
             seed_mixing(mixing, mixing_seed)
 
@@ -103,18 +102,20 @@ class ResumeRandomState(Hook):
                 f'Resuming with {now} threads a training started with '
                 f'{before}: sums are split differently, so weights may differ '
                 f'in their last bits (OMP_NUM_THREADS={before} avoids it)',
-                logger='current')
+                logger='current',
+            )
 
     def _warn_of_lasting_workers(self, runner: Runner) -> None:
         """Say once what cannot be repeated."""
         loader = runner.train_dataloader
-        if loader.num_workers and (loader.persistent_workers
-                                   or not self._by_epoch):
+        if loader.num_workers and (loader.persistent_workers or not self._by_epoch):
             print_log(
                 f'The {loader.num_workers} workers of train_dataloader outlive'
                 ' a checkpoint: if this training is resumed, their '
                 'augmentation draws will not be those of an uninterrupted '
-                'one (num_workers=0 avoids it)', logger='current')
+                'one (num_workers=0 avoids it)',
+                logger='current',
+            )
 
 
 def independent_seeds(count: int, *key: int) -> list[int]:
@@ -142,8 +143,7 @@ def mixing_of(runner: Runner) -> list:
     preprocessor, ``mixing`` of a segmentor's."""
     model = runner.model
     model = model.module if is_model_wrapper(model) else model
-    found = (getattr(model.data_preprocessor, name, None)
-             for name in ('batch_augments', 'mixing'))
+    found = (getattr(model.data_preprocessor, name, None) for name in ('batch_augments', 'mixing'))
     return [mixing for mixing in found if mixing is not None]
 
 
@@ -163,8 +163,7 @@ def seed_mixing(mixing, seed: int) -> None:
             augment.seed(*independent_seeds(1, seed, i))
 
 
-def _init_worker(worker_id: int, key: tuple[int, ...],
-                 host_init: Callable | None) -> None:
+def _init_worker(worker_id: int, key: tuple[int, ...], host_init: Callable | None) -> None:
     """Do what the host does in a new worker, then seed it."""
     if host_init is not None:
         host_init(worker_id)

@@ -1,4 +1,5 @@
 """An end to trainings that have diverged, before they destroy anything."""
+
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -49,13 +50,14 @@ class StopOnDivergence(Hook):
         self.after_train(runner)
         wrapper = runner.optim_wrapper
         self._watches = [
-            StepWatch(single) for single in (
-                wrapper.values() if isinstance(wrapper, OptimWrapperDict)
-                else [wrapper])
-            if isinstance(single.optimizer, torch.optim.Optimizer)]
+            StepWatch(single)
+            for single in (wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper])
+            if isinstance(single.optimizer, torch.optim.Optimizer)
+        ]
         self._sound_loss, self._saved = None, runner.iter > 0
-        self._interval = min((hook.interval for hook in runner.hooks
-                              if isinstance(hook, LoggerHook)), default=10)
+        self._interval = min(
+            (hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), default=10
+        )
 
     def after_train(self, runner: Runner) -> None:
         """Watch no longer."""
@@ -63,16 +65,16 @@ class StopOnDivergence(Hook):
             watch.handle.remove()
         self._watches = []
 
-    def after_train_iter(self, runner: Runner, batch_idx: int,
-                         data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None
+    ) -> None:
         """Gather what a step was like; judge it if it is logged or saved."""
         for watch in self._watches:
             watch.count()
         loss = (outputs or {}).get('loss')
         if isinstance(loss, Tensor):
             sound = loss.detach().isfinite().all()
-            self._sound_loss = sound if self._sound_loss is None else (
-                self._sound_loss & sound)
+            self._sound_loss = sound if self._sound_loss is None else (self._sound_loss & sound)
         due = self._is_due(runner, by_epoch=False)
         if due or self.every_n_inner_iters(batch_idx, self._interval):
             self._check_steps(runner)
@@ -91,51 +93,60 @@ class StopOnDivergence(Hook):
             self._check_steps(runner)
             self._check_weights(runner)
 
-    def before_save_checkpoint(self, runner: Runner,
-                               checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Let nothing pass that is not finite, whoever saves it."""
         found = first_unsound(
-            (f'{part}.{name}', value) for part in SAVED
-            for name, value in named_tensors(checkpoint.get(part)))
+            (f'{part}.{name}', value)
+            for part in SAVED
+            for name, value in named_tensors(checkpoint.get(part))
+        )
         if found:
             raise self._error(runner, f'{found} is not finite')
 
     def _is_due(self, runner: Runner, by_epoch: bool) -> bool:
         """Whether a checkpoint will be saved now."""
         every, is_last = (
-            (self.every_n_epochs, self.is_last_train_epoch) if by_epoch
-            else (self.every_n_train_iters, self.is_last_train_iter))
+            (self.every_n_epochs, self.is_last_train_epoch)
+            if by_epoch
+            else (self.every_n_train_iters, self.is_last_train_iter)
+        )
         return any(
-            every(runner, hook.interval, hook.save_begin)
-            or hook.save_last and is_last(runner) for hook in runner.hooks
-            if isinstance(hook, CheckpointHook) and hook.by_epoch == by_epoch)
+            every(runner, hook.interval, hook.save_begin) or hook.save_last and is_last(runner)
+            for hook in runner.hooks
+            if isinstance(hook, CheckpointHook) and hook.by_epoch == by_epoch
+        )
 
     def _check_steps(self, runner: Runner) -> None:
         """Judge all steps so far."""
         scaled = [watch for watch in self._watches if watch.scaler]
         if scaled:
             runner.message_hub.update_scalar(
-                'train/skipped_steps',
-                sum(int(watch.skipped) for watch in scaled))
+                'train/skipped_steps', sum(int(watch.skipped) for watch in scaled)
+            )
         reasons = [watch.reason() for watch in self._watches]
         # with loss scaling, the loss of a step to skip may be anything
-        if not scaled and self._sound_loss is not None and (
-                not self._sound_loss):
+        if not scaled and self._sound_loss is not None and (not self._sound_loss):
             reasons.insert(0, 'a loss is not finite')
         self._stop_if(runner, next(filter(None, reasons), None))
 
     def _check_weights(self, runner: Runner) -> None:
         """Judge weights, their averages and the optimizers' states."""
-        models = dict(weights=runner.model, **{
-            f'averaged weights of {type(hook).__name__}': hook.ema_model
-            for hook in runner.hooks if hasattr(hook, 'ema_model')})
-        tensors = [(f'{name} ({what})', value)
-                   for what, model in models.items()
-                   for name, value in model.state_dict().items()
-                   if isinstance(value, Tensor)]
+        models = dict(
+            weights=runner.model,
+            **{
+                f'averaged weights of {type(hook).__name__}': hook.ema_model
+                for hook in runner.hooks
+                if hasattr(hook, 'ema_model')
+            },
+        )
+        tensors = [
+            (f'{name} ({what})', value)
+            for what, model in models.items()
+            for name, value in model.state_dict().items()
+            if isinstance(value, Tensor)
+        ]
         for watch in self._watches:
-            tensors += named_tensors(
-                list(watch.optimizer.state.values()), 'optimizer.')
+            tensors += named_tensors(list(watch.optimizer.state.values()), 'optimizer.')
         found = first_unsound(tensors)
         self._stop_if(runner, found and f'{found} is not finite')
         self._saved = True
@@ -149,22 +160,26 @@ class StopOnDivergence(Hook):
 
     def _error(self, runner: Runner, reason: str) -> UserError:
         """What has happened, what is left and what to do."""
-        last = self._saved and (find_latest_checkpoint(runner.work_dir)
-                                or runner.cfg.get('load_from'))
-        rates = [group['lr'] for watch in self._watches
-                 for group in watch.optimizer.param_groups]
-        anew = ('begin anew with a lower learning rate (it is '
-                f'{max(rates, default=0):.3g} now; --cfg-options '
-                'optim_wrapper.optimizer.lr=RATE)')
+        last = self._saved and (
+            find_latest_checkpoint(runner.work_dir) or runner.cfg.get('load_from')
+        )
+        rates = [group['lr'] for watch in self._watches for group in watch.optimizer.param_groups]
+        anew = (
+            'begin anew with a lower learning rate (it is '
+            f'{max(rates, default=0):.3g} now; --cfg-options '
+            'optim_wrapper.optimizer.lr=RATE)'
+        )
         clip = '--cfg-options optim_wrapper.clip_grad.max_norm=1'
         return UserError(
             f'training has diverged: {reason}, by iteration {runner.iter + 1} '
-            f'(epoch {runner.epoch + 1}); nothing of that was saved. ' + (
+            f'(epoch {runner.epoch + 1}); nothing of that was saved. '
+            + (
                 f"The last sound checkpoint is '{last}': go on from it with "
                 f'gradients clipped (--resume {last} {clip}), or {anew}'
-                if last else
-                f'There is no earlier checkpoint: {anew}, or clip gradients '
-                f'({clip})'))
+                if last
+                else f'There is no earlier checkpoint: {anew}, or clip gradients ({clip})'
+            )
+        )
 
 
 class StepWatch:
@@ -180,18 +195,21 @@ class StepWatch:
         self.scaler = scaler if scaler and scaler.is_enabled() else None
         self.sound: Tensor | None = None
         self.skipped = self.running = self.longest = torch.zeros(())
-        self._seen, self._skips = wrapper._inner_count, 1.
+        self._seen, self._skips = wrapper._inner_count, 1.0
         self.handle = self.optimizer.register_step_pre_hook(self._before_step)
 
     def _before_step(self, optimizer, args, kwargs) -> None:
         if self.scaler:
             # Only steps to take come here, but for fused optimizers, which
             # are told on the device whether to skip.
-            self._skips = getattr(optimizer, 'found_inf', 0.)
+            self._skips = getattr(optimizer, 'found_inf', 0.0)
             return
-        gradients = [parameter.grad for group in optimizer.param_groups
-                     for parameter in group['params']
-                     if parameter.grad is not None]
+        gradients = [
+            parameter.grad
+            for group in optimizer.param_groups
+            for parameter in group['params']
+            if parameter.grad is not None
+        ]
         if gradients:
             sound = get_total_norm(gradients, torch.inf).isfinite()
             self.sound = sound if self.sound is None else self.sound & sound
@@ -205,18 +223,16 @@ class StepWatch:
             self.skipped = self.skipped + self._skips
             self.running = (self.running + 1) * self._skips
             self.longest = torch.maximum(self.longest, self.running)
-            self._skips = 1.
+            self._skips = 1.0
 
     def reason(self) -> str | None:
         """Why to stop, if there is a reason."""
         if self.sound is not None and not self.sound:
             return 'a gradient is not finite'
         if self.longest >= MAX_SKIPPED:
-            return (f'{int(self.longest)} steps in a row were skipped, as '
-                    'their gradients overflowed')
+            return f'{int(self.longest)} steps in a row were skipped, as their gradients overflowed'
         if self.scaler and self.scaler.get_scale() < 1:
-            return ('gradients overflow even with a loss scale of '
-                    f'{self.scaler.get_scale():.3g}')
+            return f'gradients overflow even with a loss scale of {self.scaler.get_scale():.3g}'
         return None
 
 
@@ -234,5 +250,4 @@ def named_tensors(value, name: str = '') -> Iterator[tuple[str, Tensor]]:
 
 def first_unsound(tensors) -> str | None:
     """Name of the first tensor that holds NaN or infinity, if one does."""
-    return next((name for name, value in tensors
-                 if not value.isfinite().all()), None)
+    return next((name for name, value in tensors if not value.isfinite().all()), None)

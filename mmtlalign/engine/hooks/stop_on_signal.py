@@ -1,4 +1,5 @@
 """An end to trainings that are asked to end: after the step, and saved."""
+
 import os.path as osp
 import random
 import signal
@@ -58,8 +59,7 @@ class StopOnSignal(Hook):
     def before_train(self, runner: Runner) -> None:
         """Take over the signals."""
         self._signal = 0
-        self._handlers = {number: signal.signal(number, self._note)
-                          for number in SIGNALS}
+        self._handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
 
     def after_train(self, runner: Runner) -> None:
         """Give them back."""
@@ -79,31 +79,31 @@ class StopOnSignal(Hook):
         set_batches(loader, RestOfBatches(loader.batch_sampler, done))
         if len(resumed['states']) == runner.world_size:
             set_random_states(runner, resumed['states'][runner.rank])
-        runner.logger.info(f'Epoch {runner.epoch + 1} goes on after its first '
-                           f'{done} batches')
+        runner.logger.info(f'Epoch {runner.epoch + 1} goes on after its first {done} batches')
 
-    def after_train_iter(self, runner: Runner, batch_idx: int,
-                         data_batch=None, outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None
+    ) -> None:
         """Stop within an epoch, or between iterations."""
-        last = self._is_by_epoch(runner) and (
-            batch_idx + 1 == len(runner.train_dataloader))
-        if last or not self._is_asked(runner, ask=not (
-                is_distributed() and (runner.iter + 1) % ASK_EVERY)):
+        last = self._is_by_epoch(runner) and (batch_idx + 1 == len(runner.train_dataloader))
+        if last or not self._is_asked(
+            runner, ask=not (is_distributed() and (runner.iter + 1) % ASK_EVERY)
+        ):
             return  # the end of an epoch comes in a moment
         if self._is_by_epoch(runner):
             self._states = all_gather_object(random_states(runner))
         self._stop(runner, runner.epoch, runner.iter + 1)
 
-    def before_save_checkpoint(self, runner: Runner,
-                               checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add what an epoch is to go on with, if it has not ended."""
         if self._states:
             meta = checkpoint['meta']
             length = len(runner.train_dataloader) + getattr(
-                runner.train_dataloader.batch_sampler, 'skipped', 0)
+                runner.train_dataloader.batch_sampler, 'skipped', 0
+            )
             checkpoint['within_epoch'] = dict(
-                batches=meta['iter'] - meta['epoch'] * length,
-                states=self._states)
+                batches=meta['iter'] - meta['epoch'] * length, states=self._states
+            )
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Stop at the end of an epoch."""
@@ -134,15 +134,18 @@ class StopOnSignal(Hook):
 
     def _stop(self, runner: Runner, epoch: int, step: int) -> None:
         """Save, unless that has just been done, and end."""
-        names = () if self._states else (f'epoch_{epoch}.pth',
-                                         f'iter_{step}.pth')
-        path = next((str(hook.last_ckpt) for hook in runner.hooks
-                     if isinstance(hook, CheckpointHook)
-                     and osp.basename(str(hook.last_ckpt)) in names), None)
+        names = () if self._states else (f'epoch_{epoch}.pth', f'iter_{step}.pth')
+        path = next(
+            (
+                str(hook.last_ckpt)
+                for hook in runner.hooks
+                if isinstance(hook, CheckpointHook) and osp.basename(str(hook.last_ckpt)) in names
+            ),
+            None,
+        )
         if path is None:
             name = INTERRUPTED.format(epoch, step)
-            runner.save_checkpoint(runner.work_dir, name,
-                                   meta=dict(epoch=epoch, iter=step))
+            runner.save_checkpoint(runner.work_dir, name, meta=dict(epoch=epoch, iter=step))
             path = osp.join(runner.work_dir, name)
             if runner.rank == 0:
                 name_last(runner, path)
@@ -151,7 +154,8 @@ class StopOnSignal(Hook):
             self._signal,
             f'stopped by {signal.Signals(self._signal).name} after iteration '
             f"{step}; all of it is in '{path}': the same command with "
-            '--resume goes on from it')
+            '--resume goes on from it',
+        )
 
     @staticmethod
     def _is_by_epoch(runner: Runner) -> bool:
@@ -188,14 +192,13 @@ def random_states(runner: Runner) -> dict:
     """All that this process will draw from, as plain data."""
     _, keys, position, has_gauss, gauss = np.random.get_state()
     return dict(
-        python=random.getstate(), numpy=(keys.tolist(), position, has_gauss,
-                                         gauss),
+        python=random.getstate(),
+        numpy=(keys.tolist(), position, has_gauss, gauss),
         torch=torch.get_rng_state(),
-        cuda=torch.cuda.get_rng_state_all()
-        if torch.cuda.is_available() else [],
+        cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         loader=generator_state(runner.train_dataloader),
-        mixing=[mixing.generator.get_state()
-                for mixing in mixing_methods(runner)])
+        mixing=[mixing.generator.get_state() for mixing in mixing_methods(runner)],
+    )
 
 
 def set_random_states(runner: Runner, states: dict) -> None:
@@ -220,6 +223,9 @@ def generator_state(loader) -> torch.Tensor | None:
 
 def mixing_methods(runner: Runner) -> list:
     """Those of ours, which have generators of their own."""
-    return [method for mixing in mixing_of(runner)
-            for method in (mixing, *(getattr(mixing, 'augments', None) or ()))
-            if hasattr(method, 'generator')]
+    return [
+        method
+        for mixing in mixing_of(runner)
+        for method in (mixing, *(getattr(mixing, 'augments', None) or ()))
+        if hasattr(method, 'generator')
+    ]

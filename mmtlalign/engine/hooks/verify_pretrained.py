@@ -1,4 +1,5 @@
 """Proof that pretrained weights have arrived."""
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -49,7 +50,8 @@ class VerifyPretrained(Hook):
         model = _unwrapped(runner)
         for name, init_cfg in find_pretrained(model).items():
             self._expected[name], line = expected_weights(
-                model.get_submodule(name), name, init_cfg, self.trust)
+                model.get_submodule(name), name, init_cfg, self.trust
+            )
             print_log(line, logger='current')
 
     def before_train(self, runner: Runner) -> None:
@@ -61,8 +63,11 @@ class VerifyPretrained(Hook):
         model = _unwrapped(runner)
         if runner._has_loaded:  # a checkpoint of the whole model
             self._expected.clear()
-            print_log('Weights: from a checkpoint of the whole model, so '
-                      'those of init_cfg are not compared', logger='current')
+            print_log(
+                'Weights: from a checkpoint of the whole model, so '
+                'those of init_cfg are not compared',
+                logger='current',
+            )
         for name, expected in self._expected.items():
             live = model.get_submodule(name).state_dict()
             for key, value in expected.items():
@@ -70,9 +75,11 @@ class VerifyPretrained(Hook):
                     raise UserError(
                         f'model.{name}: {key} is not what its init_cfg names: '
                         'something has changed the weights after they were '
-                        'loaded (another hook, or an init_weights)')
-            print_log(f'Weights of {name}: verified, {len(expected)} tensors '
-                      'are equal', logger='current')
+                        'loaded (another hook, or an init_weights)'
+                    )
+            print_log(
+                f'Weights of {name}: verified, {len(expected)} tensors are equal', logger='current'
+            )
         self._expected.clear()
 
 

@@ -1,4 +1,5 @@
 """Checkpoints that survive a kill at any moment."""
+
 import os.path as osp
 from pathlib import Path
 
@@ -20,26 +21,29 @@ class WholeCheckpointHook(CheckpointHook):
     that), then named in ``last_checkpoint``, and then the old one goes.
     """
 
-    def _save_checkpoint_with_step(self, runner: Runner, step: int,
-                                   meta: dict) -> None:
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         obsolete = self._count(runner, step)
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(
-            self.out_dir, name, self.file_client_args,
+            self.out_dir,
+            name,
+            self.file_client_args,
             save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler, meta=meta,
-            by_epoch=self.by_epoch, backend_args=self.backend_args,
-            **self.args)
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
         if not is_main_process():
             return
         name_last(runner, self.last_ckpt)
         for path in Path(runner.work_dir).glob(INTERRUPTED.format('*', '*')):
             path.unlink()
         for old in obsolete:
-            path = self.file_backend.join_path(
-                self.out_dir, self.filename_tmpl.format(old))
+            path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old))
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
             elif self.file_backend.isdir(path):  # of sharded trainings
@@ -49,11 +53,9 @@ class WholeCheckpointHook(CheckpointHook):
         """Note a step among those kept; returns those to remove."""
         if self.max_keep_ckpts <= 0 or step in [*self.keep_ckpt_ids][-1:]:
             return []
-        obsolete = [*self.keep_ckpt_ids][
-            :len(self.keep_ckpt_ids) + 1 - self.max_keep_ckpts]
+        obsolete = [*self.keep_ckpt_ids][: len(self.keep_ckpt_ids) + 1 - self.max_keep_ckpts]
         self.keep_ckpt_ids.append(step)  # drops them, as its length is that
-        runner.message_hub.update_info('keep_ckpt_ids',
-                                       list(self.keep_ckpt_ids))
+        runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         return obsolete
 
 

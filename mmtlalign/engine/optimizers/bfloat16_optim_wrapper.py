@@ -1,4 +1,5 @@
 """Mixed precision where mmengine's wrapper refuses to work: on the CPU."""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,10 +1,9 @@
 """Learning rates that fall with depth, for any model with a backbone."""
+
 from collections.abc import Callable
 from functools import partial
 
-from mmpretrain.engine.optimizers import (
-    LearningRateDecayOptimWrapperConstructor,
-)
+from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor
 from torch import nn
 
 from mmtlalign.errors import UserError
@@ -12,8 +11,7 @@ from mmtlalign.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class LayerDecayOptimWrapperConstructor(
-        LearningRateDecayOptimWrapperConstructor):
+class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor):
     """mmpretrain's layer-wise decay, for detectors and segmenters too.
 
     mmpretrain asks the model for the depth of a parameter, which only its own
@@ -28,12 +26,14 @@ class LayerDecayOptimWrapperConstructor(
             mmpretrain's vision transformers can.
     """
 
-    def add_params(self,
-                   params: list[dict],
-                   module: nn.Module,
-                   prefix: str = '',
-                   get_layer_depth: Callable | None = None,
-                   **kwargs) -> None:
+    def add_params(
+        self,
+        params: list[dict],
+        module: nn.Module,
+        prefix: str = '',
+        get_layer_depth: Callable | None = None,
+        **kwargs,
+    ) -> None:
         """Add one group per parameter; called first with the whole model.
 
         Args:
@@ -45,8 +45,7 @@ class LayerDecayOptimWrapperConstructor(
         """
         if get_layer_depth is None:
             get_layer_depth = _backbone_depth(module)
-        super().add_params(params, module, prefix=prefix,
-                           get_layer_depth=get_layer_depth, **kwargs)
+        super().add_params(params, module, prefix=prefix, get_layer_depth=get_layer_depth, **kwargs)
 
 
 def _backbone_depth(model: nn.Module) -> Callable:
@@ -56,5 +55,6 @@ def _backbone_depth(model: nn.Module) -> Callable:
         raise UserError(
             f'{LayerDecayOptimWrapperConstructor.__name__} needs a backbone '
             'that tells the depth of a parameter (get_layer_depth), as those '
-            f'of mmpretrain do; model.backbone is a {type(backbone).__name__}')
+            f'of mmpretrain do; model.backbone is a {type(backbone).__name__}'
+        )
     return partial(backbone.get_layer_depth, prefix='backbone.')

@@ -4,6 +4,11 @@ from .knn_accuracy import KNNAccuracy
 from .linear_probe import LinearProbe
 
 __all__ = [
-    'FeatureMetric', 'Isotropy', 'KNNAccuracy', 'LinearProbe', 'iso_score',
-    'mean_cosine', 'partition_score'
+    'FeatureMetric',
+    'Isotropy',
+    'KNNAccuracy',
+    'LinearProbe',
+    'iso_score',
+    'mean_cosine',
+    'partition_score',
 ]

@@ -1,4 +1,5 @@
 """What metrics of encoder features have in common."""
+
 from abc import abstractmethod
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -8,8 +9,7 @@ from torch import Tensor
 
 from mmtlalign.errors import UserError
 
-HINT = ("add dict(type='mmtlalign.EncoderFeatures') to the config's "
-        'custom_hooks')
+HINT = "add dict(type='mmtlalign.EncoderFeatures') to the config's custom_hooks"
 
 
 class FeatureMetric(BaseMetric):
@@ -36,16 +36,13 @@ class FeatureMetric(BaseMetric):
         """Keep features (C, ) and labels (1, ) of a batch."""
         for sample in data_samples:
             if 'feature' not in sample:
-                raise UserError(f'{type(self).__name__} finds no features: '
-                                f'{HINT}')
-            self.results.append(
-                (sample['feature'].cpu(), sample['gt_label'].cpu()))
+                raise UserError(f'{type(self).__name__} finds no features: {HINT}')
+            self.results.append((sample['feature'].cpu(), sample['gt_label'].cpu()))
 
     def compute_metrics(self, results: List[tuple]) -> Dict[str, float]:
         """Measure the features of all processes."""
         if self.needs_bank and self.bank is None:
-            raise UserError(f'{type(self).__name__} has no bank of features: '
-                            f'{HINT}')
+            raise UserError(f'{type(self).__name__} has no bank of features: {HINT}')
         return self.measure(*stack(results))
 
     @abstractmethod

@@ -1,4 +1,5 @@
 """How evenly features use the directions of their space."""
+
 from typing import Dict
 
 import numpy as np
@@ -41,14 +42,14 @@ class Isotropy(FeatureMetric):
         if min(cloud.shape) < 2:
             raise UserError(
                 f'Isotropy needs two images and two channels at least, not '
-                f'{cloud.shape[0]} and {cloud.shape[1]}')
+                f'{cloud.shape[0]} and {cloud.shape[1]}'
+            )
         cosine = mean_cosine(cloud)
         if self.normalize:
             cloud = normalized(cloud)
         return dict(
-            mean_cosine=cosine,
-            partition_score=partition_score(cloud),
-            iso_score=iso_score(cloud))
+            mean_cosine=cosine, partition_score=partition_score(cloud), iso_score=iso_score(cloud)
+        )
 
 
 def normalized(cloud: np.ndarray) -> np.ndarray:
@@ -81,8 +82,7 @@ def partition_score(cloud: np.ndarray) -> float:
     """
     _, directions = np.linalg.eigh(cloud.T @ cloud)
     projections = cloud @ directions
-    log_z = np.concatenate(
-        [logsumexp(projections, axis=0), logsumexp(-projections, axis=0)])
+    log_z = np.concatenate([logsumexp(projections, axis=0), logsumexp(-projections, axis=0)])
     return float(np.exp(log_z.min() - log_z.max()))
 
 
@@ -104,8 +104,8 @@ def iso_score(cloud: np.ndarray) -> float:
     c = cloud.shape[1]
     variance = np.linalg.eigvalsh(np.cov(cloud, rowvar=False)).clip(min=0)
     if variance.max() <= np.finfo(cloud.dtype).eps * np.square(cloud).mean():
-        return 0.  # all rows are equal, but for rounding
+        return 0.0  # all rows are equal, but for rounding
     variance *= np.sqrt(c) / np.linalg.norm(variance)
-    defect = np.sum((variance - 1)**2) / (2 * (c - np.sqrt(c)))
-    phi = ((c - defect * (c - np.sqrt(c))) / c)**2
+    defect = np.sum((variance - 1) ** 2) / (2 * (c - np.sqrt(c)))
+    phi = ((c - defect * (c - np.sqrt(c))) / c) ** 2
     return float((c * phi - 1) / (c - 1))

@@ -1,4 +1,5 @@
 """Accuracy of the nearest neighbours in a bank of labelled features."""
+
 from typing import Dict
 
 import torch.nn.functional as F
@@ -31,12 +32,12 @@ class KNNAccuracy(FeatureMetric):
     needs_bank = True
     chunk_size = 1024  # tested images at a time; bounds memory only
 
-    def __init__(self, k: int = 20, temperature: float = 0.07,
-                 **kwargs) -> None:
+    def __init__(self, k: int = 20, temperature: float = 0.07, **kwargs) -> None:
         super().__init__(**kwargs)
         if k < 1 or temperature <= 0:
-            raise UserError(f'KNNAccuracy(k={k}, temperature={temperature}) '
-                            'is impossible: both must be above 0')
+            raise UserError(
+                f'KNNAccuracy(k={k}, temperature={temperature}) is impossible: both must be above 0'
+            )
         self.k = k
         self.temperature = temperature
 
@@ -46,18 +47,18 @@ class KNNAccuracy(FeatureMetric):
         if len(bank) < self.k:
             raise UserError(
                 f'KNNAccuracy(k={self.k}) needs as many images in the bank, '
-                f'which has {len(bank)}; lower k')
+                f'which has {len(bank)}; lower k'
+            )
         bank = F.normalize(bank, dim=1)
         right = sum(
-            (self._classify(F.normalize(chunk, dim=1), bank, bank_labels)
-             == expected).sum().item()
+            (self._classify(F.normalize(chunk, dim=1), bank, bank_labels) == expected).sum().item()
             for chunk, expected in zip(
-                features.split(self.chunk_size),
-                labels.split(self.chunk_size)))
+                features.split(self.chunk_size), labels.split(self.chunk_size)
+            )
+        )
         return dict(top1=100 * right / len(labels))
 
-    def _classify(self, features: Tensor, bank: Tensor,
-                  bank_labels: Tensor) -> Tensor:
+    def _classify(self, features: Tensor, bank: Tensor, bank_labels: Tensor) -> Tensor:
         """Labels (N, ) of normalised features (N, C)."""
         cosine, neighbours = (features @ bank.T).topk(self.k)
         votes = cosine.new_zeros(len(features), int(bank_labels.max()) + 1)

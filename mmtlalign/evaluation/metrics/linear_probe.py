@@ -1,4 +1,5 @@
 """Accuracy of a linear classifier on frozen features."""
+
 from typing import Dict, Sequence
 
 import numpy as np
@@ -39,22 +40,25 @@ class LinearProbe(FeatureMetric):
     default_prefix = 'linear_probe'
     needs_bank = True
 
-    def __init__(self,
-                 grid: Sequence[float] = (1e-4, 1e-3, 1e-2, .1, 1., 10., 100.),
-                 max_iter: int = 1000,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        grid: Sequence[float] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0),
+        max_iter: int = 1000,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         if not grid or min(grid) <= 0:
-            raise UserError(f'LinearProbe(grid={grid}) is impossible: it must '
-                            'hold numbers above 0')
+            raise UserError(f'LinearProbe(grid={grid}) is impossible: it must hold numbers above 0')
         self.grid = sorted(grid)
         self.max_iter = max_iter
 
     def measure(self, features: Tensor, labels: Tensor) -> Dict[str, float]:
         """``top1``, in percent, and the chosen ``C``."""
         bank, bank_labels = (array.numpy() for array in self.bank)
-        print_log(f'Fitting a linear probe to {len(bank)} images, with '
-                  f'{len(self.grid)} values of C', logger='current')
+        print_log(
+            f'Fitting a linear probe to {len(bank)} images, with {len(self.grid)} values of C',
+            logger='current',
+        )
         best = self._choose(bank, bank_labels)
         probe = self._probe(best).fit(bank, bank_labels)
         top1 = 100 * probe.score(features.numpy(), labels.numpy())
@@ -67,16 +71,14 @@ class LinearProbe(FeatureMetric):
             raise UserError(
                 f'LinearProbe cannot hold out a part of class '
                 f'{classes[counts.argmin()]}, which has 1 image in the bank; '
-                'give a larger bank')
+                'give a larger bank'
+            )
         held_out = max(len(bank) // 5, len(classes))
         fit, score, fit_labels, score_labels = train_test_split(
-            bank, labels, test_size=held_out, random_state=0, stratify=labels)
-        scores = [
-            self._probe(c).fit(fit, fit_labels).score(score, score_labels)
-            for c in self.grid
-        ]
+            bank, labels, test_size=held_out, random_state=0, stratify=labels
+        )
+        scores = [self._probe(c).fit(fit, fit_labels).score(score, score_labels) for c in self.grid]
         return self.grid[int(np.argmax(scores))]
 
     def _probe(self, c: float) -> Pipeline:
-        return make_pipeline(
-            StandardScaler(), LogisticRegression(C=c, max_iter=self.max_iter))
+        return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=self.max_iter))

@@ -1,4 +1,5 @@
 """Backbones that mmpretrain lacks."""
+
 from mmtlalign.registry import import_parts
 
 globals().update(parts := import_parts(__name__, __path__))

@@ -1,4 +1,5 @@
 """LV-ViT, the vision transformer of Token Labeling (arXiv 2104.10858)."""
+
 from typing import Optional, Union
 
 from mmcv.cnn.bricks import DropPath
@@ -49,30 +50,64 @@ class LVViT(VisionTransformer):
     """
 
     arch_zoo = {
-        **dict.fromkeys(['t', 'tiny'], dict(
-            embed_dims=240, num_layers=12, num_heads=4,
-            feedforward_channels=240 * 3, stem_channels=64, skip_lam=1.)),
-        **dict.fromkeys(['s', 'small'], dict(
-            embed_dims=384, num_layers=16, num_heads=6,
-            feedforward_channels=384 * 3, stem_channels=64, skip_lam=2.)),
-        **dict.fromkeys(['m', 'medium'], dict(
-            embed_dims=512, num_layers=20, num_heads=8,
-            feedforward_channels=512 * 3, stem_channels=64, skip_lam=2.)),
-        **dict.fromkeys(['l', 'large'], dict(
-            embed_dims=768, num_layers=24, num_heads=12,
-            feedforward_channels=768 * 3, stem_channels=128, skip_lam=3.)),
+        **dict.fromkeys(
+            ['t', 'tiny'],
+            dict(
+                embed_dims=240,
+                num_layers=12,
+                num_heads=4,
+                feedforward_channels=240 * 3,
+                stem_channels=64,
+                skip_lam=1.0,
+            ),
+        ),
+        **dict.fromkeys(
+            ['s', 'small'],
+            dict(
+                embed_dims=384,
+                num_layers=16,
+                num_heads=6,
+                feedforward_channels=384 * 3,
+                stem_channels=64,
+                skip_lam=2.0,
+            ),
+        ),
+        **dict.fromkeys(
+            ['m', 'medium'],
+            dict(
+                embed_dims=512,
+                num_layers=20,
+                num_heads=8,
+                feedforward_channels=512 * 3,
+                stem_channels=64,
+                skip_lam=2.0,
+            ),
+        ),
+        **dict.fromkeys(
+            ['l', 'large'],
+            dict(
+                embed_dims=768,
+                num_layers=24,
+                num_heads=12,
+                feedforward_channels=768 * 3,
+                stem_channels=128,
+                skip_lam=3.0,
+            ),
+        ),
     }
 
-    def __init__(self,
-                 arch: Union[str, dict] = 'small',
-                 img_size: Union[int, tuple] = 224,
-                 patch_size: int = 16,
-                 in_channels: int = 3,
-                 stem_norm_cfg: dict = dict(type='BN'),
-                 qkv_bias: bool = False,
-                 norm_cfg: dict = dict(type='LN', eps=1e-5),
-                 init_cfg: Optional[dict] = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        arch: Union[str, dict] = 'small',
+        img_size: Union[int, tuple] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        stem_norm_cfg: dict = dict(type='BN'),
+        qkv_bias: bool = False,
+        norm_cfg: dict = dict(type='LN', eps=1e-5),
+        init_cfg: Optional[dict] = None,
+        **kwargs,
+    ) -> None:
         super().__init__(
             arch=arch,
             img_size=img_size,
@@ -81,20 +116,20 @@ class LVViT(VisionTransformer):
             qkv_bias=qkv_bias,
             norm_cfg=norm_cfg,
             init_cfg=init_cfg,
-            **kwargs)
+            **kwargs,
+        )
         self.patch_embed = ConvStemPatchEmbed(
             in_channels=in_channels,
             embed_dims=self.embed_dims,
             stem_channels=self.arch_settings.get('stem_channels', 64),
             patch_size=patch_size,
             input_size=img_size,
-            norm_cfg=stem_norm_cfg)
-        skip_lam = self.arch_settings.get('skip_lam', 1.)
+            norm_cfg=stem_norm_cfg,
+        )
+        skip_lam = self.arch_settings.get('skip_lam', 1.0)
         for layer in self.layers:
-            layer.attn.out_drop = ScaledDropPath(
-                layer.attn.out_drop.drop_prob, skip_lam)
-            layer.ffn.dropout_layer = ScaledDropPath(
-                layer.ffn.dropout_layer.drop_prob, skip_lam)
+            layer.attn.out_drop = ScaledDropPath(layer.attn.out_drop.drop_prob, skip_lam)
+            layer.ffn.dropout_layer = ScaledDropPath(layer.ffn.dropout_layer.drop_prob, skip_lam)
         if self.frozen_stages > 0:  # the parts that are new here too
             self._freeze_stages()
 
@@ -108,8 +143,7 @@ class LVViT(VisionTransformer):
     def init_weights(self) -> None:
         """Initialise as published, unless ``init_cfg`` names a checkpoint."""
         super().init_weights()
-        if (isinstance(self.init_cfg, dict)
-                and self.init_cfg['type'] == 'Pretrained'):
+        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
             return
         for module in self.layers.modules():
             if isinstance(module, nn.Linear):
@@ -136,26 +170,40 @@ class ConvStemPatchEmbed(PatchEmbed):
         norm_cfg (dict): Norm after each convolution.
     """
 
-    def __init__(self, in_channels: int, embed_dims: int, stem_channels: int,
-                 patch_size: int, input_size: Union[int, tuple],
-                 norm_cfg: dict) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dims: int,
+        stem_channels: int,
+        patch_size: int,
+        input_size: Union[int, tuple],
+        norm_cfg: dict,
+    ) -> None:
         if patch_size % 2:
-            raise ValueError(f'patch_size={patch_size} must be even: the stem '
-                             'of LV-ViT halves the resolution.')
+            raise ValueError(
+                f'patch_size={patch_size} must be even: the stem of LV-ViT halves the resolution.'
+            )
         half = patch_size // 2
         super().__init__(
             in_channels=stem_channels,
             embed_dims=embed_dims,
             kernel_size=half,
             stride=half,
-            input_size=tuple(-(-n // 2) for n in to_2tuple(input_size)))
+            input_size=tuple(-(-n // 2) for n in to_2tuple(input_size)),
+        )
         layers = []
         for kernel_size, stride in ((7, 2), (3, 1), (3, 1)):
             layers += [
-                nn.Conv2d(in_channels, stem_channels, kernel_size, stride,
-                          padding=kernel_size // 2, bias=False),
+                nn.Conv2d(
+                    in_channels,
+                    stem_channels,
+                    kernel_size,
+                    stride,
+                    padding=kernel_size // 2,
+                    bias=False,
+                ),
                 build_norm_layer(norm_cfg, stem_channels),
-                nn.ReLU(inplace=True)
+                nn.ReLU(inplace=True),
             ]
             in_channels = stem_channels
         self.stem = nn.Sequential(*layers)

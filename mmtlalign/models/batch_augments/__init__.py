@@ -1,4 +1,5 @@
 """Mixing methods: what is pasted where, one file each."""
+
 from mmtlalign.registry import import_parts
 
 globals().update(parts := import_parts(__name__, __path__))

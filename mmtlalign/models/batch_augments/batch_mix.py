@@ -1,4 +1,5 @@
 """What all mixing methods share: random draws, partners, the patch grid."""
+
 from abc import ABCMeta, abstractmethod
 
 import torch
@@ -27,11 +28,11 @@ class BatchMix(metaclass=ABCMeta):
 
     def __init__(self, patch_size: int = 16, partner: str = 'reverse') -> None:
         if type(patch_size) is not int or patch_size < 1:
-            raise ValueError(f'patch_size={patch_size!r} must be a positive '
-                             'integer, the patch edge in pixels.')
-        if partner not in PARTNERS:
             raise ValueError(
-                f'partner={partner!r} must be one of {PARTNERS}.')
+                f'patch_size={patch_size!r} must be a positive integer, the patch edge in pixels.'
+            )
+        if partner not in PARTNERS:
+            raise ValueError(f'partner={partner!r} must be one of {PARTNERS}.')
         self.patch_size = patch_size
         self.partner = partner
         # Its own generator: draws neither depend on nor disturb the others.
@@ -58,21 +59,21 @@ class BatchMix(metaclass=ABCMeta):
             TypeError: If they are integers, which shares would be rounded to.
         """
         if not inputs.is_floating_point():
-            raise TypeError(f'images are {inputs.dtype}; mix them after they '
-                            'are normalised, or as floating point numbers.')
+            raise TypeError(
+                f'images are {inputs.dtype}; mix them after they '
+                'are normalised, or as floating point numbers.'
+            )
         own = self.pixels(record).to(inputs, non_blocking=True)[:, None]
         partner = record.partner.to(inputs.device, non_blocking=True)
         return own * inputs + (1 - own) * inputs[partner]
 
-    def __call__(self, inputs: Tensor,
-                 scores: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Mix images (B, C, H, W) and scores (B, num_classes) by area."""
         record = self.draw(inputs)
         mixed = self.apply(inputs, record)
         return mixed, mix_scores(scores, record, record.lam)
 
-    def record(self, inputs: Tensor, token_share: Tensor,
-               **data) -> MixRecord:
+    def record(self, inputs: Tensor, token_share: Tensor, **data) -> MixRecord:
         """The record of shares just drawn, with a partner drawn now.
 
         Args:
@@ -84,15 +85,15 @@ class BatchMix(metaclass=ABCMeta):
         batch = inputs.size(0)
         lam = token_share.mean(dim=(-2, -1))
         return MixRecord(
-            self.draw_partner(batch), token_share.expand(batch, -1, -1),
-            lam.expand(batch), **data)
+            self.draw_partner(batch), token_share.expand(batch, -1, -1), lam.expand(batch), **data
+        )
 
     def unmixed(self, inputs: Tensor, **data) -> MixRecord:
         """The record of a batch whose labels are left alone."""
         batch = inputs.size(0)
         return MixRecord(
-            torch.arange(batch), torch.ones(batch, *self.grid(inputs)),
-            torch.ones(batch), **data)
+            torch.arange(batch), torch.ones(batch, *self.grid(inputs)), torch.ones(batch), **data
+        )
 
     def grid(self, inputs: Tensor) -> tuple[int, int]:
         """Rows and columns of patches in images (B, C, H, W)."""
@@ -101,7 +102,8 @@ class BatchMix(metaclass=ABCMeta):
             raise ValueError(
                 f'Images of {height}x{width} pixels cannot be divided into '
                 f'patches of patch_size={self.patch_size}; change one of '
-                'them.')
+                'them.'
+            )
         return height // self.patch_size, width // self.patch_size
 
     def pixels(self, record: MixRecord) -> Tensor:
@@ -109,41 +111,36 @@ class BatchMix(metaclass=ABCMeta):
         if record.pixel_share is not None:
             return record.pixel_share
         size = self.patch_size
-        return record.token_share.repeat_interleave(
-            size, dim=1).repeat_interleave(size, dim=2)
+        return record.token_share.repeat_interleave(size, dim=1).repeat_interleave(size, dim=2)
 
     def draw_partner(self, batch: int) -> Tensor:
         """(B,) index of the image mixed into each; may be itself."""
         if self.partner == 'reverse':
             return torch.arange(batch - 1, -1, -1)
-        return torch.randperm(
-            batch, generator=self.generator, device='cpu')
+        return torch.randperm(batch, generator=self.generator, device='cpu')
 
     def draw_lam(self, alpha: float) -> float:
         """A sample of Beta(alpha, alpha)."""
-        concentration = torch.full((2, ), alpha, dtype=torch.float64,
-                                   device='cpu')
-        return torch._sample_dirichlet(
-            concentration, generator=self.generator)[0].item()
+        concentration = torch.full((2,), alpha, dtype=torch.float64, device='cpu')
+        return torch._sample_dirichlet(concentration, generator=self.generator)[0].item()
 
     def draw_uniform(self, low: float, high: float) -> float:
         """A number, evenly from [low, high)."""
-        drawn = torch.rand((), generator=self.generator, device='cpu',
-                           dtype=torch.float64).item()
+        drawn = torch.rand((), generator=self.generator, device='cpu', dtype=torch.float64).item()
         return low + (high - low) * drawn
 
     def draw_index(self, end: int) -> int:
         """A whole number in [0, end)."""
-        return torch.randint(
-            end, (), generator=self.generator, device='cpu').item()
+        return torch.randint(end, (), generator=self.generator, device='cpu').item()
 
 
 def check_alpha(alpha: float) -> float:
     """alpha if it is a positive number, else ValueError."""
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or (
-            not alpha > 0):
-        raise ValueError(f'alpha={alpha!r} of Beta(alpha, alpha) must be '
-                         'a positive number; to mix less often give `probs`.')
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or (not alpha > 0):
+        raise ValueError(
+            f'alpha={alpha!r} of Beta(alpha, alpha) must be '
+            'a positive number; to mix less often give `probs`.'
+        )
     return alpha
 
 

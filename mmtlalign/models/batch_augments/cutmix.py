@@ -1,4 +1,5 @@
 """CutMix (arXiv 1905.04899): a box in pixels, shares on the patch grid."""
+
 import math
 
 import torch
@@ -27,7 +28,7 @@ class CutMix(BatchMix):
         partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
     """
 
-    def __init__(self, alpha: float = 1., **kwargs) -> None:
+    def __init__(self, alpha: float = 1.0, **kwargs) -> None:
         super().__init__(**kwargs)
         self.alpha = check_alpha(alpha)
 
@@ -35,8 +36,10 @@ class CutMix(BatchMix):
         grid, size = self.grid(inputs), tuple(inputs.shape[-2:])
         box = self.draw_box(size)
         return self.record(
-            inputs, 1 - covered(box, grid, self.patch_size),
-            pixel_share=1 - covered(box, size)[None])
+            inputs,
+            1 - covered(box, grid, self.patch_size),
+            pixel_share=1 - covered(box, size)[None],
+        )
 
     def draw_box(self, size: tuple[int, int], even_sides: bool = False) -> Box:
         """A box ``(yl, yu, xl, xu)`` inside (rows, cols), half-open.

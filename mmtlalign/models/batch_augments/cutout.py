@@ -1,4 +1,5 @@
 """Cutout (arXiv 1708.04552): a square of each image is blanked."""
+
 import torch
 from torch import Tensor
 
@@ -26,11 +27,10 @@ class Cutout(BatchMix):
         ValueError: If ``ratio`` is not between 0 and 1.
     """
 
-    def __init__(self, ratio: float = .5, **kwargs) -> None:
+    def __init__(self, ratio: float = 0.5, **kwargs) -> None:
         super().__init__(**kwargs)
         if not 0 < ratio <= 1:
-            raise ValueError(f'ratio={ratio} of the sides must be more than 0 '
-                             'and at most 1.')
+            raise ValueError(f'ratio={ratio} of the sides must be more than 0 and at most 1.')
         self.ratio = ratio
 
     def draw(self, inputs: Tensor) -> MixRecord:

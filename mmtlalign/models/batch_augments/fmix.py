@@ -1,4 +1,5 @@
 """FMix (arXiv 2002.12047): masks of low frequencies."""
+
 import math
 
 import torch
@@ -28,11 +29,9 @@ class FMix(BatchMix):
             published.
     """
 
-    def __init__(self,
-                 alpha: float = 1.,
-                 decay_power: float = 3.,
-                 partner: str = 'random',
-                 **kwargs) -> None:
+    def __init__(
+        self, alpha: float = 1.0, decay_power: float = 3.0, partner: str = 'random', **kwargs
+    ) -> None:
         super().__init__(partner=partner, **kwargs)
         self.alpha = check_alpha(alpha)
         self.decay_power = decay_power
@@ -46,16 +45,16 @@ class FMix(BatchMix):
         mask = torch.zeros(math.prod(size), device='cpu')
         mask[brightest[:kept]] = 1
         mask = mask.view(1, *size)
-        return self.record(inputs, F.avg_pool2d(mask, self.patch_size),
-                           pixel_share=mask)
+        return self.record(inputs, F.avg_pool2d(mask, self.patch_size), pixel_share=mask)
 
     def _noise(self, size: tuple[int, int]) -> Tensor:
         """An image (rows, cols) of decaying random frequencies."""
         rows, cols = size
         frequency = torch.hypot(
-            torch.fft.fftfreq(rows, device='cpu')[:, None],
-            torch.fft.rfftfreq(cols, device='cpu'))
-        scale = frequency.clamp(min=1 / max(size))**-self.decay_power
-        real, imaginary = torch.randn(
-            2, *scale.shape, generator=self.generator, device='cpu') * scale
+            torch.fft.fftfreq(rows, device='cpu')[:, None], torch.fft.rfftfreq(cols, device='cpu')
+        )
+        scale = frequency.clamp(min=1 / max(size)) ** -self.decay_power
+        real, imaginary = (
+            torch.randn(2, *scale.shape, generator=self.generator, device='cpu') * scale
+        )
         return torch.fft.irfft2(torch.complex(real, imaginary), s=size)

@@ -1,4 +1,5 @@
 """GridMix (doi 10.1016/j.patcog.2020.107594): every cell of either image."""
+
 import torch
 from torch import Tensor
 

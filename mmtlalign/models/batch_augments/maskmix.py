@@ -1,4 +1,5 @@
 """MaskMix (MixPro, arXiv 2304.12043, section 3.2): random cells of a grid."""
+
 import math
 
 import torch
@@ -31,23 +32,24 @@ class MaskMix(BatchMix):
             it does not divide the grid.
     """
 
-    def __init__(self,
-                 alpha: float = 1.,
-                 cell_size: int = 2,
-                 partner: str = 'random',
-                 **kwargs) -> None:
+    def __init__(
+        self, alpha: float = 1.0, cell_size: int = 2, partner: str = 'random', **kwargs
+    ) -> None:
         super().__init__(partner=partner, **kwargs)
         self.alpha = check_alpha(alpha)
         if not isinstance(cell_size, int) or cell_size < 1:
-            raise ValueError(f'cell_size={cell_size!r} must be a positive '
-                             'integer, the edge of a cell in patches.')
+            raise ValueError(
+                f'cell_size={cell_size!r} must be a positive '
+                'integer, the edge of a cell in patches.'
+            )
         self.cell_size = cell_size
 
     def draw(self, inputs: Tensor) -> MixRecord:
         batch, (rows, cols) = inputs.size(0), self.cells(inputs)
         count = math.ceil(rows * cols * self.draw_lam(self.alpha))
-        order = torch.rand(batch, rows * cols, generator=self.generator,
-                           device='cpu').argsort(dim=1)
+        order = torch.rand(batch, rows * cols, generator=self.generator, device='cpu').argsort(
+            dim=1
+        )
         kept = (order < count).float().view(batch, rows, cols)
         return self.record(inputs, self.on_patches(kept))
 
@@ -57,7 +59,8 @@ class MaskMix(BatchMix):
         if rows % self.cell_size or cols % self.cell_size:
             raise ValueError(
                 f'A grid of {rows}x{cols} patches cannot be divided into '
-                f'cells of cell_size={self.cell_size} patches; change it.')
+                f'cells of cell_size={self.cell_size} patches; change it.'
+            )
         return rows // self.cell_size, cols // self.cell_size
 
     def on_patches(self, cells: Tensor) -> Tensor:

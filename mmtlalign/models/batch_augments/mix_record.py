@@ -1,4 +1,5 @@
 """The contract between mixing, preprocessor, classifier and targets."""
+
 from torch import Tensor
 
 
@@ -27,14 +28,16 @@ class MixRecord:
             :class:`RandomMix`, the outer one first. Defaults to ().
     """
 
-    def __init__(self,
-                 partner: Tensor,
-                 token_share: Tensor,
-                 lam: Tensor,
-                 source: Tensor | None = None,
-                 pixel_share: Tensor | None = None,
-                 in_backbone: bool = False,
-                 choice: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        partner: Tensor,
+        token_share: Tensor,
+        lam: Tensor,
+        source: Tensor | None = None,
+        pixel_share: Tensor | None = None,
+        in_backbone: bool = False,
+        choice: tuple[int, ...] = (),
+    ) -> None:
         self.partner = partner
         self.token_share = token_share
         self.lam = lam

@@ -1,4 +1,5 @@
 """MixToken (Token Labeling, arXiv 2104.10858, section 3.2)."""
+
 import torch
 from torch import Tensor
 
@@ -39,11 +40,11 @@ class MixToken(TokenCutMix):
         """
         raise TypeError(
             'MixToken mixes tokens inside the backbone, not images; use it in '
-            'mmtlalign.TokenLabelClassifier, or mmtlalign.TokenCutMix here.')
+            'mmtlalign.TokenLabelClassifier, or mmtlalign.TokenCutMix here.'
+        )
 
 
-def swap_tokens(tokens: Tensor, token_share: Tensor,
-                partner: Tensor) -> Tensor:
+def swap_tokens(tokens: Tensor, token_share: Tensor, partner: Tensor) -> Tensor:
     """Put the partner's token wherever a token is not its own image's.
 
     Args:
@@ -60,7 +61,6 @@ def swap_tokens(tokens: Tensor, token_share: Tensor,
     return torch.where(own, tokens, tokens[partner])
 
 
-def put_back_tokens(tokens: Tensor, token_share: Tensor,
-                    partner: Tensor) -> Tensor:
+def put_back_tokens(tokens: Tensor, token_share: Tensor, partner: Tensor) -> Tensor:
     """Undo :func:`swap_tokens`, with the same arguments."""
     return swap_tokens(tokens, token_share, partner.argsort())

@@ -1,4 +1,5 @@
 """Mixup (arXiv 1710.09412), with the record that alignment reads."""
+
 import torch
 from torch import Tensor
 
@@ -22,15 +23,16 @@ class Mixup(BatchMix):
         partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
     """
 
-    def __init__(self, alpha: float = .8, **kwargs) -> None:
+    def __init__(self, alpha: float = 0.8, **kwargs) -> None:
         super().__init__(**kwargs)
         self.alpha = check_alpha(alpha)
 
     def draw(self, inputs: Tensor) -> MixRecord:
         batch, grid = inputs.size(0), self.grid(inputs)
-        lam = torch.full((batch, ), self.draw_lam(self.alpha))
+        lam = torch.full((batch,), self.draw_lam(self.alpha))
         return MixRecord(
             self.draw_partner(batch),
             token_share=lam[:, None, None].expand(batch, *grid),
             lam=lam,
-            pixel_share=lam[:, None, None])
+            pixel_share=lam[:, None, None],
+        )

@@ -1,4 +1,5 @@
 """No mixing, for the batches that are left alone."""
+
 from torch import Tensor
 
 from mmtlalign.registry import BATCH_AUGMENTS

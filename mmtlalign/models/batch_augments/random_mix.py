@@ -1,4 +1,5 @@
 """One of several mixing methods per batch, by probability."""
+
 from collections.abc import Sequence
 from copy import copy
 
@@ -30,18 +31,18 @@ class RandomMix(BatchMix):
         ValueError: Probabilities or patch sizes that do not fit.
     """
 
-    def __init__(self,
-                 augments: list[dict | BatchMix] | dict | BatchMix,
-                 probs: Sequence[float] | float | None = None) -> None:
+    def __init__(
+        self,
+        augments: list[dict | BatchMix] | dict | BatchMix,
+        probs: Sequence[float] | float | None = None,
+    ) -> None:
         if not isinstance(augments, (list, tuple)):
             augments = [augments]
-        self.augments = [
-            BATCH_AUGMENTS.build(a) if isinstance(a, dict) else a
-            for a in augments
-        ]
+        self.augments = [BATCH_AUGMENTS.build(a) if isinstance(a, dict) else a for a in augments]
         if not self.augments:
-            raise ValueError('augments is empty; name a mixing method, or '
-                             'leave out train_cfg to mix nothing.')
+            raise ValueError(
+                'augments is empty; name a mixing method, or leave out train_cfg to mix nothing.'
+            )
         self.probs = _checked_probs(probs, len(self.augments))
         super().__init__(patch_size=_common_patch_size(self.augments))
         self.no_mix = NoMix(patch_size=self.patch_size)
@@ -52,15 +53,12 @@ class RandomMix(BatchMix):
         super().seed(seed)
         for augment in self.augments:
             augment.seed(
-                torch.randint(
-                    2**63 - 1, (), generator=self.generator,
-                    device='cpu').item())
+                torch.randint(2**63 - 1, (), generator=self.generator, device='cpu').item()
+            )
 
     def draw(self, inputs: Tensor) -> MixRecord:
-        weights = torch.tensor([*self.probs, 1 - sum(self.probs)],
-                               device='cpu')
-        choice = torch.multinomial(
-            weights.clamp(min=0), 1, generator=self.generator).item()
+        weights = torch.tensor([*self.probs, 1 - sum(self.probs)], device='cpu')
+        choice = torch.multinomial(weights.clamp(min=0), 1, generator=self.generator).item()
         record = self._choices[choice].draw(inputs)
         record.choice = (choice, *record.choice)
         return record
@@ -81,11 +79,11 @@ def _checked_probs(probs, count: int) -> list[float]:
         return [1 / count] * count
     probs = [probs] if isinstance(probs, (int, float)) else list(probs)
     if len(probs) != count:
-        raise ValueError(f'{count} augments need {count} probs, but got '
-                         f'{len(probs)}: {probs}.')
+        raise ValueError(f'{count} augments need {count} probs, but got {len(probs)}: {probs}.')
     if min(probs) < 0 or sum(probs) > 1 + 1e-6:
-        raise ValueError(f'probs={probs} must not be negative and sum to at '
-                         f'most 1; they sum to {sum(probs)}.')
+        raise ValueError(
+            f'probs={probs} must not be negative and sum to at most 1; they sum to {sum(probs)}.'
+        )
     return probs
 
 
@@ -95,9 +93,11 @@ def _common_patch_size(augments: list[BatchMix]) -> int:
             raise TypeError(
                 f'{type(augment).__name__} leaves no record of what it mixed; '
                 'use mmtlalign.TokenCutMix, mmtlalign.CutMix or '
-                'mmtlalign.Mixup.')
+                'mmtlalign.Mixup.'
+            )
     sizes = [augment.patch_size for augment in augments]
     if len(set(sizes)) != 1:
-        raise ValueError('All augments need the same patch_size, that of '
-                         f'the backbone; got {sizes}.')
+        raise ValueError(
+            f'All augments need the same patch_size, that of the backbone; got {sizes}.'
+        )
     return sizes[0]

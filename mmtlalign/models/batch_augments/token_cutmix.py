@@ -1,4 +1,5 @@
 """CutMix on the patch grid, as in TL-Align (arXiv 2210.06455, section 3.2)."""
+
 from torch import Tensor
 
 from mmtlalign.registry import BATCH_AUGMENTS
@@ -22,10 +23,7 @@ class TokenCutMix(CutMix):
         partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
     """
 
-    def __init__(self,
-                 alpha: float = 1.,
-                 even_sides: bool = False,
-                 **kwargs) -> None:
+    def __init__(self, alpha: float = 1.0, even_sides: bool = False, **kwargs) -> None:
         super().__init__(alpha=alpha, **kwargs)
         self.even_sides = even_sides
 

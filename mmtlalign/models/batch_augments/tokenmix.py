@@ -1,4 +1,5 @@
 """TokenMix's mask (arXiv 2207.08409, section 3.2): several rectangles."""
+
 import math
 
 import torch
@@ -10,7 +11,7 @@ from .batch_mix import BatchMix
 from .mix_record import MixRecord
 
 ATTEMPTS = 10  # at one more rectangle, before the mask is left as it is
-ASPECT = .3  # sides of a rectangle are 1 : .3 at most
+ASPECT = 0.3  # sides of a rectangle are 1 : .3 at most
 
 
 @BATCH_AUGMENTS.register_module()
@@ -35,8 +36,7 @@ class TokenMix(BatchMix):
     def __init__(self, ratio: float = 4 / 7, **kwargs) -> None:
         super().__init__(**kwargs)
         if not 0 < ratio < 1:
-            raise ValueError(f'ratio={ratio} of the patches must be between '
-                             '0 and 1.')
+            raise ValueError(f'ratio={ratio} of the patches must be between 0 and 1.')
         self.ratio = ratio
 
     def draw(self, inputs: Tensor) -> MixRecord:
@@ -53,16 +53,17 @@ class TokenMix(BatchMix):
         """Set one rectangle to 0; how many patches are newly so."""
         for _ in range(ATTEMPTS):
             area = self.draw_uniform(1, most)
-            aspect = math.exp(self.draw_uniform(
-                math.log(ASPECT), -math.log(ASPECT)))
-            sides = [max(1, round(math.sqrt(area * aspect))),
-                     max(1, round(math.sqrt(area / aspect)))]
-            if any(side >= length for side, length in zip(
-                    sides, share.shape)):
+            aspect = math.exp(self.draw_uniform(math.log(ASPECT), -math.log(ASPECT)))
+            sides = [
+                max(1, round(math.sqrt(area * aspect))),
+                max(1, round(math.sqrt(area / aspect))),
+            ]
+            if any(side >= length for side, length in zip(sides, share.shape)):
                 continue
-            top, left = (self.draw_index(length - side + 1)
-                         for side, length in zip(sides, share.shape))
-            rectangle = share[top:top + sides[0], left:left + sides[1]]
+            top, left = (
+                self.draw_index(length - side + 1) for side, length in zip(sides, share.shape)
+            )
+            rectangle = share[top : top + sides[0], left : left + sides[1]]
             new = int(rectangle.sum())
             if 0 < new <= most:
                 rectangle.zero_()

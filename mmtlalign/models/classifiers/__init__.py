@@ -1,4 +1,5 @@
 """Classifiers that take the record of a mix."""
+
 from mmtlalign.registry import import_parts
 
 globals().update(parts := import_parts(__name__, __path__))

@@ -1,12 +1,9 @@
 """TL-Align (arXiv 2210.06455) around any supported backbone."""
+
 from contextlib import nullcontext
 from functools import cached_property, partial
 
-from mmpretrain.models import (
-    DeiTClsHead,
-    DistilledVisionTransformer,
-    ImageClassifier,
-)
+from mmpretrain.models import DeiTClsHead, DistilledVisionTransformer, ImageClassifier
 from mmpretrain.registry import MODELS as HOST_MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -54,15 +51,17 @@ class TLAlignClassifier(ImageClassifier):
         ValueError: A head or loss that cannot be trained on mixed labels.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 neck: dict | None = None,
-                 head: dict | None = None,
-                 target: dict = dict(type='mmtlalign.AlignedTarget'),
-                 token_merging: dict | None = None,
-                 train_cfg: dict | None = None,
-                 data_preprocessor: dict | None = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict | None = None,
+        head: dict | None = None,
+        target: dict = dict(type='mmtlalign.AlignedTarget'),
+        token_merging: dict | None = None,
+        train_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        **kwargs,
+    ) -> None:
         old = modernise({'type': type(self).__name__, **kwargs})
         if old:
             raise TypeError(f'Of release 0.1: {"; ".join(old)}.')
@@ -70,23 +69,26 @@ class TLAlignClassifier(ImageClassifier):
             if train_cfg and (data_preprocessor or {}).get('batch_augments'):
                 raise TypeError(
                     'mixing is named twice, in train_cfg and in '
-                    'data_preprocessor.batch_augments; leave out one.')
+                    'data_preprocessor.batch_augments; leave out one.'
+                )
             data_preprocessor = {
                 'type': 'mmtlalign.TLAlignDataPreprocessor',
                 'batch_augments': train_cfg,
-                **(data_preprocessor or {})
+                **(data_preprocessor or {}),
             }
         super().__init__(
             backbone=backbone,
             neck=neck,
             head=_aligned(head),
             data_preprocessor=data_preprocessor,
-            **kwargs)
+            **kwargs,
+        )
         if not isinstance(self.data_preprocessor, TLAlignDataPreprocessor):
             raise TypeError(
                 f'{type(self.data_preprocessor).__name__} leaves no record of '
                 'what it mixed; leave out `type` in data_preprocessor, or set '
-                "it to 'mmtlalign.TLAlignDataPreprocessor'.")
+                "it to 'mmtlalign.TLAlignDataPreprocessor'."
+            )
         self.data_preprocessor.record_is_taken = True
         if self.data_preprocessor.batch_augments is not None:
             _check_head(self.head)
@@ -97,14 +99,16 @@ class TLAlignClassifier(ImageClassifier):
         self.trace = None
         if self.target.trace_cfg is not None:
             self.trace = LabelTrace(
-                self.backbone, token_merging=self.token_merging,
-                **self.target.trace_cfg)
+                self.backbone, token_merging=self.token_merging, **self.target.trace_cfg
+            )
 
-    def forward(self,
-                inputs: Tensor,
-                data_samples: list[DataSample] | None = None,
-                mode: str = 'tensor',
-                mix: MixRecord | None = None):
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[DataSample] | None = None,
+        mode: str = 'tensor',
+        mix: MixRecord | None = None,
+    ):
         """The host's entry, with the record of a mixed batch.
 
         Args:
@@ -121,16 +125,14 @@ class TLAlignClassifier(ImageClassifier):
 
     def extract_feat(self, inputs: Tensor, stage: str = 'neck'):
         """As in the host, with merged tokens if the model merges them."""
-        if self.token_merging is None or (
-                self.trace and self.trace.interception.active):
+        if self.token_merging is None or (self.trace and self.trace.interception.active):
             return super().extract_feat(inputs, stage)
         with self.token_merging:
             return super().extract_feat(inputs, stage)
 
-    def loss(self,
-             inputs: Tensor,
-             data_samples: list[DataSample],
-             mix: MixRecord | None = None) -> dict:
+    def loss(
+        self, inputs: Tensor, data_samples: list[DataSample], mix: MixRecord | None = None
+    ) -> dict:
         """Loss of a batch.
 
         Args:
@@ -147,24 +149,23 @@ class TLAlignClassifier(ImageClassifier):
         shares = []
 
         def share(scores):
-            shares.append(
-                self.target.share(mix, self.trace, scores, data_samples))
+            shares.append(self.target.share(mix, self.trace, scores, data_samples))
             return shares[-1]
 
         traced = self.trace(mix.token_share) if self.trace else nullcontext()
         with self.mixed_tokens(mix), traced:
             feats = self.extract_feat(inputs)
-        tokens = dict(token_share=self.target.token_share(mix, self.trace)
-                      ) if self.head.reads_token_share else {}
-        losses = self.head.loss(
-            feats, data_samples, mix=mix, share=share, **tokens)
+        tokens = (
+            dict(token_share=self.target.token_share(mix, self.trace))
+            if self.head.reads_token_share
+            else {}
+        )
+        losses = self.head.loss(feats, data_samples, mix=mix, share=share, **tokens)
         lam = mix.lam.to(inputs.device, non_blocking=True)
         logs = dict(lam=lam.mean())
         logged = self.target.logged_share(self.trace, shares[-1])
         if logged is not None:
-            logs.update(
-                aligned_share=logged.mean(),
-                token_fluctuation=(logged - lam).abs().mean())
+            logs.update(aligned_share=logged.mean(), token_fluctuation=(logged - lam).abs().mean())
         return {**losses, **logs}
 
     @cached_property
@@ -177,8 +178,7 @@ class TLAlignClassifier(ImageClassifier):
         the batch is mixed; see :meth:`PatchEmbedding.changed`."""
         if not record.in_backbone:
             return nullcontext()
-        swap = partial(swap_tokens, token_share=record.token_share,
-                       partner=record.partner)
+        swap = partial(swap_tokens, token_share=record.token_share, partner=record.partner)
         return self.patch_embedding.changed(swap, record.token_share.shape)
 
 
@@ -187,14 +187,12 @@ def _build_merging(cfg: dict | None, backbone: nn.Module):
     if cfg is None:
         return None
     if not isinstance(cfg, dict) or not cfg:
-        raise TypeError(f'token_merging={cfg!r} must be a dict of arguments, '
-                        'such as dict(r=13).')
+        raise TypeError(f'token_merging={cfg!r} must be a dict of arguments, such as dict(r=13).')
     cfg = dict(cfg)
     kind = cfg.pop('type', 'TokenMerging')
     kinds = dict(TokenMerging=TokenMerging, TokenKeeping=TokenKeeping)
     if kind not in kinds:
-        raise ValueError(f'token_merging.type={kind!r} must be one of '
-                         f'{tuple(kinds)}.')
+        raise ValueError(f'token_merging.type={kind!r} must be one of {tuple(kinds)}.')
     return kinds[kind](backbone, **cfg)
 
 
@@ -210,13 +208,15 @@ def _aligned(head: dict | nn.Module | None) -> dict | nn.Module | None:
 def _check_head(head: nn.Module | None) -> None:
     """Raise an error for a head that cannot be trained on mixed labels."""
     if head is None:
-        raise TypeError('mixed batches need a head to be trained on; name '
-                        'one, or leave out train_cfg.')
+        raise TypeError(
+            'mixed batches need a head to be trained on; name one, or leave out train_cfg.'
+        )
     if not isinstance(head, AlignedLabelHead):
         names = ', '.join(stock.__name__ for stock in ALIGNED_FORMS)
         raise TypeError(
             f'{type(head).__name__} cannot be trained on mixed labels; name '
-            f'one of these in the config: {names}.')
+            f'one of these in the config: {names}.'
+        )
     head.check_mixing()
 
 
@@ -227,15 +227,19 @@ def _check_tokens(head: nn.Module | None, target: LabelTarget) -> None:
             f'{type(head).__name__} trains every token, and '
             f'{type(target).__name__} weighs images only; set target to '
             "dict(type='mmtlalign.AlignedTokenTarget'), or, to label tokens "
-            "by area, to dict(type='mmtlalign.AreaTarget').")
+            "by area, to dict(type='mmtlalign.AreaTarget')."
+        )
 
 
 def _refuse_two_tokens(backbone: nn.Module, head: nn.Module | None) -> None:
     """Raise TypeError for a pair of tokens and a head that reads one."""
-    if (isinstance(backbone, DistilledVisionTransformer)
-            and backbone.out_type == 'cls_token'
-            and not isinstance(head, DeiTClsHead)):
+    if (
+        isinstance(backbone, DistilledVisionTransformer)
+        and backbone.out_type == 'cls_token'
+        and not isinstance(head, DeiTClsHead)
+    ):
         raise TypeError(
             f'{type(backbone).__name__} outputs two tokens, which '
-            "DeiTClsHead trains on; name that head, or another out_type such "
-            "as 'avg_featmap'.")
+            'DeiTClsHead trains on; name that head, or another out_type such '
+            "as 'avg_featmap'."
+        )

@@ -1,4 +1,5 @@
 """Token Labeling (arXiv 2104.10858) around any backbone of patches."""
+
 from mmtlalign.registry import MODELS
 
 from ..heads import TokenLabelHead
@@ -34,27 +35,27 @@ class TokenLabelClassifier(TLAlignClassifier):
             class token.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 *args,
-                 target: dict = dict(type='mmtlalign.AreaTarget'),
-                 data_preprocessor: dict | None = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        backbone: dict,
+        *args,
+        target: dict = dict(type='mmtlalign.AreaTarget'),
+        data_preprocessor: dict | None = None,
+        **kwargs,
+    ) -> None:
         if data_preprocessor is None or isinstance(data_preprocessor, dict):
             data_preprocessor = {
                 'type': 'mmtlalign.TokenLabelDataPreprocessor',
-                **(data_preprocessor or {})
+                **(data_preprocessor or {}),
             }
         super().__init__(
-            backbone,
-            *args,
-            target=target,
-            data_preprocessor=data_preprocessor,
-            **kwargs)
+            backbone, *args, target=target, data_preprocessor=data_preprocessor, **kwargs
+        )
         self.patch_embedding  # refuses a backbone without one
         extra = getattr(self.backbone, 'num_extra_tokens', 1)
         if isinstance(self.head, TokenLabelHead) and extra != 1:
             raise TypeError(
                 f'{type(self.backbone).__name__} puts {extra} tokens before '
                 'those of the patches; TokenLabelHead reads backbones with '
-                'one, the class token.')
+                'one, the class token.'
+            )

@@ -1,4 +1,5 @@
 """Mixes a batch and hands on the record of it."""
+
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -34,12 +35,14 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
             without a ``gt_score`` whose labels are none or several.
     """
 
-    def __init__(self,
-                 num_classes: int | None = None,
-                 mean=None,
-                 std=None,
-                 batch_augments: dict | None = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        mean=None,
+        std=None,
+        batch_augments: dict | None = None,
+        **kwargs,
+    ) -> None:
         for name, value in (('num_classes', num_classes), ('mean', mean)):
             if value is None:
                 raise ValueError(
@@ -47,15 +50,16 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
                     '`data_preprocessor = dict(num_classes=..., mean=..., '
                     'std=...)` at the top level of the config, without '
                     '`type`, and nothing of it inside `model` (where it '
-                    'would replace the top-level one).')
+                    'would replace the top-level one).'
+                )
         if batch_augments and not kwargs.get('to_onehot', True):
-            raise ValueError('to_onehot=False leaves no scores that could be '
-                             'mixed; leave it out.')
+            raise ValueError('to_onehot=False leaves no scores that could be mixed; leave it out.')
         super().__init__(
             mean=mean,
             std=std,
             num_classes=num_classes,
-            **{'to_onehot': bool(batch_augments), **kwargs})
+            **{'to_onehot': bool(batch_augments), **kwargs},
+        )
         if batch_augments:
             self.batch_augments = RandomMix(**batch_augments)
         self.record_is_taken = False
@@ -97,7 +101,8 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
                 f'{type(self).__name__} mixes images and leaves the labels to '
                 "a classifier that takes its record; set the model's type to "
                 "'mmtlalign.TLAlignClassifier', or data_preprocessor.type to "
-                "'ClsDataPreprocessor', which mixes labels by area.")
+                "'ClsDataPreprocessor', which mixes labels by area."
+            )
 
 
 def _require_single_label(data_samples: list[DataSample] | None) -> None:
@@ -105,11 +110,13 @@ def _require_single_label(data_samples: list[DataSample] | None) -> None:
         if not isinstance(sample, DataSample):
             raise ValueError(
                 f'Sample {i} is {type(sample).__name__}; mixing needs a '
-                'DataSample with one label per image.')
+                'DataSample with one label per image.'
+            )
         if 'gt_score' in sample:
             continue
         labels = sample.gt_label.tolist() if 'gt_label' in sample else []
         if len(labels) != 1:
             raise ValueError(
                 f'Sample {i} has labels {labels}; mixing needs exactly one '
-                'per image, or a `gt_score`.')
+                'per image, or a `gt_score`.'
+            )

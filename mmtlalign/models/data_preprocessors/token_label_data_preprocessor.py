@@ -34,8 +34,7 @@ class TokenLabelDataPreprocessor(TLAlignDataPreprocessor):
     """
 
     def mix_images(self, inputs: Tensor, record: MixRecord) -> Tensor:
-        return inputs if record.in_backbone else super().mix_images(
-            inputs, record)
+        return inputs if record.in_backbone else super().mix_images(inputs, record)
 
     def mix(self, batch: dict) -> None:
         super().mix(batch)
@@ -44,21 +43,19 @@ class TokenLabelDataPreprocessor(TLAlignDataPreprocessor):
             return
         for sample in samples:
             self._check(sample, batch['inputs'])
-        tokens, crops = self._scores(
-            samples, tuple(batch['mix'].token_share.shape[1:]))
+        tokens, crops = self._scores(samples, tuple(batch['mix'].token_share.shape[1:]))
         for sample, token_score, score in zip(samples, tokens, crops):
             sample.gt_token_score = token_score
             sample.machine_score = score
 
     @torch.no_grad()
-    def _scores(self, samples: list[DataSample],
-                grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _scores(self, samples: list[DataSample], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Scores of all tokens (B, N, K), and of whole crops (B, K)."""
         labels = [sample.token_labels for sample in samples]
         ids, scores, boxes = (
-            torch.from_numpy(np.stack([getattr(label, name)
-                                       for label in labels])).to(self.device)
-            for name in ('ids', 'scores', 'box'))
+            torch.from_numpy(np.stack([getattr(label, name) for label in labels])).to(self.device)
+            for name in ('ids', 'scores', 'box')
+        )
         mode = labels[0].score_mode
         maps = expand_maps(ids, scores, self.num_classes, mode)
         tokens = crop_scores(maps, boxes, grid, mode)
@@ -71,7 +68,8 @@ class TokenLabelDataPreprocessor(TLAlignDataPreprocessor):
             raise ValueError(
                 f'The token labels of {where} are for {labels.num_classes} '
                 f'classes, the data preprocessor for {self.num_classes}; '
-                'annotate the data set with a classifier of its own classes.')
+                'annotate the data set with a classifier of its own classes.'
+            )
         size = tuple(inputs.shape[-2:])
         flip = sample.get('flip', False)
         if labels.image_size != size or labels.flip != flip:
@@ -80,4 +78,5 @@ class TokenLabelDataPreprocessor(TLAlignDataPreprocessor):
                 f'{labels.image_size} pixels, flip={labels.flip}, but it is '
                 f'now {size}, flip={flip}. A transform moved the image alone: '
                 'after LoadTokenLabels use mmtlalign.RandomResizedCrop, '
-                'mmtlalign.RandomFlip and mmtlalign.RandAugment.')
+                'mmtlalign.RandomFlip and mmtlalign.RandAugment.'
+            )

@@ -1,4 +1,5 @@
 """From stored top-k maps to the scores of the tokens of a crop."""
+
 from typing import Tuple
 
 import torch
@@ -6,8 +7,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 
-def expand_maps(ids: Tensor, scores: Tensor, num_classes: int,
-                score_mode: str) -> Tensor:
+def expand_maps(ids: Tensor, scores: Tensor, num_classes: int, score_mode: str) -> Tensor:
     """Write out maps of the top k classes, less what nothing is known of.
 
     That is subtracted so that positions outside a map, which RoIAlign reads
@@ -24,7 +24,7 @@ def expand_maps(ids: Tensor, scores: Tensor, num_classes: int,
         Tensor: (B, K, rows, cols), float32: probabilities less 1 / K, or
         logits.
     """
-    scores, others = scores.float(), 0.
+    scores, others = scores.float(), 0.0
     if score_mode == 'probs':
         total = scores.sum(dim=-1, keepdim=True)
         k = ids.size(-1)
@@ -39,8 +39,7 @@ def expand_maps(ids: Tensor, scores: Tensor, num_classes: int,
     return maps.permute(0, 3, 1, 2).contiguous()
 
 
-def crop_scores(maps: Tensor, boxes: Tensor, size: Tuple[int, int],
-                score_mode: str) -> Tensor:
+def crop_scores(maps: Tensor, boxes: Tensor, size: Tuple[int, int], score_mode: str) -> Tensor:
     """Probabilities in the cells of a grid over a box of each map.
 
     RoIAlign with ``aligned=True`` and as many samples per cell as it covers
@@ -60,8 +59,7 @@ def crop_scores(maps: Tensor, boxes: Tensor, size: Tuple[int, int],
     """
     index = torch.arange(len(maps), device=maps.device)[:, None]
     rois = torch.cat((index.to(boxes), boxes), dim=1)
-    cells = roi_align(maps, rois.to(maps), size, spatial_scale=1.,
-                      sampling_ratio=-1, aligned=True)
+    cells = roi_align(maps, rois.to(maps), size, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
     cells = cells.flatten(2).transpose(1, 2)
     if score_mode == 'probs':
         return cells + 1 / maps.size(1)

@@ -1,4 +1,5 @@
 """Heads trained on aligned labels."""
+
 from mmtlalign.registry import import_parts
 
 globals().update(parts := import_parts(__name__, __path__))

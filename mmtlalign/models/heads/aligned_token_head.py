@@ -1,4 +1,5 @@
 """A head that trains every token on the label it arrives with."""
+
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
@@ -37,20 +38,22 @@ class AlignedTokenHead(TokenHead):
 
     reads_token_share = True
 
-    def __init__(self, num_classes: int, in_channels: int,
-                 dense_weight: float = .5, **kwargs) -> None:
+    def __init__(
+        self, num_classes: int, in_channels: int, dense_weight: float = 0.5, **kwargs
+    ) -> None:
         super().__init__(num_classes, in_channels, dense_weight, **kwargs)
 
-    def dense_loss(self, tokens: Tensor, data_samples: list[DataSample],
-                   mix: MixRecord, token_share: Tensor) -> Tensor:
+    def dense_loss(
+        self, tokens: Tensor, data_samples: list[DataSample], mix: MixRecord, token_share: Tensor
+    ) -> Tensor:
         rows, cols = token_share.shape[1:]
         if tokens.size(1) != rows * cols:
             raise ValueError(
                 f'The head is given {tokens.size(1)} patch tokens, and the '
                 f'shares are for {rows}x{cols}; it reads backbones with one '
                 "class token and out_type='raw', or with maps, and no neck. "
-                'AreaTarget fits backbones that merge no patches.')
+                'AreaTarget fits backbones that merge no patches.'
+            )
         own = self.own_scores(data_samples).float()[:, None]
         partner = own[mix.partner.to(own.device, non_blocking=True)]
-        return self.token_loss(
-            tokens, mix_token_scores(own, partner, token_share))
+        return self.token_loss(tokens, mix_token_scores(own, partner, token_share))

@@ -1,4 +1,5 @@
 """Heads of the host whose training target follows the shares."""
+
 from collections.abc import Callable
 
 import torch
@@ -46,8 +47,7 @@ class AlignedLabelHead:
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         loss = kwargs.get('loss')
-        self._loss_is_weighted = (
-            not isinstance(loss, dict) or 'loss_weight' in loss)
+        self._loss_is_weighted = not isinstance(loss, dict) or 'loss_weight' in loss
 
     def check_mixing(self) -> None:
         """Refuse what cannot be trained on mixed labels.
@@ -58,37 +58,41 @@ class AlignedLabelHead:
         """
         loss, name = self.loss_module, type(self).__name__
         if self.cal_acc:
-            raise ValueError('cal_acc=True is meaningless on mixed labels; '
-                             'set it to False.')
+            raise ValueError('cal_acc=True is meaningless on mixed labels; set it to False.')
         if getattr(self, 'distillation', getattr(self, 'dist', False)):
-            raise ValueError(f'{name} cannot be trained with '
-                             'distillation=True in mmpretrain; set it to '
-                             'False.')
+            raise ValueError(
+                f'{name} cannot be trained with distillation=True in mmpretrain; set it to False.'
+            )
         if isinstance(loss, SeesawLoss):
-            raise ValueError('SeesawLoss needs hard labels, and mixed labels '
-                             'are soft; use LabelSmoothLoss.')
+            raise ValueError(
+                'SeesawLoss needs hard labels, and mixed labels are soft; use LabelSmoothLoss.'
+            )
         if isinstance(loss, LabelSmoothLoss) and loss.mode == 'multi_label':
             raise ValueError(
                 "LabelSmoothLoss(mode='multi_label') turns every score above "
                 "0 into 1 and so discards the shares; use mode='original', "
-                'with use_sigmoid=True for binary cross entropy.')
+                'with use_sigmoid=True for binary cross entropy.'
+            )
         ce = getattr(loss, 'ce', loss)
         if getattr(ce, 'use_sigmoid', False) and not self._loss_is_weighted:
             raise ValueError(
                 f'{type(loss).__name__} with use_sigmoid=True sums over '
                 'classes; write its loss_weight: 1/num_classes = '
-                f'1/{self.num_classes} for the mean, 1. for the sum.')
+                f'1/{self.num_classes} for the mean, 1. for the sum.'
+            )
 
     def own_scores(self, data_samples: list[DataSample]) -> Tensor:
         """Each image's own label, (B, num_classes)."""
         return torch.stack([sample.gt_score for sample in data_samples])
 
-    def _get_loss(self,
-                  cls_score: Tensor,
-                  data_samples: list[DataSample],
-                  mix: MixRecord | None = None,
-                  share: Tensor | Callable[[Tensor], Tensor] | None = None,
-                  **kwargs) -> dict:
+    def _get_loss(
+        self,
+        cls_score: Tensor,
+        data_samples: list[DataSample],
+        mix: MixRecord | None = None,
+        share: Tensor | Callable[[Tensor], Tensor] | None = None,
+        **kwargs,
+    ) -> dict:
         """Loss of scores against aligned targets.
 
         Args:
@@ -104,20 +108,20 @@ class AlignedLabelHead:
         if mix is not None:
             if callable(share):
                 share = share(cls_score)
-            target = mix_scores(self.own_scores(data_samples), mix,
-                                mix.lam if share is None else share)
-            data_samples = [
-                DataSample().set_gt_score(score) for score in target
-            ]
+            target = mix_scores(
+                self.own_scores(data_samples), mix, mix.lam if share is None else share
+            )
+            data_samples = [DataSample().set_gt_score(score) for score in target]
         return super()._get_loss(cls_score, data_samples, **kwargs)
 
 
 def aligned_form(stock: type) -> type:
     """Register the aligned form of a head: same arguments and parameters."""
     form = type(
-        f'TLAlign{stock.__name__}', (AlignedLabelHead, stock),
-        dict(__module__=__name__,
-             __doc__=f'``{stock.__name__}`` trained on aligned labels.'))
+        f'TLAlign{stock.__name__}',
+        (AlignedLabelHead, stock),
+        dict(__module__=__name__, __doc__=f'``{stock.__name__}`` trained on aligned labels.'),
+    )
     ALIGNED_FORMS[stock] = MODELS.register_module(module=form)
     return form
 

@@ -1,4 +1,5 @@
 """What heads that train every token have in common."""
+
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
@@ -29,18 +30,19 @@ class TokenHead(TLAlignVisionTransformerClsHead):
             features are no tokens, or batches come without a record.
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: int,
-                 dense_weight: float = 1.,
-                 init_cfg: dict | None = dict(
-                     type='TruncNormal', layer='Linear', std=.02),
-                 **kwargs) -> None:
-        super().__init__(
-            num_classes, in_channels, init_cfg=init_cfg, **kwargs)
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        dense_weight: float = 1.0,
+        init_cfg: dict | None = dict(type='TruncNormal', layer='Linear', std=0.02),
+        **kwargs,
+    ) -> None:
+        super().__init__(num_classes, in_channels, init_cfg=init_cfg, **kwargs)
         if dense_weight < 0:
-            raise ValueError(f'dense_weight={dense_weight} must not be '
-                             'negative; 0 leaves the patch tokens out.')
+            raise ValueError(
+                f'dense_weight={dense_weight} must not be negative; 0 leaves the patch tokens out.'
+            )
         self.dense_weight = dense_weight
         self.aux_head = nn.Linear(in_channels, num_classes)
         # DDP waits for the gradient of everything that wants one
@@ -58,22 +60,25 @@ class TokenHead(TLAlignVisionTransformerClsHead):
             f'{type(self).__name__} reads all tokens (batch, tokens, '
             'channels) or a map (batch, channels, rows, cols), but got '
             f"{tuple(last.shape)}; set out_type of the backbone to 'raw', or "
-            'leave out the neck.')
+            'leave out the neck.'
+        )
 
     def pre_logits(self, feats: tuple[Tensor]) -> Tensor:
         """What stands for the image (B, C) of the last output."""
-        return super().pre_logits((self.split(feats)[0], ))
+        return super().pre_logits((self.split(feats)[0],))
 
     def class_score(self, feats: tuple[Tensor]) -> Tensor:
         """Scores of the image, (B, num_classes)."""
         return super().forward(feats)
 
-    def loss(self,
-             feats: tuple[Tensor],
-             data_samples: list[DataSample],
-             mix: MixRecord | None = None,
-             token_share: Tensor | None = None,
-             **kwargs) -> dict:
+    def loss(
+        self,
+        feats: tuple[Tensor],
+        data_samples: list[DataSample],
+        mix: MixRecord | None = None,
+        token_share: Tensor | None = None,
+        **kwargs,
+    ) -> dict:
         """Loss of the image and of the patch tokens.
 
         Args:
@@ -92,26 +97,31 @@ class TokenHead(TLAlignVisionTransformerClsHead):
             raise ValueError(
                 f'{type(self).__name__} is trained by the record of a mix; '
                 'give `train_cfg` with the mixing (`probs=[0.]` mixes '
-                'nothing).')
-        losses = self._get_loss(
-            self.class_score(feats), data_samples, mix, **kwargs)
+                'nothing).'
+            )
+        losses = self._get_loss(self.class_score(feats), data_samples, mix, **kwargs)
         losses = dict(loss_cls=losses['loss'])
         if self.dense_weight > 0:
             tokens = self.split(feats)[1]
             losses['loss_dense'] = self.dense_weight * self.dense_loss(
-                tokens, data_samples, mix, token_share)
+                tokens, data_samples, mix, token_share
+            )
         return losses
 
-    def dense_loss(self, tokens: Tensor, data_samples: list[DataSample],
-                   mix: MixRecord, token_share: Tensor | None) -> Tensor:
+    def dense_loss(
+        self,
+        tokens: Tensor,
+        data_samples: list[DataSample],
+        mix: MixRecord,
+        token_share: Tensor | None,
+    ) -> Tensor:
         """Mean loss of patch tokens (B, N, C)."""
         raise NotImplementedError
 
     def token_loss(self, tokens: Tensor, target: Tensor) -> Tensor:
         """Mean loss of patch tokens (B, N, C) against scores (B, N, K)."""
         score = self.aux_head(tokens).flatten(0, 1)
-        return self.loss_module(
-            score, target.flatten(0, 1), avg_factor=len(score))
+        return self.loss_module(score, target.flatten(0, 1), avg_factor=len(score))
 
 
 def mix_token_scores(own: Tensor, partner: Tensor, share: Tensor) -> Tensor:

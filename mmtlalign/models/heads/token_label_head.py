@@ -1,4 +1,5 @@
 """Head and loss of Token Labeling (arXiv 2104.10858, section 3.1)."""
+
 import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -43,17 +44,18 @@ class TokenLabelHead(TokenHead):
             samples lack token labels or have them on another grid.
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: int,
-                 dense_weight: float = 1.,
-                 cls_target: str = 'machine',
-                 max_weight: float = .5,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        dense_weight: float = 1.0,
+        cls_target: str = 'machine',
+        max_weight: float = 0.5,
+        **kwargs,
+    ) -> None:
         super().__init__(num_classes, in_channels, dense_weight, **kwargs)
         if cls_target not in CLS_TARGETS:
-            raise ValueError(
-                f'cls_target={cls_target!r} must be one of {CLS_TARGETS}.')
+            raise ValueError(f'cls_target={cls_target!r} must be one of {CLS_TARGETS}.')
         self.cls_target = cls_target
         self.max_weight = max_weight
 
@@ -65,11 +67,13 @@ class TokenLabelHead(TokenHead):
         token_score = self.aux_head(self.split(feats)[1])
         return cls_score + self.max_weight * token_score.amax(dim=1)
 
-    def loss(self,
-             feats: tuple[Tensor],
-             data_samples: list[DataSample],
-             mix: MixRecord | None = None,
-             **kwargs) -> dict:
+    def loss(
+        self,
+        feats: tuple[Tensor],
+        data_samples: list[DataSample],
+        mix: MixRecord | None = None,
+        **kwargs,
+    ) -> dict:
         """As in :class:`TokenHead`, with samples as left by
         :class:`TokenLabelDataPreprocessor`."""
         if mix is not None:
@@ -83,40 +87,44 @@ class TokenLabelHead(TokenHead):
                 'Samples have no token labels: put mmtlalign.LoadTokenLabels '
                 "into the training pipeline and 'token_labels' into "
                 "PackInputs' algorithm_keys, or set dense_weight=0. and "
-                "cls_target='ground_truth'.")
+                "cls_target='ground_truth'."
+            )
 
     def own_scores(self, data_samples: list[DataSample]) -> Tensor:
         """Class target of each image, (B, num_classes)."""
         truth = super().own_scores(data_samples)
         if self.cls_target == 'ground_truth':
             return truth
-        machine = torch.stack(
-            [sample.machine_score for sample in data_samples])
+        machine = torch.stack([sample.machine_score for sample in data_samples])
         if self.cls_target == 'machine':
             return machine
         return _blend(machine, truth)
 
-    def dense_loss(self, tokens: Tensor, data_samples: list[DataSample],
-                   mix: MixRecord, token_share: Tensor | None) -> Tensor:
+    def dense_loss(
+        self,
+        tokens: Tensor,
+        data_samples: list[DataSample],
+        mix: MixRecord,
+        token_share: Tensor | None,
+    ) -> Tensor:
         """Each token against the scores of the image it came from, or, where
         pixels were mixed, against their mix."""
-        target = torch.stack(
-            [sample.gt_token_score for sample in data_samples])
+        target = torch.stack([sample.gt_token_score for sample in data_samples])
         if tokens.shape[:2] != target.shape[:2]:
             raise ValueError(
                 f'The backbone gives {tokens.size(1)} patch tokens and the '
                 f'token labels are for {target.size(1)}; set the mixing '
-                "method's patch_size to that of the backbone.")
+                "method's patch_size to that of the backbone."
+            )
         if mix.in_backbone:
             tokens = put_back_tokens(tokens, mix.token_share, mix.partner)
         else:
-            target = mix_token_scores(
-                target, target[mix.partner], mix.token_share)
+            target = mix_token_scores(target, target[mix.partner], mix.token_share)
         return self.token_loss(tokens, target)
 
 
 def _blend(machine: Tensor, truth: Tensor) -> Tensor:
     """Mix two scores (B, K); the machine's weighs more where they differ."""
     agree = machine.argmax(dim=1) == truth.argmax(dim=1)
-    weight = torch.where(agree, .5, .9)[:, None]
+    weight = torch.where(agree, 0.5, 0.9)[:, None]
     return weight * machine + (1 - weight) * truth

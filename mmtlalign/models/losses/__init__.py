@@ -1,4 +1,5 @@
 """Losses that mmpretrain lacks."""
+
 from mmtlalign.registry import import_parts
 
 globals().update(parts := import_parts(__name__, __path__))

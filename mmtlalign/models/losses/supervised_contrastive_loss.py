@@ -1,4 +1,5 @@
 """Supervised contrastive loss (arXiv 2004.11362), as LaCViT uses it."""
+
 from typing import Optional, Tuple
 
 import torch
@@ -49,23 +50,25 @@ class SupervisedContrastiveLoss(nn.Module):
             shares its label with another.
     """
 
-    def __init__(self,
-                 temperature: float = 0.1,
-                 base_temperature: Optional[float] = None,
-                 chunk_size: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        base_temperature: Optional[float] = None,
+        chunk_size: Optional[int] = None,
+    ) -> None:
         super().__init__()
         for name, value in dict(
-                temperature=temperature, base_temperature=base_temperature,
-                chunk_size=chunk_size).items():
+            temperature=temperature, base_temperature=base_temperature, chunk_size=chunk_size
+        ).items():
             if value is not None and value <= 0:
-                raise UserError(f'SupervisedContrastiveLoss({name}={value}) '
-                                'is impossible: it must be above 0')
+                raise UserError(
+                    f'SupervisedContrastiveLoss({name}={value}) is impossible: it must be above 0'
+                )
         self.temperature = temperature
         self.base_temperature = base_temperature or temperature
         self.chunk_size = chunk_size
 
-    def forward(self, features: Tensor,
-                labels: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
         """Loss of the features of this process among those of all.
 
         Args:
@@ -85,15 +88,14 @@ class SupervisedContrastiveLoss(nn.Module):
                     f'no two of the {len(all_labels)} features of a batch '
                     'share a label, so there is nothing to contrast; train on '
                     'two views (MultiView with num_views=2), or raise '
-                    'train_dataloader.batch_size')
-            index = get_rank() * len(features) + torch.arange(
-                len(features), device=features.device)
+                    'train_dataloader.batch_size'
+                )
+            index = get_rank() * len(features) + torch.arange(len(features), device=features.device)
             index = index[paired[index]]
             loss = self._loss_per_row(everyone, all_labels, index).sum()
             # The mean over all rows, once DDP has averaged the processes
             loss = loss * get_world_size() / paired.sum()
-            return (loss * self.temperature / self.base_temperature,
-                    (~paired).sum())
+            return (loss * self.temperature / self.base_temperature, (~paired).sum())
 
     @staticmethod
     def _gather(features: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
@@ -102,30 +104,28 @@ class SupervisedContrastiveLoss(nn.Module):
             return features, labels
         # Its backward sums the gradients of all processes. mmpretrain's
         # GatherLayer keeps the own one only, which is another gradient.
-        return (torch.cat(all_gather_grad(features)),
-                torch.cat(all_gather(labels)))
+        return (torch.cat(all_gather_grad(features)), torch.cat(all_gather(labels)))
 
-    def _loss_per_row(self, everyone: Tensor, all_labels: Tensor,
-                      index: Tensor) -> Tensor:
+    def _loss_per_row(self, everyone: Tensor, all_labels: Tensor, index: Tensor) -> Tensor:
         """Losses of the features at ``index``, in chunks if wanted."""
         if self.chunk_size is None:
             return self._rows(everyone, all_labels, index)
-        return torch.cat([
-            checkpoint(self._rows, everyone, all_labels, rows,
-                       use_reentrant=False)
-            for rows in index.split(self.chunk_size)
-        ])
+        return torch.cat(
+            [
+                checkpoint(self._rows, everyone, all_labels, rows, use_reentrant=False)
+                for rows in index.split(self.chunk_size)
+            ]
+        )
 
-    def _rows(self, everyone: Tensor, all_labels: Tensor,
-              index: Tensor) -> Tensor:
+    def _rows(self, everyone: Tensor, all_labels: Tensor, index: Tensor) -> Tensor:
         """Losses (len(index), ), each from a row of similarities."""
-        others = torch.ones(
-            len(index), len(everyone), dtype=torch.bool, device=index.device)
+        others = torch.ones(len(index), len(everyone), dtype=torch.bool, device=index.device)
         others.scatter_(1, index[:, None], False)
         positive = others & (all_labels[index, None] == all_labels)
         similarity = everyone[index] @ everyone.T / self.temperature
-        log_prob = similarity - similarity.masked_fill(
-            ~others, -torch.inf).logsumexp(1, keepdim=True)
+        log_prob = similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(
+            1, keepdim=True
+        )
         return -(log_prob * positive).sum(1) / positive.sum(1)
 
 

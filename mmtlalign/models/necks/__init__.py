@@ -1,4 +1,5 @@
 """Necks that the hosts lack."""
+
 from mmtlalign.registry import import_parts
 
 globals().update(parts := import_parts(__name__, __path__))

@@ -1,4 +1,5 @@
 """Average pooling behind backbones that return a list of maps."""
+
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
@@ -24,4 +25,4 @@ class LastMapPooling(BaseModule):
         Returns:
             tuple[Tensor]: One tensor, (B, C).
         """
-        return (inputs[-1].mean(dim=(-2, -1)), )
+        return (inputs[-1].mean(dim=(-2, -1)),)

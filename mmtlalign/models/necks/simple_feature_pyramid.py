@@ -1,4 +1,5 @@
 """A feature pyramid from the one map of a plain vision transformer."""
+
 import math
 from collections.abc import Sequence
 
@@ -41,19 +42,21 @@ class SimpleFeaturePyramid(BaseModule):
             needs, or ``num_outs`` is less than there are scales.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 scales: Sequence[float] = (4, 2, 1, 0.5),
-                 num_outs: int = 5,
-                 norm_cfg: dict = dict(type='mmpretrain.LN2d'),
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        scales: Sequence[float] = (4, 2, 1, 0.5),
+        num_outs: int = 5,
+        norm_cfg: dict = dict(type='mmpretrain.LN2d'),
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         _check(in_channels, scales, num_outs)
         self.num_outs = num_outs
         self.levels = nn.ModuleList(
-            _level(in_channels, out_channels, scale, norm_cfg)
-            for scale in scales)
+            _level(in_channels, out_channels, scale, norm_cfg) for scale in scales
+        )
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Make the pyramid.
@@ -79,30 +82,29 @@ def _check(in_channels: int, scales: Sequence[float], num_outs: int) -> None:
         if scale <= 0 or not math.log2(scale).is_integer():
             raise ValueError(f'scales must be powers of two, got {scale}')
     if list(scales) != sorted(set(scales), reverse=True):
-        raise ValueError('scales must descend, without a repetition, got '
-                         f'{tuple(scales)}')
+        raise ValueError(f'scales must descend, without a repetition, got {tuple(scales)}')
     if scales[0] > 1 and in_channels % scales[0]:
         raise ValueError(
-            f'in_channels must be a multiple of the finest scale, '
-            f'{scales[0]}, got {in_channels}')
+            f'in_channels must be a multiple of the finest scale, {scales[0]}, got {in_channels}'
+        )
     if num_outs < len(scales):
-        raise ValueError(f'num_outs must be at least the number of scales, '
-                         f'{len(scales)}, got {num_outs}')
+        raise ValueError(
+            f'num_outs must be at least the number of scales, {len(scales)}, got {num_outs}'
+        )
 
 
-def _level(in_channels: int, out_channels: int, scale: float,
-           norm_cfg: dict) -> nn.Sequential:
+def _level(in_channels: int, out_channels: int, scale: float, norm_cfg: dict) -> nn.Sequential:
     """The layers from the map to one level."""
     layers, channels = _resize(in_channels, scale, norm_cfg)
     convs = dict(norm_cfg=norm_cfg, act_cfg=None)
     return nn.Sequential(
         *layers,
         ConvModule(channels, out_channels, 1, **convs),
-        ConvModule(out_channels, out_channels, 3, padding=1, **convs))
+        ConvModule(out_channels, out_channels, 3, padding=1, **convs),
+    )
 
 
-def _resize(channels: int, scale: float,
-            norm_cfg: dict) -> tuple[list[nn.Module], int]:
+def _resize(channels: int, scale: float, norm_cfg: dict) -> tuple[list[nn.Module], int]:
     """Layers that scale the map, and the number of channels they leave."""
     if scale < 1:
         return [nn.MaxPool2d(int(1 / scale))], channels

@@ -1,4 +1,5 @@
 """Parts of segmentors, known where mmseg and mmcv's operators are."""
+
 from importlib import import_module
 
 from mmtlalign.registry import import_parts

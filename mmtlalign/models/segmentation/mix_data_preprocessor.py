@@ -1,4 +1,5 @@
 """Mixes a batch of images and of their label maps."""
+
 import torch
 from mmengine.structures import PixelData
 from mmseg.models import SegDataPreProcessor
@@ -61,13 +62,11 @@ class MixSegDataPreProcessor(SegDataPreProcessor):
             if self.record_is_taken:
                 batch['mix'] = record
             else:
-                paste_label_maps(
-                    batch['data_samples'], record, self.mixing.pixels(record))
+                paste_label_maps(batch['data_samples'], record, self.mixing.pixels(record))
         return batch
 
 
-def paste_label_maps(data_samples: list[SegDataSample], record: MixRecord,
-                     kept: Tensor) -> None:
+def paste_label_maps(data_samples: list[SegDataSample], record: MixRecord, kept: Tensor) -> None:
     """Paste the maps of samples as their images were pasted.
 
     Args:
@@ -83,14 +82,14 @@ def paste_label_maps(data_samples: list[SegDataSample], record: MixRecord,
     if ((kept > 0) & (kept < 1)).any():
         raise ValueError(
             'pixels of two images were blended, and a label map has one class '
-            "a pixel; use a method that pastes, such as mmtlalign.CutMix, or "
-            "set the model's type to 'mmtlalign.TLAlignEncoderDecoder'.")
+            'a pixel; use a method that pastes, such as mmtlalign.CutMix, or '
+            "set the model's type to 'mmtlalign.TLAlignEncoderDecoder'."
+        )
     kept = (kept > 0).expand(len(data_samples), -1, -1)
-    names = [name for name, field in data_samples[0].items()
-             if isinstance(field, PixelData)]
+    names = [name for name, field in data_samples[0].items() if isinstance(field, PixelData)]
     for name in names:
         maps = [sample.get(name).data for sample in data_samples]
         for sample, own, keep, j in zip(
-                data_samples, maps, kept.to(maps[0].device),
-                record.partner.tolist()):
+            data_samples, maps, kept.to(maps[0].device), record.partner.tolist()
+        ):
             sample.get(name).data = torch.where(keep, own, maps[j])

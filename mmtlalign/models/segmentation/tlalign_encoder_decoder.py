@@ -1,4 +1,5 @@
 """TL-Align (arXiv 2210.06455) carried over to label maps."""
+
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -47,19 +48,21 @@ class TLAlignEncoderDecoder(EncoderDecoder):
         ValueError: A head whose loss is not linear in the label.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 decode_head: dict,
-                 target: dict = dict(type='mmtlalign.AlignedTokenTarget'),
-                 data_preprocessor: dict | None = None,
-                 **kwargs) -> None:
-        super().__init__(backbone, decode_head,
-                         data_preprocessor=data_preprocessor, **kwargs)
+    def __init__(
+        self,
+        backbone: dict,
+        decode_head: dict,
+        target: dict = dict(type='mmtlalign.AlignedTokenTarget'),
+        data_preprocessor: dict | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(backbone, decode_head, data_preprocessor=data_preprocessor, **kwargs)
         if not isinstance(self.data_preprocessor, MixSegDataPreProcessor):
             raise TypeError(
                 f'{type(self.data_preprocessor).__name__} leaves no record of '
                 'what it mixed; set data_preprocessor.type to '
-                "'mmtlalign.MixSegDataPreProcessor'.")
+                "'mmtlalign.MixSegDataPreProcessor'."
+            )
         self.data_preprocessor.record_is_taken = True
         for _, head in self.heads():
             _check_head(head)
@@ -67,7 +70,8 @@ class TLAlignEncoderDecoder(EncoderDecoder):
         if not self.target.weighs_tokens:
             raise TypeError(
                 f'{type(self.target).__name__} weighs images, not tokens; set '
-                "target to dict(type='mmtlalign.AlignedTokenTarget').")
+                "target to dict(type='mmtlalign.AlignedTokenTarget')."
+            )
         self.trace = None
         if self.target.trace_cfg is not None:
             self.trace = LabelTrace(self.backbone, **self.target.trace_cfg)
@@ -83,11 +87,13 @@ class TLAlignEncoderDecoder(EncoderDecoder):
         else:
             yield 'aux', self.auxiliary_head
 
-    def forward(self,
-                inputs: Tensor,
-                data_samples: list[SegDataSample] | None = None,
-                mode: str = 'tensor',
-                mix: MixRecord | None = None):
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[SegDataSample] | None = None,
+        mode: str = 'tensor',
+        mix: MixRecord | None = None,
+    ):
         """The host's entry, with the record of a mixed batch.
 
         Args:
@@ -101,10 +107,9 @@ class TLAlignEncoderDecoder(EncoderDecoder):
             return self.loss(inputs, data_samples, mix)
         return super().forward(inputs, data_samples, mode)
 
-    def loss(self,
-             inputs: Tensor,
-             data_samples: list[SegDataSample],
-             mix: MixRecord | None = None) -> dict:
+    def loss(
+        self, inputs: Tensor, data_samples: list[SegDataSample], mix: MixRecord | None = None
+    ) -> dict:
         """Loss of a batch.
 
         Args:
@@ -121,21 +126,28 @@ class TLAlignEncoderDecoder(EncoderDecoder):
         traced = self.trace(mix.token_share) if self.trace else nullcontext()
         with traced:
             feats = self.extract_feat(inputs)
-        share = self.target.token_share(mix, self.trace).to(
-            inputs.device, non_blocking=True)
+        share = self.target.token_share(mix, self.trace).to(inputs.device, non_blocking=True)
         losses = {}
         for name, head in self.heads():
             found = mixed_losses(head, head(feats), data_samples, mix, share)
             losses.update(add_prefix(found, name))
         shown = F.adaptive_avg_pool2d(mix.token_share, share.shape[1:])
         shown, lam = (x.to(share, non_blocking=True) for x in (shown, mix.lam))
-        return dict(losses, lam=lam.mean(), aligned_share=share.mean(),
-                    token_fluctuation=(share - shown).abs().mean())
+        return dict(
+            losses,
+            lam=lam.mean(),
+            aligned_share=share.mean(),
+            token_fluctuation=(share - shown).abs().mean(),
+        )
 
 
-def mixed_losses(head: BaseDecodeHead, scores: Tensor,
-                 data_samples: list[SegDataSample], mix: MixRecord,
-                 share: Tensor) -> dict:
+def mixed_losses(
+    head: BaseDecodeHead,
+    scores: Tensor,
+    data_samples: list[SegDataSample],
+    mix: MixRecord,
+    share: Tensor,
+) -> dict:
     """A head's losses against two label maps, weighed pixel by pixel.
 
     Cross entropy is linear in the label, so that no head or loss is needed
@@ -156,20 +168,20 @@ def mixed_losses(head: BaseDecodeHead, scores: Tensor,
     own = head._stack_batch_gt(data_samples).squeeze(1)
     partner = own[mix.partner.to(own.device, non_blocking=True)]
     scores, share = (
-        resize(x, size=own.shape[1:], mode='bilinear',
-               align_corners=head.align_corners)
-        for x in (scores, share[:, None]))
+        resize(x, size=own.shape[1:], mode='bilinear', align_corners=head.align_corners)
+        for x in (scores, share[:, None])
+    )
     share = share[:, 0]
     losses = {}
     for loss in _losses_of(head):
         found = sum(
-            loss(scores, labels, weight=weight,
-                 ignore_index=head.ignore_index)
-            for labels, weight in ((own, share), (partner, 1 - share)))
+            loss(scores, labels, weight=weight, ignore_index=head.ignore_index)
+            for labels, weight in ((own, share), (partner, 1 - share))
+        )
         losses[loss.loss_name] = losses.get(loss.loss_name, 0) + found
     losses['acc_seg'] = accuracy(
-        scores, torch.where(share < .5, partner, own),
-        ignore_index=head.ignore_index)
+        scores, torch.where(share < 0.5, partner, own), ignore_index=head.ignore_index
+    )
     return losses
 
 
@@ -182,19 +194,21 @@ def _check_head(head: nn.Module) -> None:
     """Raise an error for a head that does more than a plain cross entropy."""
     name = type(head).__name__
     for method in ('loss', 'loss_by_feat'):
-        if getattr(type(head), method, None) is not getattr(
-                BaseDecodeHead, method):
+        if getattr(type(head), method, None) is not getattr(BaseDecodeHead, method):
             raise TypeError(
                 f'{name} brings its own `{method}`, which knows no mixed '
                 'label maps; use a head such as UPerHead or FCNHead, or the '
-                "host's EncoderDecoder, which trains on pasted labels.")
+                "host's EncoderDecoder, which trains on pasted labels."
+            )
     if head.sampler is not None:
         raise ValueError(
             f'{type(head.sampler).__name__} of {name} picks pixels by one '
-            'label map, and a mix has two; leave out `sampler`.')
+            'label map, and a mix has two; leave out `sampler`.'
+        )
     for loss in _losses_of(head):
         if type(loss) is not CrossEntropyLoss or loss.use_mask:
             raise ValueError(
                 f'{type(loss).__name__} of {name} is not linear in the label, '
                 "so it cannot be weighed; use CrossEntropyLoss, or the host's "
-                'EncoderDecoder, which trains on pasted labels.')
+                'EncoderDecoder, which trains on pasted labels.'
+            )

@@ -1,4 +1,5 @@
 """Training of encoders without a classifier."""
+
 from mmtlalign.registry import import_parts
 
 globals().update(parts := import_parts(__name__, __path__))

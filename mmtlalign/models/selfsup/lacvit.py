@@ -1,4 +1,5 @@
 """LaCViT, stage 1: label-aware contrastive training (arXiv 2303.18013)."""
+
 from typing import List, Optional, Union
 
 import torch
@@ -37,23 +38,25 @@ class LaCViT(BaseSelfSupervisor):
             backbone puts out.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 neck: dict,
-                 loss: dict,
-                 data_preprocessor: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        loss: dict,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(
-            backbone=backbone,
-            neck=neck,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg)
+            backbone=backbone, neck=neck, data_preprocessor=data_preprocessor, init_cfg=init_cfg
+        )
         self.loss_module = MODELS.build(loss)
 
-    def forward(self,
-                inputs: Union[Tensor, List[Tensor]],
-                data_samples: Optional[List[DataSample]] = None,
-                mode: str = 'tensor'):
+    def forward(
+        self,
+        inputs: Union[Tensor, List[Tensor]],
+        data_samples: Optional[List[DataSample]] = None,
+        mode: str = 'tensor',
+    ):
         """As in the host, and with ``mode='predict'``."""
         if mode == 'predict':
             return self.predict(inputs, data_samples)
@@ -63,8 +66,7 @@ class LaCViT(BaseSelfSupervisor):
         """Encoder features (B, C) of images (B, 3, H, W)."""
         return encoder_features(self.backbone, self.backbone(inputs))
 
-    def loss(self, inputs: Union[Tensor, List[Tensor]],
-             data_samples: List[DataSample]) -> dict:
+    def loss(self, inputs: Union[Tensor, List[Tensor]], data_samples: List[DataSample]) -> dict:
         """Contrastive loss of all views of a batch.
 
         Args:
@@ -80,14 +82,12 @@ class LaCViT(BaseSelfSupervisor):
         features = self.extract_feat(torch.cat(views))
         check_projector(self.neck, features.size(1), self.backbone)
         # as a map of one position, so that a neck that pools works as well
-        projected, = self.neck((features[..., None, None], ))
+        (projected,) = self.neck((features[..., None, None],))
         labels = torch.cat([sample.gt_label for sample in data_samples])
-        loss, skipped = self.loss_module(
-            projected, labels.to(projected.device).repeat(len(views)))
+        loss, skipped = self.loss_module(projected, labels.to(projected.device).repeat(len(views)))
         return dict(loss=loss, skipped_anchors=skipped.float())
 
-    def predict(self, inputs: Tensor,
-                data_samples: List[DataSample]) -> List[DataSample]:
+    def predict(self, inputs: Tensor, data_samples: List[DataSample]) -> List[DataSample]:
         """Run the encoder, whose features a hook may read."""
         self.backbone(inputs)
         return data_samples
@@ -104,10 +104,10 @@ def check_projector(neck: nn.Module, width: int, backbone: nn.Module) -> None:
     Raises:
         UserError: Naming both widths.
     """
-    first = next(
-        (m for m in neck.modules() if isinstance(m, nn.Linear)), None)
+    first = next((m for m in neck.modules() if isinstance(m, nn.Linear)), None)
     if first is not None and first.in_features != width:
         raise UserError(
             f'the projector (model.neck) takes {first.in_features} channels, '
             f'but {type(backbone).__name__} (model.backbone) puts out {width};'
-            f' set model.neck.in_channels={width}')
+            f' set model.neck.in_channels={width}'
+        )

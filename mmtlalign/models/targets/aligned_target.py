@@ -1,4 +1,5 @@
 """Labels that follow the tokens: TL-Align (arXiv 2210.06455)."""
+
 from torch import Tensor
 
 from mmtlalign.registry import MODELS

@@ -1,4 +1,5 @@
 """Labels by area, as in CutMix (arXiv 1905.04899): the baseline."""
+
 from torch import Tensor
 
 from mmtlalign.registry import MODELS

@@ -1,4 +1,5 @@
 """Labels by attention: TransMix (arXiv 2111.09833)."""
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,10 +25,11 @@ class AttentionTarget(LabelTarget):
         ValueError: If ``ratio`` is not in [0, 1].
     """
 
-    def __init__(self, ratio: float = .5, watch: str = 'class') -> None:
+    def __init__(self, ratio: float = 0.5, watch: str = 'class') -> None:
         if not 0 <= ratio <= 1:
-            raise ValueError(f'ratio={ratio} of the area must be from 0 (all '
-                             'by attention) to 1 (all by area).')
+            raise ValueError(
+                f'ratio={ratio} of the area must be from 0 (all by attention) to 1 (all by area).'
+            )
         self.ratio = ratio
         self.trace_cfg = dict(watch=watch)
 

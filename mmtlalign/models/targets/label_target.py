@@ -1,4 +1,5 @@
 """What every target promises the classifier."""
+
 from abc import ABCMeta, abstractmethod
 
 from mmpretrain.structures import DataSample
@@ -23,8 +24,13 @@ class LabelTarget(metaclass=ABCMeta):
     weighs_tokens = False
 
     @abstractmethod
-    def share(self, record: MixRecord, trace: LabelTrace | None,
-              scores: Tensor, data_samples: list[DataSample]) -> Tensor:
+    def share(
+        self,
+        record: MixRecord,
+        trace: LabelTrace | None,
+        scores: Tensor,
+        data_samples: list[DataSample],
+    ) -> Tensor:
         """Weigh the labels of a batch.
 
         Args:
@@ -40,8 +46,7 @@ class LabelTarget(metaclass=ABCMeta):
             rest; or (B, 2), weights of own and partner.
         """
 
-    def token_share(self, record: MixRecord,
-                    trace: LabelTrace | None) -> Tensor:
+    def token_share(self, record: MixRecord, trace: LabelTrace | None) -> Tensor:
         """Weigh the labels of all patch tokens, if ``weighs_tokens``.
 
         Args:
@@ -53,8 +58,7 @@ class LabelTarget(metaclass=ABCMeta):
         """
         raise NotImplementedError
 
-    def logged_share(self, trace: LabelTrace | None,
-                     share: Tensor) -> Tensor | None:
+    def logged_share(self, trace: LabelTrace | None, share: Tensor) -> Tensor | None:
         """What the log shows as ``aligned_share``, (B,).
 
         Args:

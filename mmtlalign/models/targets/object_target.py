@@ -1,4 +1,5 @@
 """Labels by what is visible of the objects: the positive control."""
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,8 +26,7 @@ class ObjectTarget(LabelTarget):
         return share.to(scores.device, non_blocking=True)
 
 
-def visible_share(record: MixRecord,
-                  data_samples: list[DataSample]) -> Tensor:
+def visible_share(record: MixRecord, data_samples: list[DataSample]) -> Tensor:
     """The own object's part of all that is visible of two objects.
 
     Args:
@@ -45,8 +45,7 @@ def visible_share(record: MixRecord,
     return torch.where(both < 1, record.lam, own / both.clamp(min=1))
 
 
-def visible_objects(record: MixRecord, data_samples: list[DataSample]
-                    ) -> tuple[Tensor, Tensor]:
+def visible_objects(record: MixRecord, data_samples: list[DataSample]) -> tuple[Tensor, Tensor]:
     """Pixels of the own and of the partner's object that a mix shows.
 
     Args, Raises: As :func:`visible_share`.
@@ -55,13 +54,14 @@ def visible_objects(record: MixRecord, data_samples: list[DataSample]
         tuple[Tensor, Tensor]: (B,) each, float32.
     """
     if record.source is not None:
-        raise ValueError('this way to mix moves patches of the partner, '
-                         'which object masks do not follow; use another.')
+        raise ValueError(
+            'this way to mix moves patches of the partner, '
+            'which object masks do not follow; use another.'
+        )
     masks = _stacked(data_samples)
     kept = record.pixel_share
     if kept is None:
-        kept = F.interpolate(record.token_share[:, None], masks.shape[1:])[
-            :, 0]
+        kept = F.interpolate(record.token_share[:, None], masks.shape[1:])[:, 0]
     own = (masks * kept).sum((1, 2))
     return own, (masks[record.partner] * (1 - kept)).sum((1, 2))
 
@@ -73,10 +73,12 @@ def _stacked(data_samples: list[DataSample]) -> Tensor:
             'ObjectTarget reads object masks, and samples have none: use a '
             'data set that has them, such as mmtlalign.PlantedDigits, move '
             'images by the transforms of mmtlalign only, and put '
-            "'object_mask' into PackInputs' algorithm_keys.")
+            "'object_mask' into PackInputs' algorithm_keys."
+        )
     masks = [sample.object_mask.pixels for sample in data_samples]
     sizes = {mask.shape for mask in masks}
     if len(sizes) > 1:
-        raise ValueError(f'object masks have different sizes {sorted(sizes)};'
-                         ' crop or resize images to one.')
+        raise ValueError(
+            f'object masks have different sizes {sorted(sizes)}; crop or resize images to one.'
+        )
     return torch.from_numpy(np.stack(masks)).float() / 255

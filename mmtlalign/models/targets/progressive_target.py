@@ -1,4 +1,5 @@
 """Labels by attention, as far as it is trusted: MixPro (arXiv 2304.12043)."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,6 +30,5 @@ class ProgressiveTarget(LabelTarget):
         own = torch.stack([sample.gt_score for sample in data_samples])
         attended = attended_share(record, trace)
         lam = record.lam.to(attended, non_blocking=True)
-        factor = F.cosine_similarity(
-            mix_scores(own, record, lam), scores.float().softmax(1), dim=1)
+        factor = F.cosine_similarity(mix_scores(own, record, lam), scores.float().softmax(1), dim=1)
         return factor * attended + (1 - factor) * lam

@@ -1,4 +1,5 @@
 """Labels by a teacher's maps: TokenMix (arXiv 2207.08409)."""
+
 import torch
 from torch import Tensor
 
@@ -26,14 +27,13 @@ class TokenMixTarget(LabelTarget):
                 'TokenMixTarget reads maps of token labels, and samples have '
                 'none: put mmtlalign.LoadTokenLabels into the training '
                 "pipeline and 'token_labels' into PackInputs' algorithm_keys,"
-                " and set data_preprocessor.type to "
-                "'mmtlalign.TokenLabelDataPreprocessor'.")
-        maps = torch.stack([
-            sample.gt_token_score @ sample.gt_score.float()
-            for sample in data_samples
-        ]).clamp(min=1e-12)  # a map of zeros becomes an even one
+                ' and set data_preprocessor.type to '
+                "'mmtlalign.TokenLabelDataPreprocessor'."
+            )
+        maps = torch.stack(
+            [sample.gt_token_score @ sample.gt_score.float() for sample in data_samples]
+        ).clamp(min=1e-12)  # a map of zeros becomes an even one
         maps = maps / maps.sum(dim=1, keepdim=True)
         visible = record.token_share.flatten(1).to(maps, non_blocking=True)
         partner = maps[record.partner.to(maps.device, non_blocking=True)]
-        return torch.stack(((visible * maps).sum(1),
-                            ((1 - visible) * partner).sum(1)), dim=1)
+        return torch.stack(((visible * maps).sum(1), ((1 - visible) * partner).sum(1)), dim=1)

@@ -1,4 +1,5 @@
 """What every family of this folder refuses, checked the same way."""
+
 import pytest
 
 from mmtlalign.alignment import LabelTrace
@@ -14,10 +15,8 @@ def assert_refuses_other_modules(backbone, names):
     for name in names:
         module = backbone.get_submodule(name)
         stock = type(module)
-        module.__class__ = type(
-            'Other', (stock, ), dict(forward=lambda self, *args: None))
-        with pytest.raises(TypeError, match=(
-                f'^{name} is a Other of .* that overrides forward;')):
+        module.__class__ = type('Other', (stock,), dict(forward=lambda self, *args: None))
+        with pytest.raises(TypeError, match=(f'^{name} is a Other of .* that overrides forward;')):
             LabelTrace(backbone)
         module.__class__ = stock
 

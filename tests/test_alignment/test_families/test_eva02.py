@@ -1,4 +1,5 @@
 """Shares through EVA-02, against float64."""
+
 from functools import partial
 
 import pytest
@@ -16,14 +17,18 @@ eva02 = partial(toys.vit, 'ViTEVA02')
 follow = partial(assert_family, oracle=eva02_labels)
 
 
-@pytest.mark.parametrize('cfg', [
-    dict(),
-    dict(out_type='avg_featmap', sub_ln=True),
-    dict(out_type='featmap', out_indices=[0, 1]),
-    dict(out_type='raw', qkv_bias=False),
-    dict(out_type='raw', with_cls_token=False),
-    dict(layer_cfgs=dict(rope=None, qk_scale=.5)),
-], ids=str)
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        dict(),
+        dict(out_type='avg_featmap', sub_ln=True),
+        dict(out_type='featmap', out_indices=[0, 1]),
+        dict(out_type='raw', qkv_bias=False),
+        dict(out_type='raw', with_cls_token=False),
+        dict(layer_cfgs=dict(rope=None, qk_scale=0.5)),
+    ],
+    ids=str,
+)
 def test_contract(cfg):
     follow(eva02(**cfg), toys.images(), toys.shares())
 
@@ -35,8 +40,9 @@ def test_image_of_another_size_than_the_backbone_was_built_for():
 
 
 def test_checkpointing(run_checkpoint):
-    assert_checkpointing(eva02(), toys.images(), toys.shares(),
-                         ['layers.0', 'layers.2'], run_checkpoint)
+    assert_checkpointing(
+        eva02(), toys.images(), toys.shares(), ['layers.0', 'layers.2'], run_checkpoint
+    )
 
 
 def test_compilation():
@@ -45,7 +51,7 @@ def test_compilation():
 
 def test_attention_dropout_is_refused():
     with pytest.raises(ValueError, match=r'layers\.0\.attn .*dropout 0\.1'):
-        LabelTrace(eva02(attn_drop_rate=.1))
+        LabelTrace(eva02(attn_drop_rate=0.1))
 
 
 def test_contribution_is_refused():

@@ -1,4 +1,5 @@
 """Shares through HiViT, against float64."""
+
 from functools import partial
 
 import pytest
@@ -26,22 +27,29 @@ def hivit(depths=(1, 4), img_size=32, **cfg):
     return toys.build('HiViT', arch=arch, img_size=img_size, **cfg)
 
 
-@pytest.mark.parametrize('cfg', [
-    dict(),
-    dict(rpe=True, ape=False),
-    dict(layer_scale_init_value=.1, patch_norm=False),
-    dict(qkv_bias=False, qk_scale=.5),
-    dict(depths=(2, )),
-    dict(kernel_size=6, pad_size=1),  # the stem overlaps
-], ids=str)
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        dict(),
+        dict(rpe=True, ape=False),
+        dict(layer_scale_init_value=0.1, patch_norm=False),
+        dict(qkv_bias=False, qk_scale=0.5),
+        dict(depths=(2,)),
+        dict(kernel_size=6, pad_size=1),  # the stem overlaps
+    ],
+    ids=str,
+)
 def test_contract(cfg):
     follow(hivit(**cfg), toys.images(size=32), toys.shares())
 
 
 def test_three_stages():
     backbone = toys.build(
-        'HiViT', arch=dict(embed_dims=32, depths=[1, 1, 7], num_heads=2),
-        img_size=48, out_indices=[-1])
+        'HiViT',
+        arch=dict(embed_dims=32, depths=[1, 1, 7], num_heads=2),
+        img_size=48,
+        out_indices=[-1],
+    )
     follow(backbone, toys.images(size=48), toys.shares(grid=3))
 
 
@@ -52,8 +60,13 @@ def test_image_that_is_not_square(cfg):
 
 def test_checkpointing(run_checkpoint):
     # blocks 0 to 2 come before the main stage
-    assert_checkpointing(hivit(), toys.images(size=32), toys.shares(),
-                         ['blocks.0', 'blocks.3', 'blocks.5'], run_checkpoint)
+    assert_checkpointing(
+        hivit(),
+        toys.images(size=32),
+        toys.shares(),
+        ['blocks.0', 'blocks.3', 'blocks.5'],
+        run_checkpoint,
+    )
 
 
 def test_compilation():
@@ -62,4 +75,4 @@ def test_compilation():
 
 def test_attention_dropout_is_refused():
     with pytest.raises(ValueError, match=r'blocks\.3\.attn .*dropout 0\.1'):
-        LabelTrace(hivit(attn_drop_rate=.1))
+        LabelTrace(hivit(attn_drop_rate=0.1))

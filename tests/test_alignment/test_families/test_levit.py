@@ -1,4 +1,5 @@
 """Shares through LeViT, against float64."""
+
 from functools import partial
 
 import pytest
@@ -20,10 +21,8 @@ follow = partial(assert_family, oracle=levit_labels)
 @pytest.fixture(autouse=True)
 def small_architectures(monkeypatch):
     """The host takes architectures by name only."""
-    two = dict(embed_dims=[32, 48], num_heads=[2, 3], depths=[2, 1],
-               key_dims=[8, 8])
-    three = dict(embed_dims=[16, 32, 32], num_heads=[2, 2, 2],
-                 depths=[1, 1, 1], key_dims=[8, 8, 8])
+    two = dict(embed_dims=[32, 48], num_heads=[2, 3], depths=[2, 1], key_dims=[8, 8])
+    three = dict(embed_dims=[16, 32, 32], num_heads=[2, 2, 2], depths=[1, 1, 1], key_dims=[8, 8, 8])
     monkeypatch.setattr(LeViT, 'arch_zoo', dict(two=two, three=three))
 
 
@@ -32,26 +31,28 @@ def levit(arch='two', img_size=64, **cfg):
     return toys.build('LeViT', arch=arch, img_size=img_size, **cfg)
 
 
-@pytest.mark.parametrize('cfg', [
-    dict(),
-    dict(out_indices=0),
-    dict(out_indices=(0, 1)),
-    dict(mlp_ratio=0),
-    dict(attn_ratio=1, deploy=True),
-    dict(drop_path_rate=.5),
-], ids=str)
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        dict(),
+        dict(out_indices=0),
+        dict(out_indices=(0, 1)),
+        dict(mlp_ratio=0),
+        dict(attn_ratio=1, deploy=True),
+        dict(drop_path_rate=0.5),
+    ],
+    ids=str,
+)
 def test_contract(cfg):
     backbone = levit(**cfg)
     backbone.eval()
     follow(backbone, toys.images(size=64), toys.shares())
 
 
-@pytest.mark.parametrize('arch, out_indices', [('two', 1), ('three', 2),
-                                               ('three', 1)])
+@pytest.mark.parametrize('arch, out_indices', [('two', 1), ('three', 2), ('three', 1)])
 def test_odd_grids_in_training(arch, out_indices):
     # 5 x 5 tokens, then 3 x 3, then 2 x 2
-    follow(levit(arch, 80, out_indices=out_indices), toys.images(size=80),
-           toys.shares(grid=5))
+    follow(levit(arch, 80, out_indices=out_indices), toys.images(size=80), toys.shares(grid=5))
 
 
 def test_grid_after_subsampling():
@@ -66,9 +67,13 @@ def test_grid_after_subsampling():
 def test_checkpointing(run_checkpoint):
     backbone = levit()
     backbone.eval()
-    assert_checkpointing(backbone, toys.images(size=64), toys.shares(),
-                         ['stages.0.0', 'stages.1.0', 'stages.1.2'],
-                         run_checkpoint)
+    assert_checkpointing(
+        backbone,
+        toys.images(size=64),
+        toys.shares(),
+        ['stages.0.0', 'stages.1.0', 'stages.1.2'],
+        run_checkpoint,
+    )
 
 
 def test_compilation():

@@ -1,4 +1,5 @@
 """Shares through PoolFormer, against float64."""
+
 from functools import partial
 
 import pytest
@@ -15,41 +16,50 @@ from tests.test_alignment.family_contract import (
 follow = partial(assert_family, oracle=poolformer_labels)
 
 
-def poolformer(layers=(2, 1), embed_dims=(8, 16), out_indices=(2, ), **cfg):
+def poolformer(layers=(2, 1), embed_dims=(8, 16), out_indices=(2,), **cfg):
     """Two stages after patches of 4 pixels."""
-    arch = dict(layers=list(layers), embed_dims=list(embed_dims),
-                layer_scale_init_value=1.)
-    return toys.build('PoolFormer', arch=arch, out_indices=list(out_indices),
-                      **cfg)
+    arch = dict(layers=list(layers), embed_dims=list(embed_dims), layer_scale_init_value=1.0)
+    return toys.build('PoolFormer', arch=arch, out_indices=list(out_indices), **cfg)
 
 
-@pytest.mark.parametrize('size, grid', [
-    ((32, 32), (8, 8)),
-    ((24, 44), (6, 11)),
-    ((20, 28), (5, 7)),  # odd, so that cells of the merging are cut off
-], ids=str)
+@pytest.mark.parametrize(
+    'size, grid',
+    [
+        ((32, 32), (8, 8)),
+        ((24, 44), (6, 11)),
+        ((20, 28), (5, 7)),  # odd, so that cells of the merging are cut off
+    ],
+    ids=str,
+)
 def test_sizes(size, grid):
     follow(poolformer(), toys.images(size=size), toys.shares(grid=grid))
 
 
-@pytest.mark.parametrize('cfg', [
-    dict(out_indices=(0, )),
-    dict(out_indices=(1, )),  # what is merged, before its stage
-    dict(out_indices=(0, 2)),
-    dict(pool_size=5),
-    dict(down_patch_size=2, down_pad=0),
-    dict(embed_dims=(8, 8), out_indices=(1, )),  # nothing is merged
-    dict(layers=(1, 1, 1), embed_dims=(8, 16, 24), out_indices=(4, )),
-], ids=str)
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        dict(out_indices=(0,)),
+        dict(out_indices=(1,)),  # what is merged, before its stage
+        dict(out_indices=(0, 2)),
+        dict(pool_size=5),
+        dict(down_patch_size=2, down_pad=0),
+        dict(embed_dims=(8, 8), out_indices=(1,)),  # nothing is merged
+        dict(layers=(1, 1, 1), embed_dims=(8, 16, 24), out_indices=(4,)),
+    ],
+    ids=str,
+)
 def test_contract(cfg):
     follow(poolformer(**cfg), toys.images(size=32), toys.shares(grid=8))
 
 
 def test_checkpointing(run_checkpoint):
-    assert_checkpointing(poolformer(frozen_stages=-1), toys.images(size=32),
-                         toys.shares(grid=8),
-                         ['network.0.1', 'network.1', 'network.2'],
-                         run_checkpoint)
+    assert_checkpointing(
+        poolformer(frozen_stages=-1),
+        toys.images(size=32),
+        toys.shares(grid=8),
+        ['network.0.1', 'network.1', 'network.2'],
+        run_checkpoint,
+    )
 
 
 def test_compilation():

@@ -1,4 +1,5 @@
 """Shares through T2T-ViT, against a dense oracle."""
+
 import pytest
 import torch
 
@@ -19,62 +20,69 @@ from tests.test_alignment.test_families.refusals import (
 def t2t(layer_cfgs=None, **cfg):
     """Two layers after the tokens-to-token module; weights of attention are
     small, as the host multiplies scores by the root of a head's width."""
-    cfg = dict(img_size=32, embed_dims=24, num_layers=2,
-               t2t_cfg=dict(token_dims=8)) | cfg
-    backbone = toys.build('T2T_ViT', layer_cfgs=dict(
-        num_heads=2, **(layer_cfgs or {})), **cfg)
+    cfg = dict(img_size=32, embed_dims=24, num_layers=2, t2t_cfg=dict(token_dims=8)) | cfg
+    backbone = toys.build('T2T_ViT', layer_cfgs=dict(num_heads=2, **(layer_cfgs or {})), **cfg)
     for name, parameter in backbone.named_parameters():
         if 'qkv.weight' in name:
-            parameter.data *= .4
+            parameter.data *= 0.4
     return backbone
 
 
 def follow(backbone, size):
     grid = tuple((side - 3) // 4 + 1 for side in size)
-    assert_family(backbone, toys.images(size=size), toys.shares(grid=grid),
-                  dense_labels)
+    assert_family(backbone, toys.images(size=size), toys.shares(grid=grid), dense_labels)
 
 
-@pytest.mark.parametrize('size', [
-    (32, 32),
-    (32, 48),
-    (28, 36),  # 7 x 9 tokens, then 4 x 5: odd, so that cells are padded
-    (27, 38),  # not even whole patches
-], ids=str)
+@pytest.mark.parametrize(
+    'size',
+    [
+        (32, 32),
+        (32, 48),
+        (28, 36),  # 7 x 9 tokens, then 4 x 5: odd, so that cells are padded
+        (27, 38),  # not even whole patches
+    ],
+    ids=str,
+)
 def test_sizes(size):
     follow(t2t(), size)
 
 
-@pytest.mark.parametrize('cfg', [
-    dict(out_indices=0),
-    dict(out_indices=[0, 1]),
-    dict(out_type='raw'),
-    dict(out_type='featmap'),
-    dict(out_type='avg_featmap'),
-    dict(out_type='raw', with_cls_token=False),
-    dict(out_type='avg_featmap', with_cls_token=False),
-    dict(final_norm=False),
-    dict(layer_cfgs=dict(qkv_bias=True)),
-    dict(layer_cfgs=dict(qk_scale=.3)),  # which the host ignores
-], ids=str)
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        dict(out_indices=0),
+        dict(out_indices=[0, 1]),
+        dict(out_type='raw'),
+        dict(out_type='featmap'),
+        dict(out_type='avg_featmap'),
+        dict(out_type='raw', with_cls_token=False),
+        dict(out_type='avg_featmap', with_cls_token=False),
+        dict(final_norm=False),
+        dict(layer_cfgs=dict(qkv_bias=True)),
+        dict(layer_cfgs=dict(qk_scale=0.3)),  # which the host ignores
+    ],
+    ids=str,
+)
 def test_options(cfg):
     follow(t2t(**cfg), (32, 40))
 
 
 def test_checkpointing(run_checkpoint):
     assert_checkpointing(
-        t2t(), toys.images(size=32), toys.shares(grid=8),
-        ['tokens_to_token.attention1', 'encoder.0'], run_checkpoint)
+        t2t(),
+        toys.images(size=32),
+        toys.shares(grid=8),
+        ['tokens_to_token.attention1', 'encoder.0'],
+        run_checkpoint,
+    )
 
 
 def test_compiles():
-    assert_compiles(
-        t2t(), toys.images(size=(32, 40)), toys.shares(grid=(8, 10)))
+    assert_compiles(t2t(), toys.images(size=(32, 40)), toys.shares(grid=(8, 10)))
 
 
 def test_refuses_attention_dropout():
-    assert_refuses_attention_dropout(
-        t2t(layer_cfgs=dict(attn_drop_rate=.3)), r'encoder\.0\.attn')
+    assert_refuses_attention_dropout(t2t(layer_cfgs=dict(attn_drop_rate=0.3)), r'encoder\.0\.attn')
 
 
 def test_refuses_an_output_that_is_never_given():
@@ -83,9 +91,15 @@ def test_refuses_an_output_that_is_never_given():
 
 
 def test_refuses_other_modules():
-    assert_refuses_other_modules(t2t(), [
-        'tokens_to_token.attention1', 'tokens_to_token.attention2.attn',
-        'encoder.1', 'encoder.1.attn'])
+    assert_refuses_other_modules(
+        t2t(),
+        [
+            'tokens_to_token.attention1',
+            'tokens_to_token.attention2.attn',
+            'encoder.1',
+            'encoder.1.attn',
+        ],
+    )
 
 
 @pytest.mark.parametrize('watch', ['class', 'patches'])

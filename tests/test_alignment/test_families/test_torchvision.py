@@ -1,4 +1,5 @@
 """Shares through torchvision's ViT, against an oracle of its own."""
+
 import pytest
 import torch
 from torchvision.models.vision_transformer import ConvStemConfig
@@ -16,9 +17,11 @@ from tests.test_alignment.family_contract import (
 STEM = [ConvStemConfig(8, 3, 2), ConvStemConfig(8, 3, 2)]
 
 
-@pytest.mark.parametrize('cfg', [
-    dict(), dict(representation_size=8), dict(conv_stem_configs=STEM)],
-    ids=['plain', 'with pre-logits', 'with a stem'])
+@pytest.mark.parametrize(
+    'cfg',
+    [dict(), dict(representation_size=8), dict(conv_stem_configs=STEM)],
+    ids=['plain', 'with pre-logits', 'with a stem'],
+)
 @pytest.mark.parametrize('training', [True, False])
 def test_vit(cfg, training):
     backbone = timm_toys.torchvision_vit(**cfg)
@@ -26,8 +29,7 @@ def test_vit(cfg, training):
     for module in backbone.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
-    assert_family(backbone, toys.images(), toys.shares(), torchvision_labels,
-                  exact=False)
+    assert_family(backbone, toys.images(), toys.shares(), torchvision_labels, exact=False)
 
 
 def test_fast_path_of_inference():
@@ -46,9 +48,12 @@ def test_fast_path_of_inference():
 
 def test_checkpointing(run_checkpoint):
     assert_checkpointing(
-        timm_toys.torchvision_vit(), toys.images(), toys.shares(),
+        timm_toys.torchvision_vit(),
+        toys.images(),
+        toys.shares(),
         ['encoder.layers.encoder_layer_0', 'encoder.layers.encoder_layer_2'],
-        run_checkpoint)
+        run_checkpoint,
+    )
 
 
 def test_compiles():
@@ -56,15 +61,16 @@ def test_compiles():
 
 
 def test_refused_dropout():
-    backbone = timm_toys.torchvision_vit(attention_dropout=.1)
-    with pytest.raises(ValueError, match='encoder_layer_0.self_attention has '
-                       'attention dropout 0.1'):
+    backbone = timm_toys.torchvision_vit(attention_dropout=0.1)
+    with pytest.raises(
+        ValueError, match='encoder_layer_0.self_attention has attention dropout 0.1'
+    ):
         LabelTrace(backbone)
 
 
 def test_dropout_draws_as_in_stock():
     # it draws in the order of memory, which must be that of stock
-    backbone = timm_toys.torchvision_vit(dropout=.5).train()
+    backbone = timm_toys.torchvision_vit(dropout=0.5).train()
     images = toys.images()
     torch.manual_seed(0)
     stock = backbone(images)

@@ -1,4 +1,5 @@
 """Shares through XCiT, against float64."""
+
 from functools import partial
 
 import pytest
@@ -18,19 +19,22 @@ follow = partial(assert_family, oracle=xcit_labels)
 
 def xcit(**cfg):
     """Two blocks of either kind, 32 channels, patches of 8 pixels."""
-    cfg = dict(img_size=32, patch_size=8, embed_dims=32, depth=2,
-               num_heads=2, init_cfg=None) | cfg
+    cfg = dict(img_size=32, patch_size=8, embed_dims=32, depth=2, num_heads=2, init_cfg=None) | cfg
     return toys.build('XCiT', **cfg)
 
 
-@pytest.mark.parametrize('cfg', [
-    dict(),
-    dict(out_type='raw', tokens_norm=True),
-    dict(out_indices=(2, )),
-    dict(out_indices=[-1, 2], use_pos_embed=False),
-    dict(cls_attn_layers=1, qkv_bias=False),
-    dict(cls_attn_layers=3, layer_scale_init_value=.1),
-], ids=str)
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        dict(),
+        dict(out_type='raw', tokens_norm=True),
+        dict(out_indices=(2,)),
+        dict(out_indices=[-1, 2], use_pos_embed=False),
+        dict(cls_attn_layers=1, qkv_bias=False),
+        dict(cls_attn_layers=3, layer_scale_init_value=0.1),
+    ],
+    ids=str,
+)
 def test_contract(cfg):
     follow(xcit(**cfg), toys.images(size=32), toys.shares())
 
@@ -53,9 +57,13 @@ def test_patches_keep_what_they_had(out_type):
 
 
 def test_checkpointing(run_checkpoint):
-    assert_checkpointing(xcit(), toys.images(size=32), toys.shares(),
-                         ['xca_layers.1', 'ca_layers.0', 'ca_layers.1'],
-                         run_checkpoint)
+    assert_checkpointing(
+        xcit(),
+        toys.images(size=32),
+        toys.shares(),
+        ['xca_layers.1', 'ca_layers.0', 'ca_layers.1'],
+        run_checkpoint,
+    )
 
 
 def test_compilation():
@@ -64,7 +72,7 @@ def test_compilation():
 
 def test_attention_dropout_is_refused():
     with pytest.raises(ValueError, match=r'ca_layers\.0\.attn .*dropout 0\.1'):
-        LabelTrace(xcit(attn_drop_rate=.1))
+        LabelTrace(xcit(attn_drop_rate=0.1))
 
 
 def test_output_before_class_attention_is_refused():

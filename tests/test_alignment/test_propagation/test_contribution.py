@@ -1,4 +1,5 @@
 """Shares by contribution, block by block, against explicit decompositions."""
+
 import copy
 
 import pytest
@@ -11,15 +12,13 @@ from mmtlalign.models import LVViT
 from tests.oracles import contribution
 from tests.test_alignment import timm_toys, toys
 from tests.test_alignment.checks import assert_same, gradients, loss_of
-from tests.test_alignment.family_contract import (
-    assert_checkpointing,
-    assert_compiles,
-)
+from tests.test_alignment.family_contract import assert_checkpointing, assert_compiles
 from tests.test_alignment.test_trace_memory import bytes_kept
 
 MEASURES = ['projection', 'norm']
-LVVIT = dict(embed_dims=24, num_layers=2, num_heads=2,
-             feedforward_channels=72, stem_channels=8, skip_lam=2.)
+LVVIT = dict(
+    embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=72, stem_channels=8, skip_lam=2.0
+)
 NO_BIAS = dict(block_cfgs=dict(attn_cfgs=dict(qkv_bias=False)))
 
 
@@ -31,37 +30,48 @@ def lvvit():
 BACKBONES = {
     'vit': (toys.vit, 16, 4),
     'vit without class token': (
-        lambda: toys.vit(with_cls_token=False, out_type='avg_featmap'), 16,
-        4),
-    'vit with layer scale': (
-        lambda: toys.vit(layer_scale_init_value=.5, qkv_bias=False), 16, 4),
+        lambda: toys.vit(with_cls_token=False, out_type='avg_featmap'),
+        16,
+        4,
+    ),
+    'vit with layer scale': (lambda: toys.vit(layer_scale_init_value=0.5, qkv_bias=False), 16, 4),
     'deit3': (lambda: toys.vit('DeiT3'), 16, 4),
     'distilled': (lambda: toys.vit('DistilledVisionTransformer'), 16, 4),
     'lvvit': (lvvit, 16, 4),
     'swin': (toys.swin, 16, 8),
-    'swin padded': (lambda: toys.swin(pad_small_map=True), (26, 18),
-                    (13, 9)),
+    'swin padded': (lambda: toys.swin(pad_small_map=True), (26, 18), (13, 9)),
     'swin without bias': (
-        lambda: toys.swin(pad_small_map=True, stage_cfgs=NO_BIAS), (26, 18),
-        (13, 9)),
+        lambda: toys.swin(pad_small_map=True, stage_cfgs=NO_BIAS),
+        (26, 18),
+        (13, 9),
+    ),
     'swin v2': (lambda: toys.swin('SwinTransformerV2'), 16, 8),
     'swin v2 padded': (
-        lambda: toys.swin('SwinTransformerV2', pad_small_map=True,
-                          stage_cfgs=NO_BIAS), (26, 18), (13, 9)),
+        lambda: toys.swin('SwinTransformerV2', pad_small_map=True, stage_cfgs=NO_BIAS),
+        (26, 18),
+        (13, 9),
+    ),
     'timm vit': (timm_toys.vit, 16, 4),
-    'timm vit, eager': (
-        lambda: timm_toys.vit(fused=False, qk_norm=True, init_values=.5), 16,
-        4),
-    'timm distilled': (
-        lambda: timm_toys.vit('VisionTransformerDistilled'), 16, 4),
+    'timm vit, eager': (lambda: timm_toys.vit(fused=False, qk_norm=True, init_values=0.5), 16, 4),
+    'timm distilled': (lambda: timm_toys.vit('VisionTransformerDistilled'), 16, 4),
     'timm swin': (timm_toys.swin, 16, 8),
     'timm swin padded': (
         lambda: timm_toys.swin(img_size=(26, 18), always_partition=True),
-        (26, 18), (13, 9)),
+        (26, 18),
+        (13, 9),
+    ),
     'torchvision vit': (timm_toys.torchvision_vit, 16, 4),
 }
-SOME = ['deit3', 'lvvit', 'swin', 'swin v2', 'timm vit', 'timm vit, eager',
-        'timm swin', 'torchvision vit']
+SOME = [
+    'deit3',
+    'lvvit',
+    'swin',
+    'swin v2',
+    'timm vit',
+    'timm vit, eager',
+    'timm swin',
+    'torchvision vit',
+]
 all_measures = pytest.mark.parametrize('measure', MEASURES)
 all_backbones = pytest.mark.parametrize('name', BACKBONES)
 some_backbones = pytest.mark.parametrize('name', SOME)
@@ -75,8 +85,7 @@ def make(name):
 
 
 def tracer(backbone, measure='projection', **kwargs):
-    return LabelTrace(backbone, propagation=dict(
-        type='contribution', measure=measure), **kwargs)
+    return LabelTrace(backbone, propagation=dict(type='contribution', measure=measure), **kwargs)
 
 
 @all_measures
@@ -86,11 +95,13 @@ def test_every_block(name, measure):
     trace = tracer(backbone, measure, record=True)
     with trace(share), torch.no_grad():
         backbone(images)
-        moves = [(before.share, site.share) for before, site in zip(
-            trace.family.sites, trace.family.sites[1:]) if site.in_block]
+        moves = [
+            (before.share, site.share)
+            for before, site in zip(trace.family.sites, trace.family.sites[1:])
+            if site.in_block
+        ]
     with torch.no_grad():
-        steps = contribution.steps(
-            copy.deepcopy(backbone).double(), images.double())
+        steps = contribution.steps(copy.deepcopy(backbone).double(), images.double())
         for (before, after), step in zip(moves, steps, strict=True):
             expected = step(before.double(), measure)
             assert_same(after.double(), expected, 1e-6)
@@ -111,18 +122,21 @@ def test_constants_and_complements(name, measure):
     trace = tracer(backbone, measure, record=True)
 
     def moved(token_share, dtype=None):
-        with torch.no_grad(), torch.autocast(
-                'cpu', dtype, enabled=dtype is not None), trace(token_share):
+        with (
+            torch.no_grad(),
+            torch.autocast('cpu', dtype, enabled=dtype is not None),
+            trace(token_share),
+        ):
             backbone(images)
         return trace.block_shares
 
     for dtype in (None, torch.bfloat16):
-        for constant in (0., .3, 1.):
+        for constant in (0.0, 0.3, 1.0):
             for found in moved(torch.full_like(share, constant), dtype):
                 assert (found - constant).abs().max() < 2e-6
     for own, partner in zip(moved(share), moved(1 - share)):
         inside = (own > 0) & (own < 1) & (partner > 0) & (partner < 1)
-        assert inside.float().mean() > .5
+        assert inside.float().mean() > 0.5
         assert (own + partner - 1)[inside].abs().max() < 2e-6
 
 
@@ -144,24 +158,27 @@ def test_features_and_gradients_equal_stock(name):
     assert_same(twin.output_share, trace.output_share, 1e-6)
 
 
-@pytest.mark.parametrize('make_backbone, grid', [
-    (lambda **cfg: toys.vit(**cfg), 4),
-    (lambda **cfg: toys.vit('DeiT3', **cfg), 4),
-    (lambda **cfg: toys.fill(LVViT(LVVIT, 16, 4, **cfg)), 4),
-    (lambda **cfg: toys.swin(**cfg), 8),
-    (lambda **cfg: toys.swin('SwinTransformerV2', **cfg), 8),
-    (lambda **cfg: timm_toys.vit(**cfg), 4),
-    (lambda **cfg: timm_toys.swin(**cfg), 8),
-])
+@pytest.mark.parametrize(
+    'make_backbone, grid',
+    [
+        (lambda **cfg: toys.vit(**cfg), 4),
+        (lambda **cfg: toys.vit('DeiT3', **cfg), 4),
+        (lambda **cfg: toys.fill(LVViT(LVVIT, 16, 4, **cfg)), 4),
+        (lambda **cfg: toys.swin(**cfg), 8),
+        (lambda **cfg: toys.swin('SwinTransformerV2', **cfg), 8),
+        (lambda **cfg: timm_toys.vit(**cfg), 4),
+        (lambda **cfg: timm_toys.swin(**cfg), 8),
+    ],
+)
 def test_random_depth_moves_no_share_in_the_first_block(make_backbone, grid):
     # what follows it is given other features
     images, share = toys.images(8), toys.shares(8, grid)
     found = []
     for training in (True, False):
-        backbone = make_backbone(drop_path_rate=.9)
+        backbone = make_backbone(drop_path_rate=0.9)
         for module in backbone.modules():
             if hasattr(module, 'drop_prob'):
-                module.drop_prob = .9
+                module.drop_prob = 0.9
         backbone.train(training)
         for module in backbone.modules():  # the stem of LV-ViT
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -178,7 +195,7 @@ def test_output_dropout_moves_no_share():
     found = []
     for training in (True, False):
         backbone = toys.vit()
-        backbone.layers[0].attn.proj_drop.p = .5
+        backbone.layers[0].attn.proj_drop.p = 0.5
         backbone.train(training)
         trace = tracer(backbone, record=True)
         with trace(share), torch.no_grad():
@@ -187,20 +204,20 @@ def test_output_dropout_moves_no_share():
     assert torch.equal(*found)
 
 
-@pytest.mark.parametrize('name, modules', [
-    ('deit3', ['layers.0', 'layers.1.attn', 'layers.2']),
-    ('swin', ['stages.0.blocks.0', 'stages.0.blocks.1.attn',
-              'stages.1.blocks.1']),
-    ('swin v2', ['stages.0.blocks.1', 'stages.1.blocks.0']),
-    ('timm vit', ['blocks.0', 'blocks.2']),
-    ('timm vit, eager', ['blocks.0', 'blocks.2']),
-    ('timm swin', ['layers.0.blocks.1', 'layers.1']),
-    ('torchvision vit', ['encoder.layers.encoder_layer_0',
-                         'encoder.layers.encoder_layer_2']),
-])
+@pytest.mark.parametrize(
+    'name, modules',
+    [
+        ('deit3', ['layers.0', 'layers.1.attn', 'layers.2']),
+        ('swin', ['stages.0.blocks.0', 'stages.0.blocks.1.attn', 'stages.1.blocks.1']),
+        ('swin v2', ['stages.0.blocks.1', 'stages.1.blocks.0']),
+        ('timm vit', ['blocks.0', 'blocks.2']),
+        ('timm vit, eager', ['blocks.0', 'blocks.2']),
+        ('timm swin', ['layers.0.blocks.1', 'layers.1']),
+        ('torchvision vit', ['encoder.layers.encoder_layer_0', 'encoder.layers.encoder_layer_2']),
+    ],
+)
 def test_checkpointing(name, modules, run_checkpoint):
-    assert_checkpointing(*make(name), modules, run_checkpoint,
-                         'contribution')
+    assert_checkpointing(*make(name), modules, run_checkpoint, 'contribution')
 
 
 @pytest.mark.parametrize('name', ['deit3', 'swin', 'timm vit'])
@@ -225,7 +242,8 @@ def test_a_token_of_zeros_keeps_its_share(measure):
     output[1, 2] = own[1, 2] = 1e-30  # its square is 0
     share = torch.rand(3, 4, generator=generator)
     moved = build_propagation(dict(type='contribution', measure=measure))(
-        share, share, Parts(output, own, share.mean(1, keepdim=True)))
+        share, share, Parts(output, own, share.mean(1, keepdim=True))
+    )
     assert moved[0, 1] == share[0, 1]
     assert moved.isfinite().all() and (0 <= moved).all() and (moved <= 1).all()
 
@@ -237,8 +255,10 @@ def test_unknown_measure():
 
 def test_refused_where_vectors_cannot_be_compared():
     backbone = timm_toys.vit(scale_attn_norm=True)
-    with pytest.raises(ValueError, match="'contribution' needs projection, "
-                       'residual, values where VisionTransformer') as error:
+    with pytest.raises(
+        ValueError,
+        match="'contribution' needs projection, residual, values where VisionTransformer",
+    ) as error:
         LabelTrace(backbone, propagation='contribution')
     assert '\n' not in str(error.value)
     LabelTrace(backbone)  # the shares alone can be followed

@@ -1,4 +1,5 @@
 """A second look at the same data costs nothing, at others it is done anew."""
+
 import os
 
 import pytest
@@ -18,8 +19,9 @@ def data(tmp_path, monkeypatch):
 
     def look():
         look.times += 1
-        return Findings('train', 3, 'boxes', dict(a=1), False, ['x'], ['y'],
-                        [str(path), str(path.parent)])
+        return Findings(
+            'train', 3, 'boxes', dict(a=1), False, ['x'], ['y'], [str(path), str(path.parent)]
+        )
 
     look.times = 0
     return path, look
@@ -32,12 +34,16 @@ def test_the_same_files_are_not_looked_at_again(data):
     assert look.times == 2  # one of them right above
 
 
-@pytest.mark.parametrize('change', [
-    lambda path: path.write_text('three'),
-    lambda path: os.utime(path, (1, 1)),
-    lambda path: path.unlink(),
-    lambda path: path.with_name('more').touch()],
-    ids=['size', 'time', 'gone', 'folder'])
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda path: path.write_text('three'),
+        lambda path: os.utime(path, (1, 1)),
+        lambda path: path.unlink(),
+        lambda path: path.with_name('more').touch(),
+    ],
+    ids=['size', 'time', 'gone', 'folder'],
+)
 def test_changed_files_are(data, change):
     path, look = data
     remembered(dict(a=1), look)
@@ -60,7 +66,7 @@ def test_another_question_is_another_answer(data):
 def test_a_damaged_cache_is_none(data, tmp_path, content):
     _, look = data
     remembered(dict(a=1), look)
-    stored, = (tmp_path / 'cache/mmtlalign/checks').iterdir()
+    (stored,) = (tmp_path / 'cache/mmtlalign/checks').iterdir()
     stored.write_text(content)
     remembered(dict(a=1), look)
     assert look.times == 2

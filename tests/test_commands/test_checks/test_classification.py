@@ -1,4 +1,5 @@
 """Classes, files and lists of classification data, against one another."""
+
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -17,23 +18,33 @@ def write(folder, names=NAMES, count=3, suffix='.png'):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):
             Image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(
-                folder / name / f'{name}{i}{suffix}')
+                folder / name / f'{name}{i}{suffix}'
+            )
 
 
 def config(root, num_classes=4, own=True, **dataset):
     def loader(split):
-        return dict(dataset=dict(
-            type='CustomDataset', data_root=str(root), data_prefix=split,
-            pipeline=[dict(type='LoadImageFromFile'),
-                      dict(type='PackInputs')], **dataset))
+        return dict(
+            dataset=dict(
+                type='CustomDataset',
+                data_root=str(root),
+                data_prefix=split,
+                pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
+                **dataset,
+            )
+        )
 
-    cfg = Config(dict(
-        default_scope='mmpretrain', model=dict(head=dict(
-            num_classes=num_classes)),
-        data_preprocessor=dict(num_classes=num_classes),
-        **{f'{split}_dataloader': loader(split)
-           for split in ('train', 'val', 'test')},
-        train_cfg=dict(), val_cfg=dict(), test_cfg=dict()))
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(head=dict(num_classes=num_classes)),
+            data_preprocessor=dict(num_classes=num_classes),
+            **{f'{split}_dataloader': loader(split) for split in ('train', 'val', 'test')},
+            train_cfg=dict(),
+            val_cfg=dict(),
+            test_cfg=dict(),
+        )
+    )
     if own:
         use_own_loaders(cfg)
     return cfg
@@ -51,8 +62,12 @@ def labels(cfg, split):
     options = dict(cfg[f'{split}_dataloader'].dataset, pipeline=[])
     assert options.pop('type') == 'mmtlalign.CustomDataset'
     dataset = CustomDataset(**options)
-    return {dataset.get_data_info(i)['img_path'].rsplit('/', 1)[1][:3]:
-            dataset.get_data_info(i)['gt_label'] for i in range(len(dataset))}
+    return {
+        dataset.get_data_info(i)['img_path'].rsplit('/', 1)[1][:3]: dataset.get_data_info(i)[
+            'gt_label'
+        ]
+        for i in range(len(dataset))
+    }
 
 
 def refused(cfg, *phases, **options):
@@ -64,13 +79,13 @@ def refused(cfg, *phases, **options):
 
 def test_sound_folders(root):
     findings = check_data(config(root), 'train', 'val')
-    assert [found.counts for found in findings] == [
-        dict.fromkeys(NAMES, 3)] * 2
+    assert [found.counts for found in findings] == [dict.fromkeys(NAMES, 3)] * 2
     assert list(report(findings)) == [
         'images: train 12; val 12',
         'per class: train 12 images in 4 classes (ant 3, bee 3, cat 3, dog 3)'
         '; val 12 images in 4 classes (ant 3, bee 3, cat 3, dog 3)',
-        'left out: train nothing; val nothing']
+        'left out: train nothing; val nothing',
+    ]
 
 
 @pytest.mark.parametrize('lacking', ['ant', 'bee', 'dog'])
@@ -80,10 +95,12 @@ def test_a_split_that_lacks_a_folder_goes_by_names(root, lacking):
     (root / 'val' / lacking).rmdir()
     cfg = config(root)
     findings = check_data(cfg, 'train', 'val')
-    assert labels(cfg, 'val') == {
-        name: i for i, name in enumerate(NAMES) if name != lacking}
-    assert any('val_dataloader' in line and line.endswith(lacking)
-               for line in report(findings) if 'warning' in line)
+    assert labels(cfg, 'val') == {name: i for i, name in enumerate(NAMES) if name != lacking}
+    assert any(
+        'val_dataloader' in line and line.endswith(lacking)
+        for line in report(findings)
+        if 'warning' in line
+    )
 
 
 def test_the_hosts_own_data_set_is_not_trusted_with_that(root):
@@ -121,14 +138,12 @@ def test_a_folder_that_the_training_does_not_know(root):
     assert "1 are none of the 4 classes ('eel'" in message
 
 
-@pytest.mark.parametrize('classes', [
-    ('dog', 'cat', 'bee', 'ant'), ('bee', 'ant', 'cat', 'dog')])
+@pytest.mark.parametrize('classes', [('dog', 'cat', 'bee', 'ant'), ('bee', 'ant', 'cat', 'dog')])
 def test_classes_in_another_order_than_the_folders(root, classes):
     cfg = config(root, metainfo=dict(classes=classes))
     check_data(cfg, 'train', 'val')
     for split in ('train', 'val'):
-        assert labels(cfg, split) == {
-            name: classes.index(name) for name in NAMES}
+        assert labels(cfg, split) == {name: classes.index(name) for name in NAMES}
 
 
 def test_other_names_for_all_folders_go_by_their_order(root):
@@ -139,9 +154,9 @@ def test_other_names_for_all_folders_go_by_their_order(root):
     assert labels(cfg, 'train') == {n: i for i, n in enumerate(NAMES)}
 
 
-@pytest.mark.parametrize('classes', [
-    ('ant', 'bee', 'cat', 'eel'), ('ant', 'bee', 'cat'),
-    ('a', 'b', 'c', 'd', 'e')])
+@pytest.mark.parametrize(
+    'classes', [('ant', 'bee', 'cat', 'eel'), ('ant', 'bee', 'cat'), ('a', 'b', 'c', 'd', 'e')]
+)
 def test_names_that_are_not_the_folders(root, classes):
     cfg = config(root, len(classes), metainfo=dict(classes=classes))
     assert 'none of the' in refused(cfg)
@@ -149,10 +164,10 @@ def test_names_that_are_not_the_folders(root, classes):
 
 def test_splits_of_other_classes(root):
     cfg = config(root, metainfo=dict(classes=NAMES))
-    cfg.val_dataloader.dataset.metainfo = dict(
-        classes=('ant', 'cat', 'bee', 'dog'))
-    assert ("class 1 is 'cat' in val_dataloader.dataset and 'bee' in "
-            'train_dataloader.dataset') in refused(cfg)
+    cfg.val_dataloader.dataset.metainfo = dict(classes=('ant', 'cat', 'bee', 'dog'))
+    assert (
+        "class 1 is 'cat' in val_dataloader.dataset and 'bee' in train_dataloader.dataset"
+    ) in refused(cfg)
 
 
 def test_a_class_named_twice(root):
@@ -213,23 +228,26 @@ def test_test_data_go_by_the_checkpoint_where_no_training_data_are(root):
     assert "'eel'" in refused(cfg, 'test', trained=NAMES, checkpoint='x')
 
 
-@pytest.mark.parametrize('dataset, kept', [
-    (dict(indices=5), dict(ant=3, bee=2, cat=0, dog=0)),
-    (dict(type='mmtlalign.ImageFolderSubset', num_samples=8),
-     dict.fromkeys(NAMES, 2))])
+@pytest.mark.parametrize(
+    'dataset, kept',
+    [
+        (dict(indices=5), dict(ant=3, bee=2, cat=0, dog=0)),
+        (dict(type='mmtlalign.ImageFolderSubset', num_samples=8), dict.fromkeys(NAMES, 2)),
+    ],
+)
 def test_a_part_of_the_images_is_counted_as_such(root, dataset, kept):
     cfg = config(root)
     cfg.train_dataloader.dataset.update(dataset)
     train, _ = check_data(cfg, 'train', 'val')
     assert train.counts == kept and train.images == sum(kept.values())
-    assert train.left_out == [f'{12 - train.images} of 12 images, which '
-                              'indices or num_samples do not take']
+    assert train.left_out == [
+        f'{12 - train.images} of 12 images, which indices or num_samples do not take'
+    ]
 
 
 def test_too_few_images_for_a_part(root):
     cfg = config(root)
-    cfg.train_dataloader.dataset.update(
-        type='mmtlalign.ImageFolderSubset', num_samples=16)
+    cfg.train_dataloader.dataset.update(type='mmtlalign.ImageFolderSubset', num_samples=16)
     assert 'num_samples=16 needs 4 images of each class' in refused(cfg)
 
 
@@ -247,32 +265,42 @@ class TestLists:
         return run
 
     def test_sound_lists(self, look):
-        found = look('ant/ant0.png 0', 'bee/bee1.png 1', 'dog/dog2.png 3',
-                     metainfo=dict(classes=NAMES))
+        found = look(
+            'ant/ant0.png 0', 'bee/bee1.png 1', 'dog/dog2.png 3', metainfo=dict(classes=NAMES)
+        )
         assert found.counts == dict(ant=1, bee=1, cat=0, dog=1)
         assert found.left_out[0].startswith('9 of 12 images')
-        assert look('ant/ant0.png 3').counts == {'0': 0, '1': 0, '2': 0,
-                                                 '3': 1}
+        assert look('ant/ant0.png 3').counts == {'0': 0, '1': 0, '2': 0, '3': 1}
 
-    @pytest.mark.parametrize('lines, complaint', [
-        (['ant/ant0.png 0', ''], None),
-        (['ant/ant0.png 0', '', ''], 'an empty line 2'),
-        (['', 'ant/ant0.png 0'], 'an empty line 1'),
-        (['ant/ant0.png\t0'], r'a tab in line 1 where a blank'),
-        (['ant/ant0.png,0'], 'a comma in line 1'),
-        (['ant/ant0.png;0'], 'a semicolon in line 1'),
-        (['ant/ant0.png 0', 'ant/ant1.png'], 'nothing in line 2'),
-        (['ant/ant0.png ant'], "the label 'ant' in line 1"),
-        (['ant/ant0.png -1'], "the label '-1' in line 1"),
-        (['ant/ant0.png 1.0'], "the label '1.0' in line 1"),
-        (['ant/ant0.png 0', 'ant/ant1.png 4'],
-         'the label 4 in line 2, but there are 4 classes, 0 to 3: correct'),
-        (['ant/ant0.png 1', 'dog/dog1.png 4'],
-         'line 2, .*no label is 0: it seems to count from 1'),
-        (['ant/ant0.png 0', 'ant/gone.png 0'],
-         "1 of 2 images that are not there, the first in line 2: '.*gone"),
-        (['ant/ant0.png, 0'], "the first in line 1: '.*ant0.png,'"),
-        (['ant/ant0.png  0'], "the first in line 1: '.*ant0.png '")])
+    @pytest.mark.parametrize(
+        'lines, complaint',
+        [
+            (['ant/ant0.png 0', ''], None),
+            (['ant/ant0.png 0', '', ''], 'an empty line 2'),
+            (['', 'ant/ant0.png 0'], 'an empty line 1'),
+            (['ant/ant0.png\t0'], r'a tab in line 1 where a blank'),
+            (['ant/ant0.png,0'], 'a comma in line 1'),
+            (['ant/ant0.png;0'], 'a semicolon in line 1'),
+            (['ant/ant0.png 0', 'ant/ant1.png'], 'nothing in line 2'),
+            (['ant/ant0.png ant'], "the label 'ant' in line 1"),
+            (['ant/ant0.png -1'], "the label '-1' in line 1"),
+            (['ant/ant0.png 1.0'], "the label '1.0' in line 1"),
+            (
+                ['ant/ant0.png 0', 'ant/ant1.png 4'],
+                'the label 4 in line 2, but there are 4 classes, 0 to 3: correct',
+            ),
+            (
+                ['ant/ant0.png 1', 'dog/dog1.png 4'],
+                'line 2, .*no label is 0: it seems to count from 1',
+            ),
+            (
+                ['ant/ant0.png 0', 'ant/gone.png 0'],
+                "1 of 2 images that are not there, the first in line 2: '.*gone",
+            ),
+            (['ant/ant0.png, 0'], "the first in line 1: '.*ant0.png,'"),
+            (['ant/ant0.png  0'], "the first in line 1: '.*ant0.png '"),
+        ],
+    )
     def test_each_line_is_looked_at(self, look, lines, complaint):
         if complaint is None:
             look(*lines)  # the end of a last line is no line

@@ -8,10 +8,16 @@ from mmtlalign.errors import UserError
 
 def config(dataset, **more):
     """A config that trains on a dataset and validates on nothing."""
-    return Config(dict(
-        default_scope='mmpretrain',
-        train_dataloader=dict(dataset=dataset), train_cfg=dict(),
-        val_dataloader=None, val_cfg=None, **more))
+    return Config(
+        dict(
+            default_scope='mmpretrain',
+            train_dataloader=dict(dataset=dataset),
+            train_cfg=dict(),
+            val_dataloader=None,
+            val_cfg=None,
+            **more,
+        )
+    )
 
 
 @pytest.fixture
@@ -23,22 +29,35 @@ def root(tmp_path):
     return str(tmp_path)
 
 
-@pytest.mark.parametrize('paths', [
-    dict(), dict(data_prefix='train'), dict(data_prefix=''),
-    dict(data_prefix=dict(img_path='train')), dict(ann_file='list.txt'),
-    dict(data_prefix='s3://bucket/train')])
+@pytest.mark.parametrize(
+    'paths',
+    [
+        dict(),
+        dict(data_prefix='train'),
+        dict(data_prefix=''),
+        dict(data_prefix=dict(img_path='train')),
+        dict(ann_file='list.txt'),
+        dict(data_prefix='s3://bucket/train'),
+    ],
+)
 def test_data_that_is_there_passes(root, paths):
     dataset = dict(type='CustomDataset', data_root=root, **paths)
     check_data(config(dataset), 'train', 'val')
 
 
-@pytest.mark.parametrize('paths, complaint', [
-    (dict(data_root='gone'), r"folder 'gone' \(.*dataset\.data_root\)"),
-    (dict(data_prefix='gone'), r"folder '.*/gone' \(.*\.data_prefix\)"),
-    (dict(data_prefix=dict(img_path='train', seg_map_path='gone')),
-     r"folder '.*/gone' \(.*\.data_prefix\.seg_map_path\)"),
-    (dict(ann_file='gone.json'), r"file '.*/gone.json' \(.*\.ann_file\)"),
-    (dict(ann_file='gone.json', data_root=None), r"file 'gone.json'")])
+@pytest.mark.parametrize(
+    'paths, complaint',
+    [
+        (dict(data_root='gone'), r"folder 'gone' \(.*dataset\.data_root\)"),
+        (dict(data_prefix='gone'), r"folder '.*/gone' \(.*\.data_prefix\)"),
+        (
+            dict(data_prefix=dict(img_path='train', seg_map_path='gone')),
+            r"folder '.*/gone' \(.*\.data_prefix\.seg_map_path\)",
+        ),
+        (dict(ann_file='gone.json'), r"file '.*/gone.json' \(.*\.ann_file\)"),
+        (dict(ann_file='gone.json', data_root=None), r"file 'gone.json'"),
+    ],
+)
 def test_what_is_missing_is_named(root, paths, complaint):
     dataset = dict(type='CustomDataset', **{'data_root': root, **paths})
     with pytest.raises(UserError, match=complaint) as error:
@@ -57,17 +76,21 @@ def test_the_config_can_say_how_to_get_the_data():
 def test_wrappers_are_looked_into(root):
     good = dict(type='CustomDataset', data_root=root)
     bad = dict(type='CustomDataset', data_root='gone')
-    dataset = dict(type='RepeatDataset', times=2, dataset=dict(
-        type='ConcatDataset', datasets=[good, bad]))
-    with pytest.raises(UserError,
-                       match=r'dataset\.dataset\.datasets\.1\.data_root'):
+    dataset = dict(
+        type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[good, bad])
+    )
+    with pytest.raises(UserError, match=r'dataset\.dataset\.datasets\.1\.data_root'):
         check_data(config(dataset), 'train')
 
 
-@pytest.mark.parametrize('dataset, refused', [
-    (dict(type='CIFAR10'), False),
-    (dict(type='CIFAR10', download=False), True),
-    (dict(type='CustomDataset'), True)])
+@pytest.mark.parametrize(
+    'dataset, refused',
+    [
+        (dict(type='CIFAR10'), False),
+        (dict(type='CIFAR10', download=False), True),
+        (dict(type='CustomDataset'), True),
+    ],
+)
 def test_datasets_that_download_themselves_may_be_missing(dataset, refused):
     cfg = config(dict(data_root='gone', **dataset))
     if refused:
@@ -79,8 +102,7 @@ def test_datasets_that_download_themselves_may_be_missing(dataset, refused):
 
 def test_only_the_data_that_will_be_read_is_asked_for(root):
     cfg = config(dict(type='CustomDataset', data_root=root))
-    cfg.test_dataloader = dict(
-        dataset=dict(type='CustomDataset', data_root='gone'))
+    cfg.test_dataloader = dict(dataset=dict(type='CustomDataset', data_root='gone'))
     cfg.test_cfg = dict()
     check_data(cfg, 'train', 'val')
     with pytest.raises(UserError, match='test_dataloader'):

@@ -1,4 +1,5 @@
 """Faults that annotation files have in the field, one file each."""
+
 import json
 
 import numpy as np
@@ -27,23 +28,31 @@ def make(root, split, count=4, exif=None, ids=(1, 2), change=None):
         pixels = np.full((SIZE[1], SIZE[0], 3), 60, np.uint8)
         for category in ids:
             w, h = rng.integers(20, 40, 2).tolist()
-            x, y = (int(rng.integers(0, edge - length))
-                    for edge, length in zip(SIZE, (w, h)))
-            pixels[y:y + h, x:x + w] = 200
-            annotations.append(dict(
-                id=len(annotations) + 1, image_id=i + 1, category_id=category,
-                bbox=[x, y, w, h], area=w * h, iscrowd=0, segmentation=[
-                    [x, y, x + w, y, x + w, y + h, x, y + h]]))
+            x, y = (int(rng.integers(0, edge - length)) for edge, length in zip(SIZE, (w, h)))
+            pixels[y : y + h, x : x + w] = 200
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=i + 1,
+                    category_id=category,
+                    bbox=[x, y, w, h],
+                    area=w * h,
+                    iscrowd=0,
+                    segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]],
+                )
+            )
         options = {}
         if exif:
             tags = Image.Exif()
             tags[0x0112] = exif
             options = dict(exif=tags.tobytes())
         Image.fromarray(pixels).save(root / split / f'{i}.jpg', **options)
-        images.append(dict(id=i + 1, file_name=f'{i}.jpg', width=SIZE[0],
-                           height=SIZE[1]))
-    coco = dict(images=images, annotations=annotations, categories=[
-        dict(id=key, name=name) for key, name in zip(ids, CLASSES)])
+        images.append(dict(id=i + 1, file_name=f'{i}.jpg', width=SIZE[0], height=SIZE[1]))
+    coco = dict(
+        images=images,
+        annotations=annotations,
+        categories=[dict(id=key, name=name) for key, name in zip(ids, CLASSES)],
+    )
     coco = (change and change(coco)) or coco
     path = root / f'annotations/{split}.json'
     path.write_text(json.dumps(coco))
@@ -52,25 +61,40 @@ def make(root, split, count=4, exif=None, ids=(1, 2), change=None):
 
 def config(root, with_masks=False):
     def loader(split):
-        return dict(dataset=dict(
-            type='CocoDataset', data_root=str(root),
-            ann_file=f'annotations/{split}.json', data_prefix=dict(img=split),
-            metainfo=dict(classes=CLASSES), test_mode=split != 'train',
-            filter_cfg=dict(filter_empty_gt=True, min_size=32),
-            pipeline=[dict(type='LoadImageFromFile'),
-                      dict(type='LoadAnnotations', with_bbox=True,
-                           with_mask=with_masks)]))
+        return dict(
+            dataset=dict(
+                type='CocoDataset',
+                data_root=str(root),
+                ann_file=f'annotations/{split}.json',
+                data_prefix=dict(img=split),
+                metainfo=dict(classes=CLASSES),
+                test_mode=split != 'train',
+                filter_cfg=dict(filter_empty_gt=True, min_size=32),
+                pipeline=[
+                    dict(type='LoadImageFromFile'),
+                    dict(type='LoadAnnotations', with_bbox=True, with_mask=with_masks),
+                ],
+            )
+        )
 
     roi_head = dict(bbox_head=dict(num_classes=2))
     if with_masks:
         roi_head['mask_head'] = dict(num_classes=2)
-    return Config(dict(
-        default_scope='mmdet', model=dict(roi_head=roi_head),
-        train_dataloader=loader('train'), train_cfg=dict(),
-        val_dataloader=loader('val'), val_cfg=dict(),
-        val_evaluator=dict(
-            type='CocoMetric', metric=['bbox'] + ['segm'] * with_masks,
-            ann_file=str(root / 'annotations/val.json'))))
+    return Config(
+        dict(
+            default_scope='mmdet',
+            model=dict(roi_head=roi_head),
+            train_dataloader=loader('train'),
+            train_cfg=dict(),
+            val_dataloader=loader('val'),
+            val_cfg=dict(),
+            val_evaluator=dict(
+                type='CocoMetric',
+                metric=['bbox'] + ['segm'] * with_masks,
+                ann_file=str(root / 'annotations/val.json'),
+            ),
+        )
+    )
 
 
 @pytest.fixture
@@ -115,71 +139,94 @@ def test_sound_files(look):
         'images: train 4; val 4',
         'per class: train 8 boxes in 2 classes (box 4, disc 4); '
         'val 8 boxes in 2 classes (box 4, disc 4)',
-        'left out: train nothing; val nothing']
+        'left out: train nothing; val nothing',
+    ]
 
 
-@pytest.mark.parametrize('change, complaint', [
-    (annotations(lambda i, row: row.update(
-        category_id=row['category_id'] - 1)),
-     'annotation 1 has the category_id 0, which is none of the ids 1, 2 '
-     r'\(4 of 8 annotations\)'),
-    (annotations(lambda i, row: row.update(id=i)),
-     r'annotation 0 has an id that is not positive.*\(1 of 8 annotations\)'),
-    (first('id', -1), 'annotation -1 has an id that is not positive'),
-    (annotations(lambda i, row: row.update(id=i // 2 + 1)),
-     r'annotation 1 has an id that another one has \(4 of 8 annotations\)'),
-    (first('id', '1'), "annotation '1' has an id that is no whole number"),
-    (first('id', 1.5), 'annotation 1.5 has an id that is no whole number'),
-    (first('id', True), 'annotation True has an id that is no whole'),
-    (without('id'), "an annotation has no 'id'"),
-    (without('area'), "annotation 1 has no 'area'"),
-    (without('bbox'), "annotation 1 has no 'bbox'"),
-    (without('image_id'), "annotation 1 has no 'image_id'"),
-    (without('category_id'), "annotation 1 has no 'category_id'"),
-    (without('iscrowd'), "annotation 1 has no 'iscrowd'"),
-    (annotations(lambda i, row: row.update(image_id=str(row['image_id']))),
-     "annotation 1 has the image_id '1', a str and no whole number"),
-    (annotations(lambda i, row: row.update(
-        category_id=str(row['category_id']))),
-     "annotation 1 has the category_id '1', a str"),
-    (first('image_id', 77), 'annotation 1 has the image_id 77, which is none'),
-    (first('category_id', None), 'category_id None, a NoneType'),
-    (first('bbox', [1, 2, 3]), r'annotation 1 has the bbox \[1, 2, 3\]'),
-    (first('bbox', [1, 2, 3, '4']), 'which is not four numbers'),
-    (first('bbox', dict(x=1)), 'which is not four numbers'),
-    (first('bbox', None), 'has the bbox None'),
-    (first('bbox', [1, 2, 3, float('nan')]), 'NaN and Infinity'),
-    (first('bbox', [1, 2, float('inf'), 4]), 'NaN and Infinity'),
-    (first('area', '9'), "annotation 1 has the area '9'"),
-    (first('iscrowd', 'no'), "annotation 1 has the iscrowd 'no'"),
-    (first('segmentation', [['a']]), 'a polygon with what is no number'),
-    (first('segmentation', 'text'), "segmentation 'text' that is no list"),
-    (first('segmentation', dict(size=[90, 120], counts=[5, 6])),
-     'run lengths for 11 pixels in place of 90x120'),
-    (first('segmentation', dict(size=[90, 120], counts=3)), 'no run lengths'),
-    (setting('bbox', [200, 10, 5, 5]), 'outside its image.*as all are'),
-    (setting('area', 0), 'has no area, and is left out, as all are'),
-    (lambda coco: dict(coco, annotations=[7]), 'an annotation is 7 and'),
-    (lambda coco: dict(coco, images=dict(a=1)), 'has no images'),
-    (lambda coco: coco['images'][0].update(height=None), 'the height None'),
-    (lambda coco: dict(coco, images=[dict(id=1, file_name='0.jpg', width=9)]),
-     "image 1 has no 'height'"),
-    (lambda coco: coco['images'][0].update(width='120'), "the width '120'"),
-    (lambda coco: coco['images'][0].update(width=0), 'the width 0'),
-    (lambda coco: coco['images'][0].update(file_name=None), 'file_name None'),
-    (lambda coco: coco['images'][0].update(id=2), 'image 2 is there twice'),
-    (lambda coco: coco['images'][0].update(width=90, height=120),
-     'has 120x90 px, but .* says 90x120'),
-    (lambda coco: coco['categories'][1].update(id=1), 'there twice'),
-    (lambda coco: coco['categories'][1].update(name='box'), 'there twice'),
-    (lambda coco: coco['categories'][1].update(name=3), 'the name 3'),
-    (lambda coco: coco['images'].append(dict(
-        id=99, file_name='gone.jpg', width=9, height=9)),
-     "1 of 5 images .* are not there, the first is '.*/train/gone.jpg'"),
-    (lambda coco: coco['images'][0].update(file_name='train\\0.jpg'),
-     'its name has backslashes'),
-    (lambda coco: dict(coco, more=json.loads('[' * 200 + ']' * 200)),
-     'more than 100 deep')])
+@pytest.mark.parametrize(
+    'change, complaint',
+    [
+        (
+            annotations(lambda i, row: row.update(category_id=row['category_id'] - 1)),
+            'annotation 1 has the category_id 0, which is none of the ids 1, 2 '
+            r'\(4 of 8 annotations\)',
+        ),
+        (
+            annotations(lambda i, row: row.update(id=i)),
+            r'annotation 0 has an id that is not positive.*\(1 of 8 annotations\)',
+        ),
+        (first('id', -1), 'annotation -1 has an id that is not positive'),
+        (
+            annotations(lambda i, row: row.update(id=i // 2 + 1)),
+            r'annotation 1 has an id that another one has \(4 of 8 annotations\)',
+        ),
+        (first('id', '1'), "annotation '1' has an id that is no whole number"),
+        (first('id', 1.5), 'annotation 1.5 has an id that is no whole number'),
+        (first('id', True), 'annotation True has an id that is no whole'),
+        (without('id'), "an annotation has no 'id'"),
+        (without('area'), "annotation 1 has no 'area'"),
+        (without('bbox'), "annotation 1 has no 'bbox'"),
+        (without('image_id'), "annotation 1 has no 'image_id'"),
+        (without('category_id'), "annotation 1 has no 'category_id'"),
+        (without('iscrowd'), "annotation 1 has no 'iscrowd'"),
+        (
+            annotations(lambda i, row: row.update(image_id=str(row['image_id']))),
+            "annotation 1 has the image_id '1', a str and no whole number",
+        ),
+        (
+            annotations(lambda i, row: row.update(category_id=str(row['category_id']))),
+            "annotation 1 has the category_id '1', a str",
+        ),
+        (first('image_id', 77), 'annotation 1 has the image_id 77, which is none'),
+        (first('category_id', None), 'category_id None, a NoneType'),
+        (first('bbox', [1, 2, 3]), r'annotation 1 has the bbox \[1, 2, 3\]'),
+        (first('bbox', [1, 2, 3, '4']), 'which is not four numbers'),
+        (first('bbox', dict(x=1)), 'which is not four numbers'),
+        (first('bbox', None), 'has the bbox None'),
+        (first('bbox', [1, 2, 3, float('nan')]), 'NaN and Infinity'),
+        (first('bbox', [1, 2, float('inf'), 4]), 'NaN and Infinity'),
+        (first('area', '9'), "annotation 1 has the area '9'"),
+        (first('iscrowd', 'no'), "annotation 1 has the iscrowd 'no'"),
+        (first('segmentation', [['a']]), 'a polygon with what is no number'),
+        (first('segmentation', 'text'), "segmentation 'text' that is no list"),
+        (
+            first('segmentation', dict(size=[90, 120], counts=[5, 6])),
+            'run lengths for 11 pixels in place of 90x120',
+        ),
+        (first('segmentation', dict(size=[90, 120], counts=3)), 'no run lengths'),
+        (setting('bbox', [200, 10, 5, 5]), 'outside its image.*as all are'),
+        (setting('area', 0), 'has no area, and is left out, as all are'),
+        (lambda coco: dict(coco, annotations=[7]), 'an annotation is 7 and'),
+        (lambda coco: dict(coco, images=dict(a=1)), 'has no images'),
+        (lambda coco: coco['images'][0].update(height=None), 'the height None'),
+        (
+            lambda coco: dict(coco, images=[dict(id=1, file_name='0.jpg', width=9)]),
+            "image 1 has no 'height'",
+        ),
+        (lambda coco: coco['images'][0].update(width='120'), "the width '120'"),
+        (lambda coco: coco['images'][0].update(width=0), 'the width 0'),
+        (lambda coco: coco['images'][0].update(file_name=None), 'file_name None'),
+        (lambda coco: coco['images'][0].update(id=2), 'image 2 is there twice'),
+        (
+            lambda coco: coco['images'][0].update(width=90, height=120),
+            'has 120x90 px, but .* says 90x120',
+        ),
+        (lambda coco: coco['categories'][1].update(id=1), 'there twice'),
+        (lambda coco: coco['categories'][1].update(name='box'), 'there twice'),
+        (lambda coco: coco['categories'][1].update(name=3), 'the name 3'),
+        (
+            lambda coco: coco['images'].append(
+                dict(id=99, file_name='gone.jpg', width=9, height=9)
+            ),
+            "1 of 5 images .* are not there, the first is '.*/train/gone.jpg'",
+        ),
+        (
+            lambda coco: coco['images'][0].update(file_name='train\\0.jpg'),
+            'its name has backslashes',
+        ),
+        (lambda coco: dict(coco, more=json.loads('[' * 200 + ']' * 200)), 'more than 100 deep'),
+    ],
+)
 def test_faults_are_refused_in_one_line(look, change, complaint):
     with pytest.raises(UserError, match=complaint) as error:
         look(change)
@@ -187,14 +234,19 @@ def test_faults_are_refused_in_one_line(look, change, complaint):
     assert '/annotations/' in message and '\n' not in message
 
 
-@pytest.mark.parametrize('change, complaint', [
-    (without('segmentation'), r"annotation 1 has no 'segmentation'.*8 of 8"),
-    (setting('segmentation', []), "has no 'segmentation'"),
-    (first('segmentation', None), r"has no 'segmentation'.*\(1 of 8"),
-    (first('segmentation', dict(size=[120, 90], counts=[0, 10800])),
-     'annotation 1 has a mask of 120x90 px, which is not the size')])
-def test_masks_are_asked_for_where_they_are_used(look, tmp_path, change,
-                                                 complaint):
+@pytest.mark.parametrize(
+    'change, complaint',
+    [
+        (without('segmentation'), r"annotation 1 has no 'segmentation'.*8 of 8"),
+        (setting('segmentation', []), "has no 'segmentation'"),
+        (first('segmentation', None), r"has no 'segmentation'.*\(1 of 8"),
+        (
+            first('segmentation', dict(size=[120, 90], counts=[0, 10800])),
+            'annotation 1 has a mask of 120x90 px, which is not the size',
+        ),
+    ],
+)
+def test_masks_are_asked_for_where_they_are_used(look, tmp_path, change, complaint):
     with pytest.raises(UserError, match=complaint):
         look(change, with_masks=True)
     check_data(config(tmp_path), 'train')  # without a mask head
@@ -223,8 +275,7 @@ def test_training_needs_no_iscrowd(look):
 def test_ids_need_not_be_contiguous_and_crowds_are_sound(look):
     def crowd(i, row):
         if i % 2:
-            row.update(iscrowd=1, segmentation=dict(
-                size=[90, 120], counts=[0, 10800]))
+            row.update(iscrowd=1, segmentation=dict(size=[90, 120], counts=[0, 10800]))
 
     (train, _), _ = look(annotations(crowd), ids=(7, 90), with_masks=True)
     assert train.counts == dict(box=4, disc=4)
@@ -232,12 +283,13 @@ def test_ids_need_not_be_contiguous_and_crowds_are_sound(look):
 
 def host_boxes(cfg, split):
     from mmdet.datasets import CocoDataset
+
     options = dict(cfg[f'{split}_dataloader'].dataset, pipeline=[])
     del options['type']
     dataset = CocoDataset(**options)
     return len(dataset), sum(
-        len(dataset.get_data_info(i)['instances'])
-        for i in range(len(dataset)))
+        len(dataset.get_data_info(i)['instances']) for i in range(len(dataset))
+    )
 
 
 def test_counts_are_those_of_the_hosts_data_set(tmp_path):
@@ -247,14 +299,24 @@ def test_counts_are_those_of_the_hosts_data_set(tmp_path):
     def change(coco):
         rows = []
         for i in range(200):
-            box = [rng.integers(-60, 150).item(), rng.uniform(-60, 120),
-                   rng.choice([0, .5, 1, 30, 90]).item(),
-                   rng.choice([-3, .9, 1., 40, 200]).item()]
-            rows.append(dict(
-                id=i + 1, image_id=rng.integers(1, 20).item(),
-                category_id=rng.integers(1, 3).item(), bbox=box,
-                area=rng.choice([-1, 0, .5, 9]).item(), iscrowd=0,
-                ignore=rng.choice([0, 0, 1]).item(), segmentation=[]))
+            box = [
+                rng.integers(-60, 150).item(),
+                rng.uniform(-60, 120),
+                rng.choice([0, 0.5, 1, 30, 90]).item(),
+                rng.choice([-3, 0.9, 1.0, 40, 200]).item(),
+            ]
+            rows.append(
+                dict(
+                    id=i + 1,
+                    image_id=rng.integers(1, 20).item(),
+                    category_id=rng.integers(1, 3).item(),
+                    bbox=box,
+                    area=rng.choice([-1, 0, 0.5, 9]).item(),
+                    iscrowd=0,
+                    ignore=rng.choice([0, 0, 1]).item(),
+                    segmentation=[],
+                )
+            )
         coco['annotations'] = rows
         for image in coco['images'][20:]:
             image.update(width=31)
@@ -278,13 +340,15 @@ def test_a_class_in_no_annotation_is_named(look):
 
     findings, lines = look(change)
     assert findings[0].counts == dict(box=4, disc=0)
-    assert ('warning: 1 of 2 classes of train_dataloader.dataset are in no '
-            'annotation: disc') in lines
+    assert (
+        'warning: 1 of 2 classes of train_dataloader.dataset are in no annotation: disc'
+    ) in lines
 
 
 def test_keys_may_come_in_any_order(look):
-    (train, _), _ = look(lambda coco: {
-        key: coco[key] for key in ('annotations', 'categories', 'images')})
+    (train, _), _ = look(
+        lambda coco: {key: coco[key] for key in ('annotations', 'categories', 'images')}
+    )
     assert train.counts == dict(box=4, disc=4)
 
 
@@ -292,9 +356,8 @@ def test_files_beside_the_named_ones_are_counted(tmp_path):
     make(tmp_path, 'train')
     for name in ('a.jpg', 'b.webp', '._0.jpg', 'notes.txt'):
         Image.new('RGB', (2, 2)).save(tmp_path / 'train' / name, 'PNG')
-    found, = check_data(config(tmp_path), 'train')
-    assert found.left_out == [
-        f'2 of 6 images in {tmp_path}/train (1 .jpg, 1 .webp)']
+    (found,) = check_data(config(tmp_path), 'train')
+    assert found.left_out == [f'2 of 6 images in {tmp_path}/train (1 .jpg, 1 .webp)']
 
 
 def test_scores_are_of_the_file_that_the_images_are_of(tmp_path):
@@ -302,8 +365,9 @@ def test_scores_are_of_the_file_that_the_images_are_of(tmp_path):
         make(tmp_path, split)
     cfg = config(tmp_path)
     cfg.val_evaluator.ann_file = str(tmp_path / 'annotations/train.json')
-    with pytest.raises(UserError, match='val_evaluator.ann_file is .*train.'
-                       'json.*images are those of .*val.json'):
+    with pytest.raises(
+        UserError, match='val_evaluator.ann_file is .*train.json.*images are those of .*val.json'
+    ):
         check_data(cfg, 'val')
     link = tmp_path / 'link.json'
     link.symlink_to(tmp_path / 'annotations/val.json')
@@ -327,12 +391,11 @@ def test_an_image_of_another_size_is_named(tmp_path):
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_orientations_are_counted_where_sizes_cannot_tell(
-        tmp_path, orientation):
+def test_orientations_are_counted_where_sizes_cannot_tell(tmp_path, orientation):
     make(tmp_path, 'train', exif=orientation)
-    found, = check_data(config(tmp_path), 'train')
+    (found,) = check_data(config(tmp_path), 'train')
     if orientation in (2, 3, 4):
-        warning, = found.warnings
+        (warning,) = found.warnings
         assert warning.startswith('4 of 4 images of train_dataloader')
         assert '--apply-exif' in warning
     else:
@@ -345,5 +408,5 @@ def test_a_file_that_states_the_size_of_turned_images(tmp_path):
             image.update(width=SIZE[1], height=SIZE[0])
 
     make(tmp_path, 'train', exif=6, change=change)
-    found, = check_data(config(tmp_path), 'train')
+    (found,) = check_data(config(tmp_path), 'train')
     assert not found.warnings

@@ -1,22 +1,25 @@
 """Records of lists in a JSON object, against the whole of it parsed."""
+
 import io
 import json
 
 import pytest
 
 from mmtlalign.commands.checks import json_rows
-from mmtlalign.commands.checks.json_rows import (
-    MAX_DEPTH,
-    JSONRowsError,
-    read_rows,
-)
+from mmtlalign.commands.checks.json_rows import MAX_DEPTH, JSONRowsError, read_rows
 
 DOCUMENT = {
-    'info': {'images': [1, 2]}, 'type': 'images',
+    'info': {'images': [1, 2]},
+    'type': 'images',
     'images': [{'a': 'x"[{\\ü,]'}, {'b': [1, [2.5]]}, 3],
-    'rows': [7], 'licenses': 'annotations', 'empty': [],
-    'annotations': [4, {'images': [9]}], 'categories': {'no': 'list'},
-    'a key "images": [': [5], '\\': '\\"'}
+    'rows': [7],
+    'licenses': 'annotations',
+    'empty': [],
+    'annotations': [4, {'images': [9]}],
+    'categories': {'no': 'list'},
+    'a key "images": [': [5],
+    '\\': '\\"',
+}
 KEYS = ('images', 'annotations', 'categories')
 
 
@@ -25,16 +28,23 @@ def rows_of(text):
     return list(read_rows(io.BytesIO(content), KEYS, lambda count: None))
 
 
-@pytest.mark.parametrize('order', [list(DOCUMENT), list(DOCUMENT)[::-1]],
-                         ids=['forwards', 'backwards'])
-@pytest.mark.parametrize('style', [
-    dict(), dict(indent=2), dict(ensure_ascii=False, separators=(',', ':'))],
-    ids=['plain', 'indented', 'dense'])
+@pytest.mark.parametrize(
+    'order', [list(DOCUMENT), list(DOCUMENT)[::-1]], ids=['forwards', 'backwards']
+)
+@pytest.mark.parametrize(
+    'style',
+    [dict(), dict(indent=2), dict(ensure_ascii=False, separators=(',', ':'))],
+    ids=['plain', 'indented', 'dense'],
+)
 def test_all_records_come_whatever_the_order(order, style, monkeypatch):
     """With chunks that end at every place of the text."""
     document = {key: DOCUMENT[key] for key in order}
-    expected = [(key, row) for key, rows in document.items()
-                if key in KEYS and isinstance(rows, list) for row in rows]
+    expected = [
+        (key, row)
+        for key, rows in document.items()
+        if key in KEYS and isinstance(rows, list)
+        for row in rows
+    ]
     text = json.dumps(document, **style)
     for chunk in [*range(1, 60), len(text), 1 << 20]:
         monkeypatch.setattr(json_rows, 'CHUNK', chunk)
@@ -48,16 +58,26 @@ def test_bytes_are_counted(monkeypatch):
     assert sum(counts) == len(text) and max(counts) == 10
 
 
-@pytest.mark.parametrize('text, complaint', [
-    ('', 'is empty'), (' \n', 'is empty'), ('[]', 'a list and no object'),
-    ('"a"', 'a text and no object'), ('3', 'a number and no object'),
-    ('{"images": [NaN]}', 'lexical error'),
-    ('{"images": [{"a": -Infinity}]}', 'error'),
-    ('{"images": [1e999]}', 'overflow'),
-    ('{"images": [12345678901234567890123]}', 'overflow'),
-    ('{"images": [1', 'premature EOF'), ('{"images": [1]} x', 'garbage'),
-    (b'{"a": "\xff"}', 'UTF8'), (b'\xff\xfe{}', 'lexical error'),
-    ('{"a": "\\', 'error'), ('{"images', 'EOF')])
+@pytest.mark.parametrize(
+    'text, complaint',
+    [
+        ('', 'is empty'),
+        (' \n', 'is empty'),
+        ('[]', 'a list and no object'),
+        ('"a"', 'a text and no object'),
+        ('3', 'a number and no object'),
+        ('{"images": [NaN]}', 'lexical error'),
+        ('{"images": [{"a": -Infinity}]}', 'error'),
+        ('{"images": [1e999]}', 'overflow'),
+        ('{"images": [12345678901234567890123]}', 'overflow'),
+        ('{"images": [1', 'premature EOF'),
+        ('{"images": [1]} x', 'garbage'),
+        (b'{"a": "\xff"}', 'UTF8'),
+        (b'\xff\xfe{}', 'lexical error'),
+        ('{"a": "\\', 'error'),
+        ('{"images', 'EOF'),
+    ],
+)
 def test_what_is_no_object_is_refused(text, complaint):
     with pytest.raises(JSONRowsError, match=complaint) as error:
         rows_of(text)
@@ -79,4 +99,6 @@ def test_depth_is_limited(open_, close):
 
 def test_brackets_in_texts_are_no_depth():
     assert rows_of(json.dumps(dict(images=['[' * 500, '\\"{' * 500]))) == [
-        ('images', '[' * 500), ('images', '\\"{' * 500)]
+        ('images', '[' * 500),
+        ('images', '\\"{' * 500),
+    ]

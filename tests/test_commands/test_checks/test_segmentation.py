@@ -20,23 +20,27 @@ def cfg(tmp_path):
     for folder in ('images', 'maps'):
         (tmp_path / folder).mkdir()
     for i in range(60):
-        cv2.imwrite(str(tmp_path / f'images/{i:02d}.jpg'),
-                    np.zeros((2, 2, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / f'images/{i:02d}.jpg'), np.zeros((2, 2, 3), np.uint8))
         write(tmp_path, i, [0, 1, 2, 255])
-    return Config(dict(
-        default_scope='mmseg',
-        model=dict(decode_head=dict(num_classes=3),
-                   auxiliary_head=[dict(num_classes=3)]),
-        train_cfg=dict(),
-        train_dataloader=dict(dataset=dict(
-            type='BaseSegDataset', data_root=str(tmp_path),
-            data_prefix=dict(img_path='images', seg_map_path='maps'),
-            metainfo=dict(classes=('a', 'b', 'c'))))))
+    return Config(
+        dict(
+            default_scope='mmseg',
+            model=dict(decode_head=dict(num_classes=3), auxiliary_head=[dict(num_classes=3)]),
+            train_cfg=dict(),
+            train_dataloader=dict(
+                dataset=dict(
+                    type='BaseSegDataset',
+                    data_root=str(tmp_path),
+                    data_prefix=dict(img_path='images', seg_map_path='maps'),
+                    metainfo=dict(classes=('a', 'b', 'c')),
+                )
+            ),
+        )
+    )
 
 
 def write(folder, i, labels):
-    cv2.imwrite(str(folder / f'maps/{i:02d}.png'),
-                np.array(labels, np.uint8).reshape(2, 2))
+    cv2.imwrite(str(folder / f'maps/{i:02d}.png'), np.array(labels, np.uint8).reshape(2, 2))
 
 
 def refused(cfg):
@@ -53,7 +57,8 @@ def test_good_data_pass(cfg):
 
 def test_wrapped_data_are_checked(cfg, tmp_path):
     cfg.train_dataloader.dataset = dict(
-        type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset)
+        type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset
+    )
     write(tmp_path, 0, [0, 1, 2, 3])
     assert f'{WHERE}.dataset' in refused(cfg)
 
@@ -74,8 +79,9 @@ def test_labels_are_read_as_in_training(cfg, tmp_path):
     check_data(cfg, 'train')
 
 
-@pytest.mark.parametrize('head, key', [
-    ('decode_head', 'decode_head'), ('auxiliary_head', 'auxiliary_head')])
+@pytest.mark.parametrize(
+    'head, key', [('decode_head', 'decode_head'), ('auxiliary_head', 'auxiliary_head')]
+)
 def test_wrong_number_of_classes(cfg, head, key):
     cfg.model[head] = dict(num_classes=150)
     message = refused(cfg)
@@ -131,8 +137,7 @@ def test_classes_that_reduce_zero_label_leaves_nothing_of(cfg, tmp_path):
     all_maps(tmp_path, [0, 0, 0, 255])
     cfg.train_dataloader.dataset.reduce_zero_label = True
     message = refused(cfg)
-    assert 'BaseSegDataset has read them, with reduce_zero_label=True' in (
-        message)
+    assert 'BaseSegDataset has read them, with reduce_zero_label=True' in (message)
     assert f'{WHERE}.reduce_zero_label=False' in message
 
 
@@ -140,17 +145,16 @@ def test_own_classes_in_the_dataset_of_others(cfg, tmp_path):
     """As ADE20K's configs are used when only the folders are changed: 0, its
     wall, is left out by name, and 1 becomes 0 before."""
     cfg.train_dataloader.dataset.update(
-        type='ADE20KDataset', metainfo=dict(classes=('road', 'river')))
+        type='ADE20KDataset', metainfo=dict(classes=('road', 'river'))
+    )
     for head in (cfg.model.decode_head, cfg.model.auxiliary_head[0]):
         head.num_classes = 2
     all_maps(tmp_path, [0, 1, 1, 255])
     message = refused(cfg)
-    assert 'ADE20KDataset has read them, with reduce_zero_label=True' in (
-        message)
+    assert 'ADE20KDataset has read them, with reduce_zero_label=True' in (message)
     assert 'only those of its own classes that metainfo names' in message
     assert f'{WHERE}.type=BaseSegDataset' in message
-    cfg.train_dataloader.dataset.update(
-        type='BaseSegDataset', reduce_zero_label=False)
+    cfg.train_dataloader.dataset.update(type='BaseSegDataset', reduce_zero_label=False)
     check_data(cfg, 'train')
 
 
@@ -168,19 +172,21 @@ def save(folder, i, array, mode=None, suffix='.png'):
 VALUES = np.array([[0, 1], [2, 255]], np.uint8)
 
 
-@pytest.mark.parametrize('array, complaint', [
-    (np.dstack([VALUES] * 3), 'has 3 channels'),
-    (np.dstack([VALUES, VALUES]), 'has 2 channels'),
-    (np.dstack([VALUES] * 4), 'has 4 channels'),
-    (VALUES.astype(np.uint16) + 256, r'values from 256 to 511 .*8 bits'),
-    (VALUES.astype(np.int32) - 1, r'values from -1 to 254 '),
-    (VALUES.astype(np.float32), r'\(float32\)'),
-    (np.zeros((2, 3), np.uint8), r"3x2 px, but its image '.*07.jpg' 2x2"),
-    (np.zeros((1, 1), np.uint8), '1x1 px, but its image')],
-    ids=['rgb', 'grey alpha', 'rgba', '16 bit', '32 bit', 'float', 'wide',
-         'half'])
-def test_values_are_judged_as_they_are_stored(cfg, tmp_path, array,
-                                              complaint):
+@pytest.mark.parametrize(
+    'array, complaint',
+    [
+        (np.dstack([VALUES] * 3), 'has 3 channels'),
+        (np.dstack([VALUES, VALUES]), 'has 2 channels'),
+        (np.dstack([VALUES] * 4), 'has 4 channels'),
+        (VALUES.astype(np.uint16) + 256, r'values from 256 to 511 .*8 bits'),
+        (VALUES.astype(np.int32) - 1, r'values from -1 to 254 '),
+        (VALUES.astype(np.float32), r'\(float32\)'),
+        (np.zeros((2, 3), np.uint8), r"3x2 px, but its image '.*07.jpg' 2x2"),
+        (np.zeros((1, 1), np.uint8), '1x1 px, but its image'),
+    ],
+    ids=['rgb', 'grey alpha', 'rgba', '16 bit', '32 bit', 'float', 'wide', 'half'],
+)
+def test_values_are_judged_as_they_are_stored(cfg, tmp_path, array, complaint):
     (tmp_path / 'maps/07.png').unlink()
     suffix = '.png' if array.dtype.itemsize < 4 else '.tif'
     save(tmp_path, 7, array, suffix=suffix)
@@ -201,53 +207,52 @@ def test_ways_to_store_that_are_sound(cfg, tmp_path, kind):
             picture.putdata(labels.ravel().tolist())
             picture.save(tmp_path / f'maps/{i:02d}.png')
         else:
-            save(tmp_path, i, labels.astype(
-                dict([('16 bit', np.uint16), ('1 bit', bool)])[kind]))
-    found, = check_data(cfg, 'train')
+            save(tmp_path, i, labels.astype(dict([('16 bit', np.uint16), ('1 bit', bool)])[kind]))
+    (found,) = check_data(cfg, 'train')
     assert found.counts == dict(a=120, b=120, c=0)
 
 
 def test_pixels_are_counted_and_classes_without_any_named(cfg, tmp_path):
     all_maps(tmp_path, [0, 0, 1, 255])
     write(tmp_path, 5, [1, 1, 1, 1])
-    found, = check_data(cfg, 'train')
+    (found,) = check_data(cfg, 'train')
     assert found.counts == dict(a=118, b=63, c=0)
     assert list(report([found]))[-1] == (
-        'warning: 1 of 3 classes of train_dataloader.dataset are in no '
-        'annotation: c')
+        'warning: 1 of 3 classes of train_dataloader.dataset are in no annotation: c'
+    )
 
 
 def test_two_values_of_a_mask_in_black_and_white(cfg, tmp_path):
     """255 is to be ignored, so that only the background is learnt."""
     all_maps(tmp_path, [0, 255, 255, 0])
-    found, = check_data(cfg, 'train')
-    assert any('2 of 3 classes' in line and line.endswith('b, c')
-               for line in report([found]))
+    (found,) = check_data(cfg, 'train')
+    assert any('2 of 3 classes' in line and line.endswith('b, c') for line in report([found]))
 
 
 def test_a_sample_says_nothing_of_unused_classes(cfg, tmp_path, monkeypatch):
     monkeypatch.setattr(segmentation, 'SAMPLE', 10)
     all_maps(tmp_path, [0, 0, 1, 1])
     write(tmp_path, 1, [0, 1, 2, 7])
-    found, = check_data(cfg, 'train')
+    (found,) = check_data(cfg, 'train')
     assert not found.complete and sum(found.counts.values()) == 40
     assert list(report([found]))[1:] == [
-        'per class: train 40 pixels of a sample in 3 classes (a 20, b 20, '
-        'c 0)', 'left out: train nothing']
+        'per class: train 40 pixels of a sample in 3 classes (a 20, b 20, c 0)',
+        'left out: train nothing',
+    ]
     with pytest.raises(UserError, match='01.png.*holds the class 7'):
         check_data(cfg, 'train', full=True)
 
 
 def test_what_is_left_out_is_counted(cfg, tmp_path):
     for i in range(3):
-        cv2.imwrite(str(tmp_path / f'images/more{i}.png'),
-                    np.zeros((2, 2, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / f'images/more{i}.png'), np.zeros((2, 2, 3), np.uint8))
     (tmp_path / 'images/._00.jpg').write_bytes(b'fork')
     save(tmp_path, 77, VALUES)
-    found, = check_data(cfg, 'train')
+    (found,) = check_data(cfg, 'train')
     assert found.images == 60 and found.left_out == [
         f'3 of 63 images in {tmp_path}/images (3 .png)',
-        f'1 of 61 label maps in {tmp_path}/maps (1 .png)']
+        f'1 of 61 label maps in {tmp_path}/maps (1 .png)',
+    ]
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
@@ -258,29 +263,31 @@ def test_orientation_of_images(cfg, tmp_path, orientation, map_is_turned):
     tags[0x0112] = orientation
     shape = (4, 2) if map_is_turned else (2, 4)
     for i in range(60):
-        Image.new('RGB', (4, 2)).save(
-            tmp_path / f'images/{i:02d}.jpg', exif=tags.tobytes())
-        save(tmp_path, i, np.tile(np.arange(2, dtype=np.uint8), 4).reshape(
-            shape))
+        Image.new('RGB', (4, 2)).save(tmp_path / f'images/{i:02d}.jpg', exif=tags.tobytes())
+        save(tmp_path, i, np.tile(np.arange(2, dtype=np.uint8), 4).reshape(shape))
     if map_is_turned and orientation < 5:
         with pytest.raises(UserError, match='2x4 px, but its image'):
             check_data(cfg, 'train')
         return
-    found, = check_data(cfg, 'train')
+    (found,) = check_data(cfg, 'train')
     assert len(found.warnings) == (orientation in (2, 3, 4))
 
 
 def test_splits_have_the_same_classes(cfg):
-    cfg.val_dataloader = dict(dataset=dict(
-        cfg.train_dataloader.dataset, metainfo=dict(classes=('b', 'a', 'c'))))
+    cfg.val_dataloader = dict(
+        dataset=dict(cfg.train_dataloader.dataset, metainfo=dict(classes=('b', 'a', 'c')))
+    )
     cfg.val_cfg = dict()
-    with pytest.raises(UserError, match="class 0 is 'b' in val_dataloader."
-                       "dataset and 'a' in train_dataloader.dataset"):
+    with pytest.raises(
+        UserError,
+        match="class 0 is 'b' in val_dataloader.dataset and 'a' in train_dataloader.dataset",
+    ):
         check_data(cfg, 'train', 'val')
 
 
 def test_classes_of_a_checkpoint(cfg):
     check_data(cfg, 'train', trained=['a', 'b', 'c'], checkpoint='x.pth')
-    with pytest.raises(UserError, match="class 1 is 'c' in checkpoint "
-                       "'x.pth' and 'b' in train_dataloader.dataset"):
+    with pytest.raises(
+        UserError, match="class 1 is 'c' in checkpoint 'x.pth' and 'b' in train_dataloader.dataset"
+    ):
         check_data(cfg, 'train', trained=['a', 'c', 'b'], checkpoint='x.pth')

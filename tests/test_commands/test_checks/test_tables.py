@@ -4,8 +4,7 @@ from mmengine.config import Config
 from mmtlalign.commands.checks import check_data
 from mmtlalign.errors import UserError
 
-datasets = pytest.importorskip(
-    'datasets', reason="pip install 'mmtlalign[hf]' is missing")
+datasets = pytest.importorskip('datasets', reason="pip install 'mmtlalign[hf]' is missing")
 
 
 @pytest.fixture
@@ -17,18 +16,20 @@ def config(tmp_path):
         for split, names in dict(train=train, val=val).items():
             saved[split] = datasets.Dataset.from_dict(
                 dict(image=[dict(bytes=b'', path='')], label=[0]),
-                datasets.Features(
-                    image=datasets.Image(),
-                    label=datasets.ClassLabel(names=names)))
+                datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=names)),
+            )
         datasets.DatasetDict(saved).save_to_disk(tmp_path / 'table')
-        table = dict(type='mmtlalign.HFImageDataset',
-                     data_root=str(tmp_path / 'table'))
-        return Config(dict(
-            default_scope='mmpretrain', train_cfg={}, val_cfg={},
-            model=dict(head=dict(num_classes=num_classes)),
-            train_dataloader=dict(dataset=dict(
-                type='RepeatDataset', times=2, dataset=table)),
-            val_dataloader=dict(dataset=dict(split='val', **table))))
+        table = dict(type='mmtlalign.HFImageDataset', data_root=str(tmp_path / 'table'))
+        return Config(
+            dict(
+                default_scope='mmpretrain',
+                train_cfg={},
+                val_cfg={},
+                model=dict(head=dict(num_classes=num_classes)),
+                train_dataloader=dict(dataset=dict(type='RepeatDataset', times=2, dataset=table)),
+                val_dataloader=dict(dataset=dict(split='val', **table)),
+            )
+        )
 
     return write
 
@@ -37,14 +38,28 @@ def test_classes_that_fit_pass(config):
     check_data(config(['a', 'b'], ['a', 'b']), 'train', 'val')
 
 
-@pytest.mark.parametrize('train, val, num_classes, message', [
-    (['a', 'b'], ['a', 'b'], 3, r'model.head.num_classes is 3, but '
-     r'train_dataloader.dataset.dataset has 2 classes \(a, b\); set it with '
-     '--cfg-options model.head.num_classes=2'),
-    (['a', 'b'], ['a', 'c'], 2, 'val_dataloader.dataset has other classes '
-     r'than train_dataloader.dataset.dataset, .* \(2 and 2 classes; b, c\)'),
-    (['a', 'b'], ['b', 'a'], 2, 'or another order .*the same names'),
-    (['a', 'b'], ['a'], 2, '1 and 2 classes; b')])
+@pytest.mark.parametrize(
+    'train, val, num_classes, message',
+    [
+        (
+            ['a', 'b'],
+            ['a', 'b'],
+            3,
+            r'model.head.num_classes is 3, but '
+            r'train_dataloader.dataset.dataset has 2 classes \(a, b\); set it with '
+            '--cfg-options model.head.num_classes=2',
+        ),
+        (
+            ['a', 'b'],
+            ['a', 'c'],
+            2,
+            'val_dataloader.dataset has other classes '
+            r'than train_dataloader.dataset.dataset, .* \(2 and 2 classes; b, c\)',
+        ),
+        (['a', 'b'], ['b', 'a'], 2, 'or another order .*the same names'),
+        (['a', 'b'], ['a'], 2, '1 and 2 classes; b'),
+    ],
+)
 def test_classes_that_do_not_fit(config, train, val, num_classes, message):
     with pytest.raises(UserError, match=message) as raised:
         check_data(config(train, val, num_classes), 'train', 'val')
@@ -54,6 +69,5 @@ def test_classes_that_do_not_fit(config, train, val, num_classes, message):
 def test_what_cannot_be_opened_is_told_before_building(config):
     cfg = config(['a', 'b'], ['a', 'b'])
     cfg.val_dataloader.dataset.split = 'test'
-    with pytest.raises(UserError, match="^data set .*table' has no split "
-                       "'test', only train, val$"):
+    with pytest.raises(UserError, match="^data set .*table' has no split 'test', only train, val$"):
         check_data(cfg, 'train', 'val')

@@ -1,4 +1,5 @@
 """Masks move as images do: the image is its own mask, and stays so."""
+
 import mmcv
 import numpy as np
 import pytest
@@ -18,31 +19,25 @@ def host_scope():
 def blob(rows=40, cols=52):
     """A smooth mask, nowhere alike, that is also the image."""
     y, x = np.mgrid[:rows, :cols]
-    grey = 255 * np.exp(-((y - 14) / 9)**2 - ((x - 30) / 13)**2)
+    grey = 255 * np.exp(-(((y - 14) / 9) ** 2) - ((x - 30) / 13) ** 2)
     grey[5:9, 10:20] = 180
     grey = np.rint(grey).astype(np.uint8)
-    return dict(img=np.repeat(grey[..., None], 3, 2),
-                object_mask=ObjectMask(grey))
+    return dict(img=np.repeat(grey[..., None], 3, 2), object_mask=ObjectMask(grey))
 
 
 STEPS = dict(
-    flip=dict(type='RandomFlip', prob=1.),
-    flip_vertical=dict(type='RandomFlip', prob=1., direction='vertical'),
-    flip_both=dict(type='RandomFlip', prob=1., direction='diagonal'),
-    flip_perhaps=dict(type='RandomFlip', prob=.5),
+    flip=dict(type='RandomFlip', prob=1.0),
+    flip_vertical=dict(type='RandomFlip', prob=1.0, direction='vertical'),
+    flip_both=dict(type='RandomFlip', prob=1.0, direction='diagonal'),
+    flip_perhaps=dict(type='RandomFlip', prob=0.5),
     shift=dict(type='RandomCrop', crop_size=(40, 52), padding=6),
-    shift_unevenly=dict(type='RandomCrop', crop_size=30,
-                        padding=(1, 7, 3, 2)),
-    shift_sideways=dict(type='RandomCrop', crop_size=(40, 52),
-                        padding=(6, 2)),
+    shift_unevenly=dict(type='RandomCrop', crop_size=30, padding=(1, 7, 3, 2)),
+    shift_sideways=dict(type='RandomCrop', crop_size=(40, 52), padding=(6, 2)),
     crop=dict(type='RandomCrop', crop_size=28),
     resized_crop=dict(type='RandomResizedCrop', scale=24),
-    rotate=dict(type='Rotate', angle=20., prob=1., pad_val=0,
-                interpolation='bilinear'),
-    shear=dict(type='Shear', magnitude=.2, prob=1., pad_val=0,
-               interpolation='bilinear'),
-    translate=dict(type='Translate', magnitude=.2, prob=1., pad_val=0,
-                   interpolation='bilinear'),
+    rotate=dict(type='Rotate', angle=20.0, prob=1.0, pad_val=0, interpolation='bilinear'),
+    shear=dict(type='Shear', magnitude=0.2, prob=1.0, pad_val=0, interpolation='bilinear'),
+    translate=dict(type='Translate', magnitude=0.2, prob=1.0, pad_val=0, interpolation='bilinear'),
 )
 
 
@@ -60,36 +55,41 @@ def test_mask_follows(name):
         # rotation centres and rounding differ by parts of a pixel
         assert gap.max() <= (40 if step['type'] == 'Rotate' else 3), seed
         assert gap.mean() < 1
-        moved += image.shape != (40, 52) or (
-            image != blob()['img'][..., 0]).any()
+        moved += image.shape != (40, 52) or (image != blob()['img'][..., 0]).any()
     assert moved
 
 
 def test_rand_augment_carries_masks():
-    transform = TRANSFORMS.build(dict(
-        type='mmtlalign.RandAugment', num_policies=1, magnitude_level=10,
-        policies=[dict(type='Shear', magnitude=.3, prob=1., pad_val=0)]))
+    transform = TRANSFORMS.build(
+        dict(
+            type='mmtlalign.RandAugment',
+            num_policies=1,
+            magnitude_level=10,
+            policies=[dict(type='Shear', magnitude=0.3, prob=1.0, pad_val=0)],
+        )
+    )
     np.random.seed(0)
     results = transform(blob())
-    gap = np.abs(results['object_mask'].pixels.astype(int)
-                 - results['img'][..., 0])
+    gap = np.abs(results['object_mask'].pixels.astype(int) - results['img'][..., 0])
     assert gap.mean() < 2 and (results['img'] != blob()['img']).any()
 
 
-@pytest.mark.parametrize('arguments', [
-    dict(pad_if_needed=True), dict(padding=2, padding_mode='reflect')])
+@pytest.mark.parametrize(
+    'arguments', [dict(pad_if_needed=True), dict(padding=2, padding_mode='reflect')]
+)
 def test_padding_with_the_image_is_refused(arguments):
     with pytest.raises(ValueError, match='padding'):
-        TRANSFORMS.build(
-            dict(type='mmtlalign.RandomCrop', crop_size=8, **arguments))
+        TRANSFORMS.build(dict(type='mmtlalign.RandomCrop', crop_size=8, **arguments))
 
 
 def test_nothing_is_modified_in_place():
     mask = blob()['object_mask']
     before = mask.pixels.copy()
-    for moved in (mask.flipped('horizontal'),
-                  mask.cropped(-3, 2, 20, 20, (20, 20)),
-                  mask.warped(np.array([[1, 0, 3], [0, 1, 0.]]))):
+    for moved in (
+        mask.flipped('horizontal'),
+        mask.cropped(-3, 2, 20, 20, (20, 20)),
+        mask.warped(np.array([[1, 0, 3], [0, 1, 0.0]])),
+    ):
         moved.pixels[:] = 7
     np.testing.assert_array_equal(mask.pixels, before)
     assert mask.image_size == (40, 52)
@@ -99,9 +99,9 @@ def load(folder, labels, **arguments):
     """A label map from its file; the image is of its size."""
     mmcv.imwrite(labels, str(folder / 'maps/cat.png'))
     image = np.zeros((*labels.shape, 3), np.uint8)
-    return TRANSFORMS.build(dict(
-        type='mmtlalign.LoadObjectMask', folder=str(folder / 'maps'),
-        **arguments))(dict(img=image, img_path='images/cat.jpg'))
+    return TRANSFORMS.build(
+        dict(type='mmtlalign.LoadObjectMask', folder=str(folder / 'maps'), **arguments)
+    )(dict(img=image, img_path='images/cat.jpg'))
 
 
 def test_label_maps(tmp_path):
@@ -119,21 +119,18 @@ def test_palettes_are_read_as_values(tmp_path):
     image = Image.fromarray(np.array([[0, 1], [2, 255]], np.uint8), 'P')
     image.putpalette(list(range(255, -1, -1)) * 3)
     image.save(tmp_path / 'maps/dog.png')
-    transform = TRANSFORMS.build(dict(
-        type='mmtlalign.LoadObjectMask', folder=str(tmp_path / 'maps')))
+    transform = TRANSFORMS.build(
+        dict(type='mmtlalign.LoadObjectMask', folder=str(tmp_path / 'maps'))
+    )
     found = transform(dict(img=np.zeros((2, 2, 3)), img_path='dog.jpg'))
     assert found['object_mask'].pixels.tolist() == [[0, 255], [255, 0]]
 
 
 def test_maps_that_do_not_fit_are_refused(tmp_path):
-    transform = TRANSFORMS.build(dict(
-        type='mmtlalign.LoadObjectMask', folder=str(tmp_path)))
+    transform = TRANSFORMS.build(dict(type='mmtlalign.LoadObjectMask', folder=str(tmp_path)))
     # commands, once imported, tell both in their own words
-    with pytest.raises((FileNotFoundError, UserError),
-                       match='a/bird.jpg has no mask .*'
-                       'bird.png'):
+    with pytest.raises((FileNotFoundError, UserError), match='a/bird.jpg has no mask .*bird.png'):
         transform(dict(img=np.zeros((2, 2, 3)), img_path='a/bird.jpg'))
     mmcv.imwrite(np.zeros((2, 5), np.uint8), str(tmp_path / 'bird.png'))
-    with pytest.raises((ValueError, UserError),
-                       match=r'\(2, 5\), .* \(2, 2\) pixels'):
+    with pytest.raises((ValueError, UserError), match=r'\(2, 5\), .* \(2, 2\) pixels'):
         transform(dict(img=np.zeros((2, 2, 3)), img_path='a/bird.jpg'))

@@ -1,4 +1,5 @@
 """Token labels move as the image does: a marker is found in its token."""
+
 import cv2
 import mmcv
 import numpy as np
@@ -8,10 +9,7 @@ from mmpretrain.registry import TRANSFORMS
 from mmpretrain.utils import register_all_modules
 
 from mmtlalign.datasets import TokenLabels
-from mmtlalign.models.data_preprocessors.token_scores import (
-    crop_scores,
-    expand_maps,
-)
+from mmtlalign.models.data_preprocessors.token_scores import crop_scores, expand_maps
 
 MARKER, CLASSES, GRID = 7, 10, 8
 # square, and very oblong, both ways
@@ -34,19 +32,25 @@ def marked(size, where, mode='probs', cells=32):
     rows, cols = size
     y, x = where
     image = np.zeros((rows, cols, 3), np.uint8)
-    half = (rows * cols)**.5 / 11
-    image[max(round(y * rows - half), 0):round(y * rows + half),
-          max(round(x * cols - half), 0):round(x * cols + half)] = 255
-    share = cv2.resize(image[..., 0], (cells, cells),
-                       interpolation=cv2.INTER_AREA) / 255.
+    half = (rows * cols) ** 0.5 / 11
+    image[
+        max(round(y * rows - half), 0) : round(y * rows + half),
+        max(round(x * cols - half), 0) : round(x * cols + half),
+    ] = 255
+    share = cv2.resize(image[..., 0], (cells, cells), interpolation=cv2.INTER_AREA) / 255.0
     ids = np.zeros((cells, cells, 3), np.int16)
     ids[..., 1], ids[..., 2] = MARKER, 3
-    scores = np.stack((.8 - .8 * share, .8 * share + .1, 0 * share + .05), -1)
+    scores = np.stack((0.8 - 0.8 * share, 0.8 * share + 0.1, 0 * share + 0.05), -1)
     if mode == 'logits':  # of the same probabilities
-        scores = np.log(scores.clip(1e-3) / (.05 / 7))
+        scores = np.log(scores.clip(1e-3) / (0.05 / 7))
     labels = TokenLabels(
-        ids, scores.astype(np.float16),
-        np.array([0, 0, cells, cells], np.float32), size, CLASSES, mode)
+        ids,
+        scores.astype(np.float16),
+        np.array([0, 0, cells, cells], np.float32),
+        size,
+        CLASSES,
+        mode,
+    )
     return dict(img=image, token_labels=labels)
 
 
@@ -55,30 +59,31 @@ def token_scores(labels):
     maps = expand_maps(
         torch.from_numpy(np.ascontiguousarray(labels.ids)[None]),
         torch.from_numpy(np.ascontiguousarray(labels.scores)[None]),
-        labels.num_classes, labels.score_mode)
-    scores = crop_scores(maps, torch.from_numpy(labels.box[None]),
-                         (GRID, GRID), labels.score_mode)
+        labels.num_classes,
+        labels.score_mode,
+    )
+    scores = crop_scores(maps, torch.from_numpy(labels.box[None]), (GRID, GRID), labels.score_mode)
     return scores[0].view(GRID, GRID, -1).numpy()
 
 
 def middle(weights):
     """Where the weights are, as (row, col) in tokens."""
-    rows, cols = np.indices(weights.shape) + .5
+    rows, cols = np.indices(weights.shape) + 0.5
     total = weights.sum()
     return np.array([(rows * weights).sum(), (cols * weights).sum()]) / total
 
 
-def assert_found(results, atol=.45):
+def assert_found(results, atol=0.45):
     """The map knows where the marker is; distances are in tokens."""
     image = results['img'][..., 0].astype(float)
     seen = cv2.resize(image, (GRID, GRID), interpolation=cv2.INTER_AREA)
     known = token_scores(results['token_labels'])[..., MARKER]
     # More than where nothing is known; halfway there in logits is still more.
     mode = results['token_labels'].score_mode
-    known = (known - dict(probs=.105, logits=.2)[mode]).clip(0)
+    known = (known - dict(probs=0.105, logits=0.2)[mode]).clip(0)
     np.testing.assert_allclose(middle(known), middle(seen), atol=atol)
     here = np.unravel_index(known.argmax(), known.shape)
-    assert seen[here] > .5 * seen.max()
+    assert seen[here] > 0.5 * seen.max()
 
 
 def transform(results, *steps):
@@ -88,8 +93,7 @@ def transform(results, *steps):
 
 
 def ours(step):
-    return TRANSFORMS.build(
-        {**padded(step), 'type': f'mmtlalign.{step["type"]}'})
+    return TRANSFORMS.build({**padded(step), 'type': f'mmtlalign.{step["type"]}'})
 
 
 def padded(step):
@@ -106,35 +110,44 @@ def is_whole(image):
 
 OPERATIONS = dict(
     nothing=[],
-    flip=[dict(type='RandomFlip', prob=1.)],
-    flip_vertical=[dict(type='RandomFlip', prob=1., direction='vertical')],
-    flip_both=[dict(type='RandomFlip', prob=1., direction='diagonal')],
-    rotate=[dict(type='Rotate', angle=20., prob=1.)],
-    rotate_off_center=[
-        dict(type='Rotate', angle=15., prob=1., center=(20., 10.), scale=.9)],
-    shear=[dict(type='Shear', magnitude=.2, prob=1.)],
-    shear_vertical=[
-        dict(type='Shear', magnitude=.2, prob=1., direction='vertical')],
-    translate=[dict(type='Translate', magnitude=.2, prob=1.)],
-    translate_vertical=[
-        dict(type='Translate', magnitude=.2, prob=1., direction='vertical')],
-    crop=[dict(type='RandomResizedCrop', scale=64,
-               crop_ratio_range=(.6, .8))],
+    flip=[dict(type='RandomFlip', prob=1.0)],
+    flip_vertical=[dict(type='RandomFlip', prob=1.0, direction='vertical')],
+    flip_both=[dict(type='RandomFlip', prob=1.0, direction='diagonal')],
+    rotate=[dict(type='Rotate', angle=20.0, prob=1.0)],
+    rotate_off_center=[dict(type='Rotate', angle=15.0, prob=1.0, center=(20.0, 10.0), scale=0.9)],
+    shear=[dict(type='Shear', magnitude=0.2, prob=1.0)],
+    shear_vertical=[dict(type='Shear', magnitude=0.2, prob=1.0, direction='vertical')],
+    translate=[dict(type='Translate', magnitude=0.2, prob=1.0)],
+    translate_vertical=[dict(type='Translate', magnitude=0.2, prob=1.0, direction='vertical')],
+    crop=[dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.6, 0.8))],
     # shapes no recipe draws: a box of which one side is a third of the other
-    crop_wide=[dict(type='RandomResizedCrop', scale=64,
-                    crop_ratio_range=(.5, .5), aspect_ratio_range=(2.8, 3))],
-    crop_tall=[dict(type='RandomResizedCrop', scale=64,
-                    crop_ratio_range=(.5, .5),
-                    aspect_ratio_range=(.33, .36))],
+    crop_wide=[
+        dict(
+            type='RandomResizedCrop',
+            scale=64,
+            crop_ratio_range=(0.5, 0.5),
+            aspect_ratio_range=(2.8, 3),
+        )
+    ],
+    crop_tall=[
+        dict(
+            type='RandomResizedCrop',
+            scale=64,
+            crop_ratio_range=(0.5, 0.5),
+            aspect_ratio_range=(0.33, 0.36),
+        )
+    ],
     rotate_flip_crop=[
-        dict(type='Rotate', angle=20., prob=1.),
-        dict(type='RandomFlip', prob=1.),
-        dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(.6, .8))],
+        dict(type='Rotate', angle=20.0, prob=1.0),
+        dict(type='RandomFlip', prob=1.0),
+        dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.6, 0.8)),
+    ],
     crop_flip_shear_translate=[
-        dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(.6, .8)),
-        dict(type='RandomFlip', prob=1.),
-        dict(type='Shear', magnitude=.15, prob=1.),
-        dict(type='Translate', magnitude=.1, prob=1., direction='vertical')],
+        dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.6, 0.8)),
+        dict(type='RandomFlip', prob=1.0),
+        dict(type='Shear', magnitude=0.15, prob=1.0),
+        dict(type='Translate', magnitude=0.1, prob=1.0, direction='vertical'),
+    ],
 )
 
 
@@ -147,7 +160,7 @@ def test_marker_is_found_in_its_token(name, size, mode):
     found = 0
     for seed in range(200):
         np.random.seed(seed)
-        where = np.random.uniform(.2, .8, 2)
+        where = np.random.uniform(0.2, 0.8, 2)
         results = marked(size, where, mode)
         whole = True
         for step in OPERATIONS[name]:
@@ -165,8 +178,7 @@ def test_marker_is_found_in_its_token(name, size, mode):
 @pytest.mark.parametrize('name', OPERATIONS)
 def test_images_and_draws_are_the_hosts(name):
     for seed in range(3):
-        image = np.random.default_rng(seed).integers(
-            0, 256, (40, 60, 3), np.uint8)
+        image = np.random.default_rng(seed).integers(0, 256, (40, 60, 3), np.uint8)
         np.random.seed(seed)
         expected = dict(img=image.copy())
         for step in OPERATIONS[name]:
@@ -174,7 +186,7 @@ def test_images_and_draws_are_the_hosts(name):
         after = np.random.rand()
         for labelled in (False, True):
             np.random.seed(seed)
-            results = marked((40, 60), (.5, .5))
+            results = marked((40, 60), (0.5, 0.5))
             results['img'] = image.copy()
             if not labelled:
                 del results['token_labels']
@@ -185,11 +197,18 @@ def test_images_and_draws_are_the_hosts(name):
 
 def randaug(kind, seed, size=(48, 64)):
     """Images and labels after RandAugment as ImageNet recipes draw it."""
-    results = marked(size, (.45, .55))
+    results = marked(size, (0.45, 0.55))
     step = TRANSFORMS.build(
-        dict(type=kind, policies='timm_increasing', num_policies=2,
-             total_level=10, magnitude_level=9, magnitude_std=.5,
-             hparams=dict(pad_val=[0, 0, 0], interpolation='bilinear')))
+        dict(
+            type=kind,
+            policies='timm_increasing',
+            num_policies=2,
+            total_level=10,
+            magnitude_level=9,
+            magnitude_std=0.5,
+            hparams=dict(pad_val=[0, 0, 0], interpolation='bilinear'),
+        )
+    )
     np.random.seed(seed)
     return results['token_labels'], step(results)
 
@@ -203,28 +222,34 @@ def test_rand_augment_draws_as_the_host_and_moves_the_map():
         moved += ours['token_labels'] is not before
     # two of 15 operations, 5 of them geometric, each applied half the time:
     # 1 - (1 - 1/6)^2 = 31 %
-    assert .18 < moved / 80 < .44
+    assert 0.18 < moved / 80 < 0.44
 
 
 def test_rand_augment_by_a_list_of_policies():
-    step = TRANSFORMS.build(dict(
-        type='mmtlalign.RandAugment', num_policies=1, magnitude_level=5,
-        policies=[dict(type='Invert'),
-                  dict(type='Rotate', magnitude_range=(0, 30))]))
+    step = TRANSFORMS.build(
+        dict(
+            type='mmtlalign.RandAugment',
+            num_policies=1,
+            magnitude_level=5,
+            policies=[dict(type='Invert'), dict(type='Rotate', magnitude_range=(0, 30))],
+        )
+    )
     kinds = [type(t).__module__.split('.')[0] for t in step]
     assert kinds == ['mmpretrain', 'mmtlalign']
     with pytest.raises(AssertionError, match='Invalid policies'):
-        TRANSFORMS.build(dict(
-            type='mmtlalign.RandAugment', policies='no_such', num_policies=1,
-            magnitude_level=5))
+        TRANSFORMS.build(
+            dict(
+                type='mmtlalign.RandAugment', policies='no_such', num_policies=1, magnitude_level=5
+            )
+        )
 
 
-@pytest.mark.parametrize('probs, left', [
-    ((1., 0.), True), ((0., 1.), True), ((1., 1.), False)])
+@pytest.mark.parametrize(
+    'probs, left', [((1.0, 0.0), True), ((0.0, 1.0), True), ((1.0, 1.0), False)]
+)
 def test_several_flips(probs, left):
-    before = marked((80, 80), (.5, .8))
-    results = transform(before, *(
-        dict(type='RandomFlip', prob=prob) for prob in probs))
+    before = marked((80, 80), (0.5, 0.8))
+    results = transform(before, *(dict(type='RandomFlip', prob=prob) for prob in probs))
     assert results['token_labels'].flip == results['flip']
     assert_found(results)
     assert (results['img'][:, :40].max() > 0) == left
@@ -233,20 +258,20 @@ def test_several_flips(probs, left):
 @pytest.mark.parametrize('mode', ['probs', 'logits'])
 def test_what_comes_into_view_is_even(mode):
     results = transform(
-        marked((80, 80), (.5, .3), mode),
-        dict(type='Translate', magnitude=.5, prob=1.,
-             random_negative_prob=0.))
+        marked((80, 80), (0.5, 0.3), mode),
+        dict(type='Translate', magnitude=0.5, prob=1.0, random_negative_prob=0.0),
+    )
     scores = token_scores(results['token_labels'])
     np.testing.assert_allclose(scores[:, :3], 1 / CLASSES, atol=2e-3)
-    assert (scores[:, 5:] - 1 / CLASSES).max() > .3
+    assert (scores[:, 5:] - 1 / CLASSES).max() > 0.3
 
 
 def test_lost_for_good():
     """What one operation pushes out of view, another does not bring back."""
-    step = dict(type='Translate', prob=1., random_negative_prob=0.)
+    step = dict(type='Translate', prob=1.0, random_negative_prob=0.0)
     results = transform(
-        marked((80, 80), (.5, .2)), dict(step, magnitude=-.5),
-        dict(step, magnitude=.5))
+        marked((80, 80), (0.5, 0.2)), dict(step, magnitude=-0.5), dict(step, magnitude=0.5)
+    )
     assert results['img'].max() == 0
     scores = token_scores(results['token_labels'])
     np.testing.assert_allclose(scores[:, :3], 1 / CLASSES, atol=2e-3)
@@ -255,38 +280,40 @@ def test_lost_for_good():
 def test_warped_map_against_a_dense_one():
     """Interpolated class by class by OpenCV; nothing is cut at k classes."""
     rng = np.random.default_rng(0)
-    probs = rng.dirichlet(np.full(4, .5), (12, 12)).astype(np.float16)
+    probs = rng.dirichlet(np.full(4, 0.5), (12, 12)).astype(np.float16)
     ids = np.broadcast_to(np.arange(4), (12, 12, 4)).astype(np.int16)
-    labels = TokenLabels(ids, probs, np.array([0, 0, 12, 12], np.float32),
-                         (12, 12), 4)
+    labels = TokenLabels(ids, probs, np.array([0, 0, 12, 12], np.float32), (12, 12), 4)
     # pixels are cells, so the map moves as an image of its size does
-    matrix = cv2.getRotationMatrix2D((5.5, 5.5), 17, .8)
-    matrix[:, 2] += 1.3, -.6
+    matrix = cv2.getRotationMatrix2D((5.5, 5.5), 17, 0.8)
+    matrix[:, 2] += 1.3, -0.6
     warped = labels.warped(matrix)
     expected = cv2.warpAffine(
-        probs.astype(np.float32), matrix, (12, 12), flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE)
+        probs.astype(np.float32),
+        matrix,
+        (12, 12),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
     inside = cv2.warpAffine(
-        np.ones((12, 12), np.float32), matrix, (12, 12),
-        flags=cv2.INTER_NEAREST)
+        np.ones((12, 12), np.float32), matrix, (12, 12), flags=cv2.INTER_NEAREST
+    )
     found = np.zeros((12, 12, 4))
     np.put_along_axis(found, warped.ids.astype(int), warped.scores, 2)
     inner = cv2.erode(inside, np.ones((3, 3))) > 0
     assert inner.sum() > 30
     # OpenCV rounds positions to 1/32 pixel
-    np.testing.assert_allclose(found[inner], expected[inner], atol=.05)
+    np.testing.assert_allclose(found[inner], expected[inner], atol=0.05)
     outer = cv2.dilate(inside, np.ones((3, 3))) == 0
-    np.testing.assert_allclose(found[outer], .25, atol=1e-3)
+    np.testing.assert_allclose(found[outer], 0.25, atol=1e-3)
 
 
 def test_warped_maps_keep_their_size_and_probability():
     rng = np.random.default_rng(0)
-    probs = rng.dirichlet(np.full(30, .1), (9, 7))
+    probs = rng.dirichlet(np.full(30, 0.1), (9, 7))
     ids = np.argsort(-probs, -1)[..., :3].astype(np.int16)
     scores = np.take_along_axis(probs, ids, -1).astype(np.float16)
-    labels = TokenLabels(ids, scores, np.array([1, 2, 6, 8], np.float32),
-                         (50, 80), 30)
-    warped = labels.warped(np.array([[1, .2, -3], [.1, 1, 4]]))
+    labels = TokenLabels(ids, scores, np.array([1, 2, 6, 8], np.float32), (50, 80), 30)
+    warped = labels.warped(np.array([[1, 0.2, -3], [0.1, 1, 4]]))
     assert warped.ids.shape == ids.shape and warped.ids.dtype == np.int16
     assert warped.scores.dtype == np.float16
     assert (warped.scores.sum(-1, dtype=float) < 1.002).all()
@@ -294,8 +321,8 @@ def test_warped_maps_keep_their_size_and_probability():
     still = labels.warped(np.array([[1, 0, 0], [0, 1, 0]]))
     x1, y1, x2, y2 = 1, 2, 6, 8
     np.testing.assert_allclose(  # in view nothing has changed
-        dense_of(still)[y1:y2, x1:x2], dense_of(labels)[y1:y2, x1:x2],
-        atol=2e-3)
+        dense_of(still)[y1:y2, x1:x2], dense_of(labels)[y1:y2, x1:x2], atol=2e-3
+    )
 
 
 def dense_of(labels):
@@ -311,14 +338,14 @@ def test_matrices_are_those_of_mmcv():
     image = np.zeros((41, 61), np.uint8)
     image[20, 25] = 255
     for step, moved in (
-            (dict(type='Rotate', angle=30.), mmcv.imrotate(image, 30.)),
-            (dict(type='Shear', magnitude=.3), mmcv.imshear(image, .3)),
-            (dict(type='Translate', magnitude=.1),
-             mmcv.imtranslate(image, 6.1))):
+        (dict(type='Rotate', angle=30.0), mmcv.imrotate(image, 30.0)),
+        (dict(type='Shear', magnitude=0.3), mmcv.imshear(image, 0.3)),
+        (dict(type='Translate', magnitude=0.1), mmcv.imtranslate(image, 6.1)),
+    ):
         op = ours(step)
         amount = step.get('angle', step.get('magnitude'))
         x, y = op._matrix(amount, 41, 61) @ [25, 20, 1]
         rows, cols = np.indices(image.shape)
         weights = moved / moved.sum(dtype=float)
-        assert (rows * weights).sum() == pytest.approx(y, abs=.1)
-        assert (cols * weights).sum() == pytest.approx(x, abs=.1)
+        assert (rows * weights).sum() == pytest.approx(y, abs=0.1)
+        assert (cols * weights).sum() == pytest.approx(x, abs=0.1)

@@ -1,4 +1,5 @@
 """Trainings that are broken off and resumed, in a real runner."""
+
 import random
 from types import SimpleNamespace
 
@@ -18,11 +19,7 @@ from mmtlalign.engine.hooks.resume_random_state import (
     seed_everything,
     seed_mixing,
 )
-from mmtlalign.engine.hooks.stop_on_signal import (
-    mixing_methods,
-    random_states,
-    set_random_states,
-)
+from mmtlalign.engine.hooks.stop_on_signal import mixing_methods, random_states, set_random_states
 from mmtlalign.models import CutMix, Mixup, RandomMix
 from tests.tiny import write_project
 
@@ -83,8 +80,8 @@ def end_of(runner):
     """Train, and return all that the training is about."""
     runner.train()
     return dict(
-        weights=runner.model.state_dict(),
-        optimizer=runner.optim_wrapper.state_dict()['state'])
+        weights=runner.model.state_dict(), optimizer=runner.optim_wrapper.state_dict()['state']
+    )
 
 
 def same(a, b):
@@ -100,13 +97,12 @@ def ends(tmp_path, change, hook=True):
     straight = end_of(build_runner(whole, change, hook=hook))
     with pytest.raises(Break):
         build_runner(broken, change, break_at=5, hook=hook).train()
-    return straight, end_of(build_runner(
-        broken, change, resume=True, hook=hook))
+    return straight, end_of(build_runner(broken, change, resume=True, hook=hook))
 
 
 @pytest.mark.parametrize(
-    'change', ['', BY_ITERATION, WITH_WORKERS],
-    ids=['epochs', 'iterations', 'workers'])
+    'change', ['', BY_ITERATION, WITH_WORKERS], ids=['epochs', 'iterations', 'workers']
+)
 def test_resumed_training_ends_bit_identical(tmp_path, change):
     straight, resumed = ends(tmp_path, change)
     assert same(straight['optimizer'], resumed['optimizer'])
@@ -116,8 +112,7 @@ def test_resumed_training_ends_bit_identical(tmp_path, change):
 def test_a_seed_drawn_at_start_is_resumed_too(tmp_path, monkeypatch):
     """The data's order follows the seed of the first run, not of this one."""
     for now in (5, 6):
-        monkeypatch.setattr('mmengine.runner.utils.sync_random_seed',
-                            lambda: now)
+        monkeypatch.setattr('mmengine.runner.utils.sync_random_seed', lambda: now)
         if now == 5:
             change = 'randomness = dict(seed=None)'
             straight = end_of(build_runner(tmp_path / 'whole', change))
@@ -138,8 +133,10 @@ def states_after(hook, runner, step):
     hook._reseed(runner, step)
     augments = runner.model.data_preprocessor.batch_augments
     loader = runner.train_dataloader
-    return *draw(), *(torch.rand((), generator=generator).item()
-                      for generator in (augments.generator, loader.generator))
+    return *draw(), *(
+        torch.rand((), generator=generator).item()
+        for generator in (augments.generator, loader.generator)
+    )
 
 
 def test_states_depend_on_seed_step_and_rank_alone(tmp_path, monkeypatch):
@@ -174,9 +171,15 @@ def test_workers_draw_anew_each_epoch(tmp_path):
     assert len(set(drawn)) == len(drawn) == 18
 
 
-@pytest.mark.parametrize('change, says', [
-    ('train_dataloader.update(num_workers=2, persistent_workers=True)', True),
-    (BY_ITERATION + WITH_WORKERS, True), (WITH_WORKERS, False), ('', False)])
+@pytest.mark.parametrize(
+    'change, says',
+    [
+        ('train_dataloader.update(num_workers=2, persistent_workers=True)', True),
+        (BY_ITERATION + WITH_WORKERS, True),
+        (WITH_WORKERS, False),
+        ('', False),
+    ],
+)
 def test_lasting_workers_are_reported(tmp_path, capsys, change, says):
     runner = build_runner(tmp_path, change)
     runner._train_loop = runner.build_train_loop(runner._train_loop)
@@ -191,22 +194,19 @@ def test_another_number_of_threads_is_reported(tmp_path, capsys, more):
     runner.train_loop._iter = 3
     now = torch.get_num_threads()
     hook = ResumeRandomState()
-    hook.after_load_checkpoint(
-        runner, dict(resume_random_state=dict(threads=now + more)))
+    hook.after_load_checkpoint(runner, dict(resume_random_state=dict(threads=now + more)))
     hook.before_train(runner)
     report = f'Resuming with {now} threads a training started with {now + 1}'
     assert (report in capsys.readouterr().out) == bool(more)
 
 
 @pytest.mark.parametrize('iteration, seed', [(3, 7), (0, 3)])
-def test_order_is_taken_over_by_resuming_not_by_loading(
-        tmp_path, iteration, seed):
+def test_order_is_taken_over_by_resuming_not_by_loading(tmp_path, iteration, seed):
     runner = build_runner(tmp_path)
     runner._train_loop = runner.build_train_loop(runner._train_loop)
     runner.train_loop._iter = iteration
     hook = ResumeRandomState()
-    hook.after_load_checkpoint(
-        runner, dict(resume_random_state=dict(sampler_seed=7)))
+    hook.after_load_checkpoint(runner, dict(resume_random_state=dict(sampler_seed=7)))
     hook.before_train(runner)
     assert runner.train_dataloader.sampler.seed == seed
 
@@ -214,10 +214,10 @@ def test_order_is_taken_over_by_resuming_not_by_loading(
 def test_what_is_stored_needs_no_trust(tmp_path):
     build_runner(tmp_path, 'train_cfg.update(max_epochs=1)').train()
     with torch.serialization.safe_globals(get_torch_safe_globals()):
-        checkpoint = torch.load(
-            tmp_path / 'work/epoch_1.pth', weights_only=True)
+        checkpoint = torch.load(tmp_path / 'work/epoch_1.pth', weights_only=True)
     assert checkpoint['resume_random_state'] == dict(
-        sampler_seed=3, threads=torch.get_num_threads())
+        sampler_seed=3, threads=torch.get_num_threads()
+    )
 
 
 def test_mixing_of_ours_is_seeded_inside_the_hosts_choice():
@@ -225,26 +225,25 @@ def test_mixing_of_ours_is_seeded_inside_the_hosts_choice():
 
     def draws(mixing, seed):
         seed_mixing(mixing, seed)
-        return [method.draw(images).lam[0].item()
-                for method in mixing.augments]
+        return [method.draw(images).lam[0].item() for method in mixing.augments]
 
     for kind in RandomBatchAugment, RandomMix:
-        mixing = kind([CutMix(1.), Mixup(1.), Mixup(1.)])
+        mixing = kind([CutMix(1.0), Mixup(1.0), Mixup(1.0)])
         first = draws(mixing, 3)
         assert first == draws(mixing, 3) != draws(mixing, 4)
         assert len(set(first)) == 3
     seed_mixing(None, 3)
-    seed_mixing(RandomBatchAugment([HostMixup(.8)]), 3)  # draws by numpy
+    seed_mixing(RandomBatchAugment([HostMixup(0.8)]), 3)  # draws by numpy
 
 
 @pytest.mark.parametrize('name', ['batch_augments', 'mixing'])
 def test_states_within_an_epoch_hold_those_of_all_mixing(name):
     """Of classifiers' and of segmentors' data preprocessors."""
-    mixing = RandomMix([dict(type='Mixup', alpha=1.)])
+    mixing = RandomMix([dict(type='Mixup', alpha=1.0)])
     runner = SimpleNamespace(
-        model=SimpleNamespace(data_preprocessor=SimpleNamespace(
-            **{name: mixing})),
-        train_dataloader=SimpleNamespace(generator=None))
+        model=SimpleNamespace(data_preprocessor=SimpleNamespace(**{name: mixing})),
+        train_dataloader=SimpleNamespace(generator=None),
+    )
     mixing.seed(3)
     states, generators = random_states(runner), mixing_methods(runner)
     assert mixing in generators

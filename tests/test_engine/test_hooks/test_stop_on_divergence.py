@@ -1,4 +1,5 @@
 """A training that diverges stops, and leaves its last sound checkpoint."""
+
 import functools
 import os.path as osp
 
@@ -20,7 +21,6 @@ ITERS = 4  # an epoch
 
 
 class Data(Dataset):
-
     def __len__(self):
         return 2 * ITERS
 
@@ -56,20 +56,31 @@ class Late(Hook):
 
 
 def runner(folder, model, hooks=(), **more):
-    return Runner(**{**dict(
-        model=model, work_dir=str(folder), experiment_name=str(folder),
-        train_dataloader=dict(
-            batch_size=2, num_workers=0, dataset=Data(),
-            sampler=dict(type='DefaultSampler', shuffle=True),
-            collate_fn=dict(type='pseudo_collate')),
-        train_cfg=dict(by_epoch=True, max_epochs=3),
-        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=.01)),
-        default_hooks=dict(
-            logger=dict(type='LoggerHook', interval=2),
-            checkpoint=dict(type='CheckpointHook', interval=1,
-                            max_keep_ckpts=1)),
-        custom_hooks=[*hooks, dict(type='mmtlalign.StopOnDivergence')],
-        default_scope='mmengine'), **more})
+    return Runner(
+        **{
+            **dict(
+                model=model,
+                work_dir=str(folder),
+                experiment_name=str(folder),
+                train_dataloader=dict(
+                    batch_size=2,
+                    num_workers=0,
+                    dataset=Data(),
+                    sampler=dict(type='DefaultSampler', shuffle=True),
+                    collate_fn=dict(type='pseudo_collate'),
+                ),
+                train_cfg=dict(by_epoch=True, max_epochs=3),
+                optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.01)),
+                default_hooks=dict(
+                    logger=dict(type='LoggerHook', interval=2),
+                    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),
+                ),
+                custom_hooks=[*hooks, dict(type='mmtlalign.StopOnDivergence')],
+                default_scope='mmengine',
+            ),
+            **more,
+        }
+    )
 
 
 def stopped(run):
@@ -112,9 +123,12 @@ def test_resumed_it_goes_on(tmp_path):
 
 
 def test_within_one_interval_of_logging(tmp_path):
-    run = runner(tmp_path, Model(at(3, torch.nan)), train_cfg=dict(
-        by_epoch=True, max_epochs=1), default_hooks=dict(
-            logger=dict(type='LoggerHook', interval=3)))
+    run = runner(
+        tmp_path,
+        Model(at(3, torch.nan)),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=3)),
+    )
     said = stopped(run)
     assert 'by iteration 3 (epoch 1)' in said
     assert 'There is no earlier checkpoint: begin anew' in said
@@ -123,8 +137,7 @@ def test_within_one_interval_of_logging(tmp_path):
 def test_no_checkpoint_of_an_earlier_training_is_named(tmp_path):
     runner(tmp_path, Model()).train()
     assert saved(tmp_path) == ['epoch_3.pth']
-    assert 'no earlier checkpoint' in stopped(
-        runner(tmp_path, Model(at(1, torch.nan))))
+    assert 'no earlier checkpoint' in stopped(runner(tmp_path, Model(at(1, torch.nan))))
 
 
 class BadGradient(torch.autograd.Function):
@@ -140,9 +153,9 @@ class BadGradient(torch.autograd.Function):
 
 
 def test_a_gradient_alone(tmp_path):
-    run = runner(tmp_path, Model(
-        lambda step, loss: BadGradient.apply(loss) if step == ITERS + 2
-        else loss))
+    run = runner(
+        tmp_path, Model(lambda step, loss: BadGradient.apply(loss) if step == ITERS + 2 else loss)
+    )
     assert 'a gradient is not finite, by iteration 6' in stopped(run)
 
 
@@ -160,27 +173,36 @@ def spoil_state(run):
 
 
 def spoil_average(run):
-    hook, = (hook for hook in run.hooks if hasattr(hook, 'ema_model'))
+    (hook,) = (hook for hook in run.hooks if hasattr(hook, 'ema_model'))
     hook.ema_model.module.linear.bias.data[0] = torch.nan
 
 
-@pytest.mark.parametrize('action, complaint', [
-    (spoil_weight, 'linear.weight (weights) is not finite'),
-    (spoil_buffer, 'mean (weights) is not finite'),
-    (spoil_state, 'optimizer.0.exp_avg_sq is not finite'),
-    (spoil_average, '(averaged weights of EMAHook) is not finite')])
+@pytest.mark.parametrize(
+    'action, complaint',
+    [
+        (spoil_weight, 'linear.weight (weights) is not finite'),
+        (spoil_buffer, 'mean (weights) is not finite'),
+        (spoil_state, 'optimizer.0.exp_avg_sq is not finite'),
+        (spoil_average, '(averaged weights of EMAHook) is not finite'),
+    ],
+)
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_what_no_loss_shows_in_time(tmp_path, action, complaint, by_epoch):
-    more = {} if by_epoch else dict(
-        train_cfg=dict(by_epoch=False, max_iters=3 * ITERS),
-        default_hooks=dict(checkpoint=dict(
-            type='CheckpointHook', by_epoch=False, interval=ITERS,
-            max_keep_ckpts=1)))
-    run = runner(tmp_path, Model(),
-                 hooks=[dict(type='EMAHook'), Late(action)], **more)
+    more = (
+        {}
+        if by_epoch
+        else dict(
+            train_cfg=dict(by_epoch=False, max_iters=3 * ITERS),
+            default_hooks=dict(
+                checkpoint=dict(
+                    type='CheckpointHook', by_epoch=False, interval=ITERS, max_keep_ckpts=1
+                )
+            ),
+        )
+    )
+    run = runner(tmp_path, Model(), hooks=[dict(type='EMAHook'), Late(action)], **more)
     assert complaint in stopped(run)
-    assert saved(tmp_path) == [
-        'epoch_1.pth' if by_epoch else f'iter_{ITERS}.pth']
+    assert saved(tmp_path) == ['epoch_1.pth' if by_epoch else f'iter_{ITERS}.pth']
 
 
 def test_nothing_unsound_is_written_by_others(tmp_path):
@@ -201,12 +223,12 @@ def test_hooks_on_optimizers_end_with_the_training(tmp_path):
 def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
     """Flags become Python's only where they are read."""
     reads = []
-    run = runner(tmp_path, Model(), train_cfg=dict(by_epoch=True,
-                                                   max_epochs=1))
+    run = runner(tmp_path, Model(), train_cfg=dict(by_epoch=True, max_epochs=1))
     check = StopOnDivergence._check_steps
-    monkeypatch.setattr(StopOnDivergence, '_check_steps', lambda *args: (
-        reads.append(run.iter + 1), check(*args)))
-    hook, = (h for h in run.hooks if isinstance(h, StopOnDivergence))
+    monkeypatch.setattr(
+        StopOnDivergence, '_check_steps', lambda *args: (reads.append(run.iter + 1), check(*args))
+    )
+    (hook,) = (h for h in run.hooks if isinstance(h, StopOnDivergence))
     inside = []
     to_bool = torch.Tensor.__bool__
 
@@ -231,45 +253,61 @@ def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
 @pytest.fixture
 def scaled(monkeypatch):
     """mmengine's float16 wrapper, made to work on a CPU."""
-    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available',
-                        lambda: True)
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
     monkeypatch.setattr(
-        amp_optimizer_wrapper, 'GradScaler',
-        functools.partial(torch.amp.GradScaler, 'cpu', init_scale=2.**30))
+        amp_optimizer_wrapper,
+        'GradScaler',
+        functools.partial(torch.amp.GradScaler, 'cpu', init_scale=2.0**30),
+    )
 
 
 @pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('count', [1, 5, 19])
-def test_skipped_steps_are_counted_and_no_divergence(
-        tmp_path, scaled, fused, count):
-    wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16', optimizer=dict(
-        type='AdamW', lr=.01, fused=fused))
-    run = runner(tmp_path, Model(
-        lambda step, loss: loss * torch.inf if 2 < step <= 2 + count
-        else loss), optim_wrapper=wrapper, train_cfg=dict(
-            by_epoch=True, max_epochs=6))
+def test_skipped_steps_are_counted_and_no_divergence(tmp_path, scaled, fused, count):
+    wrapper = dict(
+        type='AmpOptimWrapper', dtype='bfloat16', optimizer=dict(type='AdamW', lr=0.01, fused=fused)
+    )
+    run = runner(
+        tmp_path,
+        Model(lambda step, loss: loss * torch.inf if 2 < step <= 2 + count else loss),
+        optim_wrapper=wrapper,
+        train_cfg=dict(by_epoch=True, max_epochs=6),
+    )
     run.train()
     history, _ = run.message_hub.get_scalar('train/skipped_steps').data
     assert history[0] == 0 and history[-1] == count
-    log, = tmp_path.glob('*/*.log')
+    (log,) = tmp_path.glob('*/*.log')
     assert f'skipped_steps: {count}' in log.read_text()
     assert saved(tmp_path) == ['epoch_6.pth']
 
 
 @pytest.mark.parametrize('fused', [False, True])
 def test_too_many_skipped_steps(tmp_path, scaled, fused):
-    run = runner(tmp_path, Model(at(ITERS + 1, torch.nan)), optim_wrapper=dict(
-        type='AmpOptimWrapper', dtype='bfloat16',
-        optimizer=dict(type='AdamW', lr=.01, fused=fused)),
-        train_cfg=dict(by_epoch=True, max_epochs=9))
+    run = runner(
+        tmp_path,
+        Model(at(ITERS + 1, torch.nan)),
+        optim_wrapper=dict(
+            type='AmpOptimWrapper',
+            dtype='bfloat16',
+            optimizer=dict(type='AdamW', lr=0.01, fused=fused),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=9),
+    )
     assert '20 steps in a row were skipped' in stopped(run)
     assert run.iter + 1 == ITERS + 20
 
 
 def test_a_scale_below_one(tmp_path, scaled):
-    run = runner(tmp_path, Model(at(ITERS + 1, torch.inf)), optim_wrapper=dict(
-        type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(
-            init_scale=4.), optimizer=dict(type='AdamW', lr=.01)))
+    run = runner(
+        tmp_path,
+        Model(at(ITERS + 1, torch.inf)),
+        optim_wrapper=dict(
+            type='AmpOptimWrapper',
+            dtype='bfloat16',
+            loss_scale=dict(init_scale=4.0),
+            optimizer=dict(type='AdamW', lr=0.01),
+        ),
+    )
     # 2 and 1 at iteration 6, then .5 and .25
     assert 'loss scale of 0.25, by iteration 8' in stopped(run)
 
@@ -284,13 +322,16 @@ def test_several_optimizers(tmp_path):
         return dict(other=loss)
 
     model.train_step = train_step
-    wrapper = OptimWrapperDict(one=build_optim_wrapper(
-        model, dict(optimizer=dict(type='SGD', lr=.1))))
+    wrapper = OptimWrapperDict(
+        one=build_optim_wrapper(model, dict(optimizer=dict(type='SGD', lr=0.1)))
+    )
     run = runner(tmp_path, model, optim_wrapper=wrapper)
     assert 'a gradient is not finite' in stopped(run)
 
 
 def test_names_of_nested_tensors():
     a = torch.zeros(1)
-    assert [name for name, _ in named_tensors(
-        dict(x=[dict(y=a), 3], z=a, word='text'))] == ['x.0.y', 'z']
+    assert [name for name, _ in named_tensors(dict(x=[dict(y=a), 3], z=a, word='text'))] == [
+        'x.0.y',
+        'z',
+    ]

@@ -1,4 +1,5 @@
 """Weights arrive, or training does not start."""
+
 import pytest
 import torch
 from mmengine.config import ConfigDict
@@ -13,14 +14,20 @@ from mmtlalign.engine import VerifyPretrained
 from mmtlalign.errors import UserError
 
 VIT = dict(
-    type='mmpretrain.VisionTransformer', img_size=16, patch_size=4,
-    arch=dict(embed_dims=8, num_layers=3, num_heads=2,
-              feedforward_channels=16))
+    type='mmpretrain.VisionTransformer',
+    img_size=16,
+    patch_size=4,
+    arch=dict(embed_dims=8, num_layers=3, num_heads=2, feedforward_channels=16),
+)
 DISTILLED = dict(VIT, type='mmpretrain.DistilledVisionTransformer')
 SWIN = dict(
-    type='mmpretrain.SwinTransformer', img_size=32, patch_size=2,
-    window_size=4, out_indices=(2, ),
-    arch=dict(embed_dims=8, depths=[1, 2, 1], num_heads=[1, 2, 2]))
+    type='mmpretrain.SwinTransformer',
+    img_size=32,
+    patch_size=2,
+    window_size=4,
+    out_indices=(2,),
+    arch=dict(embed_dims=8, depths=[1, 2, 1], num_heads=[1, 2, 2]),
+)
 
 
 class Toy(BaseModel):
@@ -38,13 +45,17 @@ def pretrained(path, backbone, **changes):
     """Write a classifier's checkpoint; the config of one that starts there."""
     torch.manual_seed(7)
     source = MODELS.build(backbone)
-    state = {f'backbone.{key}': torch.randn_like(value)
-             if value.is_floating_point() else value
-             for key, value in source.state_dict().items()}
+    state = {
+        f'backbone.{key}': torch.randn_like(value) if value.is_floating_point() else value
+        for key, value in source.state_dict().items()
+    }
     state['head.fc.weight'] = torch.zeros(3, 8)
     torch.save(dict(state_dict=state, ema_state_dict=dict(state)), path)
-    return dict(backbone, **changes, init_cfg=dict(
-        type='Pretrained', checkpoint=str(path), prefix='backbone.'))
+    return dict(
+        backbone,
+        **changes,
+        init_cfg=dict(type='Pretrained', checkpoint=str(path), prefix='backbone.'),
+    )
 
 
 def edit(path, change):
@@ -58,8 +69,9 @@ class Watch(Hook):
     """Keep the weights of the first step, and the log's messages."""
 
     def before_train_iter(self, runner, *args, **kwargs):
-        self.weights = {key: value.clone() for key, value in
-                        runner.model.backbone.state_dict().items()}
+        self.weights = {
+            key: value.clone() for key, value in runner.model.backbone.state_dict().items()
+        }
 
 
 def train(folder, backbone, *hooks, **options):
@@ -67,33 +79,50 @@ def train(folder, backbone, *hooks, **options):
     watch = Watch()
     size = backbone['img_size']
     runner = Runner(
-        Toy(ConfigDict(backbone)), str(folder / 'work'),
+        Toy(ConfigDict(backbone)),
+        str(folder / 'work'),
         train_dataloader=DataLoader([dict(inputs=torch.rand(3, size, size))]),
         train_cfg=dict(by_epoch=False, max_iters=1),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.0)),
         custom_hooks=[VerifyPretrained(), *hooks, watch],
-        experiment_name=str(folder).replace('/', '_'), **options)
+        experiment_name=str(folder).replace('/', '_'),
+        **options,
+    )
     runner.train()
-    log, = folder.glob('work/*/*.log')
+    (log,) = folder.glob('work/*/*.log')
     return watch.weights, log.read_text()
 
 
-@pytest.mark.parametrize('source, changes, new, unused', [
-    (VIT, {}, [], []),
-    (VIT, dict(out_type='featmap', out_indices=(0, 2)), [], []),
-    (VIT, dict(out_type='featmap', final_norm=False), [], ['ln1']),
-    (VIT, dict(out_type='avg_featmap'), ['ln2.weight', 'ln2.bias'], []),
-    (dict(VIT, out_type='avg_featmap'), dict(out_type='featmap'), [],
-     ['ln2']),
-    (DISTILLED, dict(out_type='featmap'), [], []),
-    (SWIN, {}, [], []),
-    (SWIN, dict(out_indices=(0, 1, 2), pad_small_map=True, with_cp=True),
-     ['norm0.weight', 'norm1.bias'], []),
-    (SWIN, dict(out_indices=(0, 1)), ['norm0.weight', 'norm1.bias'],
-     ['norm2'])],
-    ids=['vit', 'vit-featmap', 'vit-without-final-norm', 'vit-avg_featmap',
-         'vit-from-avg_featmap', 'distilled', 'swin', 'swin-pyramid',
-         'swin-without-last'])
+@pytest.mark.parametrize(
+    'source, changes, new, unused',
+    [
+        (VIT, {}, [], []),
+        (VIT, dict(out_type='featmap', out_indices=(0, 2)), [], []),
+        (VIT, dict(out_type='featmap', final_norm=False), [], ['ln1']),
+        (VIT, dict(out_type='avg_featmap'), ['ln2.weight', 'ln2.bias'], []),
+        (dict(VIT, out_type='avg_featmap'), dict(out_type='featmap'), [], ['ln2']),
+        (DISTILLED, dict(out_type='featmap'), [], []),
+        (SWIN, {}, [], []),
+        (
+            SWIN,
+            dict(out_indices=(0, 1, 2), pad_small_map=True, with_cp=True),
+            ['norm0.weight', 'norm1.bias'],
+            [],
+        ),
+        (SWIN, dict(out_indices=(0, 1)), ['norm0.weight', 'norm1.bias'], ['norm2']),
+    ],
+    ids=[
+        'vit',
+        'vit-featmap',
+        'vit-without-final-norm',
+        'vit-avg_featmap',
+        'vit-from-avg_featmap',
+        'distilled',
+        'swin',
+        'swin-pyramid',
+        'swin-without-last',
+    ],
+)
 def test_weights_arrive(tmp_path, source, changes, new, unused):
     backbone = pretrained(tmp_path / 'a.pth', source, **changes)
     weights, log = train(tmp_path, backbone)
@@ -102,8 +131,8 @@ def test_weights_arrive(tmp_path, source, changes, new, unused):
     for key in arrived:
         assert torch.equal(weights[key], file[f'backbone.{key}']), key
     assert len(arrived) == len(weights) - len(
-        [key for key in weights if key.split('.')[0] in {
-            name.split('.')[0] for name in new}])
+        [key for key in weights if key.split('.')[0] in {name.split('.')[0] for name in new}]
+    )
     line = next(line for line in log.splitlines() if 'tensors from' in line)
     assert f"Weights of backbone: {len(arrived)} tensors from '" in line
     assert all(key in line for key in new)
@@ -117,8 +146,7 @@ def test_nothing_is_compared_with_a_checkpoint_of_the_whole_model(tmp_path):
     backbone = pretrained(tmp_path / 'a.pth', VIT)
     model = Toy(ConfigDict(VIT))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'whole.pth')
-    weights, log = train(
-        tmp_path, backbone, load_from=str(tmp_path / 'whole.pth'))
+    weights, log = train(tmp_path, backbone, load_from=str(tmp_path / 'whole.pth'))
     for key, value in model.backbone.state_dict().items():
         assert torch.equal(weights[key], value), key
     assert 'not compared' in log and 'verified' not in log
@@ -130,8 +158,7 @@ def test_a_vit_may_be_resized_by_its_own_rule(tmp_path):
     file = torch.load(tmp_path / 'a.pth')['state_dict']['backbone.pos_embed']
     grid = file[:, 1:].reshape(1, 4, 4, 8).permute(0, 3, 1, 2)
     grid = torch.nn.functional.interpolate(grid, size=(6, 6), mode='bicubic')
-    torch.testing.assert_close(
-        weights['pos_embed'][:, 1:], grid.flatten(2).transpose(1, 2))
+    torch.testing.assert_close(weights['pos_embed'][:, 1:], grid.flatten(2).transpose(1, 2))
     assert torch.equal(weights['pos_embed'][:, :1], file[:, :1])
 
 
@@ -158,27 +185,62 @@ def not_finite(state):
     state['backbone.layers.0.ln1.bias'][0] = torch.nan
 
 
-@pytest.mark.parametrize('source, changes, change, complaint', [
-    (VIT, {}, drop('layers.1.ln1.bias', 'pos_embed'),
-     r'2 keys missing in the file \(first: pos_embed\)'),
-    (VIT, {}, lambda state: state.update({'backbone.more': torch.zeros(1)}),
-     r'1 keys unknown to the model \(first: more\)'),
-    (VIT, dict(arch=dict(VIT['arch'], embed_dims=16)), None,
-     r'model\.backbone \(VisionTransformer\): size mismatch for cls_token'),
-    (VIT, dict(SWIN, patch_size=4, patch_cfg=dict(norm_cfg=None)), None,
-     'keys missing in the file .*keys unknown to the model'),
-    (VIT, {}, drop('ln1.weight', 'ln1.bias'),
-     r'2 keys missing in the file \(first: ln1\.weight\)'),
-    (DISTILLED, dict(out_type='featmap'), drop('dist_token'),
-     r'1 keys missing in the file \(first: dist_token\)'),
-    (SWIN, {}, drop('norm2.weight', 'norm2.bias'),
-     r'lacks all norms of outputs \(first: norm2\.weight\)'),
-    (VIT, {}, not_finite, 'layers.0.ln1.bias holds values that are not fin'),
-    (SWIN, dict(window_size=2), None,
-     r'windows of 4 and .* SwinTransformer of 2 .*mmtlalign convert FILE OUT '
-     '--window-size 2')])
-def test_a_misfit_stops_before_training(tmp_path, source, changes, change,
-                                        complaint):
+@pytest.mark.parametrize(
+    'source, changes, change, complaint',
+    [
+        (
+            VIT,
+            {},
+            drop('layers.1.ln1.bias', 'pos_embed'),
+            r'2 keys missing in the file \(first: pos_embed\)',
+        ),
+        (
+            VIT,
+            {},
+            lambda state: state.update({'backbone.more': torch.zeros(1)}),
+            r'1 keys unknown to the model \(first: more\)',
+        ),
+        (
+            VIT,
+            dict(arch=dict(VIT['arch'], embed_dims=16)),
+            None,
+            r'model\.backbone \(VisionTransformer\): size mismatch for cls_token',
+        ),
+        (
+            VIT,
+            dict(SWIN, patch_size=4, patch_cfg=dict(norm_cfg=None)),
+            None,
+            'keys missing in the file .*keys unknown to the model',
+        ),
+        (
+            VIT,
+            {},
+            drop('ln1.weight', 'ln1.bias'),
+            r'2 keys missing in the file \(first: ln1\.weight\)',
+        ),
+        (
+            DISTILLED,
+            dict(out_type='featmap'),
+            drop('dist_token'),
+            r'1 keys missing in the file \(first: dist_token\)',
+        ),
+        (
+            SWIN,
+            {},
+            drop('norm2.weight', 'norm2.bias'),
+            r'lacks all norms of outputs \(first: norm2\.weight\)',
+        ),
+        (VIT, {}, not_finite, 'layers.0.ln1.bias holds values that are not fin'),
+        (
+            SWIN,
+            dict(window_size=2),
+            None,
+            r'windows of 4 and .* SwinTransformer of 2 .*mmtlalign convert FILE OUT '
+            '--window-size 2',
+        ),
+    ],
+)
+def test_a_misfit_stops_before_training(tmp_path, source, changes, change, complaint):
     backbone = pretrained(tmp_path / 'a.pth', source, **changes)
     if change:
         edit(tmp_path / 'a.pth', change)
@@ -191,9 +253,13 @@ def test_a_misfit_stops_before_training(tmp_path, source, changes, change,
 def test_a_wrong_prefix_is_named_beside_those_of_the_file(tmp_path):
     backbone = pretrained(tmp_path / 'a.pth', VIT)
     backbone['init_cfg']['prefix'] = 'encoder.'
-    with pytest.raises(UserError, match=(
+    with pytest.raises(
+        UserError,
+        match=(
             r"no keys that start with prefix 'encoder\.' "
-            r'\(model\.backbone\.init_cfg\.prefix\).*backbone\., head\.')):
+            r'\(model\.backbone\.init_cfg\.prefix\).*backbone\., head\.'
+        ),
+    ):
         train(tmp_path, backbone)
 
 
@@ -207,20 +273,31 @@ def test_a_file_that_is_gone_is_named(tmp_path):
 FULL = dict(type='Pretrained', checkpoint='a.pth', prefix='backbone.')
 
 
-@pytest.mark.parametrize('init_cfg', [
-    [FULL], [dict(type='TruncNormal', layer='Linear'), FULL],
-    dict(FULL, type=PretrainedInit), dict(FULL, type='mmengine.Pretrained'),
-    dict(type='Pretrained', checkpoint='a.pth'), dict(FULL, checkpoint=''),
-    dict(FULL, checkpoint=None), dict(FULL, prefix=''),
-    dict(FULL, map_location='cpu')], ids=str)
+@pytest.mark.parametrize(
+    'init_cfg',
+    [
+        [FULL],
+        [dict(type='TruncNormal', layer='Linear'), FULL],
+        dict(FULL, type=PretrainedInit),
+        dict(FULL, type='mmengine.Pretrained'),
+        dict(type='Pretrained', checkpoint='a.pth'),
+        dict(FULL, checkpoint=''),
+        dict(FULL, checkpoint=None),
+        dict(FULL, prefix=''),
+        dict(FULL, map_location='cpu'),
+    ],
+    ids=str,
+)
 def test_other_forms_are_refused(tmp_path, init_cfg):
-    with pytest.raises(UserError, match=r'model\.backbone\.init_cfg=.* is '
-                       'refused: weights are named in one form only'):
+    with pytest.raises(
+        UserError,
+        match=r'model\.backbone\.init_cfg=.* is '
+        'refused: weights are named in one form only',
+    ):
         train(tmp_path, dict(VIT, init_cfg=init_cfg))
 
 
-@pytest.mark.parametrize('init_cfg', [
-    None, dict(type='TruncNormal', layer='Linear')])
+@pytest.mark.parametrize('init_cfg', [None, dict(type='TruncNormal', layer='Linear')])
 def test_random_weights_are_nobodys_business(tmp_path, init_cfg):
     _, log = train(tmp_path, dict(VIT, init_cfg=init_cfg))
     assert 'Weights of' not in log

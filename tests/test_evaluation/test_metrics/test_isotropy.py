@@ -1,4 +1,5 @@
 """Isotropy of clouds whose answers are known."""
+
 import math
 
 import numpy as np
@@ -6,12 +7,7 @@ import pytest
 import torch
 
 from mmtlalign.errors import UserError
-from mmtlalign.evaluation import (
-    Isotropy,
-    iso_score,
-    mean_cosine,
-    partition_score,
-)
+from mmtlalign.evaluation import Isotropy, iso_score, mean_cosine, partition_score
 
 
 def cross(dimensions, channels):
@@ -23,17 +19,15 @@ def cross(dimensions, channels):
 @pytest.mark.parametrize('used', [1, 2, 3, 8])
 def test_iso_score_counts_dimensions(used):
     """(k - 1) / (C - 1) if k of C dimensions are used, and all alike."""
-    assert iso_score(cross(used, 8)) == pytest.approx(
-        (used - 1) / 7, abs=1e-12)
+    assert iso_score(cross(used, 8)) == pytest.approx((used - 1) / 7, abs=1e-12)
 
 
 def test_iso_score_of_two_variances():
     """Formula of the docstring by hand, for variances 3 and 1 of two."""
     cloud = cross(2, 2) * np.sqrt([[3], [1], [3], [1]])
     v = [math.sqrt(2) * part / math.hypot(3, 1) for part in (3, 1)]
-    delta = math.hypot(v[0] - 1, v[1] - 1) / math.sqrt(
-        2 * (2 - math.sqrt(2)))
-    phi = (2 - delta**2 * (2 - math.sqrt(2)))**2 / 4
+    delta = math.hypot(v[0] - 1, v[1] - 1) / math.sqrt(2 * (2 - math.sqrt(2)))
+    phi = (2 - delta**2 * (2 - math.sqrt(2))) ** 2 / 4
     assert iso_score(cloud) == pytest.approx(2 * phi - 1)
     # phi is also the squared mean of v, and that is (4 / sqrt 10)^2 / 2
     assert iso_score(cloud) == pytest.approx(0.6)
@@ -43,11 +37,10 @@ def test_iso_score_ignores_place_scale_and_rotation():
     rng = np.random.default_rng(0)
     cloud = rng.normal(size=(50, 4)) * [1, 2, 3, 4]
     rotation, _ = np.linalg.qr(rng.normal(size=(4, 4)))
-    assert iso_score(7 * cloud @ rotation + 5) == pytest.approx(
-        iso_score(cloud))
+    assert iso_score(7 * cloud @ rotation + 5) == pytest.approx(iso_score(cloud))
 
 
-@pytest.mark.parametrize('value', [0., .1])
+@pytest.mark.parametrize('value', [0.0, 0.1])
 def test_equal_rows_use_no_dimension(value):
     assert iso_score(np.full((7, 5), value)) == 0
     if value:
@@ -55,17 +48,19 @@ def test_equal_rows_use_no_dimension(value):
 
 
 def test_mean_cosine_is_that_of_all_pairs():
-    cloud = np.random.default_rng(0).normal(size=(20, 3)) + .5
+    cloud = np.random.default_rng(0).normal(size=(20, 3)) + 0.5
     pairs = [
         a @ b / math.sqrt(a @ a * (b @ b))
-        for i, a in enumerate(cloud) for j, b in enumerate(cloud) if i != j
+        for i, a in enumerate(cloud)
+        for j, b in enumerate(cloud)
+        if i != j
     ]
     assert mean_cosine(cloud) == pytest.approx(sum(pairs) / len(pairs))
 
 
 def test_partition_score_by_both_signs():
     """One axis holds 2 and -1; the other nothing: Z is known for each."""
-    cloud = np.array([[2., 0.], [-1., 0.]])
+    cloud = np.array([[2.0, 0.0], [-1.0, 0.0]])
     z = [math.exp(2) + math.exp(-1), math.exp(-2) + math.exp(1), 2]
     assert partition_score(cloud) == pytest.approx(min(z) / max(z))
     assert partition_score(-cloud) == pytest.approx(min(z) / max(z))
@@ -73,10 +68,11 @@ def test_partition_score_by_both_signs():
 
 
 def test_partition_score_does_not_overflow():
-    score = partition_score(np.array([[2000., 0.], [1999., 0.]]))
+    score = partition_score(np.array([[2000.0, 0.0], [1999.0, 0.0]]))
     assert score == 0  # exp(-3999) and less
-    assert partition_score(np.array([[20., 0.], [-19., 0.]])) == pytest.approx(
-        2 / (math.exp(20) + math.exp(-19)))
+    assert partition_score(np.array([[20.0, 0.0], [-19.0, 0.0]])) == pytest.approx(
+        2 / (math.exp(20) + math.exp(-19))
+    )
 
 
 def test_large_clouds_behave_as_published():
@@ -86,26 +82,24 @@ def test_large_clouds_behave_as_published():
     narrow = isotropic * (np.arange(128) < 8)
     metric = Isotropy()
     labels = torch.zeros(5000)
-    scores = [metric.measure(torch.from_numpy(cloud), labels)
-              for cloud in (isotropic, narrow)]
-    assert scores[0]['iso_score'] > .95
-    assert scores[1]['iso_score'] == pytest.approx(7 / 127, abs=.002)
+    scores = [metric.measure(torch.from_numpy(cloud), labels) for cloud in (isotropic, narrow)]
+    assert scores[0]['iso_score'] > 0.95
+    assert scores[1]['iso_score'] == pytest.approx(7 / 127, abs=0.002)
     for score in scores:
-        assert score['partition_score'] > .9
-        assert score['mean_cosine'] == pytest.approx(0, abs=.01)
+        assert score['partition_score'] > 0.9
+        assert score['mean_cosine'] == pytest.approx(0, abs=0.01)
 
 
 def test_normalize():
-    cloud = torch.tensor([[3., 0.], [-1., 0.], [0., 1.], [0., -2.]])
+    cloud = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -2.0]])
     labels = torch.zeros(4)
     at_length_one = Isotropy().measure(cloud, labels)
     as_it_is = Isotropy(normalize=False).measure(cloud, labels)
     assert at_length_one['iso_score'] == pytest.approx(1)
     assert at_length_one['partition_score'] == pytest.approx(1)
     assert as_it_is['iso_score'] == pytest.approx(iso_score(cloud.numpy()))
-    assert as_it_is['iso_score'] < .9
-    assert at_length_one['mean_cosine'] == as_it_is['mean_cosine'] == (
-        pytest.approx(-1 / 3))
+    assert as_it_is['iso_score'] < 0.9
+    assert at_length_one['mean_cosine'] == as_it_is['mean_cosine'] == (pytest.approx(-1 / 3))
 
 
 @pytest.mark.parametrize('shape', [(1, 5), (5, 1)])

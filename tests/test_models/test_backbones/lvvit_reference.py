@@ -3,51 +3,52 @@
 Plain functions of a state dict; nothing of the package or of mmpretrain is
 used, so that an error there cannot hide here as well.
 """
+
 import torch
 from torch.nn import functional as F
 
 
-def build_state(dims, depth, stem, num_patches, num_classes, patch=16,
-                seed=0):
+def build_state(dims, depth, stem, num_patches, num_classes, patch=16, seed=0):
     """Random weights by published key; vectors too differ from 0 and 1."""
-    shapes = {'cls_token': (1, 1, dims), 'pos_embed': (1, num_patches + 1,
-                                                       dims)}
+    shapes = {'cls_token': (1, 1, dims), 'pos_embed': (1, num_patches + 1, dims)}
     channels = 3
     for i, size in enumerate((7, 3, 3), 1):
         shapes[f'patch_embed.conv{i}.weight'] = (stem, channels, size, size)
         for name in ('weight', 'bias', 'running_mean', 'running_var'):
-            shapes[f'patch_embed.bn{i}.{name}'] = (stem, )
+            shapes[f'patch_embed.bn{i}.{name}'] = (stem,)
         shapes[f'patch_embed.bn{i}.num_batches_tracked'] = ()
         channels = stem
     shapes['patch_embed.proj.weight'] = (dims, stem, patch // 2, patch // 2)
-    shapes['patch_embed.proj.bias'] = (dims, )
+    shapes['patch_embed.proj.bias'] = (dims,)
     for i in range(depth):
         block = f'blocks.{i}.'
         for name in ('norm1', 'norm2'):
-            shapes[f'{block}{name}.weight'] = (dims, )
-            shapes[f'{block}{name}.bias'] = (dims, )
+            shapes[f'{block}{name}.weight'] = (dims,)
+            shapes[f'{block}{name}.bias'] = (dims,)
         shapes[f'{block}attn.qkv.weight'] = (3 * dims, dims)
-        for name, shape in (('attn.proj', (dims, dims)),
-                            ('mlp.fc1', (3 * dims, dims)),
-                            ('mlp.fc2', (dims, 3 * dims))):
+        for name, shape in (
+            ('attn.proj', (dims, dims)),
+            ('mlp.fc1', (3 * dims, dims)),
+            ('mlp.fc2', (dims, 3 * dims)),
+        ):
             shapes[f'{block}{name}.weight'] = shape
             shapes[f'{block}{name}.bias'] = shape[:1]
-    shapes['norm.weight'] = shapes['norm.bias'] = (dims, )
+    shapes['norm.weight'] = shapes['norm.bias'] = (dims,)
     for name in ('head', 'aux_head'):
         shapes[f'{name}.weight'] = (num_classes, dims)
-        shapes[f'{name}.bias'] = (num_classes, )
+        shapes[f'{name}.bias'] = (num_classes,)
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for key, shape in shapes.items():
         value = torch.randn(shape, generator=generator)
         if len(shape) > 1:
-            value = value / value[0].numel()**.5 * 1.5
+            value = value / value[0].numel() ** 0.5 * 1.5
         elif key.endswith('running_var'):
             value = 1 + value.abs()
         elif not shape:
             value = torch.tensor(7)
         else:
-            value = .3 * value + key.endswith('weight')
+            value = 0.3 * value + key.endswith('weight')
         state[key] = value
     return state
 
@@ -55,7 +56,7 @@ def build_state(dims, depth, stem, num_patches, num_classes, patch=16,
 def predict(state, images, num_heads, skip_lam):
     """Class scores (B, K), as published for testing."""
     score, dense = both_scores(state, images, num_heads, skip_lam)
-    return score + .5 * dense.max(1).values
+    return score + 0.5 * dense.max(1).values
 
 
 def both_scores(state, images, num_heads, skip_lam):
@@ -72,11 +73,11 @@ def tokens_out(state, images, num_heads, skip_lam):
         x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
         mean, var, gain, bias = (
             state[f'patch_embed.bn{i}.{name}'][:, None, None]
-            for name in ('running_mean', 'running_var', 'weight', 'bias'))
+            for name in ('running_mean', 'running_var', 'weight', 'bias')
+        )
         x = ((x - mean) / (var + 1e-5).sqrt() * gain + bias).clamp(min=0)
     weight = state['patch_embed.proj.weight']
-    x = F.conv2d(x, weight, state['patch_embed.proj.bias'],
-                 stride=weight.shape[-1])
+    x = F.conv2d(x, weight, state['patch_embed.proj.bias'], stride=weight.shape[-1])
     x = x.flatten(2).transpose(1, 2)
     cls_token = state['cls_token'].expand(len(x), -1, -1)
     x = torch.cat((cls_token, x), 1) + state['pos_embed']
@@ -99,9 +100,9 @@ def attend(state, block, x, num_heads):
     for head in range(num_heads):
         width = dims // num_heads
         query, key, value = (
-            qkv[..., part * dims + head * width:][..., :width]
-            for part in range(3))
-        weights = (query @ key.transpose(1, 2) / width**.5).softmax(-1)
+            qkv[..., part * dims + head * width :][..., :width] for part in range(3)
+        )
+        weights = (query @ key.transpose(1, 2) / width**0.5).softmax(-1)
         out.append(weights @ value)
     return linear(state, block + 'attn.proj', torch.cat(out, -1))
 

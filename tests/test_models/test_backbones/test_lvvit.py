@@ -1,4 +1,5 @@
 """LV-ViT against an independent reference, and its published sizes."""
+
 import pytest
 import torch
 from mmpretrain.registry import MODELS
@@ -8,8 +9,9 @@ from mmtlalign.models import LVViT, TokenLabelHead
 from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_labels_follow, assert_same
 
-TOY = dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=72,
-           stem_channels=8, skip_lam=2.)
+TOY = dict(
+    embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=72, stem_channels=8, skip_lam=2.0
+)
 
 
 def toy(**cfg):
@@ -20,28 +22,31 @@ def toy(**cfg):
     return backbone
 
 
-@pytest.mark.parametrize('arch, img_size, count', [
-    ('tiny', 224, 8_534_720),
-    ('small', 224, 26_151_824),
-    ('medium', 224, 55_830_544),
-    ('large', 448, 150_473_552),
-])
+@pytest.mark.parametrize(
+    'arch, img_size, count',
+    [
+        ('tiny', 224, 8_534_720),
+        ('small', 224, 26_151_824),
+        ('medium', 224, 55_830_544),
+        ('large', 448, 150_473_552),
+    ],
+)
 def test_parameters_with_both_heads(arch, img_size, count):
     with torch.device('meta'):
         backbone = LVViT(arch, img_size)
         head = TokenLabelHead(1000, backbone.embed_dims)
-    found = sum(p.numel() for part in (backbone, head)
-                for p in part.parameters())
+    found = sum(p.numel() for part in (backbone, head) for p in part.parameters())
     assert found == count
 
 
-@pytest.mark.parametrize('arch, skip_lam, width', [
-    ('t', 1, 60), ('s', 2, 64), ('m', 2, 64), ('l', 3, 64)])
+@pytest.mark.parametrize(
+    'arch, skip_lam, width', [('t', 1, 60), ('s', 2, 64), ('m', 2, 64), ('l', 3, 64)]
+)
 def test_published_settings(arch, skip_lam, width):
     with torch.device('meta'):
-        backbone = LVViT(arch, drop_path_rate=.3)
+        backbone = LVViT(arch, drop_path_rate=0.3)
     for i, layer in enumerate(backbone.layers):
-        rate = .3 * i / (len(backbone.layers) - 1)
+        rate = 0.3 * i / (len(backbone.layers) - 1)
         for drop in (layer.attn.out_drop, layer.ffn.dropout_layer):
             assert drop.skip_lam == skip_lam
             assert type(drop.drop_prob) is float
@@ -53,18 +58,24 @@ def test_published_settings(arch, skip_lam, width):
 
 
 def test_branches_are_divided_after_random_depth():
-    drop = toy(drop_path_rate=.5).layers[1].attn.out_drop
+    drop = toy(drop_path_rate=0.5).layers[1].attn.out_drop
     drop.train()
     out = drop(torch.ones(400, 2, 3))
     # kept samples are scaled by 1 / (1 - .5), and then halved
     assert sorted(out.unique().tolist()) == [0, 1]
-    assert out.mean().item() == pytest.approx(.5, abs=.1)
-    assert torch.equal(drop.eval()(torch.ones(1)), torch.tensor([.5]))
+    assert out.mean().item() == pytest.approx(0.5, abs=0.1)
+    assert torch.equal(drop.eval()(torch.ones(1)), torch.tensor([0.5]))
 
 
-@pytest.mark.parametrize('out_type, shape', [
-    ('raw', (2, 17, 24)), ('cls_token', (2, 24)),
-    ('featmap', (2, 24, 4, 4)), ('avg_featmap', (2, 24))])
+@pytest.mark.parametrize(
+    'out_type, shape',
+    [
+        ('raw', (2, 17, 24)),
+        ('cls_token', (2, 24)),
+        ('featmap', (2, 24, 4, 4)),
+        ('avg_featmap', (2, 24)),
+    ],
+)
 def test_outputs(out_type, shape):
     backbone = toy(out_type=out_type, out_indices=(0, 1))
     outs = backbone(toys.images())
@@ -75,21 +86,24 @@ def test_outputs(out_type, shape):
 def test_any_size_of_image(size):
     # the last one is padded to whole patches
     backbone = toy(out_type='featmap')
-    out, = backbone(toys.images(size=size))
+    (out,) = backbone(toys.images(size=size))
     assert out.shape[2:] == tuple(-(-side // 4) for side in size)
-    assert LVViT(TOY, img_size=size, patch_size=4).patch_resolution == (
-        out.shape[2:])
+    assert LVViT(TOY, img_size=size, patch_size=4).patch_resolution == (out.shape[2:])
 
 
 def test_starts_as_published():
     backbone = LVViT(TOY | dict(embed_dims=96), 16, 4)
     backbone.init_weights()
     state = backbone.state_dict()
-    for key in ('layers.0.attn.qkv.weight', 'layers.1.attn.proj.weight',
-                'layers.0.ffn.layers.0.0.weight',
-                'layers.1.ffn.layers.1.weight', 'pos_embed'):
-        assert state[key].std().item() == pytest.approx(.02, rel=.05), key
-    assert state['cls_token'].std().item() == pytest.approx(.02, rel=.3)
+    for key in (
+        'layers.0.attn.qkv.weight',
+        'layers.1.attn.proj.weight',
+        'layers.0.ffn.layers.0.0.weight',
+        'layers.1.ffn.layers.1.weight',
+        'pos_embed',
+    ):
+        assert state[key].std().item() == pytest.approx(0.02, rel=0.05), key
+    assert state['cls_token'].std().item() == pytest.approx(0.02, rel=0.3)
     assert not state['layers.0.ffn.layers.0.0.bias'].any()
 
 
@@ -97,8 +111,9 @@ def test_a_named_checkpoint_is_not_drawn_over(tmp_path):
     path = str(tmp_path / 'lvvit.pth')
     weights = toy().state_dict()
     torch.save({f'backbone.{k}': v for k, v in weights.items()}, path)
-    backbone = LVViT(TOY, 16, 4, init_cfg=dict(
-        type='Pretrained', checkpoint=path, prefix='backbone.'))
+    backbone = LVViT(
+        TOY, 16, 4, init_cfg=dict(type='Pretrained', checkpoint=path, prefix='backbone.')
+    )
     backbone.init_weights()
     for key, value in backbone.state_dict().items():
         assert torch.equal(value, weights[key]), key
@@ -106,8 +121,7 @@ def test_a_named_checkpoint_is_not_drawn_over(tmp_path):
 
 def test_frozen_stages_include_the_stem():
     backbone = toy(frozen_stages=1)
-    frozen = {name.split('.')[0] for name, p in backbone.named_parameters()
-              if not p.requires_grad}
+    frozen = {name.split('.')[0] for name, p in backbone.named_parameters() if not p.requires_grad}
     assert frozen == {'cls_token', 'pos_embed', 'patch_embed', 'layers'}
     assert not backbone.layers[0].ln1.weight.requires_grad
     assert backbone.layers[1].ln1.weight.requires_grad
@@ -115,7 +129,7 @@ def test_frozen_stages_include_the_stem():
 
 def test_frozen_stages_do_not_drift_while_training():
     """Neither by batch norm in the stem nor by drop path."""
-    backbone = toy(frozen_stages=2, drop_path_rate=.5)
+    backbone = toy(frozen_stages=2, drop_path_rate=0.5)
     images = toys.images(4)
     expected = backbone.eval()(images)[0]
     assert backbone.train() is backbone and backbone.training
@@ -124,10 +138,13 @@ def test_frozen_stages_do_not_drift_while_training():
     assert toy().train().patch_embed.stem[1].training
 
 
-@pytest.mark.parametrize('cfg, message', [
-    (dict(patch_size=5), 'patch_size=5 must be even'),
-    (dict(arch={**TOY, 'skip_lam': 0.}), 'skip_lam=0.0 must be positive'),
-])
+@pytest.mark.parametrize(
+    'cfg, message',
+    [
+        (dict(patch_size=5), 'patch_size=5 must be even'),
+        (dict(arch={**TOY, 'skip_lam': 0.0}), 'skip_lam=0.0 must be positive'),
+    ],
+)
 def test_bad_settings(cfg, message):
     with pytest.raises(ValueError, match=message):
         toy(**cfg)
@@ -140,7 +157,7 @@ def test_registered_for_every_host():
 # TL-Align on LV-ViT: skip_lam scales features, and no share.
 
 
-@pytest.mark.parametrize('skip_lam', [1., 2., 30.])
+@pytest.mark.parametrize('skip_lam', [1.0, 2.0, 30.0])
 @pytest.mark.parametrize('out_type', ['raw', 'cls_token', 'featmap'])
 def test_labels_follow(skip_lam, out_type):
     backbone = toy(arch={**TOY, 'skip_lam': skip_lam}, out_type=out_type)
@@ -148,18 +165,15 @@ def test_labels_follow(skip_lam, out_type):
 
 
 def test_heads_of_60_channels():
-    arch = dict(embed_dims=240, num_layers=2, num_heads=4,
-                feedforward_channels=240, skip_lam=1.)
+    arch = dict(embed_dims=240, num_layers=2, num_heads=4, feedforward_channels=240, skip_lam=1.0)
     backbone = toy(arch=arch)
     assert_labels_follow(backbone, toys.images(), toys.shares(), atol=3e-6)
 
 
-@pytest.mark.parametrize('dtype, atol', [
-    (torch.bfloat16, 5e-3), (torch.float16, 5e-3)])
+@pytest.mark.parametrize('dtype, atol', [(torch.bfloat16, 5e-3), (torch.float16, 5e-3)])
 def test_heads_of_60_channels_in_half_precision(dtype, atol):
     """Shares as in float32; features as without a trace."""
-    arch = dict(embed_dims=240, num_layers=6, num_heads=4,
-                feedforward_channels=240, skip_lam=1.)
+    arch = dict(embed_dims=240, num_layers=6, num_heads=4, feedforward_channels=240, skip_lam=1.0)
     backbone = LVViT(arch, 32, 4)
     backbone.init_weights()
     backbone.eval()
@@ -183,9 +197,9 @@ def test_gradients_equal_stock_under_a_trace():
     for traced in (False, True):
         if traced:
             with LabelTrace(backbone)(toys.shares()):
-                out, = backbone(inputs)
+                (out,) = backbone(inputs)
         else:
-            out, = backbone(inputs)
+            (out,) = backbone(inputs)
         out.square().sum().backward()
         grads.append([p.grad.clone() for p in backbone.parameters()])
         backbone.zero_grad()

@@ -1,4 +1,5 @@
 """Mixing methods, against loops over pixels written out here."""
+
 import copy
 import dataclasses
 import pickle
@@ -34,27 +35,25 @@ METHODS = [
     GridMix(patch_size=4, cell_size=1),
     TokenMix(patch_size=4),
     FMix(patch_size=4),
-    RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)], [.4, .4]),
+    RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)], [0.4, 0.4]),
 ]
 
 
 GOLDEN_DRAWS = [  # sums of shares and of partners, by turns, from seed 5
-    (CutMix(patch_size=4, partner='random'),
-     [73.3125, 4, 25.3125, 4, 83.0625, 2, 99.9375, 1]),
-    (TokenCutMix(patch_size=4, partner='random'),
-     [69, 4, 69, 4, 96, 2, 99, 1]),
-    (MixToken(patch_size=4, even_sides=True),
-     [81, 1, 105, 1, 45, 1, 87, 1]),
-    (Mixup(patch_size=4, partner='random'),
-     [17.07695, 1, 58.63484, 2, 68.30535, 2, 58.2183, 2]),
-    (RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)], [.4, .4]),
-     [2.19775, 1, 56.14952, 1, 19.0359, 1, 69, 1]),
+    (CutMix(patch_size=4, partner='random'), [73.3125, 4, 25.3125, 4, 83.0625, 2, 99.9375, 1]),
+    (TokenCutMix(patch_size=4, partner='random'), [69, 4, 69, 4, 96, 2, 99, 1]),
+    (MixToken(patch_size=4, even_sides=True), [81, 1, 105, 1, 45, 1, 87, 1]),
+    (Mixup(patch_size=4, partner='random'), [17.07695, 1, 58.63484, 2, 68.30535, 2, 58.2183, 2]),
+    (
+        RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)], [0.4, 0.4]),
+        [2.19775, 1, 56.14952, 1, 19.0359, 1, 69, 1],
+    ),
 ]
 
 
 def images(batch=3, height=12, width=20):
     """Images whose every pixel tells which image it is from."""
-    value = torch.arange(1., batch + 1)[:, None, None, None]
+    value = torch.arange(1.0, batch + 1)[:, None, None, None]
     return value.expand(batch, 3, height, width).clone()
 
 
@@ -69,31 +68,39 @@ def test_record_tells_what_is_in_the_image(mix, batch):
         mixed = mix.apply(inputs, record)
         assert torch.equal(inputs, images(batch)), 'modified in place'
         for i in range(batch):
-            own, partner = i + 1., record.partner[i] + 1.
+            own, partner = i + 1.0, record.partner[i] + 1.0
             if own == partner:
                 assert torch.allclose(mixed[i], inputs[i])
                 continue
             # The part of every pixel that is the image's own.
             part = ((mixed[i, 0] - partner) / (own - partner)).numpy()
             cells = part.reshape(3, 4, 5, 4).mean((1, 3))
-            np.testing.assert_allclose(
-                record.token_share[i], cells, atol=1e-6)
-            assert record.lam[i].item() == pytest.approx(
-                part.mean(), abs=1e-6)
+            np.testing.assert_allclose(record.token_share[i], cells, atol=1e-6)
+            assert record.lam[i].item() == pytest.approx(part.mean(), abs=1e-6)
             seen.add(round(record.lam[i].item(), 3))
     varied = 0 if type(mix) is TokenMix else 2  # its area hardly varies
     assert batch == 1 or len(seen) > varied
 
 
-@pytest.mark.parametrize('build', [
-    lambda: TokenCutMix(partner='random'), CutMix, Mixup, FMix, TokenMix,
-    Cutout, MaskMix, GridMix,
-    lambda: RandomMix([CutMix(), Mixup()])])
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda: TokenCutMix(partner='random'),
+        CutMix,
+        Mixup,
+        FMix,
+        TokenMix,
+        Cutout,
+        MaskMix,
+        GridMix,
+        lambda: RandomMix([CutMix(), Mixup()]),
+    ],
+)
 def test_built_and_drawn_from_under_another_default_device(build):
     with torch.device('meta'):
         mix = build()
         mix.seed(0)
-        assert 0 <= mix.draw_lam(1.) <= 1
+        assert 0 <= mix.draw_lam(1.0) <= 1
         assert 0 <= mix.draw_index(4) < 4
         assert mix.draw_partner(4).device.type in ('cpu', 'meta')
     record = mix.draw(images(height=32, width=32))
@@ -153,7 +160,7 @@ def test_box_distribution(even_sides):
     inputs = torch.zeros(1, 3, 224, 224)
     records = [mix.draw(inputs) for _ in range(4000)]
     boxes = np.array([box_of(r) for r in records])
-    sides = (boxes[:, [1, 3]] - boxes[:, [0, 2]])
+    sides = boxes[:, [1, 3]] - boxes[:, [0, 2]]
     inner = ((boxes[:, [0, 2]] > 0) & (boxes[:, [1, 3]] < 14)).all(1)
     odd = (sides[inner] % 2).any()
     assert odd != even_sides
@@ -162,7 +169,7 @@ def test_box_distribution(even_sides):
     random = np.random.RandomState(0)
     pasted = []
     for _ in range(4000):
-        side = int(14 * np.sqrt(1 - random.beta(1., 1.)))
+        side = int(14 * np.sqrt(1 - random.beta(1.0, 1.0)))
         before = side // 2
         after = before if even_sides else side - before
         area = 1
@@ -170,35 +177,35 @@ def test_box_distribution(even_sides):
             area *= min(centre + after, 14) - max(centre - before, 0)
         pasted.append(area / 196)
     ours = np.array([1 - r.lam.item() for r in records])
-    assert ours.mean() == pytest.approx(np.mean(pasted), abs=.012)
-    assert (ours == 0).mean() == pytest.approx(
-        (np.array(pasted) == 0).mean(), abs=.008)
+    assert ours.mean() == pytest.approx(np.mean(pasted), abs=0.012)
+    assert (ours == 0).mean() == pytest.approx((np.array(pasted) == 0).mean(), abs=0.008)
 
 
-@pytest.mark.parametrize('alpha', [.2, 1., 4.])
+@pytest.mark.parametrize('alpha', [0.2, 1.0, 4.0])
 def test_lam_distribution(alpha):
     """Mean 1/2 and variance 1/(4(2 alpha + 1)) of Beta(alpha, alpha)."""
     mix = Mixup(alpha=alpha, patch_size=4)
     mix.seed(0)
     lam = np.array([mix.draw(images(1)).lam.item() for _ in range(4000)])
-    assert lam.mean() == pytest.approx(.5, abs=.03)
-    assert lam.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=.1)
+    assert lam.mean() == pytest.approx(0.5, abs=0.03)
+    assert lam.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
 
 
 def test_switch_frequencies_and_unmixed_batches():
-    mix = RandomMix(
-        [TokenCutMix(patch_size=4), Mixup(patch_size=4)], probs=[.5, .3])
+    mix = RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)], probs=[0.5, 0.3])
     mix.seed(0)
     records = [mix.draw(images()) for _ in range(2000)]
-    for choice, prob in enumerate((.5, .3, .2)):
-        drawn = [r for r in records if r.choice == (choice, )]
-        assert len(drawn) / 2000 == pytest.approx(prob, abs=.04)
-        blends = [((r.lam > 0) & (r.lam < 1)).any() and
-                  bool((r.token_share == r.lam[:, None, None]).all())
-                  for r in drawn]
+    for choice, prob in enumerate((0.5, 0.3, 0.2)):
+        drawn = [r for r in records if r.choice == (choice,)]
+        assert len(drawn) / 2000 == pytest.approx(prob, abs=0.04)
+        blends = [
+            ((r.lam > 0) & (r.lam < 1)).any()
+            and bool((r.token_share == r.lam[:, None, None]).all())
+            for r in drawn
+        ]
         assert all(blends) if choice == 1 else not any(blends)
         assert choice < 2 or all((r.lam == 1).all() for r in drawn)
-    never = RandomMix(TokenCutMix(patch_size=4), probs=0.)
+    never = RandomMix(TokenCutMix(patch_size=4), probs=0.0)
     record = never.draw(images())
     assert (record.token_share == 1).all() and (record.lam == 1).all()
     assert torch.equal(never.apply(images(), record), images())
@@ -212,9 +219,10 @@ def test_draws_are_those_of_earlier_releases():
         drawn = []
         for _ in range(4):
             record = mix.draw(inputs)
-            drawn += [record.token_share.double().sum().item(),
-                      record.partner.double().dot(
-                          torch.arange(3.).double()).item()]
+            drawn += [
+                record.token_share.double().sum().item(),
+                record.partner.double().dot(torch.arange(3.0).double()).item(),
+            ]
         assert drawn == pytest.approx(sums, abs=1e-5)
 
 
@@ -232,42 +240,55 @@ def test_seed_makes_draws_repeat_and_leaves_global_state_alone():
     assert (before[1] == np.random.get_state()[1]).all()
 
 
-@pytest.mark.parametrize('copied', [
-    copy.deepcopy, lambda mix: pickle.loads(pickle.dumps(mix))
-], ids=['deepcopy', 'pickle'])
+@pytest.mark.parametrize(
+    'copied',
+    [copy.deepcopy, lambda mix: pickle.loads(pickle.dumps(mix))],
+    ids=['deepcopy', 'pickle'],
+)
 def test_copies_go_on_alike(copied):
     mix = RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)])
     clone = copied(mix)
     for _ in range(5):
-        assert torch.equal(
-            mix.draw(images()).token_share, clone.draw(images()).token_share)
+        assert torch.equal(mix.draw(images()).token_share, clone.draw(images()).token_share)
 
 
 def test_works_in_the_stock_preprocessor():
     augment = dict(type='mmtlalign.TokenCutMix', patch_size=4)
-    stock = ClsDataPreprocessor(
-        num_classes=3, batch_augments=dict(augments=[augment]))
+    stock = ClsDataPreprocessor(num_classes=3, batch_augments=dict(augments=[augment]))
     samples = [DataSample().set_gt_label(i) for i in range(3)]
     data = stock(dict(inputs=images(), data_samples=samples), training=True)
     assert data['inputs'].shape == (3, 3, 12, 20)
     assert data['data_samples'][0].gt_score.sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize('cfg, message', [
-    (dict(type='TokenCutMix', alpha=0), 'alpha=0 .* positive'),
-    (dict(type='Mixup', alpha=-1.), 'alpha=-1.0'),
-    (dict(type='CutMix', patch_size=0), 'patch_size=0'),
-    (dict(type='CutMix', partner='next'), "partner='next'.*reverse"),
-    (dict(type='RandomMix', augments=[dict(type='mmtlalign.CutMix')],
-          probs=[.5, .5]), '1 augments need 1 probs.*2'),
-    (dict(type='RandomMix', augments=[dict(type='mmtlalign.CutMix')] * 2,
-          probs=[.9, .9]), 'sum to 1.8'),
-    (dict(type='RandomMix', augments=[dict(type='mmtlalign.CutMix')],
-          probs=-.1), 'negative'),
-    (dict(type='RandomMix', augments=[
-        dict(type='mmtlalign.CutMix'),
-        dict(type='mmtlalign.CutMix', patch_size=4)]), r'\[16, 4\]'),
-])
+@pytest.mark.parametrize(
+    'cfg, message',
+    [
+        (dict(type='TokenCutMix', alpha=0), 'alpha=0 .* positive'),
+        (dict(type='Mixup', alpha=-1.0), 'alpha=-1.0'),
+        (dict(type='CutMix', patch_size=0), 'patch_size=0'),
+        (dict(type='CutMix', partner='next'), "partner='next'.*reverse"),
+        (
+            dict(type='RandomMix', augments=[dict(type='mmtlalign.CutMix')], probs=[0.5, 0.5]),
+            '1 augments need 1 probs.*2',
+        ),
+        (
+            dict(type='RandomMix', augments=[dict(type='mmtlalign.CutMix')] * 2, probs=[0.9, 0.9]),
+            'sum to 1.8',
+        ),
+        (dict(type='RandomMix', augments=[dict(type='mmtlalign.CutMix')], probs=-0.1), 'negative'),
+        (
+            dict(
+                type='RandomMix',
+                augments=[
+                    dict(type='mmtlalign.CutMix'),
+                    dict(type='mmtlalign.CutMix', patch_size=4),
+                ],
+            ),
+            r'\[16, 4\]',
+        ),
+    ],
+)
 def test_bad_settings(cfg, message):
     with pytest.raises(ValueError, match=message):
         # Whatever scope an earlier test has left behind.
@@ -276,20 +297,18 @@ def test_bad_settings(cfg, message):
 
 def test_methods_without_record_are_refused():
     with pytest.raises(TypeError, match='CutMix leaves no record'):
-        RandomMix([dict(type='mmpretrain.CutMix', alpha=1.)])
+        RandomMix([dict(type='mmpretrain.CutMix', alpha=1.0)])
 
 
 def test_records_are_applied_by_the_method_that_drew_them():
     """Also one whose way of mixing the base class does not know."""
 
     class Shift(Mixup):
-
         def apply(self, inputs, record):
             return inputs + 100
 
-    mix = RandomMix([Shift(patch_size=4), TokenCutMix(patch_size=4)],
-                    probs=[.4, .4])
-    for mix, first in (mix, (0, )), (RandomMix([mix]), (0, 0)):
+    mix = RandomMix([Shift(patch_size=4), TokenCutMix(patch_size=4)], probs=[0.4, 0.4])
+    for mix, first in (mix, (0,)), (RandomMix([mix]), (0, 0)):
         mix.seed(0)
         records = [mix.draw(images()) for _ in range(60)]
         for record in [*reversed(records), *records]:  # in any order, again
@@ -304,7 +323,7 @@ def test_record_is_data_alone():
     record = CutMix(patch_size=4).draw(images())
     assert not dataclasses.is_dataclass(record)
     assert not isinstance(record, (tuple, list, dict))
-    assert MixRecord.__bases__ == (object, )
+    assert MixRecord.__bases__ == (object,)
     assert not any(callable(value) for value in vars(record).values())
     assert record.source is None
     again = pickle.loads(pickle.dumps(record))
@@ -314,10 +333,10 @@ def test_record_is_data_alone():
 def test_images_must_divide_into_patches():
     for mix in METHODS:
         with pytest.raises(ValueError, match='14x20 .*patch_size=4'):
-            RandomMix([mix], probs=1.).draw(images(height=14))
+            RandomMix([mix], probs=1.0).draw(images(height=14))
 
 
 def test_probs_of_the_caller_stay_as_they_are():
-    probs = [.3]
+    probs = [0.3]
     RandomMix([TokenCutMix(patch_size=4)], probs=probs)
-    assert probs == [.3]
+    assert probs == [0.3]

@@ -1,4 +1,5 @@
 """Masks of other papers: their area and shape, against what they state."""
+
 import math
 
 import numpy as np
@@ -28,16 +29,17 @@ def test_maskmix_keeps_as_many_random_cells_of_each_image():
     """r uniform, so ceil(16 r) is uniform on 1 ... 16."""
     drawn = shares(MaskMix(patch_size=4, cell_size=2), 4000, batch=3)
     cells = drawn[..., ::2, ::2]
-    assert torch.equal(cells.repeat_interleave(2, -1).repeat_interleave(2, -2),
-                       drawn), 'cells of 2x2 patches'
+    assert torch.equal(cells.repeat_interleave(2, -1).repeat_interleave(2, -2), drawn), (
+        'cells of 2x2 patches'
+    )
     counts = cells.sum((-2, -1))
     assert (counts == counts[:, :1]).all(), 'one ratio per batch'
     check_uniform(counts[:, 0].numpy(), range(1, 17))
     part = counts[:, 0] < 16
     differ = (drawn[part, 0] != drawn[part, 1]).flatten(1).any(1)
-    assert differ.float().mean() > .8, 'one mask per image'
+    assert differ.float().mean() > 0.8, 'one mask per image'
     kept = cells[:, 0].mean(0)  # (16 + 1) / 2 of 16, wherever a cell lies
-    assert (kept - 17 / 32).abs().max() < .04
+    assert (kept - 17 / 32).abs().max() < 0.04
 
 
 def test_gridmix_draws_every_cell_by_itself():
@@ -46,10 +48,10 @@ def test_gridmix_draws_every_cell_by_itself():
     assert torch.equal(drawn[:, 0], drawn[:, 1]), 'one mask per batch'
     cells = drawn[:, 0, ::2, ::2]
     check_uniform(cells.sum((-2, -1)).numpy(), range(17))
-    assert (cells.mean(0) - .5).abs().max() < .04
+    assert (cells.mean(0) - 0.5).abs().max() < 0.04
     # two cells agree with probability 2/3, whatever their distance
     agree = (cells[:, 0, 0] == cells[:, 3, 3]).float().mean().item()
-    assert agree == pytest.approx(2 / 3, abs=.04)
+    assert agree == pytest.approx(2 / 3, abs=0.04)
 
 
 def simulate_rectangles(rng, rows=14, cols=14, goal=112):
@@ -58,15 +60,14 @@ def simulate_rectangles(rng, rows=14, cols=14, goal=112):
     while len(covered) < goal:
         for _ in range(10):
             area = rng.uniform(1, goal - len(covered))
-            aspect = np.exp(rng.uniform(np.log(.3), np.log(1 / .3)))
+            aspect = np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3)))
             height = int(max(1, np.round(np.sqrt(area * aspect))))
             width = int(max(1, np.round(np.sqrt(area / aspect))))
             if height >= rows or width >= cols:
                 continue
             top = rng.integers(rows - height + 1)
             left = rng.integers(cols - width + 1)
-            new = {(top + y, left + x) for y in range(height)
-                   for x in range(width)} - covered
+            new = {(top + y, left + x) for y in range(height) for x in range(width)} - covered
             if 0 < len(new) <= goal - len(covered):
                 covered |= new
                 break
@@ -82,10 +83,9 @@ def test_tokenmix_fills_rectangles_up_to_a_part():
     rng = np.random.default_rng(0)
     expected = np.array([simulate_rectangles(rng) for _ in range(600)])
     assert taken.max() == expected.max() == 112
-    assert (taken == 112).mean() == pytest.approx(
-        (expected == 112).mean(), abs=.1)
-    assert taken.mean() == pytest.approx(expected.mean(), rel=.02)
-    half = shares(TokenMix(ratio=.25, patch_size=4), 100)
+    assert (taken == 112).mean() == pytest.approx((expected == 112).mean(), abs=0.1)
+    assert taken.mean() == pytest.approx(expected.mean(), rel=0.02)
+    half = shares(TokenMix(ratio=0.25, patch_size=4), 100)
     assert ((half == 0).sum((-2, -1)) <= 16).all()
 
 
@@ -101,28 +101,28 @@ def test_fmix_keeps_lam_of_the_pixels_in_few_pieces():
         torch.testing.assert_close(record.token_share[1], cells)
         assert record.lam[0].item() == pytest.approx(mask.mean().item())
         lams.append(mask.mean().item())
-        if .3 < lams[-1] < .7:
+        if 0.3 < lams[-1] < 0.7:
             changes = (mask[1:] != mask[:-1]).float().mean().item()
             borders.append(changes)
-    assert np.mean(lams) == pytest.approx(.5, abs=.03)
-    assert np.var(lams) == pytest.approx(1 / 12, rel=.1)
-    assert np.mean(borders) < .15, 'of white noise every second pixel changes'
+    assert np.mean(lams) == pytest.approx(0.5, abs=0.03)
+    assert np.var(lams) == pytest.approx(1 / 12, rel=0.1)
+    assert np.mean(borders) < 0.15, 'of white noise every second pixel changes'
 
 
 def test_fmix_amplitudes_decay_as_told():
     """Measured in the noise itself, averaged over draws."""
-    mix = FMix(decay_power=2., patch_size=4)
+    mix = FMix(decay_power=2.0, patch_size=4)
     mix.seed(0)
-    power = sum(np.abs(np.fft.fft2(mix._noise((32, 32)).numpy()))**2
-                for _ in range(300))
+    power = sum(np.abs(np.fft.fft2(mix._noise((32, 32)).numpy())) ** 2 for _ in range(300))
     ratio = np.sqrt(power[0, 2:5].mean() / power[0, 8:11].mean())
-    expected = np.sqrt(np.mean([f**-4. for f in (2, 3, 4)])
-                       / np.mean([f**-4. for f in (8, 9, 10)]))
-    assert ratio == pytest.approx(expected, rel=.15)
+    expected = np.sqrt(
+        np.mean([f**-4.0 for f in (2, 3, 4)]) / np.mean([f**-4.0 for f in (8, 9, 10)])
+    )
+    assert ratio == pytest.approx(expected, rel=0.15)
 
 
 def test_cutout_blanks_a_box_and_leaves_labels():
-    mix = Cutout(ratio=.5, patch_size=4)
+    mix = Cutout(ratio=0.5, patch_size=4)
     mix.seed(0)
     inputs = torch.rand(4, 3, 16, 24) + 1
     blanked = []
@@ -140,24 +140,30 @@ def test_cutout_blanks_a_box_and_leaves_labels():
             assert height <= 8 and width <= 12
             blanked.append(len(rows))
     # the mean over all centres, side by side
-    sides = [np.mean([min(c - n // 4 + n // 2, n) - max(c - n // 4, 0)
-                      for c in range(n)]) for n in (16, 24)]
-    assert np.mean(blanked) == pytest.approx(np.prod(sides), rel=.03)
+    sides = [
+        np.mean([min(c - n // 4 + n // 2, n) - max(c - n // 4, 0) for c in range(n)])
+        for n in (16, 24)
+    ]
+    assert np.mean(blanked) == pytest.approx(np.prod(sides), rel=0.03)
     mixed, scores = mix(inputs, torch.eye(4))
     assert torch.equal(scores, torch.eye(4))
     assert (mixed == 0).any() and (inputs > 0).all()
 
 
-@pytest.mark.parametrize('build, message', [
-    (lambda: MaskMix(cell_size=0), 'cell_size=0'),
-    (lambda: GridMix(alpha=-1.), 'alpha=-1.0'),
-    (lambda: TokenMix(ratio=1.), 'ratio=1.0'),
-    (lambda: Cutout(ratio=0.), 'ratio=0.0'),
-    (lambda: MaskMix(patch_size=4, cell_size=3).draw(
-        torch.zeros(1, 3, 32, 32)), '8x8 patches .*cell_size=3'),
-    (lambda: FMix(patch_size=5).draw(torch.zeros(1, 3, 32, 32)),
-     '32x32 pixels .*patch_size=5'),
-])
+@pytest.mark.parametrize(
+    'build, message',
+    [
+        (lambda: MaskMix(cell_size=0), 'cell_size=0'),
+        (lambda: GridMix(alpha=-1.0), 'alpha=-1.0'),
+        (lambda: TokenMix(ratio=1.0), 'ratio=1.0'),
+        (lambda: Cutout(ratio=0.0), 'ratio=0.0'),
+        (
+            lambda: MaskMix(patch_size=4, cell_size=3).draw(torch.zeros(1, 3, 32, 32)),
+            '8x8 patches .*cell_size=3',
+        ),
+        (lambda: FMix(patch_size=5).draw(torch.zeros(1, 3, 32, 32)), '32x32 pixels .*patch_size=5'),
+    ],
+)
 def test_bad_settings(build, message):
     with pytest.raises(ValueError, match=message):
         build()

@@ -1,4 +1,5 @@
 """The algorithm of stage 1 on backbones of several kinds."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,14 +10,19 @@ from mmtlalign.models import LaCViT, SupervisedContrastiveLoss
 from mmtlalign.models.encoder_features import encoder_features
 
 VIT = dict(
-    type='mmpretrain.VisionTransformer', img_size=16, patch_size=4,
-    arch=dict(embed_dims=8, num_layers=2, num_heads=2,
-              feedforward_channels=16))
+    type='mmpretrain.VisionTransformer',
+    img_size=16,
+    patch_size=4,
+    arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16),
+)
 SWIN = dict(
-    type='mmpretrain.SwinTransformer', img_size=32, patch_size=2,
+    type='mmpretrain.SwinTransformer',
+    img_size=32,
+    patch_size=2,
     window_size=4,
     arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2]),
-    out_indices=(1, ))
+    out_indices=(1,),
+)
 BACKBONES = {
     'class token': (VIT, 8),
     'mean over patches': (dict(VIT, out_type='avg_featmap'), 8),
@@ -29,10 +35,13 @@ BACKBONES = {
 def build(backbone=VIT, width=8, **neck):
     return LaCViT(
         backbone=backbone,
-        neck={**dict(type='mmpretrain.MoCoV2Neck', in_channels=width,
-                     hid_channels=8, out_channels=4), **neck},
+        neck={
+            **dict(type='mmpretrain.MoCoV2Neck', in_channels=width, hid_channels=8, out_channels=4),
+            **neck,
+        },
         loss=dict(type='mmtlalign.SupervisedContrastiveLoss'),
-        data_preprocessor=dict(mean=[1.] * 3, std=[2.] * 3, to_rgb=True))
+        data_preprocessor=dict(mean=[1.0] * 3, std=[2.0] * 3, to_rgb=True),
+    )
 
 
 def samples(labels):
@@ -40,8 +49,7 @@ def samples(labels):
 
 
 @pytest.mark.parametrize('pool', [True, False])
-@pytest.mark.parametrize('backbone, width', BACKBONES.values(),
-                         ids=BACKBONES)
+@pytest.mark.parametrize('backbone, width', BACKBONES.values(), ids=BACKBONES)
 def test_loss_of_two_views(backbone, width, pool):
     """The same as with everything done by hand, on any backbone."""
     model = build(backbone, width, with_avg_pool=pool).eval()
@@ -56,7 +64,8 @@ def test_loss_of_two_views(backbone, width, pool):
         outputs = [output[:, 0] for output in outputs]
     projected = model.neck.mlp(torch.cat(outputs))
     expected, _ = SupervisedContrastiveLoss()(
-        F.normalize(projected), torch.tensor([4, 4, 1, 4, 4, 1]))
+        F.normalize(projected), torch.tensor([4, 4, 1, 4, 4, 1])
+    )
     torch.testing.assert_close(losses['loss'], expected)
     assert losses['skipped_anchors'] == 0
 
@@ -77,17 +86,15 @@ def test_train_step_from_a_loaders_batch():
     model = build().train()
     images = torch.randint(0, 256, (2, 4, 3, 16, 16), dtype=torch.uint8)
     data = dict(inputs=list(images), data_samples=samples([0, 1, 0, 2]))
-    optimizer = torch.optim.SGD(model.parameters(), .1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
     prepared = model.data_preprocessor(data, True)
-    torch.testing.assert_close(
-        prepared['inputs'][1], (images[1].flip(1).float() - 1) / 2)
+    torch.testing.assert_close(prepared['inputs'][1], (images[1].flip(1).float() - 1) / 2)
     parsed, _ = model.parse_losses(model(**prepared, mode='loss'))
     parsed.backward()
     optimizer.step()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
-    logged = model.parse_losses(dict(
-        loss=torch.tensor(2.), skipped_anchors=torch.tensor(3.)))
+    logged = model.parse_losses(dict(loss=torch.tensor(2.0), skipped_anchors=torch.tensor(3.0)))
     assert logged[0] == 2  # the count is logged, not trained on
 
 
@@ -103,16 +110,17 @@ def test_modes():
 
 def test_projector_of_another_width():
     model = build(width=12)
-    with pytest.raises(UserError, match=r'\(model.neck\) takes 12 channels, '
-                       r'but VisionTransformer .* puts out 8; set '
-                       r'model.neck.in_channels=8'):
+    with pytest.raises(
+        UserError,
+        match=r'\(model.neck\) takes 12 channels, '
+        r'but VisionTransformer .* puts out 8; set '
+        r'model.neck.in_channels=8',
+    ):
         model.loss([torch.randn(2, 3, 16, 16)] * 2, samples([0, 1]))
 
 
 def test_features_of_a_distilled_pair_and_of_tokens_alone():
     pair = torch.randn(2, 3, 4)
     backbone = torch.nn.Module()
-    torch.testing.assert_close(
-        encoder_features(backbone, (None, (pair[0], pair[1]))), pair.mean(0))
-    torch.testing.assert_close(
-        encoder_features(backbone, pair), pair.mean(1))
+    torch.testing.assert_close(encoder_features(backbone, (None, (pair[0], pair[1]))), pair.mean(0))
+    torch.testing.assert_close(encoder_features(backbone, pair), pair.mean(1))

@@ -11,7 +11,8 @@ train_pipeline = [
         scale=224,
         crop_ratio_range=(0.8, 1.0),
         backend='pillow',
-        interpolation='bicubic'),
+        interpolation='bicubic',
+    ),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='RandAugment',
@@ -20,16 +21,13 @@ train_pipeline = [
         total_level=10,
         magnitude_level=7,
         magnitude_std=0.5,
-        hparams=dict(pad_val=[125, 123, 114], interpolation='bicubic')),
+        hparams=dict(pad_val=[125, 123, 114], interpolation='bicubic'),
+    ),
     dict(type='PackInputs'),
 ]
 
 test_pipeline = [
-    dict(
-        type='Resize',
-        scale=(224, 224),
-        backend='pillow',
-        interpolation='bicubic'),
+    dict(type='Resize', scale=(224, 224), backend='pillow', interpolation='bicubic'),
     dict(type='PackInputs'),
 ]
 
@@ -37,12 +35,14 @@ train_dataloader = dict(
     batch_size=100,
     num_workers=4,
     dataset=dict(pipeline=train_pipeline),
-    collate_fn=dict(type='default_collate'))
+    collate_fn=dict(type='default_collate'),
+)
 val_dataloader = dict(
     batch_size=100,
     num_workers=4,
     dataset=dict(data_root='data/cifar10', pipeline=test_pipeline),
-    collate_fn=dict(type='default_collate'))
+    collate_fn=dict(type='default_collate'),
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(topk=(1, 5))

@@ -1,7 +1,7 @@
 # CIFAR-10 as image files, 32x32 px: data/cifar10/{train,val}/<class>/*.jpg
 data_hint = (
-    'python tools/dataset_tools/cifar10_to_folders.py makes the folders from '
-    'the official archive')
+    'python tools/dataset_tools/cifar10_to_folders.py makes the folders from the official archive'
+)
 
 data_preprocessor = dict(
     num_classes=10,
@@ -21,10 +21,7 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='PackInputs'),
-]
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 
 # No worker processes: loading takes about 0.3 ms an image, little beside a
 # training step on a CPU, and a resumed run is bit-identical only without them.
@@ -39,7 +36,8 @@ train_dataloader = dict(
         seed=0,
         data_root='data/cifar10',
         data_prefix='train',
-        pipeline=train_pipeline),
+        pipeline=train_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
 )
@@ -49,10 +47,8 @@ val_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
     dataset=dict(
-        type='CustomDataset',
-        data_root='data/cifar10',
-        data_prefix='val',
-        pipeline=test_pipeline),
+        type='CustomDataset', data_root='data/cifar10', data_prefix='val', pipeline=test_pipeline
+    ),
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
 )

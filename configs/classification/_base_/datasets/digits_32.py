@@ -15,7 +15,8 @@ train_pipeline = [
         degrees=5,
         translate=(0.03, 0.03),
         scale=(0.95, 1.05),
-        interpolation='bilinear'),
+        interpolation='bilinear',
+    ),
     dict(type='PILToNumpy', to_bgr=True),
     dict(type='PackInputs'),
 ]
@@ -28,8 +29,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=0,
     persistent_workers=False,
-    dataset=dict(
-        type='mmtlalign.Digits', split='train', pipeline=train_pipeline),
+    dataset=dict(type='mmtlalign.Digits', split='train', pipeline=train_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
 )

@@ -4,11 +4,7 @@ _base_ = './transfer_224.py'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(
-        type='RandomResizedCrop',
-        scale=224,
-        backend='pillow',
-        interpolation='bicubic'),
+    dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='RandAugment',
@@ -17,14 +13,16 @@ train_pipeline = [
         total_level=10,
         magnitude_level=9,
         magnitude_std=0.5,
-        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic')),
+        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
+    ),
     dict(type='PackInputs'),
 ]
 
 train_dataloader = dict(
     batch_size=96,
     dataset=dict(pipeline=train_pipeline),
-    sampler=dict(type='RepeatAugSampler', num_repeats=3))
+    sampler=dict(type='RepeatAugSampler', num_repeats=3),
+)
 val_dataloader = dict(batch_size=96)
 test_dataloader = val_dataloader
 

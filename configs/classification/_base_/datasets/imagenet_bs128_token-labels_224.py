@@ -6,8 +6,7 @@ _base_ = './imagenet_bs64_224.py'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(
-        type='mmtlalign.LoadTokenLabels', store='data/token_labels/imagenet'),
+    dict(type='mmtlalign.LoadTokenLabels', store='data/token_labels/imagenet'),
     dict(type='mmtlalign.RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='mmtlalign.RandAugment',
@@ -16,14 +15,9 @@ train_pipeline = [
         total_level=10,
         magnitude_level=9,
         magnitude_std=0.5,
-        hparams=dict(
-            pad_val=[round(x) for x in _base_.bgr_mean],
-            interpolation='bicubic')),
-    dict(
-        type='mmtlalign.RandomResizedCrop',
-        scale=224,
-        backend='pillow',
-        interpolation='bicubic'),
+        hparams=dict(pad_val=[round(x) for x in _base_.bgr_mean], interpolation='bicubic'),
+    ),
+    dict(type='mmtlalign.RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
     dict(
         type='RandomErasing',
         erase_prob=0.25,
@@ -31,25 +25,19 @@ train_pipeline = [
         min_area_ratio=0.02,
         max_area_ratio=1 / 3,
         fill_color=_base_.bgr_mean,
-        fill_std=_base_.bgr_std),
-    dict(type='PackInputs', algorithm_keys=('token_labels', )),
+        fill_std=_base_.bgr_std,
+    ),
+    dict(type='PackInputs', algorithm_keys=('token_labels',)),
 ]
 
 # The central nine tenths of the shorter side
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(
-        type='ResizeEdge',
-        scale=248,
-        edge='short',
-        backend='pillow',
-        interpolation='bicubic'),
+    dict(type='ResizeEdge', scale=248, edge='short', backend='pillow', interpolation='bicubic'),
     dict(type='CenterCrop', crop_size=224),
     dict(type='PackInputs'),
 ]
 
-train_dataloader = dict(
-    batch_size=128, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=128, dataset=dict(pipeline=test_pipeline))
+train_dataloader = dict(batch_size=128, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(batch_size=128, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

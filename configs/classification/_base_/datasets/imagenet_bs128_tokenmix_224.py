@@ -12,8 +12,11 @@ test_dataloader = val_dataloader
 
 tokenmix = dict(
     target=dict(type='mmtlalign.TokenMixTarget'),
-    train_cfg=dict(augments=[
-        dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=16),
-        dict(type='mmtlalign.TokenMix', ratio=4 / 7, patch_size=16)
-    ]),
-    head=dict(loss=dict(use_sigmoid=True, loss_weight=1 / 1000)))  # the mean
+    train_cfg=dict(
+        augments=[
+            dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=16),
+            dict(type='mmtlalign.TokenMix', ratio=4 / 7, patch_size=16),
+        ]
+    ),
+    head=dict(loss=dict(use_sigmoid=True, loss_weight=1 / 1000)),
+)  # the mean

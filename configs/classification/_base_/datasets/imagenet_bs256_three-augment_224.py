@@ -5,11 +5,7 @@ _base_ = 'mmpretrain::_base_/datasets/imagenet_bs64_deit3_224.py'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(
-        type='RandomResizedCrop',
-        scale=224,
-        backend='pillow',
-        interpolation='bicubic'),
+    dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='RandomChoice',
@@ -17,21 +13,24 @@ train_pipeline = [
             [
                 dict(
                     type='RandomGrayscale',
-                    prob=1.,
+                    prob=1.0,
                     keep_channels=True,
                     # of blue, green and red
-                    channel_weights=(0.114, 0.587, 0.299))
+                    channel_weights=(0.114, 0.587, 0.299),
+                )
             ],
-            [dict(type='Solarize', thr=128, prob=1.)],
+            [dict(type='Solarize', thr=128, prob=1.0)],
             [
                 dict(
                     type='GaussianBlur',
                     # a radius drawn evenly from the range
-                    magnitude_range=(0.1, 2.),
+                    magnitude_range=(0.1, 2.0),
                     magnitude_std='inf',
-                    prob=1.)
+                    prob=1.0,
+                )
             ],
-        ]),
+        ],
+    ),
     dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3),
     dict(type='PackInputs'),
 ]
@@ -40,6 +39,7 @@ train_dataloader = dict(
     batch_size=256,
     dataset=dict(pipeline=train_pipeline),
     sampler=dict(type='RepeatAugSampler', num_repeats=3),
-    collate_fn=dict(type='default_collate'))
+    collate_fn=dict(type='default_collate'),
+)
 val_dataloader = dict(collate_fn=dict(type='default_collate'))
 test_dataloader = dict(collate_fn=dict(type='default_collate'))

@@ -5,7 +5,8 @@ _base_ = './lacvit_224.py'
 data_preprocessor = dict(
     # of all training images
     mean=[125.307, 122.961, 113.8575],
-    std=[51.5865, 50.847, 51.255])
+    std=[51.5865, 50.847, 51.255],
+)
 
 train_pipeline = _base_.train_pipeline
 train_pipeline[1].scale = 32
@@ -23,14 +24,15 @@ train_dataloader = dict(
         seed=0,
         data_root='data/cifar10',
         data_prefix='train',
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 
 val_dataloader = dict(
     batch_size=500,
     num_workers=0,
     dataset=dict(
-        type='CustomDataset',
-        data_root='data/cifar10',
-        data_prefix='val',
-        pipeline=test_pipeline))
+        type='CustomDataset', data_root='data/cifar10', data_prefix='val', pipeline=test_pipeline
+    ),
+)
 test_dataloader = val_dataloader

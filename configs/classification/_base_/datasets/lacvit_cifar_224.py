@@ -6,8 +6,7 @@ data_preprocessor = dict(to_rgb=False)
 train_pipeline = _base_.train_pipeline[1:]
 contrastive_pipeline = _base_.contrastive_pipeline[1:]
 # of red, green and blue
-contrastive_pipeline[0].transforms[0][3].channel_weights = (0.299, 0.587,
-                                                            0.114)
+contrastive_pipeline[0].transforms[0][3].channel_weights = (0.299, 0.587, 0.114)
 test_pipeline = _base_.test_pipeline[1:]
 
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -10,10 +10,10 @@ data_preprocessor = dict(
 # Shifts only: mirrored digits are none. What comes into view is black.
 train_pipeline = [
     dict(type='mmtlalign.RandomCrop', crop_size=24, padding=2),
-    dict(type='PackInputs', algorithm_keys=('object_mask', )),
+    dict(type='PackInputs', algorithm_keys=('object_mask',)),
 ]
 
-test_pipeline = [dict(type='PackInputs', algorithm_keys=('object_mask', ))]
+test_pipeline = [dict(type='PackInputs', algorithm_keys=('object_mask',))]
 
 # No worker processes: the images are in memory, and a resumed run is
 # bit-identical only without them.
@@ -27,7 +27,8 @@ train_dataloader = dict(
         num_images=1000,
         object_size=12,
         image_size=24,
-        pipeline=train_pipeline),
+        pipeline=train_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
 )
@@ -43,7 +44,8 @@ val_dataloader = dict(
         num_images=1985,
         object_size=12,
         image_size=24,
-        pipeline=test_pipeline),
+        pipeline=test_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
 )
@@ -59,7 +61,8 @@ test_dataloader = dict(
         num_images=10000,
         object_size=12,
         image_size=24,
-        pipeline=test_pipeline),
+        pipeline=test_pipeline,
+    ),
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
 )

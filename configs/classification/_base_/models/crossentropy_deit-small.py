@@ -11,10 +11,9 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             checkpoint='work_dirs/tlalign_deit-small_8xb128_in1k/epoch_300.pth',
-            prefix='backbone.')),
+            prefix='backbone.',
+        ),
+    ),
     neck=None,
-    head=dict(
-        type='VisionTransformerClsHead',
-        in_channels=384,
-        loss=dict(type='CrossEntropyLoss')),
+    head=dict(type='VisionTransformerClsHead', in_channels=384, loss=dict(type='CrossEntropyLoss')),
 )

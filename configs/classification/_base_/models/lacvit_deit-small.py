@@ -10,9 +10,9 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             checkpoint='work_dirs/tlalign_deit-small_8xb128_in1k/epoch_300.pth',
-            prefix='backbone.')),
-    neck=dict(
-        type='MoCoV2Neck', in_channels=384, hid_channels=384,
-        out_channels=128),
+            prefix='backbone.',
+        ),
+    ),
+    neck=dict(type='MoCoV2Neck', in_channels=384, hid_channels=384, out_channels=128),
     loss=dict(type='mmtlalign.SupervisedContrastiveLoss', temperature=0.1),
 )

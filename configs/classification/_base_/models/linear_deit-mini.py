@@ -3,4 +3,4 @@
 # fine-tune it instead: frozen_stages=-1 and drop_path_rate=0.1.
 _base_ = './crossentropy_deit-mini.py'
 
-model = dict(backbone=dict(frozen_stages=6, drop_path_rate=0.))
+model = dict(backbone=dict(frozen_stages=6, drop_path_rate=0.0))

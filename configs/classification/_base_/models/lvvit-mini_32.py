@@ -10,18 +10,19 @@ model = dict(
             num_heads=4,
             feedforward_channels=384,
             stem_channels=16,
-            skip_lam=1.),
+            skip_lam=1.0,
+        ),
         img_size=32,
         patch_size=4,
         drop_path_rate=0.1,
-        out_type='raw'),
+        out_type='raw',
+    ),
     neck=None,
     head=dict(
         type='mmtlalign.TokenLabelHead',
         num_classes=10,
         in_channels=128,
-        loss=dict(
-            type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
-    train_cfg=dict(
-        augments=[dict(type='mmtlalign.MixToken', alpha=1., patch_size=4)]),
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+    ),
+    train_cfg=dict(augments=[dict(type='mmtlalign.MixToken', alpha=1.0, patch_size=4)]),
 )

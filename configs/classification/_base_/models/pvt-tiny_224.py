@@ -8,18 +8,21 @@ model = dict(
         type='mmdet.PyramidVisionTransformer',
         num_layers=[2, 2, 2, 2],
         norm_after_stage=True,
-        out_indices=(3, ),
-        drop_path_rate=0.1),
+        out_indices=(3,),
+        drop_path_rate=0.1,
+    ),
     neck=dict(type='mmtlalign.LastMapPooling'),
     head=dict(
         type='mmtlalign.TLAlignLinearClsHead',
         num_classes=1000,
         in_channels=512,
         init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02),
-        loss=dict(
-            type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
-    train_cfg=dict(augments=[
-        dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=4),
-        dict(type='mmtlalign.TokenCutMix', alpha=1., patch_size=4)
-    ]),
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+    ),
+    train_cfg=dict(
+        augments=[
+            dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=4),
+            dict(type='mmtlalign.TokenCutMix', alpha=1.0, patch_size=4),
+        ]
+    ),
 )

@@ -15,23 +15,22 @@ model = dict(
         img_size=32,
         patch_size=2,
         window_size=4,
-        out_indices=(2, ),
-        drop_path_rate=0.1),
+        out_indices=(2,),
+        drop_path_rate=0.1,
+    ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='mmtlalign.TLAlignLinearClsHead',
         num_classes=10,
         in_channels=192,
         init_cfg=None,  # keeps the initialisation below for the head too
-        loss=dict(
-            type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
-        cal_acc=False),
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+        cal_acc=False,
+    ),
     init_cfg=[
-        dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.),
-        dict(type='Constant', layer='LayerNorm', val=1., bias=0.)
+        dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
+        dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
     ],
     # Every batch is mixed
-    train_cfg=dict(augments=[
-        dict(type='mmtlalign.TokenCutMix', alpha=1., patch_size=2)
-    ]),
+    train_cfg=dict(augments=[dict(type='mmtlalign.TokenCutMix', alpha=1.0, patch_size=2)]),
 )

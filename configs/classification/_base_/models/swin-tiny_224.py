@@ -5,8 +5,10 @@ _base_ = 'mmpretrain::_base_/models/swin_transformer/tiny_224.py'
 model = dict(
     type='mmtlalign.TLAlignClassifier',
     head=dict(type='mmtlalign.TLAlignLinearClsHead'),
-    train_cfg=dict(augments=[
-        dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=4),
-        dict(type='mmtlalign.TokenCutMix', alpha=1., patch_size=4)
-    ]),
+    train_cfg=dict(
+        augments=[
+            dict(type='mmtlalign.Mixup', alpha=0.8, patch_size=4),
+            dict(type='mmtlalign.TokenCutMix', alpha=1.0, patch_size=4),
+        ]
+    ),
 )

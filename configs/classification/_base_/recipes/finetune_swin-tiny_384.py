@@ -6,5 +6,6 @@ model = dict(
     backbone=dict(
         img_size=384,
         window_size=12,
-        init_cfg=dict(
-            checkpoint='checkpoints/tlalign_swin-tiny_16xb64_in1k_w12.pth')))
+        init_cfg=dict(checkpoint='checkpoints/tlalign_swin-tiny_16xb64_in1k_w12.pth'),
+    )
+)

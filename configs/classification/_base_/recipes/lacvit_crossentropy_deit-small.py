@@ -1,4 +1,5 @@
 _base_ = [
     '../models/crossentropy_deit-small.py',
-    '../schedules/lacvit_crossentropy.py', '../lacvit_runtime.py'
+    '../schedules/lacvit_crossentropy.py',
+    '../lacvit_runtime.py',
 ]

@@ -4,7 +4,7 @@ _base_ = './lacvit_crossentropy_deit-small.py'
 model = dict(
     backbone=dict(
         arch='base',
-        init_cfg=dict(
-            checkpoint='work_dirs/tlalign_deit-base_8xb128_in1k/epoch_300.pth')
+        init_cfg=dict(checkpoint='work_dirs/tlalign_deit-base_8xb128_in1k/epoch_300.pth'),
     ),
-    head=dict(in_channels=768))
+    head=dict(in_channels=768),
+)

@@ -1,4 +1,5 @@
 _base_ = [
-    '../models/lacvit_deit-small.py', '../schedules/lacvit_stage1.py',
-    '../lacvit_stage1_runtime.py'
+    '../models/lacvit_deit-small.py',
+    '../schedules/lacvit_stage1.py',
+    '../lacvit_stage1_runtime.py',
 ]

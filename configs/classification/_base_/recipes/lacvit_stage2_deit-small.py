@@ -1,4 +1,1 @@
-_base_ = [
-    '../models/linear_deit-small.py', '../schedules/lacvit_stage2.py',
-    '../lacvit_runtime.py'
-]
+_base_ = ['../models/linear_deit-small.py', '../schedules/lacvit_stage2.py', '../lacvit_runtime.py']

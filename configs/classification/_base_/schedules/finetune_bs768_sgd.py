@@ -5,22 +5,14 @@ _base_ = './adamw.py'
 
 optim_wrapper = dict(
     optimizer=dict(
-        _delete_=True,
-        type='SGD',
-        lr=0.01,
-        momentum=0.9,
-        nesterov=True,
-        weight_decay=1e-4))
+        _delete_=True, type='SGD', lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
+)
 
 param_scheduler = [
     # from 1e-6
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        end=5,
-        convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=5)
+    dict(type='LinearLR', start_factor=1e-4, by_epoch=True, end=5, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=5),
 ]
 
 train_cfg = dict(by_epoch=True, max_epochs=1000, val_interval=10)

@@ -10,10 +10,9 @@ param_scheduler = [
         start_factor=1e-6 / 1.6e-3,
         by_epoch=True,
         end=5,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=5,
-        end=300)
+        convert_to_iter_based=True,
+    ),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=5, end=300),
 ]
 
 train_cfg = dict(max_epochs=310)

@@ -7,12 +7,7 @@ optim_wrapper = dict(optimizer=dict(lr=5e-6, weight_decay=1e-8))
 
 param_scheduler = [
     # from 1e-6
-    dict(
-        type='LinearLR',
-        start_factor=0.2,
-        by_epoch=True,
-        end=5,
-        convert_to_iter_based=True)
+    dict(type='LinearLR', start_factor=0.2, by_epoch=True, end=5, convert_to_iter_based=True)
 ]
 
 train_cfg = dict(max_epochs=30)

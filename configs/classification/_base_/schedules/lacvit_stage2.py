@@ -1,6 +1,5 @@
 # The linear head of LaCViT's code.
-optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.))
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.0))
 
 # 8e-4 = 0.1 * 0.2^3
 param_scheduler = dict(type='CosineAnnealingLR', eta_min=8e-4, by_epoch=True)

@@ -14,14 +14,13 @@ test_pipeline = [
     dict(type='Resize', scale=(128, 128), keep_ratio=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor')),
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
 ]
 
 dataset = dict(
-    type='CocoDataset',
-    data_root='data/digit_scenes',
-    metainfo=dict(classes=tuple('0123456789')))
+    type='CocoDataset', data_root='data/digit_scenes', metainfo=dict(classes=tuple('0123456789'))
+)
 
 # No worker processes: a resumed run is bit-identical only without them.
 train_dataloader = dict(
@@ -32,7 +31,8 @@ train_dataloader = dict(
         **dataset,
         ann_file='annotations/instances_train.json',
         data_prefix=dict(img='images/train'),
-        pipeline=train_pipeline),
+        pipeline=train_pipeline,
+    ),
 )
 
 val_dataloader = dict(
@@ -44,12 +44,14 @@ val_dataloader = dict(
         test_mode=True,
         ann_file='annotations/instances_val.json',
         data_prefix=dict(img='images/val'),
-        pipeline=test_pipeline),
+        pipeline=test_pipeline,
+    ),
 )
 val_evaluator = dict(
     type='CocoMetric',
     ann_file='data/digit_scenes/annotations/instances_val.json',
-    metric=['bbox', 'segm'])
+    metric=['bbox', 'segm'],
+)
 
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

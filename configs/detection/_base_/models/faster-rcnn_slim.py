@@ -10,18 +10,17 @@ _base_ = 'mmdet::_base_/models/faster-rcnn_r50_fpn.py'
 model = dict(
     # of the pretraining images, see cifar10_imagefolder_32.py
     data_preprocessor=dict(
-        mean=[125.307, 122.961, 113.8575],
-        std=[51.5865, 50.847, 51.255],
-        pad_size_divisor=8),
+        mean=[125.307, 122.961, 113.8575], std=[51.5865, 50.847, 51.255], pad_size_divisor=8
+    ),
     rpn_head=dict(
-        in_channels=64,
-        feat_channels=64,
-        anchor_generator=dict(scales=[4], strides=[2, 4, 8, 16])),
+        in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4], strides=[2, 4, 8, 16])
+    ),
     roi_head=dict(
-        bbox_roi_extractor=dict(
-            out_channels=64, featmap_strides=[2, 4, 8], finest_scale=28),
-        bbox_head=dict(in_channels=64, fc_out_channels=256)),
+        bbox_roi_extractor=dict(out_channels=64, featmap_strides=[2, 4, 8], finest_scale=28),
+        bbox_head=dict(in_channels=64, fc_out_channels=256),
+    ),
     train_cfg=dict(
-        rpn_proposal=dict(nms_pre=600, max_per_img=300),
-        rcnn=dict(sampler=dict(num=128))),
-    test_cfg=dict(rpn=dict(nms_pre=600, max_per_img=300)))
+        rpn_proposal=dict(nms_pre=600, max_per_img=300), rcnn=dict(sampler=dict(num=128))
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=600, max_per_img=300)),
+)

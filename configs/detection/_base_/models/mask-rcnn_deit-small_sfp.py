@@ -18,10 +18,14 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             checkpoint='work_dirs/tlalign_deit-small_8xb128_in1k/epoch_300.pth',
-            prefix='backbone.')),
+            prefix='backbone.',
+        ),
+    ),
     neck=dict(
         _delete_=True,
         type='mmtlalign.SimpleFeaturePyramid',
         in_channels=384,
         out_channels=256,
-        num_outs=5))
+        num_outs=5,
+    ),
+)

@@ -13,5 +13,8 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             checkpoint='work_dirs/tlalign_swin-tiny_16xb64_in1k/epoch_300.pth',
-            prefix='backbone.')),
-    neck=dict(in_channels=[96, 192, 384, 768]))
+            prefix='backbone.',
+        ),
+    ),
+    neck=dict(in_channels=[96, 192, 384, 768]),
+)

@@ -2,17 +2,14 @@
 # {training,validation}, as in the archive of the scene parsing challenge.
 data_hint = (
     'unpack the ADE20K archive of the MIT scene parsing challenge '
-    '(ADEChallengeData2016) into data/ade')
+    '(ADEChallengeData2016) into data/ade'
+)
 
 crop_size = (512, 512)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(
-        type='RandomResize',
-        scale=(2048, 512),
-        ratio_range=(0.5, 2.0),
-        keep_ratio=True),
+    dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
     # no crop of which one class takes more than three quarters
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
@@ -29,8 +26,7 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 
-dataset = dict(
-    type='ADE20KDataset', data_root='data/ade/ADEChallengeData2016')
+dataset = dict(type='ADE20KDataset', data_root='data/ade/ADEChallengeData2016')
 
 train_dataloader = dict(
     batch_size=2,
@@ -39,9 +35,9 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         **dataset,
-        data_prefix=dict(
-            img_path='images/training', seg_map_path='annotations/training'),
-        pipeline=train_pipeline),
+        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
+        pipeline=train_pipeline,
+    ),
 )
 
 val_dataloader = dict(
@@ -51,10 +47,9 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         **dataset,
-        data_prefix=dict(
-            img_path='images/validation',
-            seg_map_path='annotations/validation'),
-        pipeline=test_pipeline),
+        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
+        pipeline=test_pipeline,
+    ),
 )
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 
@@ -70,17 +65,15 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [
-                dict(
-                    type='Resize',
-                    scale=(int(2048 * ratio), int(512 * ratio)),
-                    keep_ratio=True)
+                dict(type='Resize', scale=(int(2048 * ratio), int(512 * ratio)), keep_ratio=True)
                 for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
             ],
             [
-                dict(type='RandomFlip', prob=0., direction='horizontal'),
-                dict(type='RandomFlip', prob=1., direction='horizontal'),
+                dict(type='RandomFlip', prob=0.0, direction='horizontal'),
+                dict(type='RandomFlip', prob=1.0, direction='horizontal'),
             ],
             [dict(type='LoadAnnotations')],
             [dict(type='PackSegInputs')],
-        ]),
+        ],
+    ),
 ]

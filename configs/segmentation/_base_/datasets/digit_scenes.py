@@ -23,10 +23,21 @@ dataset = dict(
     img_suffix='.png',
     metainfo=dict(
         classes=('background', *'0123456789'),
-        palette=[[0, 0, 0], [230, 25, 75], [60, 180, 75], [255, 225, 25],
-                 [0, 130, 200], [245, 130, 48], [145, 30, 180],
-                 [70, 240, 240], [240, 50, 230], [210, 245, 60],
-                 [250, 190, 212]]))
+        palette=[
+            [0, 0, 0],
+            [230, 25, 75],
+            [60, 180, 75],
+            [255, 225, 25],
+            [0, 130, 200],
+            [245, 130, 48],
+            [145, 30, 180],
+            [70, 240, 240],
+            [240, 50, 230],
+            [210, 245, 60],
+            [250, 190, 212],
+        ],
+    ),
+)
 
 train_dataloader = dict(dataset=dict(**dataset, pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(**dataset, pipeline=test_pipeline))

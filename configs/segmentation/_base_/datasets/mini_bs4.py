@@ -7,8 +7,8 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='BaseSegDataset',
-        data_prefix=dict(
-            img_path='images/train', seg_map_path='annotations/train')),
+        data_prefix=dict(img_path='images/train', seg_map_path='annotations/train'),
+    ),
 )
 
 val_dataloader = dict(
@@ -17,8 +17,8 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='BaseSegDataset',
-        data_prefix=dict(
-            img_path='images/val', seg_map_path='annotations/val')),
+        data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
+    ),
 )
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 

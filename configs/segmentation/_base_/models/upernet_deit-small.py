@@ -16,12 +16,11 @@ model = dict(
         # four maps would pass it.
         final_norm=False,
         out_type='featmap',
-        out_indices=(2, 5, 8, 11)),
+        out_indices=(2, 5, 8, 11),
+    ),
     neck=dict(
-        type='Feature2Pyramid',
-        embed_dim=384,
-        rescales=[4, 2, 1, 0.5],
-        norm_cfg=_base_.norm_cfg),
+        type='Feature2Pyramid', embed_dim=384, rescales=[4, 2, 1, 0.5], norm_cfg=_base_.norm_cfg
+    ),
     decode_head=dict(in_channels=[384, 384, 384, 384]),
     auxiliary_head=dict(in_channels=384),
     # Windows of the training size, so that position embeddings stay as

@@ -11,7 +11,8 @@ model = dict(
         mean=[125.307, 122.961, 113.8575],
         std=[51.5865, 50.847, 51.255],
         bgr_to_rgb=True,
-        size_divisor=1),
+        size_divisor=1,
+    ),
     backbone=dict(
         type='mmpretrain.SwinTransformer',
         arch=dict(embed_dims=48, depths=[2, 2, 2], num_heads=[3, 6, 12]),
@@ -21,7 +22,8 @@ model = dict(
         drop_path_rate=0.1,
         # a map smaller than a window is padded, the window is not shrunk
         pad_small_map=True,
-        out_indices=(0, 1, 2)),
+        out_indices=(0, 1, 2),
+    ),
     decode_head=dict(
         type='UPerHead',
         in_channels=[48, 96, 192],
@@ -33,7 +35,8 @@ model = dict(
         norm_cfg=norm_cfg,
         align_corners=False,
         # averaged over the pixels that have a class
-        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)),
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
+    ),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )

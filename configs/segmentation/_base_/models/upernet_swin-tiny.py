@@ -8,14 +8,16 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        size=(512, 512)),
+        size=(512, 512),
+    ),
     backbone=dict(
         type='mmpretrain.SwinTransformer',
         arch='tiny',
         drop_path_rate=0.3,
         # a map smaller than a window is padded, the window is not shrunk
         pad_small_map=True,
-        out_indices=(0, 1, 2, 3)),
+        out_indices=(0, 1, 2, 3),
+    ),
     decode_head=dict(
         type='UPerHead',
         in_channels=[96, 192, 384, 768],
@@ -26,7 +28,8 @@ model = dict(
         num_classes=150,
         norm_cfg=norm_cfg,
         align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0)),
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0),
+    ),
     auxiliary_head=dict(
         type='FCNHead',
         in_channels=384,
@@ -38,7 +41,8 @@ model = dict(
         num_classes=150,
         norm_cfg=norm_cfg,
         align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4)),
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4),
+    ),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )
