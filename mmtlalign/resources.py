@@ -9,6 +9,7 @@ from types import FrameType
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from .data_configs import read_data_config
 from .errors import UserError, is_own_code
 from .host_check import check_host
 
@@ -60,12 +61,17 @@ def find_config(config: str | os.PathLike) -> str:
             no config.
     """
     path = Path(config)
-    if path.is_file() and path.suffix in SUFFIXES:
-        return os.fspath(config)
     configs = list_configs()
     name = os.fspath(config).removesuffix('.py')
     if name in configs:
+        if path.is_file() and not path.samefile(configs[name]):
+            print(
+                f"warning: '{path}' is the name of a config that comes along, and that one is "
+                f"taken; for the file here, give './{path}'"
+            )
         return str(configs[name])
+    if path.is_file() and path.suffix in SUFFIXES:
+        return os.fspath(config)
     if path.is_file():
         raise UserError(
             f"config '{config}' is no config: its name ends in "
@@ -87,8 +93,15 @@ def find_config(config: str | os.PathLike) -> str:
     )
 
 
-def open_config(config: str | os.PathLike) -> Config:
+def open_config(config: str | os.PathLike, trust: bool = False) -> Config:
     """Read what :func:`find_config` finds.
+
+    A config in Python is code, and is run; one in YAML or JSON is data.
+
+    Args:
+        config (str | PathLike): See :func:`find_config`.
+        trust (bool): Let one in YAML or JSON name code, too. Defaults to
+            False.
 
     Raises:
         UserError: If there is none, or it or one that its ``_base_`` names
@@ -96,7 +109,9 @@ def open_config(config: str | os.PathLike) -> Config:
     """
     path = find_config(config)
     try:
-        return Config.fromfile(path)
+        return Config.fromfile(path) if trust or path.endswith('.py') else read_data_config(path)
+    except UserError:
+        raise
     except ModuleNotFoundError as error:  # begins with the host's name
         check_host(Config(dict(default_scope=str(error).split()[0])))
         raise

@@ -16,7 +16,7 @@ LAYERS = (
     {'interception'},
     {'alignment'},
     {'merging'},
-    {'host_check', 'visualization'},
+    {'data_configs', 'host_check', 'visualization'},
     {'resources'},
     {'datasets', 'models'},
     {'checkpoint'},

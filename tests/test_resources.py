@@ -44,14 +44,16 @@ def test_every_config_is_found_by_its_name():
     assert all(find_config(path.stem) == str(path) for path in configs)
 
 
-def test_a_file_goes_before_a_name(tmp_path, monkeypatch):
+def test_a_name_goes_before_a_file(tmp_path, monkeypatch, capsys):
+    """A folder that one works in cannot put its code in place of a config."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / NAME).touch()  # as a config has no such file name
-    for name in (NAME, f'{NAME}.py', Path(NAME)):
-        assert find_config(name).startswith(str(ROOT))
     (tmp_path / f'{NAME}.py').touch()
-    assert find_config(f'{NAME}.py') == f'{NAME}.py'
-    assert find_config(tmp_path / f'{NAME}.py') == str(tmp_path / f'{NAME}.py')
+    for name in (NAME, f'{NAME}.py', Path(f'{NAME}.py')):
+        assert find_config(name).startswith(str(ROOT))
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and said[0].endswith(f"for the file here, give './{NAME}.py'")
+    for path in (f'./{NAME}.py', str(tmp_path / f'{NAME}.py')):
+        assert find_config(path) == path
 
 
 @pytest.mark.parametrize('name', ['a.pth', 'a.safetensors', 'a'])

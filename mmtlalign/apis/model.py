@@ -42,7 +42,8 @@ def get_model(
         device (str | torch.device, optional): Where to move the model.
             Defaults to None, the CPU.
         trust (bool): Also load checkpoints that hold more than weights, which
-            may run code. Defaults to False.
+            may run code, and configs in YAML or JSON that name code. Defaults
+            to False.
 
     Returns:
         BaseModel: With the config as ``cfg`` and, if a checkpoint names its
@@ -54,7 +55,7 @@ def get_model(
             unsafe or does not fit.
         KeyError: If the config names a type that is not registered.
     """
-    cfg = deepcopy(model) if isinstance(model, Config) else open_config(model)
+    cfg = deepcopy(model) if isinstance(model, Config) else open_config(model, trust)
     check_model(cfg)
     check_host(cfg)
     check_device(device)

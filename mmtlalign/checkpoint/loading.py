@@ -11,14 +11,14 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
-from mmengine.fileio import get_local_path
+from mmengine.fileio import PickleHandler, get_local_path, register_handler
 from mmengine.runner import CheckpointLoader
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from mmtlalign.errors import DamagedFile, UserError
 
-from .saved_data import NotData, read_saved_data
+from .saved_data import NotData, Unpickler, read_saved_data
 
 TABLE = 'relative_position_bias_table'
 # As ``mmtlalign publish`` names files.
@@ -91,6 +91,14 @@ def load_from_checked(filename: str, map_location=None) -> dict:
     if not trust:
         checkpoint.get('meta', {}).pop('config', None)
     return checkpoint
+
+
+@register_handler(['pickle', 'pkl'])
+class PlainPickle(PickleHandler):
+    """For annotations and results, in place of mmengine's; data alone."""
+
+    def load_from_fileobj(self, file, **kwargs):
+        return Unpickler(file).load()
 
 
 def load_checkpoint_safely(path: str, trust: bool = False) -> dict:

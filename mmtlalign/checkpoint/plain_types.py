@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
+from mmtlalign.data_configs import HOSTS
 from mmtlalign.errors import UserError
 from mmtlalign.registry import BATCH_AUGMENTS, MODELS
-
-HOSTS = ('mmpretrain', 'mmdet', 'mmseg', 'mmcv', 'mmengine', 'mmtlalign')
 
 # Of the hosts, whose registries also hold types that download, unpickle or
 # read other configs when they are built. Each of these only makes layers.

@@ -89,7 +89,7 @@ def _read_archive(file: BinaryIO):
         return Unpickler(BytesIO(archive.read(pickle)), find_storage).load()
 
 
-def _read_stream(file: BufferedReader):
+def _read_stream(file: BufferedReader | BytesIO):
     """Of torch before 1.6: several pickles, then the storages."""
     if Unpickler(file).load() != MAGIC_NUMBER:
         raise ValueError('not written by torch.save')
@@ -471,6 +471,7 @@ REBUILD: dict[str, Callable] = {
     'torch.device': torch.device,
     'torch.serialization._get_layout': lambda name: {'torch.strided': torch.strided}[name],
     'torch._tensor._rebuild_from_type_v2': _without_attributes,
+    'torch.storage._load_from_bytes': lambda content: _read_stream(BytesIO(content)),
     'torch._utils._rebuild_parameter': _parameter,
     'torch._utils._rebuild_parameter_with_state': _parameter,
     'torch._utils._rebuild_tensor': _tensor,

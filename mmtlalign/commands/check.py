@@ -13,6 +13,7 @@ from mmtlalign.commands.command_line import (
     add_cfg_options,
     add_check_arguments,
     add_picture_argument,
+    add_trust_argument,
     make_folder_of,
     new_parser,
 )
@@ -30,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_check_arguments(parser)
     add_picture_argument(parser)
     add_cfg_options(parser)
+    add_trust_argument(parser)
     return parser
 
 
@@ -38,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     for option, path in (('--json', args.json), ('--check-picture', args.check_picture)):
         if path:
             make_folder_of(path, option)
-    cfg = open_config(args.config)
+    cfg = open_config(args.config, args.trust)
     check_model(cfg)
     merge_options(cfg, args.cfg_options, args.allow_unread)
     use_own_loaders(cfg, args.apply_exif)

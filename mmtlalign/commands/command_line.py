@@ -65,8 +65,8 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--trust',
         action='store_true',
-        help='also load checkpoints that hold more than weights; that runs '
-        'whatever code is in them',
+        help='also load checkpoints that hold more than weights, and configs in YAML or JSON '
+        'that name code; that runs whatever code it is',
     )
 
 
@@ -107,7 +107,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """
     local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    cfg = open_config(args.config)
+    cfg = open_config(args.config, args.trust)
     check_model(cfg)
     cfg.launcher = args.launcher
     name = osp.splitext(osp.basename(cfg.filename))[0]

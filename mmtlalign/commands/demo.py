@@ -27,7 +27,7 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.commands.unread_keys import merge_options
-from mmtlalign.errors import UserError
+from mmtlalign.errors import UserError, in_one_line
 from mmtlalign.host_check import check_host
 from mmtlalign.resources import open_config
 
@@ -118,13 +118,13 @@ def is_readable(path: str) -> bool:
             return True
     except (OSError, ValueError, cv2.error):  # empty, or far too large
         pass
-    print(f"warning: '{path}' cannot be read as an image, and is left out")
+    print(in_one_line(f"warning: '{path}' cannot be read as an image, and is left out"))
     return False
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    cfg = open_config(args.config)
+    cfg = open_config(args.config, args.trust)
     checkpoint = args.checkpoint
     if checkpoint is None:
         checkpoint = find_weights(Path(cfg.filename).stem)
@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
         if is_readable(path):
             drawn, words = model(path)
             mmcv.imwrite(drawn[..., ::-1], picture)
-            print(f'{path}: {words}; picture: {picture}')
+            print(in_one_line(f'{path}: {words}; picture: {picture}'))
             seen += 1
     if not seen:
         raise UserError(f"none of the {len(paths)} files of '{args.image}' can be read as an image")

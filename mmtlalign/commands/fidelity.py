@@ -184,7 +184,7 @@ def main(argv: list[str] | None = None) -> None:
         check_file(path, 'checkpoint')
     labels = name_checkpoints(args.checkpoints, args.labels)
     make_folder_of(args.out)
-    cfg = open_config(args.config)
+    cfg = open_config(args.config, args.trust)
     merge_options(cfg, args.cfg_options, args.allow_unread)
     check_class(cfg, ImageClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))

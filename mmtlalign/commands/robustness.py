@@ -319,7 +319,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     check_file(args.checkpoint, 'checkpoint')
     pairs = read_folders(args.folders)
-    cfg = open_config(args.config)
+    cfg = open_config(args.config, args.trust)
     merge_options(cfg, args.cfg_options, args.allow_unread)
     use_own_loaders(cfg)
     check_class(cfg, BaseClassifier)

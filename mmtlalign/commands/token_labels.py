@@ -110,9 +110,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def load_config(path: str) -> Config:
+def load_config(path: str, trust: bool) -> Config:
     """Read a config and make its scope the default one."""
-    config = open_config(path)
+    config = open_config(path, trust)
     use_own_loaders(config)
     register_all_modules(init_default_scope=False)
     init_default_scope(config.get('default_scope', 'mmpretrain'))
@@ -122,7 +122,7 @@ def load_config(path: str) -> Config:
 def build_dataset(args: argparse.Namespace):
     """The training data in their order, with images whole, square, and in the
     annotator's channel order."""
-    config = load_config(args.dataset)
+    config = load_config(args.dataset, args.trust)
     cfg = config.train_dataloader.dataset
     if 'pipeline' not in cfg:
         raise UserError(
@@ -142,7 +142,7 @@ def build_dataset(args: argparse.Namespace):
             ),
             dict(type='PackInputs'),
         ],
-        trained_order(open_config(args.config)),
+        trained_order(open_config(args.config, args.trust)),
     )
     return DATASETS.build(cfg)
 
@@ -151,7 +151,7 @@ def find_out(args: argparse.Namespace) -> str:
     """The folder to write."""
     if args.out:
         return args.out
-    pipeline = load_config(args.dataset).train_dataloader.dataset.pipeline
+    pipeline = load_config(args.dataset, args.trust).train_dataloader.dataset.pipeline
     for step in pipeline:
         if step.type == 'mmtlalign.LoadTokenLabels':
             return step.store
@@ -167,7 +167,7 @@ def build_annotator(args: argparse.Namespace, device: str) -> nn.Module:
     Raises:
         UserError: If it is not made of pooling and a linear layer.
     """
-    config = load_config(args.config)
+    config = load_config(args.config, args.trust)
     cfg = config.model
     modernise(cfg)
     cfg.setdefault('data_preprocessor', config.get('data_preprocessor', {}))

@@ -46,7 +46,7 @@ from mmtlalign.commands.start_up_noise import keep_parameter_options_off_console
 from mmtlalign.commands.threads import set_threads
 from mmtlalign.commands.work_dir import check_no_earlier_run, lock_work_dir, remove_earlier_run
 from mmtlalign.engine import keep_checkpoints_whole
-from mmtlalign.errors import UserError
+from mmtlalign.errors import UserError, in_one_line
 from mmtlalign.host_check import check_host, check_sync_bn
 from mmtlalign.old_arguments import modernise
 from mmtlalign.output_files import check_space
@@ -230,7 +230,7 @@ def look_at_data(
     lines = list(report(findings))
     if start and not is_resumed:
         warning = warn_of_start(trained, start, *training_classes(cfg))
-        lines += [f'warning: {warning}'] * bool(warning)
+        lines += [in_one_line(f'warning: {warning}')] * bool(warning)
     if findings:
         print('\n'.join(lines))
     if args.check_picture and is_first_process():

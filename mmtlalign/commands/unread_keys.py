@@ -13,7 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from mmtlalign.commands.config_nodes import walk
-from mmtlalign.errors import UserError, first_line
+from mmtlalign.errors import UserError, first_line, in_one_line
 
 # What the hosts' runners and config readers look up at the top of a config.
 READ_BY_HOSTS = frozenset(
@@ -246,5 +246,8 @@ def warn_of_unread_variables(cfg: Config) -> None:
     """Name them, with the nearest that is read."""
     for name, near in unread_variables(cfg).items():
         print(
-            f"warning: nothing reads {name} of '{cfg.filename}'; the nearest that is read is {near}"
+            in_one_line(
+                f"warning: nothing reads {name} of '{cfg.filename}'; "
+                f'the nearest that is read is {near}'
+            )
         )

@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.checkpoint is not None:
         check_file(args.checkpoint, 'checkpoint')
     make_folder_of(args.out)
-    cfg = open_config(args.config)
+    cfg = open_config(args.config, args.trust)
     check_class(cfg, BaseClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = build_model(cfg, args.checkpoint, args.trust)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
+from mmtlalign.errors import in_one_line
+
 NUM_NAMED = 10  # classes named in a line
 
 
@@ -55,7 +57,12 @@ class Findings:
 
 
 def report(findings: Sequence[Findings]) -> Iterator[str]:
-    """Three lines on all data sets, and one for each warning."""
+    """Three lines on all data sets, and one for each warning; names are those
+    of files, and cannot write to the terminal."""
+    yield from map(in_one_line, _lines(findings))
+
+
+def _lines(findings: Sequence[Findings]) -> Iterator[str]:
     yield 'images: ' + '; '.join(f'{found.name} {found.images}' for found in findings)
     yield 'per class: ' + '; '.join(map(_counts, findings))
     yield 'left out: ' + '; '.join(
