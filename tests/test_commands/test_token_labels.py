@@ -14,45 +14,10 @@ from PIL import Image
 from mmtlalign.commands import token_labels
 from mmtlalign.datasets import TokenLabelStore
 from mmtlalign.errors import UserError
+from projects.reliability.tasks import ANNOTATOR, TOKEN_LABELS
 
 from ..tiny import run_tool, write_project
 
-ANNOTATOR = """
-default_scope = 'mmpretrain'
-data_preprocessor = dict(num_classes=3, mean=[127.] * 3, std=[60.] * 3)
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(type='ResNet_CIFAR', depth=18, base_channels=4,
-                  stem_channels=4, out_indices=(3, )),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearClsHead', num_classes=3, in_channels=32))
-"""
-# the tiny training on token labels
-TOKEN_LABELS = """
-data_preprocessor.update(num_classes=3)
-model = dict(
-    type='mmtlalign.TokenLabelClassifier',
-    backbone=dict(
-        type='mmtlalign.LVViT', img_size=16, patch_size=4, out_type='raw',
-        arch=dict(embed_dims=16, num_layers=2, num_heads=2,
-                  feedforward_channels=32, stem_channels=8)),
-    head=dict(
-        type='mmtlalign.TokenLabelHead', num_classes=3, in_channels=16,
-        loss=dict(type='LabelSmoothLoss', label_smooth_val=.1,
-                  mode='original')),
-    train_cfg=dict(augments=[dict(type='mmtlalign.MixToken', patch_size=4)]))
-train_dataloader['dataset']['pipeline'] = [
-    dict(type='LoadImageFromFile'),
-    dict(type='mmtlalign.LoadTokenLabels', store='maps'),
-    dict(type='mmtlalign.RandomFlip', prob=.5),
-    dict(type='mmtlalign.RandAugment', policies='timm_increasing',
-         num_policies=2, magnitude_level=9),
-    dict(type='mmtlalign.RandomResizedCrop', scale=16),
-    dict(type='PackInputs', algorithm_keys=('token_labels', ))]
-custom_hooks = [dict(type='mmtlalign.ResumeRandomState'),
-                dict(type='mmtlalign.CheckTokenLabels')]
-train_cfg['max_epochs'] = 1
-"""
 SIZE = 48
 
 

@@ -1,0 +1,102 @@
+"""All that reads files of others, and how: held by a test against the code.
+
+In an argument, ``{kind}`` stands for a file of that kind of the corpus; the
+other names are sound files of the bench.
+"""
+
+TESTING = ['--device', 'cpu']
+# By command of mmtlalign, the calls that between them read all it can be given.
+COMMANDS = dict(
+    train=[
+        ['{config}'],
+        ['tiny.py', '--resume', '{checkpoint}'],
+        ['tiny.py', '--cfg-options', 'load_from={checkpoint}'],
+    ],
+    test=[['{config}', 'tiny.pth'], ['tiny.py', '{checkpoint}']],
+    check=[['{config}']],
+    demo=[
+        ['photo.png', '{config}', 'tiny.pth', *TESTING],
+        ['photo.png', 'tiny.py', '{checkpoint}', *TESTING],
+        ['{image}', 'tiny.py', 'tiny.pth', *TESTING],
+    ],
+    publish=[
+        ['{checkpoint}', 'out', '--name', 'a'],
+        ['trained.pth', 'out', '--name', 'a', '--metrics', '{json}'],
+    ],
+    export=[
+        ['{config}', 'tiny.pth', '--out', 'a.pt2', '--shape', '16', '16'],
+        ['tiny.py', '{checkpoint}', '--out', 'a.pt2', '--shape', '16', '16'],
+    ],
+    convert=[['{checkpoint}', 'out.pth']],
+    robustness=[['{config}', 'tiny.pth'], ['tiny.py', '{checkpoint}']],
+    fidelity=[['{config}', 'tiny.pth'], ['tiny.py', '{checkpoint}']],
+    visualize=[
+        ['{config}', 'tiny.pth', '--img', 'photo.png', 'photo.png'],
+        ['tiny.py', '{checkpoint}', '--img', 'photo.png', 'photo.png'],
+        ['tiny.py', '--img', '{image}', 'photo.png'],
+    ],
+    curves=[['{log}']],
+    token_labels=[
+        ['{config}', 'annotator.pth', 'tokens.py', '--out', 'new', *TESTING],
+        ['annotator.py', '{checkpoint}', 'tokens.py', '--out', 'new', *TESTING],
+        ['annotator.py', 'annotator.pth', '{config}', '--out', 'new', *TESTING],
+    ],
+)
+# Scripts that do more than start one of these commands.
+SCRIPTS = {
+    'tools/dataset_tools/bccd_to_coco.py': [['{bccd}', '--out', 'new']],
+    'tools/dataset_tools/camvid_to_folders.py': [['{camvid}', '--out', 'new']],
+    'tools/misc/check_metafile.py': [['{root}']],
+}
+# And those that read nothing that anybody else has written.
+READ_NOTHING = {
+    'tools/benchmarks/alignment_overhead.py': 'makes its inputs',
+    'tools/benchmarks/coco_reading.py': 'makes its file',
+    'tools/benchmarks/hf_dataset.py': 'makes its files',
+    'tools/benchmarks/token_labeling_overhead.py': 'makes its inputs',
+    'tools/benchmarks/token_merging_speed.py': 'makes its inputs',
+    'tools/dataset_tools/cifar10_to_folders.py': 'what torchvision verifies by a hash',
+    'tools/dataset_tools/image_files.py': 'no script',
+    'tools/dataset_tools/make_digit_scenes.py': 'makes its files',
+    'tools/misc/make_model_zoo.py': "the repository's own files",
+}
+
+
+def get_model(config: str, checkpoint: str) -> None:
+    """From Python, instead of a command."""
+    import mmtlalign
+
+    mmtlalign.get_model(config, checkpoint)
+
+
+def read_by_host(path: str) -> None:
+    """What the hosts' own functions do once the package is imported."""
+    import mmengine
+    from mmengine.runner import load_checkpoint
+    from torch import nn
+
+    import mmtlalign.apis  # noqa: F401
+
+    if path.endswith(('.pth', '.safetensors')):
+        load_checkpoint(nn.Linear(1, 1), path)
+    else:
+        mmengine.load(path)
+
+
+FUNCTIONS = [
+    (get_model, ['{config}', 'tiny.pth']),
+    (get_model, ['tiny.py', '{checkpoint}']),
+    (read_by_host, ['{checkpoint}']),
+    (read_by_host, ['{json}']),
+    (read_by_host, ['list.pkl']),
+    (read_by_host, ['root_index/model-index.yml']),
+]
+
+
+def all_calls() -> list[tuple]:
+    """(what, arguments) of every entry point."""
+    return [
+        *((name, call) for name, calls in COMMANDS.items() for call in calls),
+        *((name, call) for name, calls in SCRIPTS.items() for call in calls),
+        *FUNCTIONS,
+    ]

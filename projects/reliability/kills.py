@@ -1,0 +1,100 @@
+"""Trainings killed at random times, resumed, and held against whole ones."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from bench import Bench
+from sandbox import call
+
+# By task: the arguments of a training of some seconds, and its last checkpoint.
+TASKS = dict(
+    classification=(['tiny.py', '--cfg-options', 'train_cfg.max_epochs=20'], 'tiny/epoch_20.pth'),
+    detection=(
+        ['detector.py', '--cfg-options', 'train_cfg.max_iters=20', 'train_cfg.val_interval=20']
+        + ['default_hooks.checkpoint.interval=2'],
+        'detector/iter_20.pth',
+    ),
+    segmentation=(
+        ['segmenter.py', '--cfg-options', 'train_cfg.max_iters=20', 'train_cfg.val_interval=20']
+        + ['default_hooks.checkpoint.interval=2'],
+        'segmenter/iter_20.pth',
+    ),
+)
+
+
+def load(path: Path) -> dict:
+    return torch.load(path, weights_only=False)
+
+
+def same(a, b) -> bool:
+    """Whether nested containers are equal, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+class Uninterrupted:
+    """The whole training of every task, run once each when first asked for."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.found = bench, {}
+
+    def __getitem__(self, task: str) -> tuple[dict, float]:
+        """Last checkpoint, and the seconds that it took."""
+        if task not in self.found:
+            arguments, last = TASKS[task]
+            folder = self.bench.copy()
+            outcome = self.bench.expect('train', arguments, folder)
+            self.found[task] = load(folder / 'work_dirs' / last), outcome.seconds
+        return self.found[task]
+
+
+def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
+    """Kill one training, go on with it, and compare.
+
+    Args:
+        task (str): Of ``TASKS``.
+        seed (int): Of the time, which is drawn over the whole of a training.
+        bench (Bench): Gives the folder.
+        whole (Uninterrupted): What it should come to.
+
+    Returns:
+        dict: Seconds to the kill, checkpoints that lay there, how both legs
+        ended, and whether weights and optimizer are those of the whole one.
+    """
+    arguments, last = TASKS[task]
+    wanted, seconds = whole[task]
+    folder = bench.copy()
+    moment = random.Random(f'{task} {seed}').uniform(0, seconds)
+    killed = call('train', arguments, folder, kill_after=moment)
+    left = sorted(path.name for path in folder.glob('work_dirs/*/*.pth'))
+    resumed = call('train', [*arguments, '--resume'], folder)
+    path = folder / 'work_dirs' / last
+    found = load(path) if path.is_file() else {}
+    return dict(
+        seconds=round(moment, 2),
+        left=left,
+        killed=killed.status == 128 + 9,
+        status=resumed.status,
+        line=resumed.line,
+        identical=all(
+            part in found and same(found[part], wanted[part])
+            for part in ('state_dict', 'optimizer', 'param_schedulers')
+            if part in wanted
+        ),
+    )
+
+
+def all_kills(count: int, bench: Bench) -> dict[str, Callable[[], dict]]:
+    """By name, that many kills, over the tasks in turn."""
+    whole, names = Uninterrupted(bench), list(TASKS)
+    return {
+        f'{names[i % 3]} {i // 3}': lambda i=i: kill(names[i % 3], i // 3, bench, whole)
+        for i in range(count)
+    }

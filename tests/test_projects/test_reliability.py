@@ -1,0 +1,66 @@
+"""Nothing in a file is executed, whatever reads it."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mmtlalign.__main__ import COMMANDS
+
+from ..conftest import needs_operators
+from ..tiny import ROOT
+
+FOLDER = ROOT / 'projects/reliability'
+
+
+@pytest.fixture(scope='module')
+def entry_points():
+    spec = importlib.util.spec_from_file_location('entry_points', FOLDER / 'entry_points.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_all_that_reads_files_is_tried(entry_points):
+    """A new command or script must be listed, and what is gone is not."""
+    assert entry_points.COMMANDS.keys() == COMMANDS.keys()
+    scripts = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ('tools', 'demo')
+        for path in (ROOT / folder).rglob('*.py')
+        if 'from mmtlalign.__main__ import run\n' not in path.read_text()
+    }
+    assert scripts == entry_points.SCRIPTS.keys() | entry_points.READ_NOTHING.keys()
+
+
+def test_no_hostile_file_is_executed(tmp_path):
+    needs_operators()
+    done = subprocess.run(
+        [sys.executable, FOLDER / 'run.py', '--quick', '--parts', 'executions', '--out', tmp_path],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    results = list(map(json.loads, (tmp_path / 'executions.jsonl').read_text().splitlines()))
+    assert len(results) > 80
+    assert not [result['name'] for result in results if result['executed']]
+    assert any(result['status'] for result in results)
+
+
+def test_the_hostile_files_can_execute(tmp_path, monkeypatch):
+    """So the test above can fail."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(FOLDER)
+    import corpus
+    import torch
+
+    torch.save(dict(meta=dict(cfg=''), state_dict={}), 'trained.pth')
+    corpus.write_checkpoints(tmp_path, tmp_path / 'trained.pth')
+    for name in ('added_system.pth', 'added_exec_old.pth', 'added_module.pth', 'hub.pth'):
+        torch.load(name, weights_only=False)
+        trace = tmp_path / corpus.TRACE
+        assert trace.exists(), name
+        trace.unlink()
