@@ -5,11 +5,12 @@ other names are sound files of the bench.
 """
 
 TESTING = ['--device', 'cpu']
+ANNOTATING = ['--size', '48', '--out', 'new', '--force', *TESTING]
 # By command of mmtlalign, the calls that between them read all it can be given.
 COMMANDS = dict(
     train=[
         ['{config}'],
-        ['tiny.py', '--resume', '{checkpoint}'],
+        ['tiny.py', '--extend', '4', '--resume', '{checkpoint}'],
         ['tiny.py', '--cfg-options', 'load_from={checkpoint}'],
     ],
     test=[['{config}', 'tiny.pth'], ['tiny.py', '{checkpoint}']],
@@ -37,9 +38,9 @@ COMMANDS = dict(
     ],
     curves=[['{log}']],
     token_labels=[
-        ['{config}', 'annotator.pth', 'tokens.py', '--out', 'new', *TESTING],
-        ['annotator.py', '{checkpoint}', 'tokens.py', '--out', 'new', *TESTING],
-        ['annotator.py', 'annotator.pth', '{config}', '--out', 'new', *TESTING],
+        ['{config}', 'annotator.pth', 'tokens.py', *ANNOTATING],
+        ['annotator.py', '{checkpoint}', 'tokens.py', *ANNOTATING],
+        ['annotator.py', 'annotator.pth', '{config}', *ANNOTATING],
     ],
 )
 # Scripts that do more than start one of these commands.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from entry_points import COMMANDS, SCRIPTS
+from entry_points import ANNOTATING, COMMANDS, SCRIPTS
 
 
 class Case(NamedTuple):
@@ -261,10 +261,14 @@ ARGUMENTS = [
     ('visualize', 'tiny.py --img photo.png photo.png --box 0 0 0 0', ''),
     ('visualize', 'detector.py --img photo.png photo.png', 'detector.py'),
     ('curves', 'scalars.json --out images', 'images'),
-    ('token_labels', 'tiny.py tiny.pth tokens.py --out new --device cpu', ''),
-    ('token_labels', 'annotator.py annotator.pth tiny.py --device cpu', 'tiny.py'),
+    ('token_labels', 'tiny.py tiny.pth tokens.py --size 16 --out new --device cpu', ''),
+    ('token_labels', 'annotator.py annotator.pth tiny.py --size 48 --device cpu', 'tiny.py'),
     ('token_labels', 'annotator.py annotator.pth tokens.py --size 0', 'size'),
-    ('token_labels', 'annotator.py annotator.pth tokens.py --top-k 9 --device cpu', ''),
+    (
+        'token_labels',
+        'annotator.py annotator.pth tokens.py --size 48 --force --out new --top-k 9 --device cpu',
+        '',
+    ),
 ]
 
 
@@ -347,7 +351,7 @@ READ_CLASSES = [
     ('check', ['tiny.py']),
     ('robustness', ['tiny.py', 'tiny.pth']),
     ('fidelity', ['tiny.py', 'tiny.pth']),
-    ('token_labels', ['annotator.py', 'annotator.pth', 'tokens.py', '--out', 'new', '--force']),
+    ('token_labels', ['annotator.py', 'annotator.pth', 'tokens.py', *ANNOTATING]),
 ]
 
 
