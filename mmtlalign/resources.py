@@ -149,6 +149,14 @@ def check_model(cfg: Config) -> None:
         )
 
 
+def check_data_of(cfg: Config, phase: str) -> None:
+    """Raise a UserError for a config without data for training or testing."""
+    if not isinstance(cfg.get(f'{phase}_dataloader'), dict):
+        raise UserError(
+            f"config '{cfg.filename}' has no {phase}_dataloader: give one that names its data"
+        )
+
+
 def check_class(cfg: Config, expected: type) -> None:
     """Raise a UserError if a config's model is of another class.
 

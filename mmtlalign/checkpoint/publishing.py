@@ -139,7 +139,7 @@ def read_metrics(path: str) -> dict:
     try:
         with open(path) as file:
             metrics = json.load(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"metrics file '{path}' is no JSON ({error})") from None
     if not isinstance(metrics, dict):
         raise UserError(
@@ -172,7 +172,22 @@ def finished_on(checkpoint: dict) -> date:
         return date.today()
 
 
-def write(state: dict, info: dict, out_dir: str, stem: str, module: nn.Module) -> list[Path]:
+def check_fits(state: dict, module: nn.Module, path: str) -> None:
+    """Load a checkpoint's weights, or its backbone's, into its model."""
+    prefix = '' if has_head(state) else 'backbone.'
+    load_strictly(
+        module.get_submodule(prefix.rstrip('.')),
+        {key.removeprefix(prefix): value for key, value in state.items()},
+        path,
+    )
+
+
+def has_head(state: dict) -> bool:
+    """Whether there is more than a backbone."""
+    return not all(key.startswith('backbone.') for key in state)
+
+
+def write(state: dict, info: dict, out_dir: str, stem: str) -> list[Path]:
     """Write both formats, read them back, and give them their names.
 
     Returns:
@@ -186,7 +201,7 @@ def write(state: dict, info: dict, out_dir: str, stem: str, module: nn.Module) -
         write_whole(safe, save(state, dict(meta=json.dumps(info))))
         read = load_checkpoint_safely(str(pth))
         for path, found in ((pth, read['state_dict']), (safe, load_file(safe))):
-            verify(path, found, state, module)
+            verify(path, found, state)
         return [path.rename(out / f'{stem}-{hash8(path)}{path.suffix}') for path in (pth, safe)]
 
 
@@ -200,20 +215,9 @@ def check_log(path: Path, log: str) -> None:
         )
 
 
-def verify(path: Path, found: dict, state: dict, module: nn.Module) -> None:
-    """Hold what was read back against what was written, and load it."""
+def verify(path: Path, found: dict, state: dict) -> None:
+    """Hold what was read back against what was written."""
     if found.keys() != state.keys() or not all(
         torch.equal(found[key], state[key]) for key in state
     ):
         raise UserError(f"'{path}' does not read back as it was written; is the disk full?")
-    prefix = '' if has_head(found) else 'backbone.'
-    load_strictly(
-        module.get_submodule(prefix.rstrip('.')),
-        {key.removeprefix(prefix): value for key, value in found.items()},
-        str(path),
-    )
-
-
-def has_head(state: dict) -> bool:
-    """Whether there is more than a backbone."""
-    return not all(key.startswith('backbone.') for key in state)

@@ -15,7 +15,7 @@ from functools import partial
 
 from torch import nn
 
-from mmtlalign.checkpoint import get_weights, load_checkpoint_safely, load_strictly
+from mmtlalign.checkpoint import check_finite, get_weights, load_checkpoint_safely, load_strictly
 from mmtlalign.checkpoint.conversion import FAMILIES, Family, State
 from mmtlalign.checkpoint.conversion.deit import DeiT, drop_distillation
 from mmtlalign.checkpoint.conversion.swin import Swin, resize_tables
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.window_size:
         state = resize_tables(state, args.window_size)
     model = family.build(state, args.file)
-    finish(args.out, args.to, state, meta, model, family)
+    finish(args.file, args.out, args.to, state, meta, model, family)
 
 
 def read(file: str, out: str, trust: bool) -> tuple[State, dict]:
@@ -76,7 +76,9 @@ def read(file: str, out: str, trust: bool) -> tuple[State, dict]:
     checkpoint = load_checkpoint_safely(file, trust)
     if isinstance(checkpoint.get('model'), dict):  # the papers' releases
         checkpoint = dict(state_dict=checkpoint['model'])
-    return get_weights(checkpoint, file), checkpoint.get('meta', {})
+    state = get_weights(checkpoint, file)
+    check_finite(state, file)
+    return state, checkpoint.get('meta', {})
 
 
 def check_out(out: str, file: str) -> None:
@@ -127,11 +129,12 @@ def check_options(args: argparse.Namespace, family: Family) -> None:
 
 
 def finish(
-    out: str, layout: str, state: State, meta: dict, model: nn.Module, family: Family
+    file: str, out: str, layout: str, state: State, meta: dict, model: nn.Module, family: Family
 ) -> None:
     """Load strictly into the stock model, write, and say so.
 
     Args:
+        file (str): That was read.
         out (str): File to write.
         layout (str): To write in.
         state (dict[str, Tensor]): In mmpretrain's layout.
@@ -142,7 +145,7 @@ def finish(
     Raises:
         UserError: If not everything fits.
     """
-    load = partial(load_strictly, path=out, whose=f"mmpretrain's {type(model.backbone).__name__}")
+    load = partial(load_strictly, path=file, whose=f"mmpretrain's {type(model.backbone).__name__}")
     if layout == 'mmpretrain':
         state = family.complete(state, model)
         load(model, state)

@@ -58,12 +58,12 @@ def read_log(paths):
     for path in paths:
         if not osp.isfile(path):
             raise UserError(f"log '{path}' does not exist")
-        with open(path) as file:
+        with open(path, 'rb') as file:
             for number, line in enumerate(file, 1):
                 try:
                     record = json.loads(line)
-                    step = record['step']
-                except (ValueError, KeyError, TypeError):
+                    step, _ = int(record['step']), float(record.get('loss', 0))
+                except (ValueError, KeyError, TypeError, RecursionError):
                     raise UserError(
                         f"'{path}', line {number}, is no record of a "
                         'training log: give vis_data/scalars.json'

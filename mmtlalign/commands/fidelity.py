@@ -51,7 +51,7 @@ from mmtlalign.evaluation.fidelity import (
     summarize,
 )
 from mmtlalign.output_files import write_whole, written_beside
-from mmtlalign.resources import check_class, open_config
+from mmtlalign.resources import check_class, check_data_of, open_config
 from mmtlalign.visualization import draw_fidelity
 
 
@@ -187,6 +187,7 @@ def main(argv: list[str] | None = None) -> None:
     cfg = open_config(args.config, args.trust)
     merge_options(cfg, args.cfg_options, args.allow_unread)
     check_class(cfg, ImageClassifier)
+    check_data_of(cfg, 'test')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     use_own_loaders(cfg)
     check_data(cfg, 'test')

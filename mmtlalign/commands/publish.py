@@ -100,8 +100,8 @@ def main(argv: list[str] | None = None) -> None:
     log = read_log(args.checkpoint, checkpoint['meta'])
     log_file = Path(args.out_dir, f'{stem}.log.json')
     publishing.check_log(log_file, log)
-    model = build_model(cfg, args.checkpoint, args.trust)
-    for path in publishing.write(state, info, args.out_dir, stem, model):
+    publishing.check_fits(state, build_model(cfg, args.checkpoint, args.trust), args.checkpoint)
+    for path in publishing.write(state, info, args.out_dir, stem):
         print(
             f'{path}  {path.stat().st_size / 2**20:.1f} MiB, '
             f'{len(state)} tensors, {info["weights"]}'

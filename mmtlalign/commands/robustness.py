@@ -52,7 +52,7 @@ from mmtlalign.evaluation.robustness import (
     fitting_patch_size,
 )
 from mmtlalign.output_files import write_whole, written_beside
-from mmtlalign.resources import check_class, open_config
+from mmtlalign.resources import check_class, check_data_of, open_config
 
 matplotlib.use('Agg')  # a picture in a file needs no display
 
@@ -323,6 +323,7 @@ def main(argv: list[str] | None = None) -> None:
     merge_options(cfg, args.cfg_options, args.allow_unread)
     use_own_loaders(cfg)
     check_class(cfg, BaseClassifier)
+    check_data_of(cfg, 'test')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     trained = classes_in(load_checkpoint_safely(args.checkpoint, args.trust))
     check_data(cfg, 'test', trained=trained, checkpoint=args.checkpoint)

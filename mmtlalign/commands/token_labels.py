@@ -41,7 +41,7 @@ from mmtlalign.datasets.token_label_annotator import TokenLabelAnnotator
 from mmtlalign.datasets.token_labels import SCORE_MODES
 from mmtlalign.errors import UserError, one_line_errors
 from mmtlalign.old_arguments import modernise
-from mmtlalign.resources import open_config
+from mmtlalign.resources import check_data_of, check_model, open_config
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -116,6 +116,7 @@ def build_dataset(args: argparse.Namespace):
     """The training data in their order, with images whole, square, and in the
     annotator's channel order."""
     config = load_config(args.dataset, args.trust)
+    check_data_of(config, 'train')
     cfg = config.train_dataloader.dataset
     if 'pipeline' not in cfg:
         raise UserError(
@@ -144,8 +145,9 @@ def find_out(args: argparse.Namespace) -> str:
     """The folder to write."""
     if args.out:
         return args.out
-    pipeline = load_config(args.dataset, args.trust).train_dataloader.dataset.pipeline
-    for step in pipeline:
+    config = load_config(args.dataset, args.trust)
+    check_data_of(config, 'train')
+    for step in config.train_dataloader.dataset.get('pipeline', []):
         if step.type == 'mmtlalign.LoadTokenLabels':
             return step.store
     raise UserError(
@@ -157,6 +159,7 @@ def find_out(args: argparse.Namespace) -> str:
 def build_annotator(args: argparse.Namespace, device: str) -> TokenLabelAnnotator:
     """The classifier with its weights."""
     config = load_config(args.config, args.trust)
+    check_model(config)
     cfg = config.model
     modernise(cfg)
     cfg.setdefault('data_preprocessor', config.get('data_preprocessor', {}))

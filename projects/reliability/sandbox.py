@@ -23,12 +23,14 @@ class Outcome(NamedTuple):
         out (str): What it wrote to standard output.
         err (str): And to standard error.
         seconds (float): That it took.
+        program (str): How its own lines begin.
     """
 
     status: int
     out: str
     err: str
     seconds: float
+    program: str
 
     @property
     def line(self) -> str:
@@ -36,11 +38,12 @@ class Outcome(NamedTuple):
         return next(iter(reversed(self.err.strip().splitlines())), '')
 
     def is_clear(self, named: str = '') -> bool:
-        """Whether it ended with an error told in one line that names
-        something; wrong arguments come with the usage before it."""
-        lines = [line for line in self.err.splitlines() if line.strip()]
-        is_one = len(lines) == 1 or (self.status == 2 and lines[:1] and 'usage: ' in lines[0])
-        return bool(0 < self.status < 128 and is_one and named in self.line)
+        """Whether it ended with an error told in one line, its only one and
+        the last, that names something; libraries may have warned before."""
+        said = [line for line in self.err.splitlines() if line.startswith(self.program)]
+        is_one = said[-1:] == [self.line] and (len(said) == 1 or self.status == 2)
+        has_trace = 'Traceback (most recent call last)' in self.err
+        return 0 < self.status < 128 and is_one and named in self.line and not has_trace
 
 
 def import_all() -> None:
@@ -84,7 +87,9 @@ def call(
             os.waitpid(child, 0)
             status = -signal.SIGKILL
     texts = [path.read_text(errors='backslashreplace') for path in written]
-    return Outcome(status if status >= 0 else 128 - status, *texts, seconds)
+    what = str(what)
+    program = f'{what.rpartition("/")[2] if what.endswith(".py") else f"mmtlalign {what}"}: '
+    return Outcome(status if status >= 0 else 128 - status, *texts, seconds, program)
 
 
 def _become(what, arguments, folder, written) -> None:
