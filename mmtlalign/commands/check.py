@@ -15,6 +15,7 @@ from mmtlalign.commands.command_line import (
     add_picture_argument,
     add_trust_argument,
     make_folder_of,
+    make_folder_of_picture,
     new_parser,
 )
 from mmtlalign.commands.own_loaders import use_own_loaders
@@ -37,9 +38,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
-    for option, path in (('--json', args.json), ('--check-picture', args.check_picture)):
-        if path:
-            make_folder_of(path, option)
+    if args.json:
+        make_folder_of(args.json, '--json')
+    if args.check_picture:
+        make_folder_of_picture(args.check_picture, '--check-picture')
     cfg = open_config(args.config, args.trust)
     check_model(cfg)
     merge_options(cfg, args.cfg_options, args.allow_unread)

@@ -11,6 +11,9 @@ from mmtlalign.commands.unread_keys import merge_options, warn_of_unread_variabl
 from mmtlalign.errors import UserError
 from mmtlalign.resources import check_model, open_config
 
+# What pictures may be written as.
+PICTURES = ('.png', '.jpg', '.pdf', '.svg')
+
 
 def new_parser(doc: str) -> argparse.ArgumentParser:
     """A parser whose help is a module's docstring, examples included."""
@@ -137,6 +140,13 @@ def make_folder_of(path: str | os.PathLike, option: str = '--out') -> None:
     _make_folder(osp.dirname(path) or '.', 'folder', option)
     if osp.exists(path):
         print(f"warning: '{path}' is there already, and will be replaced")
+
+
+def make_folder_of_picture(path: str | os.PathLike, option: str = '--out') -> None:
+    """Likewise, of a picture, whose name tells its format."""
+    if not str(path).endswith(PICTURES):
+        raise UserError(f"{option} '{path}' must end in {', '.join(PICTURES)}")
+    make_folder_of(path, option)
 
 
 def _make_folder(path: str | os.PathLike, what: str, option: str) -> None:

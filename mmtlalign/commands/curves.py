@@ -10,7 +10,7 @@ import os.path as osp
 import matplotlib
 from matplotlib import pyplot as plt
 
-from mmtlalign.commands.command_line import make_folder_of, new_parser
+from mmtlalign.commands.command_line import make_folder_of_picture, new_parser
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import written_beside
 
@@ -125,7 +125,7 @@ def draw_panel(axis, title, label, keys, records, unit):
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
-    make_folder_of(args.out)
+    make_folder_of_picture(args.out)
     train, val = read_log(args.logs)
     draw(train, val, args.out)
     print(f'wrote {args.out}')

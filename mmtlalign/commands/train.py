@@ -35,7 +35,7 @@ from mmtlalign.commands.command_line import (
     add_common_arguments,
     add_picture_argument,
     load_config,
-    make_folder_of,
+    make_folder_of_picture,
     new_parser,
 )
 from mmtlalign.commands.console import build_runner, progress_bar, say_what_next
@@ -233,7 +233,7 @@ def look_at_data(
     if findings:
         print('\n'.join(lines))
     if args.check_picture and is_first_process():
-        make_folder_of(args.check_picture, '--check-picture')
+        make_folder_of_picture(args.check_picture, '--check-picture')
         draw_samples(cfg, args.check_picture)
         print(f'picture: {args.check_picture}')
 
@@ -258,6 +258,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """What is given, if it fits together."""
     parser = make_parser()
     args = parser.parse_args(argv)
+    if args.extend is not None and args.extend < 1:
+        parser.error(f'--extend {args.extend} must be positive')
     if args.resume is None and (args.extend or args.accept):
         parser.error('--extend and --accept go with --resume')
     if args.resume is not None and args.overwrite:

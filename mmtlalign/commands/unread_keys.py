@@ -73,8 +73,8 @@ def merge_options(cfg: Config, options: dict, allow_unread: bool = False) -> Non
         UserError: For one that nothing reads, naming the nearest that is
             read, and for one that has no place.
     """
-    for key in options if not allow_unread else ():
-        check_option(cfg, key)
+    for key, value in options.items() if not allow_unread else ():
+        check_option(cfg, key, value)
     try:
         cfg.merge_from_dict(options)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
@@ -86,8 +86,9 @@ def merge_options(cfg: Config, options: dict, allow_unread: bool = False) -> Non
         ) from error
 
 
-def check_option(cfg: Config, key: str) -> None:
-    """Raise a UserError if a dotted key is none that something reads."""
+def check_option(cfg: Config, key: str, value) -> None:
+    """Raise a UserError if a dotted key is none that something reads, or a
+    single value would take the place of entries."""
     top, *parts = key.split('.')
     if top not in READ:
         raise unread_variable(cfg, key, top, parts)
@@ -101,6 +102,11 @@ def check_option(cfg: Config, key: str) -> None:
             if isinstance(node, dict) and part not in OF_CONFIGS:
                 check_new_key(cfg, path, node, part)
             return
+    if isinstance(node, dict) and isinstance(value, (bool, int, float, str)):
+        raise UserError(
+            f'--cfg-options {key}={value}: {key} has entries ({", ".join(list(node)[:3])}, ...); '
+            f'set one of them: {key}.{next(iter(node), "KEY")}=VALUE'
+        )
 
 
 def unread_variable(cfg: Config, key: str, top: str, parts: list[str]) -> UserError:

@@ -21,7 +21,7 @@ from mmtlalign.apis.channel_order import for_files, trained_order
 from mmtlalign.commands.command_line import (
     add_trust_argument,
     check_file,
-    make_folder_of,
+    make_folder_of_picture,
     new_parser,
 )
 from mmtlalign.errors import UserError
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
         check_file(path, 'image')
     if args.checkpoint is not None:
         check_file(args.checkpoint, 'checkpoint')
-    make_folder_of(args.out)
+    make_folder_of_picture(args.out)
     cfg = open_config(args.config, args.trust)
     check_class(cfg, BaseClassifier)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))

@@ -14,6 +14,7 @@ from types import FrameType
 
 from .user_error import UserError, first_line
 
+PACKAGE = str(Path(__file__).parents[1]) + os.sep
 # What a path must lie under for its code to be nobody's own.
 LIBRARIES = tuple(
     str(Path(folder).resolve()) + os.sep
@@ -76,7 +77,7 @@ BY_WORDS = (
     (
         r'shapes cannot be multiplied|must match the size of tensor|'
         r'expected input.* to have \d+ channels|Given groups=|'
-        r'Given normalized_shape',
+        r"Given normalized_shape|shape '.*' is invalid for input of size",
         "parts of the config's model do not fit each other ({}): compare their channels and sizes",
     ),
 )
@@ -94,7 +95,7 @@ def explain(error: Exception) -> str | None:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if not frames or is_own_code(frames):
         return None
-    for know in (by_kind, by_words, by_place):
+    for know in (by_kind, by_words, by_refusal, by_place):
         if line := know(error, frames):
             return line
     return None
@@ -171,6 +172,13 @@ def by_words(error: Exception, frames: list[FrameType]) -> str | None:
         if found := re.search(f'.*({pattern}).*', str(error)):
             return line.format(found[0].strip().rstrip('.'))
     return None
+
+
+def by_refusal(error: Exception, frames: list[FrameType]) -> str | None:
+    """What a part of this package has refused, which says why."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    is_raised_here = last.filename.startswith(PACKAGE) and (last.line or '').startswith('raise ')
+    return str(error) if is_raised_here and isinstance(error, (TypeError, ValueError)) else None
 
 
 def by_place(error: Exception, frames: list[FrameType]) -> str | None:

@@ -211,9 +211,13 @@ model.backbone.depht=2 model.head.in_channels=17 model.head.loss.type=Loss
 train_dataloader.dataset.type=Data train_dataloader.dataset.data_root=gone
 train_dataloader.dataset.pipeline=[] train_dataloader.sampler.type=Sampler
 val_evaluator.type=Accurancy default_scope=mmunknown optimizer.lr=1 trian_cfg.max_epochs=1
-load_from=gone.pth train_cfg.type=Loop data_preprocessor.mean=[1] custom_hooks=5 model=5
+load_from=gone.pth train_cfg.type=Loop data_preprocessor.mean=x custom_hooks=5 model=5
 train_dataloader=5 train_cfg=5 optim_wrapper=5 env_cfg.dist_cfg=5 work_dir=tiny.py/a
 """.split()
+
+# Told by the part, the value or the error instead.
+UNNAMED = ('type', 'pipeline', 'patch_size', 'img_size', 'num_heads', 'in_channels', 'load_from')
+UNNAMED += ('default_scope', 'custom_hooks', 'work_dir', 'mean')
 
 
 def wrong_values() -> Iterator[Case]:
@@ -224,7 +228,7 @@ def wrong_values() -> Iterator[Case]:
             'train',
             ['tiny.py', '--cfg-options', option],
             lambda folder: None,
-            '' if key in ('type', 'pipeline') else key,
+            '' if key in UNNAMED else key,
         )
 
 
@@ -252,8 +256,8 @@ ARGUMENTS = [
     ('publish', 'tiny.pth out', 'tiny.pth'),
     ('publish', 'trained.pth out --name a/b', 'a/b'),
     ('publish', 'trained.pth tiny.py', 'tiny.py'),
-    ('export', 'tiny.py tiny.pth --out a.txt', 'a.txt'),
-    ('export', 'tiny.py tiny.pth --out a.pt2 --shape 15 15', '15'),
+    ('export', 'tiny.py tiny.pth --shape 16 16 --out a.txt', 'a.txt'),
+    ('export', 'tiny.py tiny.pth --out a.pt2 --shape 0 16', 'shape'),
     ('export', 'detector.py detector.pth --out a.pt2', ''),
     ('convert', 'tiny.pth gone/out.pth', 'gone'),
     ('convert', 'tiny.pth tiny.pth', 'tiny.pth'),
@@ -269,11 +273,7 @@ ARGUMENTS = [
     ('token_labels', 'tiny.py tiny.pth tokens.py --size 16 --out new --device cpu', ''),
     ('token_labels', 'annotator.py annotator.pth tiny.py --size 48 --device cpu', 'tiny.py'),
     ('token_labels', 'annotator.py annotator.pth tokens.py --size 0', 'size'),
-    (
-        'token_labels',
-        'annotator.py annotator.pth tokens.py --size 48 --force --out new --top-k 9 --device cpu',
-        '',
-    ),
+    ('token_labels', 'annotator.py annotator.pth tokens.py --size 48 --top-k 0 --device cpu', ''),
 ]
 
 

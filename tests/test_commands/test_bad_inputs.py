@@ -46,6 +46,27 @@ def test_a_number_out_of_its_limits(ends_with, option, said):
 
 
 @pytest.mark.parametrize(
+    'option, said',
+    [
+        ('model=5', '--cfg-options model=5: model has entries (type, backbone, head, ...)'),
+        ('optim_wrapper=fast', 'set one of them: optim_wrapper.optimizer=VALUE'),
+        ('model.backbone.arch.num_heads=3', "parts of the config's model do not fit each other"),
+        ('train_dataloader.dataset.pipeline=[]', 'Sample 0 is NoneType; mixing needs a DataSample'),
+    ],
+)
+def test_a_value_that_nothing_can_be_made_of(ends_with, option, said):
+    line = ends_with(*options(option))
+    assert line.startswith('train.py: ') and said in line
+    assert '\n' not in line
+
+
+@pytest.mark.parametrize('name', ['picture', 'picture.txt'])
+def test_a_picture_has_a_format(ends_with, name):
+    line = ends_with('train.py', 'tiny.py', '--check-picture', name)
+    assert line.endswith(f"--check-picture '{name}' must end in .png, .jpg, .pdf, .svg")
+
+
+@pytest.mark.parametrize(
     'extra, said',
     [
         (

@@ -330,6 +330,11 @@ def test_what_a_stock_model_cannot_hold_is_refused(convert, tmp_path):
         convert(state)
     assert not (tmp_path / 'out.pth').exists()
 
+    state = dict(make_swin().state_dict())
+    state['norm.bias'] = torch.full((len(state['norm.bias']),), torch.nan)
+    with pytest.raises(SystemExit, match=r'norm\.bias holds values that are not finite'):
+        convert(state)
+
     state = dict(make_distilled().state_dict())
     state['blocks.0.ls1.gamma'] = torch.zeros(8)
     with pytest.raises(SystemExit, match=r"'blocks\.0\.ls1\.gamma', which no"):

@@ -79,12 +79,15 @@ def test_writes_a_picture(tmp_path, monkeypatch, capsys):
         ('{"accuracy/top1": 50, "step": 1}', 'no training step is logged'),
         ('{"loss": 1, "step": 1}\nnonsense', "'LOG', line 2, is no record"),
         ('[1]', "'LOG', line 1, is no record"),
+        ('[' * 100_000, "'LOG', line 1, is no record"),
+        ('{"loss": "a", "step": 1}', "'LOG', line 1, is no record"),
+        ('{"loss": 1, "step": "\udce9"}', "'LOG', line 1, is no record"),
     ],
 )
 def test_bad_logs(tmp_path, text, message):
     log = tmp_path / 'scalars.json'
     if text is not None:
-        log.write_text(text)
+        log.write_text(text, errors='surrogateescape')
     with pytest.raises(UserError) as error:
         plot_curves.read_log([str(log)])
     assert message.replace('LOG', str(log)) in str(error.value)

@@ -199,6 +199,7 @@ def test_what_is_not_published(train, publish, tmp_path, change, arguments, mess
             '[51.24]',
             'a.json. holds a list, not figures by name; give the one that tools/test.py writes',
         ),
+        ('[' * 100_000, 'a.json. is no JSON'),
         ('{"mIoU": NaN}', 'a.json.: mIoU is nan, not a finite number; test again'),
     ],
 )
