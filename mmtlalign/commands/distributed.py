@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 # Before there is a group: DistributedDataParallel imports it too, and its
 # functions' defaults keep the group there is by then for good.
-import torch.distributed.nn  # noqa: F401
+import torch.distributed.nn
 from mmengine.config import Config
 
 from mmtlalign.errors import UserError

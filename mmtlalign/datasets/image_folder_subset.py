@@ -1,5 +1,3 @@
-from typing import List
-
 import numpy as np
 
 from mmtlalign.registry import DATASETS
@@ -32,7 +30,7 @@ class ImageFolderSubset(CustomDataset):
         self.seed = seed
         super().__init__(**kwargs)
 
-    def filter_data(self) -> List[dict]:
+    def filter_data(self) -> list[dict]:
         """Keep the drawn samples, in their original order."""
         labels = np.array([info['gt_label'] for info in self.data_list])
         per_class = self._samples_per_class(labels)

@@ -4,7 +4,7 @@ import json
 import os
 import os.path as osp
 import zlib
-from typing import List, Optional, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -64,13 +64,13 @@ class TokenLabelStore:
     def create(
         cls,
         path: str,
-        names: List[str],
+        names: list[str],
         classes: Sequence[str],
         grid: Sequence[int],
         top_k: int,
         score_mode: str = 'probs',
-        annotator: Optional[dict] = None,
-        accuracy: Optional[dict] = None,
+        annotator: dict | None = None,
+        accuracy: dict | None = None,
     ) -> 'TokenLabelStore':
         """Open a store for writing, laid out anew if there is none.
 
@@ -113,7 +113,7 @@ class TokenLabelStore:
         return store
 
     @staticmethod
-    def _lay_out(path: str, index: dict, names: List[str]) -> None:
+    def _lay_out(path: str, index: dict, names: list[str]) -> None:
         """Make an empty store; ``index.json``, its seal, comes last."""
         os.makedirs(path, exist_ok=True)
         for name, (shape, dtype) in _layout(index).items():
@@ -132,7 +132,7 @@ class TokenLabelStore:
         return self.index['num_images']
 
     @property
-    def classes(self) -> List[str]:
+    def classes(self) -> list[str]:
         """list[str]: Class names, in the order of ids."""
         return self.index['classes']
 
@@ -173,7 +173,7 @@ class TokenLabelStore:
         self._arrays['done'][rows] = True
         self._arrays['done'].flush()
 
-    def read(self, row: int, name: Optional[str], image_size: Sequence[int]) -> TokenLabels:
+    def read(self, row: int, name: str | None, image_size: Sequence[int]) -> TokenLabels:
         """The token labels of one whole image.
 
         Args:
@@ -262,7 +262,7 @@ class TokenLabelStore:
         for row in rows.astype(int).tolist():
             self.read(row, None, (1, 1))
 
-    def _check_names(self, names: List[str]) -> None:
+    def _check_names(self, names: list[str]) -> None:
         try:
             with open(osp.join(self.path, 'names.txt'), encoding='utf-8') as file:
                 stored = file.read().splitlines()
@@ -276,7 +276,7 @@ class TokenLabelStore:
             )
 
 
-def image_names(dataset: BaseDataset) -> List[str]:
+def image_names(dataset: BaseDataset) -> list[str]:
     """One name per image of a data set, in its order.
 
     A path relative to the data set's folder; number and label where images

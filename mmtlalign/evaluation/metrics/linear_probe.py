@@ -1,6 +1,6 @@
 """Accuracy of a linear classifier on frozen features."""
 
-from typing import Dict, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from mmengine.logging import print_log
@@ -52,7 +52,7 @@ class LinearProbe(FeatureMetric):
         self.grid = sorted(grid)
         self.max_iter = max_iter
 
-    def measure(self, features: Tensor, labels: Tensor) -> Dict[str, float]:
+    def measure(self, features: Tensor, labels: Tensor) -> dict[str, float]:
         """``top1``, in percent, and the chosen ``C``."""
         bank, bank_labels = (array.numpy() for array in self.bank)
         print_log(

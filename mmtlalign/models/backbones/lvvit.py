@@ -1,7 +1,5 @@
 """LV-ViT, the vision transformer of Token Labeling (arXiv 2104.10858)."""
 
-from typing import Optional, Union
-
 from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.model.weight_init import trunc_normal_
@@ -98,14 +96,14 @@ class LVViT(VisionTransformer):
 
     def __init__(
         self,
-        arch: Union[str, dict] = 'small',
-        img_size: Union[int, tuple] = 224,
+        arch: str | dict = 'small',
+        img_size: int | tuple = 224,
         patch_size: int = 16,
         in_channels: int = 3,
         stem_norm_cfg: dict = dict(type='BN'),
         qkv_bias: bool = False,
         norm_cfg: dict = dict(type='LN', eps=1e-5),
-        init_cfg: Optional[dict] = None,
+        init_cfg: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(
@@ -176,7 +174,7 @@ class ConvStemPatchEmbed(PatchEmbed):
         embed_dims: int,
         stem_channels: int,
         patch_size: int,
-        input_size: Union[int, tuple],
+        input_size: int | tuple,
         norm_cfg: dict,
     ) -> None:
         if patch_size % 2:
