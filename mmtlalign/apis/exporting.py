@@ -340,7 +340,7 @@ def export(
     """Write a file that computes what a model computes, or none.
 
     Args:
-        model (BaseModel): From :func:`mmtlalign.get_model`; modified.
+        model (BaseModel): From :func:`mmtlalign.apis.get_model`; modified.
         path (Path): Ends in ``.onnx`` or ``.pt2``, for ``torch.export``.
         size (tuple[int], optional): Of the images, (N, 3, H, W). Defaults to
             None: any, for plain ViTs.
