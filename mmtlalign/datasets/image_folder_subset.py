@@ -14,10 +14,8 @@ class ImageFolderSubset(CustomDataset):
     always the same ones for the same files, ``num_samples`` and ``seed``.
 
     Args:
-        num_samples (int): Images to keep in total, a multiple of the number
-            of classes.
-        seed (int): Seed of the draw, independent of the run's own seed.
-            Defaults to 0.
+        num_samples (int): Images to keep in total, a multiple of the number of classes.
+        seed (int): Seed of the draw, independent of the run's own seed. Defaults to 0.
         **kwargs: Arguments of :class:`CustomDataset`.
 
     Raises:

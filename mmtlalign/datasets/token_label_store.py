@@ -55,9 +55,8 @@ class TokenLabelStore:
         }
         if not writable and not self.done.all():
             raise UserError(
-                f"token labels '{path}' are not complete: {self.done.sum()} "
-                f'of {len(self)} maps; run make_token_labels.py again, which '
-                'goes on where it stopped'
+                f"token labels '{path}' are not complete: {self.done.sum()} of {len(self)} maps; "
+                'run make_token_labels.py again, which goes on where it stopped'
             )
 
     @classmethod
@@ -153,8 +152,7 @@ class TokenLabelStore:
         Args:
             rows (np.ndarray): (B,): numbers of the images.
             ids, scores (np.ndarray): (B, rows, cols, k).
-            rectangle (Sequence[float]): What the maps cover. Defaults to the
-                whole image.
+            rectangle (Sequence[float]): What the maps cover. Defaults to the whole image.
 
         Raises:
             UserError: If a map holds what training cannot use.
@@ -183,8 +181,7 @@ class TokenLabelStore:
             image_size (Sequence[int]): Its rows and columns in pixels.
 
         Raises:
-            UserError: If the store has another image there, or the map is
-                damaged.
+            UserError: If the store has another image there, or the map is damaged.
         """
         if not 0 <= row < len(self) or (name and _hash(name) != self._arrays['checks'][row]):
             raise UserError(
@@ -270,17 +267,15 @@ class TokenLabelStore:
             raise _damaged(self.path, f'names.txt: {error}') from None
         if stored != names:
             raise UserError(
-                f"token labels '{self.path}' belong to {len(stored)} images, "
-                f'the data set has {len(names)}: '
-                f'{_first_difference(stored, names)}; {REMAKE}'
+                f"token labels '{self.path}' belong to {len(stored)} images, the data set has "
+                f'{len(names)}: {_first_difference(stored, names)}; {REMAKE}'
             )
 
 
 def image_names(dataset: BaseDataset) -> list[str]:
     """One name per image of a data set, in its order.
 
-    A path relative to the data set's folder; number and label where images
-    come without files.
+    A path relative to the data set's folder; number and label where images come without files.
     """
     names = []
     for i in range(len(dataset)):
@@ -333,8 +328,7 @@ def _open_array(path: str, name: str, shape: tuple, dtype: type, writable: bool)
         raise _damaged(
             path,
             f'{name}.npy holds {getattr(array, "dtype", "no")} '
-            f'{getattr(array, "shape", "array")}, not {dtype.__name__} '
-            f'{shape} as index.json says',
+            f'{getattr(array, "shape", "array")}, not {dtype.__name__} {shape} as index.json says',
         )
     return array
 
@@ -361,10 +355,9 @@ def _read_index(path: str) -> dict:
         or index.get('score_mode') not in SCORE_MODES
     ):
         raise UserError(
-            f"token labels '{path}' have format {index.get('format')} and "
-            f'score mode {index.get("score_mode")!r}; this version reads '
-            f'formats {OLD_FORMAT} and {FORMAT}, {" or ".join(SCORE_MODES)}; '
-            f'{REMAKE}'
+            f"token labels '{path}' have format {index.get('format')} and score mode "
+            f'{index.get("score_mode")!r}; this version reads formats {OLD_FORMAT} and {FORMAT}, '
+            f'{" or ".join(SCORE_MODES)}; {REMAKE}'
         )
     for key, is_right in (
         ('num_images', _is_count),

@@ -85,8 +85,7 @@ class TokenLabels:
         kept. Where the image now shows padding, they are even.
 
         Args:
-            matrix (np.ndarray): (2, 3), as for ``cv2.warpAffine``: where a
-                pixel (x, y, 1) goes to.
+            matrix (np.ndarray): (2, 3), as for ``cv2.warpAffine``: where a pixel (x, y, 1) goes to.
         """
         x, y, seen = self._sources(matrix)
         cells, weights = _neighbours(x, y, *self.ids.shape[:2])

@@ -141,8 +141,7 @@ def load(name: str) -> Callable:
 
 
 def errors(name: str, case: choice.Case) -> dict:
-    """Largest differences from float64, and of the public function's
-    gradients for comparison."""
+    """Largest differences from float64, and of the public function's gradients for comparison."""
     kernel = load(name)
     qkv, share, grad = choice.draw(case, 2)
     out, mixed, carried = kernel(*qkv, share, None, case.carry)
@@ -258,8 +257,7 @@ def check_steps(report: Report, rounds: int) -> None:
 
 
 def steps(name: str, batch: int, compiled: bool, rounds: int) -> dict:
-    """Median and quartiles of the ratios to the stock step within a round,
-    and peak memory."""
+    """Median and quartiles of the ratios to the stock step within a round, and peak memory."""
     torch._dynamo.reset()
     args = argparse.Namespace(
         device=str(DEVICE),

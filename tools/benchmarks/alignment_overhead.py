@@ -128,8 +128,7 @@ class TrainingStep:
 
     Args:
         case (str): A key of :data:`CASES`.
-        args (argparse.Namespace): ``device``, ``bf16``, ``propagation``,
-            ``watch``.
+        args (argparse.Namespace): ``device``, ``bf16``, ``propagation``, ``watch``.
     """
 
     def __init__(self, case: str, args) -> None:
@@ -193,8 +192,7 @@ class TrainingStep:
         return clocks() - start
 
     def bytes_kept(self, variant: str) -> int:
-        """Bytes of unique storages kept for the backward, parameters
-        excluded."""
+        """Bytes of unique storages kept for the backward, parameters excluded."""
         storages = {}
 
         def pack(tensor):
@@ -272,10 +270,9 @@ def print_head(args, about: str, last: str) -> None:
         else (f'{processor()}, {args.threads} threads')
     )
     print(
-        f'{machine}; torch {torch.__version__}, {about}; null = {STOCK} again; '
-        'cost = median less that of the null, wall / processor\n\n| case | variant | '
-        f'wall time (quartiles) | processor time (quartiles) | {last} | cost |\n'
-        '|---|---|---|---|---|---|'
+        f'{machine}; torch {torch.__version__}, {about}; null = {STOCK} again; cost = median '
+        'less that of the null, wall / processor\n\n| case | variant | wall time (quartiles) | '
+        f'processor time (quartiles) | {last} | cost |\n|---|---|---|---|---|---|'
     )
 
 

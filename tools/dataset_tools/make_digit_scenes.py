@@ -68,8 +68,7 @@ def free_place(taken: np.ndarray, size: int, rng: np.random.Generator):
         rng (np.random.Generator): Draws one of all free places.
 
     Returns:
-        tuple[int, int] | None: Upper left corner (y, x), None if none is
-        free.
+        tuple[int, int] | None: Upper left corner (y, x), None if none is free.
     """
     # Sums over all squares at once: each is a difference of four corners.
     sums = np.pad(taken.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
@@ -83,8 +82,7 @@ def compose(digits: Digits, rng: np.random.Generator):
 
     Returns:
         tuple: The picture, uint8 (SIZE, SIZE); and one dict per digit with
-        its ``digit`` (index), ``label`` (0 to 9) and ``mask``, bool
-        (SIZE, SIZE).
+        its ``digit`` (index), ``label`` (0 to 9) and ``mask``, bool (SIZE, SIZE).
     """
     scene = background(rng)
     taken = np.zeros((SIZE, SIZE), bool)

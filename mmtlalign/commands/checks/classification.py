@@ -88,8 +88,7 @@ def build_unread(dataset: ConfigDict):
 
 
 def opens_as_labelled(cls: type | None) -> bool:
-    """Whether a class reads folders or lists as the host's ``CustomDataset``
-    does, with labels."""
+    """Whether a class reads folders or lists as the host's ``CustomDataset`` does, with labels."""
     return (
         isinstance(cls, type)
         and issubclass(cls, CustomDataset)
@@ -213,9 +212,8 @@ def _read_list(data: LabelledImages, num_classes: int | None, found: Findings) -
     if missing:
         place = paths.index(missing[0]) + 1
         raise data.refuse(
-            f'names {len(missing)} of {len(paths)} images that are not '
-            f"there, the first in line {place}: '{missing[0]}'; add them, or "
-            'correct the line (PATH, one blank, LABEL) or '
+            f'names {len(missing)} of {len(paths)} images that are not there, the first in line '
+            f"{place}: '{missing[0]}'; add them, or correct the line (PATH, one blank, LABEL) or "
             f'{data.where}.data_prefix'
         )
     return paths

@@ -21,9 +21,8 @@ class LoadObjectMask(BaseTransform):
     CamVid. Comes right after the image was loaded.
 
     Required keys: ``img`` and ``img_path``. Added: ``object_mask``
-    (:class:`ObjectMask`), which ``PackInputs`` hands on with
-    ``algorithm_keys=('object_mask', )``; only transforms of mmtlalign may move
-    the image from here on.
+    (:class:`ObjectMask`), which ``PackInputs`` hands on with ``algorithm_keys=('object_mask', )``;
+    only transforms of mmtlalign may move the image from here on.
 
     Args:
         folder (str): Of the label maps, all in it.

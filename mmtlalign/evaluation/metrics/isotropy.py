@@ -19,9 +19,8 @@ class Isotropy(FeatureMetric):
     dimensions that are not used; the mean cosine does not notice them at all.
 
     Args:
-        normalize (bool): Measure L2-normalised features. False gives the
-            variant of papers that measure features as they are. Defaults to
-            True.
+        normalize (bool): Measure L2-normalised features. False gives the variant of papers that
+            measure features as they are. Defaults to True.
         **kwargs: As in :class:`FeatureMetric`.
 
     Raises:

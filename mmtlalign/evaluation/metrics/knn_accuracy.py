@@ -22,8 +22,7 @@ class KNNAccuracy(FeatureMetric):
         **kwargs: As in :class:`FeatureMetric`.
 
     Raises:
-        UserError: If an argument is not above 0, or the bank has fewer than
-            ``k`` images.
+        UserError: If an argument is not above 0, or the bank has fewer than ``k`` images.
     """
 
     default_prefix = 'knn'

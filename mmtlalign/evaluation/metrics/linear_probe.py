@@ -20,11 +20,10 @@ from .feature_metric import FeatureMetric
 class LinearProbe(FeatureMetric):
     """Logistic regression, fitted on the bank, scored on the tested images.
 
-    Features are standardised by the bank's mean and standard deviation. The
-    inverse regularisation strength C is the one that scores best on a fifth
-    of the bank (equal in class frequencies, the same in every run) after a
-    fit on the rest; the smaller one if two are equal. Then the whole bank is
-    fitted. No tested image takes part in any of it.
+    Features are standardised by the bank's mean and standard deviation. The inverse regularisation
+    strength C is the one that scores best on a fifth of the bank (equal in class frequencies, the
+    same in every run) after a fit on the rest; the smaller one if two are equal. Then the whole
+    bank is fitted. No tested image takes part in any of it.
 
     Args:
         grid (Sequence[float]): Values of C to choose from. Defaults to powers
@@ -69,9 +68,8 @@ class LinearProbe(FeatureMetric):
         classes, counts = np.unique(labels, return_counts=True)
         if counts.min() < 2:
             raise UserError(
-                f'LinearProbe cannot hold out a part of class '
-                f'{classes[counts.argmin()]}, which has 1 image in the bank; '
-                'give a larger bank'
+                f'LinearProbe cannot hold out a part of class {classes[counts.argmin()]}, which '
+                'has 1 image in the bank; give a larger bank'
             )
         held_out = max(len(bank) // 5, len(classes))
         fit, score, fit_labels, score_labels = train_test_split(

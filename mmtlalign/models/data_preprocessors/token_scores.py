@@ -46,9 +46,8 @@ def crop_scores(maps: Tensor, boxes: Tensor, size: tuple[int, int], score_mode: 
 
     Args:
         maps (Tensor): (B, K, rows, cols), from :func:`expand_maps`.
-        boxes (Tensor): (B, 4): x1, y1, x2, y2 in cells of the map, where cell
-            0 reaches from 0 to 1. What lies a cell or more outside counts as
-            even scores.
+        boxes (Tensor): (B, 4): x1, y1, x2, y2 in cells of the map, where cell 0 reaches from 0 to
+            1. What lies a cell or more outside counts as even scores.
         size (tuple[int]): Rows and columns of the grid.
         score_mode (str): 'probs' or 'logits'.
 

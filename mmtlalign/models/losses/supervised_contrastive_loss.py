@@ -83,10 +83,9 @@ class SupervisedContrastiveLoss(nn.Module):
             paired = has_positive(all_labels)
             if not paired.any():
                 raise UserError(
-                    f'no two of the {len(all_labels)} features of a batch '
-                    'share a label, so there is nothing to contrast; train on '
-                    'two views (MultiView with num_views=2), or raise '
-                    'train_dataloader.batch_size'
+                    f'no two of the {len(all_labels)} features of a batch share a label, so '
+                    'there is nothing to contrast; train on two views (MultiView with '
+                    'num_views=2), or raise train_dataloader.batch_size'
                 )
             index = get_rank() * len(features) + torch.arange(len(features), device=features.device)
             index = index[paired[index]]
