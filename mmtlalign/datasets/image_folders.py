@@ -10,11 +10,11 @@ from mmtlalign.registry import DATASETS
 class FoldersByName:
     """Mixin: a host's data set, one folder per class, that minds the names.
 
-    The host numbers the folders that are there, in their order, whatever the
-    classes are called: a split that lacks a folder, or has one more (of an
-    editor, say), has all later classes exchanged without a word. Here, hidden folders and those
-    without images are no classes, and a folder is the class of its name. Only where no folder has
-    the name of a class, and there are as many, their order tells, as in ImageNet.
+    The host numbers the folders that are there, in their order, whatever the classes are called: a
+    split that lacks a folder, or has one more (of an editor, say), has all later classes exchanged
+    without a word. Here, hidden folders and those without images are no classes, and a folder is
+    the class of its name. Only where no folder has the name of a class, and there are as many,
+    their order tells, as in ImageNet.
 
     Raises:
         ValueError: If folders and classes do not belong to one another.

@@ -18,14 +18,13 @@ from mmtlalign.registry import HOOKS
 class ResumeRandomState(Hook):
     """Let a training that was killed and resumed end like one that was not.
 
-    mmengine stores no random state in a checkpoint. Here none needs storing,
-    because each is a function of what is stored anyway: at every point where
-    training can be resumed, all of them are set from (seed, step, rank), the step being the epoch
-    in epoch-based loops and the iteration in iteration-based ones. That covers Python, numpy, torch
-    on all devices and the draws of the ``batch_augments`` or ``mixing`` of
-    ``model.data_preprocessor``, whatever a validation in between has drawn; and ranks differ
-    without ``diff_rank_seed``. Data-loading workers are set from (seed, epoch, rank, worker) as
-    they start.
+    mmengine stores no random state in a checkpoint. Here none needs storing, because each is a
+    function of what is stored anyway: at every point where training can be resumed, all of them are
+    set from (seed, step, rank), the step being the epoch in epoch-based loops and the iteration in
+    iteration-based ones. That covers Python, numpy, torch on all devices and the draws of the
+    ``batch_augments`` or ``mixing`` of ``model.data_preprocessor``, whatever a validation in
+    between has drawn; and ranks differ without ``diff_rank_seed``. Data-loading workers are set
+    from (seed, epoch, rank, worker) as they start.
 
     On the CPU with ``num_workers=0`` and an unchanged number of threads the
     weights then end bit-identical. Workers that outlive an epoch
