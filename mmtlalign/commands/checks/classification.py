@@ -39,16 +39,12 @@ class LabelledImages:
         self.empty: list[str] = []
         if not self.list_file and self.built.with_label:
             self._find_folders()
-        self.classes = self._named(self.built.CLASSES or [*self.files])
-
-    @staticmethod
-    def _named(classes: Iterable | None) -> list[str] | None:
-        return [str(name) for name in classes or ()] or None
+        self.classes = list(map(str, self.built.CLASSES or self.files)) or None
 
     def renamed(self, classes: Iterable | None) -> 'LabelledImages':
         """Itself, with the names that the config has been given meanwhile."""
         self.built = build_unread(self.config)
-        self.classes = self._named(classes) or self.classes
+        self.classes = list(map(str, classes or ())) or self.classes
         return self
 
     def _find_folders(self) -> None:
