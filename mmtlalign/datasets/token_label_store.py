@@ -359,23 +359,15 @@ def _read_index(path: str) -> dict:
             f'{index.get("score_mode")!r}; this version reads formats {OLD_FORMAT} and {FORMAT}, '
             f'{" or ".join(SCORE_MODES)}; {REMAKE}'
         )
-    for key, is_right in (
-        ('num_images', _is_count),
-        ('top_k', _is_count),
-        (
-            'grid',
-            lambda value: (
-                isinstance(value, list) and len(value) == 2 and all(map(_is_count, value))
-            ),
-        ),
-        (
-            'classes',
-            lambda value: (
-                isinstance(value, list) and value and all(isinstance(name, str) for name in value)
-            ),
-        ),
-    ):
-        if not is_right(index.get(key)):
+    grid, classes = index.get('grid'), index.get('classes')
+    are_right = dict(
+        num_images=_is_count(index.get('num_images')),
+        top_k=_is_count(index.get('top_k')),
+        grid=isinstance(grid, list) and len(grid) == 2 and all(map(_is_count, grid)),
+        classes=isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes),
+    )
+    for key, is_right in are_right.items():
+        if not is_right:
             raise _damaged(path, f'index.json: {key} is {index.get(key)!r:.40}')
     return index
 
