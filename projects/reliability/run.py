@@ -17,15 +17,15 @@ from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch, since it is forked
 
-import torch  # noqa: E402
-from bench import ANNOTATE, Bench  # noqa: E402
-from corpus import TRACE, sound_parts, write_corpus  # noqa: E402
-from entry_points import all_calls  # noqa: E402
-from inputs import Case, all_cases, slot  # noqa: E402
-from kills import all_kills  # noqa: E402
-from page import write_page  # noqa: E402
-from rich.progress import track  # noqa: E402
-from sandbox import ROOT, call, import_all  # noqa: E402
+import torch
+from bench import ANNOTATE, Bench
+from corpus import TRACE, sound_parts, write_corpus
+from entry_points import all_calls
+from inputs import Case, all_cases, slot
+from kills import all_kills
+from page import write_page
+from rich.progress import track
+from sandbox import ROOT, call, import_all
 
 PARTS = ('executions', 'sound', 'inputs', 'kills')
 
