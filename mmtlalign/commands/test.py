@@ -36,6 +36,7 @@ from mmtlalign.evaluation.bootstrap import CollectingMetric, figure_of, redraw
 from mmtlalign.host_check import check_host
 from mmtlalign.old_arguments import modernise
 from mmtlalign.output_files import write_whole
+from mmtlalign.resources import check_data_of
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -120,6 +121,7 @@ def use_tta(cfg: Config) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
+    check_data_of(cfg, 'test')
     check_values(cfg)
     check_shared_memory(cfg)
     modernise(cfg.model)

@@ -49,6 +49,7 @@ from mmtlalign.errors import UserError, in_one_line
 from mmtlalign.host_check import check_host, check_sync_bn
 from mmtlalign.old_arguments import modernise
 from mmtlalign.output_files import check_space
+from mmtlalign.resources import check_data_of
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -270,6 +271,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
+    check_data_of(cfg, 'train')
     check_values(cfg)
     check_shared_memory(cfg)
     check_schedule(cfg)
