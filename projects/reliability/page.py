@@ -46,11 +46,11 @@ CODE = """
 ## Hostile files
 
 Checkpoints, configs in YAML and JSON, lists, token labels, images, annotations,
-logs and metafiles, each of which names something to run, for every entry point that reads
-its kind; a test holds the list of entry points against the code. *As it
-should be*: nothing was run. Beside them, files of each kind that is allowed, and
-trainings begun by mmengine's own runner for the three tasks, all of which must be
-read. What is data and what is code: [SECURITY.md](../SECURITY.md).
+logs and metafiles, each of which names something to run, shared out among all entry
+points that read their kind; a test holds the list of these against the code, and tries
+each file once. *As it should be*: nothing was run. Beside them, files of each kind
+that is allowed, and trainings begun by mmengine's own runner for the three tasks, all
+of which must be read. What is data and what is code: [SECURITY.md](../SECURITY.md).
 """
 
 
