@@ -7,6 +7,8 @@ from mmtlalign.interception import find_class
 from ..sites import CaughtAttention, Site, Start, of_map
 from . import Family, register_family, stock
 
+MIXERS = ('mmpretrain.Attention', 'mmpretrain.AttentionSubsample')
+
 
 @register_family('mmpretrain.LeViT')
 class LeViT(Family):
@@ -20,18 +22,10 @@ class LeViT(Family):
         for sites, stage in zip(stages, backbone.stages):
             for block in stage:
                 stock(backbone, block, 'mmpretrain.Residual', 'mmpretrain.AttentionSubsample')
-                attn = getattr(block, 'block', block)
-                stock(
-                    backbone,
-                    attn,
-                    'mmpretrain.Attention',
-                    'mmpretrain.MLP',
-                    'mmpretrain.AttentionSubsample',
-                )
-                if attn is block:
-                    sites.append(Subsampling(attn))
-                elif not find_class(attn, 'mmpretrain.MLP'):
-                    sites.append(CaughtAttention(attn))
+                inner = getattr(block, 'block', block)
+                stock(backbone, inner, *MIXERS, 'mmpretrain.MLP')
+                if find_class(inner, *MIXERS):
+                    sites.append((Subsampling if inner is block else CaughtAttention)(inner))
         self.lay_out(Start(backbone.patch_embed, grid_of=of_map), stages, backbone.out_indices)
 
 
@@ -43,5 +37,5 @@ class Subsampling(CaughtAttention):
 
     def mix(self, matrix: Tensor) -> Tensor:
         mixed = super().mix(matrix)
-        self.trace.grid = (self.attn.sub_resolution,) * 2
+        self.trace.grid = (self.module.sub_resolution,) * 2
         return mixed

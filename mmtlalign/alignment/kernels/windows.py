@@ -9,8 +9,7 @@ from . import choice
 
 
 def mean_heads_of_windows(matrix: Tensor, channels: Tensor) -> Tensor:
-    """``mean_heads(A) @ channels``: (W, H, P, P), (W, P, 2) -> (W, P, 2),
-    float32."""
+    """``mean_heads(A) @ channels``: (W, H, P, P), (W, P, 2) -> (W, P, 2), float32."""
     return matrix.mean(dim=1, dtype=torch.float32) @ channels
 
 
@@ -28,12 +27,10 @@ def attend_windows(matrix: Tensor, channels: Tensor) -> Tensor:
 
 
 def _candidates() -> dict:
-    return dict(
-        triton=partial(choice.load, 'triton', 'window_pass'), mean=lambda: mean_heads_of_windows
-    )
+    triton = partial(choice.load, 'triton', 'window_pass')
+    return dict(triton=triton, mean=lambda: mean_heads_of_windows)
 
 
 def _gap(matrix: Tensor, channels: Tensor, kernel) -> float:
     expected = matrix.double().mean(dim=1) @ channels.double()
-    found = kernel(matrix, channels)
-    return choice.limited((found - expected).abs().max().item(), 1e-5)
+    return choice.limited((kernel(matrix, channels) - expected).abs().max().item(), 1e-5)

@@ -20,8 +20,8 @@ def register_propagation(name: str):
 
 
 def build_propagation(propagation: str | dict | Propagation) -> Propagation:
-    """A propagation by name (``'tlalign'``), with arguments
-    (``dict(type='contribution', measure='norm')``), or as it is.
+    """A propagation by name (``'tlalign'``), with arguments (``dict(type='contribution',
+    measure='norm')``), or as it is.
 
     Raises:
         TypeError: Something else, or an argument that it does not take.
@@ -29,20 +29,16 @@ def build_propagation(propagation: str | dict | Propagation) -> Propagation:
     """
     if isinstance(propagation, Propagation):
         return propagation
-    for module in iter_modules(__path__):
-        import_module(f'{__name__}.{module.name}')
     if not isinstance(propagation, (str, dict)):
         raise TypeError(
-            f'propagation={propagation!r} must be a name, a dict '
-            'of type and arguments, or a Propagation.'
+            f'propagation={propagation!r} must be a name, a dict of type and arguments, or a '
+            'Propagation.'
         )
+    for module in iter_modules(__path__):
+        import_module(f'{__name__}.{module.name}')
     arguments = {'type': propagation} if isinstance(propagation, str) else dict(propagation)
     name = arguments.pop('type', None)
     if name not in _PROPAGATIONS:
-        raise ValueError(
-            f'propagation {name!r} is unknown; use one of {", ".join(sorted(_PROPAGATIONS))}.'
-        )
+        known = ', '.join(sorted(_PROPAGATIONS))
+        raise ValueError(f'propagation {name!r} is unknown; use one of {known}.')
     return _PROPAGATIONS[name](**arguments)
-
-
-__all__ = ['Propagation', 'build_propagation', 'register_propagation']

@@ -10,8 +10,8 @@ class Propagation:
 
     Attributes:
         name (str): What it is registered as.
-        needs (frozenset[str]): What a site must offer, see
-            ``offers`` of :class:`mmtlalign.alignment.sites.Site`.
+        needs (frozenset[str]): What a site must offer, see ``offers`` of
+            :class:`mmtlalign.alignment.sites.Site`.
     """
 
     name = 'unregistered'
@@ -26,8 +26,8 @@ class Propagation:
         """New shares of the tokens at a site.
 
         Args:
-            share (Tensor, optional): (..., N), float32: shares of the
-                residual stream; None where the site has no residual.
+            share (Tensor, optional): (..., N), float32: shares of the residual stream; None where
+                the site has no residual.
             mixed (Tensor): (..., N), float32: ``mean_heads(A) @ share``.
             parts (Parts, optional): Given if :attr:`needs_parts`.
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import ModuleSite
+from .base import Site
 from .start import with_extra_tokens
 
 
@@ -13,37 +13,30 @@ class Cells:
 
     Args:
         window (nn.Module): Has ``kernel_size``, ``stride`` and ``padding``.
-        padding (nn.Module, optional): Adaptive padding before it. Defaults to
-            None.
+        padding (Callable, optional): Pads maps (B, 1, H, W) before it. Defaults to None.
     """
 
     def __init__(self, window: nn.Module, padding: nn.Module | None = None) -> None:
-        self.kernel_size, self.stride, self.padding = (
-            tuple(n if isinstance(n, tuple) else (n, n))
-            for n in (window.kernel_size, window.stride, window.padding)
-        )
+        self.sides = window.kernel_size, window.stride, window.padding
         self.adaptive = padding
 
     def mean(self, grid: Tensor) -> Tensor:
         """Mean over the real tokens of every cell, (B, H, W) -> (B, h, w)."""
+        grid = grid[:, None]
         if self.adaptive is None:
-            return F.avg_pool2d(
-                grid[:, None], self.kernel_size, self.stride, self.padding, count_include_pad=False
-            )[:, 0]
-        return self._sum(grid) / self._sum(torch.ones_like(grid))
+            return F.avg_pool2d(grid, *self.sides, count_include_pad=False)[:, 0]
+        # sums but for a factor; padding counts as 0
+        part, whole = (
+            F.avg_pool2d(self.adaptive(x), *self.sides) for x in (grid, torch.ones_like(grid))
+        )
+        return (part / whole)[:, 0]
 
     def pool(self, share: Tensor, grid: tuple[int, int]) -> Tensor:
         """The same of tokens in a row, (B, H * W) -> (B, h * w)."""
         return self.mean(share.unflatten(1, grid)).flatten(1)
 
-    def _sum(self, grid: Tensor) -> Tensor:
-        """Sums but for a factor; padding counts as 0."""
-        return F.avg_pool2d(
-            self.adaptive(grid[:, None]), self.kernel_size, self.stride, self.padding
-        )[:, 0]
 
-
-class Merging(ModuleSite):
+class Merging(Site):
     """Tokens are merged: shares take the mean over the real ones of a cell.
 
     Extra tokens join before the patches afterwards; none are there before.
@@ -63,7 +56,7 @@ class Merging(ModuleSite):
         self.move(with_extra_tokens(merged.flatten(1), self.num_extra_tokens))
 
 
-class PoolingMixer(ModuleSite):
+class PoolingMixer(Site):
     """Pooling in the place of attention: every token takes the mean of its
     cell, less itself (PoolFormer, arXiv 2111.11418, equation 4)."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .base import ModuleSite
+from .base import Site
 
 
 def second(out: tuple, *args) -> tuple[int, int]:
@@ -20,17 +20,17 @@ def of_map(out: Tensor, *args) -> tuple[int, int]:
     return rows, cols
 
 
-class Start(ModuleSite):
+class Start(Site):
     """The patch embedding: tokens take the shares of their patches.
 
-    Extra tokens, which stand before the patches, start with the mean over
-    patches, the area's share (TL-Align, arXiv 2210.06455, section 3.2).
+    Extra tokens, which stand before the patches, start with the mean over patches, the area's
+    share (TL-Align, arXiv 2210.06455, section 3.2).
 
     Args:
         module (nn.Module): Whose ``forward`` turns images into tokens.
         num_extra_tokens (int): Class and other tokens. Defaults to 0.
-        grid_of (Callable): (rows, cols) from what the module returned and was
-            given. Defaults to the second of what it returned.
+        grid_of (Callable): (rows, cols) from what the module returned and was given. Defaults to
+            the second of what it returned.
     """
 
     in_block = False
