@@ -6,7 +6,6 @@ that sum to one, so carrying the share alone is exact.
 """
 
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +64,7 @@ class LabelTrace:
         self.watch = watch
         self.token_merging = token_merging
         self.family = build_family(backbone)
-        self._settings = list(self.__dict__)
+        self._lasting = [*self.__dict__, '_lasting']
         self._check_offers()
         if token_merging is not None:
             token_merging.check(self)
@@ -77,7 +76,7 @@ class LabelTrace:
         merging = self.token_merging
         self.sites = self.family.sites + (merging.sites if merging else [])
         self.interception = Interception()
-        self.scratch: dict = {}  # what sites share and use again
+        self.scratch: dict = {}  # what sites share, with a `prepare(device)`
         self.moving = False  # whether sites should move shares now
         self._token_share: Tensor | None = None
         self._forget()
@@ -103,13 +102,12 @@ class LabelTrace:
             raise ValueError(f'watch={watch!r} must be one of {WATCHES}.')
         if watch and 'rows' not in family.output.offers:
             raise ValueError(
-                f'watch={watch!r} needs attention over all tokens in the last block, which {name} '
-                'does not have; leave it out.'
+                f'watch={watch!r} needs attention over all tokens in the last block, which '
+                f'{name} does not have; leave it out.'
             )
         if watch == 'class' and not family.num_extra_tokens:
             raise ValueError(
-                f"watch='class' needs a class token, which {name} does not have; use "
-                "watch='patches'."
+                f"watch='class' needs a class token, which {name} lacks; use 'patches'."
             )
 
     def __call__(self, token_share: Tensor) -> 'LabelTrace':
@@ -129,10 +127,7 @@ class LabelTrace:
             RuntimeError: Called while it is entered.
         """
         if self.interception.active:
-            raise RuntimeError(
-                'This LabelTrace is entered already; leave its `with` block before setting other '
-                'shares.'
-            )
+            raise RuntimeError('Leave the `with` block of this LabelTrace before giving it shares.')
         if not isinstance(token_share, Tensor):
             found = type(token_share).__name__
             raise TypeError(f'token_share must be a tensor (batch, rows, cols), but is a {found}.')
@@ -149,15 +144,12 @@ class LabelTrace:
 
     def __enter__(self) -> 'LabelTrace':
         if self._token_share is None:
-            raise RuntimeError(
-                'A LabelTrace needs shares to start from: enter it as `with trace(token_share):`.'
-            )
+            raise RuntimeError('A LabelTrace starts from shares: use `with trace(token_share):`.')
         holder = getattr(self.backbone.__dict__.get('forward'), '__self__', 0)
         if hasattr(holder, 'interception'):
             raise RuntimeError(
-                f'This {type(self.backbone).__name__} is being traced already, or merges tokens; '
-                'leave that `with` block first (or make a LabelTrace(backbone, '
-                'token_merging=...)).'
+                f'This {type(self.backbone).__name__} is traced already, or merges tokens; leave '
+                'that `with` block first (or make a LabelTrace(backbone, token_merging=...)).'
             )
         self._forget()
         try:
@@ -207,16 +199,13 @@ class LabelTrace:
         average, of the last block attend to; head mean. Rows sum to one less what goes to extra
         tokens. ValueError without ``watch``."""
         if self.watch is None:
-            raise ValueError(
-                "attention is kept only by LabelTrace(backbone, watch='class') or watch='patches'."
-            )
+            raise ValueError("attention is kept only by a trace with watch='class' or 'patches'.")
         return self._ended(self._attention)
 
     def grid_of(self, images: Tensor) -> tuple[int, int]:
         """The (rows, cols) on which images (B, C, H, W) are embedded, and on which ``token_share``
         is to be drawn; runs the embedding once."""
-        start: Any = self.family.sites[0]
-        return start.first_grid(images)
+        return self.family.sites[0].first_grid(images)
 
     def read(self, share: Tensor) -> Tensor:
         """What the head would read if the backbone ended here.
@@ -240,8 +229,7 @@ class LabelTrace:
             raise ValueError(
                 f'token_share is (batch, rows, cols) = {tuple(self._token_share.shape)}, but '
                 f'{type(self.backbone).__name__} embeds images of {tuple(images.shape)} on '
-                f'{expected}. Draw shares on the grid of this batch (check patch_size and input '
-                'size).'
+                f'{expected}. Draw shares on this grid (check patch_size and input size).'
             )
         if images.device != self._device:  # FSDP may hide all parameters
             self._use(images.device)
@@ -260,8 +248,8 @@ class LabelTrace:
 
     def _use(self, device: torch.device) -> None:
         self._device = device
-        for site in self.family.sites:
-            site.use(device)
+        for shared in self.scratch.values():
+            shared.prepare(device)
 
     def _traced_forward(self, *args, **kwargs):
         if inside_backward():
@@ -284,8 +272,8 @@ class LabelTrace:
         if any(n != 1 for n in times):
             raise RuntimeError(
                 f'{sum(times[1:])} times shares were moved in this forward, but '
-                f'{type(self.backbone).__name__} has {len(times) - 1} modules that mix tokens, each '
-                'once. Were modules replaced after LabelTrace was made? Make a new one.'
+                f'{type(self.backbone).__name__} has {len(times) - 1} modules that mix tokens, '
+                'each once. Were modules replaced after LabelTrace was made? Make a new one.'
             )
         if self.watch is not None:
             self._attention, self.grid = output.seen
@@ -309,7 +297,7 @@ class LabelTrace:
 
     def __getstate__(self) -> dict:
         """Copies know the (copied) backbone and family, and no shares."""
-        return {key: self.__dict__[key] for key in ('_settings', *self._settings)}
+        return {key: self.__dict__[key] for key in self._lasting}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)

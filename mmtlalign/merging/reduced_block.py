@@ -88,7 +88,7 @@ class ReducedBlock(Site):
         attention = self.trace.family.sites[self.index + 1]
         share = self.trace.share
         # Where only the extra tokens are read, nothing happens to these.
-        if plan is not None and attention.num_rows is None:
+        if plan is not None and attention.limit is None:
             share = plan.mean(share[..., None])[..., 0]
         self.move(share)
         attention.share = share  # which is that after the block

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from torch import nn
 
-from mmtlalign.interception import class_name
+from mmtlalign.interception import class_name, overrides
 
-from .base import Family, overrides, refuse_dropout, stock
+from .base import Family, refuse_dropout, stock
 from .refused import REFUSED
 
 _FAMILIES: dict[str, Callable[[nn.Module], Family]] = {}
@@ -37,8 +37,7 @@ def refuse_family(*names: str, reason: str) -> None:
 
 
 def build_family(backbone: nn.Module) -> Family:
-    """The family of a backbone, which is exactly a registered class, or a subclass that overrides
-    no ``forward``.
+    """The family of a backbone: of its class, or of a parent whose ``forward`` it leaves alone.
 
     Raises:
         TypeError: Naming the class, and why it is refused or which are supported.

@@ -4,23 +4,15 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mmtlalign.interception import find_class, name_of
+from mmtlalign.interception import find_class, name_of, overrides
 
 from ..sites import Site
-
-# What stock forwards hand on to; a subclass that changes one of these reads or computes something
-# else, just as with another `forward`.
-DELEGATES = tuple(
-    'forward forward_features forward_head pool _pos_embed _format_output _attn'.split()
-)
 
 
 class Family:
     """Where one backbone mixes tokens, in which order, and what is read.
 
-    Attention moves shares by the multi-head rule of TL-Align (arXiv 2210.06455, section 3.3), also
-    inside windows and with pooled keys. A family checks the backbone once, at construction, and
-    never changes it.
+    A family checks the backbone once, at construction, and never changes it.
 
     Attributes:
         sites (list[Site]): In the order of the forward; the first is the start.
@@ -34,26 +26,19 @@ class Family:
             that the backbone never gives.
     """
 
-    sites: list[Site]
+    sites: list
     output: Site
     num_extra_tokens = 0
     rows: slice | None = None
     out_type: str  # of those whose head reads one of several things
 
-    def __init__(self, backbone: nn.Module) -> None:
-        raise NotImplementedError
-
-    def lay_out(
-        self, start: Site, stages: Sequence[Sequence[Site]], out_indices: Sequence[int]
-    ) -> None:
+    def lay_out(self, start: Site, stages: Sequence, out_indices: Sequence[int]) -> None:
         """Set the sites, and the output to the end of the last stage read; ValueError if there is
         no such stage: the host would read nothing."""
         last = max(out_indices)
         if not 0 <= last < len(stages):
-            raise ValueError(
-                f'out_indices {tuple(out_indices)} asks for {last}, but they are numbered from 0 '
-                f'to {len(stages) - 1}.'
-            )
+            asked = f'out_indices {tuple(out_indices)} asks for {last}'
+            raise ValueError(f'{asked}, but they are numbered from 0 to {len(stages) - 1}.')
         self.sites = [start, *(site for stage in stages for site in stage)]
         self.output = stages[last][-1]
 
@@ -63,18 +48,12 @@ class Family:
         return share[:, rows].mean(dim=1)
 
 
-def overrides(module: nn.Module, cls: type) -> list[str]:
-    """Those of :data:`DELEGATES` that a module has not from a class."""
-    own = type(module)
-    return [x for x in DELEGATES if getattr(own, x, None) is not getattr(cls, x, None)]
-
-
 def stock(backbone: nn.Module, module: nn.Module, *names: str, **parts: str) -> nn.Module:
     """A module of a backbone, if it computes what its stock class does.
 
     Args:
-        names (str): Classes allowed, exactly or as a subclass that overrides none of
-            :data:`DELEGATES`; see :func:`find_class`.
+        names (str): Classes allowed, exactly or as subclasses; see
+            :func:`mmtlalign.interception.overrides` for what these must not.
         parts (str): Attributes of it, and the class allowed for each.
 
     Raises:
@@ -107,11 +86,8 @@ def _another(backbone: nn.Module, module: nn.Module, names: tuple, cls: type | N
 
 
 def refuse_dropout(name: str, rate: float) -> None:
-    """Raise ValueError if attention dropout is on.
-
-    Dropped entries make the rows of attention sum to something else than one, and the features
-    would no longer equal those of the plain backbone.
-    """
+    """ValueError for attention dropout: rows of attention would sum to something else than one,
+    and features no longer equal those of the plain backbone."""
     if rate:
         raise ValueError(
             f'{name} has attention dropout {rate}; shares can only follow attention whose rows sum '

@@ -13,8 +13,7 @@ from .swin import require, shifted_windows
 
 @register_family('mmpretrain.DaViT')
 class DaViT(Family):
-    """Blocks mix tokens inside windows, convolutions merge them after stages; refuses dilated
-    ones."""
+    """Blocks mix tokens inside windows; convolutions, not dilated ones, merge them after stages."""
 
     def __init__(self, backbone: nn.Module) -> None:
         stages: list[list[Site]] = []

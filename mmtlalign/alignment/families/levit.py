@@ -12,10 +12,8 @@ MIXERS = ('mmpretrain.Attention', 'mmpretrain.AttentionSubsample')
 
 @register_family('mmpretrain.LeViT')
 class LeViT(Family):
-    """Attention with bias; between stages it subsamples its queries.
-
-    The subsampling attention has no residual: ``s <- mean_heads(A) s``.
-    """
+    """Attention with bias. That between stages subsamples its queries and has no residual: ``s <-
+    mean_heads(A) s``."""
 
     def __init__(self, backbone: nn.Module) -> None:
         stages: list[list[Site]] = [[] for _ in backbone.stages]

@@ -6,18 +6,14 @@ one.
 
 # Names -> reason.
 REFUSED = {
-    'mmpretrain.MlpMixer mmpretrain.RepMLPNet': (
-        'it mixes tokens by learned weights of either sign, whose rows do not sum to one'
-    ),
+    'mmpretrain.MlpMixer mmpretrain.RepMLPNet': 'it mixes tokens by learned weights of either '
+    'sign, whose rows do not sum to one',
     'mmpretrain.ConvMixer': 'it mixes tokens by convolutions, whose weights have either sign',
     'mmpretrain.EdgeNeXt': 'its attention mixes channels only, and its convolutions mix tokens by '
     'weights of either sign',
-    'mmpretrain.VAN mmpretrain.HorNet': (
-        'it multiplies tokens by convolutions of others, which is not linear mixing'
-    ),
-    'mmpretrain.RIFormer': (
-        'it has no token mixer; a label would move in its patch embeddings only'
-    ),
+    'mmpretrain.VAN mmpretrain.HorNet': 'it multiplies tokens by convolutions of others, '
+    'which is not linear mixing',
+    'mmpretrain.RIFormer': 'it has no token mixer; a label would move in its patch embeddings only',
     'mmpretrain.Vig mmpretrain.PyramidVig': 'a token takes the largest difference to its '
     'neighbours, channel by channel, which is not linear mixing',
     'mmpretrain.MobileViT mmpretrain.Conformer': 'convolutions with weights of either sign mix '
@@ -34,7 +30,7 @@ REFUSED = {
     'have attention of a class of its own',
     'timm.Eva': 'label alignment knows no attention of timm with rotary positions; use '
     'mmpretrain.ViTEVA02',
-    'timm.NaFlexVit': ('it packs images of any size behind masks, so that a batch has no grid'),
+    'timm.NaFlexVit': 'it packs images of any size behind masks, so that a batch has no grid',
     'timm.FeatureGetterNet timm.FeatureListNet timm.FeatureDictNet timm.FeatureHookNet': (
         'it takes a model apart; set features_only=False'
     ),

@@ -1,25 +1,20 @@
-"""Swin Transformer of mmpretrain, v1 and v2.
-
-TL-Align gives the principle for hierarchical backbones (arXiv 2210.06455, section 3.3); no code
-was published for them.
-"""
+"""Swin Transformer of mmpretrain, v1 and v2. For hierarchical backbones TL-Align gives the
+principle (arXiv 2210.06455, section 3.3); no code was published for them."""
 
 from functools import partial
 
 from torch import Tensor, nn
 
-from mmtlalign.interception import find_class, name_of
+from mmtlalign.interception import StandInSelf, find_class, name_of
 
-from ..sites import Branch, Cells, Merging, Site, StandInSelf, Start, WindowAttention
+from ..sites import Branch, Cells, Merging, Site, Start, WindowAttention
 from . import Family, register_family, stock
 
 
 @register_family('mmpretrain.SwinTransformer', 'mmpretrain.SwinTransformerV2')
 class Swin(Family):
-    """Blocks mix tokens inside (shifted) windows, stages merge tokens.
-
-    Refuses mergings whose cells overlap, leave gaps or lie wholly in padding.
-    """
+    """Blocks mix tokens inside (shifted) windows, stages merge them. Refuses mergings whose cells
+    overlap, leave gaps or lie wholly in padding."""
 
     def __init__(self, backbone: nn.Module) -> None:
         stages: list[list[Site]] = []
@@ -44,9 +39,7 @@ def _attention(backbone: nn.Module, block: nn.Module) -> Site:
     return shifted_windows(backbone, block.attn, branch)
 
 
-def shifted_windows(
-    backbone: nn.Module, attn: nn.Module, branch: Branch | None = None
-) -> WindowAttention:
+def shifted_windows(backbone: nn.Module, attn: nn.Module, branch=None) -> WindowAttention:
     """The site of a ``ShiftWindowMSA`` that is stock."""
     stock(backbone, attn, 'mmpretrain.ShiftWindowMSA')
     names = 'mmpretrain.WindowMSA', 'mmpretrain.WindowMSAV2', 'mmpretrain.DaViTWindowMSA'
@@ -57,7 +50,7 @@ def _cut(msa: nn.Module, numbers: Tensor) -> Tensor:
     """By the stock geometry (padding, shift, partition) of a ``ShiftWindowMSA``."""
     over = StandInSelf(msa, 'w_msa', drop=lambda x: x, get_attn_mask=lambda *args, **kwargs: None)
     type(msa).forward(over, numbers.view(1, -1, 1), tuple(numbers.shape))
-    return over.windows
+    return over.caught.flatten(1)
 
 
 def _merging(backbone: nn.Module, merging: nn.Module) -> Merging:
@@ -67,9 +60,7 @@ def _merging(backbone: nn.Module, merging: nn.Module) -> Merging:
     return Merging(merging, Cells(sampler, merging.adaptive_padding))
 
 
-def require(
-    backbone: nn.Module, merging: nn.Module, window: nn.Module, **options: tuple[int, int]
-) -> None:
+def require(backbone: nn.Module, merging: nn.Module, window: nn.Module, **options: tuple) -> None:
     """Raise ValueError where a merging takes tokens together by other options."""
     for option, plain in options.items():
         if tuple(getattr(window, option)) != plain:

@@ -5,19 +5,9 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtlalign.interception import FunctionInterception, name_of
+from mmtlalign.interception import FunctionInterception, StandInSelf, name_of
 
-from ..sites import (
-    Attention,
-    Branch,
-    CaughtAttention,
-    Cells,
-    Merging,
-    Site,
-    StandInSelf,
-    Start,
-    WindowAttention,
-)
+from ..sites import Attention, Branch, CaughtAttention, Cells, Merging, Start, WindowAttention
 from . import Family, build_family, refuse_dropout, register_family, stock
 
 
@@ -30,18 +20,13 @@ def of_wrapped(backbone: nn.Module) -> Family:
 @register_family('timm.VisionTransformer', 'timm.VisionTransformerDistilled')
 class TimmViT(Family):
     """Every block mixes all tokens; class, distillation and register tokens stand before the
-    patches.
-
-    Refuses gates, dropped patches, and poolings that are no mean of tokens.
-    """
+    patches. Refuses gates, dropped patches, and poolings that are no mean of tokens."""
 
     def __init__(self, backbone: nn.Module) -> None:
         _check_pool(backbone, '', 'avg', 'token')
         embed = stock(backbone, backbone.patch_embed, 'timm.PatchEmbed')
         if not isinstance(backbone.patch_drop, nn.Identity):
-            raise ValueError(
-                'patch_drop_rate drops patches, and their shares with them; set it to 0.'
-            )
+            raise ValueError('patch_drop_rate drops patches and their shares; set it to 0.')
         self.num_extra_tokens = backbone.num_prefix_tokens
         if backbone.global_pool != 'avg' and self.num_extra_tokens:
             # the head averages the distilled pair; registers are not read
@@ -55,19 +40,17 @@ class TimmViT(Family):
 
 @register_family('timm.SwinTransformer')
 class TimmSwin(Family):
-    """Stages merge tokens, then blocks mix them inside (shifted) windows.
-
-    Refuses fused attention, and poolings other than the mean.
-    """
+    """Stages merge tokens, then blocks mix them inside (shifted) windows. Refuses fused attention,
+    and poolings other than the mean."""
 
     def __init__(self, backbone: nn.Module) -> None:
         _check_pool(backbone, '', 'avg')
         stages = []
         for stage in backbone.layers:
-            sites: list[Site] = [_windows(backbone, block) for block in stage.blocks]
+            sites: list = [_windows(backbone, block) for block in stage.blocks]
             if not isinstance(stage.downsample, nn.Identity):
                 stock(backbone, stage.downsample, 'timm.PatchMerging')
-                sites.insert(0, Merging(stage.downsample, Cells(nn.AvgPool2d(2), pad_to_even)))
+                sites.insert(0, Merging(stage.downsample, Cells(nn.AvgPool2d(2, ceil_mode=True))))
             stages.append(sites)
         embed = backbone.patch_embed
         self.lay_out(Start(embed, grid_of=partial(_grid, embed)), stages, [len(stages) - 1])
@@ -85,7 +68,7 @@ def _check_pool(backbone: nn.Module, *known: str) -> None:
         )
 
 
-def _attention(backbone: nn.Module, block: nn.Module) -> Site:
+def _attention(backbone: nn.Module, block: nn.Module) -> Attention | CaughtAttention:
     attn = stock(backbone, block, 'timm.Block', attn='timm.Attention').attn
     if attn.gate is not None:
         raise ValueError(
@@ -106,14 +89,12 @@ class FusedAttention(Attention):
 
     def instead(self, stock, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False):
         if attn_mask is not None or is_causal:
-            raise ValueError(
-                'shares cannot follow fused attention with a mask; call the backbone without one.'
-            )
+            raise ValueError('shares cannot follow attention with a mask; leave the mask out.')
         refuse_dropout('attention', dropout_p)
         return self.attend(partial(stock, query, key, value), query, key, value)
 
 
-def _windows(backbone: nn.Module, block: nn.Module) -> Site:
+def _windows(backbone: nn.Module, block: nn.Module) -> WindowAttention:
     attn = stock(backbone, block, 'timm.SwinTransformerBlock', attn='timm.WindowAttention').attn
     if attn.fused_attn:
         raise ValueError(
@@ -127,9 +108,4 @@ def _cut(block: nn.Module, numbers: Tensor) -> Tensor:
     """By the stock geometry of a block."""
     over = StandInSelf(block, 'attn', dynamic_mask=False, attn_mask=None)
     type(block)._attn(over, numbers[None, :, :, None])
-    return over.windows
-
-
-def pad_to_even(grid: Tensor) -> Tensor:
-    """What ``PatchMerging`` does to maps of odd sizes (..., H, W)."""
-    return F.pad(grid, (0, grid.size(-1) % 2, 0, grid.size(-2) % 2))
+    return over.caught.flatten(1)

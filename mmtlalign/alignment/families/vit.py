@@ -14,10 +14,8 @@ from . import Family, refuse_dropout, register_family, stock
     'mmpretrain.VisionTransformer', 'mmpretrain.DistilledVisionTransformer', 'mmpretrain.DeiT3'
 )
 class ViT(Family):
-    """Every block mixes all tokens; extra tokens stand before the patches.
-
-    Refuses ``qk_scale`` and value shortcuts.
-    """
+    """Every block mixes all tokens; extra tokens stand before the patches. Refuses ``qk_scale`` and
+    value shortcuts."""
 
     def __init__(self, backbone: nn.Module) -> None:
         self.num_extra_tokens = backbone.num_extra_tokens
@@ -43,7 +41,8 @@ class ViT(Family):
     def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
         """The attention of a layer that is known to be stock."""
         names = 'mmpretrain.TransformerEncoderLayer', 'mmpretrain.DeiT3TransformerEncoderLayer'
-        attn = stock_attention(backbone, stock(backbone, layer, *names).attn)
+        attn = stock(backbone, layer, *names).attn
+        stock_attention(backbone, attn, 'mmpretrain.MultiheadAttention')
         # LV-ViT divides branches (arXiv 2104.10858); its shares do not change.
         skip_lam = getattr(attn.out_drop, 'skip_lam', 1.0)
         return StockAttention(attn, Branch(layer, attn.proj, attn.gamma1, 1 / skip_lam))
@@ -54,22 +53,13 @@ class StockAttention(Attention):
 
     replaces = 'scaled_dot_product_attention'
 
-    def run(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        dropout_p: float = 0.0,
-        scale: float | None = None,
-    ) -> Tensor:
+    def run(self, query, key, value, dropout_p=0.0, scale=None) -> Tensor:
         refuse_dropout('attention', dropout_p)
         stock = partial(self.stock, query, key, value, scale=scale)
         return self.attend(stock, query, key, value, scale)
 
 
-def stock_attention(
-    backbone: nn.Module, attn: nn.Module, name: str = 'mmpretrain.MultiheadAttention'
-) -> nn.Module:
+def stock_attention(backbone: nn.Module, attn: nn.Module, name: str) -> nn.Module:
     """Attention of mmpretrain that is stock, else TypeError, and has neither ``qk_scale`` nor a
     value shortcut, else ValueError."""
     stock(backbone, attn, name)
@@ -80,7 +70,5 @@ def stock_attention(
             '(mmpretrain ignores its value and computes something else).'
         )
     if attn.v_shortcut:
-        raise ValueError(
-            f'{name} has v_shortcut=True, which adds values past attention; set it to False.'
-        )
+        raise ValueError(f'{name} has v_shortcut=True, which adds values past attention; unset it.')
     return attn

@@ -1,7 +1,5 @@
-"""ViTSAM of mmpretrain, the image encoder of SAM (arXiv 2304.02643).
-
-The neck, which has convolutions, moves nothing.
-"""
+"""ViTSAM of mmpretrain, the image encoder of SAM (arXiv 2304.02643). The neck, which has
+convolutions, moves nothing."""
 
 from torch import nn
 

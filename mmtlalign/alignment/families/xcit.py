@@ -29,26 +29,22 @@ class XCiT(ViT):
                 f'out_indices {tuple(backbone.out_indices)} ends before class attention (block '
                 f'{depth}), where XCiT first moves a label; use out_indices=(-1, ).'
             )
-        stages: list[list[Site]] = [[] for _ in range(depth)]
+        stages: list[list] = [[] for _ in range(depth)]
         stages += [[self.site_of(backbone, layer)] for layer in backbone.ca_layers]
+        stages[depth][0].joining = 1
         self.lay_out(Start(backbone.patch_embed), stages, backbone.out_indices)
         self.set_out_type(backbone)
 
     def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
         block, attn = 'mmpretrain.ClassAttentionBlock', 'mmpretrain.ClassAttntion'
-        stock(backbone, layer, block, attn=attn)
-        return ClassAttention(layer.attn, int(layer is backbone.ca_layers[0]))
+        return ClassAttention(stock(backbone, layer, block, attn=attn).attn)
 
 
 class ClassAttention(CaughtAttention):
-    """Only the class token, a matrix (B, H, 1, N), takes from others; ``joining`` is how many
-    tokens join before the patches here."""
+    """Only the class token, a matrix (B, H, 1, N), takes from others."""
 
     offers = frozenset({'matrix'})
-
-    def __init__(self, attn: nn.Module, joining: int) -> None:
-        super().__init__(attn)
-        self.joining = joining
+    joining = 0  # how many tokens join before the patches here
 
     def skip(self) -> Tensor:
         return with_extra_tokens(self.trace.share, self.joining)

@@ -7,13 +7,6 @@ N, D), with deviations from the mean share, or None unless ``carry``. The last t
 gradient.
 """
 
-from .channels import (
-    attend_rows,
-    carry_values,
-    centred,
-    num_spare,
-    padded_share_attention,
-    separate_share_attention,
-)
+from .channels import attend_rows, num_spare, padded_share_attention, separate_share_attention
 from .choice import ShareAttention
 from .fused import fused_share_attention

@@ -58,25 +58,18 @@ class _FusedShareAttention(torch.autograd.Function):
 
 
 def fused_share_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    share: Tensor,
-    scale: float | None = None,
-    carry: bool = False,
-    buffers: dict | None = None,
+    query, key, value, share, scale=None, carry=False, buffers: dict | None = None
 ) -> channels.Attended:
     """At the memory of stock attention; ``buffers`` keep the widened key and value for the next
     call, which writes over them."""
-    qkv = channels.as_autocast(query, key, value)
+    query, key, value = channels.as_autocast(query, key, value)
     factor = channels.scale_of(query, scale)
-    out, mixed = _FusedShareAttention.apply(*qkv, share, factor, buffers)
-    return out, mixed, channels.carry_values(*qkv, share, scale) if carry else None
+    out, mixed = _FusedShareAttention.apply(query, key, value, share, factor, buffers)
+    carried = channels.carry_values(query, key, value, share, scale) if carry else None
+    return out, mixed, carried
 
 
-def _room(
-    query: Tensor, value: Tensor, width: int, buffers: dict | None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def _room(query: Tensor, value: Tensor, width: int, buffers: dict | None) -> tuple:
     """The widened query, if possible no copy, and buffers for key and value, whose fresh pages cost
     1 to 2 % of a step. A compiler plans its own."""
     if buffers is None or torch.compiler.is_compiling():

@@ -1,7 +1,5 @@
 """The softmax of windows, read once for the shares of all heads."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -17,20 +15,5 @@ def attend_windows(matrix: Tensor, channels: Tensor) -> Tensor:
     """The same by the kernel that is best here, found out at first use."""
     if matrix.device.type != 'cuda' or torch.compiler.is_compiling():
         return mean_heads_of_windows(matrix, channels)
-    kernel = choice.choose_once(
-        (matrix.device, matrix.dtype, *matrix.shape[1:], 'windows'),
-        _candidates,
-        partial(_gap, matrix[:2], channels[:2]),
-        lambda kernel: choice.seconds(partial(kernel, matrix, channels)),
-    )
+    kernel = choice.choose_for_windows(mean_heads_of_windows, matrix, channels)
     return kernel(matrix, channels)
-
-
-def _candidates() -> dict:
-    triton = partial(choice.load, 'triton', 'window_pass')
-    return dict(triton=triton, mean=lambda: mean_heads_of_windows)
-
-
-def _gap(matrix: Tensor, channels: Tensor, kernel) -> float:
-    expected = matrix.double().mean(dim=1) @ channels.double()
-    return choice.limited((kernel(matrix, channels) - expected).abs().max().item(), 1e-5)

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ..sites.branch import Branch, Parts
-from . import register_propagation
-from .base import Propagation
+from . import Propagation, register_propagation
 
 MEASURES = ('projection', 'norm')
 

@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmtlalign.interception import SOFTMAX, FunctionInterception
 
-from ..kernels import ShareAttention, attend_rows, carry_values, centred
+from ..kernels import ShareAttention, attend_rows
+from ..kernels.channels import carry_values, centred
 from .base import Site, StandIn
 from .branch import Branch
-from .merging import Cells
+from .embedding import Cells
 
 
 class AnyAttention(Site):
@@ -21,18 +22,14 @@ class AnyAttention(Site):
         attn (nn.Module): The attention module.
         branch (Branch, optional): How it is added to the residual stream. Defaults to None, which
             offers propagations the shares alone.
-        reduction (Cells, optional): How keys and values were pooled from the tokens. Defaults to
-            None, not at all.
+        reduction (Cells, optional): How keys and values were pooled. Defaults to None, not at all.
     """
 
     offers = frozenset({'matrix', 'rows'})
 
-    def __init__(
-        self, attn: nn.Module, branch: Branch | None = None, reduction: Cells | None = None
-    ) -> None:
+    def __init__(self, attn, branch: Branch | None = None, reduction: Cells | None = None) -> None:
         super().__init__(attn)
-        self.branch = branch
-        self.reduction = reduction
+        self.branch, self.reduction = branch, reduction
         if branch is not None:
             self.offers = self.offers | branch.offers
         if reduction is not None:  # what is attended to are no patches
@@ -71,9 +68,8 @@ class AnyAttention(Site):
         return share
 
     def carry(self, carried: Tensor, mean: Tensor, deviation: Tensor, mixed: Tensor) -> None:
-        """Keep what values of the own image become, ``A @ (deviation * value)``, (B, H, N, D).
-        Shares have a mean (B, 1), deviate from it by (B, M), and attended ones by ``mixed``
-        (B, N)."""
+        """Keep ``A @ (deviation * value)``, (B, H, N, D). Shares have a mean (B, 1), deviate from
+        it by (B, M), and attended ones by ``mixed`` (B, N)."""
         # heads may be wider than what is projected, where tokens are merged
         width = self.branch.proj.in_features // carried.size(1)
         carried = carried[..., :width].transpose(1, 2).flatten(2)
@@ -106,28 +102,18 @@ class Attention(AnyAttention):
     """Multi-head attention whose query, key and value are at hand; subclasses replace what
     computes it by :meth:`attend`."""
 
-    def use(self, device: torch.device) -> None:
-        """One kernel and one set of buffers for all blocks and steps."""
+    def stand_ins(self) -> Iterator[StandIn]:
+        # one, and its buffers, for all blocks and steps
         self.kernel = self.trace.scratch.setdefault('kernel', ShareAttention())
-        self.kernel.prepare(device)
+        yield from super().stand_ins()
 
-    @property
-    def num_rows(self) -> int | None:
-        """int, optional: How many leading tokens need a share. All while compiling, as layers
-        share compiled code."""
-        return None if torch.compiler.is_compiling() else self.limit
-
-    def attend(
-        self, stock: Callable, query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
-    ) -> Tensor:
-        """Features of attention, and its shares on the way.
-
-        Args:
-            stock (Callable): The stock call, without arguments.
-            query, key, value, scale: See :mod:`mmtlalign.alignment.kernels`.
-        """
+    def attend(self, stock: Callable, query, key, value, scale=None) -> Tensor:
+        """Features of attention, which ``stock()`` gives as well, and its shares on the way; see
+        :mod:`mmtlalign.alignment.kernels`."""
         propagation, share, keys = self.trace.propagation, self.trace.share, self.key_share()
-        parts, rows = propagation.needs_parts, self.num_rows
+        parts = propagation.needs_parts
+        # compiled code knows no limit, as layers share it
+        rows = None if torch.compiler.is_compiling() else self.limit
         self.watch(query, lambda rows: attend_rows(rows, key, scale))
         if rows is None:
             out, mixed, carried = self.kernel(query, key, value, keys, scale, parts)
@@ -212,10 +198,7 @@ class CaughtAttention(AnyAttention):
 
 
 def mix_heads(matrix: Tensor, share: Tensor) -> Tensor:
-    """``mean_heads(A) @ share``: (B, H, N, M), (B, M) -> (B, N).
-
-    Centred, so that a constant share stays constant in any precision; heads are averaged after the
-    product, which reads the matrix only once.
-    """
+    """``mean_heads(A) @ share``: (B, H, N, M), (B, M) -> (B, N). Heads are averaged after the
+    product, which reads the matrix only once."""
     deviation, mean = centred(share, matrix)
     return mean + (matrix @ deviation)[..., 0].float().mean(dim=1)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-import torch
 from torch import Tensor, nn
 
 StandIn = tuple[nn.Module, str, Callable]
@@ -11,9 +10,8 @@ StandIn = tuple[nn.Module, str, Callable]
 class Site:
     """A module of a backbone where tokens mix, and their shares with them.
 
-    It keeps its own count and shares instead of leaving them with the trace: layers share
-    compiled code, and a value on the trace that differs from layer to layer would have that code
-    compiled anew for each.
+    It keeps its own count and shares: layers share compiled code, which a value on the trace that
+    differs from layer to layer would have compiled anew for each.
 
     Args:
         module (nn.Module): Its attribute :attr:`replaces` is what :meth:`forward` stands in for.
@@ -22,13 +20,11 @@ class Site:
         offers (frozenset[str]): What a propagation may ask for here: 'matrix' (attended shares),
             'residual' (what the branch is added to), 'values' and 'projection' (the branch's part
             of an image); and 'rows' (what single queries attend to, for ``watch``).
-        in_block (bool): False for the start and for mergings between blocks, which propagations
-            have no say in.
-        limit (int, optional): How many leading tokens are read after it, if it is the last and
-            these will do.
+        in_block (bool): False where propagations have no say: at the start and between blocks.
+        limit (int, optional): How many leading tokens are read of the last, if these will do.
         times (int): How often it moved shares in this forward.
         share (Tensor, optional): (B, N), float32, what it moved them to.
-        grid (tuple[int], optional): Rows and columns of its patches, if the trace records.
+        grid (tuple[int], optional): Of its patches, if the trace records.
         seen (tuple, optional): What was watched here, and on which grid.
     """
 
@@ -37,6 +33,8 @@ class Site:
     limit: int | None = None
     replaces = 'forward'
     trace = None
+    share: Tensor | None
+    seen: tuple[Tensor, tuple[int, int]] | None
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -51,8 +49,7 @@ class Site:
 
     def detach(self) -> None:
         """Forget all that was set since :meth:`attach`."""
-        if self.trace is not None:
-            self.__dict__ = self._lasting
+        self.__dict__ = self.__dict__.pop('_lasting', self.__dict__)
 
     def stand_ins(self) -> Iterator[StandIn]:
         """Attributes to replace; stock ones are remembered on the way."""
@@ -73,9 +70,6 @@ class Site:
         """Move the shares, given what came out of the stock call and went into it."""
         raise NotImplementedError
 
-    def use(self, device: torch.device) -> None:
-        """Get ready for tensors of a device."""
-
     @property
     def moving(self) -> bool:
         """bool: Whether shares move in the forward that runs now."""
@@ -91,5 +85,4 @@ class Site:
     def forget(self) -> None:
         """Be ready for the next forward."""
         self.times = 0
-        self.share: Tensor | None = None
-        self.grid = self.seen = None
+        self.share = self.grid = self.seen = None

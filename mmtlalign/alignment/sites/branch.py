@@ -1,8 +1,7 @@
 """Which part of an attention branch comes from the own image.
 
 Attention is linear in the values, and so is what follows it up to the residual stream: projection,
-layer scale and, given its statistics, a norm. So the branch splits into the part of the own image
-and that of the partner.
+layer scale and, given its statistics, a norm. So the branch splits into the parts of both images.
 """
 
 from collections.abc import Callable
@@ -49,25 +48,11 @@ class Branch:
     norm: nn.LayerNorm | None = None
     offers = frozenset({'residual', 'values', 'projection'})
 
-    def split(
-        self,
-        residual: Tensor,
-        projected: Tensor,
-        carried: Tensor,
-        deviation: Tensor,
-        mixed: Tensor,
-        mean: Tensor,
-    ) -> Parts:
+    def split(self, residual, projected, carried, deviation, mixed, mean) -> Parts:
         """Residual plus branch, without stochastic depth and output dropout, which scale both
-        alike, and the own image's part of it.
-
-        Args:
-            residual, projected (Tensor): (..., N, C), the residual stream and what the projection
-                returned.
-            carried (Tensor): (..., N, C), ``A @ (deviation * value)``.
-            deviation, mixed (Tensor): (..., N), shares and attended shares less their ``mean``
-                (..., 1).
-        """
+        alike, and the own image's part of it. Of the residual stream, what the projection returned
+        and ``A @ (deviation * value)``, all (..., N, C), and of shares and attended shares
+        (..., N) less their ``mean`` (..., 1)."""
         residual, branch = residual.float(), projected.float()
         weight, bias, factors = self.proj.weight, self.proj.bias, None
         if self.scale is not None:
@@ -80,17 +65,12 @@ class Branch:
         if bias is not None:
             own.addcmul_(mixed[..., None], bias.float())
         if self.norm is not None:
-            branch, own = self._normalize(branch, own, mixed)
+            # both with the statistics of the whole; the bias in proportion
+            shape, eps = self.norm.normalized_shape, self.norm.eps
+            gain, shift = self.norm.weight.float(), self.norm.bias.float()
+            branch, _, inverse = torch.native_layer_norm(branch, shape, gain, shift, eps)
+            own.sub_(own.mean(dim=-1, keepdim=True)).mul_(inverse).mul_(gain)
+            own.addcmul_(mixed[..., None], shift)
         output = residual + branch if factors is None else torch.addcmul(residual, branch, factors)
         own.addcmul_(deviation[..., None], residual)
         return Parts(output, own, mean)
-
-    def _normalize(self, branch: Tensor, own: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
-        """Both with the statistics of the whole; the bias in proportion."""
-        norm = self.norm
-        weight, bias = norm.weight.float(), norm.bias.float()
-        whole, _, inverse = torch.native_layer_norm(
-            branch, norm.normalized_shape, weight, bias, norm.eps
-        )
-        own.sub_(own.mean(dim=-1, keepdim=True)).mul_(inverse).mul_(weight)
-        return whole, own.addcmul_(mixed[..., None], bias)

@@ -66,20 +66,3 @@ def _squares(side: int, numbers: Tensor) -> Tensor:
     padded = F.pad(numbers, (0, -cols % side, 0, -rows % side))
     squares = padded.unflatten(1, (-1, side)).unflatten(0, (-1, side))
     return squares.transpose(1, 2).flatten(2).flatten(0, 1)
-
-
-class StandInSelf:
-    """The ``self`` of a stock method that cuts windows and calls ``attend`` on them, so that it
-    runs over numbers: the module, but for some attributes."""
-
-    def __init__(self, module: nn.Module, attend: str, **attributes) -> None:
-        self.module = module
-        for name, value in (attributes | {attend: self._attend}).items():
-            setattr(self, name, value)
-
-    def __getattr__(self, name: str):
-        return getattr(self.module, name)
-
-    def _attend(self, windows: Tensor, mask=None) -> Tensor:
-        self.windows = windows.flatten(1)
-        return windows
