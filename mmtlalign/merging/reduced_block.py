@@ -79,7 +79,7 @@ class ReducedBlock(Site):
             x = repeat(run)(x)
         if run.planned is not None:
             sizes[x.size(1)] = run.planned.sum(run.size[..., None])[..., 0]
-        if self.moving:
+        if self.trace.moving:
             self._move(run.planned)
         return x
 

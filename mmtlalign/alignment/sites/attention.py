@@ -44,13 +44,13 @@ class AnyAttention(Site):
             yield proj, 'forward', self.project
 
     def forward_block(self, residual: Tensor, *args, **kwargs):
-        if self.moving:
+        if self.trace.moving:
             self.residual = residual.detach()
         return self.stock_block(residual, *args, **kwargs)
 
     def project(self, attended: Tensor) -> Tensor:
         out = self.stock_proj(attended)
-        if self.moving:
+        if self.trace.moving:
             self._compare(out.detach())
         return out
 
@@ -144,7 +144,7 @@ class CaughtAttention(AnyAttention):
 
     def keep_qkv(self, tokens: Tensor) -> Tensor:
         out = self.stock_qkv(tokens)
-        if self.moving:
+        if self.trace.moving:
             self.value = out.detach().chunk(3, dim=-1)[2]
         return out
 

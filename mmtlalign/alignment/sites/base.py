@@ -58,7 +58,7 @@ class Site:
 
     def forward(self, *args, **kwargs):
         """The stock call alone, unless shares move in the forward that runs now."""
-        return (self.run if self.moving else self.stock)(*args, **kwargs)
+        return (self.run if self.trace.moving else self.stock)(*args, **kwargs)
 
     def run(self, *args, **kwargs):
         """The stock call, and the shares beside it."""
@@ -69,11 +69,6 @@ class Site:
     def after(self, out, *args) -> None:
         """Move the shares, given what came out of the stock call and went into it."""
         raise NotImplementedError
-
-    @property
-    def moving(self) -> bool:
-        """bool: Whether shares move in the forward that runs now."""
-        return self.trace.moving
 
     def move(self, share: Tensor) -> None:
         """Take the shares (B, N) that the tokens have now."""
