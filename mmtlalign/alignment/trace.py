@@ -106,9 +106,7 @@ class LabelTrace:
                 f'{name} does not have; leave it out.'
             )
         if watch == 'class' and not family.num_extra_tokens:
-            raise ValueError(
-                f"watch='class' needs a class token, which {name} lacks; use 'patches'."
-            )
+            raise ValueError(f"{name} has no class token to watch; use watch='patches'.")
 
     def __call__(self, token_share: Tensor) -> 'LabelTrace':
         """Set what the next ``with`` starts from.
