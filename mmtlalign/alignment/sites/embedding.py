@@ -68,17 +68,17 @@ class Cells:
 
     def __init__(self, window: nn.Module, padding: nn.Module | None = None) -> None:
         sides = window.kernel_size, window.stride, window.padding
-        self.cells = *sides, getattr(window, 'ceil_mode', False)
+        self.windows = *sides, getattr(window, 'ceil_mode', False)
         self.adaptive = padding
 
     def mean(self, grid: Tensor) -> Tensor:
         """Mean over the real tokens of every cell, (B, H, W) -> (B, h, w)."""
         grid = grid[:, None]
         if self.adaptive is None:
-            return F.avg_pool2d(grid, *self.cells, count_include_pad=False)[:, 0]
+            return F.avg_pool2d(grid, *self.windows, count_include_pad=False)[:, 0]
         # sums but for a factor; padding counts as 0
         part, whole = (
-            F.avg_pool2d(self.adaptive(x), *self.cells) for x in (grid, torch.ones_like(grid))
+            F.avg_pool2d(self.adaptive(x), *self.windows) for x in (grid, torch.ones_like(grid))
         )
         return (part / whole)[:, 0]
 
