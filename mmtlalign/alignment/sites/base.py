@@ -49,7 +49,8 @@ class Site:
 
     def detach(self) -> None:
         """Forget all that was set since :meth:`attach`."""
-        self.__dict__ = self.__dict__.pop('_lasting', self.__dict__)
+        if self.trace is not None:
+            self.__dict__ = self._lasting
 
     def stand_ins(self) -> Iterator[StandIn]:
         """Attributes to replace; stock ones are remembered on the way."""
