@@ -58,8 +58,7 @@ def check_same_run(
         list[str]: What differs and is accepted.
 
     Raises:
-        UserError: Naming all entries that differ and may not, with both
-            values.
+        UserError: Naming all entries that differ and may not, with both values.
     """
     meta = checkpoint['meta']
     if (cfg.get('randomness') or {}).get('seed') is None and isinstance(meta.get('seed'), int):
@@ -78,9 +77,8 @@ def check_same_run(
         MemoryError,
     ):
         print(
-            f"warning: checkpoint '{path}' holds no config that can be "
-            'compared with this one: that they are the same is for you to '
-            'see'
+            f"warning: checkpoint '{path}' holds no config that can be compared with this one: "
+            'that they are the same is for you to see'
         )
         before = None
     if extend is not None:
@@ -95,10 +93,9 @@ def check_same_run(
         lines = differences(before, same, meta, accepted)
     if lines:
         raise UserError(
-            f"checkpoint '{path}' is of another run: {'; '.join(lines)}; set "
-            'them back to go on, give --accept KEY for each that is meant to '
-            f'change, or begin anew from its weights with --cfg-options '
-            f'load_from={path} and another --work-dir'
+            f"checkpoint '{path}' is of another run: {'; '.join(lines)}; set them back to go on, "
+            'give --accept KEY for each that is meant to change, or begin anew from its weights '
+            f'with --cfg-options load_from={path} and another --work-dir'
         )
     return differences(before, same, meta, ())
 
@@ -106,7 +103,7 @@ def check_same_run(
 def differences(before: Config, today: Config, meta: dict, accepted: Iterable[str]) -> list[str]:
     """What differs and may not, an entry each."""
     found = []
-    old, new = ({key: plain(cfg.get(key)) for key in OF_THE_RUN} for cfg in (before, today))
+    old, new = ({key: comparable(cfg.get(key)) for key in OF_THE_RUN} for cfg in (before, today))
     seed = old['randomness'] or {}
     old['randomness'] = dict(seed, seed=meta.get('seed', seed.get('seed')))
     for keys, value in find_differences(old, new):
@@ -155,7 +152,7 @@ def images_of_a_step(cfg: Config) -> int:
 
 def averaging_hooks(cfg: Config) -> list:
     """Configs of the hooks that average weights."""
-    return plain(
+    return comparable(
         [
             hook
             for hook in cfg.get('custom_hooks') or []
@@ -202,15 +199,15 @@ def look_up(node, keys: tuple):
     return node
 
 
-def plain(node):
+def comparable(node):
     """Dicts, lists in place of tuples, and the rest as it is; dicts in lists
     by their numbers, so that their entries are compared."""
     if isinstance(node, (list, tuple)):
         if not any(isinstance(value, dict) for value in node):
-            return [plain(value) for value in node]
+            return [comparable(value) for value in node]
         node = dict(enumerate(node))
     if isinstance(node, dict):
-        return {str(key): plain(value) for key, value in node.items() if key != '_scope_'}
+        return {str(key): comparable(value) for key, value in node.items() if key != '_scope_'}
     return deepcopy(node)
 
 

@@ -11,8 +11,7 @@ def encoder_features(backbone: nn.Module, outputs) -> Tensor:
 
     Args:
         backbone (nn.Module): Where the outputs come from.
-        outputs (tuple | Tensor): As its ``forward`` returns them. Of the last
-            one is taken
+        outputs (tuple | Tensor): As its ``forward`` returns them. Of the last one is taken
 
             - (B, C), ``out_type`` 'cls_token' and 'avg_featmap': itself;
             - (B, C, H, W), Swin and ``out_type='featmap'``: the mean over
@@ -35,3 +34,15 @@ def encoder_features(backbone: nn.Module, outputs) -> Tensor:
             return outputs[:, 0]
         return outputs.mean(1)
     return outputs
+
+
+@torch.no_grad()
+def extract_features(model: nn.Module, batch: dict) -> Tensor:
+    """Features (B, C) of the images of a batch, as a dataloader gives it.
+
+    Args:
+        model (nn.Module): Not wrapped, in evaluation mode, with a ``backbone``.
+        batch (dict): ``inputs`` and ``data_samples``, not yet preprocessed.
+    """
+    inputs = model.data_preprocessor(batch, False)['inputs']
+    return encoder_features(model.backbone, model.backbone(inputs))

@@ -1,7 +1,5 @@
 """LaCViT, stage 1: label-aware contrastive training (arXiv 2303.18013)."""
 
-from typing import List, Optional, Union
-
 import torch
 from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
@@ -16,26 +14,23 @@ from mmtlalign.registry import MODELS
 class LaCViT(BaseSelfSupervisor):
     """An encoder and a projector, trained to tell classes apart.
 
-    Every image comes in ``num_views`` augmented views (the host's
-    ``MultiView`` transform). Their projected features meet in a supervised
-    contrastive loss. Stage 2 is a stock ``ImageClassifier`` that starts from
-    the encoder, ``prefix='backbone.'``; the projector is left behind.
+    Every image comes in ``num_views`` augmented views (the host's ``MultiView`` transform). Their
+    projected features meet in a supervised contrastive loss. Stage 2 is a stock ``ImageClassifier``
+    that starts from the encoder, ``prefix='backbone.'``; the projector is left behind.
 
-    There is no classifier to predict with: testing runs the encoder only, for
-    the metrics of :mod:`mmtlalign.evaluation.metrics`.
+    There is no classifier to predict with: testing gives features, for the
+    metrics of :mod:`mmtlalign.evaluation.metrics`.
 
     Args:
         backbone (dict): Any backbone of the host or ours.
-        neck (dict): The projector, such as the host's ``MoCoV2Neck``
-            (linear, ReLU, linear).
+        neck (dict): The projector, such as the host's ``MoCoV2Neck`` (linear, ReLU, linear).
         loss (dict): :class:`SupervisedContrastiveLoss`.
         data_preprocessor (dict, optional): Arguments of the host's
             ``SelfSupDataPreprocessor``, its default type.
         init_cfg (dict, optional): As in the host. Defaults to None.
 
     Raises:
-        UserError: In the first step, if the projector does not take what the
-            backbone puts out.
+        UserError: In the first step, if the projector does not take what the backbone puts out.
     """
 
     def __init__(
@@ -43,8 +38,8 @@ class LaCViT(BaseSelfSupervisor):
         backbone: dict,
         neck: dict,
         loss: dict,
-        data_preprocessor: Optional[dict] = None,
-        init_cfg: Optional[dict] = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(
             backbone=backbone, neck=neck, data_preprocessor=data_preprocessor, init_cfg=init_cfg
@@ -53,8 +48,8 @@ class LaCViT(BaseSelfSupervisor):
 
     def forward(
         self,
-        inputs: Union[Tensor, List[Tensor]],
-        data_samples: Optional[List[DataSample]] = None,
+        inputs: Tensor | list[Tensor],
+        data_samples: list[DataSample] | None = None,
         mode: str = 'tensor',
     ):
         """As in the host, and with ``mode='predict'``."""
@@ -66,12 +61,11 @@ class LaCViT(BaseSelfSupervisor):
         """Encoder features (B, C) of images (B, 3, H, W)."""
         return encoder_features(self.backbone, self.backbone(inputs))
 
-    def loss(self, inputs: Union[Tensor, List[Tensor]], data_samples: List[DataSample]) -> dict:
+    def loss(self, inputs: Tensor | list[Tensor], data_samples: list[DataSample]) -> dict:
         """Contrastive loss of all views of a batch.
 
         Args:
-            inputs (list[Tensor] | Tensor): Views, each (B, 3, H, W); a tensor
-                is a single one.
+            inputs (list[Tensor] | Tensor): Views, each (B, 3, H, W); a tensor is a single one.
             data_samples (list[DataSample]): With ``gt_label``.
 
         Returns:
@@ -87,9 +81,10 @@ class LaCViT(BaseSelfSupervisor):
         loss, skipped = self.loss_module(projected, labels.to(projected.device).repeat(len(views)))
         return dict(loss=loss, skipped_anchors=skipped.float())
 
-    def predict(self, inputs: Tensor, data_samples: List[DataSample]) -> List[DataSample]:
-        """Run the encoder, whose features a hook may read."""
-        self.backbone(inputs)
+    def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
+        """Give each sample its encoder features (C, ) as ``feature``."""
+        for sample, feature in zip(data_samples, self.extract_feat(inputs)):
+            sample.set_field(feature, 'feature')
         return data_samples
 
 
