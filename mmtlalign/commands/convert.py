@@ -6,13 +6,16 @@ written must load strictly into the stock model.
     mmtlalign convert deit_small.pth out.pth
     mmtlalign convert work_dirs/NAME/epoch_300.pth timm.pth --to timm
     mmtlalign convert swin_tiny.pth w12.pth --window-size 12
+    mmtlalign convert hf:FOLDER out.pth
 """
 
 import argparse
+import json
 import os
 import os.path as osp
 import re
 from functools import partial
+from pathlib import Path
 
 from torch import nn
 
@@ -21,6 +24,7 @@ from mmtlalign.checkpoint.conversion import DeiT, Family, State, Swin, recognise
 from mmtlalign.checkpoint.conversion.deit import drop_distillation
 from mmtlalign.checkpoint.conversion.swin import resize_tables
 from mmtlalign.commands.command_line import add_trust_argument, check_file, new_parser
+from mmtlalign.commands.hf_folder import FIRST_LAYER
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import save_whole
 
@@ -30,7 +34,9 @@ PARTS = ('model', 'module', 'teacher')
 
 def make_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
-    parser.add_argument('file', help='its layout is recognised by its keys')
+    parser.add_argument(
+        'file', help='its layout is recognised by its keys; hf:FOLDER is a model of the hub'
+    )
     parser.add_argument('out', help='file to write')
     parser.add_argument(
         '--to',
@@ -76,6 +82,9 @@ def read(file: str, out: str, trust: bool) -> tuple[State, dict]:
     Raises:
         UserError: If there are none, or the output has no place.
     """
+    record: dict = {}
+    if file.startswith('hf:'):
+        file, record = find_in_folder(file.removeprefix('hf:'))
     check_file(file, 'checkpoint')
     check_out(out, file)
     checkpoint = load_checkpoint_safely(file, trust)
@@ -85,7 +94,28 @@ def read(file: str, out: str, trust: bool) -> tuple[State, dict]:
     state = get_weights(checkpoint, file)
     if any(key.startswith('backbone.blocks.') for key in state):  # of DINO's training
         state = {key.removeprefix('backbone.'): value for key, value in state.items()}
-    return state, checkpoint.get('meta', {})
+    if record.pop('channels_reversed', False):
+        state[FIRST_LAYER] = state[FIRST_LAYER].flip(1)
+    return state, record or checkpoint.get('meta', {})
+
+
+def find_in_folder(folder: str) -> tuple[str, dict]:
+    """The weights in a folder of the hub, and what mmtlalign recorded there.
+
+    Raises:
+        UserError: If it is no such folder.
+    """
+    config = Path(folder, 'config.json')
+    if not config.is_file():
+        raise UserError(
+            f"'{folder}' has no config.json; get a model of the hub by "
+            '`hf download OWNER/NAME --local-dir FOLDER`, and give hf:FOLDER'
+        )
+    try:
+        record = json.loads(config.read_text()).get('mmtlalign') or {}
+    except ValueError as error:
+        raise UserError(f"'{config}' is no JSON ({error})") from None
+    return str(Path(folder, 'model.safetensors')), record
 
 
 def leave_out(beginnings: tuple[str, ...], state: State) -> State:

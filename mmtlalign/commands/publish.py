@@ -7,6 +7,11 @@ how they came about, nothing of the optimizer. The hash is the beginning of
 the sha256 of the file that bears it, the date that of the training's end. The
 log of the training, where it lies beside the checkpoint, goes with them as
 NAME_YYYYMMDD.log.json.
+
+    mmtlalign publish CHECKPOINT FOLDER --format hf --upload OWNER/NAME
+
+writes FOLDER/NAME/ with weights, config.json and a model card for timm and the
+Hugging Face hub, and sends it there.
 """
 
 import argparse
@@ -40,6 +45,7 @@ from mmtlalign.commands.command_line import (
     make_out_folder,
     new_parser,
 )
+from mmtlalign.commands.hf_folder import check_upload, import_timm, upload, write_folder
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import save_whole, write_whole
 
@@ -66,8 +72,39 @@ def make_parser() -> argparse.ArgumentParser:
         metavar='FILE.json',
         help='results to record: the file that tools/test.py writes',
     )
+    parser.add_argument(
+        '--format',
+        choices=['openmmlab', 'hf'],
+        default='openmmlab',
+        help='hf: a folder that timm loads, of a ViT, DeiT or Swin (default: %(default)s)',
+    )
+    hub = parser.add_argument_group('with --format hf')
+    hub.add_argument('--upload', metavar='REPO', help='also send the folder to the hub')
+    hub.add_argument(
+        '--license', default='apache-2.0', help='of the weights (default: %(default)s)'
+    )
+    hub.add_argument(
+        '--bootstrap',
+        metavar='FILE.json',
+        help='interval to print: the file that `mmtlalign test --bootstrap` writes',
+    )
     add_trust_argument(parser)
     return parser
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """What is given, if it fits together."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.format == 'hf' and args.backbone_only:
+        parser.error('--format hf is for whole classifiers: leave out --backbone-only')
+    if args.format != 'hf' and (args.upload or args.bootstrap):
+        parser.error('--upload and --bootstrap go with --format hf')
+    if args.format == 'hf':
+        import_timm()
+    if args.upload:
+        check_upload(args.upload)
+    return args
 
 
 def check_meta(meta: dict, path: str) -> None:
@@ -285,13 +322,54 @@ def has_head(state: dict) -> bool:
     return not all(key.startswith('backbone.') for key in state)
 
 
+def read_interval(path: str | None) -> dict | None:
+    """A figure and its interval, of ``mmtlalign test --bootstrap``.
+
+    Raises:
+        UserError: If the file is none of that command.
+    """
+    if not path:
+        return None
+    check_file(path, 'file of --bootstrap')
+    try:
+        found = json.loads(Path(path).read_text())
+        return {key: found[key] for key in ('metric', 'figure', 'interval', 'num_images')}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"'{path}' is not what `mmtlalign test --bootstrap` writes; give such a file"
+        ) from None
+
+
+def publish_folder(
+    args: argparse.Namespace, state: dict, info: dict, cfg: Config, model: nn.Module
+) -> None:
+    """Write the folder for timm, and send it where it is wanted."""
+    interval = read_interval(args.bootstrap)
+    folder = Path(args.out_dir, info['name'])
+    load_strictly(model, state, args.checkpoint)
+    source = f'hf-hub:{args.upload}' if args.upload else f'local-dir:{folder.name}'
+    difference = write_folder(folder, state, model, cfg, info, args.license, source, interval)
+    print(
+        f"{folder}: timm.create_model('local-dir:{folder}', pretrained=True) gives the same "
+        f'logits to {difference:.1e}'
+    )
+    if args.upload:
+        print(upload(folder, args.upload))
+
+
 def main(argv: list[str] | None = None) -> None:
-    args = make_parser().parse_args(argv)
+    args = parse_args(argv)
     check_file(args.checkpoint, 'checkpoint')
     make_out_folder(args.out_dir, 'out_dir')
     checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
-    check_meta(checkpoint.get('meta', {}), args.checkpoint)
-    name = args.name or osp.basename(osp.dirname(osp.abspath(args.checkpoint)))
+    meta = checkpoint.get('meta', {})
+    was_published = 'cfg' not in meta and 'config' in meta and args.format == 'hf'
+    if was_published:
+        meta['cfg'] = meta['config']
+    check_meta(meta, args.checkpoint)
+    name = args.name or (
+        meta['name'] if was_published else osp.basename(osp.dirname(osp.abspath(args.checkpoint)))
+    )
     if not re.fullmatch(r'[\w.-]+', name):
         raise UserError(
             f"name '{name}' may hold letters, digits, '_', '-' and '.'; give another with --name"
@@ -303,12 +381,19 @@ def main(argv: list[str] | None = None) -> None:
         args.half,
     )
     cfg = read_config(checkpoint['meta']['cfg'], args.checkpoint, args.trust)
-    info = describe(checkpoint, cfg, name, args)
+    if was_published:
+        info = {**{key: meta[key] for key in meta if key != 'cfg'}, 'name': name}
+        info['metrics'] = read_metrics(args.metrics) or info.get('metrics')
+    else:
+        info = describe(checkpoint, cfg, name, args)
+    model = build_model(cfg, args.checkpoint, args.trust)
+    if args.format == 'hf':
+        publish_folder(args, state, info, cfg, model)
+        return
     stem = f'{name}_{finished_on(checkpoint):%Y%m%d}'
     log = read_log(args.checkpoint, checkpoint['meta'])
     log_file = Path(args.out_dir, f'{stem}.log.json')
     check_log(log_file, log)
-    model = build_model(cfg, args.checkpoint, args.trust)
     paths = publish(state, info, args.out_dir, stem, model)
     for path in paths:
         print(

@@ -32,6 +32,7 @@ TABLE = [
     ('fc_norm.', 'backbone.ln2.'),  # after the mean over patches
     ('head.', 'head.layers.head.'),
     ('head_dist.', 'head.layers.head_dist.'),
+    ('head.', 'head.fc.'),  # of mmpretrain's linear head
 ]
 
 
@@ -58,8 +59,8 @@ class DeiT(Family):
             return state
         if layout == 'mmpretrain':
             state = {
-                key: state[key.replace('.ln2.', '.ln1.') if '.layers.' in key else key]
-                for key in state
+                key: state[key.replace('.ln2.', '.ln1.')].clone() if '.layers.' in key else value
+                for key, value in state.items()
             }
         return self.adopt(state)
 
@@ -108,6 +109,33 @@ class DeiT(Family):
             backbone,
             None if weight is None else head_cls(num_classes=len(weight), in_channels=width),
         )
+
+    def timm_model(self, backbone: nn.Module, state: State) -> tuple[str, dict]:
+        """As in the base class."""
+        layer = backbone.layers[0]
+        distilled, pooled = 'dist_token' in state, backbone.out_type == 'avg_featmap'
+        rows, columns = backbone.patch_resolution
+        arguments = dict(
+            img_size=list(backbone.img_size),
+            patch_size=backbone.patch_embed.projection.kernel_size[0],
+            in_chans=backbone.patch_embed.projection.in_channels,
+            embed_dim=backbone.embed_dims,
+            depth=backbone.num_layers,
+            num_heads=layer.attn.num_heads,
+            mlp_ratio=layer.ffn.feedforward_channels / backbone.embed_dims,
+            qkv_bias='blocks.0.attn.qkv.bias' in state,
+        )
+        if distilled:
+            return 'deit_base_distilled_patch16_224', arguments
+        arguments |= dict(
+            class_token='cls_token' in state,
+            no_embed_class=state['pos_embed'].shape[1] == rows * columns,
+            init_values=1.0 if 'blocks.0.ls1.gamma' in state else None,
+            global_pool='avg' if pooled else 'token',
+            fc_norm='fc_norm.weight' in state,
+            final_norm='norm.weight' in state or pooled,
+        )
+        return 'vit_base_patch16_224', arguments
 
 
 def has_class_position(state: State) -> bool:

@@ -70,6 +70,21 @@ class Family:
         """mmpretrain's model for a state in its layout, as its keys tell."""
         raise NotImplementedError
 
+    def timm_model(self, backbone: nn.Module, state: State) -> tuple[str, dict]:
+        """Which of timm's models computes what a backbone does.
+
+        Args:
+            backbone (nn.Module): Of mmpretrain.
+            state (dict[str, Tensor]): In timm's layout.
+
+        Returns:
+            tuple[str, dict]: Its name and its arguments.
+
+        Raises:
+            UserError: If the family is not published in this way.
+        """
+        raise UserError(f'a {self.name} cannot be published for timm: only ViT, DeiT and Swin')
+
     def without_buffers(self, state: State) -> State:
         """What is not computed by the constructor."""
         return {key: value for key, value in state.items() if not key.endswith(self.buffers)}

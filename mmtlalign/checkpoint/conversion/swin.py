@@ -81,6 +81,21 @@ class Swin(Family):
         )
         return with_head(backbone, head_of(state))
 
+    def timm_model(self, backbone: nn.Module, state: State) -> tuple[str, dict]:
+        """As in the base class."""
+        embed, block = backbone.patch_embed.projection, backbone.stages[0].blocks[0]
+        arguments = dict(
+            img_size=[n * embed.stride[0] for n in backbone.patch_resolution],
+            patch_size=embed.kernel_size[0],
+            in_chans=embed.in_channels,
+            embed_dim=backbone.embed_dims,
+            depths=list(backbone.depths),
+            num_heads=list(backbone.num_heads),
+            window_size=block.attn.window_size,
+            mlp_ratio=block.ffn.feedforward_channels / backbone.embed_dims,
+        )
+        return 'swin_tiny_patch4_window7_224', arguments
+
 
 class SwinV2(Swin):
     """Swin v2; the size of its windows is not to be seen in weights."""
@@ -122,6 +137,10 @@ class SwinV2(Swin):
             pretrained_window_sizes=[0 for _ in stages],
         )
         return with_head(backbone, head_of(state))
+
+    def timm_model(self, backbone: nn.Module, state: State) -> tuple[str, dict]:
+        """As in the class above the base class: refused."""
+        return Family.timm_model(self, backbone, state)
 
     def complete(self, state: State, model: nn.Module) -> State:
         """As it is: mmpretrain computes the buffers of v2 as it loads."""
