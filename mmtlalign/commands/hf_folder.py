@@ -53,27 +53,25 @@ def write_folder(
     mean, std, reverse = read_normalization(cfg)
     if reverse:  # timm's images are RGB
         state[FIRST_LAYER] = state[FIRST_LAYER].flip(1).contiguous()
-    classes = info.get('dataset_meta', {}).get('classes')
-    num_classes = len(next(state[key] for key in state if key.startswith('head.')))
-    model_args['num_classes'] = num_classes
+    model_args['num_classes'] = model.head.num_classes
     config = dict(
         architecture=architecture,
-        num_classes=num_classes,
+        num_classes=model.head.num_classes,
         num_features=model.backbone.embed_dims,
         model_args=model_args,
         pretrained_cfg=dict(
             input_size=[3, *model_args['img_size']],
             fixed_input_size=True,
-            **read_resizing(cfg),
             mean=mean,
             std=std,
-            num_classes=num_classes,
             first_conv='patch_embed.proj',
             classifier='head.fc' if 'head.fc.weight' in state else 'head',
+            **read_resizing(cfg),
         ),
-        **(dict(label_names=classes) if classes else {}),
         mmtlalign=dict(info, channels_reversed=reverse),
     )
+    if classes := info.get('dataset_meta', {}).get('classes'):
+        config['label_names'] = classes
     with tempfile.TemporaryDirectory(dir=folder.parent) as made:
         write_whole(Path(made, 'model.safetensors'), save(state, dict(format='pt')))
         write_whole(Path(made, 'config.json'), json.dumps(config, indent=1) + '\n')

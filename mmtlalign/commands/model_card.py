@@ -1,6 +1,12 @@
 """The README of a published folder, which hubs show as the model's page."""
 
+import json
+from pathlib import Path
+
 from mmengine.config import Config
+
+from mmtlalign.commands.command_line import check_file
+from mmtlalign.errors import UserError
 
 CARD = """\
 ---
@@ -62,6 +68,24 @@ Or back in OpenMMLab's layout: `mmtlalign convert hf:FOLDER out.pth`.
 }}
 ```
 """
+
+
+def read_interval(path: str | None) -> dict | None:
+    """A figure and its interval, of ``mmtlalign test --bootstrap``.
+
+    Raises:
+        UserError: If the file is none of that command.
+    """
+    if not path:
+        return None
+    check_file(path, 'file of --bootstrap')
+    try:
+        found = json.loads(Path(path).read_text())
+        return {key: found[key] for key in ('metric', 'figure', 'interval', 'num_images')}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"'{path}' is not what `mmtlalign test --bootstrap` writes; give such a file"
+        ) from None
 
 
 def write_card(

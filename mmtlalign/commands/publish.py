@@ -46,6 +46,7 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.commands.hf_folder import check_upload, import_timm, upload, write_folder
+from mmtlalign.commands.model_card import read_interval
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import save_whole, write_whole
 
@@ -322,29 +323,10 @@ def has_head(state: dict) -> bool:
     return not all(key.startswith('backbone.') for key in state)
 
 
-def read_interval(path: str | None) -> dict | None:
-    """A figure and its interval, of ``mmtlalign test --bootstrap``.
-
-    Raises:
-        UserError: If the file is none of that command.
-    """
-    if not path:
-        return None
-    check_file(path, 'file of --bootstrap')
-    try:
-        found = json.loads(Path(path).read_text())
-        return {key: found[key] for key in ('metric', 'figure', 'interval', 'num_images')}
-    except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f"'{path}' is not what `mmtlalign test --bootstrap` writes; give such a file"
-        ) from None
-
-
-def publish_folder(
-    args: argparse.Namespace, state: dict, info: dict, cfg: Config, model: nn.Module
-) -> None:
+def publish_folder(args: argparse.Namespace, state: dict, info: dict, cfg: Config) -> None:
     """Write the folder for timm, and send it where it is wanted."""
     interval = read_interval(args.bootstrap)
+    model = build_model(cfg, args.checkpoint, args.trust)
     folder = Path(args.out_dir, info['name'])
     load_strictly(model, state, args.checkpoint)
     source = f'hf-hub:{args.upload}' if args.upload else f'local-dir:{folder.name}'
@@ -363,13 +345,12 @@ def main(argv: list[str] | None = None) -> None:
     make_out_folder(args.out_dir, 'out_dir')
     checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
     meta = checkpoint.get('meta', {})
-    was_published = 'cfg' not in meta and 'config' in meta and args.format == 'hf'
-    if was_published:
-        meta['cfg'] = meta['config']
+    record = meta if args.format == 'hf' and 'config' in meta else None  # of the zoo
+    if record:
+        checkpoint['meta'] = meta = dict(cfg=record['config'])
     check_meta(meta, args.checkpoint)
-    name = args.name or (
-        meta['name'] if was_published else osp.basename(osp.dirname(osp.abspath(args.checkpoint)))
-    )
+    folder_name = osp.basename(osp.dirname(osp.abspath(args.checkpoint)))
+    name = args.name or (record or {}).get('name') or folder_name
     if not re.fullmatch(r'[\w.-]+', name):
         raise UserError(
             f"name '{name}' may hold letters, digits, '_', '-' and '.'; give another with --name"
@@ -381,19 +362,19 @@ def main(argv: list[str] | None = None) -> None:
         args.half,
     )
     cfg = read_config(checkpoint['meta']['cfg'], args.checkpoint, args.trust)
-    if was_published:
-        info = {**{key: meta[key] for key in meta if key != 'cfg'}, 'name': name}
-        info['metrics'] = read_metrics(args.metrics) or info.get('metrics')
+    if record:
+        metrics = read_metrics(args.metrics) or record.get('metrics')
+        info = dict(record, name=name, metrics=metrics)
     else:
         info = describe(checkpoint, cfg, name, args)
-    model = build_model(cfg, args.checkpoint, args.trust)
     if args.format == 'hf':
-        publish_folder(args, state, info, cfg, model)
+        publish_folder(args, state, info, cfg)
         return
     stem = f'{name}_{finished_on(checkpoint):%Y%m%d}'
     log = read_log(args.checkpoint, checkpoint['meta'])
     log_file = Path(args.out_dir, f'{stem}.log.json')
     check_log(log_file, log)
+    model = build_model(cfg, args.checkpoint, args.trust)
     paths = publish(state, info, args.out_dir, stem, model)
     for path in paths:
         print(

@@ -20,7 +20,7 @@ class Swin(Family):
         paper='layers.0.downsample.',
         timm='layers.1.downsample.',
     )
-    buffers = ('relative_position_index', 'attn_mask')
+    buffers: tuple[str, ...] = ('relative_position_index', 'attn_mask')
     # What follows the order of four patches, and the stage of mmpretrain that
     # merges those of the first
     merging = ('.downsample.',)

@@ -1,0 +1,149 @@
+"""``--track``: the real libraries hold what mmengine's own log holds.
+
+Each in an environment of its own, ``.venv-NAME`` (docs/tracking.md says how to
+make one), offline.
+"""
+
+import json
+import os
+
+import pytest
+
+from mmtlalign.commands.trackers import TRACKERS, earlier_ids, read_names, use_trackers
+
+from ..tiny import ROOT, run, write_project
+
+# Prints as JSON: ids of the runs, their metrics as lists of (step, value), the
+# config as text, and how many pictures there are.
+READ = dict(
+    tensorboard="""
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+found = EventAccumulator('work/tensorboard', size_guidance=dict(scalars=0)).Reload()
+metrics = {key: [(e.step, e.value) for e in found.Scalars(key)] for key in found.Tags()['scalars']}
+config = found.Tensors('config/text_summary')[0].tensor_proto.string_val[0].decode()
+ids, pictures = [], len(found.Images('alignment'))
+""",
+    wandb="""
+from pathlib import Path
+from wandb.proto import wandb_internal_pb2
+from wandb.sdk.internal.datastore import DataStore
+ids, metrics, config, pictures = [], {}, '', 0
+for path in sorted(Path('work/wandb').glob('offline-run-*/*.wandb')):
+    store = DataStore()
+    store.open_for_scan(str(path))
+    while (data := store.scan_data()) is not None:
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.HasField('run'):
+            ids.append(record.run.run_id)
+        for update in [*record.config.update, *record.run.config.update]:
+            config += f'{update.key} {"".join(update.nested_key)} {update.value_json}'
+        row = {
+            item.key or '.'.join(item.nested_key): json.loads(item.value_json)
+            for item in record.history.item
+        }
+        for key in row:
+            if 'step' in row and isinstance(row[key], (int, float)):
+                metrics.setdefault(key, []).append((row['step'], row[key]))
+    pictures += len(list(path.parent.glob('files/media/images/alignment*.png')))
+""",
+    mlflow="""
+import mlflow
+client = mlflow.MlflowClient('sqlite:///work/mlflow/mlflow.db')
+runs = client.search_runs([client.get_experiment_by_name('mmtlalign').experiment_id])
+ids = [run.info.run_id for run in runs]
+metrics = {
+    key: [(m.step, m.value) for m in client.get_metric_history(ids[0], key)]
+    for key in runs[0].data.metrics
+}
+artifacts = {file.path for file in client.list_artifacts(ids[0])}
+pictures = int('alignment.png' in artifacts)
+config = str(runs[0].data.params) * ('config.py' in artifacts)
+""",
+    aim="""
+from aim import Repo
+repo = Repo('work/aim')
+runs = list(repo.iter_runs())
+ids = [run.hash for run in runs]
+metrics = {}
+for metric in runs[0].metrics():
+    steps, (values, *_) = metric.data.numpy()
+    metrics[metric.name] = list(zip(map(int, steps), map(float, values)))
+pictures = sum(sequence.name == 'alignment' for sequence in runs[0].images())
+config = runs[0]['config']
+""",
+)
+PRINT = (
+    'print("FOUND" + json.dumps(dict(ids=ids, metrics=metrics, config=config, pictures=pictures)))'
+)
+
+
+def python_of(name):
+    """The interpreter of a tracker's environment."""
+    python = ROOT / f'.venv-{name}/bin/python'
+    if not python.exists():
+        pytest.skip(f'no .venv-{name}: docs/tracking.md says how to make it')
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', TRACKERS)
+def test_a_resumed_training_is_one_record(tmp_path, name):
+    python = python_of(name)
+    config = write_project(tmp_path)
+    train = [python, ROOT / 'tools/train.py', config, '--work-dir', 'work', '--track', name]
+    for options in ([], ['--resume', '--extend', '4']):
+        done = run([*train, *options], tmp_path, WANDB_MODE='offline', WANDB_SILENT='true')
+        assert done.returncode == 0, done.stderr
+    read = run([python, '-c', f'import json\n{READ[name]}\n{PRINT}'], tmp_path)
+    assert read.returncode == 0, read.stderr
+    found = json.loads(read.stdout.rpartition('FOUND')[2])
+
+    kept = json.loads((tmp_path / 'work/trackers.json').read_text())
+    if name == 'tensorboard':  # goes on where there are files
+        assert kept == {}
+    else:
+        assert set(found['ids']) == {kept[name]}
+    assert found['pictures'] == (2 if name in ('wandb',) else found['pictures']) >= 1
+    assert 'TLAlignClassifier' in found['config']
+
+    logs = sorted((tmp_path / 'work').glob('*/vis_data/scalars.json'))
+    rows = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    for key in ('loss', 'lr', 'accuracy/top1'):
+        expected = [(row['step'], row[key]) for row in rows if key in row]
+        assert len(logs) == 2 and len(expected) > 3
+        assert [tuple(pair) for pair in found['metrics'][key]] == [
+            (step, pytest.approx(value, rel=1e-6)) for step, value in expected
+        ]
+
+
+def test_ids_come_from_the_checkpoint_first(tmp_path):
+    assert earlier_ids(str(tmp_path), None) == {}
+    (tmp_path / 'trackers.json').write_text('{"wandb": "file"}')
+    assert earlier_ids(str(tmp_path), None) == dict(wandb='file')
+    checkpoint = dict(meta=dict(trackers=dict(wandb='checkpoint')))
+    assert earlier_ids(str(tmp_path), checkpoint) == dict(wandb='checkpoint')
+
+
+def test_mistakes_are_told_in_one_line(here, capsys, monkeypatch, tmp_path):
+    with pytest.raises(SystemExit):
+        here('train.py', 'tiny.py', '--track', 'wandb,guild')
+    assert "'guild' is none of tensorboard, wandb, mlflow, aim" in capsys.readouterr().err
+    monkeypatch.setattr('mmtlalign.commands.trackers.find_spec', lambda name: None)
+    with pytest.raises(SystemExit, match=r"--track aim needs aim: pip install 'mmtlalign\[aim\]'"):
+        here('train.py', 'tiny.py', '--track', 'aim')
+    assert not os.path.exists(tmp_path / 'work_dirs')
+
+
+def test_a_folder_that_a_tracker_made_is_no_package(tmp_path, monkeypatch):
+    """Weights & Biases leaves a folder of its name, which Python would find."""
+    from mmengine.config import Config
+
+    from mmtlalign.errors import UserError
+
+    (tmp_path / 'guild').mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(TRACKERS, 'guild', 'Guild')
+    assert read_names('guild') == ['guild']
+    with pytest.raises(UserError, match='--track guild needs guild'):
+        use_trackers(Config(dict(work_dir='work')), ['guild'], None)
