@@ -19,12 +19,12 @@ from pathlib import Path
 
 from torch import nn
 
+from mmtlalign.apis.hf_folder import FIRST_LAYER
 from mmtlalign.checkpoint import get_weights, load_checkpoint_safely, load_strictly
 from mmtlalign.checkpoint.conversion import DeiT, Family, State, Swin, recognise
 from mmtlalign.checkpoint.conversion.deit import drop_distillation
 from mmtlalign.checkpoint.conversion.swin import resize_tables
 from mmtlalign.commands.command_line import add_trust_argument, check_file, new_parser
-from mmtlalign.commands.hf_folder import FIRST_LAYER
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import save_whole
 

@@ -18,10 +18,8 @@ from mmengine.runner import Runner
 
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.apis.channel_order import trained_order
-from mmtlalign.commands.visualize import paste, to_pictures, trace
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import write_whole
-from mmtlalign.visualization import draw_alignment
 
 # What records: mmengine's backend, or ours on top of it.
 TRACKERS = dict(
@@ -135,6 +133,10 @@ class TrackRun(Hook):
 
 def draw(model, tracer: LabelTrace, samples: list[dict], cfg: Config):
     """The alignment picture of a model and two samples, (H, W, 3) uint8 RGB."""
+    # at the end, so that no training starts later for it
+    from mmtlalign.commands.visualize import paste, to_pictures, trace
+    from mmtlalign.visualization import draw_alignment
+
     was_training = model.training
     model.eval()
     with torch.no_grad():

@@ -10,8 +10,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mmtlalign.apis.channel_order import trained_order
+from mmtlalign.apis.model_card import write_card
 from mmtlalign.checkpoint.conversion import recognise
-from mmtlalign.commands.model_card import write_card
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import write_whole
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmtlalign.commands.command_line import check_file
 from mmtlalign.errors import UserError
 
 CARD = """\
@@ -70,15 +69,12 @@ Or back in OpenMMLab's layout: `mmtlalign convert hf:FOLDER out.pth`.
 """
 
 
-def read_interval(path: str | None) -> dict | None:
+def read_interval(path: str) -> dict:
     """A figure and its interval, of ``mmtlalign test --bootstrap``.
 
     Raises:
         UserError: If the file is none of that command.
     """
-    if not path:
-        return None
-    check_file(path, 'file of --bootstrap')
     try:
         found = json.loads(Path(path).read_text())
         return {key: found[key] for key in ('metric', 'figure', 'interval', 'num_images')}
