@@ -41,6 +41,16 @@ MODELS = dict(
     ),
     deit3=dict(backbone=dict(VIT, type='DeiT3'), head=VIT_HEAD),
     swin=dict(backbone=SWIN, neck=POOL, head=LINEAR_HEAD),
+    swin_v2=dict(
+        backbone=dict(
+            SWIN,
+            type='SwinTransformerV2',
+            arch=dict(SWIN['arch'], extra_norm_every_n_blocks=0),
+            pretrained_window_sizes=[0, 0],
+        ),
+        neck=POOL,
+        head=LINEAR_HEAD,
+    ),
 )
 
 

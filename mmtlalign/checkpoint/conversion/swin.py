@@ -25,6 +25,7 @@ class Swin(Family):
     # merges those of the first
     merging = ('.downsample.',)
     merged_in = 0
+    timm_name = 'swin_tiny_patch4_window7_224'
 
     def table(self, state: State, layout: str) -> Table:
         """As in the base class."""
@@ -94,7 +95,7 @@ class Swin(Family):
             window_size=block.attn.window_size,
             mlp_ratio=block.ffn.feedforward_channels / backbone.embed_dims,
         )
-        return 'swin_tiny_patch4_window7_224', arguments
+        return self.timm_name, arguments
 
 
 class SwinV2(Swin):
@@ -104,6 +105,7 @@ class SwinV2(Swin):
     buffers = (*Swin.buffers, 'relative_coords_table')
     merging = ('.downsample.reduction.',)  # normalized after it
     merged_in = 1
+    timm_name = 'swinv2_tiny_window8_256'
 
     def recognise(self, state: State) -> str | None:
         """As in the base class, if attention has a scale."""
@@ -137,10 +139,6 @@ class SwinV2(Swin):
             pretrained_window_sizes=[0 for _ in stages],
         )
         return with_head(backbone, head_of(state))
-
-    def timm_model(self, backbone: nn.Module, state: State) -> tuple[str, dict]:
-        """As in the class above the base class: refused."""
-        return Family.timm_model(self, backbone, state)
 
     def complete(self, state: State, model: nn.Module) -> State:
         """As it is: mmpretrain computes the buffers of v2 as it loads."""
