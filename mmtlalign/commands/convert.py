@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import os.path as osp
-import re
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from mmtlalign.checkpoint import get_weights, load_checkpoint_safely, load_stric
 from mmtlalign.checkpoint.conversion import DeiT, Family, State, Swin, recognise
 from mmtlalign.checkpoint.conversion.deit import drop_distillation
 from mmtlalign.checkpoint.conversion.swin import resize_tables
+from mmtlalign.checkpoint.pretrained import BUFFERS
 from mmtlalign.commands.command_line import add_trust_argument, check_file, new_parser
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import save_whole
@@ -187,7 +187,7 @@ def finish(
         load_strictly,
         path=out,
         whose=f"{type(model.backbone).__module__.split('.')[0]}'s {name}",
-        may_lack=[f'.*{re.escape(buffer)}' for buffer in family.buffers],
+        may_lack=[BUFFERS],
     )
     if layout == 'mmpretrain':
         state = family.complete(state, model)

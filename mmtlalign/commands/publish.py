@@ -26,6 +26,7 @@ from mmtlalign.apis import get_model, hf_folder
 from mmtlalign.apis.model_card import read_interval
 from mmtlalign.checkpoint import load_checkpoint_safely, load_strictly, publishing
 from mmtlalign.checkpoint.plain_types import check_plain_types
+from mmtlalign.checkpoint.pretrained import BUFFERS
 from mmtlalign.checkpoint.training_record import read_config, read_log
 from mmtlalign.commands.command_line import (
     add_trust_argument,
@@ -119,7 +120,7 @@ def publish_folder(args: argparse.Namespace, state: dict, info: dict, cfg: Confi
     """Write the folder for timm, and send it where it is wanted."""
     interval = read_interval(args.bootstrap) if args.bootstrap else None
     model = build_model(cfg, args.checkpoint, args.trust)
-    load_strictly(model, state, args.checkpoint)
+    load_strictly(model, state, args.checkpoint, may_lack=[BUFFERS])
     folder = Path(args.out_dir, info['name'])
     source = f'hf-hub:{args.upload}' if args.upload else f'local-dir:{folder.name}'
     difference = hf_folder.write_folder(
