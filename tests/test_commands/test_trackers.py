@@ -72,16 +72,18 @@ pictures = int('alignment.png' in artifacts)
 config = str(runs[0].data.params) * ('config.py' in artifacts)
 """,
     aim="""
-from aim import Repo
-repo = Repo('work/aim')
-runs = list(repo.iter_runs())
-ids = [run.hash for run in runs]
+from aim import Repo, Run
+from aim.storage.context import Context
+ids = Repo('work/aim').list_all_runs()
+# by its hash: with aim 3.29.1 a Repo lists no runs, of plain Aim neither
+run = Run(ids[0], repo='work/aim', system_tracking_interval=None, capture_terminal_logs=False)
 metrics = {}
-for metric in runs[0].metrics():
+for metric in run.metrics():
     steps, (values, *_) = metric.data.numpy()
     metrics[metric.name] = list(zip(map(int, steps), map(float, values)))
-pictures = sum(sequence.name == 'alignment' for sequence in runs[0].images())
-config = runs[0]['config']
+sequence = run.get_image_sequence('alignment', Context({}))
+pictures = len(list(sequence.data.items())) if sequence else 0
+config = run['config']
 """,
 )
 PRINT = (
