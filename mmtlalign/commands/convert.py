@@ -113,8 +113,8 @@ def find_in_folder(folder: str) -> tuple[str, dict]:
         )
     try:
         record = json.loads(config.read_text()).get('mmtlalign') or {}
-    except ValueError as error:
-        raise UserError(f"'{config}' is no JSON ({error})") from None
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"'{config}' is no JSON of names and values ({error})") from None
     return str(Path(folder, 'model.safetensors')), record
 
 
