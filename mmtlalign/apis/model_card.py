@@ -147,8 +147,8 @@ def tell_results(metrics: dict, interval: dict | None) -> str:
     if interval:
         low, high = interval['interval']
         rows[interval['metric']] = (
-            f'{interval["figure"]:.2f} (95 % of the time between {low:.2f} and {high:.2f} on '
-            f'{interval["num_images"]} test images drawn anew)'
+            f'{interval["figure"]:.2f} (95 % interval {low:.2f} to {high:.2f}, bootstrap over '
+            f'{interval["num_images"]} test images)'
         )
     table = [f'| {key} | {value} |' for key, value in rows.items()]
     return '\n'.join(['| metric | value |', '|---|---|', *table])

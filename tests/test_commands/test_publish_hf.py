@@ -156,7 +156,7 @@ def test_the_card_says_what_was_trained(publish_hf, tmp_path):
         '`CustomDataset`, data_root `data/photos`',
         '`python tools/train.py photos_vit.py`; but for any options',
         '2 epochs, 8 steps; seed 5',
-        '| accuracy/top1 | 51.23 (95 % of the time between 49.00 and 53.50 on 2000 test images',
+        '| accuracy/top1 | 51.23 (95 % interval 49.00 to 53.50, bootstrap over 2000 test images) |',
         '| accuracy/top5 | 90.00 |',
         'one of its 3 classes',
         '@inproceedings{xiao2023tlalign',
