@@ -13,6 +13,7 @@ from mmtlalign.apis import get_model
 from mmtlalign.commands import convert, publish
 from mmtlalign.errors import UserError, one_line_errors
 
+from ..tiny import ROOT
 from .test_convert import randomize, same_tensors
 
 VIT = dict(
@@ -251,3 +252,13 @@ def test_what_timm_does_not_compute_is_refused(publish_hf, monkeypatch, tmp_path
     with pytest.raises(SystemExit, match='a BEiT cannot be published for timm'):
         publish_hf('beit')
     assert not (tmp_path / 'out/photos_vit').exists()
+
+
+def test_a_file_of_the_zoo(tmp_path, capsys):
+    """What was published for OpenMMLab is enough: its record has the config."""
+    (file,) = (ROOT / 'zoo').glob('tlalign_deit-digits_1xb32_digits_*.safetensors')
+    publish.main([str(file), str(tmp_path), '--format', 'hf'])
+    assert 'gives the same logits to' in capsys.readouterr().out
+    card = read_card(tmp_path / 'tlalign_deit-digits_1xb32_digits')
+    assert '`mmtlalign.Digits`, split `train`' in card
+    assert '| accuracy/top1 | 99.17 |' in card and 'one of its 10 classes' in card
