@@ -37,7 +37,10 @@ version = {}
 exec((ROOT / 'mmtlalign' / 'version.py').read_text(), version)
 extras = {
     name: requirements(name)
-    for name in ('completion', 'det', 'seg', 'dev', 'docs', 'export', 'hf', 'timm')
+    for name in (
+        *('completion', 'det', 'seg', 'dev', 'docs', 'export', 'hf', 'timm'),
+        *('tensorboard', 'wandb', 'mlflow', 'aim'),
+    )
 }
 # the tests write and run ONNX, read parquet, trace backbones of timm, complete
 # commands; CI builds the site

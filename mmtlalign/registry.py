@@ -14,6 +14,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import Registry
 from mmpretrain.registry import BATCH_AUGMENTS as MMPRETRAIN_BATCH_AUGMENTS
 
@@ -49,6 +50,12 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 )
 METRICS = Registry(
     'metric', parent=MMENGINE_METRICS, scope='mmtlalign', locations=['mmtlalign.evaluation']
+)
+VISBACKENDS = Registry(
+    'visualization backend',
+    parent=MMENGINE_VISBACKENDS,
+    scope='mmtlalign',
+    locations=['mmtlalign.visualization'],
 )
 
 

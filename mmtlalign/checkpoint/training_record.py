@@ -17,7 +17,7 @@ from mmtlalign.old_arguments import modernise
 from mmtlalign.resources import ROOT, list_configs
 
 # Entries of a config without effect on weights; tools/train.py sets most.
-NOT_OF_THE_RECIPE = ('data_hint', 'launcher', 'resume', 'work_dir')
+NOT_OF_THE_RECIPE = ('data_hint', 'launcher', 'resume', 'visualizer', 'work_dir')
 
 ABSENT = object()  # in place of the value of a key
 

@@ -6,27 +6,37 @@ written must load strictly into the stock model.
     mmtlalign convert deit_small.pth out.pth
     mmtlalign convert work_dirs/NAME/epoch_300.pth timm.pth --to timm
     mmtlalign convert swin_tiny.pth w12.pth --window-size 12
+    mmtlalign convert hf:FOLDER out.pth
 """
 
 import argparse
+import json
 import os
 import os.path as osp
 from functools import partial
+from pathlib import Path
 
 from torch import nn
 
+from mmtlalign.apis.hf_folder import FIRST_LAYER
 from mmtlalign.checkpoint import check_finite, get_weights, load_checkpoint_safely, load_strictly
-from mmtlalign.checkpoint.conversion import FAMILIES, Family, State
-from mmtlalign.checkpoint.conversion.deit import DeiT, drop_distillation
-from mmtlalign.checkpoint.conversion.swin import Swin, resize_tables
+from mmtlalign.checkpoint.conversion import DeiT, Family, State, Swin, recognise
+from mmtlalign.checkpoint.conversion.deit import drop_distillation
+from mmtlalign.checkpoint.conversion.swin import resize_tables
+from mmtlalign.checkpoint.pretrained import BUFFERS
 from mmtlalign.commands.command_line import add_trust_argument, check_file, new_parser
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import save_whole
 
+# Where the papers' releases keep weights: most, BEiT v2, DINO.
+PARTS = ('model', 'module', 'teacher')
+
 
 def make_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
-    parser.add_argument('file', help='its layout is recognised by its keys')
+    parser.add_argument(
+        'file', help='its layout is recognised by its keys; hf:FOLDER is a model of the hub'
+    )
     parser.add_argument('out', help='file to write')
     parser.add_argument(
         '--to',
@@ -56,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     state, meta = read(args.file, args.out, args.trust)
     family, layout = recognise(state, args.file)
     check_options(args, family)
+    state = leave_out(family.pretraining, state)
     state = family.to_mmpretrain(state, layout, args.file)
     if args.drop_distillation:
         state = drop_distillation(state)
@@ -71,14 +82,53 @@ def read(file: str, out: str, trust: bool) -> tuple[State, dict]:
     Raises:
         UserError: If there are none, or the output has no place.
     """
+    record: dict = {}
+    if file.startswith('hf:'):
+        file, record = find_in_folder(file.removeprefix('hf:'))
     check_file(file, 'checkpoint')
     check_out(out, file)
     checkpoint = load_checkpoint_safely(file, trust)
-    if isinstance(checkpoint.get('model'), dict):  # the papers' releases
-        checkpoint = dict(state_dict=checkpoint['model'])
+    for name in PARTS:
+        if isinstance(checkpoint.get(name), dict):
+            checkpoint = dict(state_dict=checkpoint[name])
     state = get_weights(checkpoint, file)
     check_finite(state, file)
-    return state, checkpoint.get('meta', {})
+    if any(key.startswith('backbone.blocks.') for key in state):  # of DINO's training
+        state = {key.removeprefix('backbone.'): value for key, value in state.items()}
+    if record.pop('channels_reversed', False):
+        state[FIRST_LAYER] = state[FIRST_LAYER].flip(1)
+    return state, record or checkpoint.get('meta', {})
+
+
+def find_in_folder(folder: str) -> tuple[str, dict]:
+    """The weights in a folder of the hub, and what mmtlalign recorded there.
+
+    Raises:
+        UserError: If it is no such folder.
+    """
+    config = Path(folder, 'config.json')
+    if not config.is_file():
+        raise UserError(
+            f"'{folder}' has no config.json; get a model of the hub by "
+            '`hf download OWNER/NAME --local-dir FOLDER`, and give hf:FOLDER'
+        )
+    try:
+        record = json.loads(config.read_text()).get('mmtlalign') or {}
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"'{config}' is no JSON of names and values ({error})") from None
+    return str(Path(folder, 'model.safetensors')), record
+
+
+def leave_out(beginnings: tuple[str, ...], state: State) -> State:
+    """A state without the keys that only a pretraining uses; says how many."""
+    kept = {key: value for key, value in state.items() if not key.startswith(beginnings)}
+    if len(kept) < len(state):
+        first = next(key for key in state if key not in kept)
+        print(
+            f'left out, since only pretraining uses them: {len(state) - len(kept)} tensors '
+            f'(first: {first})'
+        )
+    return kept
 
 
 def check_out(out: str, file: str) -> None:
@@ -103,21 +153,10 @@ def check_out(out: str, file: str) -> None:
         )
 
 
-def recognise(state: State, path: str) -> tuple[Family, str]:
-    """The family and the layout of a file."""
-    for family in FAMILIES:
-        if layout := family.recognise(state):
-            return family, layout
-    raise UserError(
-        f"'{path}' is no {', '.join(family.name for family in FAMILIES)} in a "
-        f"layout that is known: its first key is '{next(iter(state))}'"
-    )
-
-
 def check_options(args: argparse.Namespace, family: Family) -> None:
     """Raise a UserError for what another family is asked for."""
     for option, owner in (('drop_distillation', DeiT), ('window_size', Swin)):
-        if getattr(args, option) and not isinstance(family, owner):
+        if getattr(args, option) and type(family) is not owner:
             raise UserError(
                 f'--{option.replace("_", "-")} is for {owner.name}, and '
                 f"'{args.file}' is a {family.name}: leave it out"
@@ -145,7 +184,13 @@ def finish(
     Raises:
         UserError: If not everything fits.
     """
-    load = partial(load_strictly, path=file, whose=f"mmpretrain's {type(model.backbone).__name__}")
+    name = type(model.backbone).__name__
+    load = partial(
+        load_strictly,
+        path=file,
+        whose=f"{type(model.backbone).__module__.split('.')[0]}'s {name}",
+        may_lack=[BUFFERS],
+    )
     if layout == 'mmpretrain':
         state = family.complete(state, model)
         load(model, state)
@@ -159,5 +204,5 @@ def finish(
     save_whole(written, out)
     print(
         f"{out}: {len(state)} tensors in the layout of '{layout}'; {proof}"
-        f'they load strictly into {type(model.backbone).__name__}'
+        f'they load strictly into {name}'
     )

@@ -43,6 +43,7 @@ from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.commands.resumed_config import check_same_run
 from mmtlalign.commands.start import read_start
 from mmtlalign.commands.threads import set_threads
+from mmtlalign.commands.trackers import TrackRun, add_track_argument, use_trackers
 from mmtlalign.commands.work_dir import check_no_earlier_run, lock_work_dir, remove_earlier_run
 from mmtlalign.engine import keep_checkpoints_whole
 from mmtlalign.errors import UserError, in_one_line
@@ -92,6 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_common_arguments(parser)
     add_picture_argument(parser)
+    add_track_argument(parser)
     return parser
 
 
@@ -205,6 +207,8 @@ def register_hooks(runner: Runner, args: argparse.Namespace, changes: list[str])
         if name not in present:
             runner.register_hook(dict(type=f'mmtlalign.{name}'))
     runner.register_hook(dict(type='mmtlalign.RecordLegs', changes=changes))
+    if args.track:
+        runner.register_hook(TrackRun(args.track))
     if args.extend:
         runner.register_hook(dict(type='mmtlalign.ExtendSchedule'))
 
@@ -293,6 +297,7 @@ def main(argv: list[str] | None = None) -> None:
         changes = check_same_run(cfg, checkpoint, start, args.accept, args.extend)
         if has_ended(cfg, checkpoint):
             return
+    use_trackers(cfg, args.track, checkpoint)
     check_host(cfg)
     check_sync_bn(cfg)
     look_at_data(cfg, args, checkpoint, start)

@@ -1,4 +1,5 @@
 from .alignment_figure import draw_alignment
 from .fidelity_figure import draw_fidelity
+from .trackers import AimTracker, MLflowTracker, WandbTracker
 
-__all__ = ['draw_alignment', 'draw_fidelity']
+__all__ = ['AimTracker', 'MLflowTracker', 'WandbTracker', 'draw_alignment', 'draw_fidelity']

@@ -1,12 +1,23 @@
 """Checkpoints in the layouts of papers, timm and mmpretrain."""
 
+from .beit import BEiT
 from .deit import DeiT
 from .family import Family, State
 from .lvvit import LVViTFamily
-from .swin import Swin
+from .pvt import PVTv2
+from .recognition import recognise
+from .swin import Swin, SwinV2
+from .twins import Twins
 
-# The first that recognises a file is taken: what LV-ViT calls its blocks,
-# DeiT does too.
-FAMILIES = (LVViTFamily(), DeiT(), Swin())
-
-__all__ = ['FAMILIES', 'Family', 'State']
+__all__ = [
+    'BEiT',
+    'DeiT',
+    'Family',
+    'LVViTFamily',
+    'PVTv2',
+    'State',
+    'Swin',
+    'SwinV2',
+    'Twins',
+    'recognise',
+]

@@ -21,6 +21,10 @@ class Family:
     name = ''
     # Of each layout, the beginning of a key that only it has
     marks: dict[str, str] = {}
+    # Ends of keys that every constructor computes, and not all layouts keep
+    buffers: tuple[str, ...] = ()
+    # Beginnings of keys that only a pretraining uses, in any layout
+    pretraining: tuple[str, ...] = ()
 
     def recognise(self, state: State) -> str | None:
         """The layout of weights; None if they are of another family."""
@@ -33,29 +37,62 @@ class Family:
             None,
         )
 
-    def table(self, state: State) -> Table:
-        """Beginnings of keys in another layout, and in mmpretrain's."""
+    def table(self, state: State, layout: str) -> Table:
+        """Beginnings of keys in another layout, and in mmpretrain's.
+
+        The first that fits is taken, in either direction.
+        """
         raise NotImplementedError
 
     def to_mmpretrain(self, state: State, layout: str, path: str) -> State:
         """From any layout to mmpretrain's; the path is for messages."""
+        state = self.without_buffers(state)
         if layout == 'mmpretrain':
             return state
-        return rename(state, self.table(state), path)
+        return self.adopt(rename(state, self.table(state, layout), path))
 
     def from_mmpretrain(self, state: State, layout: str, path: str) -> State:
         """From mmpretrain's layout to any."""
+        state = self.without_buffers(state)
         if layout == 'mmpretrain':
             return state
-        return rename(state, turned(self.table(state)), path)
+        return rename(self.release(state), turned(self.table(state, layout)), path)
+
+    def adopt(self, state: State) -> State:
+        """Turn tensors, already under mmpretrain's keys, into mmpretrain's."""
+        return state
+
+    def release(self, state: State) -> State:
+        """The reverse of :meth:`adopt`."""
+        return state
 
     def build(self, state: State, path: str) -> nn.Module:
         """mmpretrain's model for a state in its layout, as its keys tell."""
         raise NotImplementedError
 
+    def timm_model(self, backbone: nn.Module, state: State) -> tuple[str, dict]:
+        """Which of timm's models computes what a backbone does.
+
+        Args:
+            backbone (nn.Module): Of mmpretrain.
+            state (dict[str, Tensor]): In timm's layout.
+
+        Returns:
+            tuple[str, dict]: Its name and its arguments.
+
+        Raises:
+            UserError: If the family is not published in this way.
+        """
+        raise UserError(f'a {self.name} cannot be published for timm: only ViT, DeiT and Swin')
+
+    def without_buffers(self, state: State) -> State:
+        """What is not computed by the constructor."""
+        return {key: value for key, value in state.items() if not key.endswith(self.buffers)}
+
     def complete(self, state: State, model: nn.Module) -> State:
-        """Add what mmpretrain's checkpoints hold and others do not."""
-        return state
+        """Add the buffers, which mmpretrain's checkpoints hold."""
+        computed = model.state_dict()
+        return {**state, **{key: computed[key] for key in computed if key.endswith(self.buffers)}}
 
 
 def rename(state: State, table: list[tuple[str, str]], path: str) -> State:

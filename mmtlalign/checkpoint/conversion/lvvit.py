@@ -34,7 +34,7 @@ class LVViTFamily(Family):
     name = 'LV-ViT'
     marks = dict(timm='patch_embed.conv1.weight', mmpretrain='backbone.patch_embed.stem.0.weight')
 
-    def table(self, state: State) -> Table:
+    def table(self, state: State, layout: str) -> Table:
         """As in the base class."""
         return TABLE
 
@@ -50,7 +50,7 @@ class LVViTFamily(Family):
                 f"'{path}' has position embeddings for {patches} patches, which is no square"
             )
         backbone = LVViT(
-            arch=dict(arch_of(state), stem_channels=channels),
+            arch=dict(arch_of(state, path), stem_channels=channels),
             img_size=round(patches**0.5) * 2 * half,
             patch_size=2 * half,
             qkv_bias='backbone.layers.0.attn.qkv.bias' in state,

@@ -1,14 +1,12 @@
-"""Swin: the paper's release, timm 0.9 and newer, and mmpretrain."""
+"""Swin, v1 and v2: the paper's release, timm 0.9 and newer, and mmpretrain."""
 
 import re
 
-from mmpretrain.models import LinearClsHead, SwinTransformer
+from mmpretrain.models import LinearClsHead, SwinTransformer, SwinTransformerV2
 from torch import Tensor, nn
 
-from .family import Family, State, Table, count, rename, turned, with_head
+from .family import Family, State, Table, count, with_head
 
-# Computed by every constructor, and not kept by timm.
-BUFFERS = ('relative_position_index', 'attn_mask')
 BIAS_TABLE = 'relative_position_bias_table'
 HEAD = 'head.fc.weight'
 
@@ -18,53 +16,47 @@ class Swin(Family):
 
     name = 'Swin'
     marks = dict(
-        mmpretrain='backbone.stages.0.', paper='layers.0.downsample.', timm='layers.1.downsample.'
+        mmpretrain='backbone.stages.0.blocks.',
+        paper='layers.0.downsample.',
+        timm='layers.1.downsample.',
     )
+    buffers: tuple[str, ...] = ('relative_position_index', 'attn_mask')
+    # What follows the order of four patches, and the stage of mmpretrain that
+    # merges those of the first
+    merging = ('.downsample.',)
+    merged_in = 0
+    timm_name = 'swin_tiny_patch4_window7_224'
 
-    def table(self, state: State) -> Table:
-        """Keys of the paper's release, and those of mmpretrain."""
-        last = max(count(state, r'layers\.(\d+)\.'), count(state, r'backbone\.stages\.(\d+)\.')) - 1
+    def table(self, state: State, layout: str) -> Table:
+        """As in the base class."""
+        stages = max(count(state, r'layers\.(\d+)\.'), count(state, r'backbone\.stages\.(\d+)\.'))
         block, stage = 'layers.{}.blocks.{}.', 'backbone.stages.{}.blocks.{}.'
         return [
             ('patch_embed.proj.', 'backbone.patch_embed.projection.'),
             ('patch_embed.norm.', 'backbone.patch_embed.norm.'),
             ('absolute_pos_embed', 'backbone.absolute_pos_embed'),
-            (block + 'norm1.', stage + 'norm1.'),
+            (block + 'norm', stage + 'norm'),
             (block + 'attn.', stage + 'attn.w_msa.'),
-            (block + 'norm2.', stage + 'norm2.'),
             (block + 'mlp.fc1.', stage + 'ffn.layers.0.0.'),
             (block + 'mlp.fc2.', stage + 'ffn.layers.1.'),
-            ('layers.{}.downsample.', 'backbone.stages.{}.downsample.'),
-            ('norm.', f'backbone.norm{last}.'),
-            ('head.', 'head.fc.'),
+            *(
+                (
+                    f'layers.{i + (layout == "timm")}.downsample.',
+                    f'backbone.stages.{i + self.merged_in}.downsample.',
+                )
+                for i in range(stages - 1)
+            ),
+            ('norm.', f'backbone.norm{stages - 1}.'),
+            ('head.fc.' if layout == 'timm' else 'head.', 'head.fc.'),
         ]
 
-    def to_mmpretrain(self, state: State, layout: str, path: str) -> State:
-        """As in the base class, without the buffers."""
-        state = {key: value for key, value in state.items() if not key.endswith(BUFFERS)}
-        if layout == 'mmpretrain':
-            return state
-        if layout == 'timm':
-            state = {
-                key.replace('head.fc.', 'head.'): value
-                for key, value in move_merging(state, -1).items()
-            }
-        state = rename(state, self.table(state), path)
-        return reorder_merging(state, unfold=True)
+    def adopt(self, state: State) -> State:
+        """As in the base class: the inputs of patch merging."""
+        return reorder_merging(state, self.merging, unfold=True)
 
-    def from_mmpretrain(self, state: State, layout: str, path: str) -> State:
-        """As in the base class, without the buffers."""
-        state = {key: value for key, value in state.items() if not key.endswith(BUFFERS)}
-        if layout == 'mmpretrain':
-            return state
-        state = reorder_merging(state, unfold=False)
-        state = rename(state, turned(self.table(state)), path)
-        if layout == 'timm':
-            state = {
-                re.sub(r'^head\.', 'head.fc.', key): value
-                for key, value in move_merging(state, 1).items()
-            }
-        return state
+    def release(self, state: State) -> State:
+        """As in the base class."""
+        return reorder_merging(state, self.merging, unfold=False)
 
     def build(self, state: State, path: str) -> nn.Module:
         """As in the base class."""
@@ -88,32 +80,79 @@ class Swin(Family):
             use_abs_pos_embed=positions is not None,
             out_indices=(len(stages) - 1,),
         )
-        head = (
-            None
-            if HEAD not in state
-            else LinearClsHead(num_classes=len(state[HEAD]), in_channels=state[HEAD].shape[1])
+        return with_head(backbone, head_of(state))
+
+    def timm_model(self, backbone: nn.Module, state: State) -> tuple[str, dict]:
+        """As in the base class."""
+        embed, block = backbone.patch_embed.projection, backbone.stages[0].blocks[0]
+        arguments = dict(
+            img_size=[n * embed.stride[0] for n in backbone.patch_resolution],
+            patch_size=embed.kernel_size[0],
+            in_chans=embed.in_channels,
+            embed_dim=backbone.embed_dims,
+            depths=list(backbone.depths),
+            num_heads=list(backbone.num_heads),
+            window_size=block.attn.window_size,
+            mlp_ratio=block.ffn.feedforward_channels / backbone.embed_dims,
         )
-        return with_head(backbone, head)
+        return self.timm_name, arguments
+
+
+class SwinV2(Swin):
+    """Swin v2; the size of its windows is not to be seen in weights."""
+
+    name = 'Swin v2'
+    buffers = (*Swin.buffers, 'relative_coords_table')
+    merging = ('.downsample.reduction.',)  # normalized after it
+    merged_in = 1
+    timm_name = 'swinv2_tiny_window8_256'
+
+    def recognise(self, state: State) -> str | None:
+        """As in the base class, if attention has a scale."""
+        has_scale = any(key.endswith('.logit_scale') for key in state)
+        return super().recognise(state) if has_scale else None
+
+    def build(self, state: State, path: str) -> nn.Module:
+        """As in the base class."""
+        stages = range(count(state, r'backbone\.stages\.(\d+)\.'))
+        blocks = [f'backbone.stages.{i}.blocks.' for i in stages]
+        width, channels, patch_size = state['backbone.patch_embed.projection.weight'].shape[:3]
+        positions = state.get('backbone.absolute_pos_embed')
+        grid = 64 if positions is None else round(positions.shape[1] ** 0.5)
+        extra = [
+            int(m[1]) + 1
+            for m in map(re.compile(r'.*\.blocks\.(\d+)\.norm3\.weight').match, state)
+            if m
+        ]
+        backbone = SwinTransformerV2(
+            arch=dict(
+                embed_dims=width,
+                depths=[count(state, re.escape(block) + r'(\d+)\.') for block in blocks],
+                num_heads=[len(state[f'{block}0.attn.w_msa.logit_scale']) for block in blocks],
+                extra_norm_every_n_blocks=min(extra, default=0),
+            ),
+            img_size=grid * patch_size,
+            patch_size=patch_size,
+            in_channels=channels,
+            use_abs_pos_embed=positions is not None,
+            out_indices=(stages[-1],),
+            pretrained_window_sizes=[0 for _ in stages],
+        )
+        return with_head(backbone, head_of(state))
 
     def complete(self, state: State, model: nn.Module) -> State:
-        """Add the index buffers that mmpretrain keeps."""
-        return {
-            **state,
-            **{key: value for key, value in model.state_dict().items() if key.endswith(BUFFERS)},
-        }
+        """As it is: mmpretrain computes the buffers of v2 as it loads."""
+        return state
 
 
-def move_merging(state: State, by: int) -> State:
-    """Count the stages of patch merging from before or after it."""
-    return {
-        re.sub(
-            r'^layers\.(\d+)\.downsample', lambda m: f'layers.{int(m[1]) + by}.downsample', key
-        ): value
-        for key, value in state.items()
-    }
+def head_of(state: State) -> nn.Module | None:
+    """mmpretrain's head for the weights that there are."""
+    if HEAD not in state:
+        return None
+    return LinearClsHead(num_classes=len(state[HEAD]), in_channels=state[HEAD].shape[1])
 
 
-def reorder_merging(state: State, unfold: bool) -> State:
+def reorder_merging(state: State, keys: tuple[str, ...], unfold: bool) -> State:
     """Reorder the 4 C inputs of patch merging.
 
     The paper's model and timm lay the four patches side by side, the two of
@@ -121,7 +160,8 @@ def reorder_merging(state: State, unfold: bool) -> State:
     together, row by row. No shape tells the two apart.
 
     Args:
-        state (dict[str, Tensor]): In the paper's keys or mmpretrain's.
+        state (dict[str, Tensor]): In mmpretrain's keys.
+        keys (tuple[str, ...]): Parts of the keys to reorder.
         unfold (bool): Whether the result is in the order of unfold.
 
     Returns:
@@ -136,7 +176,10 @@ def reorder_merging(state: State, unfold: bool) -> State:
             x = x.unflatten(-1, (-1, 2, 2)).transpose(-1, -3)
         return x.flatten(-3).contiguous()
 
-    return {key: reorder(value) if '.downsample.' in key else value for key, value in state.items()}
+    return {
+        key: reorder(value) if any(part in key for part in keys) else value
+        for key, value in state.items()
+    }
 
 
 def resize_tables(state: State, window_size: int) -> State:

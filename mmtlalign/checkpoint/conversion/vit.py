@@ -1,5 +1,7 @@
 """What plain ViTs share: names in their layers, and how large these are."""
 
+from mmtlalign.errors import UserError
+
 from .family import State, Table, count
 
 # timm, mmpretrain
@@ -13,12 +15,22 @@ LAYERS: Table = [
 ]
 
 
-def arch_of(state: State) -> dict[str, int]:
+def arch_of(state: State, path: str) -> dict[str, int]:
     """``arch`` of a ViT's weights in mmpretrain's layout; the number of heads
-    is not to be seen in them and stays at one, as they serve any."""
+    is not to be seen in them and stays at one, as they serve any.
+
+    Raises:
+        UserError: If the feed-forward layers are gated, naming the path.
+    """
+    hidden = state['backbone.layers.0.ffn.layers.0.0.weight'].shape[0]
+    if state['backbone.layers.0.ffn.layers.1.weight'].shape[1] != hidden:
+        raise UserError(
+            f"'{path}' is a ViT with gated feed-forward layers (as EVA-02's and DINOv2's giant), "
+            'which is not converted'
+        )
     return dict(
         embed_dims=state['backbone.patch_embed.projection.weight'].shape[0],
         num_heads=1,
         num_layers=count(state, r'backbone\.layers\.(\d+)\.'),
-        feedforward_channels=state['backbone.layers.0.ffn.layers.0.0.weight'].shape[0],
+        feedforward_channels=hidden,
     )

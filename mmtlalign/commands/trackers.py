@@ -1,0 +1,157 @@
+"""``--track``: keep a training in trackers, and go on in the same record."""
+
+import argparse
+import io
+import json
+import os.path as osp
+from importlib.util import find_spec
+from pathlib import Path
+
+import mmcv
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from mmtlalign.alignment import LabelTrace
+from mmtlalign.apis.channel_order import trained_order
+from mmtlalign.errors import UserError
+from mmtlalign.output_files import write_whole
+
+# What records: mmengine's backend, or ours on top of it.
+TRACKERS = dict(
+    tensorboard='TensorboardVisBackend',
+    wandb='mmtlalign.WandbTracker',
+    mlflow='mmtlalign.MLflowTracker',
+    aim='mmtlalign.AimTracker',
+)
+IDS = 'trackers.json'  # in the work dir
+
+
+def read_names(text: str) -> list[str]:
+    """Names of trackers out of ``wandb,mlflow``; for argparse."""
+    names = text.split(',')
+    unknown = [name for name in names if name not in TRACKERS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {', '.join(TRACKERS)}")
+    return names
+
+
+def add_track_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--track',
+        type=read_names,
+        default=[],
+        metavar='NAME,NAME',
+        help=f'also record the training with {", ".join(TRACKERS)}: docs/tracking.md',
+    )
+
+
+def use_trackers(cfg: Config, names: list[str], checkpoint: dict | None) -> None:
+    """Add the backends to the config's visualizer.
+
+    Args:
+        cfg (Config): Of the training; modified.
+        names (list[str]): Of trackers.
+        checkpoint (dict, optional): That is gone on from.
+
+    Raises:
+        UserError: If one is not installed.
+    """
+    if not names:
+        return
+    for name in names:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:  # a folder that a tracker made is no package
+            raise UserError(f"--track {name} needs {name}: pip install 'mmtlalign[{name}]'")
+    ids = earlier_ids(cfg.work_dir, checkpoint) if cfg.get('resume') else {}
+    visualizer = cfg.get('visualizer') or dict(
+        type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+    )
+    backends = visualizer.get('vis_backends') or []
+    for name in names:
+        backend = dict(
+            type=TRACKERS[name],
+            save_dir=cfg.work_dir if name == 'wandb' else osp.join(cfg.work_dir, name),
+        )
+        if name != 'tensorboard':  # which goes on where there are files
+            backend['run_id'] = ids.get(name)
+        backends = [*backends, backend]
+    cfg.visualizer = dict(visualizer, vis_backends=backends)
+
+
+def earlier_ids(work_dir: str, checkpoint: dict | None) -> dict:
+    """The ids of the training so far: of its checkpoint, or its work dir."""
+    file = Path(work_dir, IDS)
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    return (checkpoint or {}).get('meta', {}).get('trackers') or kept
+
+
+class TrackRun(Hook):
+    """Keep the ids of a run, and draw how labels move when it ends.
+
+    Args:
+        names (list[str]): Of the trackers.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.ids: dict[str, str] = {}
+
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        """Write the ids; that the config is recorded has opened the records."""
+        for name in self.names:
+            backend = runner.visualizer.get_backend(TRACKERS[name].split('.')[-1])
+            if hasattr(backend, 'run_id'):
+                self.ids[name] = backend.run_id
+        write_whole(Path(runner.work_dir, IDS), json.dumps(self.ids) + '\n')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the ids."""
+        checkpoint['meta']['trackers'] = self.ids
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        """Record the picture of two validation images, if there can be one."""
+        model = getattr(runner.model, 'module', runner.model)
+        try:
+            tracer = LabelTrace(model.backbone)
+        except (AttributeError, TypeError, ValueError) as error:
+            print_log(f'no alignment picture: {error}', logger='current')
+            return
+        dataset = runner.val_dataloader.dataset if runner.val_loop else None
+        if dataset is None or len(dataset) < 2 or not hasattr(model.head, 'num_classes'):
+            print_log('no alignment picture: it is of two validation images', logger='current')
+            return
+        picture = draw(model, tracer, [dataset[0], dataset[len(dataset) // 2]], runner.cfg)
+        runner.visualizer.add_image('alignment', picture, step=runner.iter)
+
+
+def draw(model, tracer: LabelTrace, samples: list[dict], cfg: Config):
+    """The alignment picture of a model and two samples, (H, W, 3) uint8 RGB."""
+    # at the end, so that no training starts later for it
+    from mmtlalign.commands.visualize import paste, to_pictures, trace
+    from mmtlalign.visualization import draw_alignment
+
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        images = model.data_preprocessor(pseudo_collate(samples))['inputs']
+        mixed, token_share = paste(images.cpu(), tracer.grid_of(images[:1]), None)
+        maps, outputs = trace(model.backbone, mixed.to(images), token_share)
+    model.train(was_training)
+    preprocessor, order = model.data_preprocessor.cpu(), trained_order(cfg)
+    figure = draw_alignment(
+        to_pictures(images.cpu(), preprocessor, order),
+        to_pictures(mixed, preprocessor, order)[0],
+        maps,
+        outputs,
+        Path(cfg.filename or 'training').stem,
+    )
+    png = io.BytesIO()
+    figure.savefig(png, format='png', dpi=110)
+    return mmcv.imfrombytes(png.getvalue(), channel_order='rgb')

@@ -1,0 +1,264 @@
+"""``mmtlalign publish --format hf``: what timm makes of it, on random weights."""
+
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmtlalign.apis import get_model
+from mmtlalign.commands import convert, publish
+from mmtlalign.errors import UserError, one_line_errors
+
+from ..tiny import ROOT
+from .test_convert import randomize, same_tensors
+
+VIT = dict(
+    type='VisionTransformer',
+    arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
+    img_size=16,
+    patch_size=4,
+)
+VIT_HEAD = dict(type='mmtlalign.TLAlignVisionTransformerClsHead', num_classes=3, in_channels=16)
+LINEAR_HEAD = dict(type='LinearClsHead', num_classes=3, in_channels=16)
+SWIN = dict(
+    type='SwinTransformer',
+    arch=dict(embed_dims=8, depths=[2, 2], num_heads=[2, 4]),
+    img_size=16,
+    patch_size=2,
+    window_size=4,
+    out_indices=(1,),
+)
+POOL = dict(type='GlobalAveragePooling')
+MODELS = dict(
+    vit=dict(backbone=VIT, head=VIT_HEAD),
+    pooled=dict(backbone=dict(VIT, out_type='avg_featmap', final_norm=False), head=LINEAR_HEAD),
+    deit=dict(
+        backbone=dict(VIT, type='DistilledVisionTransformer'),
+        head=dict(type='DeiTClsHead', num_classes=3, in_channels=16),
+    ),
+    deit3=dict(backbone=dict(VIT, type='DeiT3'), head=VIT_HEAD),
+    swin=dict(backbone=SWIN, neck=POOL, head=LINEAR_HEAD),
+    swin_v2=dict(
+        backbone=dict(
+            SWIN,
+            type='SwinTransformerV2',
+            arch=dict(SWIN['arch'], extra_norm_every_n_blocks=0),
+            pretrained_window_sizes=[0, 0],
+        ),
+        neck=POOL,
+        head=LINEAR_HEAD,
+    ),
+)
+
+
+def make_config(name, to_rgb=True):
+    load = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    resize = [
+        load[0],
+        dict(type='ResizeEdge', scale=20, interpolation='bicubic'),
+        dict(type='CenterCrop', crop_size=16),
+        load[1],
+    ]
+    folder = dict(type='CustomDataset', data_root='data/photos')
+    return Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(type='ImageClassifier', **MODELS[name]),
+            data_preprocessor=dict(
+                type='ClsDataPreprocessor',
+                num_classes=3,
+                mean=[120.0, 110.0, 100.0],
+                std=[60.0, 50.0, 40.0],
+                to_rgb=to_rgb,
+            ),
+            train_dataloader=dict(dataset=dict(folder, pipeline=load)),
+            test_dataloader=dict(dataset=dict(folder, pipeline=resize)),
+        )
+    )
+
+
+@pytest.fixture
+def publish_hf(tmp_path):
+    """Save random weights as training does, publish; the model and the folder."""
+
+    def run(name, *options, to_rgb=True):
+        cfg = make_config(name, to_rgb)
+        model = randomize(get_model(cfg))
+        meta = dict(
+            cfg=cfg.pretty_text,
+            experiment_name='some',
+            time='20260101_000000',
+            mmengine_version='0.10.12',
+            seed=5,
+            epoch=2,
+            iter=8,
+            dataset_meta=dict(classes=['a', 'b', 'c']),
+        )
+        folder = tmp_path / 'photos_vit'
+        folder.mkdir(exist_ok=True)
+        torch.save(dict(meta=meta, state_dict=model.state_dict()), folder / 'epoch_2.pth')
+        with one_line_errors('publish'):
+            publish.main(
+                [str(folder / 'epoch_2.pth'), str(tmp_path / 'out'), '--format', 'hf', *options]
+            )
+        return model, tmp_path / 'out/photos_vit'
+
+    return run
+
+
+@pytest.mark.parametrize('to_rgb', [True, False], ids=['rgb', 'bgr'])
+@pytest.mark.parametrize('name', MODELS)
+def test_timm_computes_the_same_from_the_same_photo(publish_hf, capsys, name, to_rgb):
+    """From pixels on: channels and normalization are those of each side."""
+    model, folder = publish_hf(name, to_rgb=to_rgb)
+    assert 'pretrained=True) gives the same logits to' in capsys.readouterr().out
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)  # RGB
+    read = torch.from_numpy(pixels[..., ::-1].copy()).permute(2, 0, 1)  # as mmcv does
+    theirs = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()
+    data = timm.data.resolve_model_data_config(theirs)
+    assert data['input_size'] == (3, 16, 16) and data['interpolation'] == 'bicubic'
+    assert data['crop_pct'] == 16 / 20
+    transform = timm.data.create_transform(**dict(data, crop_pct=1.0), is_training=False)
+    with torch.no_grad():
+        batch = model.data_preprocessor(dict(inputs=[read]), training=False)
+        ours = model.head(model.extract_feat(batch['inputs']))
+        found = theirs(transform(Image.fromarray(pixels))[None])
+    assert ours.std() > 1e-3
+    torch.testing.assert_close(found, ours, rtol=1e-5, atol=1e-5)
+    assert theirs.pretrained_cfg['label_names'] == ['a', 'b', 'c']
+
+
+def test_without_pretrained_timm_builds_random_weights(publish_hf):
+    """Which is why the card prints the whole call."""
+    _, folder = publish_hf('vit')
+    first, second = (timm.create_model(f'local-dir:{folder}').head.weight for _ in range(2))
+    assert not torch.equal(first, second)
+    assert "timm.create_model('local-dir:photos_vit', pretrained=True)" in read_card(folder)
+
+
+def read_card(folder):
+    return (folder / 'README.md').read_text()
+
+
+def test_the_card_says_what_was_trained(publish_hf, tmp_path):
+    (tmp_path / 'm.json').write_text('{"accuracy/top1": 51.234, "accuracy/top5": 90.0}')
+    drawn = dict(metric='accuracy/top1', figure=51.234, interval=[49.0, 53.5], num_images=2000)
+    (tmp_path / 'b.json').write_text(json.dumps(dict(drawn, draws=[1.0])))
+    options = ['--metrics', str(tmp_path / 'm.json'), '--bootstrap', str(tmp_path / 'b.json')]
+    _, folder = publish_hf('vit', *options, '--license', 'mit')
+    card = read_card(folder)
+    for line in (
+        'license: mit',
+        'A VisionTransformer for 16x16 px images',
+        '`CustomDataset`, data_root `data/photos`',
+        '`python tools/train.py photos_vit.py`; but for any options',
+        '2 epochs, 8 steps; seed 5',
+        '| accuracy/top1 | 51.23 (95 % interval 49.00 to 53.50, bootstrap over 2000 test images) |',
+        '| accuracy/top5 | 90.00 |',
+        'one of its 3 classes',
+        '@inproceedings{xiao2023tlalign',
+    ):
+        assert line in card, line
+    _, folder = publish_hf('vit')
+    assert 'None were recorded' in read_card(folder)
+
+
+@pytest.mark.parametrize('name', ['deit', 'swin'])
+@pytest.mark.parametrize('to_rgb', [True, False], ids=['rgb', 'bgr'])
+def test_the_other_way(publish_hf, tmp_path, name, to_rgb):
+    model, folder = publish_hf(name, to_rgb=to_rgb)
+    convert.main([f'hf:{folder}', str(tmp_path / 'back.pth')])
+    back = torch.load(tmp_path / 'back.pth', weights_only=True)
+    if name == 'swin':  # the converter's name of a linear head
+        assert 'head.fc.weight' in back['state_dict']
+    same_tensors(back['state_dict'], dict(model.state_dict()))
+    assert back['meta']['dataset_meta'] == dict(classes=['a', 'b', 'c'])
+    assert back['meta']['seed'] == 5
+
+
+def test_a_folder_of_others(tmp_path, capsys):
+    """Anything that timm wrote, without our record."""
+    model = timm.create_model('vit_tiny_patch16_224', img_size=32, num_classes=2)
+    timm.models.save_for_hf(model, tmp_path / 'theirs', safe_serialization=True)
+    convert.main([f'hf:{tmp_path / "theirs"}', str(tmp_path / 'out.pth')])
+    assert "layout of 'mmpretrain'" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r'has no config\.json.*hf download'):
+        convert.main([f'hf:{tmp_path}', str(tmp_path / 'out.pth')])
+
+
+class FakeApi:
+    """Of huggingface_hub; keeps what it is asked for."""
+
+    calls: list = []
+
+    def create_repo(self, repo_id, **options):
+        self.calls.append(('create', repo_id, options))
+        return f'https://hub/{repo_id}'
+
+    def upload_folder(self, *, repo_id, folder_path, **options):
+        self.calls.append(('upload', repo_id, sorted(path.name for path in folder_path.iterdir())))
+
+
+def test_upload(publish_hf, monkeypatch, capsys):
+    monkeypatch.setattr('huggingface_hub.HfApi', FakeApi)
+    monkeypatch.setattr('huggingface_hub.get_token', lambda: 'hf_x')
+    FakeApi.calls.clear()
+    _, folder = publish_hf('vit', '--upload', 'me/photos')
+    assert FakeApi.calls == [
+        ('create', 'me/photos', dict(private=True, exist_ok=True)),
+        ('upload', 'me/photos', ['README.md', 'config.json', 'model.safetensors']),
+    ]
+    assert "timm.create_model('hf-hub:me/photos', pretrained=True)" in read_card(folder)
+    assert capsys.readouterr().out.endswith('https://hub/me/photos\n')
+
+
+@pytest.mark.parametrize(
+    'hide, options, told',
+    [
+        ('token', ['--upload', 'me/photos'], 'needs a token of huggingface.co'),
+        ('huggingface_hub', ['--upload', 'me/photos'], 'needs huggingface_hub: pip install'),
+        ('timm', [], r"needs timm: pip install 'mmtlalign\[timm\]'"),
+        ('', ['--upload', 'a/b/c'], "--upload 'a/b/c' is no name of a repository"),
+        ('', ['--bootstrap', 'absent.json'], 'absent.json'),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_read(
+    publish_hf, monkeypatch, tmp_path, hide, options, told
+):
+    monkeypatch.setattr('huggingface_hub.get_token', lambda: None)
+    if hide not in ('', 'token'):
+        monkeypatch.setitem(__import__('sys').modules, hide, None)
+    with pytest.raises(SystemExit, match=told) as error:
+        publish_hf('vit', *options)
+    assert '\n' not in error.value.code
+    assert not (tmp_path / 'out/photos_vit').exists()
+
+
+def test_what_timm_does_not_compute_is_refused(publish_hf, monkeypatch, tmp_path):
+    hidden = dict(VIT_HEAD, hidden_dim=8)
+    monkeypatch.setitem(MODELS, 'hidden', dict(backbone=VIT, head=hidden))
+    with pytest.raises(SystemExit, match="'head.layers.pre_logits.*which no model of this family"):
+        publish_hf('hidden')
+    activation = dict(VIT, layer_cfgs=dict(act_cfg=dict(type='ReLU')))
+    monkeypatch.setitem(MODELS, 'relu', dict(backbone=activation, head=VIT_HEAD))
+    with pytest.raises(SystemExit, match='gives other logits with these weights'):
+        publish_hf('relu')
+    beit = dict(VIT, type='BEiTViT')
+    monkeypatch.setitem(MODELS, 'beit', dict(backbone=beit, head=LINEAR_HEAD))
+    with pytest.raises(SystemExit, match='a BEiT cannot be published for timm'):
+        publish_hf('beit')
+    assert not (tmp_path / 'out/photos_vit').exists()
+
+
+def test_a_file_of_the_zoo(tmp_path, capsys):
+    """What was published for OpenMMLab is enough: its record has the config."""
+    (file,) = (ROOT / 'zoo').glob('tlalign_deit-digits_1xb32_digits_*.safetensors')
+    publish.main([str(file), str(tmp_path), '--format', 'hf'])
+    assert 'gives the same logits to' in capsys.readouterr().out
+    card = read_card(tmp_path / 'tlalign_deit-digits_1xb32_digits')
+    assert '`mmtlalign.Digits`, split `train`' in card
+    assert '| accuracy/top1 | 99.17 |' in card and 'one of its 10 classes' in card
