@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmtlalign.commands import train
+from mmtlalign.commands import train, training_options
 from mmtlalign.commands.start import read_start
 from mmtlalign.commands.start_up_noise import KNOWN_NOISE
 from mmtlalign.errors import UserError
@@ -258,13 +258,13 @@ def test_predictions_need_a_name_that_tells_their_format(ends_with, capsys):
 def test_amp_where_nothing_can_do_it(monkeypatch):
     monkeypatch.setattr(train, 'get_device', lambda: 'mps')
     with pytest.raises(UserError, match="not on 'mps'; leave it out"):
-        train.use_amp(Config(dict(optim_wrapper=dict())))
+        training_options.use_amp(Config(dict(optim_wrapper=dict())))
 
 
 def test_amp_on_a_cpu(monkeypatch):
     monkeypatch.setattr(train, 'get_device', lambda: 'cpu')
     cfg = Config(dict(optim_wrapper=dict(clip_grad=dict())))
-    train.use_amp(cfg)
+    training_options.use_amp(cfg)
     assert cfg.optim_wrapper == dict(type='mmtlalign.BFloat16OptimWrapper', clip_grad=dict())
 
 
@@ -272,14 +272,14 @@ def test_amp_on_a_cpu(monkeypatch):
 def test_amp_replaces_the_plain_wrapper(monkeypatch, given):
     monkeypatch.setattr(train, 'get_device', lambda: 'cuda')
     cfg = Config(dict(optim_wrapper=dict(**given, clip_grad=dict())))
-    train.use_amp(cfg)
+    training_options.use_amp(cfg)
     assert cfg.optim_wrapper == dict(type='AmpOptimWrapper', clip_grad=dict(), loss_scale='dynamic')
 
 
 def test_amp_leaves_an_unknown_wrapper_alone(monkeypatch):
     monkeypatch.setattr(train, 'get_device', lambda: 'cuda')
     with pytest.raises(UserError, match="not 'MyWrapper'"):
-        train.use_amp(Config(dict(optim_wrapper=dict(type='MyWrapper'))))
+        training_options.use_amp(Config(dict(optim_wrapper=dict(type='MyWrapper'))))
 
 
 def test_only_schedules_of_the_same_unit_must_begin_in_time():
@@ -296,7 +296,7 @@ def test_only_schedules_of_the_same_unit_must_begin_in_time():
 
 def test_auto_scale_lr_switches_the_hosts_scaling_on():
     cfg = Config(dict(auto_scale_lr=dict(base_batch_size=64)))
-    train.scale_lr(cfg)
+    training_options.scale_lr(cfg)
     assert cfg.auto_scale_lr == dict(base_batch_size=64, enable=True)
 
 
