@@ -19,6 +19,12 @@ NOT_SHARDED = (
     'model_wrapper_cfg',
     'strategy',
 )
+# Of mmengine.
+REFUSED_STRATEGIES = dict(
+    FSDPStrategy='clips gradients by the norms of single shards and cannot average weights',
+    DeepSpeedStrategy='writes folders that nothing here reads',
+    ColossalAIStrategy='writes folders that nothing here reads',
+)
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +93,7 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
             raise UserError(f'{option} {value} must be greater than 0')
     if args.fsdp:
         use_fsdp(cfg, args)
+    use_own_runner(cfg)
     if args.amp or args.amp_dtype:
         use_amp(cfg, args.amp_dtype, args.fsdp)
     if args.auto_scale_lr:
@@ -103,6 +110,15 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.randomness = dict(cfg.get('randomness') or {}, **given)
     if args.deterministic:  # cuBLAS reads it as it starts
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+
+
+def use_own_runner(cfg: Config) -> None:
+    """Let a config's FlexibleRunner build in the order that commands need."""
+    if cfg.get('runner_type') == 'FlexibleRunner':
+        cfg.runner_type = 'mmtlalign.ShardedRunner'
+    strategy = (cfg.get('strategy') or {}).get('type')
+    if strategy in REFUSED_STRATEGIES:
+        raise UserError(f"strategy.type '{strategy}' {REFUSED_STRATEGIES[strategy]}: give --fsdp")
 
 
 def add_hook(cfg: Config, **hook) -> None:
@@ -172,4 +188,4 @@ def use_fsdp(cfg: Config, args: argparse.Namespace) -> None:
     if set_here:
         raise UserError(f"--fsdp has no use for '{set_here[0]}' of the config; take it out")
     cfg.runner_type = 'mmtlalign.ShardedRunner'
-    cfg.strategy = dict(type='mmtlalign.FSDP2Strategy')
+    cfg.strategy = dict(type='mmtlalign.FSDP2Strategy', sync_bn=cfg.get('sync_bn'))

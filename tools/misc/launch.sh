@@ -20,6 +20,7 @@ launch() {
     need_number NNODES "${NNODES:=1}"
     need_number NODE_RANK "${NODE_RANK:=0}" 0
     need_number PORT "${PORT:=29500}"
+    need_number MAX_RESTARTS "${MAX_RESTARTS:=0}" 0
     # torchrun sets the same, but with a paragraph of warning.
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
     export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
@@ -28,6 +29,7 @@ launch() {
         --node_rank="$NODE_RANK" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" \
         --master_port="$PORT" \
+        --max_restarts="$MAX_RESTARTS" \
         --nproc_per_node="$processes" \
         "$(dirname "$0")/$script" "$@"
 }
