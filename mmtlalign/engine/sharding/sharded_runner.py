@@ -1,5 +1,7 @@
 """mmengine's runner for strategies, in the order of its older one."""
 
+import copy
+
 from mmengine.runner._flexible_runner import FlexibleRunner
 
 from mmtlalign.registry import RUNNERS
@@ -14,8 +16,9 @@ class ShardedRunner(FlexibleRunner):
     ``EMAHook`` relies on.
     """
 
-    def __init__(self, *args, env_cfg: dict | None = None, **kwargs) -> None:
-        super().__init__(*args, env_cfg=env_cfg or {}, **kwargs)
+    def __init__(self, model: dict, *, env_cfg: dict | None = None, **kwargs) -> None:
+        # of a copy, as the host writes into it, and so into the saved config
+        super().__init__(copy.deepcopy(model), env_cfg=env_cfg or {}, **kwargs)
         self._has_called_before_run = False
         self.model = self.strategy.build_model(self.model)
 

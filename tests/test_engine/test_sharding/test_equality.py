@@ -119,8 +119,8 @@ def test_weights_are_proven_in_mixed_precision_and_a_signal_is_heeded(both, tmp_
         '@HOOKS.register_module()\n'
         'class Sender(Hook):\n'
         '    def before_train_iter(self, runner, *args, **kwargs):\n'
-        '        if runner.iter == 8 and not runner._resume:\n'
-        '            os.kill(os.getpid(), 15)\n'
+        '        if runner.iter == 8 and runner.rank == 0 and not runner._resume:\n'
+        '            os.kill(os.getppid(), 15)\n'  # torchrun, which hands it on
     )
     checkpoint = both / 'fsdp/epoch_10.pth'
     write_project(
