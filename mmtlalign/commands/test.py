@@ -11,8 +11,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric, DumpResults
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 from mmtlalign.checkpoint import check_weights, hand_to_host, load_checkpoint_safely
 from mmtlalign.commands.checks import (
@@ -30,10 +28,11 @@ from mmtlalign.commands.command_line import (
     make_work_dir,
     new_parser,
 )
+from mmtlalign.commands.console import build_runner
 from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.commands.threads import set_threads
 from mmtlalign.errors import UserError
-from mmtlalign.evaluation.bootstrap import figure_of, keep_results, redraw
+from mmtlalign.evaluation.bootstrap import CollectingMetric, figure_of, redraw
 from mmtlalign.host_check import check_host
 from mmtlalign.old_arguments import modernise
 from mmtlalign.output_files import write_whole
@@ -148,8 +147,7 @@ def main(argv: list[str] | None = None) -> None:
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')
 
-    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
-    runner = build(cfg)
+    runner = build_runner(cfg)
     print_log(threads, logger='current')
     model = runner.model
     while hasattr(model, 'module'):  # of DDP, of test-time augmentation
@@ -158,11 +156,11 @@ def main(argv: list[str] | None = None) -> None:
     hand_to_host(args.checkpoint, checkpoint)
     del checkpoint
     if args.bootstrap:
-        metric = runner.test_evaluator.metrics[0]
-        figure_of(metric)  # refuses a metric that it does not know
-        results = keep_results(metric)
+        metrics = runner.test_evaluator.metrics
+        figure_of(metrics[0])  # refuses a metric that it does not know
+        metrics[0] = collecting = CollectingMetric(metrics[0])
     if args.out:
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     figures = runner.test()
     if args.bootstrap and is_main_process():
-        save_bootstrap(metric, results, figures, args.bootstrap)
+        save_bootstrap(collecting.metric, collecting.collected, figures, args.bootstrap)

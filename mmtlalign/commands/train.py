@@ -12,7 +12,6 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmtlalign.checkpoint import (
@@ -40,10 +39,10 @@ from mmtlalign.commands.command_line import (
     make_folder_of,
     new_parser,
 )
+from mmtlalign.commands.console import build_runner, progress_bar, say_what_next
 from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.commands.resumed_config import check_same_run
 from mmtlalign.commands.start import read_start
-from mmtlalign.commands.start_up_noise import keep_parameter_options_off_console
 from mmtlalign.commands.threads import set_threads
 from mmtlalign.commands.training_options import add_training_options, apply_training_options
 from mmtlalign.commands.work_dir import check_no_earlier_run, lock_work_dir, remove_earlier_run
@@ -243,13 +242,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def build_runner(
+def prepare_runner(
     cfg: Config, args: argparse.Namespace, start: str | None, checkpoint: dict | None
 ) -> Runner:
     """The host's, with the right weights and the hooks that all have."""
     threads = set_threads(distributed=cfg.launcher != 'none')
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    keep_parameter_options_off_console(runner.logger)
+    runner = build_runner(cfg)
     print_log(threads, logger='current')
     set_weights(runner, start, checkpoint, args.trust)
     register_hooks(runner, args)
@@ -262,7 +260,7 @@ def rehearse(
     """Train two steps in a folder that is gone afterwards."""
     work_dir = cfg.work_dir
     with tempfile.TemporaryDirectory() as cfg.work_dir:
-        runner = build_runner(cfg, args, start, checkpoint)
+        runner = prepare_runner(cfg, args, start, checkpoint)
         runner.register_hook(dict(type='mmtlalign.DryRun'))
         check_room(runner, work_dir)
         try:
@@ -303,10 +301,12 @@ def main(argv: list[str] | None = None) -> None:
         rehearse(cfg, args, start, checkpoint)
         return
     lock_work_dir(cfg.work_dir)
-    runner = build_runner(cfg, args, start, checkpoint)
+    runner = prepare_runner(cfg, args, start, checkpoint)
     del checkpoint  # which would be in memory as long as the training runs
     runner.register_hook(dict(type='mmtlalign.RecordLegs', changes=changes))
     check_room(runner, cfg.work_dir)
     if args.overwrite and is_main_process():
         remove_earlier_run(cfg.work_dir, keep=start)
-    runner.train()
+    with progress_bar(runner):
+        runner.train()
+    say_what_next(runner)
