@@ -153,7 +153,8 @@ def test_a_dry_run_leaves_nothing_behind(tmp_path):
 
 def test_a_trace_and_rates_are_left_in_the_work_dir(here, tmp_path):
     """Resumed, over the end of an epoch; rates by the times in the log."""
-    here('train.py', 'tiny.py', '--cfg-options', 'train_cfg.max_epochs=1')
+    write_project(tmp_path, 'train_cfg.update(max_epochs=1)\n')
+    here('train.py', 'tiny.py')
     for log in tmp_path.glob('work_dirs/tiny/*/vis_data/scalars.json'):
         log.unlink()
     here('train.py', 'tiny.py', '--resume', '--extend', 3, '--profile', 4, '--peak-tflops', 1e-3)

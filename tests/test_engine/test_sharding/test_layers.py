@@ -17,6 +17,7 @@ SWIN = dict(
     img_size=32,
     patch_size=2,
     window_size=4,
+    out_indices=(1,),
     arch=dict(embed_dims=8, depths=[2, 1], num_heads=[1, 2]),
 )
 
