@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import ExitStack
 
 import pytest
@@ -62,6 +63,7 @@ def train_on(nodes, folder, *options):
         MASTER_ADDR=ADDRESS.format(1),
         PORT=PORT,
         OMP_NUM_THREADS='1',
+        PYTHON=sys.executable,
         CUDA_VISIBLE_DEVICES='',
         PYTHONPATH=f'{ROOT}{os.pathsep}{folder}',
     )
