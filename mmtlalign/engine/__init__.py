@@ -1,39 +1,6 @@
-from .hooks import (
-    ChannelsLast,
-    CheckTokenLabels,
-    DryRun,
-    DryRunEnded,
-    EncoderFeatures,
-    ExtendSchedule,
-    ProfileSteps,
-    RecordLegs,
-    ResumeRandomState,
-    StopOnDivergence,
-    StopOnSignal,
-    Throughput,
-    VerifyPretrained,
-    keep_checkpoints_whole,
-)
-from .optimizers import BFloat16OptimWrapper, LayerDecayOptimWrapperConstructor
-from .sharding import FSDP2Strategy, ShardedRunner
+from . import hooks, optimizers, sharding
+from .hooks import *  # noqa: F403
+from .optimizers import *  # noqa: F403
+from .sharding import *  # noqa: F403
 
-__all__ = [
-    'BFloat16OptimWrapper',
-    'ChannelsLast',
-    'CheckTokenLabels',
-    'DryRun',
-    'DryRunEnded',
-    'EncoderFeatures',
-    'ExtendSchedule',
-    'FSDP2Strategy',
-    'LayerDecayOptimWrapperConstructor',
-    'ProfileSteps',
-    'RecordLegs',
-    'ResumeRandomState',
-    'ShardedRunner',
-    'StopOnDivergence',
-    'StopOnSignal',
-    'Throughput',
-    'VerifyPretrained',
-    'keep_checkpoints_whole',
-]
+__all__ = [*hooks.__all__, *optimizers.__all__, *sharding.__all__]
