@@ -13,6 +13,8 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
+from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import Registry
@@ -47,6 +49,12 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
     scope='mmtlalign',
     locations=['mmtlalign.engine'],
+)
+RUNNERS = Registry(
+    'runner', parent=MMENGINE_RUNNERS, scope='mmtlalign', locations=['mmtlalign.engine']
+)
+STRATEGIES = Registry(
+    'strategy', parent=MMENGINE_STRATEGIES, scope='mmtlalign', locations=['mmtlalign.engine']
 )
 METRICS = Registry(
     'metric', parent=MMENGINE_METRICS, scope='mmtlalign', locations=['mmtlalign.evaluation']

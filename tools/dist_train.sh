@@ -4,7 +4,8 @@
 #   tools/dist_train.sh CONFIG PROCESSES [arguments of train.py]
 #
 # Several machines: run it on each, with NNODES, NODE_RANK (0 first) and
-# MASTER_ADDR (of the first) set. PORT moves two jobs on one machine apart.
+# MASTER_ADDR (of the first) set. PORT moves two jobs on one machine apart;
+# MAX_RESTARTS (0) is how often all processes are started again after one failed.
 set -euo pipefail
 # shellcheck source=tools/misc/launch.sh
 source "$(dirname "$0")/misc/launch.sh"

@@ -6,9 +6,10 @@ mmtlalign train my_config.py --resume --cfg-options randomness.seed=1
 
 import argparse
 import os.path as osp
+import tempfile
+from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -44,8 +45,9 @@ from mmtlalign.commands.resumed_config import check_same_run
 from mmtlalign.commands.start import read_start
 from mmtlalign.commands.threads import set_threads
 from mmtlalign.commands.trackers import TrackRun, add_track_argument, use_trackers
+from mmtlalign.commands.training_options import add_training_options, apply_training_options
 from mmtlalign.commands.work_dir import check_no_earlier_run, lock_work_dir, remove_earlier_run
-from mmtlalign.engine import keep_checkpoints_whole
+from mmtlalign.engine import DryRunEnded, VerifyPretrained, keep_checkpoints_whole
 from mmtlalign.errors import UserError, in_one_line
 from mmtlalign.host_check import check_host, check_sync_bn
 from mmtlalign.old_arguments import modernise
@@ -84,41 +86,11 @@ def make_parser() -> argparse.ArgumentParser:
         action='store_true',
         help='delete the checkpoints of another run in the work dir',
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision; bfloat16 on a CPU')
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate by the real total batch size over '
-        'auto_scale_lr.base_batch_size',
-    )
+    add_training_options(parser)
     add_common_arguments(parser)
     add_picture_argument(parser)
     add_track_argument(parser)
     return parser
-
-
-def use_amp(cfg: Config) -> None:
-    """Turn the plain optimizer wrapper into the mixed-precision one."""
-    device = get_device()
-    if device == 'mps':
-        raise UserError(
-            "--amp works with CUDA, NPU, MLU, MUSA and on CPUs, not on 'mps'; leave it out"
-        )
-    wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise UserError(f"--amp replaces optim_wrapper.type 'OptimWrapper', not '{wrapper}'")
-    if device == 'cpu':
-        cfg.optim_wrapper.type = 'mmtlalign.BFloat16OptimWrapper'
-        return
-    cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-
-
-def scale_lr(cfg: Config) -> None:
-    """Switch on mmengine's scaling of the learning rate."""
-    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-        raise UserError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
-    cfg.auto_scale_lr.enable = True
 
 
 def count_accumulation(cfg: Config) -> None:
@@ -190,25 +162,26 @@ def has_ended(cfg: Config, checkpoint: dict) -> bool:
     return False
 
 
-def check_room(runner: Runner) -> None:
+def check_room(runner: Runner, work_dir: str) -> None:
     """Raise a UserError if the disk has no room for two checkpoints: the one
     that is there when the next one is written. An optimizer such as AdamW
     holds two numbers for each weight."""
+    folder = Path(work_dir).absolute()
+    while not folder.is_dir():  # none is made for a dry run
+        folder = folder.parent
     weights = sum(value.nbytes for value in runner.model.state_dict().values())
     trained = sum(value.nbytes for value in runner.model.parameters() if value.requires_grad)
-    check_space(runner.work_dir, 2 * (weights + 2 * trained), 'two checkpoints', '--work-dir')
+    check_space(folder, 2 * (weights + 2 * trained), 'two checkpoints', '--work-dir')
 
 
-def register_hooks(runner: Runner, args: argparse.Namespace, changes: list[str]) -> None:
+def register_hooks(runner: Runner, args: argparse.Namespace) -> None:
     """Those that every training has."""
     keep_checkpoints_whole(runner)
     present = [type(hook).__name__ for hook in runner.hooks]
     for name in ('StopOnDivergence', 'StopOnSignal'):
         if name not in present:
             runner.register_hook(dict(type=f'mmtlalign.{name}'))
-    runner.register_hook(dict(type='mmtlalign.RecordLegs', changes=changes))
-    if args.track:
-        runner.register_hook(TrackRun(args.track))
+    runner.register_hook(dict(type='mmtlalign.Throughput', peak_tflops=args.peak_tflops))
     if args.extend:
         runner.register_hook(dict(type='mmtlalign.ExtendSchedule'))
 
@@ -254,7 +227,9 @@ def set_weights(runner: Runner, start: str | None, checkpoint: dict | None, trus
         forget_pretrained(model)  # the file may be gone, and is not needed
         print_log(f"Weights: from '{start}'", logger='current')
     elif find_pretrained(model):
-        runner.register_hook(dict(type='mmtlalign.VerifyPretrained', trust=trust))
+        proof = VerifyPretrained(trust)
+        proof.before_run(runner)  # while the model is whole
+        runner.register_hook(proof)
     else:
         print_log('Weights: random (no init_cfg names a checkpoint)', logger='current')
 
@@ -272,17 +247,42 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+def prepare_runner(
+    cfg: Config, args: argparse.Namespace, start: str | None, checkpoint: dict | None
+) -> Runner:
+    """The host's, with the right weights and the hooks that all have."""
+    threads = set_threads(distributed=cfg.launcher != 'none')
+    runner = build_runner(cfg)
+    print_log(threads, logger='current')
+    set_weights(runner, start, checkpoint, args.trust)
+    register_hooks(runner, args)
+    return runner
+
+
+def rehearse(
+    cfg: Config, args: argparse.Namespace, start: str | None, checkpoint: dict | None
+) -> None:
+    """Train two steps in a folder that is gone afterwards."""
+    work_dir = cfg.work_dir
+    with tempfile.TemporaryDirectory() as cfg.work_dir:
+        runner = prepare_runner(cfg, args, start, checkpoint)
+        runner.register_hook(dict(type='mmtlalign.DryRun'))
+        check_room(runner, work_dir)
+        try:
+            runner.train()
+        except DryRunEnded as ended:
+            if is_main_process():
+                print(ended)
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = load_config(args)
     check_data_of(cfg, 'train')
+    apply_training_options(cfg, args)
     check_values(cfg)
     check_shared_memory(cfg)
     check_schedule(cfg)
-    if args.amp:
-        use_amp(cfg)
-    if args.auto_scale_lr:
-        scale_lr(cfg)
     count_accumulation(cfg)
     if args.resume is not None:
         resume(cfg, args.resume)
@@ -297,22 +297,24 @@ def main(argv: list[str] | None = None) -> None:
         changes = check_same_run(cfg, checkpoint, start, args.accept, args.extend)
         if has_ended(cfg, checkpoint):
             return
-    use_trackers(cfg, args.track, checkpoint)
     check_host(cfg)
     check_sync_bn(cfg)
     look_at_data(cfg, args, checkpoint, start)
     if not start:  # the only case in which that file is read
         check_pretrained_file(cfg)
-    lock_work_dir(cfg.work_dir)
+    if not args.dry_run:
+        lock_work_dir(cfg.work_dir)
     use_gloo_without_gpu(cfg)
-    threads = set_threads(distributed=cfg.launcher != 'none')
-
-    runner = build_runner(cfg)
-    print_log(threads, logger='current')
-    set_weights(runner, start, checkpoint, args.trust)
+    if args.dry_run:
+        rehearse(cfg, args, start, checkpoint)
+        return
+    use_trackers(cfg, args.track, checkpoint)
+    runner = prepare_runner(cfg, args, start, checkpoint)
     del checkpoint  # which would be in memory as long as the training runs
-    register_hooks(runner, args, changes)
-    check_room(runner)
+    runner.register_hook(dict(type='mmtlalign.RecordLegs', changes=changes))
+    if args.track:
+        runner.register_hook(TrackRun(args.track))
+    check_room(runner, cfg.work_dir)
     if args.overwrite and is_main_process():
         remove_earlier_run(cfg.work_dir, keep=start)
     with progress_bar(runner):

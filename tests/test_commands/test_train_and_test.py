@@ -255,33 +255,6 @@ def test_predictions_need_a_name_that_tells_their_format(ends_with, capsys):
     assert "--bootstrap 'a.pkl' must end in .json" in capsys.readouterr().err
 
 
-def test_amp_where_nothing_can_do_it(monkeypatch):
-    monkeypatch.setattr(train, 'get_device', lambda: 'mps')
-    with pytest.raises(UserError, match="not on 'mps'; leave it out"):
-        train.use_amp(Config(dict(optim_wrapper=dict())))
-
-
-def test_amp_on_a_cpu(monkeypatch):
-    monkeypatch.setattr(train, 'get_device', lambda: 'cpu')
-    cfg = Config(dict(optim_wrapper=dict(clip_grad=dict())))
-    train.use_amp(cfg)
-    assert cfg.optim_wrapper == dict(type='mmtlalign.BFloat16OptimWrapper', clip_grad=dict())
-
-
-@pytest.mark.parametrize('given', [{}, dict(type='OptimWrapper'), dict(type='AmpOptimWrapper')])
-def test_amp_replaces_the_plain_wrapper(monkeypatch, given):
-    monkeypatch.setattr(train, 'get_device', lambda: 'cuda')
-    cfg = Config(dict(optim_wrapper=dict(**given, clip_grad=dict())))
-    train.use_amp(cfg)
-    assert cfg.optim_wrapper == dict(type='AmpOptimWrapper', clip_grad=dict(), loss_scale='dynamic')
-
-
-def test_amp_leaves_an_unknown_wrapper_alone(monkeypatch):
-    monkeypatch.setattr(train, 'get_device', lambda: 'cuda')
-    with pytest.raises(UserError, match="not 'MyWrapper'"):
-        train.use_amp(Config(dict(optim_wrapper=dict(type='MyWrapper'))))
-
-
 def test_only_schedules_of_the_same_unit_must_begin_in_time():
     warm_up = dict(type='LinearLR', by_epoch=False, end=50)
     decay = dict(type='PolyLR', by_epoch=False, begin=50)
@@ -292,12 +265,6 @@ def test_only_schedules_of_the_same_unit_must_begin_in_time():
         train.check_schedule(cfg)
     cfg.param_scheduler[1].end = 100
     train.check_schedule(cfg)
-
-
-def test_auto_scale_lr_switches_the_hosts_scaling_on():
-    cfg = Config(dict(auto_scale_lr=dict(base_batch_size=64)))
-    train.scale_lr(cfg)
-    assert cfg.auto_scale_lr == dict(base_batch_size=64, enable=True)
 
 
 def test_a_start_is_the_named_or_the_latest_checkpoint(tmp_path):

@@ -27,6 +27,19 @@ class Keep(Hook):
             dict(before=self.before, after=model.state_dict(),
                  mixing=mixing.get_state()), f'rank{runner.rank}.pth')
 """
+KILL_ONCE = """
+import os, signal
+from pathlib import Path
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class KillOnce(Hook):
+    def before_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == 3 and runner.rank == 1 and not Path('killed').exists():
+            Path('killed').touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
 WITH_KEEP = """
 custom_imports = dict(imports=['keep'])
 custom_hooks.append(dict(type='mmengine.Keep'))
@@ -80,6 +93,29 @@ def test_two_processes_train_and_test_one_model(tmp_path):
         re.findall(r'accuracy/top1: ([\d.]+)', process.stdout) for process in (trained, tested)
     ]
     assert len(accuracy[0]) == 1 and accuracy[0] == accuracy[1]
+
+
+@pytest.mark.slow
+def test_processes_that_died_are_started_again(tmp_path):
+    (tmp_path / 'kill.py').write_text(KILL_ONCE)
+    write_project(
+        tmp_path,
+        """
+custom_imports = dict(imports=['kill'])
+custom_hooks.append(dict(type='mmengine.KillOnce'))
+""",
+    )
+    done = run(
+        [ROOT / 'tools/dist_train.sh', 'tiny.py', 2, '--resume'],
+        tmp_path,
+        PORT=free_port(),
+        MAX_RESTARTS='1',
+        CUDA_VISIBLE_DEVICES='',
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'killed').exists()
+    assert 'resumed epoch: 1, iter: 2' in done.stdout
+    assert (tmp_path / 'work_dirs/tiny/epoch_3.pth').is_file()
 
 
 @pytest.mark.parametrize(

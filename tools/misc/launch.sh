@@ -20,14 +20,19 @@ launch() {
     need_number NNODES "${NNODES:=1}"
     need_number NODE_RANK "${NODE_RANK:=0}" 0
     need_number PORT "${PORT:=29500}"
+    need_number MAX_RESTARTS "${MAX_RESTARTS:=0}" 0
     # torchrun sets the same, but with a paragraph of warning.
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
     export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
+    local address=${MASTER_ADDR:-127.0.0.1}
+    local meeting=(--node_rank="$NODE_RANK" --master_addr="$address" --master_port="$PORT")
+    if [ "$MAX_RESTARTS" -gt 0 ]; then # where processes meet again
+        meeting=(--max_restarts="$MAX_RESTARTS" --rdzv_backend=c10d
+            --rdzv_endpoint="$address:$PORT" --rdzv_conf="is_host=$((NODE_RANK == 0))")
+    fi
     exec "${PYTHON:-python}" -m torch.distributed.run \
         --nnodes="$NNODES" \
-        --node_rank="$NODE_RANK" \
-        --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-        --master_port="$PORT" \
+        "${meeting[@]}" \
         --nproc_per_node="$processes" \
         "$(dirname "$0")/$script" "$@"
 }

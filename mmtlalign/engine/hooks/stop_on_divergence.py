@@ -13,6 +13,8 @@ from torch.nn.utils import get_total_norm
 from mmtlalign.errors import UserError
 from mmtlalign.registry import HOOKS
 
+from ..sharding.tensors import is_finite, own_part
+
 MAX_SKIPPED = 20  # steps running, in float16
 SAVED = ('state_dict', 'ema_state_dict', 'optimizer')
 
@@ -205,11 +207,12 @@ class StepWatch:
             self._skips = getattr(optimizer, 'found_inf', 0.0)
             return
         gradients = [
-            parameter.grad
+            own_part(parameter.grad)
             for group in optimizer.param_groups
             for parameter in group['params']
             if parameter.grad is not None
         ]
+        gradients = [gradient for gradient in gradients if gradient.numel()]
         if gradients:
             sound = get_total_norm(gradients, torch.inf).isfinite()
             self.sound = sound if self.sound is None else self.sound & sound
@@ -250,4 +253,4 @@ def named_tensors(value, name: str = '') -> Iterator[tuple[str, Tensor]]:
 
 def first_unsound(tensors) -> str | None:
     """Name of the first tensor that holds NaN or infinity, if one does."""
-    return next((name for name, value in tensors if not value.isfinite().all()), None)
+    return next((name for name, value in tensors if not is_finite(value)), None)

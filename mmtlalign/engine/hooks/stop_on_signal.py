@@ -50,6 +50,7 @@ class StopOnSignal(Hook):
         self._handlers: dict = {}
         self._states: list[dict] | None = None
         self._resumed: dict = {}
+        self._place: dict = {}
         self._whole_sampler = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -96,8 +97,9 @@ class StopOnSignal(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add what an epoch is to go on with, if it has not ended."""
+        meta = checkpoint['meta']
+        meta.update(self._place)  # which a FlexibleRunner has overwritten
         if self._states:
-            meta = checkpoint['meta']
             length = len(runner.train_dataloader) + getattr(
                 runner.train_dataloader.batch_sampler, 'skipped', 0
             )
@@ -145,7 +147,8 @@ class StopOnSignal(Hook):
         )
         if path is None:
             name = INTERRUPTED.format(epoch, step)
-            runner.save_checkpoint(runner.work_dir, name, meta=dict(epoch=epoch, iter=step))
+            self._place = dict(epoch=epoch, iter=step)
+            runner.save_checkpoint(runner.work_dir, name, meta=dict(self._place))
             path = osp.join(runner.work_dir, name)
             if runner.rank == 0:
                 name_last(runner, path)

@@ -11,6 +11,8 @@ from mmtlalign.checkpoint import expected_weights, find_pretrained
 from mmtlalign.errors import UserError
 from mmtlalign.registry import HOOKS
 
+from ..sharding.tensors import whole
+
 
 @HOOKS.register_module()
 class VerifyPretrained(Hook):
@@ -47,6 +49,8 @@ class VerifyPretrained(Hook):
             UserError: If an ``init_cfg``, a file or a prefix is wrong, or the
                 weights do not fit.
         """
+        if self._expected:  # read before the model was sharded
+            return
         model = _unwrapped(runner)
         for name, init_cfg in find_pretrained(model).items():
             self._expected[name], line = expected_weights(
@@ -71,7 +75,7 @@ class VerifyPretrained(Hook):
         for name, expected in self._expected.items():
             live = model.get_submodule(name).state_dict()
             for key, value in expected.items():
-                if not torch.equal(live[key].cpu(), value):
+                if not torch.equal(whole(live[key]).cpu(), value):
                     raise UserError(
                         f'model.{name}: {key} is not what its init_cfg names: '
                         'something has changed the weights after they were '

@@ -1,4 +1,4 @@
-"""Mixed precision where mmengine's wrapper refuses to work: on the CPU."""
+"""Mixed precision without scaling of losses, on CPUs as well."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from mmtlalign.registry import OPTIM_WRAPPERS
 class BFloat16OptimWrapper(OptimWrapper):
     """Forward passes in bfloat16 wherever autocast deems it safe.
 
-    mmengine's ``AmpOptimWrapper`` is for accelerators only. Weights, their
+    mmengine's ``AmpOptimWrapper`` is for accelerators only, and scales losses. Weights, their
     gradients and the optimizer stay in float32; losses are not scaled, since
     bfloat16 reaches as far as float32. Arguments are mmengine's.
     """

@@ -1,0 +1,56 @@
+"""Where the time of a training step goes."""
+
+import os.path as osp
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmtlalign.errors import UserError
+from mmtlalign.output_files import written_beside
+from mmtlalign.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ProfileSteps(Hook):
+    """Trace the first steps with torch's profiler.
+
+    Unlike mmengine's ``ProfilerHook``, it also counts from where a training is
+    resumed, passes over the ends of epochs, and leaves a whole file:
+    ``trace_rankN.json`` beside the log, for Perfetto or chrome://tracing.
+    ``--profile N`` of ``tools/train.py`` adds this hook.
+
+    Args:
+        steps (int): How many.
+
+    Raises:
+        UserError: If fewer are left.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self._profiler: torch.profiler.profile | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Begin."""
+        left = runner.max_iters - runner.iter
+        if self.steps > left:
+            raise UserError(f'--profile {self.steps}: this training has {left} steps left')
+        self._end = runner.iter + self.steps
+        self._profiler = torch.profiler.profile()
+        self._profiler.start()
+
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Count; write after the last."""
+        if self._profiler is None:
+            return
+        self._profiler.step()
+        if runner.iter + 1 == self._end:
+            self._profiler.stop()
+            path = osp.join(runner.log_dir, f'trace_rank{runner.rank}.json')
+            with written_beside(path) as beside:
+                self._profiler.export_chrome_trace(str(beside))
+            runner.logger.info(f'Trace of {self.steps} steps: {path}')
+            self._profiler = None

@@ -1,0 +1,206 @@
+"""Options that people expect, each with what it has done."""
+
+import json
+import re
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmtlalign.commands import train, training_options
+from mmtlalign.errors import UserError
+
+from ..tiny import run_tool, write_project
+from .test_train_and_test import load, same
+
+
+def applied(*options, **entries):
+    """A config with options applied."""
+    cfg = Config(dict(dict(optim_wrapper={}, launcher='none'), **entries))
+    training_options.apply_training_options(cfg, train.parse_args(['tiny.py', *options]))
+    return cfg
+
+
+def logged(folder):
+    (log,) = folder.glob('*/vis_data/scalars.json')
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def test_amp_where_nothing_can_do_it(monkeypatch):
+    monkeypatch.setattr(training_options, 'get_device', lambda: 'mps')
+    with pytest.raises(UserError, match="not on 'mps'; leave it out"):
+        training_options.use_amp(Config(dict(optim_wrapper=dict())))
+
+
+def test_amp_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(training_options, 'get_device', lambda: 'cpu')
+    cfg = Config(dict(optim_wrapper=dict(clip_grad=dict())))
+    training_options.use_amp(cfg)
+    assert cfg.optim_wrapper == dict(type='mmtlalign.BFloat16OptimWrapper', clip_grad=dict())
+
+
+@pytest.mark.parametrize('given', [{}, dict(type='OptimWrapper'), dict(type='AmpOptimWrapper')])
+def test_amp_replaces_the_plain_wrapper(monkeypatch, given):
+    monkeypatch.setattr(training_options, 'get_device', lambda: 'cuda')
+    cfg = Config(dict(optim_wrapper=dict(**given, clip_grad=dict())))
+    training_options.use_amp(cfg)
+    assert cfg.optim_wrapper == dict(type='AmpOptimWrapper', clip_grad=dict(), loss_scale='dynamic')
+
+
+def test_amp_leaves_an_unknown_wrapper_alone(monkeypatch):
+    monkeypatch.setattr(training_options, 'get_device', lambda: 'cuda')
+    with pytest.raises(UserError, match="not 'MyWrapper'"):
+        training_options.use_amp(Config(dict(optim_wrapper=dict(type='MyWrapper'))))
+
+
+@pytest.mark.parametrize(
+    'device, dtype, wrapper',
+    [
+        ('cpu', 'bf16', dict(type='mmtlalign.BFloat16OptimWrapper')),
+        ('npu', 'bf16', dict(type='mmtlalign.BFloat16OptimWrapper')),
+        ('npu', 'fp16', dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')),
+    ],
+)
+def test_amp_dtype(monkeypatch, device, dtype, wrapper):
+    monkeypatch.setattr(training_options, 'get_device', lambda: device)
+    given = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='bfloat16')
+    assert applied('--amp-dtype', dtype, optim_wrapper=given).optim_wrapper == wrapper
+
+
+def test_auto_scale_lr_switches_the_hosts_scaling_on():
+    cfg = Config(dict(auto_scale_lr=dict(base_batch_size=64)))
+    training_options.scale_lr(cfg)
+    assert cfg.auto_scale_lr == dict(base_batch_size=64, enable=True)
+
+
+@pytest.mark.parametrize(
+    'options, entries, message',
+    [
+        (['--amp-dtype', 'fp16'], {}, 'fp16 does not work with a CPU; give --amp-dtype bf16'),
+        (['--profile', '0'], {}, '--profile 0 must be greater than 0'),
+        (['--peak-tflops', 'nan'], {}, '--peak-tflops nan must be greater than 0'),
+        (['--fsdp'], {}, '--launcher is none; start them with tools/dist_train.sh'),
+        (['--fsdp', '--compile'], dict(launcher='pytorch'), '--fsdp does not go with --compile'),
+        (['--fsdp'], dict(launcher='pytorch', compile=True), "no use for 'compile'"),
+        ([], dict(strategy=dict(type='FSDPStrategy')), "'FSDPStrategy' clips .*: give --fsdp"),
+    ],
+)
+def test_what_cannot_work_is_refused(monkeypatch, options, entries, message):
+    monkeypatch.setattr(training_options, 'get_device', lambda: 'cpu')
+    with pytest.raises(UserError, match=message):
+        applied(*options, **entries)
+
+
+def test_compiling_on_a_cpu_needs_a_compiler(monkeypatch):
+    monkeypatch.setattr(training_options.shutil, 'which', lambda name: None)
+    monkeypatch.delenv('CXX', raising=False)
+    with pytest.raises(UserError, match='needs a C'):
+        applied('--compile')
+
+
+def test_compile_keeps_what_the_config_says():
+    assert applied('--compile', compile=True).compile == dict(mode='default')
+    cfg = applied('--compile', 'reduce-overhead', compile=dict(backend='inductor'))
+    assert cfg.compile == dict(backend='inductor', mode='reduce-overhead')
+
+
+def test_fsdp_takes_our_runner_and_bfloat16(monkeypatch):
+    monkeypatch.setattr(training_options, 'get_device', lambda: 'npu')
+    cfg = applied('--fsdp', '--amp', launcher='pytorch')
+    assert cfg.runner_type == 'mmtlalign.ShardedRunner'
+    assert cfg.strategy.type == 'mmtlalign.FSDP2Strategy'
+    assert cfg.optim_wrapper == dict(type='mmtlalign.BFloat16OptimWrapper')
+    assert applied(runner_type='FlexibleRunner').runner_type == 'mmtlalign.ShardedRunner'
+
+
+def test_a_seed_draws_everything_again(here, tmp_path):
+    """Mixing too: without our hook, its generator follows the seed alone."""
+    write_project(tmp_path, 'custom_hooks = []\ntrain_cfg.update(max_epochs=1)\n')
+    for work_dir, seed in (('a', 5), ('b', 5), ('c', 6)):
+        here('train.py', 'tiny.py', '--seed', seed, '--work-dir', work_dir, '--deterministic')
+        assert torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(False)
+    a, b, c = (load(tmp_path / name / 'epoch_1.pth')['state_dict'] for name in 'abc')
+    assert same(a, b) and not same(a, c)
+    lams = [[row.get('lam') for row in logged(tmp_path / name)] for name in 'abc']
+    assert lams[0] == lams[1] != lams[2]
+
+
+def test_resuming_keeps_the_seed(here, ends_with, tmp_path):
+    write_project(tmp_path, 'train_cfg.update(max_epochs=1)\nrandomness = dict()\n')
+    here('train.py', 'tiny.py', '--seed', 5)
+    go_on = ('train.py', 'tiny.py', '--resume', '--extend', 2)
+    assert 'randomness.seed was 5 and is 6' in ends_with(*go_on, '--seed', 6)
+    here(*go_on)
+    assert load(tmp_path / 'work_dirs/tiny/epoch_2.pth')['meta']['seed'] == 5
+
+
+def test_a_dry_run_leaves_nothing_behind(tmp_path):
+    write_project(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    done = run_tool('train.py', 'tiny.py', '--dry-run', folder=tmp_path, TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert 'Epoch(train) [1][2/3]' in done.stdout and '[3/3]' not in done.stdout
+    told = re.search(
+        r'dry run: peak memory (\d+) MiB a process; ([\d.]+) s a step, so 9 steps take '
+        r'([\d.]+) h without validation',
+        done.stdout,
+    )
+    memory, seconds, hours = map(float, told.groups())
+    assert 100 < memory < 10000 and hours == pytest.approx(9 * seconds / 3600, abs=0.01)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_trace_and_rates_are_left_in_the_work_dir(here, tmp_path):
+    """Resumed, over the end of an epoch; rates by the times in the log."""
+    write_project(tmp_path, 'train_cfg.update(max_epochs=1)\n')
+    here('train.py', 'tiny.py')
+    for log in tmp_path.glob('work_dirs/tiny/*/vis_data/scalars.json'):
+        log.unlink()
+    here('train.py', 'tiny.py', '--resume', '--extend', 3, '--profile', 4, '--peak-tflops', 1e-3)
+    (trace,) = tmp_path.glob('work_dirs/tiny/*/trace_rank0.json')
+    events = json.loads(trace.read_text())['traceEvents']
+    assert {f'ProfilerStep#{i}' for i in range(4)} <= {event['name'] for event in events}
+    rows = [row for row in logged(tmp_path / 'work_dirs/tiny') if 'loss' in row]
+    assert len(rows) == 6
+    for row in rows:
+        assert row['images_per_second'] > 0 and row['memory'] > 100
+    # by hand: FLOPs from two columns of the log must be one number
+    flops = [row['mfu'] / row['images_per_second'] for row in rows]
+    assert flops[0] > 0 and flops == pytest.approx(flops[:1] * 6, rel=1e-3)
+
+
+def test_a_trace_of_more_than_there_is(ends_with):
+    said = ends_with('train.py', 'tiny.py', '--profile', 10)
+    assert '--profile 10: this training has 9 steps left' in said
+
+
+def test_channels_last_where_the_model_gains(here, ends_with, tmp_path):
+    said = ends_with('train.py', 'tiny.py', '--channels-last')
+    assert '--channels-last: this model has no convolutions that' in said
+    write_project(
+        tmp_path,
+        """
+train_cfg.update(max_epochs=1)
+model = dict(
+    type='ImageClassifier', backbone=dict(type='ResNet', depth=18, base_channels=4),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=3, in_channels=32,
+              loss=dict(type='CrossEntropyLoss')))
+""",
+    )
+    here('train.py', 'tiny.py', '--channels-last', '--overwrite')
+    weight = load(tmp_path / 'work_dirs/tiny/epoch_1.pth')['state_dict']['backbone.conv1.weight']
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_trains_the_same(here, tmp_path):
+    options = ('--cfg-options', 'train_cfg.max_epochs=1', 'compile.backend=aot_eager')
+    here('train.py', 'tiny.py', '--work-dir', 'plain', *options[:2])
+    here('train.py', 'tiny.py', '--work-dir', 'compiled', '--compile', *options)
+    plain, compiled = (
+        [row['loss'] for row in logged(tmp_path / name) if 'loss' in row]
+        for name in ('plain', 'compiled')
+    )
+    assert compiled == pytest.approx(plain, abs=1e-4)

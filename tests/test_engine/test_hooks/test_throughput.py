@@ -1,0 +1,43 @@
+"""Rates in the log, recomputed."""
+
+import pytest
+import torch
+
+from mmtlalign.engine.hooks.throughput import known_peak
+
+from .test_stop_on_divergence import Model, runner
+
+
+@pytest.mark.parametrize(
+    'name, peak',
+    [
+        ('NVIDIA H100 PCIe', 756),
+        ('NVIDIA H100 80GB HBM3', 989),
+        ('NVIDIA A100-SXM4-80GB', 312),
+        ('NVIDIA L4', 121),
+        ('NVIDIA A10G', None),
+    ],
+)
+def test_peaks_are_those_of_exactly_this_gpu(monkeypatch, name, peak):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: name)
+    assert known_peak() == peak
+
+
+def test_nobody_knows_the_peak_of_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert known_peak() is None
+
+
+@pytest.mark.parametrize('peak', [None, 1e-6])
+def test_rates_follow_from_times_and_shapes(tmp_path, peak):
+    """Two images of three numbers a step, and one linear layer."""
+    run = runner(tmp_path, Model(), [dict(type='mmtlalign.Throughput', peak_tflops=peak)])
+    run.train()
+    hub = run.message_hub
+    seconds = hub.get_scalar('train/time').mean(10)
+    assert hub.get_scalar('train/images_per_second').current() == pytest.approx(2 / seconds)
+    assert ('train/mfu' in hub.log_scalars) == (peak is not None)
+    if peak:  # 2 x 3 multiply-adds, forward and for the weight's gradient
+        flops = hub.get_scalar('train/mfu').current() * seconds * peak * 1e12
+        assert flops == pytest.approx(2 * (2 * 2 * 3))
