@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmtlalign.apis.channel_order import trained_order
 from mmtlalign.checkpoint import (
     check_pretrained_file,
     check_weights,
@@ -40,6 +41,7 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.commands.distributed import use_gloo_without_gpu
+from mmtlalign.commands.report import write_report
 from mmtlalign.commands.resumed_config import check_same_run
 from mmtlalign.commands.start import read_start
 from mmtlalign.commands.start_up_noise import keep_parameter_options_off_console
@@ -89,6 +91,11 @@ def make_parser() -> argparse.ArgumentParser:
         action='store_true',
         help='scale the learning rate by the real total batch size over '
         'auto_scale_lr.base_batch_size',
+    )
+    parser.add_argument(
+        '--no-report',
+        action='store_true',
+        help='keep no predictions of the last validation, and write no report.html at the end',
     )
     add_common_arguments(parser)
     add_picture_argument(parser)
@@ -207,6 +214,9 @@ def register_hooks(runner: Runner, args: argparse.Namespace, changes: list[str])
     runner.register_hook(dict(type='mmtlalign.RecordLegs', changes=changes))
     if args.extend:
         runner.register_hook(dict(type='mmtlalign.ExtendSchedule'))
+    if not args.no_report and runner.val_loop:
+        is_rgb = trained_order(runner.cfg) == 'rgb'
+        runner.register_hook(dict(type='mmtlalign.KeepPredictions', is_rgb=is_rgb))
 
 
 def look_at_data(
@@ -253,6 +263,19 @@ def set_weights(runner: Runner, start: str | None, checkpoint: dict | None, trus
         runner.register_hook(dict(type='mmtlalign.VerifyPretrained', trust=trust))
     else:
         print_log('Weights: random (no init_cfg names a checkpoint)', logger='current')
+
+
+def report_run(work_dir: str) -> None:
+    """Write ``report.html``; what was trained is no worse without it."""
+    page = osp.join(work_dir, 'report.html')
+    try:
+        write_report([work_dir], page, trust=True)  # its config has been run
+        print(f'report: {page}')
+    except Exception as error:
+        print(
+            f'warning: no report ({type(error).__name__}: {error}); '
+            f'mmtlalign report {work_dir} --debug tells more'
+        )
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -310,3 +333,5 @@ def main(argv: list[str] | None = None) -> None:
     if args.overwrite and is_main_process():
         remove_earlier_run(cfg.work_dir, keep=start)
     runner.train()
+    if not args.no_report and is_main_process():
+        report_run(cfg.work_dir)

@@ -1,7 +1,9 @@
 from .hooks import (
+    PREDICTIONS,
     CheckTokenLabels,
     EncoderFeatures,
     ExtendSchedule,
+    KeepPredictions,
     RecordLegs,
     ResumeRandomState,
     StopOnDivergence,
@@ -12,11 +14,13 @@ from .hooks import (
 from .optimizers import BFloat16OptimWrapper, LayerDecayOptimWrapperConstructor
 
 __all__ = [
+    'PREDICTIONS',
     'BFloat16OptimWrapper',
     'CheckTokenLabels',
     'EncoderFeatures',
     'ExtendSchedule',
     'LayerDecayOptimWrapperConstructor',
+    'KeepPredictions',
     'RecordLegs',
     'ResumeRandomState',
     'StopOnDivergence',
