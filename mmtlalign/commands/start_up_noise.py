@@ -36,9 +36,6 @@ KNOWN_NOISE = (
     '"HardDiskBackend" is the alias of "LocalBackend" and the former will be deprecated in future.',
 )
 
-# One line for each option of each parameter: hundreds for a DeiT-S.
-PARAMETER_OPTION = re.compile(r'paramwise_options -- \S+:\w+=\S+\Z')
-
 
 def silence_known_noise() -> None:
     """Keep exactly the messages above from the console and the log.
@@ -50,22 +47,6 @@ def silence_known_noise() -> None:
         warnings.filterwarnings('ignore', re.escape(message) + r'\Z')
     logging.setLogRecordFactory(_demoting(logging.getLogRecordFactory()))
     mmengine_logger.print = _print_unless_known
-
-
-def keep_parameter_options_off_console(logger: logging.Logger) -> None:
-    """Leave the lines on single parameters to the log file.
-
-    Args:
-        logger (logging.Logger): That of the runner.
-    """
-    for handler in logger.handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.addFilter(_is_no_parameter_option)
-
-
-def _is_no_parameter_option(record: logging.LogRecord) -> bool:
-    """A logging filter."""
-    return not PARAMETER_OPTION.match(str(record.msg))
 
 
 def _demoting(make_record):

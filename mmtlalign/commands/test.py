@@ -11,8 +11,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric, DumpResults
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 from mmtlalign.checkpoint import check_weights, hand_to_host, load_checkpoint_safely
 from mmtlalign.commands.checks import (
@@ -30,6 +28,7 @@ from mmtlalign.commands.command_line import (
     make_work_dir,
     new_parser,
 )
+from mmtlalign.commands.console import build_runner
 from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.commands.threads import set_threads
 from mmtlalign.errors import UserError
@@ -148,8 +147,7 @@ def main(argv: list[str] | None = None) -> None:
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')
 
-    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
-    runner = build(cfg)
+    runner = build_runner(cfg)
     print_log(threads, logger='current')
     model = runner.model
     while hasattr(model, 'module'):  # of DDP, of test-time augmentation

@@ -11,7 +11,6 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmtlalign.apis.channel_order import trained_order
@@ -40,11 +39,11 @@ from mmtlalign.commands.command_line import (
     make_folder_of,
     new_parser,
 )
+from mmtlalign.commands.console import build_runner, progress_bar, say_what_next
 from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.commands.report import write_report
 from mmtlalign.commands.resumed_config import check_same_run
 from mmtlalign.commands.start import read_start
-from mmtlalign.commands.start_up_noise import keep_parameter_options_off_console
 from mmtlalign.commands.threads import set_threads
 from mmtlalign.commands.work_dir import check_no_earlier_run, lock_work_dir, remove_earlier_run
 from mmtlalign.engine import keep_checkpoints_whole
@@ -322,9 +321,7 @@ def main(argv: list[str] | None = None) -> None:
     use_gloo_without_gpu(cfg)
     threads = set_threads(distributed=cfg.launcher != 'none')
 
-    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
-    runner = build(cfg)
-    keep_parameter_options_off_console(runner.logger)
+    runner = build_runner(cfg)
     print_log(threads, logger='current')
     set_weights(runner, start, checkpoint, args.trust)
     del checkpoint  # which would be in memory as long as the training runs
@@ -332,6 +329,8 @@ def main(argv: list[str] | None = None) -> None:
     check_room(runner)
     if args.overwrite and is_main_process():
         remove_earlier_run(cfg.work_dir, keep=start)
-    runner.train()
+    with progress_bar(runner):
+        runner.train()
     if not args.no_report and is_main_process():
         report_run(cfg.work_dir)
+    say_what_next(runner)

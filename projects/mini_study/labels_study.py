@@ -86,7 +86,6 @@ class Unit(NamedTuple):
         regime = REGIMES[self.regime]
         options = [
             f'model.backbone.img_size={regime["image"]}',
-            f'train_pipeline.0.crop_size={regime["image"]}',
             f'train_dataloader.dataset.pipeline.0.crop_size={regime["image"]}',
             f'train_dataloader.dataset.num_images={regime["images"]}',
             f'train_cfg.max_epochs={regime["epochs"]}',

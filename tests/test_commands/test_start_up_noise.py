@@ -6,11 +6,7 @@ import pytest
 from mmengine.logging import MMLogger, print_log
 from mmengine.logging import logger as mmengine_logger
 
-from mmtlalign.commands.start_up_noise import (
-    KNOWN_NOISE,
-    keep_parameter_options_off_console,
-    silence_known_noise,
-)
+from mmtlalign.commands.start_up_noise import KNOWN_NOISE, silence_known_noise
 
 
 @pytest.fixture(autouse=True)
@@ -53,14 +49,3 @@ def test_known_messages_stay_available_for_debugging(caplog):
     with caplog.at_level(logging.DEBUG):
         logger.warning(KNOWN_NOISE[0])
     assert [r.levelname for r in caplog.records] == ['DEBUG']
-
-
-def test_parameter_options_go_to_the_file_alone(capsys, tmp_path):
-    logger = MMLogger.get_instance('parameters', log_file=str(tmp_path / 'a.log'))
-    keep_parameter_options_off_console(logger)
-    option = 'paramwise_options -- backbone.ln1.bias:weight_decay=0.0'
-    logger.info(option)
-    logger.info(f'{option} and more')
-    console = capsys.readouterr().out
-    assert console.count(option) == 1 and f'{option} and more' in console
-    assert (tmp_path / 'a.log').read_text().count(option) == 2
