@@ -37,11 +37,11 @@ version = {}
 exec((ROOT / 'mmtlalign' / 'version.py').read_text(), version)
 extras = {
     name: requirements(name)
-    for name in ('completion', 'det', 'seg', 'dev', 'docs', 'export', 'hf', 'timm')
+    for name in ('completion', 'det', 'seg', 'dev', 'docs', 'export', 'hf', 'timm', 'web')
 }
 # the tests write and run ONNX, read parquet, trace backbones of timm, complete
-# commands; CI builds the site
-for name in ('export', 'hf', 'timm', 'completion', 'docs'):
+# commands, drive the page; CI builds the site
+for name in ('export', 'hf', 'timm', 'completion', 'web', 'docs'):
     extras['dev'] += extras[name]
 
 setup(

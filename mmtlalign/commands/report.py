@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -79,7 +80,7 @@ def write_report(work_dirs: Sequence[str], out: str, trust: bool = False) -> Non
 
 def read_run(folder: Path, name: str, trust: bool) -> Run:
     """All that a work dir tells of its run."""
-    parts = sorted(path.parents[1] for path in folder.glob('*/vis_data/scalars.json'))
+    parts = find_parts(folder)
     if not parts:
         raise UserError(
             f"'{folder}' holds no log of a training (TIME/vis_data/scalars.json); "
@@ -106,6 +107,21 @@ def read_run(folder: Path, name: str, trust: bool) -> Run:
     if cfg:
         add_alignment(run, cfg, folder)
     return run
+
+
+def find_parts(folder: Path) -> list[Path]:
+    """Folders of the logs of the last training in a work dir, the oldest first:
+    one that was resumed has several."""
+    parts: list[Path] = []
+    begin = inf
+    for log in sorted(folder.glob('*/vis_data/scalars.json')):
+        with open(log) as file:
+            first = next(filter(str.strip, file), '')
+        step = re.search(r'"step": (\d+)', first)
+        if step and int(step[1]) <= begin:  # begun anew
+            parts, begin = [], int(step[1])
+        parts += [log.parents[1]] if step else []
+    return parts
 
 
 def read_head(path: Path) -> dict:

@@ -39,7 +39,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
     figure, axis = _new(5.2, 4.6)
     parts = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     shown = axis.imshow(parts, cmap='Blues', vmin=0, vmax=1)
-    axis.set(xlabel='predicted', ylabel='true')
+    axis.set(xlabel='predicted', ylabel='true', title='What is taken for what')
     if len(classes) <= MAX_NAMES:
         axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7)
         axis.set_yticks(range(len(classes)), classes, fontsize=7)
@@ -69,7 +69,7 @@ def draw_reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) 
     axis.bar(centres, accuracy, 0.9 / bins, color='#4878a8', label='accuracy')
     axis.bar(centres, counts / len(index), 0.3 / bins, color='#b0b0b0', label='part of the images')
     axis.plot([0, 1], [0, 1], '--', color='grey', linewidth=1)
-    axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel='confidence')
+    axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel='confidence', title='How sure, how right')
     axis.legend(fontsize=8, loc='upper left')
     return to_uri(figure, 'svg')
 

@@ -13,6 +13,7 @@ MAX_CURVES = 12
 MAX_CLASSES = 100  # of a confusion matrix; beyond, its largest entries are listed
 MAX_PAIRS = 50
 MAX_SAMPLES = 64  # in a page
+NO_CURVES = ('step', 'iter', 'epoch', 'base_lr', 'time', 'data_time', 'memory')
 FIRST = ('loss', 'accuracy', 'coco/bbox_mAP', 'mIoU')  # of the curves
 
 
@@ -80,7 +81,7 @@ def draw_curves(runs: Sequence[Run]) -> list[tuple[str, str]]:
         for log in (run.train, run.val):
             for key in {key: None for record in log.values() for key in record}:
                 points = sorted((s, r[key]) for s, r in log.items() if _is_number(r.get(key)))
-                if points and key not in ('step', 'iter', 'epoch', 'base_lr'):
+                if points and key not in NO_CURVES:
                     series.setdefault(key, {})[run.name] = tuple(zip(*points))
     order = sorted(series, key=lambda key: not key.startswith(FIRST))[:MAX_CURVES]
     return [(key, draw_curve(key, series[key])) for key in order]
