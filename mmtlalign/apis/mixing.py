@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
+from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 from mmtlalign.alignment import LabelTrace
@@ -82,8 +83,18 @@ def trace_mix(
     )
 
 
-def load_images(cfg: Config, paths: Sequence[str]) -> dict:
-    """Both images through the config's test pipeline, as a batch."""
+def load_images(cfg: Config, paths: Sequence[str], size: int | None = None) -> dict:
+    """Both images through the config's test pipeline, as a batch.
+
+    Args:
+        cfg (Config): Of a classifier.
+        paths (Sequence[str]): Two images.
+        size (int, optional): Side, in pixels, of squares that they are made into
+            afterwards. Defaults to None, as they are.
+
+    Raises:
+        UserError: If they end in different sizes.
+    """
     from mmpretrain.registry import TRANSFORMS
 
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
@@ -91,6 +102,11 @@ def load_images(cfg: Config, paths: Sequence[str]) -> dict:
         [TRANSFORMS.build(step) for step in for_files(cfg).test_dataloader.dataset.pipeline]
     )
     samples = [pipeline(dict(img_path=path, gt_label=0)) for path in paths]
+    if size:
+        for sample in samples:
+            image = sample['inputs'][None].float()
+            image = nn.functional.interpolate(image, to_2tuple(size), mode='area')
+            sample['inputs'] = image[0].round().to(sample['inputs'].dtype)
     shapes = [tuple(sample['inputs'].shape) for sample in samples]
     if shapes[0] != shapes[1]:
         raise UserError(

@@ -97,7 +97,7 @@ def read_run(folder: Path, name: str, trust: bool) -> Run:
     duration = sum((log['duration'] for log in logs), timedelta())
     run.facts.update(
         seed=head.get('seed', ''),
-        began=parts[0].name,
+        began=f'{datetime.strptime(parts[0].name[:15], "%Y%m%d_%H%M%S")}',
         duration=f'{duration}' + f' in {len(parts)} parts' * (len(parts) > 1),
         versions=', '.join(f'{key} {head[key]}' for key in VERSIONS if key in head),
         machine=', '.join(f'{k}: {v}' for k, v in head.items() if MACHINE.match(k)),

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import mmcv
-import numpy as np
 from mmengine.model import BaseModel
 from sklearn.datasets import load_sample_images
 
@@ -53,6 +52,10 @@ svg { width: 100%; touch-action: none; image-rendering: pixelated; }
 .box { fill: #b2182b55; stroke: #b2182b; stroke-width: 2px; vector-effect: non-scaling-stroke;
   cursor: move; }
 .corner { fill: #b2182b; cursor: nwse-resize; }
+"""
+PAGE_CSS = """
+.photograph img { height: 12rem; width: 100%; object-fit: contain; }
+#mixed img, .photograph img { image-rendering: pixelated; }
 """
 PICKER_JS = """
 let drag = null;
@@ -164,7 +167,7 @@ def mix(model: BaseModel, paths: list[str], box: list[int] | None) -> tuple[MixT
     Returns:
         tuple[MixTrace, tuple]: What came of it, and the box that was pasted.
     """
-    batch = load_images(model.cfg, paths)
+    batch = load_images(model.cfg, paths, model.cfg.model.backbone.get('img_size'))
     image = model.data_preprocessor(batch)['inputs'][:1]
     rows, cols = LabelTrace(model.backbone).grid_of(image)
     box = fit_box(box or (rows // 4, rows - rows // 4, cols // 4, cols - cols // 4), (rows, cols))
@@ -229,7 +232,8 @@ def build_page(models: Models, folder: str):
     def show_mix(name, a, b, picked):
         if not (a and b):
             raise UserError('choose two images')
-        found, box = mix(models.classifier(name), [a, b], picked and picked['box'])
+        box = picked['box'] if any(picked['box']) else None  # not shown yet
+        found, box = mix(models.classifier(name), [a, b], box)
         rows, cols = next(iter(found.share_maps.values()))[0].shape
         classes = models.classifier(name).dataset_meta.get('classes') or range(len(found.scores))
         picker = dict(
@@ -240,8 +244,8 @@ def build_page(models: Models, folder: str):
         )
         return (
             picker,
-            (found.mixed * 255).astype(np.uint8),
-            f'<img src="{figures.to_uri(draw_share_maps(found.share_maps))}" alt="share maps">',
+            img(predictions.to_uri(found.mixed[..., ::-1] * 255), 'mix'),
+            img(figures.to_uri(draw_share_maps(found.share_maps)), 'share maps'),
             tell_labels(found),
             {str(label): float(score) for label, score in zip(classes, found.scores)},
         )
@@ -265,13 +269,15 @@ def build_page(models: Models, folder: str):
                 with gr.Column():
                     gr.Markdown('Drag the box, or its corner: it is pasted from B into A.')
                     picker = gr.HTML(
-                        dict(picture='', rows=1, cols=1, box=[0, 1, 0, 1]),
+                        dict(picture='', rows=1, cols=1, box=[0] * 4),
                         html_template=PICKER,
                         css_template=PICKER_CSS,
                         js_on_load=PICKER_JS,
                         elem_id='picker',
                     )
-                mixed = gr.Image(label='what the model sees', interactive=False, format='png')
+                with gr.Column():
+                    gr.Markdown('What the model sees:')
+                    mixed = gr.HTML(elem_id='mixed')
                 with gr.Column():
                     labels = gr.Markdown(elem_id='labels')
                     answer = gr.Label(num_top_classes=3, label='what the model says')
@@ -284,7 +290,9 @@ def build_page(models: Models, folder: str):
                 other = gr.Dropdown(models.others, label='model', elem_id='detector')
                 path = image_input('image', photographs[0])
                 button = gr.Button('Look', elem_id='look')
-                seen = gr.Image(label='what the model sees in it', interactive=False, format='png')
+                seen = gr.Image(
+                    label='what it sees', interactive=False, format='png', buttons=['download']
+                )
                 words = gr.Textbox(label='in words', elem_id='words')
                 button.click(
                     show_prediction, [other, path], [seen, words], api_visibility='private'
@@ -292,10 +300,21 @@ def build_page(models: Models, folder: str):
     return page
 
 
+def img(uri: str, alt: str) -> str:
+    """A picture as wide as there is room for."""
+    return f'<img src="{uri}" alt="{alt}" width="100%">'
+
+
 def image_input(label: str, path: str):
     """A place for an image of a user, or an example."""
     return gr.Image(
-        path, label=label, type='filepath', sources=['upload'], image_mode='RGB', format='png'
+        path,
+        label=label,
+        type='filepath',
+        sources=['upload'],
+        image_mode='RGB',
+        format='png',
+        elem_classes='photograph',
     )
 
 
@@ -320,5 +339,6 @@ def main(argv: list[str] | None = None) -> None:
             max_file_size=MAX_FILE_SIZE,
             ssr_mode=False,
             footer_links=[],
+            css=PAGE_CSS,
             theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
         )

@@ -50,7 +50,8 @@ def test_training_keeps_what_it_last_predicted(work_dir):
     assert found['epoch'] == 3
 
 
-def test_a_report_says_what_ran(work_dir):
+def test_a_report_says_what_ran(work_dir, monkeypatch):
+    monkeypatch.chdir(work_dir.parents[1])  # where its images are
     run = report.read_run(work_dir, 'tiny', trust=False)
     assert run.facts['command'] == 'python tools/train.py tiny.py'
     assert 'PyTorch' in run.facts['versions']
