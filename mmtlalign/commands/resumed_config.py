@@ -106,7 +106,7 @@ def check_same_run(
 def differences(before: Config, today: Config, meta: dict, accepted: Iterable[str]) -> list[str]:
     """What differs and may not, an entry each."""
     found = []
-    old, new = ({key: plain(cfg.get(key)) for key in OF_THE_RUN} for cfg in (before, today))
+    old, new = ({key: comparable(cfg.get(key)) for key in OF_THE_RUN} for cfg in (before, today))
     seed = old['randomness'] or {}
     old['randomness'] = dict(seed, seed=meta.get('seed', seed.get('seed')))
     for keys, value in find_differences(old, new):
@@ -155,7 +155,7 @@ def images_of_a_step(cfg: Config) -> int:
 
 def averaging_hooks(cfg: Config) -> list:
     """Configs of the hooks that average weights."""
-    return plain(
+    return comparable(
         [
             hook
             for hook in cfg.get('custom_hooks') or []
@@ -202,15 +202,15 @@ def look_up(node, keys: tuple):
     return node
 
 
-def plain(node):
+def comparable(node):
     """Dicts, lists in place of tuples, and the rest as it is; dicts in lists
     by their numbers, so that their entries are compared."""
     if isinstance(node, (list, tuple)):
         if not any(isinstance(value, dict) for value in node):
-            return [plain(value) for value in node]
+            return [comparable(value) for value in node]
         node = dict(enumerate(node))
     if isinstance(node, dict):
-        return {str(key): plain(value) for key, value in node.items() if key != '_scope_'}
+        return {str(key): comparable(value) for key, value in node.items() if key != '_scope_'}
     return deepcopy(node)
 
 

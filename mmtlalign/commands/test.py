@@ -32,7 +32,7 @@ from mmtlalign.commands.console import build_runner
 from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.commands.threads import set_threads
 from mmtlalign.errors import UserError
-from mmtlalign.evaluation.bootstrap import figure_of, keep_results, redraw
+from mmtlalign.evaluation.bootstrap import CollectingMetric, figure_of, redraw
 from mmtlalign.host_check import check_host
 from mmtlalign.old_arguments import modernise
 from mmtlalign.output_files import write_whole
@@ -156,11 +156,11 @@ def main(argv: list[str] | None = None) -> None:
     hand_to_host(args.checkpoint, checkpoint)
     del checkpoint
     if args.bootstrap:
-        metric = runner.test_evaluator.metrics[0]
-        figure_of(metric)  # refuses a metric that it does not know
-        results = keep_results(metric)
+        metrics = runner.test_evaluator.metrics
+        figure_of(metrics[0])  # refuses a metric that it does not know
+        metrics[0] = collecting = CollectingMetric(metrics[0])
     if args.out:
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     figures = runner.test()
     if args.bootstrap and is_main_process():
-        save_bootstrap(metric, results, figures, args.bootstrap)
+        save_bootstrap(collecting.metric, collecting.collected, figures, args.bootstrap)

@@ -20,21 +20,16 @@ import os
 import os.path as osp
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import default_collate
 from mmengine.registry import init_default_scope
-from mmpretrain.models import GlobalAveragePooling, LinearClsHead
 from mmpretrain.registry import DATASETS, MODELS
 from mmpretrain.utils import register_all_modules
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
 
 from mmtlalign.apis.channel_order import in_order, reads_files, trained_order
 from mmtlalign.checkpoint import check_checkpoint, load_checkpoint_safely
@@ -42,13 +37,11 @@ from mmtlalign.commands.checks import check_data, check_trained_classes, classes
 from mmtlalign.commands.command_line import add_trust_argument, check_file, new_parser
 from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.datasets import TokenLabelStore, image_names
+from mmtlalign.datasets.token_label_annotator import TokenLabelAnnotator
 from mmtlalign.datasets.token_labels import SCORE_MODES
 from mmtlalign.errors import UserError, one_line_errors
 from mmtlalign.old_arguments import modernise
 from mmtlalign.resources import open_config
-
-TOLERANCE = 1e-4
-NUM_JUDGED = 1000  # images whose labels the annotator is held against
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -161,124 +154,35 @@ def find_out(args: argparse.Namespace) -> str:
     )
 
 
-def build_annotator(args: argparse.Namespace, device: str) -> nn.Module:
-    """The classifier with its weights.
-
-    Raises:
-        UserError: If it is not made of pooling and a linear layer.
-    """
+def build_annotator(args: argparse.Namespace, device: str) -> TokenLabelAnnotator:
+    """The classifier with its weights."""
     config = load_config(args.config)
     cfg = config.model
     modernise(cfg)
     cfg.setdefault('data_preprocessor', config.get('data_preprocessor', {}))
     model = MODELS.build(cfg)
-    neck, head = getattr(model, 'neck', None), getattr(model, 'head', None)
-    if not (
-        type(neck) is GlobalAveragePooling
-        and isinstance(head, LinearClsHead)
-        and type(head).forward is LinearClsHead.forward
-    ):
-        raise refusal(
-            model, f'its neck is {type(neck).__name__} and its head {type(head).__name__}'
-        )
+    annotator = TokenLabelAnnotator(model, args.batch_size, args.workers)
     check_checkpoint(model, args.checkpoint, args.trust)
-    return model.to(device).eval()
+    model.to(device)
+    return annotator
 
 
-def refusal(model: nn.Module, why: str) -> UserError:
-    """What to say of a classifier without scores of positions."""
-    backbone = type(getattr(model, 'backbone', model)).__name__
-    return UserError(
-        f'the annotator ({backbone}) cannot score single positions: {why}; '
-        'take one whose feature map goes through GlobalAveragePooling and '
-        'LinearClsHead alone, such as a ResNet or Swin'
-    )
-
-
-@torch.no_grad()
-def position_scores(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Logits of every position, (B, rows, cols, num_classes)."""
-    feats = model.backbone(inputs)[-1]
-    if feats.ndim != 4:
-        raise refusal(
-            model, f'its backbone gives features of shape {tuple(feats.shape)}, and no map'
-        )
-    return model.head.fc(feats.movedim(1, -1))
-
-
-@torch.no_grad()
-def check_positions(model: nn.Module, inputs: Tensor) -> tuple[int, int]:
-    """Rows and columns of the maps, if they average to what it predicts."""
-    scores = position_scores(model, inputs)
-    expected = model(inputs)
-    gap = (scores.mean((1, 2)) - expected).abs().max().item()
-    if not gap <= TOLERANCE * max(1, expected.abs().max().item()):
-        raise refusal(model, f'the mean of its positions differs from its own logits by {gap:.1e}')
-    return scores.size(1), scores.size(2)
-
-
-def check_classes(args: argparse.Namespace, model: nn.Module, classes: Sequence[str]) -> None:
+def check_classes(args: argparse.Namespace, count: int, classes: Sequence[str]) -> None:
     """Compare the annotator's classes with those of the data set."""
-    count = model.head.num_classes
     trained = classes_in(load_checkpoint_safely(args.checkpoint, args.trust))
     check_trained_classes(trained, args.checkpoint, classes, args.dataset)
     if count != len(classes):
         raise UserError(f"the annotator knows {count} classes, '{args.dataset}' has {len(classes)}")
 
 
-def judge(args: argparse.Namespace, model: nn.Module, dataset) -> dict | None:
-    """Hold the annotator against the labels of the images.
-
-    It is no better than chance if the mean over classes of the part it gets
-    right is at most three standard deviations above one over the number of
-    classes; a mean over classes, so that naming the most frequent one always
-    is no merit.
-
-    Returns:
-        dict: ``top1`` in per cent and ``images``; None without labels.
-
-    Raises:
-        UserError: If it is no better than chance, unless forced.
-    """
-    rows = np.random.default_rng(0).permutation(len(dataset))[:NUM_JUDGED]
-    judged: list[tuple[int, bool]] = []  # label, whether it was found
-    for _, data in batches(args, dataset, np.sort(rows)):
-        scores = position_scores(model, prepared(model, data)).mean((1, 2))
-        for sample, label in zip(data['data_samples'], scores.argmax(1)):
-            if 'gt_label' in sample:
-                own = sample.gt_label.item()
-                judged.append((own, own == label.item()))
-    if not judged:
-        print('annotator: not held against labels, as the images have none')
-        return None
-    labels, right = map(np.array, zip(*judged))
-    classes, counts = np.unique(labels, return_counts=True)
-    mean = np.mean([right[labels == label].mean() for label in classes])
-    chance = 1 / model.head.num_classes
-    deviation = (chance * (1 - chance) * sum(1 / counts)) ** 0.5 / len(classes)
-    said = (
-        f'top-1 {100 * right.mean():.2f} % on {len(labels)} labelled '
-        f'images, mean over classes {100 * mean:.2f} %, chance '
-        f'{100 * chance:.2f} %'
-    )
-    print('annotator:', said)
-    if mean <= chance + 3 * deviation and not right.all() and not args.force:
-        raise UserError(
-            f'the annotator is no better than chance ({said}; up to '
-            f'{100 * (chance + 3 * deviation):.2f} % can be luck): give the '
-            'one of these classes, with the config it was trained with, or '
-            '--force'
-        )
-    return dict(top1=100 * right.mean().item(), images=len(labels))
-
-
-def open_store(args: argparse.Namespace, model: nn.Module, dataset) -> TokenLabelStore:
+def open_store(
+    args: argparse.Namespace, annotator: TokenLabelAnnotator, dataset
+) -> TokenLabelStore:
     """Check the annotator on the first batch and lay out the store."""
     classes = dataset.metainfo.get('classes') or ()
-    check_classes(args, model, classes)
-    first = next(batches(args, dataset, np.arange(len(dataset))))[1]
-    grid = check_positions(model, prepared(model, first))
-    accuracy = judge(args, model, dataset)
+    check_classes(args, annotator.model.head.num_classes, classes)
+    grid = annotator.find_grid(dataset)
+    accuracy = annotator.judge(dataset, args.force)
     weights = Path(args.checkpoint).read_bytes()
     digest = hashlib.sha256(weights).hexdigest()
     return TokenLabelStore.create(
@@ -293,41 +197,6 @@ def open_store(args: argparse.Namespace, model: nn.Module, dataset) -> TokenLabe
     )
 
 
-def batches(
-    args: argparse.Namespace, dataset, rows: np.ndarray
-) -> Iterator[tuple[np.ndarray, dict]]:
-    """Images of some rows: their numbers, and what the pipeline gives."""
-    loader: DataLoader = DataLoader(
-        Subset(dataset, rows.tolist()),
-        args.batch_size,
-        num_workers=args.workers,
-        collate_fn=default_collate,
-    )
-    for i, data in enumerate(loader):
-        start = i * args.batch_size
-        yield rows[start : start + args.batch_size], data
-
-
-def prepared(model: nn.Module, data: dict) -> Tensor:
-    """Normalised images on the model's device."""
-    return model.data_preprocessor(data, training=False)['inputs']
-
-
-def annotate(
-    args: argparse.Namespace, model: nn.Module, dataset, store: TokenLabelStore, part: int
-) -> Iterator[int]:
-    """Make every map of one process that is not done; yields how many."""
-    # Whose a row is must not depend on what the others have done by now.
-    rows = np.arange(part, len(store), args.processes)
-    for rows, data in batches(args, dataset, rows[~store.done[rows]]):
-        scores = position_scores(model, prepared(model, data)).float()
-        if args.score_mode == 'probs':
-            scores = scores.softmax(dim=-1)
-        scores, ids = scores.topk(store.index['top_k'], dim=-1)
-        store.write(rows, ids.cpu().numpy(), scores.cpu().numpy())
-        yield len(rows)
-
-
 def annotate_part(args: argparse.Namespace, part: int) -> None:
     """What each of several processes does."""
     with one_line_errors('mmtlalign token-labels'):
@@ -337,9 +206,9 @@ def annotate_part(args: argparse.Namespace, part: int) -> None:
             device = f'cuda:{part % torch.cuda.device_count()}'
         else:
             torch.set_num_threads(1)
-        model, dataset = build_annotator(args, device), build_dataset(args)
+        annotator, dataset = build_annotator(args, device), build_dataset(args)
         store = TokenLabelStore(args.out, writable=True)
-        for _ in annotate(args, model, dataset, store, part):
+        for _ in annotator.annotate(dataset, store, part, args.processes):
             pass
 
 
@@ -406,15 +275,15 @@ def main(argv: list[str] | None = None) -> None:
     check_file(args.checkpoint, 'checkpoint')
     args.out = find_out(args)
     dataset = build_dataset(args)
-    model = build_annotator(args, args.device)
-    store = open_store(args, model, dataset)
+    annotator = build_annotator(args, args.device)
+    store = open_store(args, annotator, dataset)
     if args.processes > 1:
-        del model
+        del annotator
         annotate_in_parallel(args, store)
     else:
         with progress_bar() as bar:
             task = bar.add_task('', total=len(store), completed=int(store.done.sum()))
-            for count in annotate(args, model, dataset, store, part=0):
+            for count in annotator.annotate(dataset, store):
                 bar.update(task, advance=count)
     rows, cols = store.index['grid']
     print(

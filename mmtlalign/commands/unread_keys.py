@@ -222,23 +222,23 @@ def unread_variables(cfg: Config) -> dict[str, str]:
     Returns:
         dict[str, str]: The nearest that is read, by name.
     """
-    spent = [plain(value) for _, value in nodes(cfg)]
+    spent = [without_scopes(value) for _, value in nodes(cfg)]
     found = {}
     for name in cfg:
         near = OF_OLDER_HOSTS.get(name) or next(
             iter(get_close_matches(name, READ, n=1, cutoff=0.85)), None
         )
-        if near and name not in READ and plain(cfg[name]) not in spent:
+        if near and name not in READ and without_scopes(cfg[name]) not in spent:
             found[name] = near
     return found
 
 
-def plain(node):
+def without_scopes(node):
     """Without the scopes that a host's base marks its entries with."""
     if isinstance(node, dict):
-        return {key: plain(value) for key, value in node.items() if key != '_scope_'}
+        return {key: without_scopes(value) for key, value in node.items() if key != '_scope_'}
     if isinstance(node, (list, tuple)):
-        return [plain(value) for value in node]
+        return [without_scopes(value) for value in node]
     return node
 
 

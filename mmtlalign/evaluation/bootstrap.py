@@ -18,20 +18,32 @@ from mmengine.evaluator import BaseMetric
 from mmtlalign.errors import UserError
 
 
-def keep_results(metric: BaseMetric) -> list:
-    """What a metric gathers of every image, before it is thrown away.
+class CollectingMetric(BaseMetric):
+    """Stands in for a metric in an evaluator, and keeps what that gathers.
 
-    Returns:
-        list: Empty; filled when the metric is evaluated next.
+    Args:
+        metric (BaseMetric): Whose figures it gives.
     """
-    kept, compute = [], metric.compute_metrics
 
-    def compute_metrics(results: list) -> dict:
-        kept[:] = results
-        return compute(results)
+    def __init__(self, metric: BaseMetric) -> None:
+        super().__init__(metric.collect_device, metric.prefix, metric.collect_dir)
+        self.metric = metric
+        self.results = metric.results
+        #: What the metric gathered of every image of the last test.
+        self.collected: list = []
 
-    metric.compute_metrics = compute_metrics
-    return kept
+    @BaseMetric.dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict) -> None:
+        self.metric.dataset_meta = dataset_meta
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """As the metric."""
+        self.metric.process(data_batch, data_samples)
+
+    def compute_metrics(self, results: list) -> dict:
+        """As the metric."""
+        self.collected = results
+        return self.metric.compute_metrics(results)
 
 
 def figure_of(metric: BaseMetric) -> str:
@@ -52,7 +64,7 @@ def redraw(metric: BaseMetric, results: list, num_draws: int = 1000, seed: int =
     Args:
         metric (BaseMetric): That has been evaluated.
         results (list): What it gathered, an entry for each image; see
-            ``keep_results``.
+            :class:`CollectingMetric`.
         num_draws (int): Defaults to 1000.
         seed (int): Models tested on the same images get the same draws from
             the same seed, so that their figures can be subtracted. Defaults

@@ -35,3 +35,15 @@ def encoder_features(backbone: nn.Module, outputs) -> Tensor:
             return outputs[:, 0]
         return outputs.mean(1)
     return outputs
+
+
+@torch.no_grad()
+def extract_features(model: nn.Module, batch: dict) -> Tensor:
+    """Features (B, C) of the images of a batch, as a dataloader gives it.
+
+    Args:
+        model (nn.Module): Not wrapped, in evaluation mode, with a ``backbone``.
+        batch (dict): ``inputs`` and ``data_samples``, not yet preprocessed.
+    """
+    inputs = model.data_preprocessor(batch, False)['inputs']
+    return encoder_features(model.backbone, model.backbone(inputs))

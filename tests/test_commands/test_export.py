@@ -8,7 +8,6 @@ import json
 import re
 import sys
 import zipfile
-from argparse import Namespace
 from functools import partial
 
 import numpy as np
@@ -19,6 +18,7 @@ from PIL import Image
 from torch import nn
 
 import mmtlalign
+from mmtlalign.apis import exporting
 from mmtlalign.commands import export as export_model
 from mmtlalign.errors import UserError
 
@@ -79,7 +79,7 @@ FORMATS = [
     pytest.param(
         '.onnx',
         marks=pytest.mark.skipif(
-            any(importlib.util.find_spec(name) is None for name in export_model.ONNX_PACKAGES),
+            any(importlib.util.find_spec(name) is None for name in exporting.ONNX_PACKAGES),
             reason='ONNX is not installed; run `pip install -r requirements/export.txt`',
         ),
     ),
@@ -227,10 +227,8 @@ def test_the_channel_order_is_that_of_the_training(tmp_path, loads, to_rgb):
     cfg.data_preprocessor.to_rgb = to_rgb
     pipeline = cfg.train_dataloader.dataset.pipeline
     cfg.train_dataloader.dataset.pipeline = pipeline[not loads :]
-    network = export_model.Network(mmtlalign.get_model(cfg), False)
-    about = export_model.describe(
-        network, ['logits'], Namespace(dynamic=False, batch=1, shape=[16, 16], config='a.py')
-    )
+    network = exporting.Network(mmtlalign.get_model(cfg), False)
+    about = exporting.describe(network, 'a', ['logits'], (1, 3, 16, 16))
     order = 'RGB' if to_rgb == loads else 'BGR'
     assert f', 0 to 255, {order}; normalized inside' in about['images']
 
@@ -319,9 +317,9 @@ def test_what_has_one_size_only(export, config, reason):
 def test_a_wrong_file_is_not_left(export, tmp_path, monkeypatch, break_it, complaint):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out/tiny.pt2').write_text('what was there before')
-    load = export_model.load
+    load = exporting.load
     monkeypatch.setattr(
-        export_model,
+        exporting,
         'load',
         lambda path: lambda images: [break_it(value) for value in load(path)(images)],
     )
@@ -333,7 +331,7 @@ def test_a_wrong_file_is_not_left(export, tmp_path, monkeypatch, break_it, compl
 
 def test_wrong_normalization_is_noticed(export, monkeypatch):
     monkeypatch.setattr(
-        export_model.Network, 'forward', lambda self, images: self.compute(images / self.std)
+        exporting.Network, 'forward', lambda self, images: self.compute(images / self.std)
     )
     with pytest.raises(UserError, match='differs from the model'):
         export(CONFIG, 'tiny.pt2', '--shape', '16', '16')
@@ -343,7 +341,7 @@ def test_a_backbone_that_cannot_be_traced(export, monkeypatch):
     def compute(self, inputs):
         raise RuntimeError('no such thing\nand more')
 
-    monkeypatch.setattr(export_model.Network, 'compute', compute)
+    monkeypatch.setattr(exporting.Network, 'compute', compute)
     with pytest.raises(
         UserError, match='cannot trace TLAlignClassifier on images of 16x20 px: no such thing$'
     ):
@@ -365,15 +363,15 @@ def test_a_folder_is_no_file(export, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('shape, patches', [((2, 2), '1x1'), ((4, 16), '1x4'), ((5, 8), None)])
 def test_a_single_row_of_patches_is_not_for_onnx(shape, patches):
-    network = export_model.Network(mmtlalign.get_model(Config.fromstring(CONFIG, '.py')), False)
+    network = exporting.Network(mmtlalign.get_model(Config.fromstring(CONFIG, '.py')), False)
     if not patches:
-        return export_model.check_patches(network, *shape)
+        return exporting.check_patches(network, *shape)
     with pytest.raises(
         UserError,
         match=f'--shape .* is {patches} patches of 4'
         ' px, .* give sides of 8 px or more, or write a .pt2',
     ):
-        export_model.check_patches(network, *shape)
+        exporting.check_patches(network, *shape)
 
 
 def test_a_part_of_configs_is_named(monkeypatch):

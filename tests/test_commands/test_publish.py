@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 
+from mmtlalign.checkpoint import publishing
 from mmtlalign.checkpoint.plain_types import check_plain_types
 from mmtlalign.commands import publish as publish_model
 from mmtlalign.errors import UserError
@@ -204,7 +205,7 @@ def test_what_is_not_published(train, publish, tmp_path, change, arguments, mess
 def test_results_without_figures_are_refused(tmp_path, results, message):
     (tmp_path / 'a.json').write_text(results)
     with pytest.raises(UserError, match=message):
-        publish_model.read_metrics(str(tmp_path / 'a.json'))
+        publishing.read_metrics(str(tmp_path / 'a.json'))
 
 
 def test_a_folder_that_cannot_be_made_is_told_first(tmp_path, monkeypatch):

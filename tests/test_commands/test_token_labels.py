@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmtlalign.commands import token_labels
 from mmtlalign.datasets import TokenLabelStore
+from mmtlalign.datasets.token_label_annotator import TokenLabelAnnotator
 from mmtlalign.errors import UserError
 
 from ..tiny import run_tool, write_project
@@ -238,11 +239,11 @@ def test_naming_the_most_frequent_class_is_no_merit(project, make, tool, monkeyp
     for i in (3, 6, 9):
         (project / f'images/class0/{i}.png').rename(project / f'images/class1/{i}.png')
     monkeypatch.setattr(
-        tool,
+        TokenLabelAnnotator,
         'position_scores',
-        lambda model, inputs: torch.tensor([0.0, 1, 0]).expand(len(inputs), 6, 6, 3),
+        lambda self, inputs: torch.tensor([0.0, 1, 0]).expand(len(inputs), 6, 6, 3),
     )
-    monkeypatch.setattr(tool, 'check_positions', lambda *args: (6, 6))
+    monkeypatch.setattr(TokenLabelAnnotator, 'find_grid', lambda *args: (6, 6))
     with pytest.raises(UserError, match='top-1 58.33 %.* classes 33.33 %'):
         make(force=False)
 
@@ -344,8 +345,8 @@ def test_norm_after_pooling_is_refused(project, make):
 
 
 def test_what_does_not_average_to_the_prediction_is_refused(project, make, tool, monkeypatch):
-    scores = tool.position_scores
-    monkeypatch.setattr(tool, 'position_scores', lambda *args: scores(*args) + 1)
+    scores = TokenLabelAnnotator.position_scores
+    monkeypatch.setattr(TokenLabelAnnotator, 'position_scores', lambda *args: scores(*args) + 1)
     with pytest.raises(UserError, match='differs from its own logits by 1.0'):
         make()
 

@@ -9,7 +9,7 @@ from mmengine.evaluator import BaseMetric
 from mmpretrain.evaluation import Accuracy
 
 from mmtlalign.errors import UserError
-from mmtlalign.evaluation.bootstrap import figure_of, keep_results, redraw
+from mmtlalign.evaluation.bootstrap import CollectingMetric, figure_of, redraw
 
 from ..conftest import needs_operators
 
@@ -49,10 +49,17 @@ def test_the_seed_gives_the_draws():
 
 def test_results_are_kept_and_the_figure_stays():
     metric, results = classified()
-    kept = keep_results(metric)
-    alone = Accuracy().compute_metrics(results)
-    assert metric.compute_metrics(results) == alone
-    assert kept == results and kept is not results
+    collecting = CollectingMetric(metric)
+    collecting.dataset_meta = dict(classes=('a', 'b', 'c'))
+    assert metric.dataset_meta == dict(classes=('a', 'b', 'c'))
+    for _ in range(2):  # tests
+        collecting.process(None, results[:5])
+        collecting.process(None, results[5:])
+        top1 = Accuracy().compute_metrics(results)['top1']
+        assert collecting.evaluate(NUM_IMAGES) == {'accuracy/top1': top1}
+        assert len(collecting.collected) == NUM_IMAGES
+        for kept, result in zip(collecting.collected, results):
+            assert torch.equal(kept['pred_score'], result['pred_score'])
 
 
 def test_mean_iou_is_that_of_the_host_on_the_same_images():

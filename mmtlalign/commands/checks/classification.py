@@ -2,7 +2,7 @@
 
 import os
 import os.path as osp
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
@@ -22,32 +22,34 @@ class LabelledImages:
     Args:
         where (str): Place of the data set in the config.
         dataset (ConfigDict): Without wrappers.
-        classes (Sequence[str], optional): Names that are known to be right.
-            Defaults to None, those of the config or the folders.
 
     Attributes:
         classes (list[str] | None): Names in the order of labels: those of the
             config, or the folders'. None if nothing tells.
+        files (dict[str, list[str]]): Paths of the images, by folder.
     """
 
-    def __init__(
-        self, where: str, dataset: ConfigDict, classes: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, where: str, dataset: ConfigDict) -> None:
         self.where, self.config = where, dataset
-        with DefaultScope.overwrite_default_scope('mmpretrain'):
-            self.built = DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
+        self.built = build_unread(dataset)
         self.folder = self.built.img_prefix
         self.list_file = self.built.ann_file
-        self.used: list[str] = []
+        self.files: dict[str, list[str]] = {}
         self.hidden: list[str] = []
         self.empty: list[str] = []
         if not self.list_file and self.built.with_label:
             self._find_folders()
-        if classes is None:
-            classes = self.built.CLASSES
-        if classes is None and self.used:
-            classes = self.used
-        self.classes = None if classes is None else list(map(str, classes))
+        self.classes = self._named(self.built.CLASSES or [*self.files])
+
+    @staticmethod
+    def _named(classes: Iterable | None) -> list[str] | None:
+        return [str(name) for name in classes or ()] or None
+
+    def renamed(self, classes: Iterable | None) -> 'LabelledImages':
+        """Itself, with the names that the config has been given meanwhile."""
+        self.built = build_unread(self.config)
+        self.classes = self._named(classes) or self.classes
+        return self
 
     def _find_folders(self) -> None:
         """Names of folders with images, hidden ones, and others."""
@@ -58,10 +60,10 @@ class LabelledImages:
                 continue
             if name.startswith('.'):
                 self.hidden.append(name)
-            elif next(self.files_in(name), None) is None:
-                self.empty.append(name)
+            elif files := sorted(self.files_in(name)):
+                self.files[name] = files
             else:
-                self.used.append(name)
+                self.empty.append(name)
 
     def files_in(self, name: str = '') -> Iterator[str]:
         """Paths that the host would read below a folder, as it finds them."""
@@ -77,6 +79,12 @@ class LabelledImages:
             else f"'{self.folder}' ({self.where})"
         )
         return UserError(f'{what} {complaint}')
+
+
+def build_unread(dataset: ConfigDict):
+    """A data set of mmpretrain's, without its pipeline; nothing is read."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
 
 
 def opens_as_labelled(cls: type | None) -> bool:
@@ -133,21 +141,19 @@ def _read_folders(data: LabelledImages, found: Findings) -> list[str]:
                 )
     if not data.built.with_label:
         return sorted(data.files_in())
-    if not data.used:
+    if not data.files:
         raise data.refuse(
             'has no image in its folders, one for each class, that ends in '
             f'one of {", ".join(sorted(data.built.extensions))}: put them '
             f'there, or set {data.where}.extensions'
         )
     try:
-        labels = number_folders(data.used, data.classes, data.folder)
+        labels = number_folders([*data.files], data.classes, data.folder)
     except ValueError as error:
         raise UserError(f'{error}: correct {data.where}.metainfo.classes or the folders') from None
-    counts, paths = dict.fromkeys(data.classes, 0), []
-    for name in data.used:
-        inside = sorted(data.files_in(name))
-        counts[data.classes[labels[name]]] += len(inside)
-        paths += inside
+    counts = dict.fromkeys(data.classes, 0)
+    for name, files in data.files.items():
+        counts[data.classes[labels[name]]] += len(files)
     found.counts = counts
     absent = [name for name in data.classes if not counts[name]]
     if absent and not isinstance(data.built, FoldersByName):
@@ -156,7 +162,7 @@ def _read_folders(data: LabelledImages, found: Findings) -> list[str]:
             f'{type(data.built).__name__} numbers those that are there: set '
             f'{data.where}.type=mmtlalign.CustomDataset, which goes by names'
         )
-    return paths
+    return [path for files in data.files.values() for path in files]
 
 
 def _leave_out(data: LabelledImages, found: Findings) -> None:

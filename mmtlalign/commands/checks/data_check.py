@@ -3,7 +3,8 @@
 import os
 import os.path as osp
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
@@ -20,17 +21,17 @@ from .class_names import (
     stated_classes,
     task_of,
 )
-from .classification import LabelledImages, look_at_images, opens_as_labelled
+from .classification import LabelledImages, build_unread, look_at_images, opens_as_labelled
 from .detection import look_at_coco
 from .findings import Findings
 from .paths import check_evaluator, check_paths, downloads_itself, evaluators, is_here, named_paths
 from .segmentation import look_at_label_maps
-from .tables import check_tables, read_classes
 
 HINT = 'put or link the data there, as the README describes'
 
 
-class Leaf(NamedTuple):
+@dataclass
+class Leaf:
     """A data set without wrappers: its place, config and class."""
 
     where: str
@@ -56,6 +57,21 @@ class Leaf(NamedTuple):
     @property
     def is_segmented(self) -> bool:
         return hasattr(self.cls, 'get_label_map')  # mmseg's
+
+    @cached_property
+    def images(self) -> LabelledImages | None:
+        """Its labelled images in files here, whose folders are listed once."""
+        if opens_as_labelled(self.cls) and is_here(self.dataset):
+            return LabelledImages(self.where, self.dataset)
+        return None
+
+    @property
+    def names(self) -> list[str] | None:
+        """Classes, in the order of labels; None if not known."""
+        if self.is_table:
+            return list(build_unread(self.dataset).read_classes())
+        names = stated_classes(self.dataset, self.cls)
+        return self.images.classes if names is None and self.images else names
 
 
 def check_data(
@@ -90,9 +106,10 @@ def check_data(
         UserError: Naming the file, what is wrong and what to do.
     """
     hint = cfg.get('data_hint', HINT)
-    findings, seen, leaves = [], [], []
+    found_in = {phase: find_leaves(cfg, phase) for phase in (*phases, 'train')}
+    leaves = [leaf for phase in phases for leaf in found_in[phase]]
     for phase in phases:
-        found = find_leaves(cfg, phase)
+        found = found_in[phase]
         for leaf in found:
             check_channels(leaf, cfg)
             if not downloads_itself(leaf.dataset, leaf.cls):
@@ -101,11 +118,8 @@ def check_data(
             check_evaluator(
                 f'{phase}_evaluator', cfg, hint, [_ann_file(leaf) for leaf in found if leaf.is_coco]
             )
-        leaves += found
-    check_tables(
-        {leaf.where: leaf.dataset for leaf in leaves if leaf.is_table}, cfg.get('model', {})
-    )
-    reference = training_classes(cfg)
+    findings, seen = [], []
+    reference = _names_of_first(found_in['train'])
     if reference[0] is None and trained is not None:
         reference = list(trained), f"checkpoint '{checkpoint}'"
     for leaf in leaves:
@@ -167,9 +181,13 @@ def check_channels(leaf: Leaf, cfg: Config) -> None:
 
 def training_classes(cfg: Config) -> tuple[list[str] | None, str]:
     """Names of the training data, if they are known, and their place."""
-    for leaf in find_leaves(cfg, 'train')[:1]:
+    return _names_of_first(find_leaves(cfg, 'train'))
+
+
+def _names_of_first(leaves: list[Leaf]) -> tuple[list[str] | None, str]:
+    for leaf in leaves[:1]:
         if downloads_itself(leaf.dataset, leaf.cls) or is_here(leaf.dataset):
-            return names_of(leaf), leaf.where
+            return leaf.names, leaf.where
     return None, ''
 
 
@@ -183,21 +201,6 @@ def stated_in(cfg: Config) -> tuple[list[str] | None, str]:
     return None, ''
 
 
-def names_of(leaf: Leaf) -> list[str] | None:
-    """Classes of a data set, in the order of labels; None if not known."""
-    if leaf.is_table:
-        return read_classes(leaf.dataset)
-    names = stated_classes(leaf.dataset, leaf.cls)
-    if names is None and reads_labelled(leaf):
-        names = LabelledImages(leaf.where, leaf.dataset).classes
-    return names
-
-
-def reads_labelled(leaf: Leaf) -> bool:
-    """Whether it is of labelled images in files here."""
-    return opens_as_labelled(leaf.cls) and is_here(leaf.dataset)
-
-
 def check_names(
     leaf: Leaf, cfg: Config, reference: list[str] | None, whence: str
 ) -> list[str] | None:
@@ -209,9 +212,9 @@ def check_names(
     Returns:
         list[str] | None: Its names.
     """
-    names = names_of(leaf)
+    names = leaf.names
     if names is not None and reference is not None and names != reference:
-        if stated_classes(leaf.dataset, leaf.cls) is None:
+        if stated_classes(leaf.dataset, leaf.cls) is None and not leaf.is_table:
             leaf.dataset.metainfo = dict(
                 leaf.dataset.get('metainfo') or {}, classes=tuple(reference)
             )
@@ -219,8 +222,12 @@ def check_names(
         else:
             raise UserError(
                 f'{difference(names, reference, leaf.where, whence)}: labels '
-                'would mean other classes; set metainfo.classes to the same '
-                'names in the same order'
+                'would mean other classes; '
+                + (
+                    'mend the tables, or set classes where their order is known'
+                    if leaf.is_table
+                    else 'set metainfo.classes to the same names in the same order'
+                )
             )
     if names is not None:
         if len(set(names)) < len(names):
@@ -259,13 +266,11 @@ def look(leaf: Leaf, cfg: Config, names: list[str] | None, full: bool) -> Findin
         )
     if leaf.is_segmented:
         return remembered(question, lambda: look_at_label_maps(where, dataset, cfg, full))
-    if reads_labelled(leaf) and task_of(cfg) == 'mmpretrain':
+    if opens_as_labelled(leaf.cls) and task_of(cfg) == 'mmpretrain':
         counts = [count for _, count in numbered_parts(cfg)]
         return remembered(
             question,
-            lambda: look_at_images(
-                LabelledImages(where, dataset, names), counts[0] if counts else None, full
-            ),
+            lambda: look_at_images(leaf.images.renamed(names), counts[0] if counts else None, full),
         )
     return None
 

@@ -1,9 +1,9 @@
 """Encoder features for the metrics that measure them."""
 
+from collections.abc import Callable
 from copy import deepcopy
-from typing import Optional
+from functools import partial
 
-import torch
 from mmengine.dist import collect_results, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
@@ -11,25 +11,23 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
-from torch import nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.metrics.feature_metric import FeatureMetric, stack
-from mmtlalign.models.encoder_features import encoder_features
+from mmtlalign.models.encoder_features import extract_features
 from mmtlalign.registry import HOOKS
 
 
 @HOOKS.register_module()
 class EncoderFeatures(Hook):
-    """Put the encoder's features on data samples while testing.
+    """Give metrics of features what they measure, in tests and validation.
 
-    The samples that any model with a ``backbone`` predicts get a ``feature``
-    (C, ), what a linear head would read (see
-    :mod:`mmtlalign.models.encoder_features`). If a metric needs a bank of
-    labelled features, one is extracted before the first batch, once for all
-    metrics. The same in validation. Without a :class:`FeatureMetric` among
-    the metrics, nothing is done.
+    A :class:`FeatureMetric` extracts the features of tested images from the
+    ``backbone`` of any model, what a linear head would read (see
+    :mod:`mmtlalign.models.encoder_features`). If one needs a bank of labelled
+    features, it is extracted before the first batch, once for all metrics.
+    Without such a metric, nothing is done.
 
     Args:
         bank_dataloader (dict, optional): A dataloader of labelled images, none
@@ -44,66 +42,29 @@ class EncoderFeatures(Hook):
     # After the hook that swaps in averaged weights
     priority = 'LOWEST'
 
-    def __init__(self, bank_dataloader: Optional[dict] = None) -> None:
+    def __init__(self, bank_dataloader: dict | None = None) -> None:
         self.bank_dataloader = bank_dataloader
-        self._handles: list[RemovableHandle] = []
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Start, before validation."""
-        self._start(runner, runner.val_evaluator, 'val')
+        """Supply the metrics of the validation."""
+        self._supply(runner, runner.val_evaluator, 'val')
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Start, before a test."""
-        self._start(runner, runner.test_evaluator, 'test')
+        """Supply the metrics of the test."""
+        self._supply(runner, runner.test_evaluator, 'test')
 
-    def after_val_epoch(self, runner: Runner, metrics=None) -> None:
-        """Leave the model as it was."""
-        self._stop()
-
-    def after_test_epoch(self, runner: Runner, metrics=None) -> None:
-        """Leave the model as it was."""
-        self._stop()
-
-    def _start(self, runner: Runner, evaluator: Evaluator, phase: str) -> None:
-        """Attach features from now on; extract the bank."""
-        self._stop()  # the last run may have ended with an exception
+    def _supply(self, runner: Runner, evaluator: Evaluator, phase: str) -> None:
         metrics = [metric for metric in evaluator.metrics if isinstance(metric, FeatureMetric)]
-        if not metrics:
-            return
         model = runner.model
-        self._handles = attach_features(model.module if is_model_wrapper(model) else model)
+        extract = partial(extract_features, model.module if is_model_wrapper(model) else model)
+        for metric in metrics:
+            metric.extract = extract
         needing = [metric for metric in metrics if metric.needs_bank]
         if needing:
             loader = self.bank_dataloader or training_images(runner.cfg, phase)
-            bank = extract_bank(runner, loader)
+            bank = extract_bank(runner, extract, loader)
             for metric in needing:
                 metric.bank = bank
-
-    def _stop(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-
-
-def attach_features(model: nn.Module) -> list[RemovableHandle]:
-    """From now on, samples that the model returns have a ``feature``.
-
-    Args:
-        model (nn.Module): Not wrapped, with a ``backbone``.
-
-    Returns:
-        list[RemovableHandle]: To remove when this should end.
-    """
-    latest = {}
-
-    def keep(backbone: nn.Module, inputs, outputs) -> None:
-        latest['features'] = encoder_features(backbone, outputs)
-
-    def attach(model: nn.Module, inputs, samples) -> None:
-        for sample, feature in zip(samples, latest.pop('features')):
-            sample.set_field(feature, 'feature')
-
-    return [model.backbone.register_forward_hook(keep), model.register_forward_hook(attach)]
 
 
 def training_images(cfg: dict, phase: str) -> dict:
@@ -132,11 +93,12 @@ def training_images(cfg: dict, phase: str) -> dict:
     return loader
 
 
-def extract_bank(runner: Runner, dataloader: dict):
-    """Features of all images of a dataloader, by attached hooks.
+def extract_bank(runner: Runner, extract: Callable[[dict], Tensor], dataloader: dict):
+    """Features of all images of a dataloader.
 
     Args:
-        runner (Runner): Its model has :func:`attach_features` in effect.
+        runner (Runner): Builds the dataloader.
+        extract (Callable): Gives features (B, C) of a batch.
         dataloader (dict): Arguments of ``Runner.build_dataloader``.
 
     Returns:
@@ -149,13 +111,10 @@ def extract_bank(runner: Runner, dataloader: dict):
     batches = loader
     if is_main_process():
         batches = track_iter_progress((loader, len(loader)))
-    results = []
     runner.model.eval()
-    with torch.no_grad():
-        for batch in batches:
-            results += [
-                (sample.feature.cpu(), sample.gt_label.cpu())
-                for sample in runner.model.test_step(batch)
-            ]
+    results = []
+    for batch in batches:
+        labels = [sample.gt_label for sample in batch['data_samples']]
+        results += zip(extract(batch).cpu(), labels)
     results = collect_results(results, size, 'cpu')
     return stack(results) if results is not None else None

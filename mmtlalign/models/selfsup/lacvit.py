@@ -1,7 +1,5 @@
 """LaCViT, stage 1: label-aware contrastive training (arXiv 2303.18013)."""
 
-from typing import List, Optional, Union
-
 import torch
 from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
@@ -21,8 +19,8 @@ class LaCViT(BaseSelfSupervisor):
     contrastive loss. Stage 2 is a stock ``ImageClassifier`` that starts from
     the encoder, ``prefix='backbone.'``; the projector is left behind.
 
-    There is no classifier to predict with: testing runs the encoder only, for
-    the metrics of :mod:`mmtlalign.evaluation.metrics`.
+    There is no classifier to predict with: testing gives features, for the
+    metrics of :mod:`mmtlalign.evaluation.metrics`.
 
     Args:
         backbone (dict): Any backbone of the host or ours.
@@ -43,8 +41,8 @@ class LaCViT(BaseSelfSupervisor):
         backbone: dict,
         neck: dict,
         loss: dict,
-        data_preprocessor: Optional[dict] = None,
-        init_cfg: Optional[dict] = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(
             backbone=backbone, neck=neck, data_preprocessor=data_preprocessor, init_cfg=init_cfg
@@ -53,8 +51,8 @@ class LaCViT(BaseSelfSupervisor):
 
     def forward(
         self,
-        inputs: Union[Tensor, List[Tensor]],
-        data_samples: Optional[List[DataSample]] = None,
+        inputs: Tensor | list[Tensor],
+        data_samples: list[DataSample] | None = None,
         mode: str = 'tensor',
     ):
         """As in the host, and with ``mode='predict'``."""
@@ -66,7 +64,7 @@ class LaCViT(BaseSelfSupervisor):
         """Encoder features (B, C) of images (B, 3, H, W)."""
         return encoder_features(self.backbone, self.backbone(inputs))
 
-    def loss(self, inputs: Union[Tensor, List[Tensor]], data_samples: List[DataSample]) -> dict:
+    def loss(self, inputs: Tensor | list[Tensor], data_samples: list[DataSample]) -> dict:
         """Contrastive loss of all views of a batch.
 
         Args:
@@ -87,9 +85,10 @@ class LaCViT(BaseSelfSupervisor):
         loss, skipped = self.loss_module(projected, labels.to(projected.device).repeat(len(views)))
         return dict(loss=loss, skipped_anchors=skipped.float())
 
-    def predict(self, inputs: Tensor, data_samples: List[DataSample]) -> List[DataSample]:
-        """Run the encoder, whose features a hook may read."""
-        self.backbone(inputs)
+    def predict(self, inputs: Tensor, data_samples: list[DataSample]) -> list[DataSample]:
+        """Give each sample its encoder features (C, ) as ``feature``."""
+        for sample, feature in zip(data_samples, self.extract_feat(inputs)):
+            sample.set_field(feature, 'feature')
         return data_samples
 
 

@@ -46,18 +46,18 @@ def test_classes_that_fit_pass(config):
             ['a', 'b'],
             3,
             r'model.head.num_classes is 3, but '
-            r'train_dataloader.dataset.dataset has 2 classes \(a, b\); set it with '
+            r'train_dataloader.dataset.dataset has 2 classes \(a, b\): set it with '
             '--cfg-options model.head.num_classes=2',
         ),
         (
             ['a', 'b'],
             ['a', 'c'],
             2,
-            'val_dataloader.dataset has other classes '
-            r'than train_dataloader.dataset.dataset, .* \(2 and 2 classes; b, c\)',
+            "class 1 is 'c' in val_dataloader.dataset and 'b' in "
+            'train_dataloader.dataset.dataset: labels would .* mend the tables',
         ),
-        (['a', 'b'], ['b', 'a'], 2, 'or another order .*the same names'),
-        (['a', 'b'], ['a'], 2, '1 and 2 classes; b'),
+        (['a', 'b'], ['b', 'a'], 2, "class 0 is 'b' in val_.* and 'a' in train_.*: labels would"),
+        (['a', 'b'], ['a'], 2, '1 classes in val_dataloader.dataset, 2 in train_dataloader'),
     ],
 )
 def test_classes_that_do_not_fit(config, train, val, num_classes, message):
