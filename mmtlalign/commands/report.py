@@ -171,7 +171,9 @@ def add_predictions(run: Run, folder: Path) -> None:
         return
     try:
         run.predictions = json.loads(path.read_text())
-        images = run.predictions['images']
+        images, known = run.predictions['images'], range(len(run.predictions['classes']))
+        if any(i[key] not in known for i in images for key in ('label', 'predicted') if key in i):
+            raise ValueError
         run.metrics = {k: float(v) for k, v in run.predictions['metrics'].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"'{path}' is no file of predictions; remove it") from None

@@ -213,7 +213,7 @@ def register_hooks(runner: Runner, args: argparse.Namespace, changes: list[str])
     runner.register_hook(dict(type='mmtlalign.RecordLegs', changes=changes))
     if args.extend:
         runner.register_hook(dict(type='mmtlalign.ExtendSchedule'))
-    if not args.no_report and runner.val_loop:
+    if not args.no_report and runner.cfg.get('val_cfg') is not None:
         is_rgb = trained_order(runner.cfg) == 'rgb'
         runner.register_hook(dict(type='mmtlalign.KeepPredictions', is_rgb=is_rgb))
 

@@ -159,7 +159,9 @@ def test_mistakes_are_told_in_one_line(work_dir, tmp_path, capsys):
         report.main([str(tmp_path), '--out', 'a.txt'])
     assert "--out 'a.txt' must end in .html" in capsys.readouterr().err
     shutil.copytree(work_dir, tmp_path / 'run')
-    for content in ('no JSON', '[]', '{"images": 1}'):
+    found = json.loads((work_dir / 'predictions.json').read_text())
+    found['images'][3]['predicted'] = 10**9
+    for content in ('no JSON', '[]', '{"images": 1}', json.dumps(found)):
         (tmp_path / 'run/predictions.json').write_text(content)
         with pytest.raises(UserError, match='is no file of predictions'):
             report.main([str(tmp_path / 'run')])

@@ -52,6 +52,8 @@ class KeepPredictions(Hook):
         """Measure the images of a batch, and draw some."""
         for image, sample in zip(data_batch['inputs'], outputs):
             place = len(self._entries)
+            if not self._classes and 'pred_score' in sample:  # the data set names none
+                self._classes = [str(k) for k in range(len(sample.pred_score))]
             entry = measure(sample, self._classes)
             self._entries.append(entry)
             if entry and self._is_drawn(entry['error'], place):

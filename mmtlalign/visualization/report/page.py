@@ -96,10 +96,8 @@ def describe(run: Run, num_samples: int) -> dict:
         labels, predicted, scores = (
             np.array([image[key] for image in images]) for key in ('label', 'predicted', 'score')
         )
-        count = max(len(classes), labels.max() + 1, predicted.max() + 1)
-        classes = [*classes, *map(str, range(len(classes), count))]
-        if count <= MAX_CLASSES:
-            matrix = np.zeros((count, count), int)
+        if len(classes) <= MAX_CLASSES:
+            matrix = np.zeros((len(classes),) * 2, int)
             np.add.at(matrix, (labels, predicted), 1)
             part['confusion'] = draw_confusion(matrix, classes)
         part['pairs'] = most_confused(labels, predicted, classes)
