@@ -231,7 +231,7 @@ def build_page(models: Models, folder: str):
     @in_one_line
     def show_mix(name, a, b, picked):
         if not (a and b):
-            raise UserError('choose two images')
+            return [gr.skip()] * len(outputs)
         box = picked['box'] if any(picked['box']) else None  # not shown yet
         found, box = mix(models.classifier(name), [a, b], box)
         rows, cols = next(iter(found.share_maps.values()))[0].shape

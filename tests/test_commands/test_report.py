@@ -26,7 +26,7 @@ def work_dir(whole):
 @pytest.fixture(scope='module')
 def two(work_dir, tmp_path_factory):
     """A page of that run and of one that is right more often."""
-    other = tmp_path_factory.mktemp('compared') / 'other <b>'
+    other = tmp_path_factory.mktemp('compared') / 'other <i>'
     shutil.copytree(work_dir, other)
     found = json.loads((other / 'predictions.json').read_text())
     wrong = [image for image in found['images'] if image['label'] != image['predicted']]
@@ -68,16 +68,16 @@ def test_a_page_is_complete_in_itself(work_dir, two):
         addresses = re.findall(r'(?:src|href)="([^"]*)', page)
         assert len(addresses) > 12 and all(a.startswith('data:') for a in addresses)
         assert path.stat().st_size < 5_000_000
-    assert '<b>other' not in page and 'other &lt;b&gt;' in page
+    assert '<i>' not in page and 'other &lt;i&gt;' in page
 
 
 def test_what_two_runs_differ_by(work_dir, two):
     first, other = (
         report.read_run(folder, folder.name, False)
-        for folder in (work_dir, two.parent / 'other <b>')
+        for folder in (work_dir, two.parent / 'other <i>')
     )
     headline, text = report.compare(first, other)
-    assert headline == 'other <b> less tiny:'
+    assert headline == 'other <i> less tiny:'
     assert text.startswith('-8.33 points of images wrong')  # one of twelve
     other.predictions['images'].pop()
     assert report.compare(first, other) is None
