@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from mmengine.config import Config
+from mmengine.dist import is_distributed
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmtlalign.apis import get_model
@@ -177,7 +178,12 @@ def add_predictions(run: Run, folder: Path) -> None:
         run.metrics = {k: float(v) for k, v in run.predictions['metrics'].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"'{path}' is no file of predictions; remove it") from None
-    if images and 'label' in images[0]:
+    if not images:
+        run.notes.append(
+            'nothing is known image by image: the validation pipeline loads no annotations, or '
+            'an image has several labels'
+        )
+    elif 'label' in images[0]:
         run.metrics['calibration error, %'] = 100 * calibration_error(
             [image['score'] for image in images],
             [image['label'] == image['predicted'] for image in images],
@@ -201,6 +207,9 @@ def add_alignment(run: Run, cfg: Config, folder: Path) -> None:
     """How labels move through the trained model, on two validation images."""
     checkpoints = checkpoints_in(folder)
     if cfg.get('default_scope', 'mmpretrain') != 'mmpretrain' or not checkpoints:
+        return
+    if is_distributed():  # data sets may wait for processes that have ended
+        run.notes.append('no picture of how labels move: mmtlalign report draws it afterwards')
         return
     try:
         model = get_model(cfg, checkpoints[0])

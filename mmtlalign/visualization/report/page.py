@@ -146,7 +146,7 @@ def describe_sample(image: dict, classes: Sequence[str]) -> dict:
     else:
         kinds, right = [], image['error'] == 0
         text = f'{image["error"]:.1%} of the pixels wrong'
-    return dict(image, drawn=drawn, text=text, right=right, kinds=f' {" ".join(map(str, kinds))} ')
+    return dict(image, text=text, right=right, kinds=f' {" ".join(map(str, kinds))} ')
 
 
 def _is_number(value) -> bool:
