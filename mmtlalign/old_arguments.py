@@ -46,8 +46,7 @@ def modernise(model: dict) -> list[str]:
     ):
         loss['loss_weight'] = 1 / head['num_classes']
         changes.append(
-            'head.loss with use_sigmoid=True now needs '
-            f'loss_weight=1/{head["num_classes"]}, '
+            f'head.loss with use_sigmoid=True now needs loss_weight=1/{head["num_classes"]}, '
             'that is 1/num_classes'
         )
     return changes

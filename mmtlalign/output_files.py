@@ -55,9 +55,8 @@ def written_beside(path: str | os.PathLike) -> Iterator[Path]:
         if error.errno not in OF_THE_DISK:
             raise
         raise UserError(
-            f"'{path}' cannot be written ({os.strerror(error.errno)}); free "
-            'some space or write elsewhere: what was there before is as it '
-            'was'
+            f"'{path}' cannot be written ({os.strerror(error.errno)}); free some space or write "
+            'elsewhere: what was there before is as it was'
         ) from error
     finally:
         beside.unlink(missing_ok=True)
@@ -90,9 +89,8 @@ def check_space(folder: str | os.PathLike, size: float, what: str, option: str) 
     free = shutil.disk_usage(folder).free
     if free < size:
         raise UserError(
-            f"'{folder}' has room for {free / 2**20:.0f} MiB, and {what} "
-            f'need {size / 2**20:.0f}; free some, or choose another folder '
-            f'with {option}'
+            f"'{folder}' has room for {free / 2**20:.0f} MiB, and {what} need "
+            f'{size / 2**20:.0f}; free some, or choose another folder with {option}'
         )
 
 

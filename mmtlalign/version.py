@@ -62,9 +62,8 @@ def check_versions(*names):
         *names (str): Import names, keys of ``REQUIRED``.
 
     Raises:
-        ImportError: If a package is not installed or its version is outside
-            its bounds; the message names what is installed, what is needed
-            and the remedy.
+        ImportError: If a package is not installed or its version is outside its bounds; the message
+            names what is installed, what is needed and the remedy.
     """
     for name in names:
         distribution, low, high = REQUIRED[name]
@@ -72,8 +71,7 @@ def check_versions(*names):
         if found and release(low) <= release(found) < release(high):
             continue
         raise ImportError(
-            f'mmtlalign {__version__} needs {name} >= {low}, < {high} (pip '
-            f'package {distribution}), but '
-            f'{found or "no such package"} is installed. Run `bash '
+            f'mmtlalign {__version__} needs {name} >= {low}, < {high} (pip package '
+            f'{distribution}), but {found or "no such package"} is installed. Run `bash '
             f'tools/setup_env.sh`, or `pip install "{distribution}=={low}"`.'
         )

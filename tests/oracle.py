@@ -21,9 +21,8 @@ def dense_labels(backbone, images, token_labels, dtype=torch.float64):
     """Move dense labels through a stock mmpretrain backbone.
 
     Args:
-        backbone (nn.Module): A stock ``VisionTransformer``,
-            ``DistilledVisionTransformer``, ``DeiT3``, ``SwinTransformer`` or
-            ``SwinTransformerV2``. A copy of it is run.
+        backbone (nn.Module): A stock ``VisionTransformer``, ``DistilledVisionTransformer``,
+            ``DeiT3``, ``SwinTransformer`` or ``SwinTransformerV2``. A copy of it is run.
         images (Tensor): Mixed images (B, 3, H, W).
         token_labels (Tensor): Label of every patch (B, rows, cols, K).
         dtype (torch.dtype): Type of all arithmetic, features included.
@@ -53,8 +52,7 @@ def dense_step(backbone, images, token_labels):
     """One plain vectorised forward of a ViT that carries dense labels.
 
     The straightforward implementation, there to be timed against: the
-    attention matrix is built, used for the features and, detached, for the
-    labels.
+    attention matrix is built, used for the features and, detached, for the labels.
 
     Args:
         backbone (nn.Module): A stock ``VisionTransformer`` or ``DeiT3``.
@@ -165,9 +163,8 @@ def _windows(height, width, size, shift):
     """Where the positions of every window come from.
 
     Returns:
-        tuple[Tensor, Tensor]: Number of the token shown at each position, -1
-        where it is padding, and the zone of each position; attention is
-        masked between zones. Both (W, P).
+        tuple[Tensor, Tensor]: Number of the token shown at each position, -1 where it is padding,
+        and the zone of each position; attention is masked between zones. Both (W, P).
     """
     padded_height, padded_width = (-(-side // size) * size for side in (height, width))
 
@@ -197,8 +194,7 @@ def _gather(x, tokens):
 
 
 def _window_attention(w_msa, x, zones, by_head=False):
-    """Head mean (B, W, P, P), or (B, W, h, P, P), of the matrix of a window
-    attention."""
+    """Head mean (B, W, P, P), or (B, W, h, P, P), of the matrix of a window attention."""
     heads, (rows, cols) = w_msa.num_heads, w_msa.window_size
     if isinstance(w_msa, WindowMSAV2):
         bias = None
@@ -237,8 +233,7 @@ def _merge(downsample, labels, hw):
     """Mean over the real tokens that a ``PatchMerging`` joins.
 
     Returns:
-        tuple[Tensor, tuple[int, int]]: Merged labels (B, N, K) and the rows
-        and columns they form.
+        tuple[Tensor, tuple[int, int]]: Merged labels (B, N, K) and the rows and columns they form.
     """
     sampler, padding = downsample.sampler, downsample.adaptive_padding
     lists, out_hw = [], []

@@ -52,24 +52,18 @@ def test_a_new_part_is_one_new_file(tmp_path, monkeypatch):
     package = tmp_path / 'masks_of_a_test'
     package.mkdir()
     (package / '__init__.py').write_text(
-        'from mmtlalign.registry import import_parts\n\n'
-        'globals().update(parts := import_parts(__name__, __path__))\n'
-        '__all__ = list(parts)\n'
+        'from mmtlalign.registry import import_parts\n\nglobals().update(parts := '
+        'import_parts(__name__, __path__))\n__all__ = list(parts)\n'
     )
     (package / 'none_at_all.py').write_text(
-        'import torch\n'
-        'from mmtlalign.models import BatchMix, LabelTarget\n'
-        'from mmtlalign.registry import BATCH_AUGMENTS, MODELS\n\n\n'
-        '@BATCH_AUGMENTS.register_module()\n'
-        'class LeftHalf(BatchMix):\n\n'
-        '    def draw(self, inputs):\n'
-        '        share = torch.ones(self.grid(inputs))\n'
-        '        share[:, :share.size(1) // 2] = 0\n'
-        '        return self.record(inputs, share)\n\n\n'
-        '@MODELS.register_module()\n'
-        'class HalfTarget(LabelTarget):\n\n'
-        '    def share(self, record, trace, scores, data_samples):\n'
-        '        return torch.full_like(record.lam, .5)\n'
+        'import torch\nfrom mmtlalign.models import BatchMix, LabelTarget\nfrom '
+        'mmtlalign.registry import BATCH_AUGMENTS, '
+        'MODELS\n\n\n@BATCH_AUGMENTS.register_module()\nclass LeftHalf(BatchMix):\n\n    def '
+        'draw(self, inputs):\n        share = torch.ones(self.grid(inputs))\n        share[:, '
+        ':share.size(1) // 2] = 0\n        return self.record(inputs, '
+        'share)\n\n\n@MODELS.register_module()\nclass HalfTarget(LabelTarget):\n\n    def '
+        'share(self, record, trace, scores, data_samples):\n        return '
+        'torch.full_like(record.lam, .5)\n'
     )
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module('masks_of_a_test')

@@ -95,11 +95,9 @@ def test_version_of_what_is_not_imported(monkeypatch, found, expected):
 
 def test_the_package_and_its_core_import_no_host():
     code = (
-        'import sys, torch, mmtlalign\n'
-        'from mmtlalign import LabelTrace\n'
-        'from mmtlalign.alignment import supported_backbones\n'
-        'assert supported_backbones()\n'
-        'print({m.partition(".")[0] for m in sys.modules})'
+        'import sys, torch, mmtlalign\nfrom mmtlalign import LabelTrace\nfrom '
+        'mmtlalign.alignment import supported_backbones\nassert '
+        'supported_backbones()\nprint({m.partition(".")[0] for m in sys.modules})'
     )
     found = subprocess.run(
         [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -111,14 +109,10 @@ def test_the_package_and_its_core_import_no_host():
 
 def test_a_trace_imports_no_other_host_and_no_other_family():
     code = (
-        'import sys\n'
-        'from mmpretrain.models import VisionTransformer\n'
-        'before = set(sys.modules)\n'
-        'from mmtlalign import LabelTrace\n'
-        'LabelTrace(VisionTransformer(arch="deit-tiny"))\n'
-        'new = set(sys.modules) - before\n'
-        'print({m.partition(".")[0] for m in new},'
-        ' {m for m in new if ".families." in m})'
+        'import sys\nfrom mmpretrain.models import VisionTransformer\nbefore = '
+        'set(sys.modules)\nfrom mmtlalign import '
+        'LabelTrace\nLabelTrace(VisionTransformer(arch="deit-tiny"))\nnew = set(sys.modules) - '
+        'before\nprint({m.partition(".")[0] for m in new}, {m for m in new if ".families." in m})'
     )
     found = subprocess.run(
         [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -138,13 +132,10 @@ def test_package_checks_before_it_imports(name):
     releases = {host: version.REQUIRED[host][1] for host in HOSTS}
     releases[name] = '0.0.1'
     code = (
-        'import sys, types\n'
-        f'for name, release in {releases}.items():\n'
-        '    fake = sys.modules[name] = types.ModuleType(name)\n'
-        '    fake.__version__ = release\n'
-        'try:\n    import mmtlalign\n'
-        'except ImportError as error:\n    print(error)\n'
-        'print({m for m in sys.modules if m.startswith("mmtlalign.")})'
+        f'import sys, types\nfor name, release in {releases}.items():\n    fake = '
+        'sys.modules[name] = types.ModuleType(name)\n    fake.__version__ = release\ntry:\n    '
+        'import mmtlalign\nexcept ImportError as error:\n    print(error)\nprint({m for m in '
+        'sys.modules if m.startswith("mmtlalign.")})'
     )
     found = subprocess.run(
         [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -161,7 +161,9 @@ transfer() {
 }
 
 # The configs look for data/digit_scenes from where they are run.
-make_scenes() { "$PY" "$SCENES" || fail 'making the scenes failed'; }
+make_scenes() {
+    [ -d data/digit_scenes ] || "$PY" "$SCENES" || fail 'making the scenes failed'
+}
 
 # Four scenes of held-out digits to draw on, enlarged: labels need room.
 write_scenes() {

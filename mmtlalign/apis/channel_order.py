@@ -11,8 +11,7 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 
-# Transforms that swap channels, and the argument that makes them do so; None
-# if they always do.
+# Transforms that swap channels, and the argument that makes them do so; None if they always do.
 SWAPS = dict(NumpyToPIL='to_rgb', PILToNumpy='to_bgr', SwapChannels=None)
 LOAD = dict(type='LoadImageFromFile')
 SWAP = dict(type='mmtlalign.SwapChannels')
@@ -23,8 +22,7 @@ def reads_files(step: dict, scope: str | None = None) -> bool:
 
     Args:
         step (dict): Config of a transform.
-        scope (str, optional): That its type is searched in. Defaults to None,
-            the current one.
+        scope (str, optional): That its type is searched in. Defaults to None, the current one.
     """
     kind = step['type']
     if isinstance(kind, str):
@@ -52,8 +50,7 @@ def trained_order(cfg: Config) -> str:
     """'rgb' or 'bgr': what a model's data preprocessor was trained to get.
 
     Args:
-        cfg (Config): A full config, or one of a model alone, which is taken
-            to be trained on files.
+        cfg (Config): A full config, or one of a model alone, which is taken to be trained on files.
     """
     for phase in ('train', 'test', 'val'):
         loader = cfg.get(f'{phase}_dataloader') or {}

@@ -24,10 +24,9 @@ from mmtlalign.output_files import write_whole
 
 from .channel_order import trained_order
 
-# Largest difference of an output from the model's, as a part of the largest
-# value in it. Another order of summation in float32 moves the outputs of a
-# deep network by 1e-6 to 1e-5 of it; a wrong weight, mean or position
-# embedding, by 1e-2 and more.
+# Largest difference of an output from the model's, as a part of the largest value in it. Another
+# order of summation in float32 moves the outputs of a deep network by 1e-6 to 1e-5 of it; a wrong
+# weight, mean or position embedding, by 1e-2 and more.
 TOLERANCE = 1e-4
 
 ONNX_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
@@ -42,8 +41,7 @@ class Network(nn.Module):
 
     Args:
         model (BaseModel): In evaluation mode; modified.
-        backbone_only (bool): Put out the features of the backbone instead of
-            the logits.
+        backbone_only (bool): Put out the features of the backbone instead of the logits.
 
     Raises:
         UserError: If the model is neither a classifier nor a segmenter, and
@@ -65,9 +63,8 @@ class Network(nn.Module):
                 del model.auxiliary_head
         else:
             raise UserError(
-                f'{type(model).__name__} is neither a classifier nor a '
-                'segmenter, and its predictions cannot be exported; its '
-                'backbone can: add --backbone-only'
+                f'{type(model).__name__} is neither a classifier nor a segmenter, and its '
+                'predictions cannot be exported; its backbone can: add --backbone-only'
             )
         self.register_buffer('mean', torch.zeros(3, 1, 1))
         self.register_buffer('std', torch.ones(3, 1, 1))
@@ -131,9 +128,8 @@ def patch_size(network: Network) -> int:
         )
     if network.task == 'segmentation':
         raise UserError(
-            '--dynamic is for classifiers and backbones: a segmenter pools '
-            'and resizes its maps by factors that are fixed when it is '
-            f'exported; {instead}'
+            '--dynamic is for classifiers and backbones: a segmenter pools and resizes its maps '
+            f'by factors that are fixed when it is exported; {instead}'
         )
     return network.patch
 
@@ -147,10 +143,9 @@ def check_patches(network: Network, height: int, width: int) -> None:
     patches = -(-height // patch), -(-width // patch)
     if min(patches) < MIN_PATCHES and patches != backbone.patch_resolution:
         raise UserError(
-            f'--shape {height} {width} is {patches[0]}x{patches[1]} patches '
-            f'of {patch} px, and ONNX needs {MIN_PATCHES} in a row and in a '
-            'column to resize position embeddings as torch does; give sides '
-            f'of {MIN_PATCHES * patch} px or more, or write a .pt2'
+            f'--shape {height} {width} is {patches[0]}x{patches[1]} patches of {patch} px, and '
+            f'ONNX needs {MIN_PATCHES} in a row and in a column to resize position embeddings as '
+            f'torch does; give sides of {MIN_PATCHES * patch} px or more, or write a .pt2'
         )
 
 
@@ -308,10 +303,9 @@ def verify(path: Path, network: Network, sizes: list[tuple[int, ...]]) -> float:
             difference = float((found - expected).abs().max() / scale)
             if not difference <= TOLERANCE:
                 raise UserError(
-                    'what the exported file computes differs from the model '
-                    f'by {difference:.1e} of its largest value, more than '
-                    f'{TOLERANCE}, on images of {size[2]}x{size[3]} px; it '
-                    'was deleted'
+                    f'what the exported file computes differs from the model by {difference:.1e} '
+                    f'of its largest value, more than {TOLERANCE}, on images of '
+                    f'{size[2]}x{size[3]} px; it was deleted'
                 )
             largest = max(largest, difference)
     return largest
@@ -345,8 +339,7 @@ def export(
         size (tuple[int], optional): Of the images, (N, 3, H, W). Defaults to
             None: any, for plain ViTs.
         name (str): Of the model, for whoever has the file. Defaults to ''.
-        backbone_only (bool): Put out features instead of predictions.
-            Defaults to False.
+        backbone_only (bool): Put out features instead of predictions. Defaults to False.
 
     Returns:
         tuple[list[str], float]: Names of what the file puts out, and the

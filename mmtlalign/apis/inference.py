@@ -19,8 +19,7 @@ from .model import get_model
 # on it can be read, and of the long side that none is enlarged beyond.
 SHORT_SIDE, LONG_SIDE = 224, 896
 
-# Reads an image; gives a picture (H, W, 3), uint8, RGB, and the prediction in
-# a few words.
+# Reads an image; gives a picture (H, W, 3), uint8, RGB, and the prediction in a few words.
 Predict = Callable[[str], tuple[np.ndarray, str]]
 
 

@@ -13,10 +13,8 @@ def list_models(pattern: str | None = None, pretrained: bool = False) -> list[st
     """Names that :func:`get_model` takes.
 
     Args:
-        pattern (str, optional): With ``*`` and ``?``, such as ``'*swin*'``.
-            Defaults to None, all.
-        pretrained (bool): Only those with published weights. Defaults to
-            False.
+        pattern (str, optional): With ``*`` and ``?``, such as ``'*swin*'``. Defaults to None, all.
+        pretrained (bool): Only those with published weights. Defaults to False.
 
     Returns:
         list[str]: Sorted.
@@ -64,9 +62,8 @@ def find_weights(name: str, otherwise: str | None = None) -> str:
     path = ROOT / published[name]
     if not path.is_file():
         raise UserError(
-            f"the weights of '{name}' are not here: '{published[name]}' is in "
-            'the repository, but not in installed packages; get it there, and '
-            'give its path as the checkpoint'
+            f"the weights of '{name}' are not here: '{published[name]}' is in the repository, "
+            'but not in installed packages; get it there, and give its path as the checkpoint'
         )
     check_hash(path)
     return str(path)

@@ -57,8 +57,7 @@ def find_pretrained(model: nn.Module) -> dict[str, dict]:
         model (nn.Module): Not wrapped.
 
     Returns:
-        dict[str, dict]: ``init_cfg`` by name of the module, ``''`` for the
-        model itself.
+        dict[str, dict]: ``init_cfg`` by name of the module, ``''`` for the model itself.
 
     Raises:
         UserError: If one is written in another form than the only one the
@@ -95,10 +94,9 @@ def _check_form(init_cfg, name: str) -> dict:
         ):
             return init_cfg
     raise UserError(
-        f'{where}={init_cfg} is refused: weights are named in one form only, '
-        f'{FORM} (the host takes others too and then redraws position '
-        'embeddings, or loads nothing, without an error); a whole model '
-        'starts from load_from=FILE'
+        f'{where}={init_cfg} is refused: weights are named in one form only, {FORM} (the host '
+        'takes others too and then redraws position embeddings, or loads nothing, without an '
+        'error); a whole model starts from load_from=FILE'
     )
 
 
@@ -135,9 +133,8 @@ def expected_weights(
         trust (bool): See :func:`load_checkpoint_safely`. Defaults to False.
 
     Returns:
-        tuple[dict[str, Tensor], str]: Every tensor by key, on the CPU, but
-        for those that the file does not hold; and one line on what comes from
-        the file and what does not.
+        tuple[dict[str, Tensor], str]: Every tensor by key, on the CPU, but for those that the file
+        does not hold; and one line on what comes from the file and what does not.
 
     Raises:
         UserError: If the file does not exist, is damaged, would run code, has
@@ -152,9 +149,8 @@ def expected_weights(
     if not state:
         tops = sorted({key.split('.')[0] + '.' for key in weights})
         raise UserError(
-            f"checkpoint '{path}' has no keys that start with prefix "
-            f"'{prefix}' (model.{name}.init_cfg.prefix); its keys start with "
-            f'{", ".join(tops[:5])}'
+            f"checkpoint '{path}' has no keys that start with prefix '{prefix}' "
+            f'(model.{name}.init_cfg.prefix); its keys start with {", ".join(tops[:5])}'
         )
     check_finite(state, path)
     copy = deepcopy(module).cpu()

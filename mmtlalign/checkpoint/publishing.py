@@ -20,20 +20,17 @@ from .training_record import find_command, split_version, tell_legs
 
 
 def check_meta(meta: dict, path: str) -> None:
-    """Raise a UserError if the record lacks the config, or is none of
-    mmengine's."""
+    """Raise a UserError if the record lacks the config, or is none of mmengine's."""
     if 'cfg' not in meta:
         raise UserError(
-            f"checkpoint '{path}' does not hold the config it was "
-            'trained with; publish one that tools/train.py has '
-            'written'
+            f"checkpoint '{path}' does not hold the config it was trained with; publish one that "
+            'tools/train.py has written'
         )
     for key in ('cfg', 'experiment_name', 'mmengine_version', 'time'):
         if not isinstance(meta.get(key, ''), str):
             raise UserError(
-                f"checkpoint '{path}': meta.{key} is "
-                f'{meta[key]!r:.50}, not a string; publish one '
-                'that tools/train.py has written'
+                f"checkpoint '{path}': meta.{key} is {meta[key]!r:.50}, not a string; publish "
+                'one that tools/train.py has written'
             )
 
 
@@ -52,9 +49,8 @@ def choose_weights(checkpoint: dict, path: str, raw: bool) -> dict:
         return state
     if 'ema_state_dict' not in checkpoint:
         raise UserError(
-            f"checkpoint '{path}' comes from a training without "
-            'an EMAHook and holds one set of weights: leave out '
-            '--raw'
+            f"checkpoint '{path}' comes from a training without an EMAHook and holds one set of "
+            'weights: leave out --raw'
         )
     trained = {
         key.removeprefix('module.'): value
@@ -64,10 +60,8 @@ def choose_weights(checkpoint: dict, path: str, raw: bool) -> dict:
     lacking = [key for key in state if key not in trained]
     if lacking:  # what state holds under these keys is an average
         raise UserError(
-            f"checkpoint '{path}' lacks {len(lacking)} of "
-            f'{len(state)} weights of the last step (first: '
-            f'module.{lacking[0]} of its ema_state_dict): leave '
-            'out --raw'
+            f"checkpoint '{path}' lacks {len(lacking)} of {len(state)} weights of the last step "
+            f'(first: module.{lacking[0]} of its ema_state_dict): leave out --raw'
         )
     return {key: trained[key] for key in state}
 
@@ -143,8 +137,7 @@ def read_metrics(path: str) -> dict:
         raise UserError(f"metrics file '{path}' is no JSON ({error})") from None
     if not isinstance(metrics, dict):
         raise UserError(
-            f"metrics file '{path}' holds a "
-            f'{type(metrics).__name__}, not figures by name; give '
+            f"metrics file '{path}' holds a {type(metrics).__name__}, not figures by name; give "
             'the one that tools/test.py writes'
         )
     metrics = {
@@ -194,9 +187,8 @@ def check_log(path: Path, log: str) -> None:
     """Raise a UserError if the log of another training would be lost."""
     if log and path.exists() and path.read_text() != log:
         raise UserError(
-            f"'{path}' is the log of another training, or of less "
-            'of this one; remove it, or publish to another folder '
-            'or under another --name'
+            f"'{path}' is the log of another training, or of less of this one; remove it, or "
+            'publish to another folder or under another --name'
         )
 
 

@@ -47,9 +47,8 @@ def read_log(paths):
             hold the same step, as after a resumed run, the later one counts.
 
     Returns:
-        tuple[dict, dict]: Figures of training by iteration and of validation
-        by the step mmengine gives them (the epoch, or the iteration where
-        training is counted in iterations).
+        tuple[dict, dict]: Figures of training by iteration and of validation by the step mmengine
+        gives them (the epoch, or the iteration where training is counted in iterations).
 
     Raises:
         UserError: If a file is missing or is no such log.

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 # Before there is a group: DistributedDataParallel imports it too, and its
 # functions' defaults keep the group there is by then for good.
-import torch.distributed.nn  # noqa: F401
+import torch.distributed.nn
 from mmengine.config import Config
 
 from mmtlalign.errors import UserError
@@ -17,10 +17,9 @@ from mmtlalign.errors import UserError
 def use_gloo_without_gpu(cfg: Config) -> None:
     """Prepare a config for distributed training on CPUs; else do nothing.
 
-    mmengine's ``init_dist`` always selects a CUDA device, and its default
-    wrapper always passes device ids. It leaves a process group that already
-    exists alone, so on a machine without a GPU the group is made here, with
-    gloo, and the wrapper is configured without device ids.
+    mmengine's ``init_dist`` always selects a CUDA device, and its default wrapper always passes
+    device ids. It leaves a process group that already exists alone, so on a machine without a GPU
+    the group is made here, with gloo, and the wrapper is configured without device ids.
 
     Args:
         cfg (Config): Modified in place; ``cfg.launcher`` decides.

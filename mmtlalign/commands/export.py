@@ -77,7 +77,6 @@ def main(argv: list[str] | None = None) -> None:
         backbone_only=args.backbone_only,
     )
     print(
-        f'{args.out}  {args.out.stat().st_size / 2**20:.1f} MiB, puts out '
-        f'{", ".join(names)}; differs from the model by {difference:.1e} of '
-        'the largest value'
+        f'{args.out}  {args.out.stat().st_size / 2**20:.1f} MiB, puts out {", ".join(names)}; '
+        f'differs from the model by {difference:.1e} of the largest value'
     )

@@ -16,9 +16,8 @@ def use_own_loaders(cfg: Config, apply_exif: bool = False) -> None:
     """Let a run read its data as :mod:`mmtlalign.datasets` does.
 
     Args:
-        cfg (Config): Modified in place: data sets of folders go by the names
-            of these, and images for detection and segmentation are the way up
-            that their annotations are.
+        cfg (Config): Modified in place: data sets of folders go by the names of these, and images
+            for detection and segmentation are the way up that their annotations are.
         apply_exif (bool): Turn such images also where sizes leave open which
             way up that is. Defaults to False.
     """

@@ -58,8 +58,7 @@ def check_same_run(
         list[str]: What differs and is accepted.
 
     Raises:
-        UserError: Naming all entries that differ and may not, with both
-            values.
+        UserError: Naming all entries that differ and may not, with both values.
     """
     meta = checkpoint['meta']
     if (cfg.get('randomness') or {}).get('seed') is None and isinstance(meta.get('seed'), int):
@@ -78,9 +77,8 @@ def check_same_run(
         MemoryError,
     ):
         print(
-            f"warning: checkpoint '{path}' holds no config that can be "
-            'compared with this one: that they are the same is for you to '
-            'see'
+            f"warning: checkpoint '{path}' holds no config that can be compared with this one: "
+            'that they are the same is for you to see'
         )
         before = None
     if extend is not None:
@@ -95,10 +93,9 @@ def check_same_run(
         lines = differences(before, same, meta, accepted)
     if lines:
         raise UserError(
-            f"checkpoint '{path}' is of another run: {'; '.join(lines)}; set "
-            'them back to go on, give --accept KEY for each that is meant to '
-            f'change, or begin anew from its weights with --cfg-options '
-            f'load_from={path} and another --work-dir'
+            f"checkpoint '{path}' is of another run: {'; '.join(lines)}; set them back to go on, "
+            'give --accept KEY for each that is meant to change, or begin anew from its weights '
+            f'with --cfg-options load_from={path} and another --work-dir'
         )
     return differences(before, same, meta, ())
 

@@ -17,10 +17,9 @@ RESUMED = dict(epoch=int, iter=int, message_hub=dict, optimizer=dict)
 def read_start(cfg: Config, trust: bool) -> tuple[str | None, dict | None]:
     """The checkpoint that training starts from, if any, and what it holds.
 
-    ``--resume`` without a name takes the one that ``last_checkpoint`` names,
-    by its name alone if it lies beside, since work dirs are moved and copied.
-    If that one is gone or damaged, the newest sound one beside it is taken,
-    with a warning.
+    ``--resume`` without a name takes the one that ``last_checkpoint`` names, by its name alone if
+    it lies beside, since work dirs are moved and copied. If that one is gone or damaged, the newest
+    sound one beside it is taken, with a warning.
 
     Args:
         cfg (Config): Its ``resume``, ``load_from`` and ``work_dir`` are read.
@@ -30,8 +29,7 @@ def read_start(cfg: Config, trust: bool) -> tuple[str | None, dict | None]:
         tuple[str | None, dict | None]: Path and content.
 
     Raises:
-        UserError: If there is no such file, or no sound one, or it holds more
-            than data.
+        UserError: If there is no such file, or no sound one, or it holds more than data.
     """
     start = cfg.get('load_from')
     if not cfg.get('resume'):
@@ -66,9 +64,8 @@ def read_latest(folder: str, trust: bool) -> tuple[str | None, dict | None]:
     if not candidates:
         if trouble:
             raise UserError(
-                f'{trouble}, and no other checkpoint lies there; give one '
-                'with --resume CHECKPOINT, or begin anew: remove '
-                f"'{osp.join(folder, 'last_checkpoint')}'"
+                f'{trouble}, and no other checkpoint lies there; give one with --resume '
+                f"CHECKPOINT, or begin anew: remove '{osp.join(folder, 'last_checkpoint')}'"
             )
         return None, None
     start, checkpoint, errors = first_sound(candidates, trust)
@@ -116,8 +113,7 @@ def read_resumable(path: str, trust: bool) -> dict:
     """A checkpoint with all that a training goes on from.
 
     Raises:
-        DamagedFile: If it is cut short or altered, or parts are not what they
-            should be.
+        DamagedFile: If it is cut short or altered, or parts are not what they should be.
         UserError: If it holds code, or never was more than weights.
     """
     checkpoint = load_checkpoint_safely(path, trust)

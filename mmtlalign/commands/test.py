@@ -94,9 +94,8 @@ def save_bootstrap(metric: BaseMetric, results: list, figures: dict, path: str) 
         + '\n',
     )
     print_log(
-        f'{name} {figures[name]:.4f}; of {len(results)} images drawn '
-        f'anew, 95 % of the time between {low:.4f} and {high:.4f}, '
-        f'which tells nothing about other trainings: {path}',
+        f'{name} {figures[name]:.4f}; of {len(results)} images drawn anew, 95 % of the time '
+        f'between {low:.4f} and {high:.4f}, which tells nothing about other trainings: {path}',
         logger='current',
     )
 

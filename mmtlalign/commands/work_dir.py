@@ -28,8 +28,7 @@ def lock_work_dir(path: str) -> None:
     not inherited by data-loading workers, and NFS has it too.
 
     Raises:
-        UserError: If the folder cannot be written, or another process, which
-            is named, has it.
+        UserError: If the folder cannot be written, or another process, which is named, has it.
     """
     make_work_dir(path)
     key = osp.realpath(path)
@@ -54,9 +53,8 @@ def lock_work_dir(path: str) -> None:
         ) from None
     except OSError as error:  # a network disk without locks
         print(
-            f"warning: work dir '{path}' cannot be locked "
-            f'({error.strerror}): see to it yourself that only one training '
-            'writes there'
+            f"warning: work dir '{path}' cannot be locked ({error.strerror}): see to it yourself "
+            'that only one training writes there'
         )
     file.truncate(0)
     file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
@@ -65,8 +63,7 @@ def lock_work_dir(path: str) -> None:
 
 
 def checkpoints_in(folder: str | os.PathLike) -> list[Path]:
-    """What can be resumed in a folder, the newest by what names say first:
-    clocks can go back."""
+    """What can be resumed in a folder, the newest by what names say first: clocks can go back."""
     found = {}
     for path in Path(folder).glob('*.pth'):
         if name := RESUMABLE.fullmatch(path.name):
@@ -80,10 +77,9 @@ def check_no_earlier_run(path: str) -> None:
     found = checkpoints_in(path)
     if found:
         raise UserError(
-            f"work dir '{path}' holds {len(found)} checkpoints of another run "
-            f'(the newest: {found[0].name}); go on from them with --resume, '
-            'choose another folder with --work-dir, or delete them with '
-            '--overwrite'
+            f"work dir '{path}' holds {len(found)} checkpoints of another run (the newest: "
+            f'{found[0].name}); go on from them with --resume, choose another folder with '
+            '--work-dir, or delete them with --overwrite'
         )
 
 

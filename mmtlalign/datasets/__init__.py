@@ -6,7 +6,7 @@ from .object_mask import ObjectMask
 from .planted_digits import PlantedDigits
 from .token_label_store import TokenLabelStore, image_names
 from .token_labels import TokenLabels
-from .transforms import *  # noqa: F401,F403
+from .transforms import *  # noqa: F403
 
 __all__ = [
     'CustomDataset',

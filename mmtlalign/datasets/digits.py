@@ -1,5 +1,3 @@
-from typing import List
-
 import mmcv
 import numpy as np
 from mmpretrain.datasets import BaseDataset
@@ -35,7 +33,7 @@ class Digits(BaseDataset):
         self.split = split
         super().__init__(ann_file='', **kwargs)
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """Upscaled images (32, 32, 3) and labels of the split."""
         digits, labels = load_digits(return_X_y=True)
         indices = train_test_split(
@@ -49,6 +47,6 @@ class Digits(BaseDataset):
         grey = mmcv.imresize(pixels.reshape(8, 8), (32, 32), interpolation='bicubic')
         return np.repeat(grey[..., None], 3, axis=2)
 
-    def extra_repr(self) -> List[str]:
+    def extra_repr(self) -> list[str]:
         """The split, instead of the file names the host would print."""
         return [f'Split: \t{self.split}']

@@ -29,23 +29,20 @@ class HFImageDataset(BaseDataset):
     decoder reads the bytes in the table.
 
     Args:
-        data_root (str): A folder, or ``hf://datasets/OWNER/NAME`` with or
-            without ``@REVISION``.
+        data_root (str): A folder, or ``hf://datasets/OWNER/NAME`` with or without ``@REVISION``.
         split (str): ``'val'`` is also ``'validation'``. Defaults to 'train'.
         image_column (str): Defaults to 'image'.
         label_column (str): Class labels, or integers if ``classes`` names
             them. Defaults to 'label'.
-        config_name (str, optional): Of a data set that has several.
-            Defaults to None.
+        config_name (str, optional): Of a data set that has several. Defaults to None.
         cache_dir (str, optional): Where parquet and tar are converted to.
             Defaults to None, the library's own (``HF_DATASETS_CACHE``).
         **kwargs: Arguments of :class:`mmpretrain.datasets.BaseDataset`
             other than those that name files.
 
     Raises:
-        UserError: If the library is missing; there is no such folder, split
-            or column; a column is of another type; there are no images,
-            images without content, or labels without names.
+        UserError: If the library is missing; there is no such folder, split or column; a column is
+            of another type; there are no images, images without content, or labels without names.
     """
 
     def __init__(
@@ -147,16 +144,14 @@ class HFImageDataset(BaseDataset):
         wrong = np.flatnonzero((labels < 0) | (labels >= len(self.CLASSES)))
         if len(wrong):
             raise UserError(
-                f'{self._where} has {len(wrong)} labels that are none of its '
-                f'{len(self.CLASSES)} classes; the first is '
-                f'{column[wrong[0]].as_py()}, in row {wrong[0]}: is it a '
+                f'{self._where} has {len(wrong)} labels that are none of its {len(self.CLASSES)} '
+                f'classes; the first is {column[wrong[0]].as_py()}, in row {wrong[0]}: is it a '
                 'split without labels?'
             )
         return labels
 
     def _find_images(self) -> Iterator[dict]:
-        """Files of images outside the table; rows of those in it, with what
-        to call them."""
+        """Files of images outside the table; rows of those in it, with what to call them."""
         import pyarrow.compute as pc
 
         column = self._images.data.column(0)
@@ -194,9 +189,8 @@ def _check_columns(features: 'Features', columns: tuple[str, str], where: str) -
             )
         if not fits(features[column]):
             raise UserError(
-                f"column '{column}' of {where} is of type "
-                f'{features[column]}, and {wanted} are wanted: set {name} to '
-                f'another of {", ".join(features)}'
+                f"column '{column}' of {where} is of type {features[column]}, and {wanted} are "
+                f'wanted: set {name} to another of {", ".join(features)}'
             )
 
 

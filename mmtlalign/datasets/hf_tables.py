@@ -33,22 +33,18 @@ def open_table(
 ) -> 'Dataset':
     """One split of a data set, memory-mapped.
 
-    Arrow files are mapped where they lie. Parquet files and tar shards, which
-    cannot be read at random, are converted into a cache once; its size is
-    said before, and the disk must have room for it. Of images in folders, the
-    cache holds the paths.
+    Arrow files are mapped where they lie. Parquet files and tar shards, which cannot be read at
+    random, are converted into a cache once; its size is said before, and the disk must have room
+    for it. Of images in folders, the cache holds the paths.
 
     Args:
         root (str): A folder, or ``hf://datasets/OWNER/NAME``, to which
             ``@REVISION`` may be appended.
-        split (str): As in the names of files or folders; ``'val'`` is also
-            ``'validation'``.
+        split (str): As in the names of files or folders; ``'val'`` is also ``'validation'``.
         check (Callable): Called with the features before anything is
             converted; raises if they will not do.
-        config_name (str, optional): Of a data set that has several.
-            Defaults to None.
-        cache_dir (str, optional): Defaults to None, the library's own
-            (``HF_DATASETS_CACHE``).
+        config_name (str, optional): Of a data set that has several. Defaults to None.
+        cache_dir (str, optional): Defaults to None, the library's own (``HF_DATASETS_CACHE``).
 
     Raises:
         UserError: If the library is missing, or the data set cannot be
@@ -95,9 +91,8 @@ def _one_line(root: str) -> Iterator[None]:
         while error.__cause__ is not None:
             error = error.__cause__
         raise UserError(
-            f"data set '{root}' cannot be read ({type(error).__name__}: "
-            f'{first_line(error)}); it must hold images in whole files of one '
-            f'of the formats {", ".join(FORMATS)}'
+            f"data set '{root}' cannot be read ({type(error).__name__}: {first_line(error)}); it "
+            f'must hold images in whole files of one of the formats {", ".join(FORMATS)}'
         ) from error
 
 
@@ -191,9 +186,8 @@ def _convert(builder: 'DatasetBuilder', what: str) -> None:
     free = shutil.disk_usage(place).free
     if free < size:
         raise UserError(
-            f'{what} takes about {_readable(size)} when converted, and the '
-            f"disk of its cache '{cache}' has {_readable(free)} free; set "
-            'cache_dir to a place on another'
+            f'{what} takes about {_readable(size)} when converted, and the disk of its cache '
+            f"'{cache}' has {_readable(free)} free; set cache_dir to a place on another"
         )
     builder.download_and_prepare()
 

@@ -1,5 +1,3 @@
-from typing import List
-
 import numpy as np
 
 from mmtlalign.registry import DATASETS
@@ -16,10 +14,8 @@ class ImageFolderSubset(CustomDataset):
     always the same ones for the same files, ``num_samples`` and ``seed``.
 
     Args:
-        num_samples (int): Images to keep in total, a multiple of the number
-            of classes.
-        seed (int): Seed of the draw, independent of the run's own seed.
-            Defaults to 0.
+        num_samples (int): Images to keep in total, a multiple of the number of classes.
+        seed (int): Seed of the draw, independent of the run's own seed. Defaults to 0.
         **kwargs: Arguments of :class:`CustomDataset`.
 
     Raises:
@@ -32,7 +28,7 @@ class ImageFolderSubset(CustomDataset):
         self.seed = seed
         super().__init__(**kwargs)
 
-    def filter_data(self) -> List[dict]:
+    def filter_data(self) -> list[dict]:
         """Keep the drawn samples, in their original order."""
         labels = np.array([info['gt_label'] for info in self.data_list])
         per_class = self._samples_per_class(labels)

@@ -10,12 +10,11 @@ from mmtlalign.registry import DATASETS
 class FoldersByName:
     """Mixin: a host's data set, one folder per class, that minds the names.
 
-    The host numbers the folders that are there, in their order, whatever the
-    classes are called: a split that lacks a folder, or has one more (of an
-    editor, say), has all later classes exchanged without a word. Here, hidden
-    folders and those without images are no classes, and a folder is the class
-    of its name. Only where no folder has the name of a class, and there are
-    as many, their order tells, as in ImageNet.
+    The host numbers the folders that are there, in their order, whatever the classes are called: a
+    split that lacks a folder, or has one more (of an editor, say), has all later classes exchanged
+    without a word. Here, hidden folders and those without images are no classes, and a folder is
+    the class of its name. Only where no folder has the name of a class, and there are as many,
+    their order tells, as in ImageNet.
 
     Raises:
         ValueError: If folders and classes do not belong to one another.
@@ -63,11 +62,10 @@ def number_folders(folders: list[str], classes: list[str] | None, where: str) ->
     if len(unknown) == len(folders) == len(names):
         return {name: i for i, name in enumerate(folders)}
     raise ValueError(
-        f"'{where}' has {len(folders)} folders with images, of which "
-        f'{len(unknown)} are none of the {len(names)} classes '
-        f'({", ".join(map(repr, unknown[:5]))}{", ..." * (len(unknown) > 5)};'
-        f' the classes are {", ".join(map(repr, names[:5]))}'
-        f'{", ..." * (len(names) > 5)})'
+        f"'{where}' has {len(folders)} folders with images, of which {len(unknown)} are none of "
+        f'the {len(names)} classes '
+        f'({", ".join(map(repr, unknown[:5]))}{", ..." * (len(unknown) > 5)}; the classes are '
+        f'{", ".join(map(repr, names[:5]))}{", ..." * (len(names) > 5)})'
     )
 
 

@@ -59,8 +59,7 @@ class ObjectMask:
         """After an affine map of the image that keeps its size.
 
         Args:
-            matrix (np.ndarray): (2, 3), as for ``cv2.warpAffine``: where a
-                pixel (x, y, 1) goes to.
+            matrix (np.ndarray): (2, 3), as for ``cv2.warpAffine``: where a pixel (x, y, 1) goes to.
         """
         moved = cv2.warpAffine(self.pixels, np.asarray(matrix, np.float64), self.pixels.shape[::-1])
         return replace(self, pixels=moved)

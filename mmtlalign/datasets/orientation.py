@@ -30,8 +30,7 @@ def annotated_view(
     Args:
         size (tuple[int]): Width and height of the image as stored.
         orientation (int): EXIF's, 1 to 8.
-        annotated (tuple[int]): Width and height that the annotation has or
-            states.
+        annotated (tuple[int]): Width and height that the annotation has or states.
 
     Returns:
         str | None: 'stored' or 'turned' where the size tells; 'unclear' where

@@ -73,9 +73,8 @@ class PlantedDigits(BaseDataset):
         self.cells = math.ceil(math.sqrt(num_objects))
         if not 1 <= object_size <= image_size // self.cells:
             raise ValueError(
-                f'object_size={object_size} must be from 1 to '
-                f'{image_size // self.cells}: {num_objects} of them must fit '
-                f'into an image of {image_size} pixels.'
+                f'object_size={object_size} must be from 1 to {image_size // self.cells}: '
+                f'{num_objects} of them must fit into an image of {image_size} pixels.'
             )
         self.split = split
         self.num_images = num_images
@@ -149,8 +148,7 @@ class PlantedDigits(BaseDataset):
         return self.clutter * (0.6 * blobs + 0.3 * rng.random(size))
 
     def extra_repr(self) -> list[str]:
-        """What was planted, instead of the file names the host would
-        print."""
+        """What was planted, instead of the file names the host would print."""
         return [f'Split: \t{self.split}', f'Objects: \t{self.num_objects} of {self.object_size} px']
 
 

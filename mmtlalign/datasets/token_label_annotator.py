@@ -21,8 +21,7 @@ class TokenLabelAnnotator:
     """A classifier whose linear layer scores every position of its map.
 
     Args:
-        model (nn.Module): Ends in the host's ``GlobalAveragePooling`` and
-            ``LinearClsHead``.
+        model (nn.Module): Ends in the host's ``GlobalAveragePooling`` and ``LinearClsHead``.
         batch_size (int): Defaults to 64.
         num_workers (int): Processes that load images. Defaults to 0.
 
@@ -94,10 +93,9 @@ class TokenLabelAnnotator:
     def judge(self, dataset: BaseDataset, force: bool = False) -> dict | None:
         """Hold the annotator against the labels of images, and print it.
 
-        It is no better than chance if the mean over classes of the part it
-        gets right is at most three standard deviations above one over the
-        number of classes; a mean over classes, so that naming the most
-        frequent one always is no merit.
+        It is no better than chance if the mean over classes of the part it gets right is at most
+        three standard deviations above one over the number of classes; a mean over classes, so that
+        naming the most frequent one always is no merit.
 
         Args:
             dataset (BaseDataset): Up to 1000 images of it are drawn.
@@ -126,17 +124,15 @@ class TokenLabelAnnotator:
         chance = 1 / self.model.head.num_classes
         deviation = (chance * (1 - chance) * sum(1 / counts)) ** 0.5 / len(classes)
         said = (
-            f'top-1 {100 * right.mean():.2f} % on {len(labels)} labelled '
-            f'images, mean over classes {100 * mean:.2f} %, chance '
-            f'{100 * chance:.2f} %'
+            f'top-1 {100 * right.mean():.2f} % on {len(labels)} labelled images, mean over '
+            f'classes {100 * mean:.2f} %, chance {100 * chance:.2f} %'
         )
         print('annotator:', said)
         if mean <= chance + 3 * deviation and not right.all() and not force:
             raise UserError(
                 f'the annotator is no better than chance ({said}; up to '
-                f'{100 * (chance + 3 * deviation):.2f} % can be luck): give the '
-                'one of these classes, with the config it was trained with, or '
-                '--force'
+                f'{100 * (chance + 3 * deviation):.2f} % can be luck): give the one of these '
+                'classes, with the config it was trained with, or --force'
             )
         return dict(top1=100 * right.mean().item(), images=len(labels))
 

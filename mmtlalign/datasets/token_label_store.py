@@ -4,7 +4,7 @@ import json
 import os
 import os.path as osp
 import zlib
-from typing import List, Optional, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -55,22 +55,21 @@ class TokenLabelStore:
         }
         if not writable and not self.done.all():
             raise UserError(
-                f"token labels '{path}' are not complete: {self.done.sum()} "
-                f'of {len(self)} maps; run make_token_labels.py again, which '
-                'goes on where it stopped'
+                f"token labels '{path}' are not complete: {self.done.sum()} of {len(self)} maps; "
+                'run make_token_labels.py again, which goes on where it stopped'
             )
 
     @classmethod
     def create(
         cls,
         path: str,
-        names: List[str],
+        names: list[str],
         classes: Sequence[str],
         grid: Sequence[int],
         top_k: int,
         score_mode: str = 'probs',
-        annotator: Optional[dict] = None,
-        accuracy: Optional[dict] = None,
+        annotator: dict | None = None,
+        accuracy: dict | None = None,
     ) -> 'TokenLabelStore':
         """Open a store for writing, laid out anew if there is none.
 
@@ -113,7 +112,7 @@ class TokenLabelStore:
         return store
 
     @staticmethod
-    def _lay_out(path: str, index: dict, names: List[str]) -> None:
+    def _lay_out(path: str, index: dict, names: list[str]) -> None:
         """Make an empty store; ``index.json``, its seal, comes last."""
         os.makedirs(path, exist_ok=True)
         for name, (shape, dtype) in _layout(index).items():
@@ -132,7 +131,7 @@ class TokenLabelStore:
         return self.index['num_images']
 
     @property
-    def classes(self) -> List[str]:
+    def classes(self) -> list[str]:
         """list[str]: Class names, in the order of ids."""
         return self.index['classes']
 
@@ -153,8 +152,7 @@ class TokenLabelStore:
         Args:
             rows (np.ndarray): (B,): numbers of the images.
             ids, scores (np.ndarray): (B, rows, cols, k).
-            rectangle (Sequence[float]): What the maps cover. Defaults to the
-                whole image.
+            rectangle (Sequence[float]): What the maps cover. Defaults to the whole image.
 
         Raises:
             UserError: If a map holds what training cannot use.
@@ -173,7 +171,7 @@ class TokenLabelStore:
         self._arrays['done'][rows] = True
         self._arrays['done'].flush()
 
-    def read(self, row: int, name: Optional[str], image_size: Sequence[int]) -> TokenLabels:
+    def read(self, row: int, name: str | None, image_size: Sequence[int]) -> TokenLabels:
         """The token labels of one whole image.
 
         Args:
@@ -183,8 +181,7 @@ class TokenLabelStore:
             image_size (Sequence[int]): Its rows and columns in pixels.
 
         Raises:
-            UserError: If the store has another image there, or the map is
-                damaged.
+            UserError: If the store has another image there, or the map is damaged.
         """
         if not 0 <= row < len(self) or (name and _hash(name) != self._arrays['checks'][row]):
             raise UserError(
@@ -262,7 +259,7 @@ class TokenLabelStore:
         for row in rows.astype(int).tolist():
             self.read(row, None, (1, 1))
 
-    def _check_names(self, names: List[str]) -> None:
+    def _check_names(self, names: list[str]) -> None:
         try:
             with open(osp.join(self.path, 'names.txt'), encoding='utf-8') as file:
                 stored = file.read().splitlines()
@@ -270,17 +267,15 @@ class TokenLabelStore:
             raise _damaged(self.path, f'names.txt: {error}') from None
         if stored != names:
             raise UserError(
-                f"token labels '{self.path}' belong to {len(stored)} images, "
-                f'the data set has {len(names)}: '
-                f'{_first_difference(stored, names)}; {REMAKE}'
+                f"token labels '{self.path}' belong to {len(stored)} images, the data set has "
+                f'{len(names)}: {_first_difference(stored, names)}; {REMAKE}'
             )
 
 
-def image_names(dataset: BaseDataset) -> List[str]:
+def image_names(dataset: BaseDataset) -> list[str]:
     """One name per image of a data set, in its order.
 
-    A path relative to the data set's folder; number and label where images
-    come without files.
+    A path relative to the data set's folder; number and label where images come without files.
     """
     names = []
     for i in range(len(dataset)):
@@ -333,8 +328,7 @@ def _open_array(path: str, name: str, shape: tuple, dtype: type, writable: bool)
         raise _damaged(
             path,
             f'{name}.npy holds {getattr(array, "dtype", "no")} '
-            f'{getattr(array, "shape", "array")}, not {dtype.__name__} '
-            f'{shape} as index.json says',
+            f'{getattr(array, "shape", "array")}, not {dtype.__name__} {shape} as index.json says',
         )
     return array
 
@@ -361,28 +355,19 @@ def _read_index(path: str) -> dict:
         or index.get('score_mode') not in SCORE_MODES
     ):
         raise UserError(
-            f"token labels '{path}' have format {index.get('format')} and "
-            f'score mode {index.get("score_mode")!r}; this version reads '
-            f'formats {OLD_FORMAT} and {FORMAT}, {" or ".join(SCORE_MODES)}; '
-            f'{REMAKE}'
+            f"token labels '{path}' have format {index.get('format')} and score mode "
+            f'{index.get("score_mode")!r}; this version reads formats {OLD_FORMAT} and {FORMAT}, '
+            f'{" or ".join(SCORE_MODES)}; {REMAKE}'
         )
-    for key, is_right in (
-        ('num_images', _is_count),
-        ('top_k', _is_count),
-        (
-            'grid',
-            lambda value: (
-                isinstance(value, list) and len(value) == 2 and all(map(_is_count, value))
-            ),
-        ),
-        (
-            'classes',
-            lambda value: (
-                isinstance(value, list) and value and all(isinstance(name, str) for name in value)
-            ),
-        ),
-    ):
-        if not is_right(index.get(key)):
+    grid, classes = index.get('grid'), index.get('classes')
+    are_right = dict(
+        num_images=_is_count(index.get('num_images')),
+        top_k=_is_count(index.get('top_k')),
+        grid=isinstance(grid, list) and len(grid) == 2 and all(map(_is_count, grid)),
+        classes=isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes),
+    )
+    for key, is_right in are_right.items():
+        if not is_right:
             raise _damaged(path, f'index.json: {key} is {index.get(key)!r:.40}')
     return index
 

@@ -1,7 +1,6 @@
 """The token labels of one image on its way through the pipeline."""
 
 from dataclasses import dataclass, replace
-from typing import Optional, Tuple
 
 import numpy as np
 
@@ -30,12 +29,12 @@ class TokenLabels:
     ids: np.ndarray
     scores: np.ndarray
     box: np.ndarray
-    image_size: Tuple[int, int]
+    image_size: tuple[int, int]
     num_classes: int
     score_mode: str = 'probs'
     flip: bool = False
 
-    def flipped(self, direction: Optional[str]) -> 'TokenLabels':
+    def flipped(self, direction: str | None) -> 'TokenLabels':
         """After the image was mirrored, or could have been.
 
         Args:
@@ -60,7 +59,7 @@ class TokenLabels:
         )
 
     def cropped(
-        self, top: int, left: int, height: int, width: int, image_size: Tuple[int, int]
+        self, top: int, left: int, height: int, width: int, image_size: tuple[int, int]
     ) -> 'TokenLabels':
         """After a part of the image was cut out and resized.
 
@@ -86,8 +85,7 @@ class TokenLabels:
         kept. Where the image now shows padding, they are even.
 
         Args:
-            matrix (np.ndarray): (2, 3), as for ``cv2.warpAffine``: where a
-                pixel (x, y, 1) goes to.
+            matrix (np.ndarray): (2, 3), as for ``cv2.warpAffine``: where a pixel (x, y, 1) goes to.
         """
         x, y, seen = self._sources(matrix)
         cells, weights = _neighbours(x, y, *self.ids.shape[:2])

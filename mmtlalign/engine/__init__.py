@@ -1,30 +1,5 @@
-from .hooks import (
-    PREDICTIONS,
-    CheckTokenLabels,
-    EncoderFeatures,
-    ExtendSchedule,
-    KeepPredictions,
-    RecordLegs,
-    ResumeRandomState,
-    StopOnDivergence,
-    StopOnSignal,
-    VerifyPretrained,
-    keep_checkpoints_whole,
-)
-from .optimizers import BFloat16OptimWrapper, LayerDecayOptimWrapperConstructor
+from . import hooks, optimizers
+from .hooks import *  # noqa: F403
+from .optimizers import *  # noqa: F403
 
-__all__ = [
-    'PREDICTIONS',
-    'BFloat16OptimWrapper',
-    'CheckTokenLabels',
-    'EncoderFeatures',
-    'ExtendSchedule',
-    'LayerDecayOptimWrapperConstructor',
-    'KeepPredictions',
-    'RecordLegs',
-    'ResumeRandomState',
-    'StopOnDivergence',
-    'StopOnSignal',
-    'VerifyPretrained',
-    'keep_checkpoints_whole',
-]
+__all__ = [*hooks.__all__, *optimizers.__all__]

@@ -23,10 +23,9 @@ def stop(number: int, frame) -> None:
 def one_line_errors(program: str, resumable: bool = False):
     """End the program with one line on stderr where a trace is no help.
 
-    That is on a UserError and on the kinds of error that :func:`explain`
-    knows, with status 1, and on Ctrl-C, with the customary 130. Of several
-    processes, the first one on each machine says it; every one, if only one
-    process may have met it. ``--debug`` among the arguments shows the trace.
+    That is on a UserError and on the kinds of error that :func:`explain` knows, with status 1, and
+    on Ctrl-C, with the customary 130. Of several processes, the first one on each machine says it;
+    every one, if only one process may have met it. ``--debug`` among the arguments shows the trace.
 
     Args:
         program (str): Name that starts the line, e.g. ``'train.py'``.

@@ -51,9 +51,8 @@ BY_ERRNO = {
 BY_WORDS = (
     (
         r'DataLoader worker .*(killed by signal|exited unexpectedly)',
-        'a process that loads data has ended ({}): mostly the machine ran out '
-        'of memory, or /dev/shm is full; set fewer num_workers or a smaller '
-        'batch_size',
+        'a process that loads data has ended ({}): mostly the machine ran out of memory, or '
+        '/dev/shm is full; set fewer num_workers or a smaller batch_size',
     ),
     (
         r'(unable to|could not|cannot).*(shared memory|shm|/torch_)|'
@@ -110,8 +109,7 @@ def said_in_worker(error: Exception) -> str | None:
 
 
 def is_own_code(frames: list[FrameType]) -> bool:
-    """Whether the code that failed is the user's, the standard library left
-    out."""
+    """Whether the code that failed is the user's, the standard library left out."""
     for frame in reversed(frames):
         path = frame.f_code.co_filename
         if os.path.isabs(path):  # else of no file, such as <frozen ...>
@@ -149,9 +147,8 @@ def unicode_trouble(error: UnicodeError, path: str | None) -> str:
             f"the name '{error.object:.200}' is not UTF-8, and cannot be written; rename the file"
         )
     return (
-        f'{repr(path) if path else "a file"} is not text in UTF-8 '
-        f'({error}); convert it (iconv -f latin1 -t utf8), or give '
-        'another'
+        f'{repr(path) if path else "a file"} is not text in UTF-8 ({error}); convert it (iconv '
+        '-f latin1 -t utf8), or give another'
     )
 
 
@@ -221,9 +218,8 @@ def cannot_be_built(error: Exception, frame: FrameType) -> str:
         return unknown_type(kind, frame.f_locals['registry'])
     said = str(error.args[0]) if isinstance(error, KeyError) and error.args else first_line(error)
     return (
-        f'{kind} cannot be built as the config says '
-        f'({type(error).__name__}: {said}); correct its entries, or set '
-        'others with --cfg-options'
+        f'{kind} cannot be built as the config says ({type(error).__name__}: {said}); correct '
+        'its entries, or set others with --cfg-options'
     )
 
 
@@ -243,8 +239,7 @@ def unknown_type(kind: str, registry) -> str:
     }
     close = get_close_matches(str(kind), names, n=1)
     return (
-        f"type '{kind}' of the config is unknown among the "
-        f"{registry.name}s of '{registry.scope}'"
+        f"type '{kind}' of the config is unknown among the {registry.name}s of '{registry.scope}'"
         + (f" (closest: '{close[0]}')" if close else '')
         + '; correct it, or name the module that has it in '
         'custom_imports'
@@ -264,9 +259,8 @@ def cannot_be_resumed(error: Exception, frame: FrameType) -> str:
 def no_runner(error: Exception, frame: FrameType) -> str:
     """A config of which no training or test can be made."""
     return (
-        f'the config makes no run ({type(error).__name__}: '
-        f'{first_line(error)}); correct it, or set other entries with '
-        '--cfg-options'
+        f'the config makes no run ({type(error).__name__}: {first_line(error)}); correct it, or '
+        'set other entries with --cfg-options'
     )
 
 

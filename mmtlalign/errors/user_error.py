@@ -6,8 +6,7 @@ class UserError(Exception):
 
 
 class LocalError(UserError):
-    """One that a single process may have met, of several at work: it says
-    so itself."""
+    """One that a single process may have met, of several at work: it says so itself."""
 
 
 class DamagedFile(UserError):
@@ -44,7 +43,6 @@ def in_one_line(text) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, without what libraries add below; its class if
-    it says nothing."""
+    """What an exception says, without what libraries add below; its class if it says nothing."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next(filter(None, lines), type(error).__name__)

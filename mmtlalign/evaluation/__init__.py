@@ -1,3 +1,3 @@
 """Metrics."""
 
-from .metrics import *  # noqa: F401,F403
+from .metrics import *  # noqa: F403

@@ -112,9 +112,8 @@ class Measured(NamedTuple):
     """What was read of N mixes, all from 0 to 1.
 
     Attributes:
-        shares (dict[str, np.ndarray]): (blocks, N) each, as the head would
-            read them after every block; one block only where there is no more
-            to say.
+        shares (dict[str, np.ndarray]): (blocks, N) each, as the head would read them after every
+            block; one block only where there is no more to say.
         references (dict[str, np.ndarray]): (N,) each; NaN where unknown.
         lam (np.ndarray): (N,), areas.
         pair (np.ndarray): (N,), which pair a mix is of.
@@ -136,8 +135,7 @@ class Fidelity:
             other propagations. Defaults to None, all that the backbone can.
 
     Attributes:
-        left_out (dict[str, str]): Of the default ones, those that the
-            backbone cannot, and why.
+        left_out (dict[str, str]): Of the default ones, those that the backbone cannot, and why.
 
     Raises:
         TypeError, ValueError: As :class:`LabelTrace`; an unknown share.

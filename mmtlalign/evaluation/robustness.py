@@ -1,7 +1,6 @@
 """Disturbed images and calibration, for any classifier of mmpretrain."""
 
 from collections.abc import Iterator, Sequence
-from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +8,7 @@ from torch.nn import functional as F
 
 
 def drop_patches(
-    images: Tensor, fraction: float, patch_size: int, generator: Optional[torch.Generator] = None
+    images: Tensor, fraction: float, patch_size: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Replace a random part of the patches of every image by the mean colour.
 

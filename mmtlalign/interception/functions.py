@@ -14,8 +14,7 @@ class FunctionInterception(TorchFunctionMode):
     """Inside it, calls of some functions go to ``instead(function, *args)``.
 
     Args:
-        instead (Callable): What is called with the function and its
-            arguments.
+        instead (Callable): What is called with the function and its arguments.
         functions (Callable): Of torch.
     """
 

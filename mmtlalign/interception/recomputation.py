@@ -4,10 +4,9 @@ import torch
 
 
 def inside_checkpoint() -> bool:
-    """Whether this forward keeps nothing for the backward, or leaves that to
-    activation checkpointing, whose recomputation must meet the same saved
-    tensors: reentrant checkpointing disables gradients, the other kind
-    installs hooks for saved tensors."""
+    """Whether this forward keeps nothing for the backward, or leaves that to activation
+    checkpointing, whose recomputation must meet the same saved tensors: reentrant checkpointing
+    disables gradients, the other kind installs hooks for saved tensors."""
     if torch.compiler.is_compiling():
         return False
     if not torch.is_grad_enabled():

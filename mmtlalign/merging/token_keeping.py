@@ -23,8 +23,7 @@ class TokenKeeping(TokenReduction):
     Args:
         backbone (nn.Module): As there, with ``out_type='cls_token'``.
         keep_rate (float): Part of the patches, in (0, 1]. Defaults to 0.7.
-        blocks (Sequence[int]): Which blocks. Defaults to (3, 6, 9), as
-            published for 12.
+        blocks (Sequence[int]): Which blocks. Defaults to (3, 6, 9), as published for 12.
 
     Raises:
         TypeError: Another family of backbones.

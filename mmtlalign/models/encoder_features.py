@@ -11,8 +11,7 @@ def encoder_features(backbone: nn.Module, outputs) -> Tensor:
 
     Args:
         backbone (nn.Module): Where the outputs come from.
-        outputs (tuple | Tensor): As its ``forward`` returns them. Of the last
-            one is taken
+        outputs (tuple | Tensor): As its ``forward`` returns them. Of the last one is taken
 
             - (B, C), ``out_type`` 'cls_token' and 'avg_featmap': itself;
             - (B, C, H, W), Swin and ``out_type='featmap'``: the mean over

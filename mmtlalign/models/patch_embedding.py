@@ -15,8 +15,7 @@ class PatchEmbedding:
     """The start of a backbone, where a mixing of tokens takes hold.
 
     Args:
-        backbone (nn.Module): Of a family whose patch embedding returns
-            ``(tokens, (rows, cols))``.
+        backbone (nn.Module): Of a family whose patch embedding returns ``(tokens, (rows, cols))``.
 
     Raises:
         TypeError: Another backbone.
@@ -50,18 +49,16 @@ class PatchEmbedding:
         def forward(*args, **kwargs):
             if trains and inside_checkpoint():
                 raise RuntimeError(
-                    'Activation checkpointing of the whole backbone would '
-                    'repeat its forward without the mixing of tokens; '
-                    "checkpoint its blocks instead ('backbone.layers.0', "
-                    '...).'
+                    'Activation checkpointing of the whole backbone would repeat its forward '
+                    'without the mixing of tokens; checkpoint its blocks instead '
+                    "('backbone.layers.0', ...)."
                 )
             tokens, grid = stock(*args, **kwargs)
             found = (len(tokens), *grid)
             if tuple(shape) != found:
                 raise ValueError(
-                    f'token_share is (batch, rows, cols) = {tuple(shape)}, '
-                    f"but patch_embed gave {found}. Set the mixing method's "
-                    "patch_size to the backbone's."
+                    f'token_share is (batch, rows, cols) = {tuple(shape)}, but patch_embed gave '
+                    f"{found}. Set the mixing method's patch_size to the backbone's."
                 )
             return change(tokens), grid
 

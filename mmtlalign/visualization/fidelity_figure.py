@@ -23,8 +23,7 @@ def draw_fidelity(checkpoints: dict[str, dict], title: str) -> Figure:
 
     Returns:
         Figure: To be saved by the caller. A column for every reference; from
-        above, correlation within equal area, distance, and correlation after
-        each block.
+        above, correlation within equal area, distance, and correlation after each block.
     """
     from matplotlib.figure import Figure
 

@@ -141,8 +141,7 @@ def load(name: str) -> Callable:
 
 
 def errors(name: str, case: choice.Case) -> dict:
-    """Largest differences from float64, and of the public function's
-    gradients for comparison."""
+    """Largest differences from float64, and of the public function's gradients for comparison."""
     kernel = load(name)
     qkv, share, grad = choice.draw(case, 2)
     out, mixed, carried = kernel(*qkv, share, None, case.carry)
@@ -258,8 +257,7 @@ def check_steps(report: Report, rounds: int) -> None:
 
 
 def steps(name: str, batch: int, compiled: bool, rounds: int) -> dict:
-    """Median and quartiles of the ratios to the stock step within a round,
-    and peak memory."""
+    """Median and quartiles of the ratios to the stock step within a round, and peak memory."""
     torch._dynamo.reset()
     args = argparse.Namespace(
         device=str(DEVICE),
@@ -283,17 +281,12 @@ def steps(name: str, batch: int, compiled: bool, rounds: int) -> dict:
             torch.cuda.reset_peak_memory_stats()
             step.run(variant)
             peaks[variant] = torch.cuda.max_memory_allocated()
-    seconds = []
-    for i in range(rounds):
-        found = {}
-        for k in range(len(variants)):
-            variant = variants[(i + k) % len(variants)]
-            found[variant] = step.run(variant)[0]
-        seconds.append([found[variant] for variant in variants])
-    seconds = np.array(seconds)
-    row['stock ms'] = 1e3 * float(np.median(seconds[:, 0]))
-    for k, variant in enumerate(variants[1:], 1):
-        low, middle, high = np.percentile(seconds[:, k] / seconds[:, 0], [25, 50, 75])
+    timed = {variant: lambda _, v=variant: step.run(v)[0] for variant in variants}
+    seconds = overhead.interleave(timed, rounds, name)
+    stock = seconds[overhead.STOCK]
+    row['stock ms'] = 1e3 * float(np.median(stock))
+    for variant in variants[1:]:
+        low, middle, high = np.percentile(seconds[variant] / stock, [25, 50, 75])
         row[variant] = f'{middle:.3f} ({low:.3f} to {high:.3f})'
         if peaks:
             row[f'{variant}, memory'] = round(peaks[variant] / peaks[overhead.STOCK], 4)

@@ -23,7 +23,7 @@ from scipy import stats
 from mmtlalign.errors import UserError, one_line_errors
 
 matplotlib.use('Agg')  # a picture in a file needs no display
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 STUDY = Path(__file__).resolve().parent / 'results'
 TASKS = dict(cifar10='CIFAR-10, top-1, %', bccd='BCCD, box AP, %', camvid='CamVid, mIoU, %')

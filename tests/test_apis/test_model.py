@@ -112,9 +112,8 @@ def test_weights_of_another_model_are_refused(config, checkpoint):
 
 def test_the_package_itself_stays_light():
     code = (
-        'import sys, mmtlalign; '
-        'assert "mmtlalign.apis" not in sys.modules; '
-        'assert not hasattr(mmtlalign, "nothing"); '
-        'mmtlalign.get_model; assert "mmtlalign.apis" in sys.modules'
+        'import sys, mmtlalign; assert "mmtlalign.apis" not in sys.modules; assert not '
+        'hasattr(mmtlalign, "nothing"); mmtlalign.get_model; assert "mmtlalign.apis" in '
+        'sys.modules'
     )
     subprocess.run([sys.executable, '-c', code], check=True)

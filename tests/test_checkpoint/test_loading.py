@@ -167,8 +167,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, malicious, load):
 
 
 def test_the_hosts_loaders_do_not_run_it_either(tmp_path, malicious):
-    """They would, by themselves: they read such a file once more without
-    torch's protection."""
+    """They would, by themselves: they read such a file once more without torch's protection."""
     with pytest.raises(UserError, match='holds more than weights'):
         CheckpointLoader.load_checkpoint(malicious, map_location='cpu')
     assert not (tmp_path / 'trace').exists()

@@ -176,9 +176,8 @@ def test_only_the_log_of_this_training(tmp_path, by_epoch, end, parts):
     assert read_log(str(tmp_path / 'a/b.pth'), {}) == ''
 
 
-# Steps of a training that was killed twice, with validations (V), and what is
-# left: in epochs of 50 iterations, the first kill in the midst of a line; and
-# in iterations
+# Steps of a training that was killed twice, with validations (V), and what is left: in epochs of 50
+# iterations, the first kill in the midst of a line; and in iterations
 @pytest.mark.parametrize(
     'parts, expected',
     [

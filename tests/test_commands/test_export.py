@@ -383,10 +383,9 @@ def test_a_part_of_configs_is_named(monkeypatch):
 
 def test_no_word_of_operators_that_are_not_needed(tmp_path):
     script = (
-        'import runpy, sys\n'
-        "sys.modules['mmcv.ops.multi_scale_deform_attn'] = None\n"
-        "sys.argv.append('--help')\n"
-        f"runpy.run_path('{ROOT}/tools/export_model.py', run_name='__main__')"
+        "import runpy, sys\nsys.modules['mmcv.ops.multi_scale_deform_attn'] = "
+        f"None\nsys.argv.append('--help')\nrunpy.run_path('{ROOT}/tools/export_model.py', "
+        "run_name='__main__')"
     )
     process = run([sys.executable, '-c', script], tmp_path)
     assert (process.returncode, process.stderr) == (0, '')

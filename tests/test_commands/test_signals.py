@@ -67,9 +67,8 @@ def test_it_goes_on_bit_identical(
     assert ends_with('train.py', 'tiny.py') == 128 + number
     work = tmp_path / 'work_dirs/tiny'
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f'train.py: stopped by {number.name} after iteration {step}; all of '
-        f"it is in '{work / name}': the same command with --resume "
-        'goes on from it'
+        f'train.py: stopped by {number.name} after iteration {step}; all of it is in '
+        f"'{work / name}': the same command with --resume goes on from it"
     )
     assert (work / name).is_file()
     assert (work / 'last_checkpoint').read_text().endswith(name)

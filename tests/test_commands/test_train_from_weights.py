@@ -276,11 +276,9 @@ def test_a_checkpoint_of_the_stock_host_is_resumed(tmp_path):
         [
             sys.executable,
             '-c',
-            'from mmengine.config import Config\n'
-            'from mmengine.runner import Runner\n'
-            'cfg = Config.fromfile("tiny.py")\n'
-            'cfg.work_dir = "work_dirs/tiny"\n'
-            'Runner.from_cfg(cfg).train()',
+            'from mmengine.config import Config\nfrom mmengine.runner import Runner\ncfg = '
+            'Config.fromfile("tiny.py")\ncfg.work_dir = '
+            '"work_dirs/tiny"\nRunner.from_cfg(cfg).train()',
         ],
         tmp_path,
     )

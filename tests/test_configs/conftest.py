@@ -14,9 +14,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS, PARAM_SCHEDULERS, TRANSFORMS
 from mmpretrain.utils import register_all_modules
+from torch import nn
 
 from mmtlalign.datasets import TokenLabelStore
 
@@ -184,6 +186,30 @@ def check_weight_decay(model, optimizer):
             continue
         decays_expected = parameter.ndim > 1 and not name.endswith(SPARED)
         assert (decays[id(parameter)] > 0) == decays_expected, name
+
+
+def check_dense_optimizer(model, optim_wrapper, scale=lambda name: 1):
+    """Rate, times a scale, and decay of every parameter of a detector or
+    segmentor: none of norms, tokens, positions and bias tables."""
+    found = {
+        id(parameter): (group['lr'], group['weight_decay'])
+        for group in build_optim_wrapper(model, optim_wrapper).optimizer.param_groups
+        for parameter in group['params']
+    }
+    norms = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+    spared = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, norms)
+        for parameter in module.parameters()
+    }
+    optimizer = optim_wrapper.optimizer
+    for name, parameter in model.named_parameters():
+        lr, decay = found.pop(id(parameter))
+        assert lr == pytest.approx(optimizer.lr * scale(name)), name
+        none = id(parameter) in spared or name.endswith(SPARED)
+        assert decay == (0 if none else optimizer.weight_decay), name
+    assert not found
 
 
 def learning_rates(config, epoch_length=4):

@@ -13,7 +13,7 @@ from torch import nn
 from mmtlalign.commands.checks import check_heads
 
 from ..conftest import needs_operators
-from .conftest import present, read, stem, tracked
+from .conftest import check_dense_optimizer, present, read, stem, tracked
 
 needs_operators()
 demo_mm_inputs = pytest.importorskip('mmdet.testing').demo_mm_inputs
@@ -201,32 +201,15 @@ def test_builds_and_maps_fit_the_anchors(path, load):
 
 def check_optimizer(model, optim_wrapper):
     """Rate and decay of every parameter, found from the modules."""
-    groups = build_optim_wrapper(model, optim_wrapper).optimizer.param_groups
-    found = {
-        id(parameter): (group['lr'], group['weight_decay'])
-        for group in groups
-        for parameter in group['params']
-    }
-    norms = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
-    spared = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, norms)
-        for parameter in module.parameters()
-    }
-    by_name = ('cls_token', 'pos_embed', 'relative_position_bias_table')
-    optimizer = optim_wrapper.optimizer
     decay_rate = optim_wrapper.paramwise_cfg.get('layer_decay_rate', 1)
     assert decay_rate == (0.7 if 'LayerDecay' in optim_wrapper.get('constructor', '') else 1)
-    for name, parameter in model.named_parameters():
+
+    def scale(name):
         block = re.match(r'backbone\.layers\.(\d+)\.', name)
         stem = re.match(r'backbone\.(cls_token|pos_embed|patch_embed)', name)
-        above = 2 - int(block[1]) if block else 3 if stem else 0
-        none = id(parameter) in spared or name.endswith(by_name)
-        lr, decay = found.pop(id(parameter))
-        assert lr == pytest.approx(optimizer.lr * decay_rate**above), name
-        assert decay == (0 if none else optimizer.weight_decay), name
-    assert not found
+        return decay_rate ** (2 - int(block[1]) if block else 3 if stem else 0)
+
+    check_dense_optimizer(model, optim_wrapper, scale)
 
 
 # A step and a prediction --------------------------------------------------

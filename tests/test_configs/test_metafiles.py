@@ -266,9 +266,8 @@ def test_model_zoo_is_what_the_metafiles_say():
 def test_model_zoo_states_what_configs_say(repo):
     module = load_tool('make_model_zoo')
     text = module.render(repo)
-    # counted apart: 3 x 8 x 8 pixels to 64 channels, positions of 4 x 4
-    # patches and of the class token, which is one more, four blocks, a norm
-    # and the head
+    # counted apart: 3 x 8 x 8 pixels to 64 channels, positions of 4 x 4 patches and of the class
+    # token, which is one more, four blocks, a norm and the head
     block = 64 * 3 * 65 + 64 * 65 + 256 * 65 + 64 * 257 + 2 * 2 * 64
     parameters = 64 * 193 + 64 * 18 + 4 * block + 2 * 64 + 10 * 65
     assert (

@@ -18,7 +18,7 @@ from mmtlalign.commands.test import use_tta
 from mmtlalign.errors import UserError
 
 from ..conftest import needs_operators
-from .conftest import present, read, stem, tracked
+from .conftest import check_dense_optimizer, present, read, stem, tracked
 
 needs_operators()
 
@@ -108,36 +108,13 @@ def test_builds(path, load):
         assert names(modules, nn.GroupNorm)
         assert not names(modules, nn.modules.batchnorm._BatchNorm)
         assert config.train_dataloader.num_workers == 0
-    check_weight_decay(model, config.optim_wrapper)
+    check_dense_optimizer(model, config.optim_wrapper)
     # the host's types of what is not part of the model
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         assert DATASETS.get(loader.dataset.type) is not None
         for step in loader.dataset.pipeline:
             assert TRANSFORMS.get(step.type) is not None
     assert [hook.type for hook in config.custom_hooks] == ['mmtlalign.ResumeRandomState']
-
-
-def check_weight_decay(model, optim_wrapper):
-    """One rate for all; norms, tokens, positions and bias tables no decay."""
-    groups = build_optim_wrapper(model, optim_wrapper).optimizer.param_groups
-    settings = {
-        id(parameter): (group['lr'], group['weight_decay'])
-        for group in groups
-        for parameter in group['params']
-    }
-    norms = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
-    spared = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, norms)
-        for parameter in module.parameters()
-    }
-    by_name = ('cls_token', 'pos_embed', 'relative_position_bias_table')
-    optimizer = optim_wrapper.optimizer
-    for name, parameter in model.named_parameters():
-        none = id(parameter) in spared or name.endswith(by_name)
-        expected = (optimizer.lr, 0 if none else optimizer.weight_decay)
-        assert settings[id(parameter)] == expected, name
 
 
 def test_recipe_of_ade20k(load):

@@ -11,9 +11,8 @@ from mmtlalign.models.necks import SimpleFeaturePyramid
 
 LR, DECAY, RATE = 1e-3, 0.05, 0.5
 
-# Of two blocks, every parameter: its rate over LR, and whether it decays.
-# Norms, the class token and positions do not; biases do, as in the recipes
-# for detection.
+# Of two blocks, every parameter: its rate over LR, and whether it decays. Norms, the class token
+# and positions do not; biases do, as in the recipes for detection.
 BACKBONE = """
 backbone.cls_token 1/8 no
 backbone.pos_embed 1/8 no

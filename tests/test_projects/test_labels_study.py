@@ -11,8 +11,8 @@ from scipy import stats
 from ..conftest import ROOT
 
 sys.path.insert(0, str(ROOT / 'projects/mini_study'))
-import labels_report  # noqa: E402
-import labels_study as study  # noqa: E402
+import labels_report
+import labels_study as study
 
 AREA = 70.0
 

@@ -174,74 +174,23 @@ def test_bad_options_of_scenes(scene_tool, monkeypatch, option, message):
         scene_tool.main()
 
 
-@pytest.fixture
-def make_scenes(scene_tool, monkeypatch):
-    """Run the tool here, with a few scenes."""
+def test_scenes_are_whole_or_not_there(scene_tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.argv', ['tool', '--train', '2', '--val', '1'])
 
-    def run(out, train=2):
-        monkeypatch.setattr(
-            'sys.argv', ['tool', '--out', str(out), '--train', str(train), '--val', '1']
-        )
-        scene_tool.main()
-
-    return run
-
-
-def test_scenes_replace_those_of_an_earlier_run(make_scenes, tmp_path):
-    (tmp_path / 'out').mkdir()  # an empty folder will do
-    make_scenes(tmp_path / 'out', train=3)
-    (tmp_path / 'out/images/train/0000.png').write_bytes(b'damaged')
-    (tmp_path / 'out/unfinished-digit-scenes-a').mkdir()  # of a killed run
-    make_scenes(tmp_path / 'out')
-    make_scenes(tmp_path / 'new')
-    assert all_files(tmp_path / 'out') == all_files(tmp_path / 'new')
-    assert len(all_files(tmp_path / 'new')) == 2 * (2 + 1) + 2
-
-
-@pytest.mark.parametrize(
-    'file, content',
-    [
-        ('annotations/train/0000.png', 'of CamVid'),
-        ('annotations/instances_train.json', '{"images": [], "annotations": []}'),
-        ('annotations/instances_train.json', '[]'),
-        ('annotations/instances_train.json', 'no JSON'),
-        ('notes.txt', ''),
-    ],
-)
-def test_scenes_spare_the_files_of_others(make_scenes, tmp_path, scene_tool, file, content):
-    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / file).write_text(content)
-    before = all_files(tmp_path)
-    with pytest.raises(
-        scene_tool.UserError,
-        match=(
-            f"'{tmp_path}' holds '{file.split('/')[0]}', which is not of an earlier run; .* --out"
-        ),
-    ):
-        make_scenes(tmp_path)
-    assert all_files(tmp_path) == before
-
-
-def test_scenes_spare_what_was_put_beside_them(make_scenes, tmp_path, scene_tool):
-    make_scenes(tmp_path)
-    (tmp_path / 'annotations/val/0007.png').write_text('my own')
-    before = all_files(tmp_path)
-    with pytest.raises(scene_tool.UserError, match="'annotations/val/0007.p"):
-        make_scenes(tmp_path)
-    assert all_files(tmp_path) == before
-
-
-def test_interrupted_scenes_leave_the_earlier_ones(make_scenes, tmp_path, scene_tool, monkeypatch):
     def interrupt(mask):
         raise KeyboardInterrupt
 
-    make_scenes(tmp_path)
-    before = all_files(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(scene_tool, 'run_lengths', interrupt)
-        make_scenes(tmp_path, train=4)
-    assert all_files(tmp_path) == before
-    make_scenes(tmp_path)
+        scene_tool.main()
+    assert not list((tmp_path / 'data').iterdir())
+    scene_tool.main()
+    made = all_files(tmp_path)
+    assert len(made) == 2 * (2 + 1) + 2
+    with pytest.raises(scene_tool.UserError, match="'data/digit_scenes' exists already"):
+        scene_tool.main()
+    assert all_files(tmp_path) == made
 
 
 # CIFAR-10 ----------------------------------------------------------------

@@ -16,6 +16,7 @@ be work and not waiting, let idle threads sleep:
 import argparse
 import platform
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -127,8 +128,7 @@ class TrainingStep:
 
     Args:
         case (str): A key of :data:`CASES`.
-        args (argparse.Namespace): ``device``, ``bf16``, ``propagation``,
-            ``watch``.
+        args (argparse.Namespace): ``device``, ``bf16``, ``propagation``, ``watch``.
     """
 
     def __init__(self, case: str, args) -> None:
@@ -192,8 +192,7 @@ class TrainingStep:
         return clocks() - start
 
     def bytes_kept(self, variant: str) -> int:
-        """Bytes of unique storages kept for the backward, parameters
-        excluded."""
+        """Bytes of unique storages kept for the backward, parameters excluded."""
         storages = {}
 
         def pack(tensor):
@@ -218,40 +217,63 @@ def clocks() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def measure(case: str, args) -> dict:
+def measure(case: str, args) -> tuple[dict, dict]:
     """Ratios to stock of each variant, (rounds, clock), and of the bytes
     kept; one fresh model a run."""
-    ratios, memory = {}, {}
-    console = Console(stderr=True)
+    runs = []
     for run in range(args.runs):
         step = TrainingStep(case, args)
         variants = [STOCK, NULL, *step.traces]
-        for variant in variants:
-            step.run(variant)
-        rounds = track(range(args.rounds), f'{case}, run {run + 1}', console=console)
-        for i in rounds:
-            seconds = {}
-            for k in range(len(variants)):
-                variant = variants[(i + k) % len(variants)]
-                seconds[variant] = step.run(variant)
-            for variant in variants[1:]:
-                ratios.setdefault(variant, []).append(seconds[variant] / seconds[STOCK])
+        steps = {variant: lambda _, v=variant: step.run(v) for variant in variants}
+        runs.append(interleave(steps, args.rounds, f'{case}, run {run + 1}'))
         stock = step.bytes_kept(STOCK)
         memory = {v: step.bytes_kept(v) / stock for v in variants[1:]}
-    return dict(ratios={v: np.array(r) for v, r in ratios.items()}, memory=memory)
+    ratios = {v: np.concatenate([run[v] / run[STOCK] for run in runs]) for v in variants[1:]}
+    return ratios, memory
 
 
-def report(case: str, result: dict) -> None:
-    """Rows of a Markdown table."""
-    null = np.median(result['ratios'][NULL], axis=0)
-    for variant, ratios in result['ratios'].items():
-        low, mid, high = np.percentile(ratios, [25, 50, 75], axis=0)
+def interleave(variants: dict[str, Callable], rounds: int, what: str) -> dict[str, np.ndarray]:
+    """Seconds of each variant, (rounds, clock), once it has been run.
+
+    Args:
+        variants (dict[str, Callable]): Each takes the number of the round and
+            returns seconds by clock; every round begins with another one.
+        rounds (int): How many.
+        what (str): Beside the bar.
+    """
+    names = list(variants)
+    seconds: dict[str, list] = {name: [] for name in names}
+    for name in names:
+        variants[name](0)
+    for i in track(range(rounds), what, console=Console(stderr=True)):
+        for k in range(len(names)):
+            name = names[(i + k) % len(names)]
+            seconds[name].append(variants[name](i))
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def report(case: str, ratios: dict[str, np.ndarray], last: dict[str, float]) -> None:
+    """Rows of a Markdown table; the last column before the cost is given."""
+    null = np.median(ratios[NULL], axis=0)
+    for variant, found in ratios.items():
+        low, mid, high = np.percentile(found, [25, 50, 75], axis=0)
         times = ' | '.join(f'{m:.3f} ({a:.3f} to {b:.3f})' for a, m, b in zip(low, mid, high))
         cost = '' if variant == NULL else ' / '.join(f'{1 + m - n:.3f}' for m, n in zip(mid, null))
-        print(
-            f'| {case} | {variant} | {times} | {result["memory"][variant]:.3f} | {cost} |',
-            flush=True,
-        )
+        print(f'| {case} | {variant} | {times} | {last[variant]:.3f} | {cost} |', flush=True)
+
+
+def print_head(args, about: str, last: str) -> None:
+    """The machine, and the head of the table."""
+    machine = (
+        torch.cuda.get_device_name()
+        if args.device != 'cpu'
+        else (f'{processor()}, {args.threads} threads')
+    )
+    print(
+        f'{machine}; torch {torch.__version__}, {about}; null = {STOCK} again; cost = median '
+        'less that of the null, wall / processor\n\n| case | variant | wall time (quartiles) | '
+        f'processor time (quartiles) | {last} | cost |\n|---|---|---|---|---|---|'
+    )
 
 
 def parse_args():
@@ -283,24 +305,13 @@ def parse_args():
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
-    machine = (
-        torch.cuda.get_device_name()
-        if args.device != 'cpu'
-        else (f'{processor()}, {args.threads} threads')
+    about = (
+        f'{"bfloat16 autocast" if args.bf16 else "float32"}, {args.num_classes} classes, '
+        f'{args.runs} x {args.rounds} rounds; ratios to the stock step'
     )
-    print(
-        f'{machine}; torch {torch.__version__}, '
-        f'{"bfloat16 autocast" if args.bf16 else "float32"}, '
-        f'{args.num_classes} classes, {args.runs} x {args.rounds} rounds; '
-        'ratios to the stock step, null = stock again; cost = median less '
-        'that of the null, wall / processor\n'
-    )
-    print(
-        '| case | variant | wall time (quartiles) | processor time '
-        '(quartiles) | bytes kept | cost |\n|---|---|---|---|---|---|'
-    )
+    print_head(args, about, 'bytes kept')
     for case in args.family:
-        report(case, measure(case, args))
+        report(case, *measure(case, args))
 
 
 def processor() -> str:

@@ -6,10 +6,7 @@
   dense head, against CutMix and the class head alone. From normalisation to
   AdamW.
 
-Measured and judged as alignment_overhead.py does: interleaved rounds, ratios
-within a round, a null ratio (the plain variant against itself) that says what
-the machine's noise can do, wall time first and processor time where that is
-too noisy. The bar is 1.10. Run it with idle threads asleep:
+Measured and judged as by alignment_overhead.py. Run it with idle threads asleep:
 
     OMP_WAIT_POLICY=PASSIVE python tools/benchmarks/token_labeling_overhead.py
 """
@@ -18,21 +15,19 @@ import argparse
 import logging
 import random
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List
 
 import cv2
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from mmtlalign.commands.start_up_noise import silence_known_noise
 
 silence_known_noise()  # before the hosts are imported, which make it
 logging.disable(logging.INFO)  # options of every parameter
 
-from alignment_overhead import clocks, processor  # noqa: E402
+from alignment_overhead import NULL, STOCK, clocks, interleave, print_head, report  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.dataset import Compose  # noqa: E402
 from mmengine.optim import build_optim_wrapper  # noqa: E402
@@ -45,7 +40,6 @@ from mmtlalign.models import LVViT  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / ('configs/classification/tokenlabel/tokenlabel_lvvit-small_8xb128_in1k.py')
-BAR = 1.10
 GRID, TOP_K, CLASSES = (18, 18), 5, 1000  # as the docs suggest for ImageNet
 IMAGE_SIZE = (375, 500)  # the most frequent one of ImageNet
 NUM_IMAGES = 32
@@ -60,7 +54,7 @@ def random_maps(count: int, rng: np.random.Generator):
     return ids, scores
 
 
-def pipeline_variants(folder: Path) -> Dict[str, Callable]:
+def pipeline_variants(folder: Path) -> dict[str, Callable]:
     """Each takes the number of a round and loads one set of images."""
     rng = np.random.default_rng(0)
     names = [f'{i}.jpg' for i in range(NUM_IMAGES)]
@@ -80,21 +74,23 @@ def pipeline_variants(folder: Path) -> Dict[str, Callable]:
         for chosen in ([steps[0], *steps[2:]], steps)
     )
 
-    def run(pipeline: Compose, number: int) -> None:
+    def run(pipeline: Compose, number: int) -> np.ndarray:
+        start = clocks()
         for i, name in enumerate(names):
             seed = number * NUM_IMAGES + i  # the same operations in each
             random.seed(seed)
             np.random.seed(seed)
             pipeline(dict(img_path=str(folder / name), sample_idx=i, gt_label=0))
+        return clocks() - start
 
-    return dict(
-        plain=lambda n: run(plain, n),
-        null=lambda n: run(plain, n),
-        labels=lambda n: run(labelled, n),
-    )
+    return {
+        STOCK: lambda n: run(plain, n),
+        NULL: lambda n: run(plain, n),
+        'labels': lambda n: run(labelled, n),
+    }
 
 
-def step_variants(args: argparse.Namespace) -> Dict[str, Callable]:
+def step_variants(args: argparse.Namespace) -> dict[str, Callable]:
     """Each takes the number of a round and makes one training step."""
     steps = {}
     for name in ('plain', 'labels'):
@@ -125,8 +121,8 @@ def step_variants(args: argparse.Namespace) -> Dict[str, Callable]:
     rng = np.random.default_rng(0)
     ids, scores = random_maps(args.batch_size, rng)
 
-    def run(name: str, number: int) -> None:
-        samples = []
+    def run(name: str, number: int) -> np.ndarray:
+        start, samples = clocks(), []
         for i in range(args.batch_size):
             sample = DataSample().set_gt_label(i)
             if name == 'labels':
@@ -142,54 +138,16 @@ def step_variants(args: argparse.Namespace) -> Dict[str, Callable]:
         model.train_step(dict(inputs=images.clone(), data_samples=samples), optimizer)
         if args.device == 'cuda':
             torch.cuda.synchronize()
+        return clocks() - start
 
-    return dict(
-        plain=lambda n: run('plain', n),
-        null=lambda n: run('plain', n),
-        labels=lambda n: run('labels', n),
-    )
-
-
-def measure(name: str, variants: Dict[str, Callable], rounds: int) -> dict:
-    """Seconds of every variant, (rounds, clocks) each."""
-    seconds = {variant: [] for variant in variants}
-    names = list(variants)
-    for variant in names:
-        variants[variant](0)
-    for i in track(range(rounds), name, console=Console(stderr=True)):
-        for k in range(len(names)):
-            variant = names[(i + k) % len(names)]
-            start = clocks()
-            variants[variant](i)
-            seconds[variant].append(clocks() - start)
-    return {variant: np.array(values) for variant, values in seconds.items()}
-
-
-def report(name: str, seconds: dict) -> None:
-    """Rows of a Markdown table."""
-    ratios = {
-        variant: np.percentile(seconds[variant] / seconds['plain'], [25, 50, 75], 0)
-        for variant in ('null', 'labels')
+    return {
+        STOCK: lambda n: run('plain', n),
+        NULL: lambda n: run('plain', n),
+        'labels': lambda n: run('labels', n),
     }
-    for variant, quartiles in ratios.items():
-        times = ' | '.join(f'{mid:.3f} ({low:.3f} to {high:.3f})' for low, mid, high in quartiles.T)
-        judged = verdict(ratios) if variant == 'labels' else ''
-        plain = np.median(seconds['plain'][:, 0])
-        print(f'| {name} | {variant} | {times} | {plain:.3f} | {judged} |', flush=True)
 
 
-def verdict(ratios: dict) -> str:
-    """pass, FAIL or too noisy, by the first clock that is quiet enough."""
-    margin = BAR - 1
-    for i, clock in enumerate(('wall', 'processor')):
-        low, _, high = ratios['null'][:, i]
-        if 1 - margin <= low and high <= 1 + margin:
-            good = ratios['labels'][1, i] <= BAR
-            return f'{"pass" if good else "FAIL"} ({clock} time)'
-    return 'too noisy'
-
-
-def parse_args(arguments: List[str] = None) -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -201,7 +159,7 @@ def parse_args(arguments: List[str] = None) -> argparse.Namespace:
     parser.add_argument('--depth', type=int, default=0, help='blocks of LV-ViT-S (0: all 16)')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--threads', type=int, default=2)
-    return parser.parse_args(arguments)
+    return parser.parse_args()
 
 
 def main() -> None:
@@ -209,26 +167,17 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(0)
     register_all_modules(init_default_scope=True)
-    machine = (
-        torch.cuda.get_device_name()
-        if args.device != 'cpu'
-        else (f'{processor()}, {args.threads} threads')
-    )
-    print(
-        f'{machine}; torch {torch.__version__}, float32, batch '
-        f'{args.batch_size}, {args.rounds} rounds; ratios to the plain '
-        'variant, null = plain again\n'
-    )
-    print(
-        '| case | variant | wall time (quartiles) | processor time '
-        '(quartiles) | plain, s | verdict |\n|---|---|---|---|---|---|'
-    )
+    about = f'float32, batch {args.batch_size}, {args.rounds} rounds; ratios to a plain {STOCK}'
+    print_head(args, about, 'stock, s')
     with tempfile.TemporaryDirectory() as folder:
         for case in args.cases:
             variants = (
                 pipeline_variants(Path(folder)) if case == 'pipeline' else step_variants(args)
             )
-            report(case, measure(case, variants, args.rounds))
+            seconds = interleave(variants, args.rounds, case)
+            stock = seconds.pop(STOCK)
+            ratios = {name: values / stock for name, values in seconds.items()}
+            report(case, ratios, dict.fromkeys(ratios, np.median(stock[:, 0])))
 
 
 if __name__ == '__main__':

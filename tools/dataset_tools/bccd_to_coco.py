@@ -101,8 +101,7 @@ def convert(source: Path, names: list[str]) -> dict:
     Boxes without an area are left out.
 
     Raises:
-        UserError: Naming the file that is missing, is damaged or holds
-            another class.
+        UserError: Naming the file that is missing, is damaged or holds another class.
     """
     images, annotations = [], []
     for image_id, name in enumerate(names, 1):

@@ -49,9 +49,8 @@ def load(archive_dir: str, train: bool) -> CIFAR10:
         return CIFAR10(archive_dir, train=train, download=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"'{archive_dir}' has no intact cifar-10-python.tar.gz, and it "
-            f'cannot be downloaded ({error}); put the archive there or name '
-            'its folder with --archive-dir'
+            f"'{archive_dir}' has no intact cifar-10-python.tar.gz, and it cannot be downloaded "
+            f'({error}); put the archive there or name its folder with --archive-dir'
         ) from error
 
 
@@ -59,8 +58,7 @@ def write_images(dataset: CIFAR10, share: float, folder: Path) -> None:
     """Write the first images of every class into a folder of its own.
 
     Args:
-        dataset (CIFAR10): With ``data``, uint8 RGB (N, 32, 32, 3),
-            ``targets`` and ``classes``.
+        dataset (CIFAR10): With ``data``, uint8 RGB (N, 32, 32, 3), ``targets`` and ``classes``.
         share (float): How much of every class to write, up to 1.
         folder (Path): Where the class folders are made.
     """

@@ -10,13 +10,11 @@ splits of ``mmtlalign.Digits``). The same seed makes the same files:
                                           1 to 10 the digits 0 to 9
     OUT/annotations/instances_{train,val}.json  boxes and masks, as in COCO
 
-An annotation's key ``digit`` is the index of its digit in the split. Scenes of
-an earlier run in OUT are replaced; if anything else is there, nothing is done.
+An annotation's key ``digit`` is the index of its digit in the split.
 """
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +22,7 @@ import cv2
 import numpy as np
 from image_files import write_image
 
-from mmtlalign.commands.command_line import make_out_folder
+from mmtlalign.commands.command_line import check_absent, make_out_folder
 from mmtlalign.commands.start_up_noise import silence_known_noise
 from mmtlalign.errors import UserError, one_line_errors
 
@@ -35,9 +33,6 @@ from mmtlalign.datasets import Digits  # noqa: E402
 SIZE = 128  # px, of a scene
 MAX_DIGITS = 8
 DIGIT_SIZES = (24, 40)  # px, smallest and largest
-UNFINISHED = 'unfinished-digit-scenes-'  # folder, until all is written
-KINDS = ('images', 'annotations')  # folders, of pictures and of label maps
-CATEGORIES = [dict(id=i + 1, name=str(i)) for i in range(10)]
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,8 +68,7 @@ def free_place(taken: np.ndarray, size: int, rng: np.random.Generator):
         rng (np.random.Generator): Draws one of all free places.
 
     Returns:
-        tuple[int, int] | None: Upper left corner (y, x), None if none is
-        free.
+        tuple[int, int] | None: Upper left corner (y, x), None if none is free.
     """
     # Sums over all squares at once: each is a difference of four corners.
     sums = np.pad(taken.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
@@ -88,8 +82,7 @@ def compose(digits: Digits, rng: np.random.Generator):
 
     Returns:
         tuple: The picture, uint8 (SIZE, SIZE); and one dict per digit with
-        its ``digit`` (index), ``label`` (0 to 9) and ``mask``, bool
-        (SIZE, SIZE).
+        its ``digit`` (index), ``label`` (0 to 9) and ``mask``, bool (SIZE, SIZE).
     """
     scene = background(rng)
     taken = np.zeros((SIZE, SIZE), bool)
@@ -136,48 +129,11 @@ def coco_annotation(instance: dict, image_id: int, annotation_id: int) -> dict:
     )
 
 
-def list_of(out: Path, split: str) -> Path:
-    """The COCO file of a split."""
-    return out / 'annotations' / f'instances_{split}.json'
-
-
-def made_before(out: Path, split: str) -> set[Path]:
-    """Files and folders of a split that its COCO file names, if it is ours."""
-    try:
-        coco = json.loads(list_of(out, split).read_text())
-        names = [image['file_name'] for image in coco['images']]
-        ours = coco['categories'] == CATEGORIES and all(
-            'digit' in annotation for annotation in coco['annotations']
-        )
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        ours = False
-    if not ours:
-        return set()
-    folders = [out / kind / split for kind in KINDS]
-    return {
-        list_of(out, split),
-        *folders,
-        *(f.parent for f in folders),
-        *(folder / name for folder in folders for name in names),
-    }
-
-
-def check_replaceable(out: Path) -> None:
-    """Raise a UserError if a folder holds what no earlier run has written."""
-    own = set().union(*(made_before(out, split) for split in Digits.SPLITS))
-    for path in out.rglob('*'):
-        if path not in own:
-            raise UserError(
-                f"'{out}' holds '{path.relative_to(out)}', which is not of an "
-                'earlier run; move it away or write elsewhere with --out'
-            )
-
-
 def write_split(out: Path, split: str, num_scenes: int, seed: int) -> int:
     """Write the scenes of one split; return how many digits they hold."""
     digits = Digits(split, pipeline=[])
     rng = np.random.default_rng([seed, Digits.SPLITS.index(split)])
-    pictures, maps = (out / kind / split for kind in KINDS)
+    pictures, maps = (out / kind / split for kind in ('images', 'annotations'))
     for folder in (pictures, maps):
         make_out_folder(folder)
     images, annotations = [], []
@@ -191,9 +147,14 @@ def write_split(out: Path, split: str, num_scenes: int, seed: int) -> int:
         write_image(pictures / name, scene)
         write_image(maps / name, classes)
         images.append(dict(id=i, file_name=name, width=SIZE, height=SIZE))
-    # Last, so that the file says that the split is complete
-    list_of(out, split).write_text(
-        json.dumps(dict(images=images, annotations=annotations, categories=CATEGORIES))
+    (out / 'annotations' / f'instances_{split}.json').write_text(
+        json.dumps(
+            dict(
+                images=images,
+                annotations=annotations,
+                categories=[dict(id=i + 1, name=str(i)) for i in range(10)],
+            )
+        )
     )
     return len(annotations)
 
@@ -205,17 +166,15 @@ def main() -> None:
         least = 0 if name == 'seed' else 1
         if value < least:
             raise UserError(f'--{name} {value} is below {least}')
-    make_out_folder(args.out)
-    for killed in args.out.glob(f'{UNFINISHED}*'):
-        shutil.rmtree(killed)
-    check_replaceable(args.out)
-    with TemporaryDirectory(prefix=UNFINISHED, dir=args.out) as folder:
+    check_absent(args.out)
+    make_out_folder(args.out.parent)
+    # under another name until all is written
+    with TemporaryDirectory(prefix=f'{args.out.name}-', dir=args.out.parent) as folder:
+        made = Path(folder, 'scenes')
         for split, num_scenes in counts.items():
-            num_digits = write_split(Path(folder), split, num_scenes, args.seed)
+            num_digits = write_split(made, split, num_scenes, args.seed)
             print(f'{split}: {num_scenes} scenes with {num_digits} digits in {args.out}')
-        for kind in KINDS:
-            shutil.rmtree(args.out / kind, ignore_errors=True)
-            Path(folder, kind).rename(args.out / kind)
+        made.rename(args.out)
 
 
 if __name__ == '__main__':

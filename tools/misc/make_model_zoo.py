@@ -85,10 +85,8 @@ def trained(meta: dict) -> Iterator[str]:
         weights = model.get('Weights') if result is model['Results'][0] else None
         shown = f'[{result["Seeds"][0]}]({weights})' if weights else '-'
         yield (
-            f'| {recipe(model)} | '
-            f'{result["Dataset"]} | {result.get("Start", "-")} | '
-            f'{figures(result)} | '
-            f'{", ".join(map(str, result.get("Seeds", {})))} | {shown} |'
+            f'| {recipe(model)} | {result["Dataset"]} | {result.get("Start", "-")} | '
+            f'{figures(result)} | {", ".join(map(str, result.get("Seeds", {})))} | {shown} |'
         )
     yield ''
     yield '```bash'
@@ -105,8 +103,7 @@ def published(meta: dict) -> Iterator[str]:
     yield '|---|---|---|---|---|---|---|'
     for model, result in found:
         yield (
-            f'| {recipe(model)} | '
-            f'{result["Dataset"]} | {figures(result)} | '
+            f'| {recipe(model)} | {result["Dataset"]} | {figures(result)} | '
             f'[source]({result["Source"]}) |'
         )
 
@@ -132,8 +129,7 @@ def read_config(path: Path) -> tuple[int, str, int]:
 def count_parameters(config: Config) -> int:
     """Number of parameters of a config's model, built in full.
 
-    Built without storage; only what Swin lays out its stochastic depth with
-    needs real numbers.
+    Built without storage; only what Swin lays out its stochastic depth with needs real numbers.
     """
     model = ConfigDict(config.model)
     if 'train_cfg' in model:  # how to mix or to sample has no parameters

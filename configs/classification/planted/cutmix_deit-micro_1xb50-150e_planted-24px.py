@@ -29,12 +29,8 @@ model = dict(
 )
 
 # Five epochs of warm-up
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, end=5, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=5, convert_to_iter_based=True
-    ),
-]
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].end = param_scheduler[1].begin = 5
 
 train_cfg = dict(max_epochs=150, val_interval=50)
 auto_scale_lr = dict(base_batch_size=50)

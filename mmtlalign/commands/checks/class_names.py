@@ -56,9 +56,8 @@ def check_heads(cfg: Config, names: Sequence[str], where: str) -> None:
         if count != len(names):
             few = ', '.join(map(str, names[:5])) + ', ...' * (len(names) > 5)
             raise UserError(
-                f'{place}.num_classes is {count}, but {where} has '
-                f'{len(names)} classes ({few}): set it with --cfg-options '
-                f'{place}.num_classes={len(names)}'
+                f'{place}.num_classes is {count}, but {where} has {len(names)} classes ({few}): '
+                f'set it with --cfg-options {place}.num_classes={len(names)}'
             )
 
 
@@ -118,9 +117,8 @@ def check_trained_classes(
     found = difference(trained, names, f"checkpoint '{path}'", where)
     if found:
         raise UserError(
-            f'{found}, so that predictions would be read as other classes: '
-            'give the checkpoint of these classes, or set metainfo.classes '
-            'to its names in its order'
+            f'{found}, so that predictions would be read as other classes: give the checkpoint '
+            'of these classes, or set metainfo.classes to its names in its order'
         )
 
 

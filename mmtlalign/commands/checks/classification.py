@@ -39,16 +39,12 @@ class LabelledImages:
         self.empty: list[str] = []
         if not self.list_file and self.built.with_label:
             self._find_folders()
-        self.classes = self._named(self.built.CLASSES or [*self.files])
-
-    @staticmethod
-    def _named(classes: Iterable | None) -> list[str] | None:
-        return [str(name) for name in classes or ()] or None
+        self.classes = list(map(str, self.built.CLASSES or self.files)) or None
 
     def renamed(self, classes: Iterable | None) -> 'LabelledImages':
         """Itself, with the names that the config has been given meanwhile."""
         self.built = build_unread(self.config)
-        self.classes = self._named(classes) or self.classes
+        self.classes = list(map(str, classes or ())) or self.classes
         return self
 
     def _find_folders(self) -> None:
@@ -88,8 +84,7 @@ def build_unread(dataset: ConfigDict):
 
 
 def opens_as_labelled(cls: type | None) -> bool:
-    """Whether a class reads folders or lists as the host's ``CustomDataset``
-    does, with labels."""
+    """Whether a class reads folders or lists as the host's ``CustomDataset`` does, with labels."""
     return (
         isinstance(cls, type)
         and issubclass(cls, CustomDataset)
@@ -213,9 +208,8 @@ def _read_list(data: LabelledImages, num_classes: int | None, found: Findings) -
     if missing:
         place = paths.index(missing[0]) + 1
         raise data.refuse(
-            f'names {len(missing)} of {len(paths)} images that are not '
-            f"there, the first in line {place}: '{missing[0]}'; add them, or "
-            'correct the line (PATH, one blank, LABEL) or '
+            f'names {len(missing)} of {len(paths)} images that are not there, the first in line '
+            f"{place}: '{missing[0]}'; add them, or correct the line (PATH, one blank, LABEL) or "
             f'{data.where}.data_prefix'
         )
     return paths

@@ -24,9 +24,8 @@ class CocoFile:
     Attributes:
         images (dict): id -> (file name, width, height).
         categories (dict): id -> name, in the order of the file.
-        table (dict[str, np.ndarray]): Columns of the annotations in the order
-            of the file: ``COLUMNS``, ``crowd`` (1, 0, or -1 if it does not
-            say), ``ignore`` and ``mask``.
+        table (dict[str, np.ndarray]): Columns of the annotations in the order of the file:
+            ``COLUMNS``, ``crowd`` (1, 0, or -1 if it does not say), ``ignore`` and ``mask``.
         masks (dict): (rows, columns) of run lengths -> numbers, in the file,
             of the annotations that have them.
     """
@@ -67,9 +66,8 @@ def read_coco(path: str, what: str) -> CocoFile:
     except JSONRowsError as error:
         count = len(reader.columns['id'])
         raise UserError(
-            f'{what} is no JSON in COCO format ({error}, after {count} '
-            'annotations; NaN and Infinity are no numbers of JSON); get it '
-            'again or correct it'
+            f'{what} is no JSON in COCO format ({error}, after {count} annotations; NaN and '
+            'Infinity are no numbers of JSON); get it again or correct it'
         ) from None
     finally:
         if collects:
@@ -188,9 +186,8 @@ class _Reader:
                 raise self.refuse(
                     'annotation',
                     row,
-                    'has a segmentation of run lengths '
-                    f'for {sum(counts)} pixels in place of {size[0]}x'
-                    f'{size[1]}',
+                    f'has a segmentation of run lengths for {sum(counts)} pixels in place of '
+                    f'{size[0]}x{size[1]}',
                 )
             self.file.masks.setdefault(tuple(size), array('q')).append(len(self.columns['id']) - 1)
             return RUN_LENGTHS

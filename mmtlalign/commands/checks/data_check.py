@@ -83,18 +83,15 @@ def check_data(
 ) -> list[Findings]:
     """Read what a run will read, and hold it against itself and the config.
 
-    Classes have the same names in all splits, as many as the heads tell
-    apart, and are the checkpoint's; images come in the channel order of the
-    training images; annotations say what the host expects. Data sets that
-    download themselves, those in memory and remote ones are not read.
+    Classes have the same names in all splits, as many as the heads tell apart, and are the
+    checkpoint's; images come in the channel order of the training images; annotations say what the
+    host expects. Data sets that download themselves, those in memory and remote ones are not read.
 
     Args:
-        cfg (Config): Full config; classes of a split that states none are
-            set to those of the training data. Its optional ``data_hint``
-            (str) says how to get the data.
+        cfg (Config): Full config; classes of a split that states none are set to those of the
+            training data. Its optional ``data_hint`` (str) says how to get the data.
         phases (str): Any of ``train``, ``val``, ``test``.
-        full (bool): Read all label maps and headers of images, not a sample.
-            Defaults to False.
+        full (bool): Read all label maps and headers of images, not a sample. Defaults to False.
         trained (Sequence[str], optional): Classes of the checkpoint that is
             tested or resumed. Defaults to None, not known.
         checkpoint (str): Its path, for messages. Defaults to ''.
@@ -171,11 +168,10 @@ def check_channels(leaf: Leaf, cfg: Config) -> None:
     order, trained = (channel_order(steps, cfg.get('default_scope')), trained_order(cfg))
     if order != trained:
         raise UserError(
-            f'{leaf.where}.pipeline gives images as {order.upper()}, and '
-            f'train_dataloader as {trained.upper()} (files are read as BGR, '
-            'data sets in memory such as CIFAR hold RGB), and one '
-            "data_preprocessor cannot fit both: put dict(type='mmtlalign."
-            "SwapChannels') into the pipeline, after what loads the image"
+            f'{leaf.where}.pipeline gives images as {order.upper()}, and train_dataloader as '
+            f'{trained.upper()} (files are read as BGR, data sets in memory such as CIFAR hold '
+            'RGB), and one data_preprocessor cannot fit both: put '
+            "dict(type='mmtlalign.SwapChannels') into the pipeline, after what loads the image"
         )
 
 
@@ -206,8 +202,7 @@ def check_names(
 ) -> list[str] | None:
     """Compare the names of a data set with the training's and the heads.
 
-    A split in folders whose config names no classes gets those of the
-    training.
+    A split in folders whose config names no classes gets those of the training.
 
     Returns:
         list[str] | None: Its names.
@@ -293,9 +288,8 @@ def _what_for(leaf: Leaf, cfg: Config) -> tuple[bool, bool]:
     with_masks = any(step.get('with_mask') for step in loads)
     if loads and not with_masks and _has_mask_head(cfg.get('model', {})):
         raise UserError(
-            f"{leaf.where}.pipeline loads no masks, which the model's "
-            'mask_head is trained on: set with_mask=True in its '
-            'LoadAnnotations, or take a model without a mask_head'
+            f"{leaf.where}.pipeline loads no masks, which the model's mask_head is trained on: "
+            'set with_mask=True in its LoadAnnotations, or take a model without a mask_head'
         )
     return False, with_masks
 

@@ -45,8 +45,7 @@ def look_at_coco(
         classes (list[str]): Names the config expects, in order.
         evaluated (bool): Whether scores are computed from the file, which
             asks for more than training. Defaults to False.
-        with_masks (bool): Whether masks are trained or evaluated. Defaults to
-            False.
+        with_masks (bool): Whether masks are trained or evaluated. Defaults to False.
         full (bool): Read all headers, not a sample. Defaults to False.
 
     Raises:
@@ -117,9 +116,8 @@ def _refusal(coco: CocoFile, wrong: np.ndarray, what: str, complaint: str) -> Us
     """Of the first of some annotations, with their number."""
     first = int(coco.table['id'][np.flatnonzero(wrong)[0]])
     return UserError(
-        f'{what}: annotation {first} {complaint} '
-        f'({int(wrong.sum())} of {len(wrong)} annotations); '
-        'correct the file'
+        f'{what}: annotation {first} {complaint} ({int(wrong.sum())} of {len(wrong)} '
+        'annotations); correct the file'
     )
 
 
@@ -147,9 +145,8 @@ def _check_ids(coco: CocoFile, what: str) -> None:
                 coco,
                 unknown,
                 what,
-                f'has the {key} {value}, which is none '
-                f'of the ids {", ".join(map(str, ids[:5]))}'
-                f'{", ..." * (len(ids) > 5)}',
+                f'has the {key} {value}, which is none of the ids '
+                f'{", ".join(map(str, ids[:5]))}{", ..." * (len(ids) > 5)}',
             )
 
 
@@ -161,8 +158,7 @@ def _check_boxes(coco: CocoFile, survives: np.ndarray, what: str, found: Finding
             coco,
             ~survives,
             what,
-            'has a box that lies outside '
-            'its image, is below 1 px or has no area, and is left '
+            'has a box that lies outside its image, is below 1 px or has no area, and is left '
             'out, as all are',
         )
     for count, why in (
@@ -181,9 +177,8 @@ def _check_masks(coco: CocoFile, survives: np.ndarray, what: str, found: Finding
             coco,
             without,
             what,
-            "has no 'segmentation', and masks are "
-            'trained or evaluated: train a detector without a mask head, '
-            "leave 'segm' out of the evaluator's metric, or",
+            "has no 'segmentation', and masks are trained or evaluated: train a detector without "
+            "a mask head, leave 'segm' out of the evaluator's metric, or",
         )
     useless = survives & (coco.table['mask'] == USELESS_MASK)
     if useless.any():
@@ -226,9 +221,8 @@ def _leave_out_images(coco: CocoFile, dataset: ConfigDict, what: str, found: Fin
     found.images -= len(empty) + len(small)
     if not found.images:
         raise UserError(
-            f'{what}: no image stays, as filter_cfg leaves out '
-            f'{", ".join(found.left_out)}; correct the file or '
-            f'{found.where}.filter_cfg'
+            f'{what}: no image stays, as filter_cfg leaves out {", ".join(found.left_out)}; '
+            f'correct the file or {found.where}.filter_cfg'
         )
 
 
@@ -263,10 +257,9 @@ def _check_images(
         unclear += view == UNCLEAR
         if view is None:
             raise UserError(
-                f"image '{path}' has {header.size[0]}x{header.size[1]} px, "
-                f'but {what} says {paths[path][0]}x{paths[path][1]}; boxes '
-                'would not lie where the objects are: correct the file or put '
-                'the image it was made for'
+                f"image '{path}' has {header.size[0]}x{header.size[1]} px, but {what} says "
+                f'{paths[path][0]}x{paths[path][1]}; boxes would not lie where the objects are: '
+                'correct the file or put the image it was made for'
             )
     if unclear:
         found.warnings.append(say_unclear(unclear, len(looked_at), where))

@@ -54,9 +54,8 @@ class _OneList:
     all get one name; a chunk ends where a key of the object begins, and all
     its records have been yielded before the next is asked for.
 
-    The parser keeps a path for every level, which takes the square of the
-    depth, and the host's recurses: neither is for a file that goes down and
-    down, hence the limit.
+    The parser keeps a path for every level, which takes the square of the depth, and the host's
+    recurses: neither is for a file that goes down and down, hence the limit.
     """
 
     def __init__(self, file, keys: Sequence[str], advance: Callable[[int], None]) -> None:

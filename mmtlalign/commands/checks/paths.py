@@ -23,9 +23,8 @@ def check_paths(where: str, dataset: dict, hint: str) -> None:
         if path and ':' not in path and not osp.exists(path):
             kind = 'file' if key == 'ann_file' else 'folder'
             raise UserError(
-                f"dataset {kind} '{path}' ({where}.{key}) does not exist: "
-                f'{hint}, or set another place with --cfg-options '
-                f'{where}.{key}=PATH'
+                f"dataset {kind} '{path}' ({where}.{key}) does not exist: {hint}, or set another "
+                f'place with --cfg-options {where}.{key}=PATH'
             )
 
 
@@ -66,9 +65,8 @@ def check_evaluator(where: str, cfg: Config, hint: str, read: list[str]) -> None
             continue
         if not osp.exists(path):
             raise UserError(
-                f"annotation file '{path}' ({where}.ann_file) does not exist: "
-                f'{hint}, or set another with --cfg-options '
-                f'{where}.ann_file=PATH'
+                f"annotation file '{path}' ({where}.ann_file) does not exist: {hint}, or set "
+                f'another with --cfg-options {where}.ann_file=PATH'
             )
         if len(read) == 1 and osp.realpath(path) != osp.realpath(read[0]):
             raise UserError(

@@ -33,14 +33,12 @@ def look_at_label_maps(
 ) -> Findings:
     """Read label maps as they are stored, and the headers of their images.
 
-    Every label map must exist; some of them, evenly spread, are read, and if
-    none of their pixels counts, all. The host would fail later, without the
-    name of the file, or train on nothing.
+    Every label map must exist; some of them, evenly spread, are read, and if none of their pixels
+    counts, all. The host would fail later, without the name of the file, or train on nothing.
 
     Args:
         where (str): Place of the data set in the config, for messages.
-        dataset (ConfigDict): An mmseg data set without wrappers, of files
-            here.
+        dataset (ConfigDict): An mmseg data set without wrappers, of files here.
         cfg (Config): Says how many classes the heads tell apart.
         full (bool): Read all label maps, not a sample. Defaults to False.
 
@@ -53,9 +51,8 @@ def look_at_label_maps(
     folder = built.data_prefix['img_path']
     if not infos:
         raise UserError(
-            f"dataset folder '{folder}' ({where}) has "
-            f"no image '*{built.img_suffix}': set {where}.img_suffix to the "
-            "images' ending, or put them there"
+            f"dataset folder '{folder}' ({where}) has no image '*{built.img_suffix}': set "
+            f"{where}.img_suffix to the images' ending, or put them there"
         )
     images = [info['img_path'] for info in infos]
     found = Findings(where, len(infos), 'pixels', files=folders_of(images))
@@ -163,8 +160,7 @@ class _PairCheck:
         self.num_classes, self.ignored = num_classes, ignored
 
     def __call__(self, pair: tuple[str, str]) -> tuple[bool, np.ndarray]:
-        """Whether the orientation is unclear, and how often each value is
-        there, (256,)."""
+        """Whether the orientation is unclear, and how often each value is there, (256,)."""
         image, path = pair
         try:
             with Image.open(path) as file:
@@ -188,9 +184,8 @@ class _PairCheck:
         if stored.dtype.kind not in 'ui' or stored.min() < 0 or (stored.max() > 255):
             raise self.refuse(
                 path,
-                f'holds values from {stored.min()} to {stored.max()} '
-                f'({stored.dtype}), but the host keeps 8 bits of them, 0 to '
-                '255: renumber the classes',
+                f'holds values from {stored.min()} to {stored.max()} ({stored.dtype}), but the '
+                'host keeps 8 bits of them, 0 to 255: renumber the classes',
             )
         counts = np.bincount(stored.ravel(), minlength=256)
         wrong = np.flatnonzero(
@@ -198,11 +193,10 @@ class _PairCheck:
         )
         if len(wrong):
             raise UserError(
-                f"label map '{path}' ({self.where}) holds the class "
-                f'{self.becomes[wrong[0]]}, but the dataset has '
-                f'{self.num_classes} classes, 0 to {self.num_classes - 1} '
-                f'(and {self.ignored} to ignore): correct the file, or the '
-                f'classes in {self.where}.metainfo'
+                f"label map '{path}' ({self.where}) holds the class {self.becomes[wrong[0]]}, "
+                f'but the dataset has {self.num_classes} classes, 0 to {self.num_classes - 1} '
+                f'(and {self.ignored} to ignore): correct the file, or the classes in '
+                f'{self.where}.metainfo'
             )
         return unclear, counts
 

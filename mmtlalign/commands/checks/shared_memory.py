@@ -32,8 +32,7 @@ def check_shared_memory(cfg: Config) -> None:
     free = shutil.disk_usage(SHARED_MEMORY).free
     if free < workers * PER_WORKER:
         raise UserError(
-            f'shared memory ({SHARED_MEMORY}) has {free / 2**20:.0f} MiB '
-            f'left, too little for num_workers={workers}; free it, in a '
-            'container give it more (--shm-size), or set --cfg-options '
-            'train_dataloader.num_workers=0'
+            f'shared memory ({SHARED_MEMORY}) has {free / 2**20:.0f} MiB left, too little for '
+            f'num_workers={workers}; free it, in a container give it more (--shm-size), or set '
+            '--cfg-options train_dataloader.num_workers=0'
         )

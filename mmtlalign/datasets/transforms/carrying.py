@@ -58,9 +58,8 @@ class RandomCrop(HostRandomCrop):
         super().__init__(*args, **kwargs)
         if self.pad_if_needed or self.padding_mode != 'constant':
             raise ValueError(
-                f'pad_if_needed={self.pad_if_needed}, padding_mode='
-                f'{self.padding_mode!r}: what lies on an image can follow '
-                '`padding` with a constant only.'
+                f'pad_if_needed={self.pad_if_needed}, padding_mode={self.padding_mode!r}: what '
+                'lies on an image can follow `padding` with a constant only.'
             )
 
     def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:

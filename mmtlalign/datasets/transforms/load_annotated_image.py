@@ -16,11 +16,10 @@ from ..orientation import TURNED, UNCLEAR, annotated_view, orientation_of, turne
 class LoadAnnotatedImage(LoadImageFromFile):
     """The host's ``LoadImageFromFile`` for detection and segmentation.
 
-    The host turns every image as its EXIF orientation says, but neither its
-    boxes nor its masks. This one gives the pixels as stored, unless the size
-    that the annotation file states, or that of the label map, is the one of
-    the turned image. Where no annotation tells its size, images are turned,
-    as people see them.
+    The host turns every image as its EXIF orientation says, but neither its boxes nor its masks.
+    This one gives the pixels as stored, unless the size that the annotation file states, or that of
+    the label map, is the one of the turned image. Where no annotation tells its size, images are
+    turned, as people see them.
 
     Required keys: ``img_path``; if there, ``height`` and ``width``, or
     ``seg_map_path``. Added and modified keys: those of the host's.
@@ -46,8 +45,7 @@ class LoadAnnotatedImage(LoadImageFromFile):
         return results
 
     def _orientation(self, results: dict) -> int:
-        """EXIF's, if the annotation is of the turned image or there is none;
-        else 1."""
+        """EXIF's, if the annotation is of the turned image or there is none; else 1."""
         annotated = self._annotated_size(results)
         try:
             with self._open(results['img_path']) as image:

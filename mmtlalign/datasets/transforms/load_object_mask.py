@@ -20,10 +20,9 @@ class LoadObjectMask(BaseTransform):
     outline 3), VOC's ``SegmentationObject`` or ``SegmentationClass``, maps of
     CamVid. Comes right after the image was loaded.
 
-    Required keys: ``img`` and ``img_path``. Added: ``object_mask``
-    (:class:`ObjectMask`), which ``PackInputs`` hands on with
-    ``algorithm_keys=('object_mask', )``; only transforms of mmtlalign may move
-    the image from here on.
+    Required keys: ``img`` and ``img_path``. Added: ``object_mask`` (:class:`ObjectMask`), which
+    ``PackInputs`` hands on with ``algorithm_keys=('object_mask', )``; only transforms of mmtlalign
+    may move the image from here on.
 
     Args:
         folder (str): Of the label maps, all in it.

@@ -10,9 +10,8 @@ from mmtlalign.registry import TRANSFORMS
 class SwapChannels(BaseTransform):
     """Reverse the channels of an image: RGB to BGR, or BGR to RGB.
 
-    Right after ``LoadImageFromFile``, it gives files the channel order of
-    data sets that hold RGB images in memory, such as CIFAR. Grey images stay
-    as they are.
+    Right after ``LoadImageFromFile``, it gives files the channel order of data sets that hold RGB
+    images in memory, such as CIFAR. Grey images stay as they are.
 
     Modified key: ``img``.
     """

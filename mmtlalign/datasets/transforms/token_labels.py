@@ -1,7 +1,5 @@
 """Reads token labels, which geometric transforms then carry along."""
 
-from typing import Optional
-
 from mmcv.transforms import BaseTransform
 
 from mmtlalign.registry import TRANSFORMS
@@ -26,7 +24,7 @@ class LoadTokenLabels(BaseTransform):
 
     def __init__(self, store: str) -> None:
         self.path = store
-        self._store: Optional[TokenLabelStore] = None
+        self._store: TokenLabelStore | None = None
 
     @property
     def store(self) -> TokenLabelStore:

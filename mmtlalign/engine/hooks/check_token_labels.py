@@ -1,6 +1,6 @@
 """Compare token labels with the data set before they are trained on."""
 
-from typing import Iterator
+from collections.abc import Iterator
 
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook

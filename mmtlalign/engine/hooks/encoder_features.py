@@ -83,9 +83,8 @@ def training_images(cfg: dict, phase: str) -> dict:
     dataset = deepcopy((cfg.get('train_dataloader') or {}).get('dataset', {}))
     if 'pipeline' not in dataset:
         raise UserError(
-            'the bank of features cannot be made of train_dataloader.dataset, '
-            'which has no pipeline of its own; give EncoderFeatures a '
-            'bank_dataloader'
+            'the bank of features cannot be made of train_dataloader.dataset, which has no '
+            'pipeline of its own; give EncoderFeatures a bank_dataloader'
         )
     loader = deepcopy(cfg[f'{phase}_dataloader'])
     dataset['pipeline'] = loader['dataset']['pipeline']

@@ -14,12 +14,11 @@ from mmtlalign.registry import HOOKS
 class ExtendSchedule(Hook):
     """Put schedules where they would be, had the new total been the first.
 
-    A resumed schedule is in the state that its checkpoint holds, its end
-    included, and most compute each value from the one before: what has
-    decayed to zero stays there. Here the config's schedules, with the new
-    total, are stepped through all that has been done, on an optimizer without
-    weights, and take the place of the resumed ones. ``tools/train.py``
-    registers this hook for ``--extend``.
+    A resumed schedule is in the state that its checkpoint holds, its end included, and most compute
+    each value from the one before: what has decayed to zero stays there. Here the config's
+    schedules, with the new total, are stepped through all that has been done, on an optimizer
+    without weights, and take the place of the resumed ones. ``tools/train.py`` registers this hook
+    for ``--extend``.
     """
 
     priority = 'VERY_HIGH'
@@ -71,8 +70,7 @@ def replay(runner: Runner, wrapper, resumed: list) -> None:
 
 
 def optimizer_like(optimizer) -> torch.optim.Optimizer:
-    """One with the same groups, as they were at the beginning, and no
-    weights."""
+    """One with the same groups, as they were at the beginning, and no weights."""
     groups = []
     for group in optimizer.param_groups:
         values = {key: value for key, value in group.items() if key != 'params'}

@@ -18,14 +18,12 @@ from mmtlalign.registry import HOOKS
 class ResumeRandomState(Hook):
     """Let a training that was killed and resumed end like one that was not.
 
-    mmengine stores no random state in a checkpoint. Here none needs storing,
-    because each is a function of what is stored anyway: at every point where
-    training can be resumed, all of them are set from (seed, step, rank), the
-    step being the epoch in epoch-based loops and the iteration in
-    iteration-based ones. That covers Python, numpy, torch on all devices and
-    the draws of the ``batch_augments`` or ``mixing`` of
-    ``model.data_preprocessor``, whatever a validation in between has drawn;
-    and ranks differ without ``diff_rank_seed``. Data-loading workers are set
+    mmengine stores no random state in a checkpoint. Here none needs storing, because each is a
+    function of what is stored anyway: at every point where training can be resumed, all of them are
+    set from (seed, step, rank), the step being the epoch in epoch-based loops and the iteration in
+    iteration-based ones. That covers Python, numpy, torch on all devices and the draws of the
+    ``batch_augments`` or ``mixing`` of ``model.data_preprocessor``, whatever a validation in
+    between has drawn; and ranks differ without ``diff_rank_seed``. Data-loading workers are set
     from (seed, epoch, rank, worker) as they start.
 
     On the CPU with ``num_workers=0`` and an unchanged number of threads the
@@ -110,10 +108,9 @@ class ResumeRandomState(Hook):
         loader = runner.train_dataloader
         if loader.num_workers and (loader.persistent_workers or not self._by_epoch):
             print_log(
-                f'The {loader.num_workers} workers of train_dataloader outlive'
-                ' a checkpoint: if this training is resumed, their '
-                'augmentation draws will not be those of an uninterrupted '
-                'one (num_workers=0 avoids it)',
+                f'The {loader.num_workers} workers of train_dataloader outlive a checkpoint: if '
+                'this training is resumed, their augmentation draws will not be those of an '
+                'uninterrupted one (num_workers=0 avoids it)',
                 logger='current',
             )
 

@@ -14,12 +14,11 @@ from mmtlalign.registry import OPTIM_WRAPPER_CONSTRUCTORS
 class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor):
     """mmpretrain's layer-wise decay, for detectors and segmenters too.
 
-    mmpretrain asks the model for the depth of a parameter, which only its own
-    classifiers can tell; mmdet's and mmseg's constructors do not know its
-    backbones. Here the backbone is asked. ``paramwise_cfg`` is mmpretrain's:
-    the rate of block i of n (from 1; 0 is the patch embedding with tokens and
-    positions) is ``lr * layer_decay_rate ** (n + 1 - i)``, and that of all
-    that comes after the blocks, the final norm, neck and heads, is ``lr``.
+    mmpretrain asks the model for the depth of a parameter, which only its own classifiers can tell;
+    mmdet's and mmseg's constructors do not know its backbones. Here the backbone is asked.
+    ``paramwise_cfg`` is mmpretrain's: the rate of block i of n (from 1; 0 is the patch embedding
+    with tokens and positions) is ``lr * layer_decay_rate ** (n + 1 - i)``, and that of all that
+    comes after the blocks, the final norm, neck and heads, is ``lr``.
 
     Raises:
         UserError: If the model has no backbone that can tell depths; all of

@@ -15,10 +15,9 @@ HINT = "add dict(type='mmtlalign.EncoderFeatures') to the config's custom_hooks"
 class FeatureMetric(BaseMetric):
     """A metric of encoder features, whatever the model predicts.
 
-    Features are those that samples bring as ``feature`` (C, ), or else those
-    that ``extract`` gives of their batch; samples then have them, for the
-    metrics that follow. The hook :class:`mmtlalign.engine.EncoderFeatures`
-    supplies ``extract`` and, if ``needs_bank``, the bank.
+    Features are those that samples bring as ``feature`` (C, ), or else those that ``extract`` gives
+    of their batch; samples then have them, for the metrics that follow. The hook
+    :class:`mmtlalign.engine.EncoderFeatures` supplies ``extract`` and, if ``needs_bank``, the bank.
 
     Args:
         **kwargs: As in :class:`mmengine.evaluator.BaseMetric`.

@@ -1,7 +1,5 @@
 """How evenly features use the directions of their space."""
 
-from typing import Dict
-
 import numpy as np
 from scipy.special import logsumexp
 from torch import Tensor
@@ -21,9 +19,8 @@ class Isotropy(FeatureMetric):
     dimensions that are not used; the mean cosine does not notice them at all.
 
     Args:
-        normalize (bool): Measure L2-normalised features. False gives the
-            variant of papers that measure features as they are. Defaults to
-            True.
+        normalize (bool): Measure L2-normalised features. False gives the variant of papers that
+            measure features as they are. Defaults to True.
         **kwargs: As in :class:`FeatureMetric`.
 
     Raises:
@@ -36,7 +33,7 @@ class Isotropy(FeatureMetric):
         super().__init__(**kwargs)
         self.normalize = normalize
 
-    def measure(self, features: Tensor, labels: Tensor) -> Dict[str, float]:
+    def measure(self, features: Tensor, labels: Tensor) -> dict[str, float]:
         """``mean_cosine``, ``partition_score`` and ``iso_score``."""
         cloud = features.double().numpy()
         if min(cloud.shape) < 2:

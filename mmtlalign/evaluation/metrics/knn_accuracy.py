@@ -1,7 +1,5 @@
 """Accuracy of the nearest neighbours in a bank of labelled features."""
 
-from typing import Dict
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,8 +22,7 @@ class KNNAccuracy(FeatureMetric):
         **kwargs: As in :class:`FeatureMetric`.
 
     Raises:
-        UserError: If an argument is not above 0, or the bank has fewer than
-            ``k`` images.
+        UserError: If an argument is not above 0, or the bank has fewer than ``k`` images.
     """
 
     default_prefix = 'knn'
@@ -41,7 +38,7 @@ class KNNAccuracy(FeatureMetric):
         self.k = k
         self.temperature = temperature
 
-    def measure(self, features: Tensor, labels: Tensor) -> Dict[str, float]:
+    def measure(self, features: Tensor, labels: Tensor) -> dict[str, float]:
         """``top1``, in percent."""
         bank, bank_labels = self.bank
         if len(bank) < self.k:

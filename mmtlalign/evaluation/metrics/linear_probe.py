@@ -1,6 +1,6 @@
 """Accuracy of a linear classifier on frozen features."""
 
-from typing import Dict, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from mmengine.logging import print_log
@@ -20,11 +20,10 @@ from .feature_metric import FeatureMetric
 class LinearProbe(FeatureMetric):
     """Logistic regression, fitted on the bank, scored on the tested images.
 
-    Features are standardised by the bank's mean and standard deviation. The
-    inverse regularisation strength C is the one that scores best on a fifth
-    of the bank (equal in class frequencies, the same in every run) after a
-    fit on the rest; the smaller one if two are equal. Then the whole bank is
-    fitted. No tested image takes part in any of it.
+    Features are standardised by the bank's mean and standard deviation. The inverse regularisation
+    strength C is the one that scores best on a fifth of the bank (equal in class frequencies, the
+    same in every run) after a fit on the rest; the smaller one if two are equal. Then the whole
+    bank is fitted. No tested image takes part in any of it.
 
     Args:
         grid (Sequence[float]): Values of C to choose from. Defaults to powers
@@ -52,7 +51,7 @@ class LinearProbe(FeatureMetric):
         self.grid = sorted(grid)
         self.max_iter = max_iter
 
-    def measure(self, features: Tensor, labels: Tensor) -> Dict[str, float]:
+    def measure(self, features: Tensor, labels: Tensor) -> dict[str, float]:
         """``top1``, in percent, and the chosen ``C``."""
         bank, bank_labels = (array.numpy() for array in self.bank)
         print_log(
@@ -69,9 +68,8 @@ class LinearProbe(FeatureMetric):
         classes, counts = np.unique(labels, return_counts=True)
         if counts.min() < 2:
             raise UserError(
-                f'LinearProbe cannot hold out a part of class '
-                f'{classes[counts.argmin()]}, which has 1 image in the bank; '
-                'give a larger bank'
+                f'LinearProbe cannot hold out a part of class {classes[counts.argmin()]}, which '
+                'has 1 image in the bank; give a larger bank'
             )
         held_out = max(len(bank) // 5, len(classes))
         fit, score, fit_labels, score_labels = train_test_split(

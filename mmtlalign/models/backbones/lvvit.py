@@ -1,7 +1,5 @@
 """LV-ViT, the vision transformer of Token Labeling (arXiv 2104.10858)."""
 
-from typing import Optional, Union
-
 from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.model.weight_init import trunc_normal_
@@ -17,8 +15,7 @@ class LVViT(VisionTransformer):
     """LV-ViT: a ViT with a convolutional stem and weaker residual branches.
 
     `All Tokens Matter: Token Labeling for Training Better Vision Transformers
-    <https://arxiv.org/abs/2104.10858>`_. Differs from the host's
-    ``VisionTransformer`` in that
+    <https://arxiv.org/abs/2104.10858>`_. Differs from the host's ``VisionTransformer`` in that
 
     - the patch embedding is a :class:`ConvStemPatchEmbed`;
     - the output of every attention and feed-forward branch is divided by
@@ -31,22 +28,19 @@ class LVViT(VisionTransformer):
     through it: the division scales features, like layer scale, and no label.
 
     Args:
-        arch (str | dict): 'tiny', 'small', 'medium' or 'large', or the first
-            letter of it. A dict has ``embed_dims``, ``num_layers``,
-            ``num_heads`` and ``feedforward_channels``, and may have
-            ``stem_channels`` (defaults to 64) and ``skip_lam`` (defaults to
-            1). Defaults to 'small'.
+        arch (str | dict): 'tiny', 'small', 'medium' or 'large', or the first letter of it. A dict
+            has ``embed_dims``, ``num_layers``, ``num_heads`` and ``feedforward_channels``, and may
+            have ``stem_channels`` (defaults to 64) and ``skip_lam`` (defaults to 1). Defaults to
+            'small'.
         patch_size (int): Edge of a patch in pixels, even. Defaults to 16.
-        stem_norm_cfg (dict): Norm in the stem. Defaults to
-            ``dict(type='BN')``.
+        stem_norm_cfg (dict): Norm in the stem. Defaults to ``dict(type='BN')``.
         qkv_bias (bool): Defaults to False.
         norm_cfg (dict): Defaults to ``dict(type='LN', eps=1e-5)``.
         **kwargs: Other arguments of ``VisionTransformer``, among them
             ``img_size``, ``out_indices``, ``out_type``, ``drop_path_rate``.
 
     Raises:
-        ValueError: If ``patch_size`` is not even, or ``skip_lam`` not
-            positive.
+        ValueError: If ``patch_size`` is not even, or ``skip_lam`` not positive.
     """
 
     arch_zoo = {
@@ -98,14 +92,14 @@ class LVViT(VisionTransformer):
 
     def __init__(
         self,
-        arch: Union[str, dict] = 'small',
-        img_size: Union[int, tuple] = 224,
+        arch: str | dict = 'small',
+        img_size: int | tuple = 224,
         patch_size: int = 16,
         in_channels: int = 3,
         stem_norm_cfg: dict = dict(type='BN'),
         qkv_bias: bool = False,
         norm_cfg: dict = dict(type='LN', eps=1e-5),
-        init_cfg: Optional[dict] = None,
+        init_cfg: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(
@@ -176,7 +170,7 @@ class ConvStemPatchEmbed(PatchEmbed):
         embed_dims: int,
         stem_channels: int,
         patch_size: int,
-        input_size: Union[int, tuple],
+        input_size: int | tuple,
         norm_cfg: dict,
     ) -> None:
         if patch_size % 2:

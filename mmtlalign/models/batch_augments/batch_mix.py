@@ -14,14 +14,12 @@ PARTNERS = ('reverse', 'random')
 class BatchMix(metaclass=ABCMeta):
     """Base of mixing methods that leave a :class:`MixRecord`.
 
-    A method draws a record; :meth:`apply` then mixes the images by the record
-    alone. ``__call__(inputs, scores) -> (inputs, scores)`` is the contract of
-    mmpretrain's batch augments, so every method also works in a stock
-    ``ClsDataPreprocessor``.
+    A method draws a record; :meth:`apply` then mixes the images by the record alone.
+    ``__call__(inputs, scores) -> (inputs, scores)`` is the contract of mmpretrain's batch augments,
+    so every method also works in a stock ``ClsDataPreprocessor``.
 
     Args:
-        patch_size (int): Edge of the backbone's patches in pixels.
-            Defaults to 16.
+        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
         partner (str): 'reverse' pairs image i with image B-1-i, as in the
             paper; 'random' draws a permutation. Defaults to 'reverse'.
     """
@@ -78,8 +76,7 @@ class BatchMix(metaclass=ABCMeta):
 
         Args:
             inputs (Tensor): (B, C, H, W).
-            token_share (Tensor): (rows, cols), the same in all samples, or
-                (B, rows, cols).
+            token_share (Tensor): (rows, cols), the same in all samples, or (B, rows, cols).
             **data: Other arguments of :class:`MixRecord`.
         """
         batch = inputs.size(0)
@@ -100,9 +97,8 @@ class BatchMix(metaclass=ABCMeta):
         height, width = inputs.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
-                f'Images of {height}x{width} pixels cannot be divided into '
-                f'patches of patch_size={self.patch_size}; change one of '
-                'them.'
+                f'Images of {height}x{width} pixels cannot be divided into patches of '
+                f'patch_size={self.patch_size}; change one of them.'
             )
         return height // self.patch_size, width // self.patch_size
 
@@ -150,8 +146,7 @@ def mix_scores(scores: Tensor, record: MixRecord, share: Tensor) -> Tensor:
     Args:
         scores (Tensor): (B, num_classes), each image's own.
         record (MixRecord): Tells the partners.
-        share (Tensor): (B,), or (B, 2): the weights of own and partner, which
-            need not sum to one.
+        share (Tensor): (B,), or (B, 2): the weights of own and partner, which need not sum to one.
 
     Returns:
         Tensor: (B, num_classes), float32.

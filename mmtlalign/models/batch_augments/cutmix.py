@@ -23,8 +23,7 @@ class CutMix(BatchMix):
 
     Args:
         alpha (float): Of Beta(alpha, alpha). Defaults to 1.
-        patch_size (int): Edge of the backbone's patches in pixels.
-            Defaults to 16.
+        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
         partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
     """
 

@@ -20,8 +20,7 @@ class Cutout(BatchMix):
     Args:
         ratio (float): Sides of the box as a part of the image's. Defaults to
             0.5, the published 16 of 32 pixels for CIFAR-10.
-        patch_size (int): Edge of the backbone's patches in pixels.
-            Defaults to 16.
+        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
 
     Raises:
         ValueError: If ``ratio`` is not between 0 and 1.

@@ -19,9 +19,8 @@ class MixRecord:
         source (Tensor, optional): (B, rows, cols), int64: which patch of the
             partner lies where, row-major; -1 is an own patch. Defaults to
             None: the partner's patches stay in their places.
-        pixel_share (Tensor, optional): (B or 1, H, W), float32: the part of
-            each pixel that is kept, where a method splits patches. Defaults
-            to None: that of the pixel's patch.
+        pixel_share (Tensor, optional): (B or 1, H, W), float32: the part of each pixel that is
+            kept, where a method splits patches. Defaults to None: that of the pixel's patch.
         in_backbone (bool): The images are left as they are; the backbone's
             tokens are swapped instead. Defaults to False.
         choice (tuple[int]): Which of several methods drew it, written by

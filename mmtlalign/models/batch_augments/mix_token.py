@@ -13,17 +13,15 @@ from .token_cutmix import TokenCutMix
 class MixToken(TokenCutMix):
     """CutMix of the outputs of the patch embedding instead of pixels.
 
-    Where the field of view of a patch embedding crosses patches, as in the
-    stem of LV-ViT, a token is then of one image alone. Here only partner and
-    box are drawn; :class:`TokenLabelClassifier` swaps the tokens inside the
-    backbone, as it has none before.
+    Where the field of view of a patch embedding crosses patches, as in the stem of LV-ViT, a token
+    is then of one image alone. Here only partner and box are drawn; :class:`TokenLabelClassifier`
+    swaps the tokens inside the backbone, as it has none before.
 
     Args:
         alpha (float): Of Beta(alpha, alpha). Defaults to 1.
         even_sides (bool): Boxes with an even number of patches per side only,
             as in the published implementation. Defaults to False.
-        patch_size (int): Edge of the backbone's patches in pixels.
-            Defaults to 16.
+        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
         partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
     """
 

@@ -13,8 +13,7 @@ class NoMix(BatchMix):
     """Leave images and labels as they are.
 
     Args:
-        patch_size (int): Edge of the backbone's patches in pixels.
-            Defaults to 16.
+        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
     """
 
     def draw(self, inputs: Tensor) -> MixRecord:

@@ -91,9 +91,8 @@ def _common_patch_size(augments: list[BatchMix]) -> int:
     for augment in augments:
         if not isinstance(augment, BatchMix):
             raise TypeError(
-                f'{type(augment).__name__} leaves no record of what it mixed; '
-                'use mmtlalign.TokenCutMix, mmtlalign.CutMix or '
-                'mmtlalign.Mixup.'
+                f'{type(augment).__name__} leaves no record of what it mixed; use '
+                'mmtlalign.TokenCutMix, mmtlalign.CutMix or mmtlalign.Mixup.'
             )
     sizes = [augment.patch_size for augment in augments]
     if len(set(sizes)) != 1:

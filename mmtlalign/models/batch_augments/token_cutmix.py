@@ -14,12 +14,10 @@ class TokenCutMix(CutMix):
 
     Args:
         alpha (float): Of Beta(alpha, alpha). Defaults to 1.
-        even_sides (bool): Boxes with an even number of patches per side only,
-            as in the published implementation; they paste less (0.27 of the
-            image on a 14x14 grid instead of 0.29, alpha 1) and leave more
-            batches unmixed. Defaults to False.
-        patch_size (int): Edge of the backbone's patches in pixels.
-            Defaults to 16.
+        even_sides (bool): Boxes with an even number of patches per side only, as in the published
+            implementation; they paste less (0.27 of the image on a 14x14 grid instead of 0.29,
+            alpha 1) and leave more batches unmixed. Defaults to False.
+        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
         partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
     """
 

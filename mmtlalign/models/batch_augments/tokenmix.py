@@ -25,8 +25,7 @@ class TokenMix(BatchMix):
     Args:
         ratio (float): The part of the patches to take from the partner.
             Defaults to 4/7: the published 112 of 196.
-        patch_size (int): Edge of the backbone's patches in pixels.
-            Defaults to 16.
+        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
         partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
 
     Raises:

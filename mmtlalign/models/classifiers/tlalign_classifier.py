@@ -30,13 +30,11 @@ class TLAlignClassifier(ImageClassifier):
     mean of ``|aligned_share - lam|``.
 
     Args:
-        backbone (dict): A backbone that :class:`LabelTrace` supports, if the
-            target traces it.
+        backbone (dict): A backbone that :class:`LabelTrace` supports, if the target traces it.
         neck (dict, optional): As in the host. Defaults to None.
         head (dict): Of the host; it is built in its aligned form.
-        target (dict): What share of its own label a mixed sample is trained
-            on. Defaults to :class:`AlignedTarget`; :class:`AreaTarget` is
-            the baseline in the same pipeline.
+        target (dict): What share of its own label a mixed sample is trained on. Defaults to
+            :class:`AlignedTarget`; :class:`AreaTarget` is the baseline in the same pipeline.
         token_merging (dict, optional): Arguments of :class:`TokenMerging`,
             or with ``type='TokenKeeping'`` of that; tokens are merged in
             training and in inference. Defaults to None.
@@ -114,8 +112,7 @@ class TLAlignClassifier(ImageClassifier):
         Args:
             inputs (Tensor): (B, C, H, W).
             data_samples (list[DataSample], optional): As in the host.
-            mode (str): 'tensor', 'loss' or 'predict', as in the host.
-                Defaults to 'tensor'.
+            mode (str): 'tensor', 'loss' or 'predict', as in the host. Defaults to 'tensor'.
             mix (MixRecord, optional): Of the data preprocessor, for 'loss'.
                 Defaults to None: the batch was not mixed.
         """
@@ -138,8 +135,7 @@ class TLAlignClassifier(ImageClassifier):
         Args:
             inputs (Tensor): (B, C, H, W), mixed.
             data_samples (list[DataSample]): With each image's own label.
-            mix (MixRecord, optional): What was mixed. Defaults to None,
-                which is the host's loss.
+            mix (MixRecord, optional): What was mixed. Defaults to None, which is the host's loss.
 
         Returns:
             dict[str, Tensor]: The head's losses and the values to log.
@@ -224,10 +220,9 @@ def _check_tokens(head: nn.Module | None, target: LabelTarget) -> None:
     """Raise TypeError for a head that trains tokens on what no target says."""
     if getattr(head, 'reads_token_share', False) and not target.weighs_tokens:
         raise TypeError(
-            f'{type(head).__name__} trains every token, and '
-            f'{type(target).__name__} weighs images only; set target to '
-            "dict(type='mmtlalign.AlignedTokenTarget'), or, to label tokens "
-            "by area, to dict(type='mmtlalign.AreaTarget')."
+            f'{type(head).__name__} trains every token, and {type(target).__name__} weighs '
+            "images only; set target to dict(type='mmtlalign.AlignedTokenTarget'), or, to label "
+            "tokens by area, to dict(type='mmtlalign.AreaTarget')."
         )
 
 
@@ -239,7 +234,6 @@ def _refuse_two_tokens(backbone: nn.Module, head: nn.Module | None) -> None:
         and not isinstance(head, DeiTClsHead)
     ):
         raise TypeError(
-            f'{type(backbone).__name__} outputs two tokens, which '
-            'DeiTClsHead trains on; name that head, or another out_type such '
-            "as 'avg_featmap'."
+            f'{type(backbone).__name__} outputs two tokens, which DeiTClsHead trains on; name '
+            "that head, or another out_type such as 'avg_featmap'."
         )

@@ -10,10 +10,9 @@ from .tlalign_classifier import TLAlignClassifier
 class TokenLabelClassifier(TLAlignClassifier):
     """A classifier of backbones whose tokens can be mixed and labelled.
 
-    A batch drawn by :class:`MixToken` is mixed in the output of the patch
-    embedding, before position embeddings, for the span of one training
-    forward. The same record sets the class target, by area or by another
-    target.
+    A batch drawn by :class:`MixToken` is mixed in the output of the patch embedding, before
+    position embeddings, for the span of one training forward. The same record sets the class
+    target, by area or by another target.
 
     Parameters, prediction and checkpoints are those of
     :class:`mmpretrain.models.ImageClassifier`.
@@ -55,7 +54,6 @@ class TokenLabelClassifier(TLAlignClassifier):
         extra = getattr(self.backbone, 'num_extra_tokens', 1)
         if isinstance(self.head, TokenLabelHead) and extra != 1:
             raise TypeError(
-                f'{type(self.backbone).__name__} puts {extra} tokens before '
-                'those of the patches; TokenLabelHead reads backbones with '
-                'one, the class token.'
+                f'{type(self.backbone).__name__} puts {extra} tokens before those of the '
+                'patches; TokenLabelHead reads backbones with one, the class token.'
             )

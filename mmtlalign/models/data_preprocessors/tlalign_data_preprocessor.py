@@ -13,10 +13,9 @@ from ..batch_augments import MixRecord, RandomMix
 class TLAlignDataPreprocessor(ClsDataPreprocessor):
     """The host's preprocessor, with mixing that leaves a record.
 
-    In training it returns, beside mixed ``inputs`` and ``data_samples`` with
-    each image's own label as ``gt_score``, the batch's :class:`MixRecord` as
-    ``mix``. mmengine hands that to the model's ``forward`` as a keyword; a
-    classifier that takes it says so by setting ``record_is_taken``.
+    In training it returns, beside mixed ``inputs`` and ``data_samples`` with each image's own label
+    as ``gt_score``, the batch's :class:`MixRecord` as ``mix``. mmengine hands that to the model's
+    ``forward`` as a keyword; a classifier that takes it says so by setting ``record_is_taken``.
 
     Validation and test are the host's own.
 
@@ -29,8 +28,7 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
         **kwargs: Other arguments of mmpretrain's ``ClsDataPreprocessor``.
 
     Raises:
-        TypeError: In training, in a classifier that would not take the
-            record.
+        TypeError: In training, in a classifier that would not take the record.
         ValueError: Without ``num_classes`` or ``mean``; in training, samples
             without a ``gt_score`` whose labels are none or several.
     """
@@ -46,11 +44,10 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
         for name, value in (('num_classes', num_classes), ('mean', mean)):
             if value is None:
                 raise ValueError(
-                    f'TLAlignDataPreprocessor needs `{name}`. Write '
-                    '`data_preprocessor = dict(num_classes=..., mean=..., '
-                    'std=...)` at the top level of the config, without '
-                    '`type`, and nothing of it inside `model` (where it '
-                    'would replace the top-level one).'
+                    f'TLAlignDataPreprocessor needs `{name}`. Write `data_preprocessor = '
+                    'dict(num_classes=..., mean=..., std=...)` at the top level of the config, '
+                    'without `type`, and nothing of it inside `model` (where it would replace '
+                    'the top-level one).'
                 )
         if batch_augments and not kwargs.get('to_onehot', True):
             raise ValueError('to_onehot=False leaves no scores that could be mixed; leave it out.')
@@ -98,10 +95,9 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
     def _require_taker(self) -> None:
         if not self.record_is_taken:
             raise TypeError(
-                f'{type(self).__name__} mixes images and leaves the labels to '
-                "a classifier that takes its record; set the model's type to "
-                "'mmtlalign.TLAlignClassifier', or data_preprocessor.type to "
-                "'ClsDataPreprocessor', which mixes labels by area."
+                f'{type(self).__name__} mixes images and leaves the labels to a classifier that '
+                "takes its record; set the model's type to 'mmtlalign.TLAlignClassifier', or "
+                "data_preprocessor.type to 'ClsDataPreprocessor', which mixes labels by area."
             )
 
 

@@ -74,9 +74,8 @@ class TokenLabelDataPreprocessor(TLAlignDataPreprocessor):
         flip = sample.get('flip', False)
         if labels.image_size != size or labels.flip != flip:
             raise ValueError(
-                f'The token labels of {where} are for an image of '
-                f'{labels.image_size} pixels, flip={labels.flip}, but it is '
-                f'now {size}, flip={flip}. A transform moved the image alone: '
-                'after LoadTokenLabels use mmtlalign.RandomResizedCrop, '
+                f'The token labels of {where} are for an image of {labels.image_size} pixels, '
+                f'flip={labels.flip}, but it is now {size}, flip={flip}. A transform moved the '
+                'image alone: after LoadTokenLabels use mmtlalign.RandomResizedCrop, '
                 'mmtlalign.RandomFlip and mmtlalign.RandAugment.'
             )

@@ -1,7 +1,5 @@
 """From stored top-k maps to the scores of the tokens of a crop."""
 
-from typing import Tuple
-
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
@@ -39,7 +37,7 @@ def expand_maps(ids: Tensor, scores: Tensor, num_classes: int, score_mode: str) 
     return maps.permute(0, 3, 1, 2).contiguous()
 
 
-def crop_scores(maps: Tensor, boxes: Tensor, size: Tuple[int, int], score_mode: str) -> Tensor:
+def crop_scores(maps: Tensor, boxes: Tensor, size: tuple[int, int], score_mode: str) -> Tensor:
     """Probabilities in the cells of a grid over a box of each map.
 
     RoIAlign with ``aligned=True`` and as many samples per cell as it covers
@@ -48,9 +46,8 @@ def crop_scores(maps: Tensor, boxes: Tensor, size: Tuple[int, int], score_mode: 
 
     Args:
         maps (Tensor): (B, K, rows, cols), from :func:`expand_maps`.
-        boxes (Tensor): (B, 4): x1, y1, x2, y2 in cells of the map, where cell
-            0 reaches from 0 to 1. What lies a cell or more outside counts as
-            even scores.
+        boxes (Tensor): (B, 4): x1, y1, x2, y2 in cells of the map, where cell 0 reaches from 0 to
+            1. What lies a cell or more outside counts as even scores.
         size (tuple[int]): Rows and columns of the grid.
         score_mode (str): 'probs' or 'logits'.
 

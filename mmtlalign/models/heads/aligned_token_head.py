@@ -13,11 +13,10 @@ from .token_head import TokenHead, mix_token_scores
 class AlignedTokenHead(TokenHead):
     """Aligned labels for all tokens, without an annotator.
 
-    Every patch token is trained on ``share * own + (1 - share) * partner``
-    with the share that arrives at it, which TL-Align (arXiv 2210.06455)
-    computes and does not use; the loss beside that of the image is that of
-    Token Labeling (arXiv 2104.10858, section 3.1). Predictions read the class
-    token, or the mean of the map, alone.
+    Every patch token is trained on ``share * own + (1 - share) * partner`` with the share that
+    arrives at it, which TL-Align (arXiv 2210.06455) computes and does not use; the loss beside that
+    of the image is that of Token Labeling (arXiv 2104.10858, section 3.1). Predictions read the
+    class token, or the mean of the map, alone.
 
     The model needs a target that weighs tokens:
     :class:`AlignedTokenTarget`, or :class:`AreaTarget` as the baseline.
@@ -49,10 +48,9 @@ class AlignedTokenHead(TokenHead):
         rows, cols = token_share.shape[1:]
         if tokens.size(1) != rows * cols:
             raise ValueError(
-                f'The head is given {tokens.size(1)} patch tokens, and the '
-                f'shares are for {rows}x{cols}; it reads backbones with one '
-                "class token and out_type='raw', or with maps, and no neck. "
-                'AreaTarget fits backbones that merge no patches.'
+                f'The head is given {tokens.size(1)} patch tokens, and the shares are for '
+                f"{rows}x{cols}; it reads backbones with one class token and out_type='raw', or "
+                'with maps, and no neck. AreaTarget fits backbones that merge no patches.'
             )
         own = self.own_scores(data_samples).float()[:, None]
         partner = own[mix.partner.to(own.device, non_blocking=True)]

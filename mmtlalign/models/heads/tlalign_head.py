@@ -29,13 +29,11 @@ ALIGNED_FORMS: dict[type, type] = {}
 class AlignedLabelHead:
     """Mixin: trains a head on ``share * own + (1 - share) * partner``.
 
-    TL-Align (arXiv 2210.06455, section 3.3). It writes that target as
-    ``gt_score`` and leaves the loss to the host's head. Smoothing is the
-    loss's; it is linear, so it may come after the mix.
+    TL-Align (arXiv 2210.06455, section 3.3). It writes that target as ``gt_score`` and leaves the
+    loss to the host's head. Smoothing is the loss's; it is linear, so it may come after the mix.
 
-    ``loss`` takes ``mix``, the batch's record, and ``share``: (B,), or (B, 2)
-    for weights of own and partner, or a function that computes it from the
-    scores of the head.
+    ``loss`` takes ``mix``, the batch's record, and ``share``: (B,), or (B, 2) for weights of own
+    and partner, or a function that computes it from the scores of the head.
 
     Attributes:
         reads_token_share (bool): Whether ``loss`` also takes ``token_share``,
@@ -76,9 +74,8 @@ class AlignedLabelHead:
         ce = getattr(loss, 'ce', loss)
         if getattr(ce, 'use_sigmoid', False) and not self._loss_is_weighted:
             raise ValueError(
-                f'{type(loss).__name__} with use_sigmoid=True sums over '
-                'classes; write its loss_weight: 1/num_classes = '
-                f'1/{self.num_classes} for the mean, 1. for the sum.'
+                f'{type(loss).__name__} with use_sigmoid=True sums over classes; write its '
+                f'loss_weight: 1/num_classes = 1/{self.num_classes} for the mean, 1. for the sum.'
             )
 
     def own_scores(self, data_samples: list[DataSample]) -> Tensor:
@@ -96,13 +93,10 @@ class AlignedLabelHead:
         """Loss of scores against aligned targets.
 
         Args:
-            cls_score (Tensor): (B, num_classes), or what else the host's
-                head gives.
+            cls_score (Tensor): (B, num_classes), or what else the host's head gives.
             data_samples (list[DataSample]): With each image's own label.
-            mix (MixRecord, optional): What was mixed. Defaults to None: the
-                loss is the host's.
-            share (Tensor | Callable, optional): See above. Defaults to None,
-                by area.
+            mix (MixRecord, optional): What was mixed. Defaults to None: the loss is the host's.
+            share (Tensor | Callable, optional): See above. Defaults to None, by area.
             **kwargs: Passed to the loss module.
         """
         if mix is not None:

@@ -10,11 +10,9 @@ from .tlalign_head import TLAlignVisionTransformerClsHead
 class TokenHead(TLAlignVisionTransformerClsHead):
     """A classifier of the image and one of every patch token.
 
-    The image is classified by the class token, of backbones with
-    ``out_type='raw'``: (B, 1 + N, C), class token first; or by the mean over
-    a map (B, C, rows, cols). The loss is that of the image plus
-    ``dense_weight`` times the mean over patch tokens, both with the same loss
-    module.
+    The image is classified by the class token, of backbones with ``out_type='raw'``: (B, 1 + N, C),
+    class token first; or by the mean over a map (B, C, rows, cols). The loss is that of the image
+    plus ``dense_weight`` times the mean over patch tokens, both with the same loss module.
 
     Args:
         num_classes (int): Number of classes.
@@ -57,10 +55,9 @@ class TokenHead(TLAlignVisionTransformerClsHead):
             tokens = last.flatten(2).transpose(1, 2)
             return tokens.mean(dim=1), tokens
         raise ValueError(
-            f'{type(self).__name__} reads all tokens (batch, tokens, '
-            'channels) or a map (batch, channels, rows, cols), but got '
-            f"{tuple(last.shape)}; set out_type of the backbone to 'raw', or "
-            'leave out the neck.'
+            f'{type(self).__name__} reads all tokens (batch, tokens, channels) or a map (batch, '
+            f'channels, rows, cols), but got {tuple(last.shape)}; set out_type of the backbone '
+            "to 'raw', or leave out the neck."
         )
 
     def pre_logits(self, feats: tuple[Tensor]) -> Tensor:
@@ -90,14 +87,12 @@ class TokenHead(TLAlignVisionTransformerClsHead):
             **kwargs: ``share`` of the aligned heads, for the image.
 
         Returns:
-            dict[str, Tensor]: ``loss_cls`` and, unless its weight is 0,
-            ``loss_dense``.
+            dict[str, Tensor]: ``loss_cls`` and, unless its weight is 0, ``loss_dense``.
         """
         if mix is None:
             raise ValueError(
-                f'{type(self).__name__} is trained by the record of a mix; '
-                'give `train_cfg` with the mixing (`probs=[0.]` mixes '
-                'nothing).'
+                f'{type(self).__name__} is trained by the record of a mix; give `train_cfg` with '
+                'the mixing (`probs=[0.]` mixes nothing).'
             )
         losses = self._get_loss(self.class_score(feats), data_samples, mix, **kwargs)
         losses = dict(loss_cls=losses['loss'])

@@ -16,9 +16,8 @@ CLS_TARGETS = ('machine', 'ground_truth', 'blend')
 class TokenLabelHead(TokenHead):
     """A head whose patch tokens are trained on an annotator's scores.
 
-    A prediction adds ``max_weight`` times the largest score of any token,
-    class by class, to the scores of the class token. Without a class token
-    the mean over the map stands for it.
+    A prediction adds ``max_weight`` times the largest score of any token, class by class, to the
+    scores of the class token. Without a class token the mean over the map stands for it.
 
     Args:
         num_classes (int): Number of classes.
@@ -26,8 +25,7 @@ class TokenLabelHead(TokenHead):
         dense_weight (float): Weight of the patch tokens' loss. Defaults to 1,
             as in the published code; the paper says 0.5. With 0 they are
             neither trained nor used, and samples need no token labels.
-        cls_target (str): What the class token is trained on, before two
-            images are mixed:
+        cls_target (str): What the class token is trained on, before two images are mixed:
 
             - 'machine': the annotator's scores over the crop;
             - 'ground_truth': the data set's label;
@@ -74,8 +72,7 @@ class TokenLabelHead(TokenHead):
         mix: MixRecord | None = None,
         **kwargs,
     ) -> dict:
-        """As in :class:`TokenHead`, with samples as left by
-        :class:`TokenLabelDataPreprocessor`."""
+        """As in :class:`TokenHead`, with samples as left by :class:`TokenLabelDataPreprocessor`."""
         if mix is not None:
             self._require_token_labels(data_samples)
         return super().loss(feats, data_samples, mix, **kwargs)
@@ -84,10 +81,9 @@ class TokenLabelHead(TokenHead):
         needed = self.dense_weight > 0 or self.cls_target != 'ground_truth'
         if needed and 'gt_token_score' not in data_samples[0]:
             raise ValueError(
-                'Samples have no token labels: put mmtlalign.LoadTokenLabels '
-                "into the training pipeline and 'token_labels' into "
-                "PackInputs' algorithm_keys, or set dense_weight=0. and "
-                "cls_target='ground_truth'."
+                'Samples have no token labels: put mmtlalign.LoadTokenLabels into the training '
+                "pipeline and 'token_labels' into PackInputs' algorithm_keys, or set "
+                "dense_weight=0. and cls_target='ground_truth'."
             )
 
     def own_scores(self, data_samples: list[DataSample]) -> Tensor:
@@ -112,9 +108,8 @@ class TokenLabelHead(TokenHead):
         target = torch.stack([sample.gt_token_score for sample in data_samples])
         if tokens.shape[:2] != target.shape[:2]:
             raise ValueError(
-                f'The backbone gives {tokens.size(1)} patch tokens and the '
-                f'token labels are for {target.size(1)}; set the mixing '
-                "method's patch_size to that of the backbone."
+                f'The backbone gives {tokens.size(1)} patch tokens and the token labels are for '
+                f"{target.size(1)}; set the mixing method's patch_size to that of the backbone."
             )
         if mix.in_backbone:
             tokens = put_back_tokens(tokens, mix.token_share, mix.partner)

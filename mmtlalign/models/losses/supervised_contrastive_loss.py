@@ -1,7 +1,5 @@
 """Supervised contrastive loss (arXiv 2004.11362), as LaCViT uses it."""
 
-from typing import Optional, Tuple
-
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_gather, get_rank, get_world_size
@@ -53,8 +51,8 @@ class SupervisedContrastiveLoss(nn.Module):
     def __init__(
         self,
         temperature: float = 0.1,
-        base_temperature: Optional[float] = None,
-        chunk_size: Optional[int] = None,
+        base_temperature: float | None = None,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in dict(
@@ -68,7 +66,7 @@ class SupervisedContrastiveLoss(nn.Module):
         self.base_temperature = base_temperature or temperature
         self.chunk_size = chunk_size
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of the features of this process among those of all.
 
         Args:
@@ -85,10 +83,9 @@ class SupervisedContrastiveLoss(nn.Module):
             paired = has_positive(all_labels)
             if not paired.any():
                 raise UserError(
-                    f'no two of the {len(all_labels)} features of a batch '
-                    'share a label, so there is nothing to contrast; train on '
-                    'two views (MultiView with num_views=2), or raise '
-                    'train_dataloader.batch_size'
+                    f'no two of the {len(all_labels)} features of a batch share a label, so '
+                    'there is nothing to contrast; train on two views (MultiView with '
+                    'num_views=2), or raise train_dataloader.batch_size'
                 )
             index = get_rank() * len(features) + torch.arange(len(features), device=features.device)
             index = index[paired[index]]
@@ -98,7 +95,7 @@ class SupervisedContrastiveLoss(nn.Module):
             return (loss * self.temperature / self.base_temperature, (~paired).sum())
 
     @staticmethod
-    def _gather(features: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
+    def _gather(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Features and labels of all processes, in the order of ranks."""
         if get_world_size() == 1:
             return features, labels

@@ -12,8 +12,7 @@ from mmtlalign.registry import MODELS
 class LastMapPooling(BaseModule):
     """The mean of the last map, for heads that classify images.
 
-    mmdet's backbones return lists, which mmpretrain's
-    ``GlobalAveragePooling`` refuses.
+    mmdet's backbones return lists, which mmpretrain's ``GlobalAveragePooling`` refuses.
     """
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:

@@ -15,13 +15,12 @@ from mmtlalign.registry import MODELS
 class SimpleFeaturePyramid(BaseModule):
     """Levels of several strides, each made from the last map alone.
 
-    The neck of `Exploring Plain Vision Transformer Backbones for Object
-    Detection <https://arxiv.org/abs/2203.16527>`_ (ViTDet). A level finer than
-    the map comes from 2x2 deconvolutions of stride 2, each of which halves
-    the channels, with a norm and GELU between two of them; a coarser one from
-    max pooling. A 1x1 and a 3x3 convolution follow, both without bias, with a
-    norm and without activation. Levels do not see each other, as they would
-    in a stock ``FPN``.
+    The neck of `Exploring Plain Vision Transformer Backbones for Object Detection
+    <https://arxiv.org/abs/2203.16527>`_ (ViTDet). A level finer than the map comes from 2x2
+    deconvolutions of stride 2, each of which halves the channels, with a norm and GELU between two
+    of them; a coarser one from max pooling. A 1x1 and a 3x3 convolution follow, both without bias,
+    with a norm and without activation. Levels do not see each other, as they would in a stock
+    ``FPN``.
 
     Args:
         in_channels (int): Channels C of the map.
@@ -62,8 +61,7 @@ class SimpleFeaturePyramid(BaseModule):
         """Make the pyramid.
 
         Args:
-            inputs (tuple[Tensor]): What the backbone returns. The last map,
-                (B, C, H, W), is used.
+            inputs (tuple[Tensor]): What the backbone returns. The last map, (B, C, H, W), is used.
 
         Returns:
             tuple[Tensor]: ``num_outs`` maps, finest first; level i is

@@ -20,10 +20,9 @@ class MixSegDataPreProcessor(SegDataPreProcessor):
     happens after padding: padding is pasted like anything else, and stays
     ignored wherever it lies.
 
-    The batch then goes to any segmentor of the host. One that takes the
-    record of the mix, :class:`TLAlignEncoderDecoder`, says so by setting
-    ``record_is_taken``; samples then keep their own label maps, and the
-    record travels beside them as ``mix``.
+    The batch then goes to any segmentor of the host. One that takes the record of the mix,
+    :class:`TLAlignEncoderDecoder`, says so by setting ``record_is_taken``; samples then keep their
+    own label maps, and the record travels beside them as ``mix``.
 
     Validation and test are the host's own.
 

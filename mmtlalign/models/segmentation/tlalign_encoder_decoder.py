@@ -24,10 +24,9 @@ from .mix_data_preprocessor import MixSegDataPreProcessor
 class TLAlignEncoderDecoder(EncoderDecoder):
     """The host's segmentor, trained on label maps that follow the tokens.
 
-    A pixel of a mix is trained on ``share * own + (1 - share) * partner``:
-    what the two images are labelled with there, weighed by the share of the
-    backbone's tokens, which is brought to pixels as the head's scores are.
-    Where one of the two is ignored, the part of the other is left.
+    A pixel of a mix is trained on ``share * own + (1 - share) * partner``: what the two images are
+    labelled with there, weighed by the share of the backbone's tokens, which is brought to pixels
+    as the head's scores are. Where one of the two is ignored, the part of the other is left.
 
     Parameters, prediction and checkpoints are those of mmseg's
     ``EncoderDecoder``. Training logs ``lam``, the mean ``aligned_share`` of
@@ -43,8 +42,7 @@ class TLAlignEncoderDecoder(EncoderDecoder):
         **kwargs: Other arguments of the host's segmentor.
 
     Raises:
-        TypeError: A data preprocessor, backbone, head or target that cannot
-            be used.
+        TypeError: A data preprocessor, backbone, head or target that cannot be used.
         ValueError: A head whose loss is not linear in the label.
     """
 
@@ -59,9 +57,8 @@ class TLAlignEncoderDecoder(EncoderDecoder):
         super().__init__(backbone, decode_head, data_preprocessor=data_preprocessor, **kwargs)
         if not isinstance(self.data_preprocessor, MixSegDataPreProcessor):
             raise TypeError(
-                f'{type(self.data_preprocessor).__name__} leaves no record of '
-                'what it mixed; set data_preprocessor.type to '
-                "'mmtlalign.MixSegDataPreProcessor'."
+                f'{type(self.data_preprocessor).__name__} leaves no record of what it mixed; set '
+                "data_preprocessor.type to 'mmtlalign.MixSegDataPreProcessor'."
             )
         self.data_preprocessor.record_is_taken = True
         for _, head in self.heads():
@@ -115,8 +112,7 @@ class TLAlignEncoderDecoder(EncoderDecoder):
         Args:
             inputs (Tensor): (B, C, H, W), mixed.
             data_samples (list[SegDataSample]): With each image's own labels.
-            mix (MixRecord, optional): What was mixed. Defaults to None,
-                which is the host's loss.
+            mix (MixRecord, optional): What was mixed. Defaults to None, which is the host's loss.
 
         Returns:
             dict[str, Tensor]: The heads' losses and the values to log.

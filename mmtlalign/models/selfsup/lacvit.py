@@ -14,26 +14,23 @@ from mmtlalign.registry import MODELS
 class LaCViT(BaseSelfSupervisor):
     """An encoder and a projector, trained to tell classes apart.
 
-    Every image comes in ``num_views`` augmented views (the host's
-    ``MultiView`` transform). Their projected features meet in a supervised
-    contrastive loss. Stage 2 is a stock ``ImageClassifier`` that starts from
-    the encoder, ``prefix='backbone.'``; the projector is left behind.
+    Every image comes in ``num_views`` augmented views (the host's ``MultiView`` transform). Their
+    projected features meet in a supervised contrastive loss. Stage 2 is a stock ``ImageClassifier``
+    that starts from the encoder, ``prefix='backbone.'``; the projector is left behind.
 
     There is no classifier to predict with: testing gives features, for the
     metrics of :mod:`mmtlalign.evaluation.metrics`.
 
     Args:
         backbone (dict): Any backbone of the host or ours.
-        neck (dict): The projector, such as the host's ``MoCoV2Neck``
-            (linear, ReLU, linear).
+        neck (dict): The projector, such as the host's ``MoCoV2Neck`` (linear, ReLU, linear).
         loss (dict): :class:`SupervisedContrastiveLoss`.
         data_preprocessor (dict, optional): Arguments of the host's
             ``SelfSupDataPreprocessor``, its default type.
         init_cfg (dict, optional): As in the host. Defaults to None.
 
     Raises:
-        UserError: In the first step, if the projector does not take what the
-            backbone puts out.
+        UserError: In the first step, if the projector does not take what the backbone puts out.
     """
 
     def __init__(
@@ -68,8 +65,7 @@ class LaCViT(BaseSelfSupervisor):
         """Contrastive loss of all views of a batch.
 
         Args:
-            inputs (list[Tensor] | Tensor): Views, each (B, 3, H, W); a tensor
-                is a single one.
+            inputs (list[Tensor] | Tensor): Views, each (B, 3, H, W); a tensor is a single one.
             data_samples (list[DataSample]): With ``gt_label``.
 
         Returns:

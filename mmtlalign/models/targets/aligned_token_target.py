@@ -12,8 +12,7 @@ from .aligned_target import AlignedTarget
 class AlignedTokenTarget(AlignedTarget):
     """The shares that arrive at what the head reads, and at every patch.
 
-    TL-Align trains on the former alone and drops the others, which it has
-    computed, too.
+    TL-Align trains on the former alone and drops the others, which it has computed, too.
 
     Args:
         propagation (str | dict): How shares are updated where tokens mix, as

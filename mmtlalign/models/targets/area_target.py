@@ -14,8 +14,7 @@ class AreaTarget(LabelTarget):
     A token's share is the part of its patch that is.
 
     Args:
-        monitor (bool): Trace all the same, for the log only. Defaults to
-            False.
+        monitor (bool): Trace all the same, for the log only. Defaults to False.
     """
 
     weighs_tokens = True

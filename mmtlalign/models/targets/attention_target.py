@@ -15,8 +15,7 @@ class AttentionTarget(LabelTarget):
     """The mean of the area and of the attention that own patches get.
 
     Args:
-        ratio (float): Weight of the area; the published code has 0.5.
-            Defaults to 0.5.
+        ratio (float): Weight of the area; the published code has 0.5. Defaults to 0.5.
         watch (str): Whose attention in the last block: 'class', the class
             token's, as published, or 'patches', the mean over all patches,
             for backbones without a class token. Defaults to 'class'.

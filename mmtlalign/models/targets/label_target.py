@@ -35,11 +35,9 @@ class LabelTarget(metaclass=ABCMeta):
 
         Args:
             record (MixRecord): What was mixed; on the CPU.
-            trace (LabelTrace | None): After the forward of this batch; None
-                if ``trace_cfg`` is.
+            trace (LabelTrace | None): After the forward of this batch; None if ``trace_cfg`` is.
             scores (Tensor): (B, num_classes), what the head gives for it.
-            data_samples (list[DataSample]): With each image's own label as
-                ``gt_score``.
+            data_samples (list[DataSample]): With each image's own label as ``gt_score``.
 
         Returns:
             Tensor: (B,), the share of the own label, the partner's being the

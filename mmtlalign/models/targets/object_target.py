@@ -70,10 +70,9 @@ def _stacked(data_samples: list[DataSample]) -> Tensor:
     """Masks (B, H, W), float32 in [0, 1]."""
     if any('object_mask' not in sample for sample in data_samples):
         raise ValueError(
-            'ObjectTarget reads object masks, and samples have none: use a '
-            'data set that has them, such as mmtlalign.PlantedDigits, move '
-            'images by the transforms of mmtlalign only, and put '
-            "'object_mask' into PackInputs' algorithm_keys."
+            'ObjectTarget reads object masks, and samples have none: use a data set that has '
+            'them, such as mmtlalign.PlantedDigits, move images by the transforms of mmtlalign '
+            "only, and put 'object_mask' into PackInputs' algorithm_keys."
         )
     masks = [sample.object_mask.pixels for sample in data_samples]
     sizes = {mask.shape for mask in masks}

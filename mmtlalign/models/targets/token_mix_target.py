@@ -24,10 +24,9 @@ class TokenMixTarget(LabelTarget):
     def share(self, record, trace, scores, data_samples) -> Tensor:
         if 'gt_token_score' not in data_samples[0]:
             raise ValueError(
-                'TokenMixTarget reads maps of token labels, and samples have '
-                'none: put mmtlalign.LoadTokenLabels into the training '
-                "pipeline and 'token_labels' into PackInputs' algorithm_keys,"
-                ' and set data_preprocessor.type to '
+                'TokenMixTarget reads maps of token labels, and samples have none: put '
+                "mmtlalign.LoadTokenLabels into the training pipeline and 'token_labels' into "
+                "PackInputs' algorithm_keys, and set data_preprocessor.type to "
                 "'mmtlalign.TokenLabelDataPreprocessor'."
             )
         maps = torch.stack(

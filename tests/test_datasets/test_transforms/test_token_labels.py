@@ -26,8 +26,7 @@ def marked(size, where, mode='probs', cells=32):
 
     Args:
         size (tuple[int]): Rows and columns of the image.
-        where (tuple[float]): Middle of the square, as parts of the height
-            and the width.
+        where (tuple[float]): Middle of the square, as parts of the height and the width.
     """
     rows, cols = size
     y, x = where
@@ -220,8 +219,7 @@ def test_rand_augment_draws_as_the_host_and_moves_the_map():
         _, host = randaug('RandAugment', seed)
         np.testing.assert_array_equal(ours['img'], host['img'])
         moved += ours['token_labels'] is not before
-    # two of 15 operations, 5 of them geometric, each applied half the time:
-    # 1 - (1 - 1/6)^2 = 31 %
+    # two of 15 operations, 5 of them geometric, each applied half the time: 1 - (1 - 1/6)^2 = 31 %
     assert 0.18 < moved / 80 < 0.44
 
 
