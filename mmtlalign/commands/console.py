@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from shlex import quote
 from shutil import which
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -15,6 +16,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner, find_latest_checkpoint
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from mmtlalign.errors import UserError
 
 # How the host's reports begin that fill screens: hundreds of lines before the
 # first step. Nobody reads them there, and the file keeps them.
@@ -35,24 +38,37 @@ def build_runner(cfg: Config) -> Runner:
 
     Args:
         cfg (Config): With the host's ``runner_type``, by default ``'Runner'``.
+
+    Raises:
+        UserError: No runner has that name.
     """
-    cls = RUNNERS.get(cfg.get('runner_type', 'Runner'))
-    return type(cls.__name__, (_BriefConsole, cls), {}).from_cfg(cfg)
+    name = cfg.get('runner_type', 'Runner')
+    cls: Any = RUNNERS.get(name)
+    if cls is None:
+        raise UserError(
+            f"runner_type '{name}' is no runner; leave it out, or take one of mmengine's"
+        )
 
+    class BriefRunner(cls):
+        """It logs much while it is built."""
 
-class _BriefConsole:
-    """Mixed into a runner: it logs much while it is built."""
+        def build_logger(self, *args, **kwargs) -> logging.Logger:
+            logger = super().build_logger(*args, **kwargs)
+            for handler in console_handlers(logger):
+                handler.addFilter(is_for_console)
+            return logger
 
-    def build_logger(self, *args, **kwargs) -> logging.Logger:
-        logger = super().build_logger(*args, **kwargs)
-        for handler in console_handlers(logger):
-            handler.addFilter(is_for_console)
-        return logger
+    return BriefRunner.from_cfg(cfg)
 
 
 def console_handlers(logger: logging.Logger) -> list[logging.StreamHandler]:
     """Those that write no file."""
-    return [h for h in logger.handlers if not isinstance(h, logging.FileHandler)]
+    return [
+        handler
+        for handler in logger.handlers
+        if isinstance(handler, logging.StreamHandler)
+        and not isinstance(handler, logging.FileHandler)
+    ]
 
 
 def is_for_console(record: logging.LogRecord) -> bool:
