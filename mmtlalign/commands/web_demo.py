@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_images
 
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.apis import build_inference, get_model, list_models
-from mmtlalign.apis.mixing import MixTrace, load_images, trace_mix
+from mmtlalign.apis.mixing import Box, MixTrace, load_images, trace_mix
 from mmtlalign.apis.zoo import find_weights
 from mmtlalign.commands.command_line import check_file, new_parser
 from mmtlalign.datasets import Digits
@@ -30,7 +30,7 @@ from mmtlalign.visualization.report import figures
 try:
     import gradio as gr
 except ImportError:
-    gr = None
+    gr = None  # type: ignore[assignment]
 
 PROPAGATIONS = ('tlalign', 'contribution')
 MAX_FILE_SIZE = '10mb'
@@ -154,24 +154,25 @@ class Models:
         return build_inference(open_config(name), self.weights(name), 'cpu')
 
 
-def fit_box(box: list[int], grid: tuple[int, int]) -> tuple[int, int, int, int]:
+def fit_box(box: list[int], grid: tuple[int, int]) -> Box:
     """The box of another grid of patches, or of a browser, on this one."""
     (rows, cols), (yl, yu, xl, xu) = grid, map(int, box)
     yl, xl = min(max(yl, 0), rows - 1), min(max(xl, 0), cols - 1)
     return yl, min(max(yu, yl + 1), rows), xl, min(max(xu, xl + 1), cols)
 
 
-def mix(model: BaseModel, paths: list[str], box: list[int] | None) -> tuple[MixTrace, tuple]:
+def mix(model: BaseModel, paths: list[str], box: list[int] | None) -> tuple[MixTrace, Box]:
     """Mix two images for a model, labels moved in each way that it has.
 
     Returns:
-        tuple[MixTrace, tuple]: What came of it, and the box that was pasted.
+        tuple[MixTrace, tuple[int, ...]]: What came of it, and the box that was pasted.
     """
     batch = load_images(model.cfg, paths, model.cfg.model.backbone.get('img_size'))
     image = model.data_preprocessor(batch)['inputs'][:1]
     rows, cols = LabelTrace(model.backbone).grid_of(image)
-    box = fit_box(box or (rows // 4, rows - rows // 4, cols // 4, cols - cols // 4), (rows, cols))
-    return trace_mix(model, batch, box, [p for p in PROPAGATIONS if offers(model, p)]), box
+    box = box or [rows // 4, rows - rows // 4, cols // 4, cols - cols // 4]
+    fitted = fit_box(box, (rows, cols))
+    return trace_mix(model, batch, fitted, [p for p in PROPAGATIONS if offers(model, p)]), fitted
 
 
 def offers(model: BaseModel, propagation: str) -> bool:
