@@ -31,7 +31,7 @@ def measure(sample: BaseDataElement, classes: Sequence[str]) -> dict | None:
         dict | None: Classification: ``label``, ``predicted``, ``score`` of the
         prediction. Detection: ``missed``, ``false`` and, not for files,
         ``found`` and ``truth`` as mmdet's ``eval_map`` takes them.
-        Segmentation: ``areas``, not for files, (2, K), intersection and union
+        Segmentation: ``kinds``, the true classes, and ``areas``, not for files, (2, K), intersection and union
         of each class. None without truth, or with several labels.
     """
     place = sample.get('img_path')
@@ -167,7 +167,11 @@ def _segmentation(sample: BaseDataElement, num_classes: int) -> dict:
     )
     intersect, union, _, truth = (area.double().numpy() for area in areas)
     wrong = 1 - intersect.sum() / max(truth.sum(), 1)
-    return dict(error=round(float(wrong), 4), areas=np.stack([intersect, union]))
+    return dict(
+        error=round(float(wrong), 4),
+        kinds=np.flatnonzero(truth).tolist(),
+        areas=np.stack([intersect, union]),
+    )
 
 
 def _seen(found: BaseDataElement) -> BaseDataElement:

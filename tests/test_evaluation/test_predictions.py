@@ -99,7 +99,7 @@ def test_a_segmented_image():
     sample.gt_sem_seg = PixelData(data=torch.tensor([[[0, 0, 1, 255]]]))
     sample.pred_sem_seg = PixelData(data=torch.tensor([[[0, 1, 1, 2]]]))
     found = measure(sample, 'abc')
-    assert found['error'] == pytest.approx(1 / 3, abs=1e-4)
+    assert found['error'] == pytest.approx(1 / 3, abs=1e-4) and found['kinds'] == [0, 1]
     unit, figures = per_class([found, found], 3)
     assert unit == 'IoU' and figures == [50, 50, None]
     drawn = draw(torch.zeros(3, 1, 4, dtype=torch.uint8), sample, False, PALETTE)

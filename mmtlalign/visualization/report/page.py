@@ -144,7 +144,7 @@ def describe_sample(image: dict, classes: Sequence[str]) -> dict:
         right = image['error'] == 0
         text = f'{image["missed"]} missed, {image["false"]} false'
     else:
-        kinds, right = [], image['error'] == 0
+        kinds, right = image['kinds'], image['error'] == 0
         text = f'{image["error"]:.1%} of the pixels wrong'
     return dict(image, text=text, right=right, kinds=f' {" ".join(map(str, kinds))} ')
 
