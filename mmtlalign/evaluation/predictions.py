@@ -31,8 +31,9 @@ def measure(sample: BaseDataElement, classes: Sequence[str]) -> dict | None:
         dict | None: Classification: ``label``, ``predicted``, ``score`` of the
         prediction. Detection: ``missed``, ``false`` and, not for files,
         ``found`` and ``truth`` as mmdet's ``eval_map`` takes them.
-        Segmentation: ``kinds``, the true classes, and ``areas``, not for files, (2, K), intersection and union
-        of each class. None without truth, or with several labels.
+        Segmentation: ``kinds``, the true classes, and, not for files, ``areas``,
+        (2, K), intersection and union of each class. None without truth, or with
+        several labels.
     """
     place = sample.get('img_path')
     if place:
