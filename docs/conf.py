@@ -20,7 +20,7 @@ extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphin
 # Pages link to headings of one another, as GitHub names them.
 myst_heading_anchors = 4
 
-# What __all__ names, in the order of the files.
+# What __all__ names, or a page asks for, in the order of the files.
 autodoc_default_options = {'members': True, 'show-inheritance': True}
 autodoc_member_order = 'bysource'
 autodoc_typehints_format = 'short'

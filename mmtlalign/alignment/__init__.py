@@ -3,14 +3,3 @@
 from .families import Family, refuse_family, refused_backbones, register_family, supported_backbones
 from .propagation import Propagation, register_propagation
 from .trace import LabelTrace
-
-__all__ = [
-    'Family',
-    'LabelTrace',
-    'Propagation',
-    'refuse_family',
-    'refused_backbones',
-    'register_family',
-    'register_propagation',
-    'supported_backbones',
-]

@@ -6,16 +6,19 @@ nothing of what they do.
 
 from .attributes import Interception
 from .functions import SOFTMAX, FunctionInterception
-from .names import class_name, find_class, name_of
+from .names import class_name, find_class, name_of, overrides
 from .recomputation import inside_backward, inside_checkpoint
+from .selves import StandInSelf
 
 __all__ = [
     'SOFTMAX',
     'FunctionInterception',
     'Interception',
+    'StandInSelf',
     'class_name',
     'find_class',
     'inside_backward',
     'inside_checkpoint',
     'name_of',
+    'overrides',
 ]

@@ -2,6 +2,18 @@
 
 from torch import nn
 
+# What stock forwards hand on to; a subclass that changes one of these reads or computes something
+# else, just as with another `forward`.
+DELEGATES = (
+    'forward',
+    'forward_features',
+    'forward_head',
+    'pool',
+    '_pos_embed',
+    '_format_output',
+    '_attn',
+)
+
 
 def name_of(backbone: nn.Module, module: nn.Module) -> str:
     """Dotted name of a module inside the backbone, for error messages."""
@@ -23,3 +35,9 @@ def find_class(module: nn.Module, *names: str) -> type | None:
         if class_name(cls) in names:
             return cls
     return None
+
+
+def overrides(module: nn.Module, cls: type) -> list[str]:
+    """What forwards hand on to that a module has not from a class, ``forward`` among it."""
+    own = type(module)
+    return [x for x in DELEGATES if getattr(own, x, None) is not getattr(cls, x, None)]

@@ -1,7 +1,6 @@
 """A block that passes on fewer tokens than it is given."""
 
 import copy
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from mmtlalign.alignment.families import Family
 from mmtlalign.alignment.families.vit import StockAttention
 from mmtlalign.alignment.kernels import num_spare
-from mmtlalign.alignment.sites import Attention, Site, StandIn
+from mmtlalign.alignment.sites import Attention, Site
 from mmtlalign.interception import Interception, find_class
 
 from .plan import Plan
@@ -22,7 +21,7 @@ class MergingBlock(NamedTuple):
 
     Attributes:
         module (nn.Module): The block, ``module(x)``.
-        attention (Attention): Its attention, whose ``attn`` calls its
+        attention (Attention): Its attention, whose ``module`` calls its
             ``scaled_dot_product_attention`` once.
         norm (nn.Module): What the ffn is given has passed.
         ffn (nn.Module): Called as ``ffn(norm(x), identity=x)`` at the end.
@@ -59,14 +58,10 @@ class ReducedBlock(Site):
     bias: Tensor | None
 
     def __init__(self, reduction, index: int, block: MergingBlock) -> None:
-        super().__init__()
+        super().__init__(block.module)
         self.reduction = reduction
         self.index = index
         self.block = block
-
-    def stand_ins(self) -> Iterator[StandIn]:
-        self.stock = self.block.module.forward
-        yield self.block.module, 'forward', self.forward
 
     @torch._disable_dynamo
     def forward(self, x: Tensor) -> Tensor:
@@ -84,7 +79,7 @@ class ReducedBlock(Site):
             x = repeat(run)(x)
         if run.planned is not None:
             sizes[x.size(1)] = run.planned.sum(run.size[..., None])[..., 0]
-        if self.moving:
+        if self.trace.moving:
             self._move(run.planned)
         return x
 
@@ -93,13 +88,13 @@ class ReducedBlock(Site):
         attention = self.trace.family.sites[self.index + 1]
         share = self.trace.share
         # Where only the extra tokens are read, nothing happens to these.
-        if plan is not None and attention.num_rows is None:
+        if plan is not None and attention.limit is None:
             share = plan.mean(share[..., None])[..., 0]
         self.move(share)
         attention.share = share  # which is that after the block
 
     def __call__(self, x: Tensor) -> Tensor:
-        attn, ffn = self.block.attention.attn, self.block.ffn
+        attn, ffn = self.block.attention.module, self.block.ffn
         self.stock_attention = attn.scaled_dot_product_attention
         self.stock_ffn = ffn.forward
         interception = Interception()

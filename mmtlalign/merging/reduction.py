@@ -77,7 +77,7 @@ class TokenReduction:
 
     def attach(self, trace) -> None:
         """Take hold of the backbone on behalf of a trace, or of itself."""
-        attentions = [site.block.attention.attn for site in self.sites]
+        attentions = [site.block.attention.module for site in self.sites]
         for module in (self.backbone, *attentions):
             if 'forward' in module.__dict__:
                 raise RuntimeError(

@@ -1,4 +1,4 @@
-"""Dense labels, and contributions, through the BEiT of mmpretrain.
+"""Dense labels through the BEiT of mmpretrain.
 
 Matrices are rebuilt from the weights and the recorded inputs of attention;
 nothing of the package is imported. Shape letters: B samples, N tokens, K
@@ -21,8 +21,8 @@ def beit_labels(backbone, images, token_labels):
     patches = token_labels.flatten(1, 2)
     labels = torch.cat([patches.mean(1, keepdim=True)] * extra + [patches], 1)
     blocks = []
-    for layer, (_, x) in zip(backbone.layers, _record(backbone, images)):
-        weights = _matrix(backbone, layer.attn, x).mean(1)
+    for layer, x in zip(backbone.layers, _record(backbone, images)):
+        weights = beit_matrix(backbone, layer.attn, x).mean(1)
         labels = (labels + torch.einsum('bij,bjk->bik', weights, labels)) / 2
         blocks.append(labels)
     read = blocks[max(backbone.out_indices)]
@@ -31,53 +31,20 @@ def beit_labels(backbone, images, token_labels):
     return blocks, read[:, extra:].mean(1)
 
 
-def beit_contributions(backbone, images, incoming, measure):
-    """Shares after each block, each from given shares before it.
-
-    The residual stream after attention is split into what own and what
-    partner contribute: residual, values and biases each in proportion.
-
-    Args:
-        incoming (list[Tensor]): (B, N) before each block.
-        measure (str): 'projection' or 'norm'.
-    """
-    outgoing = []
-    for layer, (x, normed), share in zip(backbone.layers, _record(backbone, images), incoming):
-        attn = layer.attn
-        weights = _matrix(backbone, attn, normed)
-        value = _qkv(attn, normed)[2]
-        parts = []
-        for fraction in (share, 1 - share):
-            heads = torch.einsum('bhij,bj,bjhc->bihc', weights, fraction, value)
-            branch = F.linear(heads.flatten(2), attn.proj.weight)
-            attended = torch.einsum('bhij,bj->bi', weights, fraction)
-            branch = branch + attn.proj.bias * (attended / attn.num_heads)[..., None]
-            if layer.gamma_1 is not None:
-                branch = layer.gamma_1 * branch
-            parts.append(fraction[..., None] * x + branch)
-        own, partner = parts
-        if measure == 'projection':
-            whole = own + partner
-            moved = (own * whole).sum(-1) / (whole * whole).sum(-1)
-            outgoing.append(moved.clamp(0, 1))
-        else:
-            outgoing.append(own.norm(dim=-1) / (own.norm(dim=-1) + partner.norm(dim=-1)))
-    return outgoing
-
-
 def _record(backbone, images):
-    """What each layer, and its attention, was given."""
-    inputs, handles = [], []
-    for layer in backbone.layers:
-        for module in (layer, layer.attn):
-            handles.append(module.register_forward_pre_hook(lambda _, args: inputs.append(args[0])))
+    """What the attention of each layer was given."""
+    inputs = []
+    handles = [
+        layer.attn.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+        for layer in backbone.layers
+    ]
     backbone(images)
     for handle in handles:
         handle.remove()
-    return list(zip(inputs[::2], inputs[1::2]))
+    return inputs
 
 
-def _qkv(attn, x):
+def beit_qkv(attn, x):
     """Query, key and value (B, N, h, C / h)."""
     if attn.bias == 'qv_bias':
         bias = torch.cat([attn.q_bias, 0 * attn.q_bias, attn.v_bias])
@@ -87,9 +54,9 @@ def _qkv(attn, x):
     return qkv.unflatten(-1, (3, attn.num_heads, -1)).unbind(2)
 
 
-def _matrix(backbone, attn, x):
+def beit_matrix(backbone, attn, x):
     """Attention (B, h, N, N) with its bias, or the one all layers share."""
-    query, key, _ = _qkv(attn, x)
+    query, key, _ = beit_qkv(attn, x)
     logits = torch.einsum('bihc,bjhc->bhij', query, key) * attn.scale
     for owner in (attn, backbone.rel_pos_bias):
         table = getattr(owner, 'relative_position_bias_table', None)

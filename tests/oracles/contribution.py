@@ -14,11 +14,13 @@ Shape letters: B samples, N tokens, W windows, P positions, h heads, C
 channels.
 """
 
+from functools import partial
+
 import torch
 from torch.nn import functional as F
 
 from tests import oracle
-from tests.oracles import timm_swin
+from tests.oracles import beit, timm_swin
 
 # `oracle` gives the windows of mmpretrain's Swin; it, too, stands alone.
 
@@ -93,13 +95,15 @@ def steps(backbone, images):
     """One function (share, kind) -> share for every block of a backbone.
 
     Args:
-        backbone (nn.Module): In float64: a ViT or Swin of mmpretrain, LV-ViT,
+        backbone (nn.Module): In float64: a ViT, BEiT or Swin of mmpretrain, LV-ViT,
             timm's ViT or Swin, or torchvision's ViT.
         images (Tensor): (B, 3, H, W).
     """
     name = type(backbone).__module__.partition('.')[0]
     if hasattr(backbone, 'stages'):
         blocks, step = _flat(backbone.stages), _swin_step
+    elif hasattr(backbone, 'rel_pos_bias'):
+        blocks, step = backbone.layers, partial(_beit_step, backbone)
     elif hasattr(backbone, 'encoder'):
         blocks, step = backbone.encoder.layers, _torchvision_step
     elif name == 'timm' and hasattr(backbone, 'blocks'):
@@ -140,6 +144,16 @@ def _vit_step(layer, x):
     gain = getattr(attn.gamma1, 'weight', torch.ones_like(x[0, 0]))
     gain = gain / getattr(attn.out_drop, 'skip_lam', 1)
     return _global(x, attn.qkv(layer.ln1(x)), attn.num_heads, PLAIN, attn.proj, gain)
+
+
+def _beit_step(backbone, layer, x, *args):
+    attn, normed = layer.attn, layer.ln1(x)
+    matrix = beit.beit_matrix(backbone, attn, normed)
+    value = beit.beit_qkv(attn, normed)[2].transpose(1, 2)
+    gain = 1.0 if layer.gamma_1 is None else layer.gamma_1
+    return lambda share, kind: global_step(
+        x, share, matrix, value, attn.proj.weight, attn.proj.bias, gain, kind
+    )
 
 
 def _timm_step(block, x):

@@ -38,11 +38,15 @@ def assert_equals_oracle(trace, backbone, inputs, token_share, atol=2e-6, dtype=
     blocks, aligned = dense_labels(
         backbone, inputs, toys.to_labels(token_share, own, partner), dtype
     )
-    assert len(trace.block_shares) == len(blocks)
-    for block_share, labels in zip(trace.block_shares, blocks):
+    assert trace.output_share.shape == (len(inputs),)
+    assert_all_moved(trace, blocks, aligned, own, partner, atol)
+
+
+def assert_all_moved(trace, blocks, aligned, own, partner, atol):
+    """Compare the shares of every block, and of the output, with dense labels."""
+    for block_share, labels in zip(trace.block_shares, blocks, strict=True):
         assert block_share.shape == labels.shape[:2]
         assert_moved(block_share, labels, own, partner, atol)
-    assert trace.output_share.shape == (len(inputs),)
     assert_moved(trace.output_share, aligned, own, partner, atol)
 
 

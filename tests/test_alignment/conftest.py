@@ -1,10 +1,12 @@
-"""Both kinds of activation checkpointing, for whatever test asks."""
+"""Both kinds of activation checkpointing, and the log of kernels, for whatever test asks."""
 
 import functools
 
 import pytest
 from mmengine.runner import activation_checkpointing
 from torch.utils import checkpoint
+
+from mmtlalign.alignment.kernels import choice
 
 
 @pytest.fixture(params=[True, False], ids=['reentrant', 'non-reentrant'])
@@ -14,3 +16,14 @@ def run_checkpoint(request, monkeypatch):
     monkeypatch.setattr(checkpoint, 'checkpoint', one_kind)
     monkeypatch.setattr(activation_checkpointing, 'checkpoint', one_kind)
     return one_kind
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """(level, line) of the log of the choice of kernels; nothing has been chosen yet."""
+    lines = []
+    monkeypatch.setattr(choice, '_chosen', {})
+    monkeypatch.setattr(
+        choice.logger, 'log', lambda level, message, *args: lines.append((level, message % args))
+    )
+    return lines

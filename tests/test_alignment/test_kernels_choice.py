@@ -50,17 +50,6 @@ def raises(*args):
     raise RuntimeError('no kernel image\nfor this device')
 
 
-@pytest.fixture
-def logged(monkeypatch):
-    """(level, line) of the log; nothing has been chosen yet."""
-    lines = []
-    monkeypatch.setattr(choice, '_chosen', {})
-    monkeypatch.setattr(
-        choice.logger, 'log', lambda level, message, *args: lines.append((level, message % args))
-    )
-    return lines
-
-
 def choose(timer=None, **kernels):
     loaders = {name: lambda kernel=kernel: kernel for name, kernel in kernels.items()}
     return choice.choose(loaders, lambda kernel: choice._gap(kernel, CASE), timer, 'a device')

@@ -1,7 +1,7 @@
 """One file per family of backbones; none imports its host.
 
-Classes are known by name, so that only the host of the backbone at hand need
-be installed, and only the file of its family is imported.
+Classes are known by name, so that only the host of the backbone at hand need be installed, and
+only the file of its family is imported.
 """
 
 from collections.abc import Callable
@@ -11,18 +11,18 @@ from pathlib import Path
 
 from torch import nn
 
-from mmtlalign.interception import class_name
+from mmtlalign.interception import class_name, overrides
 
-from .base import Family, overrides, refuse_dropout, stock
+from .base import Family, refuse_dropout, stock
 from .refused import REFUSED
 
 _FAMILIES: dict[str, Callable[[nn.Module], Family]] = {}
-_REFUSED: dict[str, str] = {name: reason for names, reason in REFUSED.items() for name in names}
+_REFUSED = {name: reason for names, reason in REFUSED.items() for name in names.split()}
 
 
 def register_family(*names: str):
-    """Class decorator: make a :class:`Family` known for backbones, by package
-    and class, such as ``'mmpretrain.VisionTransformer'``."""
+    """Class decorator: make a :class:`Family` known for backbones, by package and class, such as
+    ``'mmpretrain.VisionTransformer'``."""
 
     def register(family):
         _FAMILIES.update(dict.fromkeys(names, family))
@@ -37,12 +37,10 @@ def refuse_family(*names: str, reason: str) -> None:
 
 
 def build_family(backbone: nn.Module) -> Family:
-    """The family of a backbone, which is exactly a registered class, or a
-    subclass that overrides no ``forward``.
+    """The family of a backbone: of its class, or of a parent whose ``forward`` it leaves alone.
 
     Raises:
-        TypeError: Naming the class, and why it is refused or which are
-            supported.
+        TypeError: Naming the class, and why it is refused or which are supported.
         ValueError: An option that shares cannot follow.
     """
     if not isinstance(backbone, nn.Module):
@@ -67,7 +65,6 @@ def supported_backbones() -> list[str]:
 
 def refused_backbones() -> dict[str, str]:
     """Package and class of every refused backbone, and the reason."""
-    _load('')
     return dict(sorted(_REFUSED.items()))
 
 
@@ -77,15 +74,3 @@ def _load(name: str) -> None:
     for path in Path(__file__).parent.glob('*.py'):
         if path.stem != '__init__' and name in path.read_text('utf-8'):
             import_module(f'{__name__}.{path.stem}')
-
-
-__all__ = [
-    'Family',
-    'build_family',
-    'refuse_dropout',
-    'refuse_family',
-    'refused_backbones',
-    'register_family',
-    'stock',
-    'supported_backbones',
-]

@@ -4,65 +4,41 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mmtlalign.interception import find_class, name_of
+from mmtlalign.interception import find_class, name_of, overrides
 
 from ..sites import Site
-
-# What stock forwards hand on to; a subclass that changes one of these reads
-# or computes something else, just as with another `forward`.
-DELEGATES = (
-    'forward',
-    'forward_features',
-    'forward_head',
-    'pool',
-    '_pos_embed',
-    '_format_output',
-    '_attn',
-)
 
 
 class Family:
     """Where one backbone mixes tokens, in which order, and what is read.
 
-    Attention moves shares by the multi-head rule of TL-Align (arXiv
-    2210.06455, section 3.3), also inside windows and with pooled keys. A
-    family checks the backbone once, at construction, and never changes it.
+    A family checks the backbone once, at construction, and never changes it.
 
     Attributes:
-        sites (list[Site]): In the order of the forward; the first is the
-            start.
+        sites (list[Site]): In the order of the forward; the first is the start.
         output (Site): After which the share of what the head reads is taken.
-        num_extra_tokens (int): Class and other tokens at the output, before
-            those of patches.
-        rows (slice, optional): Which tokens the head averages. Defaults to
-            None, those of patches.
+        num_extra_tokens (int): Class and other tokens at the output, before those of patches.
+        rows (slice, optional): Which tokens the head averages. Defaults to None, those of patches.
 
     Raises:
         TypeError: A module of the backbone is not the stock class.
-        ValueError: An option that shares cannot follow, such as attention
-            dropout, or an output that the backbone never gives.
+        ValueError: An option that shares cannot follow, such as attention dropout, or an output
+            that the backbone never gives.
     """
 
-    sites: list[Site]
+    sites: list
     output: Site
     num_extra_tokens = 0
     rows: slice | None = None
     out_type: str  # of those whose head reads one of several things
 
-    def __init__(self, backbone: nn.Module) -> None:
-        raise NotImplementedError
-
-    def lay_out(
-        self, start: Site, stages: Sequence[Sequence[Site]], out_indices: Sequence[int]
-    ) -> None:
-        """Set the sites, and the output to the end of the last stage read;
-        ValueError if there is no such stage: the host would read nothing."""
+    def lay_out(self, start: Site, stages: Sequence, out_indices: Sequence[int]) -> None:
+        """Set the sites, and the output to the end of the last stage read; ValueError if there is
+        no such stage: the host would read nothing."""
         last = max(out_indices)
         if not 0 <= last < len(stages):
-            raise ValueError(
-                f'out_indices {tuple(out_indices)} asks for {last}, but they '
-                f'are numbered from 0 to {len(stages) - 1}.'
-            )
+            asked = f'out_indices {tuple(out_indices)} asks for {last}'
+            raise ValueError(f'{asked}, but they are numbered from 0 to {len(stages) - 1}.')
         self.sites = [start, *(site for stage in stages for site in stage)]
         self.output = stages[last][-1]
 
@@ -72,64 +48,48 @@ class Family:
         return share[:, rows].mean(dim=1)
 
 
-def overrides(module: nn.Module, cls: type) -> list[str]:
-    """Those of :data:`DELEGATES` that a module has not from a class."""
-    return [
-        name
-        for name in DELEGATES
-        if getattr(type(module), name, None) is not getattr(cls, name, None)
-    ]
-
-
 def stock(backbone: nn.Module, module: nn.Module, *names: str, **parts: str) -> nn.Module:
     """A module of a backbone, if it computes what its stock class does.
 
     Args:
-        names (str): Classes allowed, exactly or as a subclass that overrides
-            none of :data:`DELEGATES`; see :func:`find_class`.
+        names (str): Classes allowed, exactly or as subclasses; see
+            :func:`mmtlalign.interception.overrides` for what these must not.
         parts (str): Attributes of it, and the class allowed for each.
 
     Raises:
         TypeError: Another class.
         ValueError: Attention dropout.
     """
-    cls, own = find_class(module, *names), type(module)
-    if cls is not None and not overrides(module, cls):
-        rate = (
-            module.dropout
-            if isinstance(module, nn.MultiheadAttention)
-            else getattr(module, 'attn_drop', 0.0)
-        )
-        if isinstance(rate, nn.Module):
-            rate = getattr(rate, 'p', 0.0)
-        refuse_dropout(name_of(backbone, module), rate)
-        for name, allowed in parts.items():
-            stock(backbone, getattr(module, name), allowed)
-        return module
-    what = f'{own.__name__} of {own.__module__.partition(".")[0]}'
+    cls = find_class(module, *names)
+    if cls is None or overrides(module, cls):
+        raise TypeError(_another(backbone, module, names, cls))
+    packed = isinstance(module, nn.MultiheadAttention)
+    rate = module.dropout if packed else getattr(module, 'attn_drop', 0.0)
+    if isinstance(rate, nn.Module):
+        rate = getattr(rate, 'p', 0.0)
+    refuse_dropout(name_of(backbone, module), rate)
+    for name, allowed in parts.items():
+        stock(backbone, getattr(module, name), allowed)
+    return module
+
+
+def _another(backbone: nn.Module, module: nn.Module, names: tuple, cls: type | None) -> str:
+    what = f'{type(module).__name__} of {type(module).__module__.partition(".")[0]}'
     if cls is not None:
         what += f' that overrides {", ".join(overrides(module, cls))}'
-    inner = next((name for name in ('module', '_orig_mod') if hasattr(module, name)), None)
-    raise TypeError(
-        f'{name_of(backbone, module)} is a {what}; label alignment knows '
-        f'{", ".join(names)} here. '
-        + (
-            f'Hand over what it wraps (.{inner}).'
-            if inner
-            else 'Write a family for it (docs/alignment.md, "Adding a backbone").'
-        )
-    )
+    remedy = 'Write a family for it (docs/alignment.md, "Adding a backbone").'
+    for inner in ('module', '_orig_mod'):
+        if hasattr(module, inner):
+            remedy = f'Hand over what it wraps (.{inner}).'
+    known = ', '.join(names)
+    return f'{name_of(backbone, module)} is a {what}; label alignment knows {known} here. {remedy}'
 
 
 def refuse_dropout(name: str, rate: float) -> None:
-    """Raise ValueError if attention dropout is on.
-
-    Dropped entries make the rows of attention sum to something else than
-    one, and the features would no longer equal those of the plain backbone.
-    """
+    """ValueError for attention dropout: rows of attention would sum to something else than one,
+    and features no longer equal those of the plain backbone."""
     if rate:
         raise ValueError(
-            f'{name} has attention dropout {rate}; shares can only follow '
-            'attention whose rows sum to one. Set it to 0 (use drop_path_rate '
-            'to regularise).'
+            f'{name} has attention dropout {rate}; shares can only follow attention whose rows sum '
+            'to one. Set it to 0 (use drop_path_rate to regularise).'
         )

@@ -1,5 +1,5 @@
-"""BEiT and BEiT v2 of mmpretrain (arXiv 2106.08254, 2208.06366): a ViT with a
-bias for relative positions."""
+"""BEiT and BEiT v2 of mmpretrain (arXiv 2106.08254, 2208.06366): a ViT with a bias for relative
+positions."""
 
 from functools import partial
 
@@ -15,12 +15,8 @@ class BEiT(ViT):
     """Tokens and what is read of them as in :class:`ViT`."""
 
     def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
-        stock(
-            backbone,
-            layer,
-            'mmpretrain.BEiTTransformerEncoderLayer',
-            attn='mmpretrain.BEiTAttention',
-        )
+        block, attn = 'mmpretrain.BEiTTransformerEncoderLayer', 'mmpretrain.BEiTAttention'
+        stock(backbone, layer, block, attn=attn)
         return CaughtAttention(layer.attn, Branch(layer, layer.attn.proj, partial(_scale, layer)))
 
 

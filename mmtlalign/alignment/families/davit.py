@@ -1,22 +1,19 @@
 """DaViT of mmpretrain (arXiv 2204.03645).
 
-Attention over channels mixes no tokens, and position encodings are
-convolutions with signed weights: both move nothing.
+Attention over channels mixes no tokens, and position encodings are convolutions with signed
+weights: both move nothing.
 """
 
 from torch import nn
 
-from mmtlalign.interception import name_of
-
 from ..sites import Cells, Merging, Site, Start
 from . import Family, register_family, stock
-from .swin import shifted_windows
+from .swin import require, shifted_windows
 
 
 @register_family('mmpretrain.DaViT')
 class DaViT(Family):
-    """Blocks mix tokens inside windows, convolutions merge them after
-    stages; refuses dilated ones."""
+    """Blocks mix tokens inside windows; convolutions, not dilated ones, merge them after stages."""
 
     def __init__(self, backbone: nn.Module) -> None:
         stages: list[list[Site]] = []
@@ -29,22 +26,13 @@ class DaViT(Family):
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
-    stock(
-        backbone,
-        block,
-        'mmpretrain.DaViTBlock',
-        spatial_block='mmpretrain.SpatialBlock',
-        channel_block='mmpretrain.ChannelBlock',
-    )
+    parts = dict(spatial_block='mmpretrain.SpatialBlock', channel_block='mmpretrain.ChannelBlock')
+    stock(backbone, block, 'mmpretrain.DaViTBlock', **parts)
     return shifted_windows(backbone, block.spatial_block.attn)
 
 
 def _merging(backbone: nn.Module, merging: nn.Module) -> Merging:
-    stock(backbone, merging, 'mmpretrain.DaViTDownSample')
-    if merging.projection.dilation != (1, 1):
-        raise ValueError(
-            f'{name_of(backbone, merging)} merges with dilation '
-            f'{merging.projection.dilation}; only (1, 1) is supported.'
-        )
+    convolution = stock(backbone, merging, 'mmpretrain.DaViTDownSample').projection
+    require(backbone, merging, convolution, dilation=(1, 1))
     # The host's adaptive padding never pads the map: it is given (B, N, C).
-    return Merging(merging, Cells(merging.projection))
+    return Merging(merging, Cells(convolution))

@@ -7,31 +7,23 @@ from mmtlalign.interception import find_class
 from ..sites import CaughtAttention, Site, Start, of_map
 from . import Family, register_family, stock
 
+MIXERS = ('mmpretrain.Attention', 'mmpretrain.AttentionSubsample')
+
 
 @register_family('mmpretrain.LeViT')
 class LeViT(Family):
-    """Attention with bias; between stages it subsamples its queries.
-
-    The subsampling attention has no residual: ``s <- mean_heads(A) s``.
-    """
+    """Attention with bias. That between stages subsamples its queries and has no residual: ``s <-
+    mean_heads(A) s``."""
 
     def __init__(self, backbone: nn.Module) -> None:
         stages: list[list[Site]] = [[] for _ in backbone.stages]
         for sites, stage in zip(stages, backbone.stages):
             for block in stage:
                 stock(backbone, block, 'mmpretrain.Residual', 'mmpretrain.AttentionSubsample')
-                attn = getattr(block, 'block', block)
-                stock(
-                    backbone,
-                    attn,
-                    'mmpretrain.Attention',
-                    'mmpretrain.MLP',
-                    'mmpretrain.AttentionSubsample',
-                )
-                if attn is block:
-                    sites.append(Subsampling(attn))
-                elif not find_class(attn, 'mmpretrain.MLP'):
-                    sites.append(CaughtAttention(attn))
+                inner = getattr(block, 'block', block)
+                stock(backbone, inner, *MIXERS, 'mmpretrain.MLP')
+                if find_class(inner, *MIXERS):
+                    sites.append((Subsampling if inner is block else CaughtAttention)(inner))
         self.lay_out(Start(backbone.patch_embed, grid_of=of_map), stages, backbone.out_indices)
 
 
@@ -43,5 +35,5 @@ class Subsampling(CaughtAttention):
 
     def mix(self, matrix: Tensor) -> Tensor:
         mixed = super().mix(matrix)
-        self.trace.grid = (self.attn.sub_resolution,) * 2
+        self.trace.grid = (self.module.sub_resolution,) * 2
         return mixed

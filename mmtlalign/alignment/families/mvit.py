@@ -1,8 +1,8 @@
 """MViT v2 of mmpretrain (arXiv 2112.01526).
 
-Shares of keys take the mean over what their pooling takes together, and so do
-those of the residual, though the host takes its maximum there. Queries that
-are added to the output move nothing.
+Shares of keys take the mean over what their pooling takes together, and so do those of the
+residual, though the host takes its maximum there. Queries that are added to the output move
+nothing.
 """
 
 from torch import Tensor, nn
@@ -17,11 +17,9 @@ class MViT(Family):
 
     def __init__(self, backbone: nn.Module) -> None:
         stages: list[list[Site]] = [[]]
+        block_class, attn = 'mmpretrain.MultiScaleBlock', 'mmpretrain.MultiScaleAttention'
         for i, block in enumerate(backbone.blocks):
-            stock(
-                backbone, block, 'mmpretrain.MultiScaleBlock', attn='mmpretrain.MultiScaleAttention'
-            )
-            stages[-1].append(PooledAttention(block))
+            stages[-1].append(PooledAttention(stock(backbone, block, block_class, attn=attn)))
             if i in backbone.stage_indices:  # the last of a stage
                 stages.append([])
         self.lay_out(Start(backbone.patch_embed), stages[:-1], backbone.out_scales)
@@ -34,12 +32,11 @@ class PooledAttention(CaughtAttention):
         super().__init__(block.attn, reduction=Cells(block.attn.pool_v))
         self.pool_skip = block.pool_skip and Cells(block.pool_skip)
 
-    def forward(self, *args):
-        out = super().forward(*args)
-        if self.moving:
-            self.trace.grid = tuple(out[1])
-            if self.trace.record:
-                self.grid = self.trace.grid
+    def run(self, *args):
+        out = super().run(*args)
+        self.trace.grid = tuple(out[1])
+        if self.trace.record:
+            self.grid = self.trace.grid
         return out
 
     def skip(self) -> Tensor:

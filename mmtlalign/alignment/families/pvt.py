@@ -1,8 +1,6 @@
-"""PVT and PVTv2 of mmdet (arXiv 2102.12122, 2106.13797), MiT of mmseg (arXiv
-2105.15203).
+"""PVT and PVTv2 of mmdet (arXiv 2102.12122, 2106.13797), MiT of mmseg (arXiv 2105.15203).
 
-Keys are pooled from the tokens. Convolutions inside MLPs have signed weights
-and move nothing.
+Keys are pooled from the tokens. Convolutions inside MLPs have signed weights and move nothing.
 """
 
 from torch import nn
@@ -20,37 +18,30 @@ class PVT(Family):
     """Patch embeddings, which may overlap, merge tokens between stages."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        stages: list[list] = []
+        stages: list[list[Site]] = []
         for embed, blocks, _ in backbone.layers:
             stock(backbone, embed, 'mmdet.PatchEmbed', 'mmseg.PatchEmbed')
-            cells = Cells(embed.projection, embed.adap_padding)
-            stages.append(
-                [
-                    Merging(embed, cells),
-                    *(_attention(backbone, block) for block in blocks if hasattr(block, 'attn')),
-                ]
-            )  # not position embeddings
+            stages.append([Merging(embed, Cells(embed.projection, embed.adap_padding))])
+            # position embeddings have no attention
+            stages[-1] += (
+                _attention(backbone, block) for block in blocks if hasattr(block, 'attn')
+            )
         start = Start(stages[0].pop(0).module)
         self.lay_out(start, stages, backbone.out_indices)
 
 
 class ReturnedMatrix(CaughtAttention):
-    """``nn.MultiheadAttention``, which returns the head mean (B, N, M) of its
-    matrix beside the features."""
+    """``nn.MultiheadAttention``, which returns the head mean (B, N, M) of its matrix beside the
+    features."""
 
-    def forward(self, *args, **kwargs):
+    def run(self, *args, **kwargs):
         out = self.stock(*args, **kwargs)
-        if self.moving:
-            self.catch(out[1][:, None])
+        self.catch(out[1][:, None])
         return out
 
 
 def _attention(backbone: nn.Module, block: nn.Module) -> Site:
     stock(backbone, block, 'mmdet.PVTEncoderLayer', 'mmseg.TransformerEncoderLayer')
-    attn = stock(
-        backbone, block.attn, 'mmdet.SpatialReductionAttention', 'mmseg.EfficientMultiheadAttention'
-    )
-    return ReturnedMatrix(
-        stock(backbone, attn.attn, 'torch.MultiheadAttention'),
-        reduction=Cells(attn.sr) if attn.sr_ratio > 1 else None,
-    )
+    names = 'mmdet.SpatialReductionAttention', 'mmseg.EfficientMultiheadAttention'
+    attn = stock(backbone, block.attn, *names, attn='torch.MultiheadAttention')
+    return ReturnedMatrix(attn.attn, reduction=Cells(attn.sr) if attn.sr_ratio > 1 else None)

@@ -1,25 +1,13 @@
 """ViT, DeiT, distilled DeiT, DeiT-III and Swin (v1) of timm."""
 
-from collections.abc import Iterator
 from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtlalign.interception import FunctionInterception, name_of
+from mmtlalign.interception import FunctionInterception, StandInSelf, name_of
 
-from ..sites import (
-    Attention,
-    Branch,
-    CaughtAttention,
-    Cells,
-    Merging,
-    Site,
-    StandIn,
-    StandInSelf,
-    Start,
-    WindowAttention,
-)
+from ..sites import Attention, Branch, CaughtAttention, Cells, Merging, Start, WindowAttention
 from . import Family, build_family, refuse_dropout, register_family, stock
 
 
@@ -31,19 +19,14 @@ def of_wrapped(backbone: nn.Module) -> Family:
 
 @register_family('timm.VisionTransformer', 'timm.VisionTransformerDistilled')
 class TimmViT(Family):
-    """Every block mixes all tokens; class, distillation and register tokens
-    stand before the patches.
-
-    Refuses gates, dropped patches, and poolings that are no mean of tokens.
-    """
+    """Every block mixes all tokens; class, distillation and register tokens stand before the
+    patches. Refuses gates, dropped patches, and poolings that are no mean of tokens."""
 
     def __init__(self, backbone: nn.Module) -> None:
         _check_pool(backbone, '', 'avg', 'token')
         embed = stock(backbone, backbone.patch_embed, 'timm.PatchEmbed')
         if not isinstance(backbone.patch_drop, nn.Identity):
-            raise ValueError(
-                'patch_drop_rate drops patches, and their shares with them; set it to 0.'
-            )
+            raise ValueError('patch_drop_rate drops patches and their shares; set it to 0.')
         self.num_extra_tokens = backbone.num_prefix_tokens
         if backbone.global_pool != 'avg' and self.num_extra_tokens:
             # the head averages the distilled pair; registers are not read
@@ -57,19 +40,17 @@ class TimmViT(Family):
 
 @register_family('timm.SwinTransformer')
 class TimmSwin(Family):
-    """Stages merge tokens, then blocks mix them inside (shifted) windows.
-
-    Refuses fused attention, and poolings other than the mean.
-    """
+    """Stages merge tokens, then blocks mix them inside (shifted) windows. Refuses fused attention,
+    and poolings other than the mean."""
 
     def __init__(self, backbone: nn.Module) -> None:
         _check_pool(backbone, '', 'avg')
         stages = []
         for stage in backbone.layers:
-            sites = [_windows(backbone, block) for block in stage.blocks]
+            sites: list = [_windows(backbone, block) for block in stage.blocks]
             if not isinstance(stage.downsample, nn.Identity):
                 stock(backbone, stage.downsample, 'timm.PatchMerging')
-                sites.insert(0, Merging(stage.downsample, Cells(nn.AvgPool2d(2), pad_to_even)))
+                sites.insert(0, Merging(stage.downsample, Cells(nn.AvgPool2d(2, ceil_mode=True))))
             stages.append(sites)
         embed = backbone.patch_embed
         self.lay_out(Start(embed, grid_of=partial(_grid, embed)), stages, [len(stages) - 1])
@@ -82,18 +63,17 @@ def _grid(embed: nn.Module, tokens: Tensor, images: Tensor):
 def _check_pool(backbone: nn.Module, *known: str) -> None:
     if backbone.global_pool not in known:
         raise ValueError(
-            f'global_pool={backbone.global_pool!r} weighs tokens in a way '
-            f'that shares cannot follow; use {known[-1]!r}.'
+            f'global_pool={backbone.global_pool!r} weighs tokens in a way that shares cannot '
+            f'follow; use {known[-1]!r}.'
         )
 
 
-def _attention(backbone: nn.Module, block: nn.Module) -> Site:
+def _attention(backbone: nn.Module, block: nn.Module) -> Attention | CaughtAttention:
     attn = stock(backbone, block, 'timm.Block', attn='timm.Attention').attn
     if attn.gate is not None:
         raise ValueError(
-            f'{name_of(backbone, attn)} gates its output, so '
-            'that the rows of attention no longer sum to one; '
-            'set gated=False.'
+            f'{name_of(backbone, attn)} gates its output, so that the rows of attention no longer '
+            'sum to one; set gated=False.'
         )
     # a norm between values and projection would not be linear
     branch = Branch(block, attn.proj, block.ls1) if isinstance(attn.norm, nn.Identity) else None
@@ -103,65 +83,29 @@ def _attention(backbone: nn.Module, block: nn.Module) -> Site:
 class FusedAttention(Attention):
     """Stands in for ``F.scaled_dot_product_attention`` inside ``forward``."""
 
-    def stand_ins(self) -> Iterator[StandIn]:
-        yield from super().stand_ins()
-        self.stock = self.attn.forward
-        yield self.attn, 'forward', self.forward
-
-    def forward(self, *args, **kwargs) -> Tensor:
-        if not self.moving:
-            return self.stock(*args, **kwargs)
+    def run(self, *args, **kwargs) -> Tensor:
         with FunctionInterception(self.instead, F.scaled_dot_product_attention):
             return self.stock(*args, **kwargs)
 
-    def instead(
-        self,
-        stock,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask=None,
-        dropout_p=0.0,
-        is_causal=False,
-    ) -> Tensor:
+    def instead(self, stock, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False):
         if attn_mask is not None or is_causal:
-            raise ValueError(
-                'shares cannot follow fused attention with a mask; call the backbone without one.'
-            )
+            raise ValueError('shares cannot follow attention with a mask; leave the mask out.')
         refuse_dropout('attention', dropout_p)
         return self.attend(partial(stock, query, key, value), query, key, value)
 
 
-def _windows(backbone: nn.Module, block: nn.Module) -> Site:
+def _windows(backbone: nn.Module, block: nn.Module) -> WindowAttention:
     attn = stock(backbone, block, 'timm.SwinTransformerBlock', attn='timm.WindowAttention').attn
     if attn.fused_attn:
         raise ValueError(
-            f'{name_of(backbone, attn)} is fused, which hides '
-            'its matrix; set fused_attn=False '
+            f'{name_of(backbone, attn)} is fused, which hides its matrix; set fused_attn=False '
             '(TIMM_FUSED_ATTN=1).'
         )
-    return BlockWindows(attn, block, Branch(block, attn.proj))
+    return WindowAttention(attn, partial(_cut, block), Branch(block, attn.proj))
 
 
-class BlockWindows(WindowAttention):
-    """Cut by the stock geometry of a block, run over numbers."""
-
-    cutter: nn.Module
-
-    def cut(self, numbers: Tensor) -> Tensor:
-        block = self.cutter
-        over = StandInSelf(
-            'attn',
-            window_size=block.window_size,
-            dynamic_mask=False,
-            window_area=block.window_area,
-            shift_size=block.shift_size,
-            attn_mask=None,
-        )
-        type(block)._attn(over, numbers[None, :, :, None])
-        return over.windows
-
-
-def pad_to_even(grid: Tensor) -> Tensor:
-    """What ``PatchMerging`` does to maps of odd sizes (..., H, W)."""
-    return F.pad(grid, (0, grid.size(-1) % 2, 0, grid.size(-2) % 2))
+def _cut(block: nn.Module, numbers: Tensor) -> Tensor:
+    """By the stock geometry of a block."""
+    over = StandInSelf(block, 'attn', dynamic_mask=False, attn_mask=None)
+    type(block)._attn(over, numbers[None, :, :, None])
+    return over.caught.flatten(1)

@@ -1,7 +1,5 @@
-"""ViTSAM of mmpretrain, the image encoder of SAM (arXiv 2304.02643).
-
-The neck, which has convolutions, moves nothing.
-"""
+"""ViTSAM of mmpretrain, the image encoder of SAM (arXiv 2304.02643). The neck, which has
+convolutions, moves nothing."""
 
 from torch import nn
 
@@ -14,17 +12,11 @@ class ViTSAM(Family):
     """Blocks mix tokens inside windows or globally."""
 
     def __init__(self, backbone: nn.Module) -> None:
-        self.lay_out(
-            Start(backbone.patch_embed),
-            [[_attention(backbone, layer)] for layer in backbone.layers],
-            backbone.out_indices,
-        )
+        blocks = [[_attention(backbone, layer)] for layer in backbone.layers]
+        self.lay_out(Start(backbone.patch_embed), blocks, backbone.out_indices)
 
 
 def _attention(backbone: nn.Module, layer: nn.Module) -> Site:
     stock(backbone, layer, 'mmpretrain.TransformerEncoderLayer', attn='mmpretrain.Attention')
-    return (
-        WindowAttention(layer.attn, layer.window_size)
-        if (layer.window_size)
-        else CaughtAttention(layer.attn)
-    )
+    attn, side = layer.attn, layer.window_size
+    return WindowAttention(attn, side) if side else CaughtAttention(attn)

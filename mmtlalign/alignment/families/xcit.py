@@ -1,8 +1,8 @@
 """XCiT of mmpretrain (arXiv 2106.09681).
 
-Cross-covariance attention mixes channels, not tokens, and moves no label;
-the local convolutions have signed weights and are ignored, like position
-encodings. What is left is class attention at the end (arXiv 2103.17239).
+Cross-covariance attention mixes channels, not tokens, and moves no label; the local convolutions
+have signed weights and are ignored, like position encodings. What is left is class attention at
+the end (arXiv 2103.17239).
 """
 
 import torch
@@ -15,40 +15,36 @@ from .vit import ViT
 
 @register_family('mmpretrain.XCiT')
 class XCiT(ViT):
-    """The class token enters at the first class attention, before which no
-    label moves; nothing that ends earlier is supported."""
+    """The class token enters at the first class attention, before which no label moves; nothing
+    that ends earlier is supported."""
 
     num_extra_tokens = 1
 
     def __init__(self, backbone: nn.Module) -> None:
-        depth = len(backbone.xca_layers)
-        stages: list[list[Site]] = [[] for _ in range(depth)]
-        stages += [[self.site_of(backbone, layer)] for layer in backbone.ca_layers]
         for layer in backbone.xca_layers:
             stock(backbone, layer, 'mmpretrain.XCABlock', attn='mmpretrain.XCA')
+        depth = len(backbone.xca_layers)
         if max(backbone.out_indices) < depth:
             raise ValueError(
-                f'out_indices {tuple(backbone.out_indices)} ends before class '
-                f'attention (block {depth}), where XCiT first moves a label; '
-                'use out_indices=(-1, ).'
+                f'out_indices {tuple(backbone.out_indices)} ends before class attention (block '
+                f'{depth}), where XCiT first moves a label; use out_indices=(-1, ).'
             )
+        stages: list[list] = [[] for _ in range(depth)]
+        stages += [[self.site_of(backbone, layer)] for layer in backbone.ca_layers]
+        stages[depth][0].joining = 1
         self.lay_out(Start(backbone.patch_embed), stages, backbone.out_indices)
         self.set_out_type(backbone)
 
     def site_of(self, backbone: nn.Module, layer: nn.Module) -> Site:
-        stock(backbone, layer, 'mmpretrain.ClassAttentionBlock', attn='mmpretrain.ClassAttntion')
-        return ClassAttention(layer.attn, int(layer is backbone.ca_layers[0]))
+        block, attn = 'mmpretrain.ClassAttentionBlock', 'mmpretrain.ClassAttntion'
+        return ClassAttention(stock(backbone, layer, block, attn=attn).attn)
 
 
 class ClassAttention(CaughtAttention):
-    """Only the class token, a matrix (B, H, 1, N), takes from others;
-    ``joining`` is how many tokens join before the patches here."""
+    """Only the class token, a matrix (B, H, 1, N), takes from others."""
 
     offers = frozenset({'matrix'})
-
-    def __init__(self, attn: nn.Module, joining: int) -> None:
-        super().__init__(attn)
-        self.joining = joining
+    joining = 0  # how many tokens join before the patches here
 
     def skip(self) -> Tensor:
         return with_extra_tokens(self.trace.share, self.joining)

@@ -1,31 +1,12 @@
 """Attention that carries token shares: the ways to compute it.
 
-All are called ``kernel(query, key, value, share, scale=None, carry=False)``,
-with query (B, H, N, D), key and value (B, H, M, D) and share (B, M) of the
-keys, and return features (B, H, N, D) as of stock attention; ``mean_heads(A)
-@ share`` (B, N), float32; and ``A @ (deviation * value)`` (B, H, N, D), with
-deviations from the mean share, or None unless ``carry``. The last two have no
+All are called ``kernel(query, key, value, share, scale=None, carry=False)``, with query (B, H, N,
+D), key and value (B, H, M, D) and share (B, M) of the keys, and return features (B, H, N, D) as of
+stock attention; ``mean_heads(A) @ share`` (B, N), float32; and ``A @ (deviation * value)`` (B, H,
+N, D), with deviations from the mean share, or None unless ``carry``. The last two have no
 gradient.
 """
 
-from .channels import (
-    attend_rows,
-    carry_values,
-    centred,
-    num_spare,
-    padded_share_attention,
-    separate_share_attention,
-)
+from .channels import attend_rows, num_spare, padded_share_attention, separate_share_attention
 from .choice import ShareAttention
 from .fused import fused_share_attention
-
-__all__ = [
-    'ShareAttention',
-    'attend_rows',
-    'carry_values',
-    'centred',
-    'fused_share_attention',
-    'num_spare',
-    'padded_share_attention',
-    'separate_share_attention',
-]

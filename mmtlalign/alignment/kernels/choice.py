@@ -289,6 +289,21 @@ def limited(gap: float, limit: float) -> float:
     return gap
 
 
+def choose_for_windows(public: Callable, matrix: Tensor, channels: Tensor) -> Callable:
+    """What reads a softmax (W, H, P, P) fastest: the public way, or Triton's."""
+
+    def gap(kernel: Callable) -> float:
+        expected = matrix[:2].double().mean(dim=1) @ channels[:2].double()
+        return limited((kernel(matrix[:2], channels[:2]) - expected).abs().max().item(), 1e-5)
+
+    return choose_once(
+        (matrix.device, matrix.dtype, *matrix.shape[1:], 'windows'),
+        lambda: dict(triton=partial(load, 'triton', 'window_pass'), mean=lambda: public),
+        gap,
+        lambda kernel: seconds(partial(kernel, matrix, channels)),
+    )
+
+
 @torch.no_grad()
 def explicit_shares(
     query: Tensor, key: Tensor, value: Tensor, share: Tensor

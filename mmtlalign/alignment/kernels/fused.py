@@ -1,7 +1,7 @@
 """Shares through PyTorch's fused kernel, at the memory of stock attention.
 
-Query, key and value are widened in the forward only; what is kept for the
-backward is exactly what stock attention keeps.
+Query, key and value are widened in the forward only; what is kept for the backward is exactly what
+stock attention keeps.
 """
 
 import torch
@@ -39,18 +39,14 @@ class _FusedShareAttention(torch.autograd.Function):
         dims = query.size(-1)
         width = dims + channels.num_spare(value)
         deviation, mean = channels.centred(share, value)
-        wide_query, key_out, value_out = _room(query, value, width, buffers)
-        wide_out, *context = flash_forward(
-            wide_query,
-            channels.widen(key, width, out=key_out),
-            channels.widen(value, width, deviation, out=value_out),
-            scale,
-        )
+        wide, key_out, value_out = _room(query, value, width, buffers)
+        key_out = channels.widen(key, width, out=key_out)
+        value_out = channels.widen(value, width, deviation, out=value_out)
+        wide_out, *context = flash_forward(wide, key_out, value_out, scale)
         mixed = channels.decode(wide_out[..., dims], mean)
-        # A copy in the layout of the stock output: the projection that
-        # follows then reads it as a view, and one storage serves both.
-        out = wide_out[..., :dims].transpose(1, 2).contiguous()
-        out = out.transpose(1, 2)
+        # A copy in the layout of the stock output: the projection that follows then reads it as a
+        # view, and one storage serves both.
+        out = wide_out[..., :dims].transpose(1, 2).contiguous().transpose(1, 2)
         ctx.save_for_backward(query, key, value, out, *context)
         ctx.scale = scale
         ctx.mark_non_differentiable(mixed)
@@ -58,35 +54,24 @@ class _FusedShareAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad, _):
-        grads = flash_backward(grad, *ctx.saved_tensors, ctx.scale)
-        return (*grads, None, None, None)
+        return (*flash_backward(grad, *ctx.saved_tensors, ctx.scale), None, None, None)
 
 
 def fused_share_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    share: Tensor,
-    scale: float | None = None,
-    carry: bool = False,
-    buffers: dict | None = None,
+    query, key, value, share, scale=None, carry=False, buffers: dict | None = None
 ) -> channels.Attended:
-    """At the memory of stock attention; ``buffers`` keep the widened key and
-    value for the next call, which writes over them."""
+    """At the memory of stock attention; ``buffers`` keep the widened key and value for the next
+    call, which writes over them."""
     query, key, value = channels.as_autocast(query, key, value)
-    out, mixed = _FusedShareAttention.apply(
-        query, key, value, share, channels.scale_of(query, scale), buffers
-    )
-    if not carry:
-        return out, mixed, None
-    return out, mixed, channels.carry_values(query, key, value, share, scale)
+    factor = channels.scale_of(query, scale)
+    out, mixed = _FusedShareAttention.apply(query, key, value, share, factor, buffers)
+    carried = channels.carry_values(query, key, value, share, scale) if carry else None
+    return out, mixed, carried
 
 
-def _room(
-    query: Tensor, value: Tensor, width: int, buffers: dict | None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The widened query, if possible no copy, and buffers for key and value,
-    whose fresh pages cost 1 to 2 % of a step. A compiler plans its own."""
+def _room(query: Tensor, value: Tensor, width: int, buffers: dict | None) -> tuple:
+    """The widened query, if possible no copy, and buffers for key and value, whose fresh pages cost
+    1 to 2 % of a step. A compiler plans its own."""
     if buffers is None or torch.compiler.is_compiling():
         return channels.widen(query, width), None, None
     b, h, m, _ = value.shape
@@ -96,25 +81,18 @@ def _room(
             buffers.clear()
         buffers[kind] = value.new_zeros(kind[:5])
     wide = _borrow(query, width)
-    if wide is None:
-        wide = channels.widen(query, width)
-    return wide, *buffers[kind]
+    return channels.widen(query, width) if wide is None else wide, *buffers[kind]
 
 
 def _borrow(query: Tensor, width: int) -> Tensor | None:
-    """The query with what follows each row in memory as further channels, or
-    None where nothing follows the last row.
+    """The query with what follows each row in memory as further channels, or None where nothing
+    follows the last row.
 
-    The key's further channels are zero, so they do not count; where one is
-    not finite, another query or key of the token, it is lost anyway.
+    The key's further channels are zero, so they do not count; where one is not finite, another
+    query or key of the token, it is lost anyway.
     """
-    end = (
-        query.storage_offset()
-        + width
-        - query.size(-1)
-        + 1
-        + sum((size - 1) * stride for size, stride in zip(query.shape, query.stride()))
-    )
-    if query.stride(-1) != 1 or (end > query.untyped_storage().nbytes() // query.itemsize):
+    last = sum((size - 1) * stride for size, stride in zip(query.shape, query.stride()))
+    end = query.storage_offset() + last + width - query.size(-1) + 1
+    if query.stride(-1) != 1 or end > query.untyped_storage().nbytes() // query.itemsize:
         return None
     return query.as_strided((*query.shape[:-1], width), query.stride())

@@ -1,18 +1,16 @@
 """Shares by what the own image contributes to the residual stream.
 
-Ours; not published elsewhere. Let ``y`` be a block's residual stream after
-attention and ``own(s)`` the part of it that the own image contributes if its
-tokens have shares ``s``: ``s x`` of the residual, and of the branch what
-values ``s v`` give, biases in proportion. ``own`` is linear in ``s`` and
-``own(1) = y``, so that shares can be compared as vectors.
+Ours; not published elsewhere. Let ``y`` be a block's residual stream after attention and
+``own(s)`` the part of it that the own image contributes if its tokens have shares ``s``: ``s x``
+of the residual, and of the branch what values ``s v`` give, biases in proportion. ``own`` is
+linear in ``s`` and ``own(1) = y``, so that shares can be compared as vectors.
 """
 
 import torch
 from torch import Tensor
 
-from ..sites.branch import Parts
-from . import register_propagation
-from .base import Propagation
+from ..sites.branch import Branch, Parts
+from . import Propagation, register_propagation
 
 MEASURES = ('projection', 'norm')
 
@@ -21,13 +19,12 @@ MEASURES = ('projection', 'norm')
 class Contribution(Propagation):
     """Compare the own image's part of a token with the whole of it.
 
-    - 'projection': ``<own, y> / |y|^2``, cut to [0, 1]. Constants and
-      complements are exact by linearity.
+    - 'projection': ``<own, y> / |y|^2``, cut to [0, 1]. Constants and complements are exact by
+      linearity.
     - 'norm': ``|own| / (|own| + |y - own|)``.
 
-    Computed centred, ``own = m y + own(s - m)`` with m the sample's mean
-    share, so that constants survive half precision. Where ``y = 0`` the share
-    stays what it was.
+    Computed centred, ``own = m y + own(s - m)`` with m the sample's mean share, so that constants
+    survive half precision. Where ``y = 0`` the share stays what it was.
 
     Args:
         measure (str): 'projection' or 'norm'. Defaults to 'projection'.
@@ -36,7 +33,7 @@ class Contribution(Propagation):
         ValueError: Another measure.
     """
 
-    needs = frozenset({'matrix', 'residual', 'values', 'projection'})
+    needs = frozenset({'matrix'}) | Branch.offers
 
     def __init__(self, measure: str = 'projection') -> None:
         if measure not in MEASURES:

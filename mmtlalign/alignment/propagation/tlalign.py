@@ -2,8 +2,7 @@
 
 from torch import Tensor
 
-from . import register_propagation
-from .base import Propagation
+from . import Propagation, register_propagation
 
 
 @register_propagation('tlalign')

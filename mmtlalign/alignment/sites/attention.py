@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmtlalign.interception import SOFTMAX, FunctionInterception
 
-from ..kernels import ShareAttention, attend_rows, carry_values, centred
+from ..kernels import ShareAttention, attend_rows
+from ..kernels.channels import carry_values, centred
 from .base import Site, StandIn
 from .branch import Branch
-from .merging import Cells
+from .embedding import Cells
 
 
 class AnyAttention(Site):
@@ -19,27 +20,23 @@ class AnyAttention(Site):
 
     Args:
         attn (nn.Module): The attention module.
-        branch (Branch, optional): How it is added to the residual stream.
-            Defaults to None, which offers propagations the shares alone.
-        reduction (Cells, optional): How keys and values were pooled from the
-            tokens. Defaults to None, not at all.
+        branch (Branch, optional): How it is added to the residual stream. Defaults to None, which
+            offers propagations the shares alone.
+        reduction (Cells, optional): How keys and values were pooled. Defaults to None, not at all.
     """
 
     offers = frozenset({'matrix', 'rows'})
 
-    def __init__(
-        self, attn: nn.Module, branch: Branch | None = None, reduction: Cells | None = None
-    ) -> None:
-        super().__init__()
-        self.attn = attn
-        self.branch = branch
-        self.reduction = reduction
+    def __init__(self, attn, branch: Branch | None = None, reduction: Cells | None = None) -> None:
+        super().__init__(attn)
+        self.branch, self.reduction = branch, reduction
         if branch is not None:
             self.offers = self.offers | branch.offers
         if reduction is not None:  # what is attended to are no patches
             self.offers = self.offers - {'rows'}
 
     def stand_ins(self) -> Iterator[StandIn]:
+        yield from super().stand_ins()
         if self.trace.propagation.needs_parts:
             block, proj = self.branch.block, self.branch.proj
             self.stock_block, self.stock_proj = block.forward, proj.forward
@@ -47,23 +44,20 @@ class AnyAttention(Site):
             yield proj, 'forward', self.project
 
     def forward_block(self, residual: Tensor, *args, **kwargs):
-        if self.moving:
+        if self.trace.moving:
             self.residual = residual.detach()
         return self.stock_block(residual, *args, **kwargs)
 
     def project(self, attended: Tensor) -> Tensor:
         out = self.stock_proj(attended)
-        if self.moving:
+        if self.trace.moving:
             self._compare(out.detach())
         return out
 
     def key_share(self) -> Tensor:
         """Shares (B, M) of the keys: those of the tokens, or pooled."""
-        share = self.trace.share
-        if self.reduction is None:
-            return share
-        with torch.no_grad():
-            return self.reduction.pool(share, self.trace.grid)
+        share, cells = self.trace.share, self.reduction
+        return share if cells is None else cells.pool(share, self.trace.grid)
 
     def lay(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, ...) as the projection is given them."""
@@ -74,9 +68,8 @@ class AnyAttention(Site):
         return share
 
     def carry(self, carried: Tensor, mean: Tensor, deviation: Tensor, mixed: Tensor) -> None:
-        """Keep what values of the own image become, ``A @ (deviation *
-        value)``, (B, H, N, D). Shares have a mean (B, 1), deviate from it by
-        (B, M), and attended ones by ``mixed`` (B, N)."""
+        """Keep ``A @ (deviation * value)``, (B, H, N, D). Shares have a mean (B, 1), deviate from
+        it by (B, M), and attended ones by ``mixed`` (B, N)."""
         # heads may be wider than what is projected, where tokens are merged
         width = self.branch.proj.in_features // carried.size(1)
         carried = carried[..., :width].transpose(1, 2).flatten(2)
@@ -86,18 +79,16 @@ class AnyAttention(Site):
         carried, mean, deviation, mixed = self.carried
         rows = slice(mixed.size(1))
         with torch.no_grad(), torch.autocast(mixed.device.type, enabled=False):
-            residual = self.residual.reshape(*self.trace.share.shape, -1)
+            residual = self.lay(self.residual.reshape(*self.trace.share.shape, -1))[:, rows]
             deviation = deviation[:, rows]
-            parts = self.branch.split(
-                self.lay(residual)[:, rows], projected[:, rows], carried, deviation, mixed, mean
-            )
+            parts = self.branch.split(residual, projected[:, rows], carried, deviation, mixed, mean)
             share = self.trace.propagation(deviation + mean, mixed + mean, parts)
         self.residual = self.carried = None
         self.move(self.collect(share))
 
     def watch(self, rows: Tensor, attended: Callable) -> None:
-        """Keep what tokens attend to, if this is what the trace watches:
-        ``attended`` gives (B, n, M) for n of their rows (B, H, N, ...)."""
+        """Keep what tokens attend to, if this is what the trace watches: ``attended`` gives
+        (B, n, M) for n of their rows (B, H, N, ...)."""
         trace = self.trace
         if trace.watch is None or self is not trace.family.output:
             return
@@ -108,45 +99,31 @@ class AnyAttention(Site):
 
 
 class Attention(AnyAttention):
-    """Multi-head attention whose query, key and value are at hand; subclasses
-    replace what computes it by :meth:`attend`."""
+    """Multi-head attention whose query, key and value are at hand; subclasses replace what
+    computes it by :meth:`attend`."""
 
-    def use(self, device: torch.device) -> None:
-        """One kernel and one set of buffers for all blocks and steps."""
+    def stand_ins(self) -> Iterator[StandIn]:
+        # one, and its buffers, for all blocks and steps
         self.kernel = self.trace.scratch.setdefault('kernel', ShareAttention())
-        self.kernel.prepare(device)
+        yield from super().stand_ins()
 
-    @property
-    def num_rows(self) -> int | None:
-        """int, optional: How many leading tokens need a share. All while
-        compiling, as layers share compiled code."""
-        return None if torch.compiler.is_compiling() else self.limit
-
-    def attend(
-        self, stock: Callable, query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
-    ) -> Tensor:
-        """Features of attention, and its shares on the way.
-
-        Args:
-            stock (Callable): The stock call, without arguments.
-            query, key, value, scale: See :mod:`mmtlalign.alignment.kernels`.
-        """
-        propagation, share = self.trace.propagation, self.trace.share
-        keys = self.key_share()
+    def attend(self, stock: Callable, query, key, value, scale=None) -> Tensor:
+        """Features of attention, which ``stock()`` gives as well, and its shares on the way; see
+        :mod:`mmtlalign.alignment.kernels`."""
+        propagation, share, keys = self.trace.propagation, self.trace.share, self.key_share()
+        parts = propagation.needs_parts
+        # compiled code knows no limit, as layers share it
+        rows = None if torch.compiler.is_compiling() else self.limit
         self.watch(query, lambda rows: attend_rows(rows, key, scale))
-        if self.num_rows is None:
-            out, mixed, carried = self.kernel(
-                query, key, value, keys, scale, propagation.needs_parts
-            )
+        if rows is None:
+            out, mixed, carried = self.kernel(query, key, value, keys, scale, parts)
         else:
             out = stock()
-            query = query[:, :, : self.num_rows]
-            share = share[:, : self.num_rows]
+            query, share = query[:, :, :rows], share[:, :rows]
             # no product of matrices, which autocast would round
             mixed = (attend_rows(query, key, scale) * keys[:, None]).sum(-1)
-            if propagation.needs_parts:
-                carried = carry_values(query, key, value, keys, scale)
-        if propagation.needs_parts:
+            carried = carry_values(query, key, value, keys, scale) if parts else None
+        if parts:
             mean = keys.mean(dim=1, keepdim=True)
             self.carry(carried, mean, keys - mean, mixed - mean)
         else:
@@ -155,33 +132,28 @@ class Attention(AnyAttention):
 
 
 class CaughtAttention(AnyAttention):
-    """Attention whose ``forward`` computes one softmax, where the matrix is
-    caught: (..., H, N, M) with leading axes that count samples, or (B * H, N,
-    M). With a ``branch``, query, key and value come side by side from its
-    ``qkv``."""
+    """Attention whose ``forward`` computes one softmax, where the matrix is caught: (..., H, N, M)
+    with leading axes that count samples, or (B * H, N, M). With a ``branch``, query, key and value
+    come side by side from its ``qkv``."""
 
     def stand_ins(self) -> Iterator[StandIn]:
         yield from super().stand_ins()
-        self.stock = self.attn.forward
         if self.trace.propagation.needs_parts:
-            self.stock_qkv = self.attn.qkv.forward
-            yield self.attn.qkv, 'forward', self.keep_qkv
-        yield self.attn, 'forward', self.forward
+            self.stock_qkv = self.module.qkv.forward
+            yield self.module.qkv, 'forward', self.keep_qkv
+
+    def keep_qkv(self, tokens: Tensor) -> Tensor:
+        out = self.stock_qkv(tokens)
+        if self.trace.moving:
+            self.value = out.detach().chunk(3, dim=-1)[2]
+        return out
 
     def catch_softmax(self, softmax: Callable, *args, **kwargs) -> Tensor:
         matrix = softmax(*args, **kwargs)
         self.catch(matrix)
         return matrix
 
-    def keep_qkv(self, tokens: Tensor) -> Tensor:
-        out = self.stock_qkv(tokens)
-        if self.moving:
-            self.value = out.detach().chunk(3, dim=-1)[2]
-        return out
-
-    def forward(self, *args, **kwargs):
-        if not self.moving:
-            return self.stock(*args, **kwargs)
+    def run(self, *args, **kwargs):
         self.arguments, self.value = args, None
         with FunctionInterception(self.catch_softmax, *SOFTMAX):
             out = self.stock(*args, **kwargs)
@@ -190,21 +162,19 @@ class CaughtAttention(AnyAttention):
 
     def catch(self, matrix: Tensor) -> None:
         """Move the shares by the matrix that was just computed."""
-        propagation = self.trace.propagation
+        propagation, matrix = self.trace.propagation, matrix.detach()
         with torch.no_grad(), torch.autocast(matrix.device.type, enabled=False):
-            matrix = matrix.detach()
-            matrix = (
-                matrix.unflatten(0, (-1, self.attn.num_heads))
-                if (matrix.ndim == 3)
-                else matrix.flatten(0, -4)
-            )
+            if matrix.ndim == 3:
+                matrix = matrix.unflatten(0, (-1, self.module.num_heads))
+            else:
+                matrix = matrix.flatten(0, -4)
             self.watch(matrix, lambda rows: rows.float().mean(dim=1))
             if propagation.needs_parts:
                 share = self.trace.share
                 mean = share.mean(dim=1, keepdim=True)
                 deviation = self.lay(share - mean)
-                if len(deviation) > len(mean):  # windows, sample by sample
-                    mean = mean.repeat_interleave(len(deviation) // len(mean), dim=0)
+                # windows, sample by sample
+                mean = mean.repeat_interleave(len(deviation) // len(mean), dim=0)
                 own = deviation[:, None, :, None] * self.values().float()
                 self.carry(matrix.float() @ own, mean, deviation, mix_heads(matrix, deviation))
             else:
@@ -212,13 +182,10 @@ class CaughtAttention(AnyAttention):
 
     def values(self) -> Tensor:
         """(B, H, M, D)."""
-        attn, value = self.attn, self.value
+        attn, value = self.module, self.value
         if value is None:  # the host applies the weight past the module
-            bias = getattr(attn, 'v_bias', None)
-            if bias is None and attn.qkv.bias is not None:
-                bias = attn.qkv.bias.chunk(3)[2]
             weight = attn.qkv.weight.chunk(3)[2]
-            value = F.linear(self.arguments[0].detach().to(weight.dtype), weight, bias)
+            value = F.linear(self.arguments[0].detach().to(weight.dtype), weight, attn.v_bias)
         return value.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
 
     def skip(self) -> Tensor | None:
@@ -231,10 +198,7 @@ class CaughtAttention(AnyAttention):
 
 
 def mix_heads(matrix: Tensor, share: Tensor) -> Tensor:
-    """``mean_heads(A) @ share``: (B, H, N, M), (B, M) -> (B, N).
-
-    Centred, so that a constant share stays constant in any precision; heads
-    are averaged after the product, which reads the matrix only once.
-    """
+    """``mean_heads(A) @ share``: (B, H, N, M), (B, M) -> (B, N). Heads are averaged after the
+    product, which reads the matrix only once."""
     deviation, mean = centred(share, matrix)
     return mean + (matrix @ deviation)[..., 0].float().mean(dim=1)

@@ -2,43 +2,42 @@
 
 from collections.abc import Callable, Iterator
 
-import torch
 from torch import Tensor, nn
 
 StandIn = tuple[nn.Module, str, Callable]
 
 
 class Site:
-    """A place in a backbone where tokens mix, and their shares with them.
+    """A module of a backbone where tokens mix, and their shares with them.
 
-    Runs the stock call and moves the shares beside it. It keeps its own count
-    and shares instead of leaving them with the trace: layers share compiled
-    code, and a value on the trace that differs from layer to layer would have
-    that code compiled anew for each.
+    It keeps its own count and shares: layers share compiled code, which a value on the trace that
+    differs from layer to layer would have compiled anew for each.
+
+    Args:
+        module (nn.Module): Its attribute :attr:`replaces` is what :meth:`forward` stands in for.
 
     Attributes:
-        offers (frozenset[str]): What a propagation may ask for here:
-            'matrix' (attended shares), 'residual' (what the branch is added
-            to), 'values' and 'projection' (the branch's part of an image);
-            and 'rows' (what single queries attend to, for ``watch``).
-        in_block (bool): False for the start and for mergings between blocks,
-            which propagations have no say in.
-        limit (int, optional): How many leading tokens are read after it, if
-            it is the last and these will do.
+        offers (frozenset[str]): What a propagation may ask for here: 'matrix' (attended shares),
+            'residual' (what the branch is added to), 'values' and 'projection' (the branch's part
+            of an image); and 'rows' (what single queries attend to, for ``watch``).
+        in_block (bool): False where propagations have no say: at the start and between blocks.
+        limit (int, optional): How many leading tokens are read of the last, if these will do.
         times (int): How often it moved shares in this forward.
         share (Tensor, optional): (B, N), float32, what it moved them to.
-        grid (tuple[int], optional): Rows and columns of its patches, if the
-            trace records.
+        grid (tuple[int], optional): Of its patches, if the trace records.
         seen (tuple, optional): What was watched here, and on which grid.
     """
 
     offers: frozenset[str] = frozenset()
     in_block = True
     limit: int | None = None
+    replaces = 'forward'
     trace = None
+    share: Tensor | None
     seen: tuple[Tensor, tuple[int, int]] | None
 
-    def __init__(self) -> None:
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
         self.forget()
 
     def attach(self, trace) -> None:
@@ -55,15 +54,22 @@ class Site:
 
     def stand_ins(self) -> Iterator[StandIn]:
         """Attributes to replace; stock ones are remembered on the way."""
+        self.stock = getattr(self.module, self.replaces)
+        yield self.module, self.replaces, self.forward
+
+    def forward(self, *args, **kwargs):
+        """The stock call alone, unless shares move in the forward that runs now."""
+        return (self.run if self.trace.moving else self.stock)(*args, **kwargs)
+
+    def run(self, *args, **kwargs):
+        """The stock call, and the shares beside it."""
+        out = self.stock(*args, **kwargs)
+        self.after(out, *args)
+        return out
+
+    def after(self, out, *args) -> None:
+        """Move the shares, given what came out of the stock call and went into it."""
         raise NotImplementedError
-
-    def use(self, device: torch.device) -> None:
-        """Get ready for tensors of a device."""
-
-    @property
-    def moving(self) -> bool:
-        """bool: Whether shares move in the forward that runs now."""
-        return self.trace is not None and self.trace.moving
 
     def move(self, share: Tensor) -> None:
         """Take the shares (B, N) that the tokens have now."""
@@ -76,30 +82,3 @@ class Site:
         """Be ready for the next forward."""
         self.times = 0
         self.share = self.grid = self.seen = None
-
-    def __getstate__(self) -> dict:
-        """Copies hold no shares."""
-        return {**self.__dict__, 'times': 0, 'share': None, 'grid': None, 'seen': None}
-
-
-class ModuleSite(Site):
-    """A site that is one module: shares move after its ``forward``."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def stand_ins(self) -> Iterator[StandIn]:
-        self.stock = self.module.forward
-        yield self.module, 'forward', self.forward
-
-    def forward(self, *args, **kwargs):
-        out = self.stock(*args, **kwargs)
-        if self.moving:
-            with torch.no_grad():
-                self.after(out, *args)
-        return out
-
-    def after(self, out, *args) -> None:
-        """Move the shares, given what went into the module and came out."""
-        raise NotImplementedError

@@ -1,5 +1,8 @@
 """Attention inside windows."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,43 +15,31 @@ from .branch import Branch
 class WindowAttention(CaughtAttention):
     """Attention inside windows, with shares that move in each of them.
 
-    The matrix counts samples, then windows. Padded positions carry no label:
-    weights are renormalised over real tokens. Where vectors are compared,
-    padding carries the mean share instead.
+    The matrix counts samples, then windows. Padded positions carry no label: weights are
+    renormalised over real tokens. Where vectors are compared, padding carries the mean share
+    instead.
 
     Args:
         attn (nn.Module): What attends inside windows.
-        cutter (int | nn.Module): Side of the windows, in tokens, or what a
-            subclass cuts them by.
+        cut (int | Callable): Side of squares, in tokens, with padding below and to the right; or
+            what cuts numbers (rows, cols) of tokens, from 1 -> (windows, positions), 0 on padding.
         branch: See :class:`AnyAttention`.
     """
 
     offers = frozenset({'matrix'})
 
-    def __init__(
-        self, attn: nn.Module, cutter: int | nn.Module, branch: Branch | None = None
-    ) -> None:
+    def __init__(self, attn: nn.Module, cut: int | Callable, branch: Branch | None = None) -> None:
         super().__init__(attn, branch)
-        self.cutter = cutter
-
-    def cut(self, numbers: Tensor) -> Tensor:
-        """Numbers (rows, cols) of tokens, from 1 -> (windows, positions), 0
-        on padding; by default below and to the right of squares."""
-        (rows, cols), size = numbers.shape, self.cutter
-        padded = F.pad(numbers, (0, -cols % size, 0, -rows % size))
-        squares = padded.unflatten(1, (-1, size)).unflatten(0, (-1, size))
-        return squares.transpose(1, 2).flatten(2).flatten(0, 1)
+        self.cut = cut if callable(cut) else partial(_squares, cut)
 
     def catch(self, matrix: Tensor) -> None:
-        with torch.no_grad():
-            tokens = self.trace.share.size(1)
-            numbers = torch.arange(1, tokens + 1, device=matrix.device)
-            self.numbers = self.cut(numbers.view(self.trace.grid))
+        numbers = torch.arange(1, self.trace.share.size(1) + 1, device=matrix.device)
+        self.numbers = self.cut(numbers.view(self.trace.grid))
         super().catch(matrix)
 
     def lay(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, N, ...) in windows (B * windows, P, ...), 0 on padding
-        for shares; what else padding holds does not count."""
+        """Tokens (B, N, ...) in windows (B * windows, P, ...), 0 on padding for shares; what else
+        padding holds does not count."""
         if tokens.ndim == 2:
             return F.pad(tokens, (1, 0))[:, self.numbers].flatten(0, 1)
         places = (self.numbers - 1).clamp(min=0)
@@ -70,15 +61,8 @@ class WindowAttention(CaughtAttention):
         return mean + self.collect(mixed[..., 0] / mixed[..., 1])
 
 
-class StandInSelf:
-    """The ``self`` of a stock method that cuts windows, calls ``attend`` on
-    them, and reads some attributes, so that it runs over numbers.
-    (``torch.compile`` knows no ``SimpleNamespace``.)"""
-
-    def __init__(self, attend: str, **attributes) -> None:
-        for name, value in (attributes | {attend: self._attend}).items():
-            setattr(self, name, value)
-
-    def _attend(self, windows: Tensor, mask=None) -> Tensor:
-        self.windows = windows.flatten(1)
-        return windows
+def _squares(side: int, numbers: Tensor) -> Tensor:
+    rows, cols = numbers.shape
+    padded = F.pad(numbers, (0, -cols % side, 0, -rows % side))
+    squares = padded.unflatten(1, (-1, side)).unflatten(0, (-1, side))
+    return squares.transpose(1, 2).flatten(2).flatten(0, 1)

@@ -7,11 +7,7 @@ import pytest
 from mmtlalign.alignment import LabelTrace
 from tests.oracles.hivit import hivit_labels
 from tests.test_alignment import toys
-from tests.test_alignment.family_contract import (
-    assert_checkpointing,
-    assert_compiles,
-    assert_family,
-)
+from tests.test_alignment.contract import assert_checkpointing, assert_compiles, assert_family
 
 follow = partial(assert_family, oracle=hivit_labels)
 

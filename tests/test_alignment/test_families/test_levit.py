@@ -9,11 +9,7 @@ from mmpretrain.models import LeViT
 from mmtlalign.alignment import LabelTrace
 from tests.oracles.levit import levit_labels
 from tests.test_alignment import toys
-from tests.test_alignment.family_contract import (
-    assert_checkpointing,
-    assert_compiles,
-    assert_family,
-)
+from tests.test_alignment.contract import assert_checkpointing, assert_compiles, assert_family
 
 follow = partial(assert_family, oracle=levit_labels)
 

@@ -5,12 +5,9 @@ import pytest
 from mmtlalign.alignment import LabelTrace
 from tests.oracles.mvit import dense_labels
 from tests.test_alignment import toys
-from tests.test_alignment.family_contract import (
-    assert_checkpointing,
-    assert_compiles,
-    assert_family,
-)
-from tests.test_alignment.test_families.refusals import assert_refuses_other_modules
+from tests.test_alignment.contract import assert_checkpointing, assert_compiles, assert_family
+
+from .refusals import assert_refuses_other_modules
 
 
 def mvit(**cfg):

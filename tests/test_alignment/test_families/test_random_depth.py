@@ -8,7 +8,7 @@ import torch
 
 from mmtlalign.alignment import LabelTrace
 from tests.test_alignment import toys
-from tests.test_alignment.checks import assert_moved, assert_same
+from tests.test_alignment.checks import assert_all_moved, assert_same
 
 FAMILIES = [
     ('twins', 'twins', dict(type='PCPVT')),
@@ -48,6 +48,4 @@ def test_random_depth_and_dropout(file, make, cfg):
         blocks, aligned = oracle(
             copy.deepcopy(backbone), images, toys.to_labels(token_share, own, partner).float()
         )
-    for share, labels in zip(trace.block_shares, blocks, strict=True):
-        assert_moved(share, labels, own, partner, 1e-5)
-    assert_moved(trace.output_share, aligned, own, partner, 1e-5)
+    assert_all_moved(trace, blocks, aligned, own, partner, 1e-5)

@@ -8,11 +8,7 @@ from mmtlalign.alignment import LabelTrace, refused_backbones
 from tests.oracles import timm_swin, timm_vit
 from tests.test_alignment import timm_toys, toys
 from tests.test_alignment.checks import assert_same
-from tests.test_alignment.family_contract import (
-    assert_checkpointing,
-    assert_compiles,
-    assert_family,
-)
+from tests.test_alignment.contract import assert_checkpointing, assert_compiles, assert_family
 
 VITS = [
     dict(),

@@ -8,11 +8,7 @@ from mmtlalign.alignment import LabelTrace
 from tests.oracles.timm_vit import torchvision_labels
 from tests.test_alignment import timm_toys, toys
 from tests.test_alignment.checks import assert_same
-from tests.test_alignment.family_contract import (
-    assert_checkpointing,
-    assert_compiles,
-    assert_family,
-)
+from tests.test_alignment.contract import assert_checkpointing, assert_compiles, assert_family
 
 STEM = [ConvStemConfig(8, 3, 2), ConvStemConfig(8, 3, 2)]
 

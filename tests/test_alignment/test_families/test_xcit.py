@@ -8,11 +8,7 @@ from mmtlalign.alignment import LabelTrace
 from tests.oracles.xcit import xcit_labels
 from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_same
-from tests.test_alignment.family_contract import (
-    assert_checkpointing,
-    assert_compiles,
-    assert_family,
-)
+from tests.test_alignment.contract import assert_checkpointing, assert_compiles, assert_family
 
 follow = partial(assert_family, oracle=xcit_labels)
 

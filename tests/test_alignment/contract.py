@@ -14,6 +14,7 @@ from torch._dynamo.utils import counters
 from mmtlalign.alignment import LabelTrace
 from tests.test_alignment import toys
 from tests.test_alignment.checks import (
+    assert_all_moved,
     assert_moved,
     assert_same,
     assert_untouched,
@@ -60,22 +61,13 @@ def assert_family(backbone, images, token_share, oracle, exact=True):
             images.double(),
             toys.to_labels(token_share, own, partner),
         )
-    assert len(trace.block_shares) == len(blocks)
-    for block_share, labels in zip(trace.block_shares, blocks):
-        assert block_share.shape == labels.shape[:2]
-        assert_moved(block_share, labels, own, partner, 2e-6)
-    assert_moved(trace.output_share, aligned, own, partner, 2e-6)
+    assert_all_moved(trace, blocks, aligned, own, partner, 2e-6)
 
     blocks_of = [site for site in trace.family.sites if site.in_block]
     if trace.family.output in blocks_of:  # not a merging
         labels = blocks[blocks_of.index(trace.family.output)]
-        assert_moved(
-            trace.output_token_share.flatten(1),
-            labels[:, trace.family.num_extra_tokens :],
-            own,
-            partner,
-            2e-6,
-        )
+        labels = labels[:, trace.family.num_extra_tokens :]
+        assert_moved(trace.output_token_share.flatten(1), labels, own, partner, 2e-6)
 
     # labels must have moved, or the comparison could not fail
     assert (trace.output_share - token_share.mean((1, 2))).abs().max() > 1e-3
