@@ -38,13 +38,13 @@ exec((ROOT / 'mmtlalign' / 'version.py').read_text(), version)
 extras = {
     name: requirements(name)
     for name in (
-        *('completion', 'det', 'seg', 'dev', 'docs', 'export', 'hf', 'timm'),
+        *('completion', 'det', 'seg', 'dev', 'docs', 'export', 'hf', 'timm', 'web'),
         *('tensorboard', 'wandb', 'mlflow', 'aim'),
     )
 }
 # the tests write and run ONNX, read parquet, trace backbones of timm, complete
-# commands; CI builds the site
-for name in ('export', 'hf', 'timm', 'completion', 'docs'):
+# commands, drive the page; CI builds the site
+for name in ('export', 'hf', 'timm', 'completion', 'web', 'docs'):
     extras['dev'] += extras[name]
 
 setup(
@@ -54,6 +54,7 @@ setup(
     author='mmtlalign authors',
     license='Apache-2.0',
     packages=find_packages(include=['mmtlalign*']),
+    package_data={'mmtlalign.visualization.report': ['*.j2']},
     cmdclass=dict(build_py=BuildWithConfigs),
     entry_points=dict(console_scripts=['mmtlalign = mmtlalign.__main__:main']),
     python_requires='>=3.10',

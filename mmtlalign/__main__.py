@@ -20,6 +20,7 @@ COMMANDS = dict(
     robustness='accuracy on disturbed images, calibration',
     fidelity='whether labels say what a model does with mixes',
     visualize='draw how the labels of two mixed images move',
+    report='write one page about a run, or compare several',
     curves='draw the learning curves of a training',
     token_labels='make dense score maps to train on',
 )

@@ -117,18 +117,10 @@ def find_command(cfg: Config, name: str, seed: int | None) -> tuple[str, str]:
         return f'python tools/train.py {name}.py', (
             'any options: no config of this name comes along to compare with'
         )
-    named, trained = Config.fromfile(file).to_dict(), cfg.to_dict()
-    if seed is not None:
-        trained['randomness'] = dict(trained.get('randomness') or {}, seed=seed)
-    ignored = {*NOT_OF_THE_RECIPE}
-    if cfg.get('resume'):  # which puts its own checkpoint there
-        ignored.add('load_from')
     options, others = [], []
-    for keys, value in find_differences(named, trained):
+    for keys, value in find_changes(cfg, name, seed) or []:
         key = '.'.join(map(str, keys))
         option = re.sub("[ ']", '', f'{key}={value}')
-        if keys[0] in ignored:
-            continue
         if read_option(option) == (keys, value):
             options.append(option)
         else:
@@ -136,6 +128,24 @@ def find_command(cfg: Config, name: str, seed: int | None) -> tuple[str, str]:
     command = ['python', 'tools/train.py', file.relative_to(ROOT).as_posix()]
     command += ['--cfg-options', *options] if options else []
     return shlex.join(command), (f'differences in {", ".join(others)}' if others else '')
+
+
+def find_changes(cfg: Config, name: str, seed: int | None) -> list[tuple] | None:
+    """Keys and values by which what was trained differs from the config that
+    it began as; arguments as of :func:`find_command`. None if no config of this
+    name comes along."""
+    file = list_configs().get(name)
+    if not file:
+        return None
+    named, trained = Config.fromfile(file).to_dict(), cfg.to_dict()
+    if seed is not None:
+        trained['randomness'] = dict(trained.get('randomness') or {}, seed=seed)
+    ignored = {*NOT_OF_THE_RECIPE}
+    if cfg.get('resume'):  # which puts its own checkpoint there
+        ignored.add('load_from')
+    return [
+        (keys, value) for keys, value in find_differences(named, trained) if keys[0] not in ignored
+    ]
 
 
 def find_differences(old, new, keys: tuple = ()) -> Iterator[tuple]:

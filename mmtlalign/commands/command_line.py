@@ -3,6 +3,7 @@
 import argparse
 import os
 import os.path as osp
+import re
 
 from mmengine.config import Config, DictAction
 
@@ -18,7 +19,9 @@ PICTURES = ('.png', '.jpg', '.pdf', '.svg')
 def new_parser(doc: str) -> argparse.ArgumentParser:
     """A parser whose help is a module's docstring, examples included."""
     parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+        # which formatting leaves at the margin where there is nothing else
+        description=re.sub('^mmtlalign ', '    mmtlalign ', doc, flags=re.MULTILINE),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     # read by mmtlalign.errors.one_line_errors, which is there before it
     parser.add_argument('--debug', action='store_true', help='show the stack trace of errors')

@@ -4,11 +4,13 @@ mmtlalign demo IMAGE.jpg NAME_OF_THE_ZOO
 mmtlalign demo IMAGE.jpg CONFIG CHECKPOINT
 mmtlalign demo FOLDER CONFIG CHECKPOINT --out-dir pictures
 mmtlalign demo 'FOLDER/*/a*.png' CONFIG CHECKPOINT
+mmtlalign demo --web                                a page to play with instead
 """
 
 import argparse
 import glob
 import os.path as osp
+import sys
 from pathlib import Path
 
 import cv2
@@ -54,6 +56,9 @@ def make_parser() -> argparse.ArgumentParser:
         type=float,
         default=0.3,
         help='least score of an object (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--web', action='store_true', help='a page to play with; --web --help tells more'
     )
     add_trust_argument(parser)
     add_cfg_options(parser)
@@ -123,6 +128,12 @@ def is_readable(path: str) -> bool:
 
 
 def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    if '--web' in argv:
+        from mmtlalign.commands import web_demo  # gradio takes a while
+
+        web_demo.main(argv)
+        return
     args = parse_args(argv)
     cfg = open_config(args.config, args.trust)
     checkpoint = args.checkpoint

@@ -14,6 +14,7 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmtlalign.apis.channel_order import trained_order
 from mmtlalign.checkpoint import (
     check_pretrained_file,
     check_weights,
@@ -41,6 +42,7 @@ from mmtlalign.commands.command_line import (
 )
 from mmtlalign.commands.console import build_runner, progress_bar, say_what_next
 from mmtlalign.commands.distributed import use_gloo_without_gpu
+from mmtlalign.commands.report import write_report
 from mmtlalign.commands.resumed_config import check_same_run
 from mmtlalign.commands.start import read_start
 from mmtlalign.commands.threads import set_threads
@@ -87,6 +89,11 @@ def make_parser() -> argparse.ArgumentParser:
         help='delete the checkpoints of another run in the work dir',
     )
     add_training_options(parser)
+    parser.add_argument(
+        '--no-report',
+        action='store_true',
+        help='keep no predictions of the last validation, and write no report.html at the end',
+    )
     add_common_arguments(parser)
     add_picture_argument(parser)
     add_track_argument(parser)
@@ -184,6 +191,9 @@ def register_hooks(runner: Runner, args: argparse.Namespace) -> None:
     runner.register_hook(dict(type='mmtlalign.Throughput', peak_tflops=args.peak_tflops))
     if args.extend:
         runner.register_hook(dict(type='mmtlalign.ExtendSchedule'))
+    if not args.no_report and runner.cfg.get('val_cfg') is not None:
+        is_rgb = trained_order(runner.cfg) == 'rgb'
+        runner.register_hook(dict(type='mmtlalign.KeepPredictions', is_rgb=is_rgb))
 
 
 def look_at_data(
@@ -232,6 +242,19 @@ def set_weights(runner: Runner, start: str | None, checkpoint: dict | None, trus
         runner.register_hook(proof)
     else:
         print_log('Weights: random (no init_cfg names a checkpoint)', logger='current')
+
+
+def report_run(work_dir: str) -> None:
+    """Write ``report.html``; what was trained is no worse without it."""
+    page = osp.join(work_dir, 'report.html')
+    try:
+        write_report([work_dir], page, trust=True)  # its config has been run
+        print(f'report: {page}')
+    except Exception as error:
+        print(
+            f'warning: no report ({type(error).__name__}: {error}); '
+            f'mmtlalign report {work_dir} --debug tells more'
+        )
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -319,4 +342,6 @@ def main(argv: list[str] | None = None) -> None:
         remove_earlier_run(cfg.work_dir, keep=start)
     with progress_bar(runner):
         runner.train()
+    if not args.no_report and is_main_process():
+        report_run(cfg.work_dir)
     say_what_next(runner)

@@ -9,22 +9,16 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import torch
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import init_default_scope
 from mmpretrain.models import BaseClassifier
-from mmpretrain.registry import TRANSFORMS
 
-from mmtlalign.alignment import LabelTrace
 from mmtlalign.apis import get_model
-from mmtlalign.apis.channel_order import for_files, trained_order
+from mmtlalign.apis.mixing import load_images, trace_mix
 from mmtlalign.commands.command_line import (
     add_trust_argument,
     check_file,
     make_folder_of_picture,
     new_parser,
 )
-from mmtlalign.errors import UserError
 from mmtlalign.output_files import written_beside
 from mmtlalign.resources import check_class, open_config
 from mmtlalign.visualization import draw_alignment
@@ -64,63 +58,6 @@ def build_model(cfg, checkpoint, trust):
     return model
 
 
-def load_images(cfg, paths):
-    """Both images through the config's test pipeline, as a batch."""
-    pipeline = Compose(
-        [TRANSFORMS.build(step) for step in for_files(cfg).test_dataloader.dataset.pipeline]
-    )
-    samples = [pipeline(dict(img_path=path, gt_label=0)) for path in paths]
-    shapes = [tuple(sample['inputs'].shape) for sample in samples]
-    if shapes[0] != shapes[1]:
-        raise UserError(
-            f'--img: {paths[0]} comes out of the test pipeline as {shapes[0]} '
-            f'and {paths[1]} as {shapes[1]}; give images of one size.'
-        )
-    return pseudo_collate(samples)
-
-
-def paste(images, grid, box):
-    """Box of image 1 into image 0 and back; shares of the patches."""
-    yl, yu, xl, xu = box or (
-        grid[0] // 4,
-        grid[0] - grid[0] // 4,
-        grid[1] // 4,
-        grid[1] - grid[1] // 4,
-    )
-    if not (0 <= yl < yu <= grid[0] and 0 <= xl < xu <= grid[1]):
-        raise UserError(
-            f'--box {yl} {yu} {xl} {xu} does not lie on the grid of {grid[0]} x {grid[1]} patches.'
-        )
-    share = torch.ones(2, *grid)
-    share[:, yl:yu, xl:xu] = 0
-    size = images.shape[-2:]
-    own = torch.nn.functional.interpolate(share[:, None], size)
-    return own * images + (1 - own) * images.flip(0), share
-
-
-def trace(backbone, mixed, token_share):
-    """Share maps and output shares of sample 0, input first."""
-    tracer = LabelTrace(backbone, record=True)
-    with torch.no_grad(), tracer(token_share):
-        backbone(mixed)
-    maps = [token_share[0].numpy()]
-    outputs = [token_share[0].mean().item()]
-    for share, (rows, cols) in zip(tracer.block_shares, tracer.block_grids):
-        outputs.append(tracer.read(share)[0].item())
-        # extra tokens stand before the patches
-        maps.append(share[0, -rows * cols :].reshape(rows, cols).numpy())
-    return maps, outputs
-
-
-def to_pictures(images, preprocessor, order):
-    """Normalised images (B, 3, H, W), 'rgb' or 'bgr' before the preprocessor
-    -> RGB (B, H, W, 3) in [0, 1]."""
-    pixels = images * preprocessor.std + preprocessor.mean
-    if (order == 'rgb') == preprocessor.to_rgb:  # swapped once, or never
-        pixels = pixels.flip(1)
-    return (pixels / 255).clamp(0, 1).permute(0, 2, 3, 1).numpy()
-
-
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     logging.disable(logging.INFO)  # how each parameter was initialised
@@ -131,19 +68,14 @@ def main(argv: list[str] | None = None) -> None:
     make_folder_of_picture(args.out)
     cfg = open_config(args.config, args.trust)
     check_class(cfg, BaseClassifier)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = build_model(cfg, args.checkpoint, args.trust)
-    data = load_images(cfg, args.img)
-    images = model.data_preprocessor(data)['inputs']
-    grid = LabelTrace(model.backbone).grid_of(images[:1])
-    mixed, token_share = paste(images, grid, args.box)
-    maps, outputs = trace(model.backbone, mixed, token_share)
+    found = trace_mix(model, load_images(cfg, args.img), args.box)
     weights = Path(args.checkpoint).name if args.checkpoint else ('random weights')
-    preprocessor, order = model.data_preprocessor, trained_order(cfg)
+    outputs = found.output_shares['tlalign']
     figure = draw_alignment(
-        to_pictures(images, preprocessor, order),
-        to_pictures(mixed, preprocessor, order)[0],
-        maps,
+        found.images,
+        found.mixed,
+        found.share_maps['tlalign'],
         outputs,
         f'{Path(args.config).stem}, {weights}',
     )

@@ -81,6 +81,26 @@ def redraw(metric: BaseMetric, results: list, num_draws: int = 1000, seed: int =
     return np.fromiter(figures(metric, results, draws), float)
 
 
+def paired_difference(
+    first: Sequence[float], other: Sequence[float], num_draws: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """How much two models differ on the same images.
+
+    Args:
+        first, other (Sequence[float]): An error of each image, in one order.
+        num_draws (int): Defaults to 1000.
+        seed (int): Defaults to 0.
+
+    Returns:
+        tuple[float, float, float]: Mean of other less first, and between what
+        95 % of its draws lie.
+    """
+    gaps = np.subtract(other, first, dtype=float)
+    rng = np.random.default_rng(seed)
+    draws = [rng.choice(gaps, len(gaps)).mean() for _ in range(num_draws)]
+    return gaps.mean(), *np.percentile(draws, [2.5, 97.5])
+
+
 def _find(metric: BaseMetric) -> tuple:
     # By name: not every host need be installed.
     for kind in type(metric).__mro__:

@@ -110,7 +110,18 @@ def expected_calibration_error(scores: Tensor, labels: Tensor, bins: int = 15) -
         float: In [0, 1].
     """
     confidence, predicted = scores.double().max(1)
-    right = (predicted == labels).double()
+    return calibration_error(confidence, predicted == labels, bins)
+
+
+def calibration_error(confidence, right, bins: int = 15) -> float:
+    """The same of predictions that were kept without the other scores.
+
+    Args:
+        confidence (Tensor | list[float]): (N,), of the predicted class.
+        right (Tensor | list[bool]): (N,).
+        bins (int): Defaults to 15.
+    """
+    confidence, right = (torch.as_tensor(part, dtype=torch.double) for part in (confidence, right))
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1
     gaps = torch.zeros(bins, dtype=torch.double).index_add_(0, index, right - confidence)
-    return (gaps.abs().sum() / len(labels)).item()
+    return (gaps.abs().sum() / len(right)).item()

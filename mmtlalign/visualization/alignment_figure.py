@@ -49,6 +49,24 @@ def draw_alignment(
     return figure
 
 
+def draw_share_maps(share_maps: dict[str, list[np.ndarray]]) -> Figure:
+    """Draw share maps block by block, one way to move labels below another.
+
+    Args:
+        share_maps (dict[str, list[np.ndarray]]): Of each propagation, as of
+            :func:`draw_alignment`.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-max(map(len, share_maps.values())) // MAPS_PER_ROW)
+    figure = Figure(figsize=(12, (0.5 + 1.8 * rows) * len(share_maps)), layout='constrained')
+    parts = figure.subfigures(len(share_maps), 1, squeeze=False)[:, 0]
+    for part, (name, maps) in zip(parts, share_maps.items()):
+        _draw_maps(part, maps, rows)
+        part.suptitle(f"{name}: each token's share of A's label", fontsize=11)
+    return figure
+
+
 def _draw_images(figure, images, mixed) -> None:
     names = ('image A: own', 'image B: partner', 'what the network sees')
     colours = (OWN, PARTNER, 'black')

@@ -102,6 +102,7 @@ val_dataloader = dict(
     dataset=dict(**dataset, test_mode=True, pipeline=[
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=(32, 32), keep_ratio=True),
+        dict(type='LoadAnnotations', with_bbox=True),
         dict(type='PackDetInputs')]))
 test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', ann_file='data/boxes.json')

@@ -1,5 +1,7 @@
 """The same two commands on a detector and a segmenter."""
 
+import json
+
 import pytest
 
 from mmtlalign.commands.start_up_noise import KNOWN_NOISE
@@ -16,17 +18,26 @@ def data(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'config, metric',
-    [(DETECTOR, 'coco/bbox_mAP: '), (SEGMENTER, 'mIoU: ')],
+    'config, metric, unit, drawn',
+    [
+        (DETECTOR, 'coco/bbox_mAP: ', 'AP50', ['boxes', 'picture', 'true_boxes']),
+        (SEGMENTER, 'mIoU: ', 'IoU', ['map', 'picture', 'true_map']),
+    ],
     ids=['detector', 'segmenter'],
 )
-def test_one_pair_of_commands_serves_every_task(data, config, metric):
+def test_one_pair_of_commands_serves_every_task(data, config, metric, unit, drawn):
     needs_operators()
     (data / 'dense.py').write_text(config)
     trained = run_tool('train.py', 'dense.py', folder=data)
     assert trained.returncode == 0, trained.stderr
     assert 'Iter(train) [2/2]' in trained.stdout
     assert metric in trained.stdout
+    assert 'report: ' in trained.stdout
+    found = json.loads((data / 'work_dirs/dense/predictions.json').read_text())
+    assert [sorted(image['drawn']) for image in found['images']] == [drawn] * 4
+    assert found['per_class']['unit'] == unit
+    page = (data / 'work_dirs/dense/report.html').read_text()
+    assert page.count('<figure class="sample"') == 4 and f'<th>{unit}, %</th>' in page
     tested = run_tool('test.py', 'dense.py', 'work_dirs/dense/iter_2.pth', folder=data)
     assert tested.returncode == 0, tested.stderr
     assert metric in tested.stdout

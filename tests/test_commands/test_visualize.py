@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.apis import get_model
 from mmtlalign.apis.channel_order import trained_order
-from mmtlalign.commands import visualize
+from mmtlalign.apis.mixing import load_images, to_pictures
 
 from ..tiny import run_tool, write_project
 
@@ -72,11 +72,11 @@ def test_red_is_drawn_as_red(tmp_path, to_rgb, source):
     cv2.imwrite(str(tmp_path / 'red.png'), red)
     init_default_scope('mmpretrain')
     preprocessor = get_model(cfg).data_preprocessor
-    images = preprocessor(visualize.load_images(cfg, [str(tmp_path / 'red.png')] * 2))['inputs']
+    images = preprocessor(load_images(cfg, [str(tmp_path / 'red.png')] * 2))['inputs']
     model_sees_rgb = (source == []) != to_rgb
     channel = images[0, 0 if model_sees_rgb else 2]
     assert (channel > 2).all()  # (255 - 127) / 60
-    pictures = visualize.to_pictures(images, preprocessor, trained_order(cfg))
+    pictures = to_pictures(images, preprocessor, trained_order(cfg))
     np.testing.assert_allclose(pictures[0, 0, 0], [1, 0, 0], atol=1e-6)
 
 
@@ -101,5 +101,5 @@ def test_mistakes_are_told_in_one_line(ends_with, capsys):
     assert say(*IMAGES, '--out', 'a.txt') == 2
     assert "--out 'a.txt' must end in " in capsys.readouterr().err
     assert say(*IMAGES, '--box', '0', '5', '0', '2') == (
-        'visualize_alignment.py: --box 0 5 0 2 does not lie on the grid of 4 x 4 patches.'
+        'visualize_alignment.py: box 0 5 0 2 does not lie on the grid of 4 x 4 patches.'
     )

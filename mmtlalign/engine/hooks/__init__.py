@@ -3,6 +3,7 @@ from .check_token_labels import CheckTokenLabels
 from .dry_run import DryRun, DryRunEnded
 from .encoder_features import EncoderFeatures
 from .extend_schedule import ExtendSchedule
+from .keep_predictions import PREDICTIONS, KeepPredictions
 from .profile_steps import ProfileSteps
 from .record_legs import RecordLegs
 from .resume_random_state import ResumeRandomState
@@ -14,12 +15,14 @@ from .whole_checkpoints import keep_checkpoints_whole
 
 __all__ = [
     'ChannelsLast',
+    'PREDICTIONS',
     'CheckTokenLabels',
     'DryRun',
     'DryRunEnded',
     'EncoderFeatures',
     'ExtendSchedule',
     'ProfileSteps',
+    'KeepPredictions',
     'RecordLegs',
     'ResumeRandomState',
     'StopOnDivergence',
