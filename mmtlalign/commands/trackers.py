@@ -134,7 +134,7 @@ class TrackRun(Hook):
 def draw(model, tracer: LabelTrace, samples: list[dict], cfg: Config):
     """The alignment picture of a model and two samples, (H, W, 3) uint8 RGB."""
     # at the end, so that no training starts later for it
-    from mmtlalign.commands.visualize import paste, to_pictures, trace
+    from mmtlalign.apis.mixing import paste, to_pictures, trace
     from mmtlalign.visualization import draw_alignment
 
     was_training = model.training
@@ -146,7 +146,7 @@ def draw(model, tracer: LabelTrace, samples: list[dict], cfg: Config):
     model.train(was_training)
     preprocessor, order = model.data_preprocessor.cpu(), trained_order(cfg)
     figure = draw_alignment(
-        to_pictures(images.cpu(), preprocessor, order),
+        list(to_pictures(images.cpu(), preprocessor, order)),
         to_pictures(mixed, preprocessor, order)[0],
         maps,
         outputs,
