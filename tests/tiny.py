@@ -33,6 +33,13 @@ def run(command: list, folder: Path, **env: str):
     )
 
 
-def run_tool(name: str, *arguments, folder: Path, **env: str):
-    """Run ``tools/<name>`` in a folder."""
+def run_tool(name: str, *arguments, folder: Path, report: bool = False, **env: str):
+    """Run ``tools/<name>`` in a folder; a training without its report, which
+    takes longer than such a training, unless asked for."""
+    arguments = without_report(name, *arguments) if not report else arguments
     return run([sys.executable, ROOT / 'tools' / name, *arguments], folder, **env)
+
+
+def without_report(name: str, *arguments) -> tuple:
+    """The arguments of a tool, and that a training is to leave no report."""
+    return (*arguments, *['--no-report'] * (name == 'train.py'))

@@ -7,14 +7,14 @@ import sys
 import pytest
 from mmengine.logging import logger as mmengine_logger
 
-from ..tiny import ROOT, run_tool, write_project
+from ..tiny import ROOT, run_tool, without_report, write_project
 
 
 @pytest.fixture(scope='session')
 def whole(tmp_path_factory):
     """Folder and process of an uninterrupted training."""
     folder = tmp_path_factory.mktemp('whole')
-    return folder, run_tool('train.py', write_project(folder), folder=folder)
+    return folder, run_tool('train.py', write_project(folder), folder=folder, report=True)
 
 
 @pytest.fixture
@@ -22,6 +22,7 @@ def here(tmp_path, monkeypatch):
     """Run a tool in this process, in a folder with the tiny project."""
 
     def run(name, *arguments):
+        arguments = without_report(name, *arguments)
         monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
         runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
 

@@ -28,7 +28,7 @@ def data(tmp_path):
 def test_one_pair_of_commands_serves_every_task(data, config, metric, unit, drawn):
     needs_operators()
     (data / 'dense.py').write_text(config)
-    trained = run_tool('train.py', 'dense.py', folder=data)
+    trained = run_tool('train.py', 'dense.py', folder=data, report=True)
     assert trained.returncode == 0, trained.stderr
     assert 'Iter(train) [2/2]' in trained.stdout
     assert metric in trained.stdout
