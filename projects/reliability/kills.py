@@ -1,6 +1,7 @@
 """Trainings killed at random times, resumed, and held against whole ones."""
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,20 +9,24 @@ import torch
 from bench import Bench
 from sandbox import call
 
-# By task: the arguments of a training of some seconds, and its last checkpoint.
+# By task: the config and options of a training of some seconds, and its last checkpoint.
+DENSE = [
+    'train_cfg.max_iters=20',
+    'train_cfg.val_interval=20',
+    'default_hooks.checkpoint.interval=2',
+]
 TASKS = dict(
-    classification=(['tiny.py', '--cfg-options', 'train_cfg.max_epochs=20'], 'tiny/epoch_20.pth'),
-    detection=(
-        ['detector.py', '--cfg-options', 'train_cfg.max_iters=20', 'train_cfg.val_interval=20']
-        + ['default_hooks.checkpoint.interval=2'],
-        'detector/iter_20.pth',
-    ),
-    segmentation=(
-        ['segmenter.py', '--cfg-options', 'train_cfg.max_iters=20', 'train_cfg.val_interval=20']
-        + ['default_hooks.checkpoint.interval=2'],
-        'segmenter/iter_20.pth',
-    ),
+    classification=('tiny', ['train_cfg.max_epochs=20'], 'epoch_20.pth'),
+    detection=('detector', DENSE, 'iter_20.pth'),
+    segmentation=('segmenter', DENSE, 'iter_20.pth'),
 )
+
+
+def command(task: str) -> tuple[list[str], str]:
+    """Arguments of a task's training, and where it leaves its last checkpoint."""
+    config, options, last = TASKS[task]
+    arguments = [f'{config}.py', '--no-report', '--cfg-options', *options]
+    return arguments, f'work_dirs/{config}/{last}'
 
 
 def load(path: Path) -> dict:
@@ -45,13 +50,15 @@ class Uninterrupted:
     def __init__(self, bench: Bench) -> None:
         self.bench, self.found = bench, {}
 
-    def __getitem__(self, task: str) -> tuple[dict, float]:
-        """Last checkpoint, and the seconds that it took."""
+    def __getitem__(self, task: str) -> tuple[dict, float, float]:
+        """Last checkpoint, and after how many seconds the first and it were there."""
         if task not in self.found:
-            arguments, last = TASKS[task]
-            folder = self.bench.copy()
+            arguments, last = command(task)
+            folder, begin = self.bench.copy(), time.time()
             outcome = self.bench.expect('train', arguments, folder)
-            self.found[task] = load(folder / 'work_dirs' / last), outcome.seconds
+            end = folder / last
+            first = min(path.stat().st_mtime for path in end.parent.glob('*.pth')) - begin
+            self.found[task] = load(end), first, outcome.seconds
         return self.found[task]
 
 
@@ -60,7 +67,8 @@ def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
 
     Args:
         task (str): Of ``TASKS``.
-        seed (int): Of the time, which is drawn over the whole of a training.
+        seed (int): Of the time, which is drawn from the first checkpoint to the end;
+            before, there is nothing to go on from.
         bench (Bench): Gives the folder.
         whole (Uninterrupted): What it should come to.
 
@@ -68,14 +76,14 @@ def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
         dict: Seconds to the kill, checkpoints that lay there, how both legs
         ended, and whether weights and optimizer are those of the whole one.
     """
-    arguments, last = TASKS[task]
-    wanted, seconds = whole[task]
+    arguments, last = command(task)
+    wanted, first, seconds = whole[task]
     folder = bench.copy()
-    moment = random.Random(f'{task} {seed}').uniform(0, seconds)
+    moment = random.Random(f'{task} {seed}').uniform(first, seconds)
     killed = call('train', arguments, folder, kill_after=moment)
     left = sorted(path.name for path in folder.glob('work_dirs/*/*.pth'))
     resumed = call('train', [*arguments, '--resume'], folder)
-    path = folder / 'work_dirs' / last
+    path = folder / last
     found = load(path) if path.is_file() else {}
     return dict(
         seconds=round(moment, 2),

@@ -27,10 +27,10 @@ KILLS = """
 ## Kills
 
 A training of some seconds per task (`num_workers=0`, a checkpoint every epoch or
-second iteration) gets SIGKILL at a time drawn over its whole length, and is given
-again with `--resume`. *As it should be*: status 0, and weights, optimizer and
-schedules of the last checkpoint equal to the bit those of a training that
-nobody has killed. {early} of the {count} kills came before the first checkpoint, so
+second iteration) gets SIGKILL at a time drawn from when its first checkpoint would be
+there to its end, and is given again with `--resume`. *As it should be*: status 0,
+and weights, optimizer and schedules of the last checkpoint equal to the bit those of a
+training that nobody has killed. {early} of the {count} kills came before the first checkpoint, so
 that resuming began anew; {late} after the training had ended by itself.
 """
 INPUTS = """
