@@ -196,8 +196,9 @@ def add_cost(run: Run, cfg: Config | None, processes: int) -> None:
     batch = (cfg or {}).get('train_dataloader', {}).get('batch_size')
     if times and batch:
         run.facts['throughput'] = f'{batch * processes / median(times):.1f} images/s in training'
-    on_gpu = max((record.get('memory', 0) for record in run.train.values()), default=0)
-    memory = [f'{on_gpu} MiB on the GPU'] if on_gpu else []
+    peak = max((record.get('memory', 0) for record in run.train.values()), default=0)
+    has_gpu = 'CUDA available: True' in run.facts.get('machine', '')  # else it is the process's
+    memory = [f'{peak:.0f} MiB on the GPU'] if peak and has_gpu else []
     if main := run.predictions.get('peak_memory_mib'):
         memory.append(f'{main} MiB in the main process')
     run.facts['peak memory'] = ', '.join(memory)
