@@ -40,8 +40,9 @@ run here.
 
 ```python
 import mmtlalign
-mmtlalign.list_models(pretrained=True)     # those with weights
-model = mmtlalign.get_model(NAME, pretrained=True)    # offline, hash checked
+
+mmtlalign.list_models(pretrained=True)  # those with weights
+model = mmtlalign.get_model(NAME, pretrained=True)  # offline, hash checked
 ```
 
 ```bash
