@@ -68,7 +68,8 @@ def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
     Args:
         task (str): Of ``TASKS``.
         seed (int): Of the time, which is drawn from the first checkpoint to the end;
-            before, there is nothing to go on from.
+            before, there is nothing to go on from. Drawn again, earlier, where the
+            training ended first.
         bench (Bench): Gives the folder.
         whole (Uninterrupted): What it should come to.
 
@@ -78,9 +79,11 @@ def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
     """
     arguments, last = command(task)
     wanted, first, seconds = whole[task]
-    folder = bench.copy()
-    moment = random.Random(f'{task} {seed}').uniform(first, seconds)
-    killed = call('train', arguments, folder, kill_after=moment)
+    draw = random.Random(f'{task} {seed}').uniform
+    moment, killed = seconds, None
+    while killed is None or killed.status != 128 + 9:  # it had ended: kill earlier
+        folder, moment = bench.copy(), draw(first, moment)
+        killed = call('train', arguments, folder, kill_after=moment)
     left = sorted(path.name for path in folder.glob('work_dirs/*/*.pth'))
     resumed = call('train', [*arguments, '--resume'], folder)
     path = folder / last
@@ -88,7 +91,6 @@ def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
     return dict(
         seconds=round(moment, 2),
         left=left,
-        killed=killed.status == 128 + 9,
         status=resumed.status,
         line=resumed.line,
         identical=all(

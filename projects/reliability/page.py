@@ -30,8 +30,8 @@ A training of some seconds per task (`num_workers=0`, a checkpoint every epoch o
 second iteration) gets SIGKILL at a time drawn from when its first checkpoint would be
 there to its end, and is given again with `--resume`. *As it should be*: status 0,
 and weights, optimizer and schedules of the last checkpoint equal to the bit those of a
-training that nobody has killed. {early} of the {count} kills came before the first checkpoint, so
-that resuming began anew; {late} after the training had ended by itself.
+training that nobody has killed. {early} of the {count} kills came before the first
+checkpoint all the same, so that resuming began anew.
 """
 INPUTS = """
 ## Wrong inputs
@@ -67,9 +67,8 @@ def write_page(results: Path, page: Path) -> None:
             those = [kill for kill in kills if kill['name'].startswith(task)]
             right = sum(kill['identical'] and kill['status'] == 0 for kill in those)
             rows.append((f'kills, {task}', len(those), right))
-        early = sum(not kill['left'] for kill in kills if kill['killed'])
-        late = sum(not kill['killed'] for kill in kills)
-        notes.append(KILLS.format(early=early, late=late, count=len(kills)))
+        early = sum(not kill['left'] for kill in kills)
+        notes.append(KILLS.format(early=early, count=len(kills)))
     if inputs := read(results / 'inputs.jsonl'):
         rows.append(('wrong inputs', len(inputs), sum(one['clear'] for one in inputs)))
         notes.append(INPUTS + tell('Not so:', [one for one in inputs if not one['clear']]))
