@@ -7,6 +7,7 @@ invented, the share of the pixels that a segmenter got wrong.
 
 import base64
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -104,19 +105,41 @@ def per_class(entries: Sequence[dict], num_classes: int) -> tuple[str, list[floa
         cent, None of a class that is not there; '' and none of a classifier.
     """
     if entries and 'found' in entries[0]:
-        from mmdet.evaluation.functional import eval_map
+        from mmdet.evaluation.functional.mean_ap import get_cls_results
 
-        _, results = eval_map(
-            [entry['found'] for entry in entries],
-            [entry['truth'] for entry in entries],
-            iou_thr=MIN_IOU,
-            logger='silent',
-        )
-        return 'AP50', [100 * float(r['ap']) if r['num_gts'] else None for r in results]
+        found = [entry['found'] for entry in entries]
+        truth = [entry['truth'] for entry in entries]
+        return 'AP50', [
+            average_precision_of(*get_cls_results(found, truth, i)) for i in range(num_classes)
+        ]
     if entries and 'areas' in entries[0]:
         intersect, union = np.sum([entry['areas'] for entry in entries], 0)
         return 'IoU', [100 * float(i / u) if u else None for i, u in zip(intersect, union)]
     return '', []
+
+
+def average_precision_of(found: list, truth: list, ignored: list) -> float | None:
+    """AP50 of a class in per cent; None if it is not there.
+
+    As mmdet's ``eval_map``, whose worker processes, forked from one that talks to
+    others, can wait forever.
+
+    Args:
+        found (list[np.ndarray]): Of each image, (n, 5), boxes and scores.
+        truth (list[np.ndarray]): Likewise, (m, 4).
+        ignored (list[np.ndarray]): Likewise; neither right nor wrong to find.
+    """
+    from mmdet.evaluation.functional.mean_ap import average_precision, tpfp_default
+
+    count = sum(map(len, truth))
+    if not count:
+        return None
+    right, wrong = zip(*map(partial(tpfp_default, iou_thr=MIN_IOU), found, truth, ignored))
+    order = np.argsort(-np.vstack(found)[:, -1])
+    right = np.hstack(right)[0, order].cumsum()
+    wrong = np.hstack(wrong)[0, order].cumsum()
+    precision = right / np.maximum(right + wrong, np.finfo(np.float32).eps)
+    return 100 * float(np.squeeze(average_precision(right / count, precision)))
 
 
 def _classification(sample: BaseDataElement, num_classes: int) -> dict | None:
