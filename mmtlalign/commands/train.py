@@ -320,6 +320,8 @@ def main(argv: list[str] | None = None) -> None:
         changes = check_same_run(cfg, checkpoint, start, args.accept, args.extend)
         if has_ended(cfg, checkpoint):
             return
+    if not args.dry_run:
+        use_trackers(cfg, args.track, checkpoint)
     check_host(cfg)
     check_sync_bn(cfg)
     look_at_data(cfg, args, checkpoint, start)
@@ -331,7 +333,6 @@ def main(argv: list[str] | None = None) -> None:
     if args.dry_run:
         rehearse(cfg, args, start, checkpoint)
         return
-    use_trackers(cfg, args.track, checkpoint)
     runner = prepare_runner(cfg, args, start, checkpoint)
     del checkpoint  # which would be in memory as long as the training runs
     runner.register_hook(dict(type='mmtlalign.RecordLegs', changes=changes))

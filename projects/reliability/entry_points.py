@@ -37,6 +37,7 @@ COMMANDS = dict(
         ['tiny.py', '--img', '{image}', 'photo.png'],
     ],
     curves=[['{log}']],
+    report=[['.']],  # a folder with whatever lies there
     token_labels=[
         ['{config}', 'annotator.pth', 'tokens.py', *ANNOTATING],
         ['annotator.py', '{checkpoint}', 'tokens.py', *ANNOTATING],

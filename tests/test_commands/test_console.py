@@ -37,7 +37,7 @@ def test_a_terminal_shows_a_bar_in_place_of_the_lines_on_steps(here, tmp_path, c
     console = capsys.readouterr().out
     (log,) = (tmp_path / 'run').glob('*/*.log')
     assert 'Epoch(train)' in log.read_text() and 'Epoch(train)' not in console
-    assert 'images/s  loss' in console and '100%' in console
+    assert 'images/s' in console and '100%' in console
     assert 'Epoch(val)' in console
 
 
