@@ -72,12 +72,22 @@ def read_data_config(path: str) -> Config:
     """
     with _without_python(path):
         cfg = Config.fromfile(path, import_custom_modules=False)
+    if named := code_named_in(cfg):
+        raise refusal(path, named)
+    return cfg
+
+
+def code_named_in(cfg: Config) -> str | None:
+    """The first entry that makes a config more than data, and why it does.
+
+    None of one that is data, which then can be built of: no text of it is imported.
+    """
     for where, key, value in _entries(cfg.to_dict()):
         if trouble := _names_code(key, value):
-            raise refusal(path, f'{where}={value!r:.100} {trouble}')
+            return f'{where}={value!r:.100} {trouble}'
         if isinstance(value, str):
             _texts.add(value)
-    return cfg
+    return None
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def read(file: str, out: str, trust: bool) -> tuple[State, dict]:
     check_finite(state, file)
     if any(key.startswith('backbone.blocks.') for key in state):  # of DINO's training
         state = {key.removeprefix('backbone.'): value for key, value in state.items()}
-    if record.pop('channels_reversed', False):
+    if record.pop('channels_reversed', False) and FIRST_LAYER in state:
         state[FIRST_LAYER] = state[FIRST_LAYER].flip(1)
     return state, record or checkpoint.get('meta', {})
 
@@ -113,8 +113,8 @@ def find_in_folder(folder: str) -> tuple[str, dict]:
             '`hf download OWNER/NAME --local-dir FOLDER`, and give hf:FOLDER'
         )
     try:
-        record = json.loads(config.read_text()).get('mmtlalign') or {}
-    except (ValueError, AttributeError) as error:
+        record = dict(json.loads(config.read_text()).get('mmtlalign') or {})
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"'{config}' is no JSON of names and values ({error})") from None
     return str(Path(folder, 'model.safetensors')), record
 

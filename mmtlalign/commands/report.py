@@ -20,10 +20,12 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from mmtlalign.apis import get_model
 from mmtlalign.apis.mixing import trace_mix
+from mmtlalign.checkpoint.plain_types import check_plain_types
 from mmtlalign.checkpoint.training_record import find_changes, find_command, read_config
 from mmtlalign.commands.command_line import add_trust_argument, make_folder_of, new_parser
 from mmtlalign.commands.curves import read_log
 from mmtlalign.commands.work_dir import checkpoints_in
+from mmtlalign.data_configs import code_named_in
 from mmtlalign.engine import PREDICTIONS
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.bootstrap import paired_difference
@@ -106,7 +108,7 @@ def read_run(folder: Path, name: str, trust: bool) -> Run:
     add_predictions(run, folder)
     add_cost(run, cfg, int(head.get('GPU number') or 1))
     if cfg:
-        add_alignment(run, cfg, folder)
+        add_alignment(run, cfg, folder, trust)
     return run
 
 
@@ -204,8 +206,12 @@ def add_cost(run: Run, cfg: Config | None, processes: int) -> None:
     run.facts['peak memory'] = ', '.join(memory)
 
 
-def add_alignment(run: Run, cfg: Config, folder: Path) -> None:
-    """How labels move through the trained model, on two validation images."""
+def add_alignment(run: Run, cfg: Config, folder: Path, trust: bool) -> None:
+    """How labels move through the trained model, on two validation images.
+
+    Model and data set are built of what the config names, which, without trust, must
+    be data and a model that only makes layers.
+    """
     checkpoints = checkpoints_in(folder)
     if cfg.get('default_scope', 'mmpretrain') != 'mmpretrain' or not checkpoints:
         return
@@ -213,6 +219,10 @@ def add_alignment(run: Run, cfg: Config, folder: Path) -> None:
         run.notes.append('no picture of how labels move: mmtlalign report draws it afterwards')
         return
     try:
+        if not trust:
+            if named := code_named_in(cfg):
+                raise UserError(f'its config can run any code ({named}); pass --trust')
+            check_plain_types(cfg, str(checkpoints[0]))
         model = get_model(cfg, checkpoints[0])
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             dataset = DATASETS.build(cfg.val_dataloader.dataset)
@@ -221,7 +231,7 @@ def add_alignment(run: Run, cfg: Config, folder: Path) -> None:
         samples = [dataset[0], dataset[second]]
         batch = {key: [sample[key] for sample in samples] for key in samples[0]}
         found = trace_mix(model, batch)
-    except (UserError, OSError, TypeError, ValueError, AttributeError) as error:
+    except (UserError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         run.notes.append(f'no picture of how labels move: {" ".join(str(error).split())}')
         return
     figure = draw_alignment(

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import pickle
+import shutil
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
@@ -73,6 +74,8 @@ def write_corpus(folder: Path, trained: Path) -> dict[str, list[Path]]:
         json=write_texts(folder, 'json'),
         log=write_texts(folder, 'log'),
         root=write_roots(folder),
+        run=write_runs(folder, trained),
+        hub=write_hubs(folder),
         bccd=write_voc(folder),
         camvid=write_camvid(folder),
     )
@@ -234,6 +237,43 @@ def write_texts(folder: Path, kind: str) -> list[Path]:
     for name, body in bodies.items():
         (folder / f'{kind}_{name}.json').write_text(body)
     return [folder / f'{kind}_{name}.json' for name in bodies]
+
+
+# What makes a work dir hostile: entries that take the place of those of its config.
+RUNS = dict(
+    program="open('ran', 'w')",
+    model="model = dict(type='os.system', command='touch ran')",
+    clip="model = dict(type='mmpretrain.CLIPGenerator', tokenizer_path='added_system.pth')",
+    dataset="val_dataloader = dict(dataset=dict(type='os.system', command='touch ran'))",
+    bare="val_dataloader = dict(dataset=dict(type='evil'))",
+    imports="custom_imports = dict(imports=['evil'])",
+    pipeline="val_dataloader = dict(dataset=dict(type='CustomDataset', data_root='images',"
+    " pipeline=[dict(type='os.system', command='touch ran')]))",
+)
+
+
+def write_runs(folder: Path, trained: Path) -> list[Path]:
+    """Work dirs with a log, a sound checkpoint, and a config that is not."""
+    cfg = torch.load(trained, weights_only=False)['meta']['cfg']
+    paths = []
+    for name, text in RUNS.items():
+        paths.append(folder / f'run_{name}')
+        log = paths[-1] / '20260101_000000/vis_data/scalars.json'
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text('{"loss": 1.0, "step": 1}\n')
+        shutil.copy(trained, paths[-1] / 'epoch_3.pth')
+        (paths[-1] / 'tiny.py').write_text(f'{cfg}\n{text}\n')
+    return paths
+
+
+def write_hubs(folder: Path) -> list[Path]:
+    """Folders of the hub whose weights are a pickle, or whose record is none."""
+    paths = [folder / f'hub_{name}' for name in ('pickle', 'list', 'record')]
+    for path, text in zip(paths, ('{}', '[]', '{"mmtlalign": [1]}')):
+        path.mkdir(exist_ok=True)
+        (path / 'config.json').write_text(text)
+        (path / 'model.safetensors').write_bytes(f"cos\nsystem\n(S'touch {TRACE}'\ntR.".encode())
+    return paths
 
 
 def write_roots(folder: Path) -> list[Path]:

@@ -22,13 +22,14 @@ COMMANDS = dict(
     ],
     publish=[
         ['{checkpoint}', 'out', '--name', 'a'],
+        ['{checkpoint}', 'out', '--name', 'a', '--format', 'hf'],
         ['trained.pth', 'out', '--name', 'a', '--metrics', '{json}'],
     ],
     export=[
         ['{config}', 'tiny.pth', '--out', 'a.pt2', '--shape', '16', '16'],
         ['tiny.py', '{checkpoint}', '--out', 'a.pt2', '--shape', '16', '16'],
     ],
-    convert=[['{checkpoint}', 'out.pth']],
+    convert=[['{checkpoint}', 'out.pth'], ['hf:{hub}', 'out.pth']],
     robustness=[['{config}', 'tiny.pth'], ['tiny.py', '{checkpoint}']],
     fidelity=[['{config}', 'tiny.pth'], ['tiny.py', '{checkpoint}']],
     visualize=[
@@ -37,7 +38,7 @@ COMMANDS = dict(
         ['tiny.py', '--img', '{image}', 'photo.png'],
     ],
     curves=[['{log}']],
-    report=[['.']],  # a folder with whatever lies there
+    report=[['{run}']],
     token_labels=[
         ['{config}', 'annotator.pth', 'tokens.py', *ANNOTATING],
         ['annotator.py', '{checkpoint}', 'tokens.py', *ANNOTATING],
