@@ -47,15 +47,18 @@ def trace_mix(
     batch: dict,
     box: Box | None = None,
     propagations: Sequence[str] = ('tlalign',),
+    order: str | None = None,
 ) -> MixTrace:
     """Paste a box of an image into another and follow the labels.
 
     Args:
-        model (BaseModel): A classifier of :func:`get_model`.
+        model (BaseModel): A classifier of :func:`get_model`, on any device.
         batch (dict): Two images, of :func:`load_images`.
         box (tuple, optional): Patches to paste, (yl, yu, xl, xu), half-open.
             Defaults to None, the middle half of both sides.
         propagations (Sequence[str]): Ways to move shares, by name.
+        order (str, optional): 'rgb' or 'bgr', of the batch. Defaults to None, what the
+            model's ``cfg`` says.
 
     Returns:
         MixTrace: On the CPU.
@@ -65,15 +68,17 @@ def trace_mix(
         TypeError, ValueError: If no labels move through such a backbone, or not
             in such a way; see :class:`LabelTrace`.
     """
-    preprocessor, order = model.data_preprocessor, trained_order(model.cfg)
-    images = preprocessor(batch)['inputs']
-    grid = LabelTrace(model.backbone).grid_of(images[:1])
+    preprocessor, order = model.data_preprocessor, order or trained_order(model.cfg)
+    inputs = preprocessor(batch)['inputs']
+    grid = LabelTrace(model.backbone).grid_of(inputs[:1])
+    images = inputs.cpu()
     mixed, token_share = paste(images, grid, box)
+    seen = mixed.to(inputs.device)
     maps, outputs = {}, {}
     for name in propagations:
-        maps[name], outputs[name] = trace(model.backbone, mixed, token_share, name)
+        maps[name], outputs[name] = trace(model.backbone, seen, token_share, name)
     with torch.no_grad():
-        answer = model.predict(mixed[:1])[0]
+        answer = model.predict(seen[:1])[0]
     return MixTrace(
         list(to_pictures(images, preprocessor, order)),
         to_pictures(mixed[:1], preprocessor, order)[0],
@@ -147,14 +152,14 @@ def trace(
     for share, (rows, cols) in zip(tracer.block_shares, tracer.block_grids):
         outputs.append(tracer.read(share)[0].item())
         # extra tokens stand before the patches
-        maps.append(share[0, -rows * cols :].reshape(rows, cols).numpy())
+        maps.append(share[0, -rows * cols :].reshape(rows, cols).cpu().numpy())
     return maps, outputs
 
 
 def to_pictures(images: Tensor, preprocessor: nn.Module, order: str) -> np.ndarray:
     """Normalised images (B, 3, H, W), 'rgb' or 'bgr' before the preprocessor
     -> RGB (B, H, W, 3) in [0, 1]."""
-    pixels = images * preprocessor.std + preprocessor.mean
+    pixels = images * preprocessor.std.cpu() + preprocessor.mean.cpu()
     if (order == 'rgb') == preprocessor.to_rgb:  # swapped once, or never
         pixels = pixels.flip(1)
     return (pixels / 255).clamp(0, 1).permute(0, 2, 3, 1).numpy()

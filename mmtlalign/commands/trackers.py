@@ -8,13 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import mmcv
-import torch
+import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from torch.distributed.tensor import DTensor
 
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.apis.channel_order import trained_order
@@ -83,11 +85,24 @@ def use_trackers(cfg: Config, names: list[str], checkpoint: dict | None) -> None
     cfg.visualizer = dict(visualizer, vis_backends=backends)
 
 
-def earlier_ids(work_dir: str, checkpoint: dict | None) -> dict:
-    """The ids of the training so far: of its checkpoint, or its work dir."""
+def earlier_ids(work_dir: str, checkpoint: dict | None) -> dict[str, str]:
+    """The ids of the training so far: of its checkpoint, or its work dir.
+
+    Raises:
+        UserError: If what stands there is none by tracker.
+    """
     file = Path(work_dir, IDS)
-    kept = json.loads(file.read_text()) if file.is_file() else {}
-    return (checkpoint or {}).get('meta', {}).get('trackers') or kept
+    ids = (checkpoint or {}).get('meta', {}).get('trackers')
+    try:
+        ids = ids or (json.loads(file.read_text()) if file.is_file() else {})
+        if all(isinstance(value, str) for value in ids.values()):
+            return ids
+    except (ValueError, AttributeError):
+        pass
+    raise UserError(
+        f"the checkpoint's trackers, or '{file}', are no ids by tracker; leave --track out, or "
+        'resume another checkpoint'
+    )
 
 
 class TrackRun(Hook):
@@ -118,8 +133,11 @@ class TrackRun(Hook):
     def after_train(self, runner: Runner) -> None:
         """Record the picture of two validation images, if there can be one."""
         model = getattr(runner.model, 'module', runner.model)
+        if any(isinstance(weight, DTensor) for weight in model.parameters()):
+            print_log('no alignment picture: one process has not all weights', logger='current')
+            return
         try:
-            tracer = LabelTrace(model.backbone)
+            LabelTrace(model.backbone)
         except (AttributeError, TypeError, ValueError) as error:
             print_log(f'no alignment picture: {error}', logger='current')
             return
@@ -127,29 +145,24 @@ class TrackRun(Hook):
         if dataset is None or len(dataset) < 2 or not hasattr(model.head, 'num_classes'):
             print_log('no alignment picture: it is of two validation images', logger='current')
             return
-        picture = draw(model, tracer, [dataset[0], dataset[len(dataset) // 2]], runner.cfg)
+        picture = draw(model, [dataset[0], dataset[len(dataset) // 2]], runner.cfg)
         runner.visualizer.add_image('alignment', picture, step=runner.iter)
 
 
-def draw(model, tracer: LabelTrace, samples: list[dict], cfg: Config):
+def draw(model: BaseModel, samples: list[dict], cfg: Config) -> np.ndarray:
     """The alignment picture of a model and two samples, (H, W, 3) uint8 RGB."""
     # at the end, so that no training starts later for it
-    from mmtlalign.apis.mixing import paste, to_pictures, trace
+    from mmtlalign.apis.mixing import trace_mix
     from mmtlalign.visualization import draw_alignment
 
     was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        images = model.data_preprocessor(pseudo_collate(samples))['inputs']
-        mixed, token_share = paste(images.cpu(), tracer.grid_of(images[:1]), None)
-        maps, outputs = trace(model.backbone, mixed.to(images), token_share)
+    found = trace_mix(model.eval(), pseudo_collate(samples), order=trained_order(cfg))
     model.train(was_training)
-    preprocessor, order = model.data_preprocessor.cpu(), trained_order(cfg)
     figure = draw_alignment(
-        list(to_pictures(images.cpu(), preprocessor, order)),
-        to_pictures(mixed, preprocessor, order)[0],
-        maps,
-        outputs,
+        found.images,
+        found.mixed,
+        found.share_maps['tlalign'],
+        found.output_shares['tlalign'],
         Path(cfg.filename or 'training').stem,
     )
     png = io.BytesIO()

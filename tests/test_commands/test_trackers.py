@@ -10,6 +10,7 @@ import os
 import pytest
 
 from mmtlalign.commands.trackers import TRACKERS, earlier_ids, read_names, use_trackers
+from mmtlalign.errors import UserError
 
 from ..tiny import ROOT, run, write_project
 
@@ -18,7 +19,7 @@ from ..tiny import ROOT, run, write_project
 READ = dict(
     tensorboard="""
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-found = EventAccumulator('work/tensorboard', size_guidance=dict(scalars=0)).Reload()
+found = EventAccumulator('run/tensorboard', size_guidance=dict(scalars=0)).Reload()
 metrics = {key: [(e.step, e.value) for e in found.Scalars(key)] for key in found.Tags()['scalars']}
 config = found.Tensors('config/text_summary')[0].tensor_proto.string_val[0].decode()
 ids, pictures = [], len(found.Images('alignment'))
@@ -43,7 +44,7 @@ def records(data):
             record = b''
 
 ids, metrics, config, pictures = [], {}, '', 0
-for path in sorted(Path('work/wandb').glob('offline-run-*/*.wandb')):
+for path in sorted(Path('run/wandb').glob('offline-run-*/*.wandb')):
     for record in records(path.read_bytes()):
         if record.HasField('run'):
             ids.append(record.run.run_id)
@@ -60,7 +61,7 @@ for path in sorted(Path('work/wandb').glob('offline-run-*/*.wandb')):
 """,
     mlflow="""
 import mlflow
-client = mlflow.MlflowClient('sqlite:///work/mlflow/mlflow.db')
+client = mlflow.MlflowClient('sqlite:///run/mlflow/mlflow.db')
 runs = client.search_runs([client.get_experiment_by_name('mmtlalign').experiment_id])
 ids = [run.info.run_id for run in runs]
 metrics = {
@@ -74,9 +75,9 @@ config = str(runs[0].data.params) * ('config.py' in artifacts)
     aim="""
 from aim import Repo, Run
 from aim.storage.context import Context
-ids = Repo('work/aim').list_all_runs()
+ids = Repo('run/aim').list_all_runs()
 # by its hash: with aim 3.29.1 a Repo lists no runs, of plain Aim neither
-run = Run(ids[0], repo='work/aim', system_tracking_interval=None, capture_terminal_logs=False)
+run = Run(ids[0], repo='run/aim', system_tracking_interval=None, capture_terminal_logs=False)
 metrics = {}
 for metric in run.metrics():
     steps, (values, *_) = metric.data.numpy()
@@ -104,7 +105,7 @@ def python_of(name):
 def test_a_resumed_training_is_one_record(tmp_path, name):
     python = python_of(name)
     config = write_project(tmp_path)
-    train = [python, ROOT / 'tools/train.py', config, '--work-dir', 'work', '--track', name]
+    train = [python, ROOT / 'tools/train.py', config, '--work-dir', 'run', '--track', name]
     for options in ([], ['--resume', '--extend', '4']):
         done = run([*train, *options], tmp_path, WANDB_MODE='offline', WANDB_SILENT='true')
         assert done.returncode == 0, done.stderr
@@ -112,7 +113,7 @@ def test_a_resumed_training_is_one_record(tmp_path, name):
     assert read.returncode == 0, read.stderr
     found = json.loads(read.stdout.rpartition('FOUND')[2])
 
-    kept = json.loads((tmp_path / 'work/trackers.json').read_text())
+    kept = json.loads((tmp_path / 'run/trackers.json').read_text())
     if name == 'tensorboard':  # goes on where there are files
         assert kept == {}
     else:
@@ -120,7 +121,7 @@ def test_a_resumed_training_is_one_record(tmp_path, name):
     assert found['pictures'] >= 1
     assert 'TLAlignClassifier' in found['config']
 
-    logs = sorted((tmp_path / 'work').glob('*/vis_data/scalars.json'))
+    logs = sorted((tmp_path / 'run').glob('*/vis_data/scalars.json'))
     rows = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     for key in ('loss', 'lr', 'accuracy/top1'):
         expected = [(row['step'], row[key]) for row in rows if key in row]
@@ -138,6 +139,15 @@ def test_ids_come_from_the_checkpoint_first(tmp_path):
     assert earlier_ids(str(tmp_path), checkpoint) == dict(wandb='checkpoint')
 
 
+@pytest.mark.parametrize('text', ['[]', '{"wandb": 1}', 'no JSON', '3'])
+def test_ids_that_are_none_are_refused(tmp_path, text):
+    (tmp_path / 'trackers.json').write_text(text)
+    with pytest.raises(UserError, match='are no ids by tracker'):
+        earlier_ids(str(tmp_path), None)
+    with pytest.raises(UserError, match='are no ids by tracker'):
+        earlier_ids('gone', dict(meta=dict(trackers=dict(wandb=[1]))))
+
+
 def test_mistakes_are_told_in_one_line(here, capsys, monkeypatch, tmp_path):
     with pytest.raises(SystemExit):
         here('train.py', 'tiny.py', '--track', 'wandb,guild')
@@ -152,11 +162,9 @@ def test_a_folder_that_a_tracker_made_is_no_package(tmp_path, monkeypatch):
     """Weights & Biases leaves a folder of its name, which Python would find."""
     from mmengine.config import Config
 
-    from mmtlalign.errors import UserError
-
     (tmp_path / 'guild').mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(TRACKERS, 'guild', 'Guild')
     assert read_names('guild') == ['guild']
     with pytest.raises(UserError, match='--track guild needs guild'):
-        use_trackers(Config(dict(work_dir='work')), ['guild'], None)
+        use_trackers(Config(dict(work_dir='run')), ['guild'], None)
