@@ -7,7 +7,6 @@ invented, the share of the pixels that a segmenter got wrong.
 
 import base64
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -134,8 +133,10 @@ def average_precision_of(found: list, truth: list, ignored: list) -> float | Non
     count = sum(map(len, truth))
     if not count:
         return None
-    right, wrong = zip(*map(partial(tpfp_default, iou_thr=MIN_IOU), found, truth, ignored))
-    order = np.argsort(-np.vstack(found)[:, -1])
+    # most classes are in few images
+    images = [part for part in zip(found, truth, ignored) if len(part[0]) or len(part[1])]
+    right, wrong = zip(*(tpfp_default(*image, iou_thr=MIN_IOU) for image in images))
+    order = np.argsort(-np.vstack([boxes for boxes, *_ in images])[:, -1])
     right = np.hstack(right)[0, order].cumsum()
     wrong = np.hstack(wrong)[0, order].cumsum()
     precision = right / np.maximum(right + wrong, np.finfo(np.float32).eps)

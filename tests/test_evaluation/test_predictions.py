@@ -91,6 +91,20 @@ def test_a_detected_image():
     assert per_class([empty], 2)[1] == [0, None]
 
 
+def test_classes_are_judged_over_all_images():
+    """Right at once, then wrong, then right: precisions 1 and 2/3 at recalls 1/3, 2/3."""
+    needs_operators()
+    square, other = [0.0, 0.0, 10.0, 10.0], [50.0, 20.0, 90.0, 40.0]
+    images = [
+        detected([square], [0.9], [0], [square], [0]),
+        detected([], [], [], [], []),
+        detected([other], [0.8], [0], [square], [1]),
+        detected([square], [0.7], [0], [square, other], [0, 0]),
+    ]
+    unit, figures = per_class([measure(image, 'abc') for image in images], 3)
+    assert unit == 'AP50' and figures == [pytest.approx(100 * (1 + 2 / 3) / 3), 0, None]
+
+
 def test_a_segmented_image():
     needs_operators()
     from mmseg.structures import SegDataSample

@@ -2,7 +2,6 @@
 
 import json
 import os.path as osp
-import resource
 from heapq import heappush, heappushpop
 
 import numpy as np
@@ -13,6 +12,8 @@ from mmengine.runner import Runner
 from mmtlalign.evaluation.predictions import draw, measure, per_class
 from mmtlalign.output_files import write_whole
 from mmtlalign.registry import HOOKS
+
+from .peak_memory import peak_of_process
 
 PREDICTIONS = 'predictions.json'  # in the work dir
 NOT_FOR_FILES = ('found', 'truth', 'areas')
@@ -79,7 +80,7 @@ class KeepPredictions(Hook):
                     palette=self._palette.tolist(),
                     metrics=metrics or {},
                     per_class=dict(unit=unit, figures=figures),
-                    peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                    peak_memory_mib=int(peak_of_process()),
                     images=kept,
                 ),
                 default=float,
