@@ -38,19 +38,28 @@ class ProfileSteps(Hook):
         left = runner.max_iters - runner.iter
         if self.steps > left:
             raise UserError(f'--profile {self.steps}: this training has {left} steps left')
-        self._end = runner.iter + self.steps
+        self._begin = runner.iter
         self._profiler = torch.profiler.profile()
         self._profiler.start()
+        self._mark(0)
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Count; write after the last."""
         if self._profiler is None:
             return
-        self._profiler.step()
-        if runner.iter + 1 == self._end:
+        self._step.__exit__(None, None, None)
+        done = runner.iter + 1 - self._begin
+        if done < self.steps:
+            self._mark(done)
+        else:
             self._profiler.stop()
             path = osp.join(runner.log_dir, f'trace_rank{runner.rank}.json')
             with written_beside(path) as beside:
                 self._profiler.export_chrome_trace(str(beside))
             runner.logger.info(f'Trace of {self.steps} steps: {path}')
             self._profiler = None
+
+    def _mark(self, step: int) -> None:
+        """Begin a step under torch's name of it, which only a schedule would give."""
+        self._step = torch.profiler.record_function(f'ProfilerStep#{step}')
+        self._step.__enter__()
