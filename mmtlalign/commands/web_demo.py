@@ -192,7 +192,7 @@ def tell_labels(found: MixTrace) -> str:
     return '\n'.join(['| label | A | B |', '|---|---|---|', *rows])
 
 
-def in_one_line(function: Callable) -> Callable:
+def told_in_the_page(function: Callable) -> Callable:
     """A user's mistake as a message in the page."""
 
     @wraps(function)
@@ -229,7 +229,7 @@ def build_page(models: Models, folder: str):
     """
     digits, photographs = write_examples(folder)
 
-    @in_one_line
+    @told_in_the_page
     def show_mix(name, a, b, picked):
         if not (a and b):
             return [gr.skip()] * len(outputs)
@@ -251,7 +251,7 @@ def build_page(models: Models, folder: str):
             {str(label): float(score) for label, score in zip(classes, found.scores)},
         )
 
-    @in_one_line
+    @told_in_the_page
     def show_prediction(name, path):
         if not path:
             raise UserError('choose an image')
