@@ -43,8 +43,8 @@ second iteration) gets SIGKILL at a time drawn from when its first checkpoint wo
 there to its end, and is given again with `--resume`. *As it should be*: status 0,
 and weights, optimizer and schedules of the last checkpoint equal to the bit those of a
 training that nobody has killed. {early} of the {count} kills came before the first
-checkpoint all the same, so that resuming began anew. Of the {theirs} trainings with
-stock mmpretrain, which saves no random state, {ended} went on to their end.
+checkpoint all the same, so that resuming began anew. Stock mmpretrain, which saves no
+random state, went on to the end in {ended} of {theirs}; {fresh} began anew.
 """
 INPUTS = """
 ## Wrong inputs
@@ -59,11 +59,11 @@ CODE = """
 ## Hostile files
 
 Checkpoints, configs in YAML and JSON, lists, token labels, images, annotations,
-logs and metafiles, each of which names something to run, shared out among all entry
-points that read their kind; a test holds the list of these against the code, and tries
-each file once. *As it should be*: nothing was run. Beside them, files of each kind
-that is allowed, and trainings begun by mmengine's own runner for the three tasks, all
-of which must be read. What is data and what is code: [SECURITY.md](../SECURITY.md).
+logs and metafiles, each of which names something to run, given to every entry point that
+reads its kind; a test holds the list of these against the code, and tries each file once.
+*As it should be*: nothing was run. Beside them, files of each kind that is allowed,
+and trainings begun by mmengine's own runner for the three tasks, all of which must be read.
+What is data and what is code: [SECURITY.md](../SECURITY.md).
 """
 
 # A part of the results, a row of the table, how its cases' names begin, which are right.
@@ -96,12 +96,13 @@ def write_page(results: Path, page: Path) -> None:
         counts = tally(right, found), tally(right, same), len(theirs) - len(same)
         table += f'| {what} | {" | ".join(map(str, counts))} |\n'
         wrong[part] += [one['name'] for one in found if not right(one)]
-    resumed = [one['status'] == 0 for one in stock['kills'] if 'applies' not in one]
+    killed = [one for one in stock['kills'] if 'applies' not in one]
     kills = KILLS.format(
         early=sum(not kill['left'] for kill in ours['kills']),
         count=len(ours['kills']),
-        theirs=len(resumed),
-        ended=sum(resumed),
+        theirs=len(killed),
+        ended=sum(kill['status'] == 0 for kill in killed),
+        fresh=sum(not kill['left'] for kill in killed),
     )
     notes = dict(kills=kills, inputs=INPUTS, executions=CODE, sound='')
     page.write_text(
