@@ -44,7 +44,8 @@ there to its end, and is given again with `--resume`. *As it should be*: status 
 and weights, optimizer and schedules of the last checkpoint equal to the bit those of a
 training that nobody has killed. {early} of the {count} kills came before the first
 checkpoint all the same, so that resuming began anew. Stock mmpretrain, which saves no
-random state, went on to the end in {ended} of {theirs}; {fresh} began anew.
+random state, went on to the end in {ended} of {theirs}; {fresh} had left no checkpoint, so that
+beginning anew could only be equal.
 """
 INPUTS = """
 ## Wrong inputs

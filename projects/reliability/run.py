@@ -36,7 +36,7 @@ def main() -> None:
     )
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/reliability')
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS)
-    parser.add_argument('--kills', type=int, default=100, help='how many (default: 100)')
+    parser.add_argument('--kills', type=int, default=102, help='how many (default: 102)')
     parser.add_argument('--quick', action='store_true', help='every hostile file once, no page')
     args = parser.parse_args()
     out = args.out.resolve()

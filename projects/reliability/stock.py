@@ -15,14 +15,16 @@ from sandbox import Outcome, call
 from tasks import CLASSIFIER
 
 TOOLS = Path(mmpretrain.__file__).parent / '.mim/tools'
-# Stock parts that are built alike; their loaders need one more entry (docs/host_faults.md).
-PARTS = {
+# The tiny config in stock parts, whose loaders need one more entry (docs/host_faults.md).
+CONFIG = CLASSIFIER
+for part, theirs in {
     'mmtlalign.TLAlignClassifier': 'ImageClassifier',
     'mmtlalign.TLAlignVisionTransformerClsHead': 'VisionTransformerClsHead',
     "'mmtlalign.TokenCutMix', patch_size=4": "'CutMix', alpha=1.",
     "dict(type='mmtlalign.ResumeRandomState')": '',
     'num_workers=0': 'num_workers=0, persistent_workers=False',
-}
+}.items():
+    CONFIG = CONFIG.replace(part, theirs)
 # By our command: their tool, the end of our arguments that it stands for, and its own.
 CALLS = dict(
     train=('train.py', '', ''),
@@ -56,10 +58,7 @@ class StockBench(Bench):
             return
         shutil.rmtree(self.sound, ignore_errors=True)
         shutil.copytree(ours.sound, self.sound, ignore=shutil.ignore_patterns('trained.pth'))
-        text = CLASSIFIER
-        for part, stock in PARTS.items():
-            text = text.replace(part, stock)
-        (self.sound / 'tiny.py').write_text(text)
+        (self.sound / 'tiny.py').write_text(CONFIG)
         dump_config(self.sound)
         self.train()
 
