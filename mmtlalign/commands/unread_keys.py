@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.distributed import init_process_group
 from torch.utils.data import DataLoader
 
 from mmtlalign.commands.config_nodes import walk
@@ -177,6 +178,8 @@ def reader_of(cfg: Config, path: str, node: dict) -> tuple[set | None, bool, str
         return set(PARAMWISE), 'constructor' in cfg.optim_wrapper, path
     elif path == 'env_cfg':
         return set(ENVIRONMENT), False, path
+    elif path == 'env_cfg.dist_cfg':
+        known = init_process_group, {'init_backend'}
     elif path == 'auto_scale_lr':
         return {'enable', 'base_batch_size'}, False, path
     elif cls := find_type(cfg, node.get('type')):

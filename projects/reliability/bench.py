@@ -48,6 +48,10 @@ class Bench:
         outcome = call(save_weights, [], self.sound)
         assert outcome.status == 0, outcome.err
         self.expect('token_labels', ANNOTATE, self.sound)
+        self.train()
+
+    def train(self) -> None:
+        """Leave a trained checkpoint and its log."""
         self.expect('train', ['tiny.py'], self.sound)
         log = next(self.sound.glob('work_dirs/tiny/*/vis_data/scalars.json'))
         shutil.copy(log, self.sound / 'scalars.json')
@@ -62,10 +66,13 @@ class Bench:
             shutil.copytree(source, folder, dirs_exist_ok=True)
         return folder
 
-    @staticmethod
-    def expect(what, arguments: list, folder: Path) -> Outcome:
+    def call(self, what, arguments: list, folder: Path, kill_after=None) -> Outcome:
+        """Ours; see :func:`sandbox.call`."""
+        return call(what, arguments, folder, kill_after)
+
+    def expect(self, what, arguments: list, folder: Path) -> Outcome:
         """A call that must succeed."""
-        outcome = call(what, arguments, folder)
+        outcome = self.call(what, arguments, folder)
         if outcome.status:
             raise RuntimeError(f'{what} {arguments}: status {outcome.status}\n{outcome.err}')
         return outcome
@@ -76,7 +83,7 @@ ANNOTATE += ['--force']
 
 
 def save_weights() -> None:
-    """Random ones of every config, and the config of one in other formats."""
+    """Random ones of every config, and what else lies in the folder."""
     import mmtlalign
 
     for name in ('tiny', 'annotator', 'detector', 'segmenter'):
@@ -85,7 +92,12 @@ def save_weights() -> None:
         palette = [[255, 0, 0], [0, 255, 0], [0, 0, 255]][: len(classes)]
         meta = dict(dataset_meta=dict(classes=classes, palette=palette))
         torch.save(dict(state_dict=model.state_dict(), meta=meta), f'{name}.pth')
-    cfg = Config.fromfile('tiny.py')
-    cfg.dump('tiny.yaml')
-    cfg.dump('tiny.json')
+    dump_config(Path())
     Path('metrics.json').write_text(json.dumps({'accuracy/top1': 50.0}))
+
+
+def dump_config(folder: Path) -> None:
+    """The tiny one, as data."""
+    cfg = Config.fromfile(folder / 'tiny.py')
+    cfg.dump(folder / 'tiny.yaml')
+    cfg.dump(folder / 'tiny.json')

@@ -74,11 +74,16 @@ def get_model(config: str, checkpoint: str) -> None:
 
 def read_by_host(path: str) -> None:
     """What the hosts' own functions do once the package is imported."""
+    import mmtlalign.apis  # noqa: F401
+
+    read(path)
+
+
+def read(path: str) -> None:
+    """What they do without it, if it is not."""
     import mmengine
     from mmengine.runner import load_checkpoint
     from torch import nn
-
-    import mmtlalign.apis  # noqa: F401
 
     if path.endswith(('.pth', '.safetensors')):
         load_checkpoint(nn.Linear(1, 1), path)

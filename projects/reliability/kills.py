@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from bench import Bench
-from sandbox import call
 
 # By task: the config and options of a training of some seconds, and its last checkpoint.
 DENSE = [
@@ -83,9 +82,9 @@ def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
     moment, killed = seconds, None
     while killed is None or killed.status != 128 + 9:  # it had ended: kill earlier
         folder, moment = bench.copy(), draw(first, moment)
-        killed = call('train', arguments, folder, kill_after=moment)
+        killed = bench.call('train', arguments, folder, kill_after=moment)
     left = sorted(path.name for path in folder.glob('work_dirs/*/*.pth'))
-    resumed = call('train', [*arguments, '--resume'], folder)
+    resumed = bench.call('train', [*arguments, '--resume'], folder)
     path = folder / last
     found = load(path) if path.is_file() else {}
     return dict(

@@ -35,14 +35,21 @@ def options(*given):
         ('default_hooks.logger.interval=0', 'must be a whole number of at least'),
         ('model.head.num_classes=0', 'must be a whole number of at least 1'),
         ('val_dataloader.batch_size=many', 'must be a whole number of at least 1'),
+        # of what is only read with a launcher
+        ('env_cfg.dist_cfg=5', 'must be a dict'),
+        ('env_cfg.dist_cfg.backend=5', 'must be a name'),
+        ('env_cfg.dist_cfg.timeout=soon', 'must be a finite number above 0'),
+        ('model_wrapper_cfg=5', 'must be a dict'),
+        ('find_unused_parameters=5', 'must be True or False'),
+        ('sync_bn=tourch', "must be 'torch' or 'mmcv'"),
     ],
 )
-def test_a_number_out_of_its_limits(ends_with, option, said):
+def test_a_value_out_of_its_limits(ends_with, option, said):
     line = ends_with(*options(option))
     key, value = option.split('=')
     assert line.startswith(f'train.py: {key}=')
     assert value in line and said in line
-    assert f'--cfg-options {key}=NUMBER' in line
+    assert f'--cfg-options {key}=VALUE' in line
 
 
 @pytest.mark.parametrize(

@@ -64,3 +64,38 @@ def test_the_hostile_files_can_execute(tmp_path, monkeypatch):
         trace = tmp_path / corpus.TRACE
         assert trace.exists(), name
         trace.unlink()
+
+
+def test_calls_of_stock_tools_mean_the_same(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import stock
+
+    tool, words = stock.as_stock('train', 'tiny.py --extend 4 --resume a.pth --no-report'.split())
+    assert words == 'tiny.py --cfg-options train_cfg.max_epochs=4 --resume a.pth'.split()
+    assert stock.as_stock('publish', 'a.pth out --name a'.split())[1] == ['a.pth', 'out']
+    for what, arguments in (
+        ('train', 'tokens.py'),
+        ('train', 'tiny.py --extend 0'),
+        ('publish', 'a.pth out'),
+        ('fidelity', 'tiny.py a.pth'),
+    ):
+        with pytest.raises(stock.NotApplicable):
+            stock.as_stock(what, arguments.split())
+    assert all((stock.TOOLS / path).is_file() for path, *_ in stock.CALLS.values())
+    assert 'mmtlalign' not in stock.CONFIG
+
+
+def test_the_page_counts_what_applies(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import page
+
+    ours = [dict(name='a', clear=True, status=1), dict(name='b', clear=False, status=0)]
+    stock = [dict(name='a', clear=False, status=1), dict(name='b', applies=False)]
+    (tmp_path / 'stock').mkdir()
+    for folder, lines in ((tmp_path, ours), (tmp_path / 'stock', stock)):
+        (folder / 'inputs.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    page.write_page(tmp_path, tmp_path / 'page.md')
+    text = (tmp_path / 'page.md').read_text()
+    assert '| wrong inputs, one clear line | 1 of 2 | 0 of 1 | 1 |' in text
+    assert '| wrong inputs, refused | 1 of 2 | 1 of 1 | 1 |' in text
+    assert 'Not so:\n\n- `b`\n' in text

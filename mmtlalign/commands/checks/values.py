@@ -40,6 +40,22 @@ class Limit(NamedTuple):
         )
 
 
+class Choice(NamedTuple):
+    """What else the values of some keys must be: of a type, or one of a few."""
+
+    keys: str
+    allowed: type | tuple
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def holds(self, value) -> bool:
+        if isinstance(self.allowed, tuple):
+            return value in self.allowed
+        return isinstance(value, self.allowed)
+
+
 LOADER = r'(train|val|test)_dataloader\.'
 LIMITS = (
     Limit(LOADER + r'(batch_size|prefetch_factor)'),
@@ -64,26 +80,34 @@ LIMITS = (
     Limit(r'default_hooks\.logger\.interval'),
     Limit(r'default_hooks\.checkpoint\.(interval|max_keep_ckpts)', low=-1),
     Limit(r'model\.(.*\.)?num_classes'),
+    Limit(r'env_cfg\.dist_cfg\.timeout', whole=False, low=0, above=True),
+)
+# Without a launcher, the host reads few of these.
+CHOICES = (
+    Choice(r'env_cfg(\.(mp|dist)_cfg)?|model_wrapper_cfg|auto_scale_lr', dict, 'a dict'),
+    Choice(r'env_cfg\.dist_cfg\.(init_)?backend', str, 'a name'),
+    Choice(r'env_cfg\.cudnn_benchmark|find_unused_parameters', (True, False), 'True or False'),
+    Choice('sync_bn', ('torch', 'mmcv'), "'torch' or 'mmcv'"),
 )
 # What the hosts take to mean that nothing is said.
 MAY_BE_NONE = (
     r'randomness\.seed|train_cfg\..*|param_scheduler.*|'
-    r'optim_wrapper\.clip_grad.*|.*\.prefetch_factor'
+    r'optim_wrapper\.clip_grad.*|.*\.prefetch_factor|env_cfg\.dist_cfg\.timeout|'
+    r'model_wrapper_cfg|auto_scale_lr|find_unused_parameters|sync_bn'
 )
 
 
 def check_values(cfg: Config) -> None:
     """Raise a UserError for the first value that is outside its limits."""
     for key, value in walk(cfg.to_dict()):
-        if isinstance(value, (dict, list, tuple)):
-            continue
-        for limit in LIMITS:
+        is_nested = isinstance(value, (dict, list, tuple))
+        for limit in CHOICES if is_nested else (*CHOICES, *LIMITS):
             if not re.fullmatch(limit.keys, key) or limit.holds(value):
                 continue
             if value is None and re.fullmatch(MAY_BE_NONE, key):
                 continue
             raise UserError(
-                f'{key}={value!r} must be {limit}; set another with --cfg-options {key}=NUMBER'
+                f'{key}={value!r} must be {limit}; set another with --cfg-options {key}=VALUE'
             )
     check_optimizer(cfg)
 
