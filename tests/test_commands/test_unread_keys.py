@@ -55,11 +55,14 @@ def test_the_table_is_what_the_hosts_look_up():
             'train_dataloader.dataset.pipeline.1.crop_siz',
             'train_dataloader.dataset.pipeline.1.crop_size',
         ),
+        ('env_cfg.dist_cfg.time_out', 'env_cfg.dist_cfg.timeout'),
         ('custom_hooks.0.interval', None),
     ],
 )
 def test_what_nothing_reads_is_refused(option, near):
-    cfg = config('auto_scale_lr = dict(base_batch_size=4)')
+    cfg = config(
+        'auto_scale_lr = dict(base_batch_size=4)\nenv_cfg = dict(dist_cfg=dict(backend="gloo"))'
+    )
     before = cfg.to_dict()
     with pytest.raises(UserError) as error:
         merge_options(cfg, {option: 1})
