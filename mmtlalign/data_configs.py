@@ -13,12 +13,15 @@ from .errors import UserError
 
 HOSTS = ('mmpretrain', 'mmdet', 'mmseg', 'mmcv', 'mmengine', 'mmtlalign')
 
-# Entries whose values registries look up, and those that name a scope.
+# Entries whose values registries look up, or mmpretrain evaluates as a name of
+# torch's, and those that name a scope.
 LOOKED_UP = ('type', 'constructor', 'runner_type', 'collate_fn', 'worker_init_fn', 'norm_layer')
+LOOKED_UP += ('dtype',)
 SCOPES = ('default_scope', '_scope_')
-# Of registered parts: entries that name code, and parts that run what their
-# arguments or files say (eval, pickle, configs of their own).
-CODE = ('custom_imports', 'teacher_config')
+# Of registered parts: entries that name code or where it is imported from, and
+# parts that run what their arguments or files say (eval, pickle, configs of
+# their own).
+CODE = ('custom_imports', 'sys_path', 'teacher_config', 'trust_remote_code')
 RUN_WHAT_THEY_READ = (
     'CameraMotionCompensation',
     'KnowledgeDistillationSingleStageDetector',
@@ -28,6 +31,9 @@ RUN_WHAT_THEY_READ = (
     'LoadDepthAnnotation',
     'OpenImagesChallengeDataset',
     'OpenImagesDataset',
+    'RAM',
+    'RAMNormal',
+    'RAMOpenset',
     'RFSearchHook',
 )
 

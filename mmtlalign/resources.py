@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from .data_configs import read_data_config
-from .errors import UserError, is_own_code
+from .errors import UserError, is_own_code, warn
 from .host_check import check_host
 
 # Of the files that mmengine reads a config from.
@@ -65,8 +65,8 @@ def find_config(config: str | os.PathLike) -> str:
     name = os.fspath(config).removesuffix('.py')
     if name in configs:
         if path.is_file() and not path.samefile(configs[name]):
-            print(
-                f"warning: '{path}' is the name of a config that comes along, and that one is "
+            warn(
+                f"'{path}' is the name of a config that comes along, and that one is "
                 f"taken; for the file here, give './{path}'"
             )
         return str(configs[name])

@@ -65,7 +65,11 @@ HOSTILE = [
     ('default_scope: package', "default_scope='package' is none of mmpretrain, "),
     ('a: {_scope_: package}', "a._scope_='package' is none of mmpretrain, "),
     ('a: {type: mmdet.CameraMotionCompensation, warp_mode: exit()}', 'runs what its arguments'),
+    ('a: {type: mmpretrain.RAMNormal, tag_list: a.pickle}', 'runs what its arguments'),
     ('a: {teacher_config: evil.py}', 'names code to run'),
+    ('a: {type: mmpretrain.AutoModel, trust_remote_code: true}', 'names code to run'),
+    ('a: {backend_args: {backend: memcached, sys_path: .}}', 'names code to run'),
+    ('a: {type: torchvision/ConvertImageDtype, dtype: "half if exit() else 0"}', 'is no name'),
 ]
 
 

@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 from mmcv.transforms import LoadImageFromFile
 from torch.utils.data import DataLoader
@@ -22,6 +24,25 @@ def test_an_interrupted_program_says_so(capsys):
         raise KeyboardInterrupt
     assert ended.value.code == 130
     assert capsys.readouterr().err == '\ntrain.py: interrupted\n'
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1', 'SIGHUP'])
+def test_a_signal_ends_the_program_in_one_line(capsys, name):
+    number = signal.Signals[name]
+    signal.signal(number, signal.SIG_DFL)  # whatever starts the tests ignores
+    with pytest.raises(SystemExit) as ended, one_line_errors('test.py'):
+        signal.raise_signal(number)
+    assert ended.value.code == 128 + number
+    assert capsys.readouterr().err == f'test.py: stopped by {name}\n'
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with one_line_errors('test.py'):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_other_errors_keep_their_stack_trace():

@@ -32,6 +32,14 @@ def check_meta(meta: dict, path: str) -> None:
                 f"checkpoint '{path}': meta.{key} is {meta[key]!r:.50}, not a string; publish "
                 'one that tools/train.py has written'
             )
+    legs = meta.get('legs', [])
+    if not isinstance(legs, list) or not all(
+        isinstance(leg, dict) and isinstance(leg.get('changes', []), list) for leg in legs
+    ):
+        raise UserError(
+            f"checkpoint '{path}': meta.legs is {legs!r:.50}, not the parts of a training; publish "
+            'one that tools/train.py has written'
+        )
 
 
 def choose_weights(checkpoint: dict, path: str, raw: bool) -> dict:

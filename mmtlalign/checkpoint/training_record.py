@@ -195,7 +195,7 @@ def read_log(path: str, meta: dict) -> str:
     """
     parts = Path(path).parent
     if legs := meta.get('legs'):
-        logs = [parts / str(leg.get('time')) / 'vis_data/scalars.json' for leg in legs]
+        logs = [parts / Path(str(leg.get('time'))).name / 'vis_data/scalars.json' for leg in legs]
         return join_logs((log for log in logs if log.is_file()), legs=True)
     last = meta.get('experiment_name', '')[-len('20260101_000000') :]
     return join_logs(
@@ -213,20 +213,25 @@ def join_logs(logs: Iterable[Path], legs: bool = False) -> str:
         legs (bool): All of one training. Defaults to False: one that begins
             at the start begins another.
     """
-    kept: list[str] = []
+    kept: list[tuple[int, str]] = []
     begin = inf
     for log in logs:
         # but for a line that was being written when the training was killed
-        lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith('\n')]
+        try:
+            text = log.read_text().splitlines(keepends=True)
+            lines = [line for line in text if line.endswith('\n')]
+            records = [json.loads(line) for line in lines]
+            steps = [record['step'] + 0 for record in records]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"'{log}' is no log of a training: it is damaged, remove it") from None
         if not lines:
             continue
-        first = json.loads(lines[0])
-        if not legs and (first.get('epoch') == 1 or first['step'] <= begin):  # anew
-            kept, begin = [], first['step']
+        if not legs and (records[0].get('epoch') == 1 or steps[0] <= begin):  # anew
+            kept, begin = [], steps[0]
         # Validations whose steps are epochs end nothing: more iterations than
         # epochs have been done before a part that is resumed by epochs.
-        kept = [*takewhile(lambda line: json.loads(line)['step'] < first['step'], kept), *lines]
-    return ''.join(kept)
+        kept = [*takewhile(lambda pair: pair[0] < steps[0], kept), *zip(steps, lines)]
+    return ''.join(line for _, line in kept)
 
 
 def tell_legs(meta: dict) -> list[str]:

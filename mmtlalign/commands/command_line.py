@@ -4,21 +4,31 @@ import argparse
 import os
 import os.path as osp
 import re
+import sys
 
 from mmengine.config import Config, DictAction
 
 from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.commands.unread_keys import merge_options, warn_of_unread_variables
-from mmtlalign.errors import UserError
+from mmtlalign.errors import UserError, warn
 from mmtlalign.resources import check_model, open_config
 
 # What pictures may be written as.
 PICTURES = ('.png', '.jpg', '.pdf', '.svg')
 
 
+class Parser(argparse.ArgumentParser):
+    """One that takes no empty argument: ``--out "$UNSET"`` would be as if it were not given."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        if '' in (sys.argv[1:] if args is None else args):
+            raise UserError('an argument is empty: give its value, or leave its option out')
+        return super().parse_known_args(args, namespace)
+
+
 def new_parser(doc: str) -> argparse.ArgumentParser:
     """A parser whose help is a module's docstring, examples included."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         # which formatting leaves at the margin where there is nothing else
         description=re.sub('^mmtlalign ', '    mmtlalign ', doc, flags=re.MULTILINE),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -142,7 +152,7 @@ def make_folder_of(path: str | os.PathLike, option: str = '--out') -> None:
         raise UserError(f"'{path}' is a folder; name a file with {option}")
     _make_folder(osp.dirname(path) or '.', 'folder', option)
     if osp.exists(path):
-        print(f"warning: '{path}' is there already, and will be replaced")
+        warn(f"'{path}' is there already, and will be replaced")
 
 
 def make_folder_of_picture(path: str | os.PathLike, option: str = '--out') -> None:

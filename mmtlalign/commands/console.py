@@ -17,6 +17,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner, find_latest_checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader
 
 from mmtlalign.errors import UserError
 
@@ -58,6 +59,17 @@ def build_runner(cfg: Config) -> Runner:
             for handler in console_handlers(logger):
                 handler.addFilter(is_for_console)
             return logger
+
+        @staticmethod
+        def build_dataloader(*args, **kwargs) -> DataLoader:
+            loader = cls.build_dataloader(*args, **kwargs)
+            if not len(loader):  # the host would end without a word, or divide by zero
+                raise UserError(
+                    f'there is not one batch of the {len(loader.dataset)} images that a data '
+                    'loader of the config reads: set another batch_size, drop_last, '
+                    'num_batch_per_epoch or times'
+                )
+            return loader
 
     return BriefRunner.from_cfg(cfg)
 

@@ -25,7 +25,7 @@ from mmtlalign.checkpoint.conversion.deit import drop_distillation
 from mmtlalign.checkpoint.conversion.swin import resize_tables
 from mmtlalign.checkpoint.pretrained import BUFFERS
 from mmtlalign.commands.command_line import add_trust_argument, check_file, new_parser
-from mmtlalign.errors import UserError
+from mmtlalign.errors import UserError, in_one_line, warn
 from mmtlalign.output_files import save_whole
 
 # Where the papers' releases keep weights: most, BEiT v2, DINO.
@@ -126,7 +126,7 @@ def leave_out(beginnings: tuple[str, ...], state: State) -> State:
         first = next(key for key in state if key not in kept)
         print(
             f'left out, since only pretraining uses them: {len(state) - len(kept)} tensors '
-            f'(first: {first})'
+            f'(first: {in_one_line(first)})'
         )
     return kept
 
@@ -145,7 +145,7 @@ def check_out(out: str, file: str) -> None:
     if not os.access(folder, os.W_OK):
         raise UserError(f"folder '{folder}' of the output cannot be written; write elsewhere")
     if osp.exists(out):
-        print(f"warning: '{out}' is there already, and will be replaced")
+        warn(f"'{out}' is there already, and will be replaced")
     if out.endswith('.safetensors'):
         raise UserError(
             f"'{out}' would be a .pth file for all its name; call "

@@ -29,7 +29,7 @@ from mmtlalign.commands.command_line import (
     new_parser,
 )
 from mmtlalign.commands.unread_keys import merge_options
-from mmtlalign.errors import UserError, in_one_line
+from mmtlalign.errors import UserError, in_one_line, warn
 from mmtlalign.host_check import check_host
 from mmtlalign.resources import open_config
 
@@ -123,7 +123,7 @@ def is_readable(path: str) -> bool:
             return True
     except (OSError, ValueError, cv2.error):  # empty, or far too large
         pass
-    print(in_one_line(f"warning: '{path}' cannot be read as an image, and is left out"))
+    warn(f"'{path}' cannot be read as an image, and is left out")
     return False
 
 

@@ -9,7 +9,8 @@ from mmengine.config import Config
 
 from mmtlalign.checkpoint.training_record import ABSENT, find_differences, read_literals
 from mmtlalign.commands.own_loaders import use_own_loaders
-from mmtlalign.errors import UserError
+from mmtlalign.commands.unread_keys import READ
+from mmtlalign.errors import UserError, warn
 from mmtlalign.old_arguments import modernise
 
 # Entries that make a training what it is, all below them included.
@@ -33,8 +34,11 @@ FREE = re.compile(
     r'randomness\.(deterministic|diff_rank_seed)|'
     r'train_dataloader\.(multiprocessing_context|timeout)'
 )
-# Hooks that change weights; others only watch, as far as can be known.
-AVERAGING = re.compile(r'(.*\.)?(EMAHook|.*EMA.*|SWAHook)')
+# Hooks that change weights, data or losses; others only watch, as far as can be known.
+TRAINING = re.compile(
+    r'(.*\.)?(.*EMA.*|SWAHook|.*Switch.*|DenseCLHook|MeanTeacherHook|PreciseBNHook|'
+    r'SetAdaptiveMarginsHook|SetEpochInfoHook|SimSiamHook|SwAVHook|WarmupParamHook)'
+)
 
 
 def check_same_run(
@@ -60,6 +64,9 @@ def check_same_run(
     Raises:
         UserError: Naming all entries that differ and may not, with both values.
     """
+    for key in accepted:
+        if key.strip('.').partition('.')[0] not in READ:
+            raise UserError(f"--accept {key}: there is no such entry in '{cfg.filename}'")
     meta = checkpoint['meta']
     if (cfg.get('randomness') or {}).get('seed') is None and isinstance(meta.get('seed'), int):
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=meta['seed'])
@@ -76,14 +83,14 @@ def check_same_run(
         RecursionError,
         MemoryError,
     ):
-        print(
-            f"warning: checkpoint '{path}' holds no config that can be compared with this one: "
+        warn(
+            f"checkpoint '{path}' holds no config that can be compared with this one: "
             'that they are the same is for you to see'
         )
         before = None
     if extend is not None:
         today = deepcopy(cfg)
-        extend_schedule(cfg, extend)
+        extend_schedule(cfg, extend, epoch_length(checkpoint))
     if before is None:
         return []
     same = cfg
@@ -111,7 +118,7 @@ def differences(before: Config, today: Config, meta: dict, accepted: Iterable[st
         if not FREE.fullmatch(key):
             found.append((key, look_up(old, keys), value))
     found += list(other_totals(before, today, meta))
-    hooks = [averaging_hooks(cfg) for cfg in (before, today)]
+    hooks = [training_hooks(cfg) for cfg in (before, today)]
     if hooks[0] != hooks[1]:
         found.append(('custom_hooks', hooks[0], hooks[1]))
     return [
@@ -150,23 +157,34 @@ def images_of_a_step(cfg: Config) -> int:
     )
 
 
-def averaging_hooks(cfg: Config) -> list:
-    """Configs of the hooks that average weights."""
+def training_hooks(cfg: Config) -> list:
+    """Configs of the hooks that are part of a training."""
     return comparable(
         [
             hook
             for hook in cfg.get('custom_hooks') or []
-            if AVERAGING.fullmatch(str(hook.get('type', '')))
+            if TRAINING.fullmatch(str(hook.get('type', '')))
         ]
     )
 
 
-def extend_schedule(cfg: Config, total: int) -> None:
+def epoch_length(checkpoint: dict) -> int | None:
+    """Iterations of an epoch, if the checkpoint says so."""
+    info = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
+    try:
+        return info['max_iters'] // info['max_epochs']
+    except (KeyError, TypeError, ZeroDivisionError):
+        return None
+
+
+def extend_schedule(cfg: Config, total: int, length: int | None = None) -> None:
     """Give a config another total, and schedules that end with it as well.
 
     Args:
         cfg (Config): Modified in place.
         total (int): Epochs, or iterations where training is counted in them.
+        length (int, optional): Iterations of an epoch, for schedules that are
+            counted in iterations where training is in epochs.
 
     Raises:
         UserError: If it is less than the config's.
@@ -181,15 +199,17 @@ def extend_schedule(cfg: Config, total: int) -> None:
     train[key] = total
     schedules = cfg.get('param_scheduler') or []
     for schedule in [schedules] if isinstance(schedules, dict) else schedules:
-        if schedule.get('by_epoch', True) != (key == 'max_epochs'):
+        same_unit = schedule.get('by_epoch', True) == (key == 'max_epochs')
+        scale = 1 if same_unit else (length or 0) * (key == 'max_epochs')
+        if not scale:
             continue
         begin = schedule.get('begin', 0)
-        if schedule.get('end') == old:
-            schedule['end'] = total
-        for length in ('T_max', 'total_iters', 'total_steps'):
-            if 'end' not in schedule or schedule['end'] == total:
-                if schedule.get(length) == old - begin:
-                    schedule[length] = total - begin
+        if schedule.get('end') == old * scale:
+            schedule['end'] = total * scale
+        for duration in ('T_max', 'total_iters', 'total_steps'):
+            if 'end' not in schedule or schedule['end'] == total * scale:
+                if schedule.get(duration) == old * scale - begin:
+                    schedule[duration] = total * scale - begin
 
 
 def look_up(node, keys: tuple):

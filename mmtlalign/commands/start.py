@@ -1,6 +1,8 @@
 """What a training starts from: nothing, weights, or an earlier part of it."""
 
 import os.path as osp
+import re
+from math import isfinite
 from pathlib import Path
 
 from mmengine.config import Config
@@ -8,10 +10,13 @@ from mmengine.config import Config
 from mmtlalign.checkpoint import check_finite, get_weights, load_checkpoint_safely
 from mmtlalign.commands.command_line import check_file
 from mmtlalign.commands.work_dir import checkpoints_in
-from mmtlalign.errors import DamagedFile, UserError
+from mmtlalign.engine.hooks.stop_on_divergence import named_tensors
+from mmtlalign.errors import DamagedFile, UserError, warn
 
 # What a training goes on from, beside its weights.
 RESUMED = dict(epoch=int, iter=int, message_hub=dict, optimizer=dict)
+MAY_LACK = dict(legs=list, within_epoch=dict, resume_random_state=dict, ema_state_dict=dict)
+SCHEDULES = re.compile(r'^param_scheduler = (dict\(|\[)\s*\w', re.MULTILINE)  # in its config
 
 
 def read_start(cfg: Config, trust: bool) -> tuple[str | None, dict | None]:
@@ -73,9 +78,7 @@ def read_latest(folder: str, trust: bool) -> tuple[str | None, dict | None]:
         raise errors[0]
     troubles = [*filter(None, [trouble]), *map(str, errors)]
     if troubles:
-        print(
-            f"warning: going on from '{start}', the newest sound checkpoint: {'; '.join(troubles)}"
-        )
+        warn(f"going on from '{start}', the newest sound checkpoint: {'; '.join(troubles)}")
     return start, checkpoint
 
 
@@ -118,7 +121,8 @@ def read_resumable(path: str, trust: bool) -> dict:
     """
     checkpoint = load_checkpoint_safely(path, trust)
     check_resumable(checkpoint, path)
-    check_finite(get_weights(checkpoint, path), path)
+    resumed = {part: checkpoint.get(part) for part in ('ema_state_dict', 'optimizer')}
+    check_finite({**get_weights(checkpoint, path), **dict(named_tensors(resumed))}, path)
     return checkpoint
 
 
@@ -132,7 +136,9 @@ def check_resumable(checkpoint: dict, start: str) -> None:
             f'{", ".join(missing)}; to begin a training with its weights, '
             f'give --cfg-options load_from={start} instead of --resume'
         )
-    for part, kind in RESUMED.items():
+    for part, kind in (RESUMED | MAY_LACK).items():
+        if part not in parts:
+            continue
         if not isinstance(parts[part], kind) or parts[part] is True:
             raise damaged(
                 start, f'{part} is of type {type(parts[part]).__name__}, not {kind.__name__}'
@@ -148,6 +154,31 @@ def check_resumable(checkpoint: dict, start: str) -> None:
             isinstance(one, dict) and part in one for one in parts['optimizer'].values()
         ):
             raise damaged(start, f'optimizer has no {part}')
+    check_contents(parts, start)
+
+
+def check_contents(parts: dict, start: str) -> None:
+    """Raise if what the parts hold is of no use, or names other files."""
+    info = parts['message_hub']['runtime_info']
+    if isinstance(total := info.get('max_iters'), int) and parts['iter'] > total:
+        raise damaged(start, f'iter is {parts["iter"]:.3g}, beyond its total of {total}')
+    kept = info.get('keep_ckpt_ids', [])
+    if not (isinstance(kept, list) and all(type(step) is int for step in kept)):
+        raise damaged(start, f'message_hub has {kept!r:.40} for the checkpoints that are kept')
+    schedules, optimizer = parts.get('param_schedulers'), parts['optimizer']
+    if SCHEDULES.search(str(parts.get('cfg'))) and not isinstance(schedules or 0, (list, dict)):
+        raise damaged(start, 'param_schedulers are missing: the learning rate would begin anew')
+    optimizers = [optimizer] if 'param_groups' in optimizer else [*optimizer.values()]
+    within = parts.get('within_epoch') or dict(batches=0, states=[])
+    try:
+        sound = all(isfinite(group['lr']) for one in optimizers for group in one['param_groups'])
+        sound &= type(within['batches']) is int and all(
+            isinstance(s, dict) for s in within['states']
+        )
+    except (KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise damaged(start, 'optimizer or within_epoch holds what it cannot go on with')
 
 
 def damaged(path: str, what: str) -> DamagedFile:

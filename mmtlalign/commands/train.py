@@ -50,7 +50,7 @@ from mmtlalign.commands.trackers import TrackRun, add_track_argument, use_tracke
 from mmtlalign.commands.training_options import add_training_options, apply_training_options
 from mmtlalign.commands.work_dir import check_no_earlier_run, lock_work_dir, remove_earlier_run
 from mmtlalign.engine import DryRunEnded, VerifyPretrained, keep_checkpoints_whole
-from mmtlalign.errors import UserError, in_one_line
+from mmtlalign.errors import UserError, in_one_line, warn
 from mmtlalign.host_check import check_host, check_sync_bn
 from mmtlalign.old_arguments import modernise
 from mmtlalign.output_files import check_space
@@ -251,8 +251,8 @@ def report_run(work_dir: str) -> None:
         write_report([work_dir], page, trust=True)  # its config has been run
         print(f'report: {page}')
     except Exception as error:
-        print(
-            f'warning: no report ({type(error).__name__}: {error}); '
+        warn(
+            f'no report ({type(error).__name__}: {error}); '
             f'mmtlalign report {work_dir} --debug tells more'
         )
 

@@ -96,7 +96,7 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
     use_own_runner(cfg)
     if args.amp or args.amp_dtype:
         use_amp(cfg, args.amp_dtype, args.fsdp)
-    if args.auto_scale_lr:
+    if args.auto_scale_lr or (cfg.get('auto_scale_lr') or {}).get('enable'):
         scale_lr(cfg)
     if args.compile:
         use_compile(cfg, args.compile)

@@ -14,7 +14,7 @@ from torch.distributed import init_process_group
 from torch.utils.data import DataLoader
 
 from mmtlalign.commands.config_nodes import walk
-from mmtlalign.errors import UserError, first_line, in_one_line
+from mmtlalign.errors import UserError, first_line, warn
 
 # What the hosts' runners and config readers look up at the top of a config.
 READ_BY_HOSTS = frozenset(
@@ -54,6 +54,7 @@ PARAMWISE = frozenset(
     dwconv_decay_mult dcn_offset_lr_mult bypass_duplicate custom_keys
     layer_decay_rate num_layers decay_rate decay_type""".split()
 )
+MULTIPLIERS = ('lr_mult', 'decay_mult')  # of custom_keys
 ENVIRONMENT = frozenset('cudnn_benchmark mp_cfg dist_cfg resource_limit'.split())
 LOADER = frozenset(
     'dataset sampler batch_sampler collate_fn worker_init_fn num_batch_per_epoch'.split()
@@ -91,6 +92,13 @@ def check_option(cfg: Config, key: str, value) -> None:
     """Raise a UserError if a dotted key is none that something reads, or a
     single value would take the place of entries."""
     top, *parts = key.split('.')
+    if top == 'custom_imports':
+        raise UserError(f'--cfg-options {key}: a config imports as it is read, before options are')
+    if parts[:2] == ['paramwise_cfg', 'custom_keys'] and parts[3:] and parts[-1] not in MULTIPLIERS:
+        raise UserError(
+            f'--cfg-options {key}: the keys of custom_keys have {" and ".join(MULTIPLIERS)} alone '
+            '(--allow-unread sets it all the same)'
+        )
     if top not in READ:
         raise unread_variable(cfg, key, top, parts)
     node, path = cfg.get(top), top
@@ -148,7 +156,7 @@ def check_new_key(cfg: Config, path: str, node: dict, key: str) -> None:
     if accepted is None or key in accepted:
         return
     if is_open:
-        print(f'warning: {whose} names no {path}.{key}, and takes any: it may have no effect')
+        warn(f'{whose} names no {path}.{key}, and takes any: it may have no effect')
         return
     near = get_close_matches(key, sorted(accepted), n=1)
     raise UserError(
@@ -254,9 +262,4 @@ def without_scopes(node):
 def warn_of_unread_variables(cfg: Config) -> None:
     """Name them, with the nearest that is read."""
     for name, near in unread_variables(cfg).items():
-        print(
-            in_one_line(
-                f"warning: nothing reads {name} of '{cfg.filename}'; "
-                f'the nearest that is read is {near}'
-            )
-        )
+        warn(f"nothing reads {name} of '{cfg.filename}'; the nearest that is read is {near}")

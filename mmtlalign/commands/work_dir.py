@@ -10,7 +10,7 @@ from typing import IO
 
 from mmtlalign.commands.checks import is_first_process
 from mmtlalign.commands.command_line import make_work_dir
-from mmtlalign.errors import UserError
+from mmtlalign.errors import UserError, warn
 
 LOCK = '.lock'
 # What the hosts and StopOnSignal call what can be resumed; what else lies
@@ -52,8 +52,8 @@ def lock_work_dir(path: str) -> None:
             'training has ended, or choose another with --work-dir'
         ) from None
     except OSError as error:  # a network disk without locks
-        print(
-            f"warning: work dir '{path}' cannot be locked ({error.strerror}): see to it yourself "
+        warn(
+            f"work dir '{path}' cannot be locked ({error.strerror}): see to it yourself "
             'that only one training writes there'
         )
     file.truncate(0)
@@ -66,7 +66,8 @@ def checkpoints_in(folder: str | os.PathLike) -> list[Path]:
     """What can be resumed in a folder, the newest by what names say first: clocks can go back."""
     found = {}
     for path in Path(folder).glob('*.pth'):
-        if name := RESUMABLE.fullmatch(path.name):
+        name = RESUMABLE.fullmatch(path.name)
+        if name and path.exists():  # and is no link to what has gone
             epoch, step, number = name.groups()
             found[path] = (int(number or epoch), int(step or 0))
     return sorted(found, key=found.__getitem__, reverse=True)
@@ -74,13 +75,24 @@ def checkpoints_in(folder: str | os.PathLike) -> list[Path]:
 
 def check_no_earlier_run(path: str) -> None:
     """Raise a UserError where the checkpoints of a run would be lost."""
-    found = checkpoints_in(path)
-    if found:
-        raise UserError(
-            f"work dir '{path}' holds {len(found)} checkpoints of another run (the newest: "
-            f'{found[0].name}); go on from them with --resume, choose another folder with '
-            '--work-dir, or delete them with --overwrite'
+    found, left = checkpoints_in(path), left_by_run(path)
+    if left:
+        what = (
+            f'{len(found)} checkpoints of another run (the newest: {found[0].name})'
+            if found
+            else f'{left[0].name} of another run'
         )
+        raise UserError(
+            f"work dir '{path}' holds {what}; go on from them with --resume, choose another folder "
+            'with --work-dir, or delete them with --overwrite'
+        )
+
+
+def left_by_run(path: str | os.PathLike) -> list[Path]:
+    """What tells that a training has been in a folder, the best and the latest checkpoint included;
+    only ``last_checkpoint`` does where the config gives checkpoints names of its own."""
+    best, last = Path(path).glob('best_*.pth'), Path(path).glob('last_checkpoint')
+    return [*checkpoints_in(path), *best, *last]
 
 
 def remove_earlier_run(path: str, keep: str | None) -> None:
@@ -90,10 +102,6 @@ def remove_earlier_run(path: str, keep: str | None) -> None:
         path (str): The work dir.
         keep (str, optional): A checkpoint that the new run starts from.
     """
-    for old in [
-        *Path(path).glob('best_*.pth'),
-        *checkpoints_in(path),
-        Path(path, 'last_checkpoint'),
-    ]:
+    for old in left_by_run(path):
         if not (keep and old.exists() and osp.exists(keep) and osp.samefile(old, keep)):
-            old.unlink(missing_ok=True)
+            old.unlink()

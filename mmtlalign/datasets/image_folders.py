@@ -60,6 +60,11 @@ def number_folders(folders: list[str], classes: list[str] | None, where: str) ->
     if not unknown:
         return {name: numbers[name] for name in folders}
     if len(unknown) == len(folders) == len(names):
+        if all(map(str.isdecimal, folders)) and folders != sorted(folders, key=int):
+            raise ValueError(
+                f"'{where}' has numbers for folders, and none is the name of a class: by name they "
+                f'come in the order {", ".join(folders[:4])}, ..., which is not that of the classes'
+            )
         return {name: i for i, name in enumerate(folders)}
     raise ValueError(
         f"'{where}' has {len(folders)} folders with images, of which {len(unknown)} are none of "

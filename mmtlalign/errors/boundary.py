@@ -10,6 +10,13 @@ from .kinds import explain
 from .user_error import LocalError, StoppedBySignal, UserError, in_one_line
 
 
+def ending_signals() -> list[signal.Signals]:
+    """What asks a program to end, besides Ctrl-C: that its terminal has gone, too, unless it was
+    started to outlive that (nohup)."""
+    outlives = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGUSR1] + [signal.SIGHUP] * (not outlives)
+
+
 def stop(number: int, frame) -> None:
     """Heed a signal at once, which ends the children that a command has.
 
@@ -33,7 +40,7 @@ def one_line_errors(program: str, resumable: bool = False):
             ``--resume``. Defaults to False.
     """
     first = os.environ.get('LOCAL_RANK', '0') == '0'
-    handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    handlers = {number: signal.signal(number, stop) for number in ending_signals()}
     try:
         yield
     except BrokenPipeError:  # whoever read has seen enough

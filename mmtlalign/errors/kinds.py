@@ -79,6 +79,15 @@ BY_WORDS = (
         r"Given normalized_shape|shape '.*' is invalid for input of size",
         "parts of the config's model do not fit each other ({}): compare their channels and sizes",
     ),
+    (
+        r'environment variable \w+ expected, but not set',
+        '--launcher is for processes that a launcher has started ({}): use tools/dist_train.sh, '
+        'or leave it out',
+    ),
+    (
+        r'weight tensor should be defined either for all',
+        "class_weight of the config's loss is not one number for each class ({})",
+    ),
 )
 
 
@@ -162,8 +171,8 @@ def is_of_a_reader(error: Exception) -> bool:
 
 
 def by_words(error: Exception, frames: list[FrameType]) -> str | None:
-    """A library's RuntimeError, by what it says."""
-    if not isinstance(error, RuntimeError):
+    """A library's error of no kind of its own, by what it says."""
+    if not isinstance(error, (RuntimeError, ValueError)):
         return None
     for pattern, line in BY_WORDS:
         if found := re.search(f'.*({pattern}).*', str(error)):
@@ -193,7 +202,10 @@ def hosts_at_work(
     registry = sys.modules.get('mmengine.registry')
     if not (runner and registry):
         return
+    evaluator = sys.modules['mmengine.evaluator'].Evaluator
     places = {
+        evaluator.process.__code__: cannot_be_measured,
+        evaluator.evaluate.__code__: cannot_be_measured,
         registry.build_from_cfg.__code__: cannot_be_built,
         runner.resume.__code__: cannot_be_resumed,
         runner.load_or_resume.__code__: cannot_be_resumed,
@@ -218,16 +230,30 @@ def hosts_at_work(
             yield frame, places[frame.f_code]
 
 
+def cannot_be_measured(error: Exception, frame: FrameType) -> str:
+    """Predictions, or labels, that a metric has no use for."""
+    names = ', '.join(type(metric).__name__ for metric in frame.f_locals['self'].metrics)
+    return (
+        f'{names} cannot be computed ({type(error).__name__}: {what_it_says(error)}); correct the '
+        "evaluator's entries, or what the pipeline of its data loads"
+    )
+
+
+def what_it_says(error: Exception) -> str:
+    """The first line; of a KeyError without quotes around it."""
+    is_key = isinstance(error, KeyError) and error.args
+    return str(error.args[0]) if is_key else first_line(error)
+
+
 def cannot_be_built(error: Exception, frame: FrameType) -> str:
     """A part of a config that its class refuses."""
     kind = frame.f_locals['cfg'].get('type', '?')
     kind = getattr(kind, '__name__', kind)
     if isinstance(error, KeyError) and 'is not in the' in str(error):
         return unknown_type(kind, frame.f_locals['registry'])
-    said = str(error.args[0]) if isinstance(error, KeyError) and error.args else first_line(error)
     return (
-        f'{kind} cannot be built as the config says ({type(error).__name__}: {said}); correct '
-        'its entries, or set others with --cfg-options'
+        f'{kind} cannot be built as the config says ({type(error).__name__}: '
+        f'{what_it_says(error)}); correct its entries, or set others with --cfg-options'
     )
 
 

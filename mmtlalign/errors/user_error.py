@@ -42,6 +42,11 @@ def in_one_line(text) -> str:
     )
 
 
+def warn(text: str) -> None:
+    """Print a warning, which may hold names out of files, in one line."""
+    print(in_one_line(f'warning: {text}'))
+
+
 def first_line(error: BaseException) -> str:
     """What an exception says, without what libraries add below; its class if it says nothing."""
     lines = [line.strip() for line in str(error).splitlines()]

@@ -66,7 +66,9 @@ def write_corpus(folder: Path, trained: Path) -> dict[str, list[Path]]:
         dict[str, list[Path]]: By kind, as entry points name them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'evil.py').write_text(f"open('{TRACE}', 'w').close()\nmodel = dict()\n")
+    for name in ('evil.py', 'modules/mc.py'):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(f"open('{TRACE}', 'w').close()\nmodel = dict()\n")
     return dict(
         checkpoint=write_checkpoints(folder, trained),
         config=[*write_configs(folder), *write_data(folder)],
@@ -164,6 +166,14 @@ test_dataloader: {collate_fn: {type: os.system}}""",
     pretrained='model: {backbone: {init_cfg: {type: Pretrained, checkpoint: added_system.pth}}}',
     nms='model: {test_cfg: {nms: {type: exec("open(1)")}}}',
     teacher='model: {teacher_config: evil.py}',
+    dtype="""train_dataloader: {dataset: {pipeline: [{type: torchvision/ConvertImageDtype,
+  dtype: "half if __import__('evil') else 0"}]}}
+test_dataloader: {dataset: {pipeline: [{type: torchvision/ConvertImageDtype,
+  dtype: "half if __import__('evil') else 0"}]}}""",
+    memcached="""train_dataloader: {dataset: {pipeline: [{type: LoadImageFromFile, backend_args:
+  {backend: memcached, server_list_cfg: a, client_cfg: a, sys_path: modules}}]}}
+test_dataloader: {dataset: {pipeline: [{type: LoadImageFromFile, backend_args:
+  {backend: memcached, server_list_cfg: a, client_cfg: a, sys_path: modules}}]}}""",
 )
 
 

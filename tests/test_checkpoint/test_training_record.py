@@ -227,3 +227,19 @@ def test_what_is_published_tells_what_legs_changed():
             ]
         )
     ) == ['from iteration 30 on: lr was 1 and is 2', 'parts ran with 1 and 2 processes']
+
+
+def test_a_leg_names_no_folder_elsewhere(tmp_path):
+    run, other = tmp_path / 'run', tmp_path / 'other/vis_data/scalars.json'
+    other.parent.mkdir(parents=True)
+    other.write_text('{"step": 1}\n')
+    assert read_log(str(run / 'a.pth'), dict(legs=[dict(time='../other')])) == ''
+
+
+@pytest.mark.parametrize('text', ['garbage\n', '{"a": 1}\n', '[1]\n', '{"step": "x"}\n'])
+def test_a_damaged_log_is_named(tmp_path, text):
+    log = tmp_path / 'one/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text(text)
+    with pytest.raises(UserError, match=f"'{log}' is no log of a training"):
+        read_log(str(tmp_path / 'a.pth'), dict(legs=[dict(time='one')]))

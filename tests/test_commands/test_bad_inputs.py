@@ -35,6 +35,12 @@ def options(*given):
         ('default_hooks.logger.interval=0', 'must be a whole number of at least'),
         ('model.head.num_classes=0', 'must be a whole number of at least 1'),
         ('val_dataloader.batch_size=many', 'must be a whole number of at least 1'),
+        ('val_evaluator.topk=0', 'must be a whole number of at least 1'),
+        ('train_cfg.by_epoch=maybe', 'must be True or False'),
+        ('model.head.loss.loss_weight=-1', 'must be a finite number of at least 0'),
+        ('model.backbone.drop_path_rate=-1', 'must be a finite number from 0 to 1'),
+        ('train_dataloader.dataset.pipeline=5', 'must be a list'),
+        ('load_from=5', 'must be a path'),
         # of what is only read with a launcher
         ('env_cfg.dist_cfg=5', 'must be a dict'),
         ('env_cfg.dist_cfg.backend=5', 'must be a name'),
@@ -55,6 +61,15 @@ def test_a_value_out_of_its_limits(ends_with, option, said):
 @pytest.mark.parametrize(
     'option, said',
     [
+        ('val_evaluator.topk=7', 'topk=7, but val_dataloader.dataset has 3 classes'),
+        ('model.head.loss.num_classes=7', 'model.head.loss.num_classes is 7, but'),
+        ('train_dataloader.num_batch_per_epoch=0', 'there is not one batch of the 0 images'),
+        ('custom_imports=foo', 'a config imports as it is read'),
+        (
+            'optim_wrapper.paramwise_cfg.custom_keys.head.lr_mlt=2',
+            'have lr_mult and decay_mult alone',
+        ),
+        ('auto_scale_lr.enable=True', 'needs auto_scale_lr.base_batch_size'),
         ('model=5', '--cfg-options model=5: model has entries (type, backbone, head, ...)'),
         ('optim_wrapper=fast', 'set one of them: optim_wrapper.optimizer=VALUE'),
         ('model.backbone.arch.num_heads=3', "parts of the config's model do not fit each other"),

@@ -177,6 +177,7 @@ def edit(path, change):
             r'lacks 3 of 3 weights of the last step \(first: module\.\w.* --raw',
         ),
         (lambda c: c['meta'].update(time=5), [], r'meta\.time is 5, not a string'),
+        (lambda c: c['meta'].update(legs=[5]), [], r'meta\.legs is \[5\], not the parts'),
         (
             lambda c: c['meta'].update(mmengine_version=None),
             [],

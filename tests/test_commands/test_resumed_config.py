@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from mmtlalign.commands.own_loaders import use_own_loaders
-from mmtlalign.commands.resumed_config import check_same_run, extend_schedule
+from mmtlalign.commands.resumed_config import check_same_run, epoch_length, extend_schedule
 from mmtlalign.errors import UserError
 
 from ..tiny import CONFIG
@@ -105,9 +105,10 @@ def test_a_seed_that_was_drawn_is_kept():
     assert today.randomness.seed == 3
 
 
-def test_averages_are_part_of_the_run():
+@pytest.mark.parametrize('name', ['EMAHook', 'mmdet.PipelineSwitchHook', 'YOLOXModeSwitchHook'])
+def test_hooks_that_train_are_part_of_the_run(name):
     with pytest.raises(UserError, match=r'custom_hooks was \[\] and is {'):
-        check(config(custom_hooks=[dict(type='EMAHook')]))
+        check(config(custom_hooks=[dict(type=name)]))
 
 
 def test_a_config_that_is_no_data_is_not_compared(capsys):
@@ -146,3 +147,21 @@ def test_only_what_ended_with_the_run_ends_with_the_new_one():
     assert linear.end == 10 and poly.end == 6
     assert (cosine.T_max, cosine.end) == (18, 20)
     assert steps.milestones == [6, 10]
+
+
+def test_iterations_of_epochs_end_with_the_new_total():
+    info = dict(runtime_info=dict(max_epochs=10, max_iters=40))
+    cfg = Config(
+        dict(
+            train_cfg=dict(max_epochs=10),
+            param_scheduler=[
+                dict(type='LinearLR', by_epoch=False, end=10),
+                dict(type='CosineAnnealingLR', by_epoch=False, T_max=30, begin=10, end=40),
+                dict(type='OneCycleLR', by_epoch=False, total_steps=40),
+            ],
+        )
+    )
+    extend_schedule(cfg, 20, epoch_length(dict(message_hub=info)))
+    linear, cosine, cycle = cfg.param_scheduler
+    assert (linear.end, cosine.T_max, cosine.end, cycle.total_steps) == (10, 70, 80, 80)
+    assert epoch_length({}) is epoch_length(dict(message_hub=dict(runtime_info=dict()))) is None

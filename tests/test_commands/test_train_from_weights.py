@@ -226,6 +226,17 @@ custom_hooks.append(dict(type='Swap'))
     [
         (lambda c: c.update(message_hub=None), 'message_hub is of type NoneType'),
         (lambda c: c['meta'].update(epoch='3'), 'epoch is of type str, not int; '),
+        (lambda c: c['meta'].update(iter=10**30), 'iter is 1e+30, beyond its total of 9'),
+        (lambda c: c['meta'].update(legs=3), 'legs is of type int, not list; '),
+        (lambda c: c.update(within_epoch=[]), 'within_epoch is of type list, not dict; '),
+        (lambda c: c.update(within_epoch=dict(batches=1)), 'optimizer or within_epoch holds'),
+        (lambda c: c['optimizer']['param_groups'][0].update(lr='x'), 'optimizer or within_epoch'),
+        (lambda c: c.pop('param_schedulers'), 'param_schedulers are missing: '),
+        (lambda c: c.update(param_schedulers=[]), 'param_schedulers are missing: '),
+        (
+            lambda c: c['message_hub']['runtime_info'].update(keep_ckpt_ids=['/x']),
+            "message_hub has ['/x'] for",
+        ),
     ],
 )
 def test_what_is_to_be_resumed_must_be_what_it_was(resumable, ends_with, change, complaint):
@@ -254,7 +265,7 @@ def test_what_is_to_be_resumed_must_be_what_it_was(resumable, ends_with, change,
 )
 def test_an_empty_checkpoint_is_not_none(ends_with, tmp_path, arguments):
     said = ends_with(*arguments)
-    assert "checkpoint '' does not exist" in said or ("pretrained='' names no checkpoint" in said)
+    assert "checkpoint '' does not exist" in said or 'an argument is empty: give its' in said
     assert not (tmp_path / 'work_dirs').exists()
 
 

@@ -97,6 +97,23 @@ def test_checkpoints_of_another_run_are_not_lost(folder, tmp_path):
     check_no_earlier_run(str(tmp_path / 'new'))
 
 
+@pytest.mark.parametrize('part', ['optimizer', 'ema_state_dict'])
+def test_what_is_not_finite_is_passed_over(folder, capsys, part):
+    spoilt = dict(state={0: dict(exp_avg=torch.tensor([torch.inf]))}, param_groups=[])
+    save(folder / 'epoch_10.pth', 10, **{part: spoilt})
+    assert resume(folder) == ('epoch_9.pth', 9)
+    assert 'exp_avg holds values that are not finite' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['best_accuracy_epoch_2.pth', 'last_checkpoint'])
+def test_a_run_is_also_known_by_what_else_it_leaves(tmp_path, name):
+    (tmp_path / name).touch()  # beside checkpoints of names of the config's own, perhaps
+    with pytest.raises(UserError, match=f'holds {name} of another run; go on .*--resume'):
+        check_no_earlier_run(str(tmp_path))
+    remove_earlier_run(str(tmp_path), keep=None)
+    check_no_earlier_run(str(tmp_path))
+
+
 def test_the_newest_is_known_by_its_name(tmp_path):
     for name in (
         'epoch_10.pth',
@@ -108,6 +125,7 @@ def test_the_newest_is_known_by_its_name(tmp_path):
         'interrupted_epoch_10_iter_35.pth',
     ):
         (tmp_path / name).touch()
+    (tmp_path / 'epoch_99.pth').symlink_to('gone')
     assert [path.name for path in checkpoints_in(tmp_path)] == [
         'iter_70.pth',
         'interrupted_epoch_10_iter_35.pth',

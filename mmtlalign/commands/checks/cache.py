@@ -13,7 +13,7 @@ from mmtlalign.output_files import write_whole
 
 from .findings import Findings
 
-FORMAT = 1  # to be raised when a check looks at more
+FORMAT = 2  # to be raised when a check looks at more
 
 
 def remembered(question: dict, look: Callable[[], Findings]) -> Findings:
@@ -37,7 +37,7 @@ def remembered(question: dict, look: Callable[[], Findings]) -> Findings:
 
 
 def _path(question: dict) -> Path:
-    text = json.dumps([FORMAT, question], sort_keys=True, default=str)
+    text = json.dumps([FORMAT, os.getcwd(), question], sort_keys=True, default=str)
     folder = os.environ.get('XDG_CACHE_HOME') or osp.expanduser('~/.cache')
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
     return Path(folder, 'mmtlalign', 'checks', f'{name}.json')

@@ -1,5 +1,6 @@
 """Whether all that numbers classes means the same ones."""
 
+import os.path as osp
 from collections.abc import Iterator, Sequence
 
 from mmengine.config import Config, ConfigDict
@@ -21,8 +22,15 @@ def stated_classes(dataset: ConfigDict, cls: type | None) -> list | None:
     classes = (dataset.get('metainfo') or {}).get('classes', dataset.get('classes'))
     if classes is None:
         classes = getattr(cls, 'METAINFO', {}).get('classes')
+    if isinstance(classes, str) and not osp.isfile(classes):
+        raise UserError(
+            f'metainfo.classes is {classes!r}, which is no file: give a list of names, of one, too '
+            f'([{classes!r}])'
+        )
     if isinstance(classes, str):
         classes = list_from_file(classes)
+    if isinstance(classes, (set, frozenset, dict)):  # of any order
+        raise UserError(f'metainfo.classes is a {type(classes).__name__}: give a list of names')
     return None if classes is None else list(classes)
 
 
@@ -65,7 +73,7 @@ def check_heads(cfg: Config, names: Sequence[str], where: str) -> None:
 PARTS = dict(
     mmdet=('bbox_head', 'mask_head'),
     mmseg=('decode_head', 'auxiliary_head'),
-    mmpretrain=('head', 'data_preprocessor'),
+    mmpretrain=('head', 'loss', 'data_preprocessor'),
 )
 
 

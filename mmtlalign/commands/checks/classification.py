@@ -63,7 +63,14 @@ class LabelledImages:
 
     def files_in(self, name: str = '') -> Iterator[str]:
         """Paths that the host would read below a folder, as it finds them."""
-        for place, _, files in os.walk(osp.join(self.folder, name), followlinks=True):
+        for place, folders, files in os.walk(osp.join(self.folder, name), followlinks=True):
+            here = osp.join(osp.realpath(place), '')
+            for link in folders:
+                if here.startswith(osp.join(osp.realpath(osp.join(place, link)), '')):
+                    raise self.refuse(
+                        f"has the link '{osp.join(place, link)}', which leads back to where it "
+                        'lies, so that images would be read again and again: remove it'
+                    )
             for file in files:
                 if not file.startswith('.') and self.built.is_valid_file(file):
                     yield osp.join(place, file)
@@ -166,7 +173,7 @@ def _leave_out(data: LabelledImages, found: Findings) -> None:
         return
     try:
         data.built.full_init()
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise UserError(f'{data.where}: {error}') from None
     left_out = found.images - len(data.built)
     found.left_out.append(
@@ -199,6 +206,12 @@ def _read_list(data: LabelledImages, num_classes: int | None, found: Findings) -
         labels.append(label)
     if labels:
         _check_range(data, labels, num_classes)
+        again = len(set(zip(names, labels))) - len(set(names))
+        if again:
+            found.warnings.append(
+                f'{again} images of {data.where} are there with one label, and with another: the '
+                'list says so in two lines each'
+            )
         classes = data.classes or list(map(str, range(num_classes or max(labels) + 1)))
         found.counts = dict.fromkeys(classes, 0)
         for label in labels:

@@ -111,10 +111,12 @@ def check_data(
             check_channels(leaf, cfg)
             if not downloads_itself(leaf.dataset, leaf.cls):
                 check_paths(leaf.where, leaf.dataset, hint)
+            check_top_k(leaf, cfg, phase)
         if found:
             check_evaluator(
                 f'{phase}_evaluator', cfg, hint, [_ann_file(leaf) for leaf in found if leaf.is_coco]
             )
+    check_order([*found_in['train'], *leaves])
     findings, seen = [], []
     reference = _names_of_first(found_in['train'])
     if reference[0] is None and trained is not None:
@@ -173,6 +175,37 @@ def check_channels(leaf: Leaf, cfg: Config) -> None:
             'RGB), and one data_preprocessor cannot fit both: put '
             "dict(type='mmtlalign.SwapChannels') into the pipeline, after what loads the image"
         )
+
+
+def check_order(leaves: Sequence[Leaf]) -> None:
+    """Raise if folders that are classes by their order alone are not the same in all splits."""
+    ordered = [
+        leaf
+        for leaf in leaves
+        if leaf.images and leaf.images.files and {*leaf.images.files}.isdisjoint(leaf.names or ())
+    ]
+    for leaf in ordered[1:]:
+        found = difference(
+            [*leaf.images.files], [*ordered[0].images.files], leaf.where, ordered[0].where
+        )
+        if found:
+            raise UserError(
+                f'by the order of the folders, {found}: labels would mean other classes; name the '
+                'folders as the classes are named'
+            )
+
+
+def check_top_k(leaf: Leaf, cfg: Config, phase: str) -> None:
+    """Raise if one of the best K classes is asked for where there are not K."""
+    count = len(leaf.names or ())
+    for metric in evaluators(cfg, f'{phase}_evaluator'):
+        top = metric.get('topk', 1)
+        top = max(top) if isinstance(top, (list, tuple)) and top else top
+        if count and isinstance(top, int) and top > count:
+            raise UserError(
+                f'{phase}_evaluator.topk={top}, but {leaf.where} has {count} classes: set '
+                f'--cfg-options {phase}_evaluator.topk=NUMBER'
+            )
 
 
 def training_classes(cfg: Config) -> tuple[list[str] | None, str]:

@@ -167,6 +167,14 @@ def _check_boxes(coco: CocoFile, survives: np.ndarray, what: str, found: Finding
     ):
         if count:
             found.left_out.append(f'{count} of {len(survives)} boxes {why}')
+    x, y, w, h = (coco.table[key] for key in 'xywh')
+    width, height = _sizes(coco)
+    beyond = survives & ((x < -1) | (y < -1) | (x + w > width + 1) | (y + h > height + 1))
+    if beyond.sum() > survives.sum() / 2:
+        found.warnings.append(
+            f'{beyond.sum()} of {len(survives)} boxes of {found.where} reach beyond their image, '
+            'as they do where x, y of both corners are taken for x, y, width, height'
+        )
 
 
 def _check_masks(coco: CocoFile, survives: np.ndarray, what: str, found: Findings) -> None:
@@ -240,6 +248,11 @@ def _check_images(
     if ':' in folder or not has_image_files(dataset):
         return  # remote
     paths = {osp.join(folder, name): size for name, *size in coco.images.values()}
+    if len(paths) < len(coco.images):
+        found.warnings.append(
+            f'{len(coco.images) - len(paths)} of {len(coco.images)} images of {where} are the file '
+            'of another: the boxes of each are missing in the other'
+        )
     missing = missing_files(list(paths))
     if missing:
         hint = '; its name has backslashes, write / instead' if '\\' in missing[0] else ''

@@ -51,6 +51,8 @@ def read_header(path: str) -> Header:
     Raises:
         UserError: If it is no image that can be read.
     """
+    if osp.exists(path) and not osp.isfile(path):  # a pipe would be waited for
+        raise UserError(f"image '{path}' is no file: take it out of the data set")
     try:
         with Image.open(path) as image:
             return Header(image.size, orientation_of(image))

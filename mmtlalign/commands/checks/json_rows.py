@@ -62,6 +62,7 @@ class _OneList:
         self.file, self.advance = file, advance
         self.keys = {key.encode() for key in keys}
         self.key = ''
+        self.seen: set[bytes] = set()
         self.level, self.in_text = 0, False
         self.before = b''  # the last byte that is no white space
         self.rest = b''  # of a chunk that was cut within a key or an escape
@@ -136,8 +137,11 @@ class _OneList:
                 continue  # a value
             pieces.append((key, name + chunk[start:first]))
             text = chunk[first + 1 : last]
+            if text in self.seen:  # the host takes the last one alone
+                raise JSONRowsError(f'{text.decode()!r} is there twice')
             key, start, name = text.decode(errors='replace'), first, b''
             if text in self.keys:
+                self.seen.add(text)
                 start, name = last + 1, NAME
         pieces.append((key, name + chunk[start:]))
         return [(key, piece) for key, piece in pieces if piece]

@@ -56,6 +56,7 @@ def look_at_label_maps(
         )
     images = [info['img_path'] for info in infos]
     found = Findings(where, len(infos), 'pixels', files=folders_of(images))
+    found.files += [built.ann_file] * bool(built.ann_file)
     _check_present(images, where, 'images', 'img_suffix')
     found.left_out += say_unread(count_unread(folder, images), folder, len(images))
     if 'seg_map_path' not in infos[0]:

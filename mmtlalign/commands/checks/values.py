@@ -2,6 +2,7 @@
 
 import re
 from math import inf, isfinite
+from types import UnionType
 from typing import NamedTuple
 
 from mmengine.config import Config
@@ -44,7 +45,7 @@ class Choice(NamedTuple):
     """What else the values of some keys must be: of a type, or one of a few."""
 
     keys: str
-    allowed: type | tuple
+    allowed: type | UnionType | tuple
     name: str
 
     def __str__(self) -> str:
@@ -60,13 +61,18 @@ LOADER = r'(train|val|test)_dataloader\.'
 LIMITS = (
     Limit(LOADER + r'(batch_size|prefetch_factor)'),
     Limit(LOADER + 'num_workers', low=0),
+    Limit(LOADER + r'(.*\.)?times'),
+    Limit(r'(val|test)_evaluator(\.\d+)?\.topk(\.\d+)?'),
+    Limit(r'model\.(.*\.)?(drop|drop_path|attn_drop|dropout)_(rate|ratio)', False, 0, 1),
+    Limit(r'model\.(.*\.)?loss_weight', whole=False, low=0),
+    Limit(r'(model\.)?data_preprocessor\.std\.\d+', whole=False, low=0, above=True),
     Limit(r'train_cfg\.(max_epochs|max_iters|val_interval)'),
     Limit(r'train_cfg\.val_begin', low=0),
     Limit(r'optim_wrapper\.accumulative_counts'),
     Limit(r'optim_wrapper(\.\w+)?\.optimizer\.(lr|weight_decay|eps|momentum)', whole=False, low=0),
     Limit(r'optim_wrapper(\.\w+)?\.optimizer\.betas\.\d', whole=False, low=0, high=1),
     Limit(r'optim_wrapper\.clip_grad\.(max_norm|clip_value)', whole=False, low=0, above=True),
-    Limit(r'optim_wrapper\.paramwise_cfg\.\w+_(mult|rate)', whole=False, low=0),
+    Limit(r'optim_wrapper\.paramwise_cfg\.(.*\.)?\w+_(mult|rate)', whole=False, low=0),
     Limit(r'param_scheduler(\.\d+)?\.(begin|end)', low=0),
     Limit(r'param_scheduler(\.\d+)?\.(T_max|total_iters|step_size)'),
     Limit(
@@ -82,8 +88,21 @@ LIMITS = (
     Limit(r'model\.(.*\.)?num_classes'),
     Limit(r'env_cfg\.dist_cfg\.timeout', whole=False, low=0, above=True),
 )
+FLAGS = (
+    r'train_cfg\.by_epoch|randomness\.(deterministic|diff_rank_seed)|resume|auto_scale_lr\.enable|'
+    r'param_scheduler(\.\d+)?\.(by_epoch|convert_to_iter_based)|'
+    r'(model\.)?data_preprocessor\.(to_rgb|bgr_to_rgb|rgb_to_bgr)|'
+    + LOADER
+    + r'(drop_last|pin_memory|persistent_workers|sampler\.shuffle)'
+)
 # Without a launcher, the host reads few of these.
 CHOICES = (
+    Choice(FLAGS, (True, False), 'True or False'),
+    Choice(LOADER + r'(.*\.)?pipeline', list | tuple, 'a list'),
+    Choice(LOADER + r'(.*\.)?data_prefix', dict | str, 'a dict or a path'),
+    Choice(r'model\.(.*\.)?init_cfg', dict | list | tuple, 'a dict or a list'),
+    Choice('load_from|work_dir', str, 'a path'),
+    Choice('compile', bool | dict, 'True, False or a dict'),
     Choice(r'env_cfg(\.(mp|dist)_cfg)?|model_wrapper_cfg|auto_scale_lr', dict, 'a dict'),
     Choice(r'env_cfg\.dist_cfg\.(init_)?backend', str, 'a name'),
     Choice(r'env_cfg\.cudnn_benchmark|find_unused_parameters', (True, False), 'True or False'),
@@ -93,7 +112,8 @@ CHOICES = (
 MAY_BE_NONE = (
     r'randomness\.seed|train_cfg\..*|param_scheduler.*|'
     r'optim_wrapper\.clip_grad.*|.*\.prefetch_factor|env_cfg\.dist_cfg\.timeout|'
-    r'model_wrapper_cfg|auto_scale_lr|find_unused_parameters|sync_bn'
+    r'model_wrapper_cfg|auto_scale_lr|find_unused_parameters|sync_bn|'
+    r'load_from|resume|compile|.*\.(init_cfg|data_prefix|\w+_(rate|ratio))'
 )
 
 

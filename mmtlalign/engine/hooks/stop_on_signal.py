@@ -11,13 +11,12 @@ from mmengine.dist import all_gather_object, all_reduce, is_distributed
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from mmtlalign.errors import StoppedBySignal
+from mmtlalign.errors import StoppedBySignal, ending_signals
 from mmtlalign.registry import HOOKS
 
 from .resume_random_state import mixing_of
 from .whole_checkpoints import INTERRUPTED, name_last
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # Iterations between two questions to the other processes.
 ASK_EVERY = 10
 
@@ -27,8 +26,8 @@ class StopOnSignal(Hook):
     """Finish the step, save and say so when a signal asks for an end.
 
     That is Ctrl-C, SIGTERM, with which clusters announce that a job's time is
-    up, and SIGUSR1, with which they can be told to announce it earlier. A
-    second Ctrl-C ends the process at once.
+    up, SIGUSR1, with which they can be told to announce it earlier, and SIGHUP,
+    which comes when a terminal goes, but not under nohup. A second Ctrl-C ends the process at once.
 
     A checkpoint within an epoch, and with it the position in the data and all
     random states, is ``interrupted_epoch_E_iter_N.pth``; resumed, the epoch
@@ -60,7 +59,8 @@ class StopOnSignal(Hook):
     def before_train(self, runner: Runner) -> None:
         """Take over the signals."""
         self._signal = 0
-        self._handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
+        numbers = [signal.SIGINT, *ending_signals()]
+        self._handlers = {number: signal.signal(number, self._note) for number in numbers}
 
     def after_train(self, runner: Runner) -> None:
         """Give them back."""

@@ -7,6 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmtlalign.errors import UserError
 from mmtlalign.output_files import write_whole
 
 # By StopOnSignal, within an epoch.
@@ -18,7 +19,9 @@ class WholeCheckpointHook(CheckpointHook):
 
     The host removes an old checkpoint before it writes the next one. Here it
     is written beside and renamed (:mod:`mmtlalign.output_files` sees to
-    that), then named in ``last_checkpoint``, and then the old one goes.
+    that), then named in ``last_checkpoint``, and then the old one goes. So does
+    the old best one, but only out of this run's folder: what is resumed names
+    the place that it had, which may be another's by now.
     """
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
@@ -43,11 +46,45 @@ class WholeCheckpointHook(CheckpointHook):
         for path in Path(runner.work_dir).glob(INTERRUPTED.format('*', '*')):
             path.unlink()
         for old in obsolete:
-            path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old))
-            if self.file_backend.isfile(path):
-                self.file_backend.remove(path)
-            elif self.file_backend.isdir(path):  # of sharded trainings
-                self.file_backend.rmtree(path)
+            self._remove(self.filename_tmpl.format(old))
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not self.save_best:
+            return
+        if missing := {*self.key_indicators} - {'auto', *metrics}:
+            raise UserError(
+                f'save_best of the CheckpointHook names {", ".join(sorted(missing))}, which no '
+                f'metric gives; there are {", ".join(metrics)}'
+            )
+        before = dict(self._best)
+        self._best = dict.fromkeys(before)  # so that the host removes nothing
+        super()._save_best_checkpoint(runner, metrics)
+        after = dict(self._best)
+        self._best = {key: after[key] or old for key, old in before.items()}
+        for old, new in zip(before.values(), after.values()):
+            if old and new and osp.basename(old) != osp.basename(new) and is_main_process():
+                self._remove(osp.basename(old))
+
+    @property
+    def _best(self) -> dict[str, str | None]:
+        """The best checkpoint by each of the metrics, which the host keeps in two ways."""
+        several = getattr(self, 'best_ckpt_path_dict', None)
+        return {'': self.best_ckpt_path} if several is None else several
+
+    @_best.setter
+    def _best(self, paths: dict[str, str | None]) -> None:
+        if '' in paths:
+            self.best_ckpt_path = paths['']
+        else:
+            self.best_ckpt_path_dict = paths
+
+    def _remove(self, name: str) -> None:
+        """A checkpoint of this run."""
+        path = self.file_backend.join_path(self.out_dir, name)
+        if self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+        elif self.file_backend.isdir(path):  # of sharded trainings
+            self.file_backend.rmtree(path)
 
     def _count(self, runner: Runner, step: int) -> list[int]:
         """Note a step among those kept; returns those to remove."""

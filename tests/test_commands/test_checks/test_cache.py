@@ -55,6 +55,15 @@ def test_changed_files_are(data, change):
     assert look.times == 2
 
 
+def test_the_same_relative_paths_elsewhere_are_other_files(data, tmp_path, monkeypatch):
+    _, look = data
+    for folder in ('one', 'two'):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        remembered(dict(data_root='data'), look)
+    assert look.times == 2
+
+
 def test_another_question_is_another_answer(data):
     _, look = data
     for question in (dict(a=1), dict(a=2), dict(a=1, b=dict(c=(1, 2)))):

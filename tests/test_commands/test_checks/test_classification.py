@@ -1,5 +1,7 @@
 """Classes, files and lists of classification data, against one another."""
 
+import os
+
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -154,6 +156,46 @@ def test_other_names_for_all_folders_go_by_their_order(root):
     assert labels(cfg, 'train') == {n: i for i, n in enumerate(NAMES)}
 
 
+def test_folders_go_by_their_order_only_if_it_is_the_same_in_all_splits(root):
+    (root / 'val/ant').rename(root / 'val/zebra')
+    message = refused(config(root, metainfo=dict(classes=('A', 'B', 'C', 'D'))))
+    assert "class 0 is 'bee' in val_dataloader.dataset and 'ant' in train_" in message
+
+
+@pytest.mark.parametrize(
+    'classes, complaint',
+    [('ant', "'ant', which is no file: give a list"), (set(NAMES), 'a set: give a list')],
+)
+def test_classes_are_a_list(root, classes, complaint):
+    assert complaint in refused(config(root, metainfo=dict(classes=classes)))
+
+
+def test_a_link_that_leads_back(root):
+    (root / 'train/ant/all').symlink_to('..')
+    assert "the link '" in refused(config(root))
+
+
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_no_image(root, make):
+    make(root / 'train/ant/a.png')
+    (root / 'train.txt').write_text('ant/ant0.png 0\nant/a.png 0\n')
+    cfg = config(root)
+    cfg.train_dataloader.dataset.ann_file = 'train.txt'
+    assert "a.png' is no file" in refused(cfg, 'train')
+
+
+def test_numbers_are_not_ordered_as_text(root):
+    for split in ('train', 'val'):
+        for number, name in zip(('1', '2', '3', '10'), NAMES):
+            (root / split / name).rename(root / split / number)
+    assert 'come in the order 1, 10, 2, 3, ..., which' in refused(
+        config(root, metainfo=dict(classes=NAMES))
+    )
+    cfg = config(root)  # classes that are called so are told by their names
+    check_data(cfg, 'train', 'val')
+    assert labels(cfg, 'val') == dict(ant=0, dog=1, bee=2, cat=3)
+
+
 @pytest.mark.parametrize(
     'classes', [('ant', 'bee', 'cat', 'eel'), ('ant', 'bee', 'cat'), ('a', 'b', 'c', 'd', 'e')]
 )
@@ -247,6 +289,9 @@ def test_a_part_of_the_images_is_counted_as_such(root, dataset, kept):
 
 def test_too_few_images_for_a_part(root):
     cfg = config(root)
+    cfg.train_dataloader.dataset.indices = [99]
+    assert 'train_dataloader.dataset: list index out of range' in refused(cfg)
+    del cfg.train_dataloader.dataset['indices']
     cfg.train_dataloader.dataset.update(type='mmtlalign.ImageFolderSubset', num_samples=16)
     assert 'num_samples=16 needs 4 images of each class' in refused(cfg)
 
@@ -271,6 +316,8 @@ class TestLists:
         assert found.counts == dict(ant=1, bee=1, cat=0, dog=1)
         assert found.left_out[0].startswith('9 of 12 images')
         assert look('ant/ant0.png 3').counts == {'0': 0, '1': 0, '2': 0, '3': 1}
+        again = look('ant/ant0.png 0', 'ant/ant0.png 0', 'dog/dog0.png 3', 'dog/dog0.png 2')
+        assert again.warnings[0].startswith('1 images of train_dataloader.dataset are there with')
 
     @pytest.mark.parametrize(
         'lines, complaint',

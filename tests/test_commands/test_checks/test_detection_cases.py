@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
+from pycocotools import mask
 
 from mmtlalign.commands.checks import check_data, report
+from mmtlalign.commands.checks.coco import _count_pixels
 from mmtlalign.errors import UserError
 
 from ...conftest import needs_operators
@@ -194,6 +196,10 @@ def test_sound_files(look):
             'run lengths for 11 pixels in place of 90x120',
         ),
         (first('segmentation', dict(size=[90, 120], counts=3)), 'no run lengths'),
+        *(
+            (first('segmentation', dict(size=[90, 120], counts=text)), f'for {pixels} pixels in')
+            for text, pixels in (('', 'no'), ('zzz', 'no'), ('!', 'no'), ('oooo1', 2**21 - 1))
+        ),
         (setting('bbox', [200, 10, 5, 5]), 'outside its image.*as all are'),
         (setting('area', 0), 'has no area, and is left out, as all are'),
         (lambda coco: dict(coco, annotations=[7]), 'an annotation is 7 and'),
@@ -332,6 +338,28 @@ def test_counts_are_those_of_the_hosts_data_set(tmp_path):
         assert 5 < boxes < 100 and found.left_out
     assert found.name == 'val' and images == 25
     assert any('outside the image' in line for line in found.left_out)
+
+
+def test_compressed_run_lengths_are_counted_as_they_are_decoded():
+    rng = np.random.default_rng(0)
+    for density in (0, 0.01, 0.5, 1):
+        height, width = rng.integers(1, 200, 2).tolist()
+        pixels = np.asfortranarray(rng.random((height, width)) < density, np.uint8)
+        text = mask.encode(pixels)['counts'].decode()
+        assert _count_pixels(text) == height * width
+
+
+def test_what_may_be_a_mistake_is_a_warning(look):
+    def change(coco):
+        for row in coco['annotations'][:5]:
+            row['bbox'] = [60, 10, 100, 50]  # corners
+        for row in coco['annotations'][5:]:
+            row['bbox'] = [20.5, 10, 100, 50]  # within a pixel
+        coco['images'][1]['file_name'] = '0.jpg'
+
+    _, lines = look(change)
+    assert any('5 of 8 boxes of train_dataloader.dataset reach' in line for line in lines)
+    assert any('1 of 4 images of train_dataloader.dataset are the file' in line for line in lines)
 
 
 def test_a_class_in_no_annotation_is_named(look):

@@ -72,6 +72,7 @@ def test_bytes_are_counted(monkeypatch):
         ('{"images": [12345678901234567890123]}', 'overflow'),
         ('{"images": [1', 'premature EOF'),
         ('{"images": [1]} x', 'garbage'),
+        ('{"images": [1], "images": []}', "'images' is there twice"),
         (b'{"a": "\xff"}', 'UTF8'),
         (b'\xff\xfe{}', 'lexical error'),
         ('{"a": "\\', 'error'),

@@ -113,6 +113,13 @@ def test_images_to_predict_only_need_no_label_maps(cfg):
     check_data(cfg, 'train')
 
 
+def test_a_list_that_has_changed_is_read_again(cfg, tmp_path):
+    cfg.train_dataloader.dataset.ann_file = 'list.txt'
+    for count in (3, 2):
+        (tmp_path / 'list.txt').write_text('\n'.join(f'{i:02d}' for i in range(count)))
+        assert [found.images for found in check_data(cfg, 'train')] == [count]
+
+
 def all_maps(folder, labels):
     for i in range(60):
         write(folder, i, labels)
