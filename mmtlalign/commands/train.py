@@ -267,6 +267,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error('--extend and --accept go with --resume')
     if args.resume is not None and args.overwrite:
         parser.error('--overwrite begins anew, and --resume goes on: give one')
+    if args.dry_run and args.profile is not None:
+        parser.error('--dry-run leaves nothing behind, and --profile a trace: give one')
     return args
 
 

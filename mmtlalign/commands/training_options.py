@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+from math import inf
 
 import torch
 from mmengine.config import Config
@@ -89,8 +90,8 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
         UserError: Where one cannot work here.
     """
     for option, value in (('--profile', args.profile), ('--peak-tflops', args.peak_tflops)):
-        if value is not None and not value > 0:
-            raise UserError(f'{option} {value} must be greater than 0')
+        if value is not None and not 0 < value < inf:
+            raise UserError(f'{option} {value} must be greater than 0, and finite')
     if args.fsdp:
         use_fsdp(cfg, args)
     use_own_runner(cfg)

@@ -78,6 +78,7 @@ def test_auto_scale_lr_switches_the_hosts_scaling_on():
     [
         (['--amp-dtype', 'fp16'], {}, 'fp16 does not work with a CPU; give --amp-dtype bf16'),
         (['--profile', '0'], {}, '--profile 0 must be greater than 0'),
+        (['--peak-tflops', 'inf'], {}, '--peak-tflops inf must be greater than 0, and finite'),
         (['--peak-tflops', 'nan'], {}, '--peak-tflops nan must be greater than 0'),
         (['--fsdp'], {}, '--launcher is none; start them with tools/dist_train.sh'),
         (['--fsdp', '--compile'], dict(launcher='pytorch'), '--fsdp does not go with --compile'),
@@ -89,6 +90,12 @@ def test_what_cannot_work_is_refused(monkeypatch, options, entries, message):
     monkeypatch.setattr(training_options, 'get_device', lambda: 'cpu')
     with pytest.raises(UserError, match=message):
         applied(*options, **entries)
+
+
+def test_a_dry_run_leaves_no_trace(capsys):
+    with pytest.raises(SystemExit):
+        train.parse_args(['tiny.py', '--dry-run', '--profile', '2'])
+    assert '--dry-run leaves nothing behind, and --profile a trace' in capsys.readouterr().err
 
 
 def test_compiling_on_a_cpu_needs_a_compiler(monkeypatch):

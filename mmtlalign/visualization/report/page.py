@@ -109,7 +109,7 @@ def describe(run: Run, num_samples: int) -> dict:
             zip(classes, per_class['figures']), key=lambda row: -1 if row[1] is None else row[1]
         )
     drawn = sorted((i for i in images if 'drawn' in i), key=lambda image: -image['error'])
-    half = num_samples // 2
+    half = max(1, num_samples // 2)
     rest = drawn[half:]
     drawn = [*drawn[:half], *rest[:: max(1, -(-len(rest) // half))]]
     part.update(
