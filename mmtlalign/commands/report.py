@@ -274,6 +274,9 @@ def compare(first: Run, other: Run) -> tuple[str, str] | None:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    for folder in args.work_dirs:
+        if not Path(folder).is_dir():
+            raise UserError(f"work dir '{folder}' does not exist")
     make_folder_of(args.out)
     write_report(args.work_dirs, args.out, args.trust)
     print(f'report: {args.out}')

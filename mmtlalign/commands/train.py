@@ -43,10 +43,10 @@ from mmtlalign.commands.command_line import (
 from mmtlalign.commands.console import build_runner, progress_bar, say_what_next
 from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.commands.report import write_report
-from mmtlalign.commands.resumed_config import check_same_run
+from mmtlalign.commands.resumed_config import check_same_run, extend_schedule
 from mmtlalign.commands.start import read_start
 from mmtlalign.commands.threads import set_threads
-from mmtlalign.commands.trackers import TrackRun, add_track_argument, use_trackers
+from mmtlalign.commands.trackers import TrackRun, add_track_argument, check_installed, use_trackers
 from mmtlalign.commands.training_options import add_training_options, apply_training_options
 from mmtlalign.commands.work_dir import check_no_earlier_run, lock_work_dir, remove_earlier_run
 from mmtlalign.engine import DryRunEnded, VerifyPretrained, keep_checkpoints_whole
@@ -322,7 +322,11 @@ def main(argv: list[str] | None = None) -> None:
         changes = check_same_run(cfg, checkpoint, start, args.accept, args.extend)
         if has_ended(cfg, checkpoint):
             return
-    if not args.dry_run:
+    elif args.extend:  # there was nothing to go on from
+        extend_schedule(cfg, args.extend)
+    if args.dry_run:
+        check_installed(args.track)
+    else:
         use_trackers(cfg, args.track, checkpoint)
     check_host(cfg)
     check_sync_bn(cfg)

@@ -166,6 +166,9 @@ def test_many_runs_and_one_whose_folders_have_other_names(work_dir, tmp_path):
 def test_mistakes_are_told_in_one_line(work_dir, tmp_path, capsys):
     with pytest.raises(UserError, match='holds no log of a training'):
         report.main([str(tmp_path)])
+    with pytest.raises(UserError, match="gone' does not exist"):
+        report.main([str(tmp_path / 'gone')])
+    assert not (tmp_path / 'gone').exists()
     with pytest.raises(SystemExit):
         report.main([str(tmp_path), '--out', 'a.txt'])
     assert "--out 'a.txt' must end in .html" in capsys.readouterr().err

@@ -77,6 +77,7 @@ def test_auto_scale_lr_switches_the_hosts_scaling_on():
     'options, entries, message',
     [
         (['--amp-dtype', 'fp16'], {}, 'fp16 does not work with a CPU; give --amp-dtype bf16'),
+        (['--amp'], dict(model=dict(roi_head={})), "mmcv's operators on regions .*: leave it out"),
         (['--profile', '0'], {}, '--profile 0 must be greater than 0'),
         (['--peak-tflops', 'inf'], {}, '--peak-tflops inf must be greater than 0, and finite'),
         (['--peak-tflops', 'nan'], {}, '--peak-tflops nan must be greater than 0'),
@@ -140,6 +141,12 @@ def test_resuming_keeps_the_seed(here, ends_with, tmp_path):
     assert 'randomness.seed was 5 and is 6' in ends_with(*go_on, '--seed', 6)
     here(*go_on)
     assert load(tmp_path / 'work_dirs/tiny/epoch_2.pth')['meta']['seed'] == 5
+
+
+def test_what_is_extended_need_not_have_begun(here, tmp_path):
+    write_project(tmp_path, 'train_cfg.update(max_epochs=1)\n')
+    here('train.py', 'tiny.py', '--resume', '--extend', 2)
+    assert load(tmp_path / 'work_dirs/tiny/epoch_2.pth')['param_schedulers'][0]['T_max'] == 3
 
 
 def test_a_dry_run_leaves_nothing_behind(tmp_path):
