@@ -188,7 +188,8 @@ def register_hooks(runner: Runner, args: argparse.Namespace) -> None:
     for name in ('StopOnDivergence', 'StopOnSignal'):
         if name not in present:
             runner.register_hook(dict(type=f'mmtlalign.{name}'))
-    runner.register_hook(dict(type='mmtlalign.Throughput', peak_tflops=args.peak_tflops))
+    if not args.dry_run:  # whose second step must not be the first that compiles
+        runner.register_hook(dict(type='mmtlalign.Throughput', peak_tflops=args.peak_tflops))
     if args.extend:
         runner.register_hook(dict(type='mmtlalign.ExtendSchedule'))
     if not args.no_report and runner.cfg.get('val_cfg') is not None:
@@ -312,10 +313,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.resume is not None:
         resume(cfg, args.resume)
     translate_old_arguments(cfg)
-    if osp.isdir(cfg.work_dir):
-        lock_work_dir(cfg.work_dir)
-    if not args.overwrite and not goes_on_here(cfg):
-        check_no_earlier_run(cfg.work_dir)
+    if not args.dry_run:  # which writes nothing there
+        if osp.isdir(cfg.work_dir):
+            lock_work_dir(cfg.work_dir)
+        if not args.overwrite and not goes_on_here(cfg):
+            check_no_earlier_run(cfg.work_dir)
     start, checkpoint = read_start(cfg, args.trust)
     changes = []
     if start and cfg.get('resume'):

@@ -43,21 +43,30 @@ def test_what_fills_screens_is_in_the_file_and_the_end_says_what_next(
     assert list((tmp_path / 'published').glob('a_run_*.safetensors'))
 
 
-@pytest.mark.parametrize('config', [*CLASSIFIERS, DETECTOR])
+@pytest.mark.parametrize(
+    'config, term, bar',
+    [
+        *((config, 'xterm', True) for config in [*CLASSIFIERS, DETECTOR]),
+        (CLASSIFIER, 'dumb', False),
+    ],
+)
 def test_a_terminal_shows_a_bar_in_place_of_the_lines_on_steps(
-    here, tmp_path, capsys, monkeypatch, config
+    here, tmp_path, capsys, monkeypatch, config, term, bar
 ):
     if config is DETECTOR:  # whose loader has batches of its own
         needs_operators()
         write_scenes(tmp_path)
     (tmp_path / 'tiny.py').write_text(config)
+    for name in ('TTY_COMPATIBLE', 'TTY_INTERACTIVE', 'FORCE_COLOR'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('TERM', term)
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
     monkeypatch.setenv('COLUMNS', '150')
     here('train.py', 'tiny.py', '--work-dir', tmp_path / 'run')
     console = capsys.readouterr().out
     (log,) = (tmp_path / 'run').glob('*/*.log')
-    assert '(train)' in log.read_text() and '(train)' not in console
-    assert 'images/s' in console and '100%' in console
+    assert '(train)' in log.read_text() and ('(train)' in console) is not bar
+    assert ('images/s' in console and '100%' in console) is bar
     assert '(val)' in console
 
 

@@ -163,6 +163,13 @@ def test_many_runs_and_one_whose_folders_have_other_names(work_dir, tmp_path):
     assert (tmp_path / 'a.html').stat().st_size < 5_000_000
 
 
+def test_samples_that_are_large_are_fewer():
+    picture = dict(picture='data:,' + 'a' * 200_000)
+    image = dict(name='a', label=0, predicted=0, score=1.0, error=0.0, drawn=picture)
+    page = render([Run('a', predictions=dict(classes=['a'], palette=[], images=[image] * 64))])
+    assert page.count('<figure class="sample"') == 17 and len(page) < 5_000_000
+
+
 def test_mistakes_are_told_in_one_line(work_dir, tmp_path, capsys):
     with pytest.raises(UserError, match='holds no log of a training'):
         report.main([str(tmp_path)])

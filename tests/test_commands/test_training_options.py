@@ -151,7 +151,9 @@ def test_what_is_extended_need_not_have_begun(here, tmp_path):
 
 def test_a_dry_run_leaves_nothing_behind(tmp_path):
     write_project(tmp_path)
-    before = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / 'work_dirs/tiny').mkdir(parents=True)
+    (tmp_path / 'work_dirs/tiny/epoch_1.pth').touch()  # of another run
+    before = sorted(map(str, tmp_path.rglob('*')))
     done = run_tool('train.py', 'tiny.py', '--dry-run', folder=tmp_path, TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert 'Epoch(train) [1][2/3]' in done.stdout and '[3/3]' not in done.stdout
@@ -162,7 +164,7 @@ def test_a_dry_run_leaves_nothing_behind(tmp_path):
     )
     memory, seconds, hours = map(float, told.groups())
     assert 100 < memory < 10000 and hours == pytest.approx(9 * seconds / 3600, abs=0.01)
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert sorted(map(str, tmp_path.rglob('*'))) == before
 
 
 def test_a_trace_and_rates_are_left_in_the_work_dir(here, tmp_path):
