@@ -46,7 +46,7 @@ def write_folder(
     Raises:
         UserError: If timm has no such model, or another result.
     """
-    path = str(folder)
+    path = info['name']
     family, layout = recognise(state, path)
     state = family.from_mmpretrain(family.to_mmpretrain(state, layout, path), 'timm', path)
     architecture, model_args = family.timm_model(model.backbone, state)

@@ -30,7 +30,7 @@ def read_config(text: str, path: str, trust: bool) -> Config:
         UserError: If it does more than give names to literals.
     """
     cfg = Config.fromstring(text, '.py') if trust else _read_literals(text, path)
-    if 'model' in cfg:
+    if isinstance(cfg.get('model'), dict):
         modernise(cfg.model)
     return cfg
 

@@ -54,11 +54,11 @@ def build_runner(cfg: Config) -> Runner:
     class BriefRunner(cls):
         """It logs much while it is built."""
 
-        def build_logger(self, *args, **kwargs) -> logging.Logger:
-            logger = super().build_logger(*args, **kwargs)
-            for handler in console_handlers(logger):
+        def _log_env(self, *args) -> None:
+            # the first that fills screens; the logger is the runner's, or its strategy's
+            for handler in console_handlers(self.logger):
                 handler.addFilter(is_for_console)
-            return logger
+            super()._log_env(*args)
 
         @staticmethod
         def build_dataloader(*args, **kwargs) -> DataLoader:
@@ -136,9 +136,8 @@ class _ProgressBar(Hook):
         words = [f'{runner.iter + 1}/{runner.max_iters}']
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             words = [f'epoch {runner.epoch + 1}/{runner.max_epochs}']
-        if seconds := scalars['train/time'].mean(20):
-            images = runner.train_dataloader.batch_size * runner.world_size
-            words.append(f'{images / seconds:.0f} images/s')
+        if rate := scalars.get('train/images_per_second'):
+            words.append(f'{rate.current():.0f} images/s')
         words += [
             f'{word} {scalars[f"train/{name}"].current():.3g}'
             for name, word in self.FIGURES.items()
@@ -155,7 +154,8 @@ def say_what_next(runner: Runner) -> None:
     if not (is_main_process() and checkpoint):
         return
     config = osp.join(runner.work_dir, osp.basename(runner.cfg.filename))
-    command = 'mmtlalign' if which('mmtlalign') else f'{sys.executable} -m mmtlalign'
+    command = 'mmtlalign' if which('mmtlalign') else f'{quote(sys.executable)} -m mmtlalign'
     print(f'checkpoint: {checkpoint}\nnext:')
-    print(f'  {command} test {quote(config)} {quote(checkpoint)}')
+    if runner.cfg.get('test_dataloader'):
+        print(f'  {command} test {quote(config)} {quote(checkpoint)}')
     print(f'  {command} publish {quote(checkpoint)} published')

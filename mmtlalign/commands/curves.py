@@ -63,6 +63,8 @@ def read_log(paths):
                     record = json.loads(line)
                     step, _ = int(record['step']), float(record.get('loss', 0))
                 except (ValueError, KeyError, TypeError, RecursionError):
+                    if line.startswith(b'{') and not line.endswith((b'}', b'\n')):
+                        continue  # the training was killed while it wrote this one
                     raise UserError(
                         f"'{path}', line {number}, is no record of a "
                         'training log: give vis_data/scalars.json'

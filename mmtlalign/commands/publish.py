@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     if record:
         checkpoint['meta'] = meta = dict(cfg=record['config'])
     publishing.check_meta(meta, args.checkpoint)
-    folder_name = osp.basename(osp.dirname(osp.abspath(args.checkpoint)))
+    folder_name = osp.basename(osp.dirname(osp.abspath(args.checkpoint))).replace(' ', '_')
     name = args.name or record.get('name') or folder_name
     if not re.fullmatch(r'[\w.-]+', name):
         raise UserError(

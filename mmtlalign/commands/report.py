@@ -96,11 +96,11 @@ def read_run(folder: Path, name: str, trust: bool) -> Run:
         run.warnings.update(Counter(run.warnings) + Counter(log['warnings']))
     head = logs[-1]['head']
     run.facts['command'] = ''
-    cfg = read_run_config(folder, run, trust, head.get('seed'))
+    cfg = read_run_config(folder, parts[-1], run, trust, head.get('seed'))
     duration = sum((log['duration'] for log in logs), timedelta())
     run.facts.update(
         seed=head.get('seed', ''),
-        began=f'{datetime.strptime(parts[0].name[:15], "%Y%m%d_%H%M%S")}',
+        began=logs[0]['began'],
         duration=f'{duration}' + f' in {len(parts)} parts' * (len(parts) > 1),
         versions=', '.join(f'{key} {head[key]}' for key in VERSIONS if key in head),
         machine=', '.join(f'{k}: {v}' for k, v in head.items() if MACHINE.match(k)),
@@ -134,29 +134,33 @@ def read_head(path: Path) -> dict:
     times = [datetime.strptime(time, '%Y/%m/%d %H:%M:%S') for time, _, _ in lines]
     head = text.partition(' - Config:')[0]
     return dict(
+        began=f'{times[0]}' if times else '',
         duration=times[-1] - times[0] if times else timedelta(),
         warnings=Counter(said for _, level, said in lines if level == 'WARNING'),
         head=dict(re.findall(r'^    ([\w. ]+): (.*)$', head, re.MULTILINE)),
     )
 
 
-def read_run_config(folder: Path, run: Run, trust: bool, seed: str | None) -> Config | None:
+def read_run_config(
+    folder: Path, part: Path, run: Run, trust: bool, seed: str | None
+) -> Config | None:
     """The config that ran; the facts say by which command."""
-    dumped = sorted(folder.glob('*.py'), key=lambda path: path.stat().st_mtime)
-    if not dumped:
+    named = sorted(folder.glob('*.py'), key=lambda path: path.stat().st_mtime)
+    path = part / 'vis_data/config.py'  # a test writes over that of its name
+    if not (named and path.is_file()):
         run.notes.append('there is no config in the work dir')
         return None
-    path = dumped[-1]
+    name = named[-1].stem
     try:
         cfg = read_config(path.read_text(), str(path), trust)
     except UserError as error:
         run.notes.append(str(error))
         return None
     number = int(seed) if seed and seed.isdecimal() else None
-    run.facts['command'], uncovered = find_command(cfg, path.stem, number)
+    run.facts['command'], uncovered = find_command(cfg, name, number)
     if uncovered:
         run.notes.append(f'the command does not cover {uncovered}')
-    changes = find_changes(cfg, path.stem, number) or []
+    changes = find_changes(cfg, name, number) or []
     run.changes = [('.'.join(map(str, keys)), str(value)) for keys, value in changes]
     return cfg
 
@@ -247,8 +251,11 @@ def add_alignment(run: Run, cfg: Config, folder: Path, trust: bool) -> None:
 def compare(first: Run, other: Run) -> tuple[str, str] | None:
     """How much more often, or worse, another run errs on the same images."""
     ours, theirs = (run.predictions.get('images', []) for run in (first, other))
-    if not ours or [i['name'] for i in ours] != [i['name'] for i in theirs]:
-        other.notes.append(f'not compared image by image with {first.name}: not the same images')
+    known = [[(i['name'], i.keys() - {'drawn'}) for i in images] for images in (ours, theirs)]
+    if not ours or known[0] != known[1]:
+        other.notes.append(
+            f'not compared image by image with {first.name}: not the same images and task'
+        )
         return None
     unit, factor = 'points of pixels wrong', 100.0
     errors = [[image['error'] for image in images] for images in (ours, theirs)]
@@ -267,6 +274,9 @@ def compare(first: Run, other: Run) -> tuple[str, str] | None:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    for folder in args.work_dirs:
+        if not Path(folder).is_dir():
+            raise UserError(f"work dir '{folder}' does not exist")
     make_folder_of(args.out)
     write_report(args.work_dirs, args.out, args.trust)
     print(f'report: {args.out}')

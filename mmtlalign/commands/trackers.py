@@ -35,7 +35,7 @@ IDS = 'trackers.json'  # in the work dir
 
 def read_names(text: str) -> list[str]:
     """Names of trackers out of ``wandb,mlflow``; for argparse."""
-    names = text.split(',')
+    names = list(dict.fromkeys(text.split(',')))
     unknown = [name for name in names if name not in TRACKERS]
     if unknown:
         raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {', '.join(TRACKERS)}")
@@ -63,12 +63,9 @@ def use_trackers(cfg: Config, names: list[str], checkpoint: dict | None) -> None
     Raises:
         UserError: If one is not installed.
     """
+    check_installed(names)
     if not names:
         return
-    for name in names:
-        spec = find_spec(name)
-        if spec is None or spec.origin is None:  # a folder that a tracker made is no package
-            raise UserError(f"--track {name} needs {name}: pip install 'mmtlalign[{name}]'")
     ids = earlier_ids(cfg.work_dir, checkpoint) if cfg.get('resume') else {}
     visualizer = cfg.get('visualizer') or dict(
         type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
@@ -83,6 +80,14 @@ def use_trackers(cfg: Config, names: list[str], checkpoint: dict | None) -> None
             backend['run_id'] = ids.get(name)
         backends = [*backends, backend]
     cfg.visualizer = dict(visualizer, vis_backends=backends)
+
+
+def check_installed(names: list[str]) -> None:
+    """Raise a UserError for a tracker that is not."""
+    for name in names:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:  # a folder that a tracker made is no package
+            raise UserError(f"--track {name} needs {name}: pip install 'mmtlalign[{name}]'")
 
 
 def earlier_ids(work_dir: str, checkpoint: dict | None) -> dict[str, str]:

@@ -43,10 +43,10 @@ from mmtlalign.commands.command_line import (
 from mmtlalign.commands.console import build_runner, progress_bar, say_what_next
 from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.commands.report import write_report
-from mmtlalign.commands.resumed_config import check_same_run
+from mmtlalign.commands.resumed_config import check_same_run, extend_schedule
 from mmtlalign.commands.start import read_start
 from mmtlalign.commands.threads import set_threads
-from mmtlalign.commands.trackers import TrackRun, add_track_argument, use_trackers
+from mmtlalign.commands.trackers import TrackRun, add_track_argument, check_installed, use_trackers
 from mmtlalign.commands.training_options import add_training_options, apply_training_options
 from mmtlalign.commands.work_dir import check_no_earlier_run, lock_work_dir, remove_earlier_run
 from mmtlalign.engine import DryRunEnded, VerifyPretrained, keep_checkpoints_whole
@@ -188,7 +188,8 @@ def register_hooks(runner: Runner, args: argparse.Namespace) -> None:
     for name in ('StopOnDivergence', 'StopOnSignal'):
         if name not in present:
             runner.register_hook(dict(type=f'mmtlalign.{name}'))
-    runner.register_hook(dict(type='mmtlalign.Throughput', peak_tflops=args.peak_tflops))
+    if not args.dry_run:  # whose second step must not be the first that compiles
+        runner.register_hook(dict(type='mmtlalign.Throughput', peak_tflops=args.peak_tflops))
     if args.extend:
         runner.register_hook(dict(type='mmtlalign.ExtendSchedule'))
     if not args.no_report and runner.cfg.get('val_cfg') is not None:
@@ -267,6 +268,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error('--extend and --accept go with --resume')
     if args.resume is not None and args.overwrite:
         parser.error('--overwrite begins anew, and --resume goes on: give one')
+    if args.dry_run and args.profile is not None:
+        parser.error('--dry-run leaves nothing behind, and --profile a trace: give one')
     return args
 
 
@@ -310,17 +313,22 @@ def main(argv: list[str] | None = None) -> None:
     if args.resume is not None:
         resume(cfg, args.resume)
     translate_old_arguments(cfg)
-    if osp.isdir(cfg.work_dir):
-        lock_work_dir(cfg.work_dir)
-    if not args.overwrite and not goes_on_here(cfg):
-        check_no_earlier_run(cfg.work_dir)
+    if not args.dry_run:  # which writes nothing there
+        if osp.isdir(cfg.work_dir):
+            lock_work_dir(cfg.work_dir)
+        if not args.overwrite and not goes_on_here(cfg):
+            check_no_earlier_run(cfg.work_dir)
     start, checkpoint = read_start(cfg, args.trust)
     changes = []
     if start and cfg.get('resume'):
         changes = check_same_run(cfg, checkpoint, start, args.accept, args.extend)
         if has_ended(cfg, checkpoint):
             return
-    if not args.dry_run:
+    elif args.extend:  # there was nothing to go on from
+        extend_schedule(cfg, args.extend)
+    if args.dry_run:
+        check_installed(args.track)
+    else:
         use_trackers(cfg, args.track, checkpoint)
     check_host(cfg)
     check_sync_bn(cfg)

@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+from math import inf
 
 import torch
 from mmengine.config import Config
@@ -89,8 +90,8 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
         UserError: Where one cannot work here.
     """
     for option, value in (('--profile', args.profile), ('--peak-tflops', args.peak_tflops)):
-        if value is not None and not value > 0:
-            raise UserError(f'{option} {value} must be greater than 0')
+        if value is not None and not 0 < value < inf:
+            raise UserError(f'{option} {value} must be greater than 0, and finite')
     if args.fsdp:
         use_fsdp(cfg, args)
     use_own_runner(cfg)
@@ -147,6 +148,11 @@ def use_amp(cfg: Config, dtype: str | None = None, sharded: bool = False) -> Non
     if dtype == 'bf16' and device == 'cuda' and not torch.cuda.is_bf16_supported():
         raise UserError('--amp-dtype bf16: this GPU has no bfloat16; give --amp-dtype fp16')
     if dtype == 'bf16' or only_bf16:
+        if 'roi_head' in (cfg.get('model') or {}):
+            raise UserError(
+                "--amp is bfloat16 here, which mmcv's operators on regions (RoIAlign, NMS) do not "
+                'have: leave it out, or train unsharded on a GPU with --amp-dtype fp16'
+            )
         wrapper.type = 'mmtlalign.BFloat16OptimWrapper'
         for key in ('loss_scale', 'dtype'):
             wrapper.pop(key, None)

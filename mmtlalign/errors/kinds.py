@@ -39,6 +39,7 @@ BY_ERRNO = {
     errno.ENOENT: 'give a path that exists',
     errno.ENOTDIR: 'give a path that exists',
     errno.EISDIR: 'name a file',
+    errno.EEXIST: 'remove it, or write elsewhere',
     errno.EMFILE: 'raise the limit (ulimit -n), or set fewer num_workers',
     errno.ENFILE: 'end other programs, or set fewer num_workers',
     errno.ENAMETOOLONG: 'give a shorter name',

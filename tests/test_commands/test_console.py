@@ -5,6 +5,12 @@ import pytest
 from mmengine.logging import MMLogger
 
 from mmtlalign.commands.console import FILE_ONLY, is_for_console
+from projects.reliability.tasks import CLASSIFIER, DETECTOR, write_scenes
+
+from ..conftest import needs_operators
+
+# on mmengine's runner, and on the one for strategies, which sharding takes
+CLASSIFIERS = [CLASSIFIER, CLASSIFIER + "runner_type = 'FlexibleRunner'\n"]
 
 
 def test_parameter_options_go_to_the_file_alone(capsys, tmp_path):
@@ -18,23 +24,39 @@ def test_parameter_options_go_to_the_file_alone(capsys, tmp_path):
     assert (tmp_path / 'a.log').read_text().count(option) == 2
 
 
-def test_what_fills_screens_is_in_the_file_and_the_end_says_what_next(here, tmp_path, capsys):
-    here('train.py', 'tiny.py', '--work-dir', tmp_path / 'run')
+@pytest.mark.parametrize('config', CLASSIFIERS)
+def test_what_fills_screens_is_in_the_file_and_the_end_says_what_next(
+    here, tmp_path, capsys, config
+):
+    (tmp_path / 'tiny.py').write_text(config)
+    here('train.py', 'tiny.py', '--work-dir', tmp_path / 'a run')
     console = capsys.readouterr().out
-    (log,) = (tmp_path / 'run').glob('*/*.log')
+    (log,) = (tmp_path / 'a run').glob('*/*.log')
     for beginning in ('System environment:', 'Config:\n', 'Hooks will be executed'):
         assert beginning in log.read_text() and beginning not in console
     assert 'Epoch(train)' in console
-    run, command = console[console.index('next:') :].splitlines()[1].split(' test ')
-    assert run.split()[-1] == 'mmtlalign'
-    here('test.py', *split(command))
+    test, publish = map(split, console[console.index('next:') :].splitlines()[1:])
+    assert test[-4] == publish[-4] == 'mmtlalign'
+    here('test.py', *test[-2:])
     assert 'accuracy/top1' in capsys.readouterr().out
+    here('publish_model.py', *publish[-2:])
+    assert list((tmp_path / 'published').glob('a_run_*.safetensors'))
 
 
-@pytest.mark.parametrize('term, bar', [('xterm', True), ('dumb', False)])
+@pytest.mark.parametrize(
+    'config, term, bar',
+    [
+        *((config, 'xterm', True) for config in [*CLASSIFIERS, DETECTOR]),
+        (CLASSIFIER, 'dumb', False),
+    ],
+)
 def test_a_terminal_shows_a_bar_in_place_of_the_lines_on_steps(
-    here, tmp_path, capsys, monkeypatch, term, bar
+    here, tmp_path, capsys, monkeypatch, config, term, bar
 ):
+    if config is DETECTOR:  # whose loader has batches of its own
+        needs_operators()
+        write_scenes(tmp_path)
+    (tmp_path / 'tiny.py').write_text(config)
     for name in ('TTY_COMPATIBLE', 'TTY_INTERACTIVE', 'FORCE_COLOR'):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('TERM', term)
@@ -43,9 +65,9 @@ def test_a_terminal_shows_a_bar_in_place_of_the_lines_on_steps(
     here('train.py', 'tiny.py', '--work-dir', tmp_path / 'run')
     console = capsys.readouterr().out
     (log,) = (tmp_path / 'run').glob('*/*.log')
-    assert 'Epoch(train)' in log.read_text() and ('Epoch(train)' in console) is not bar
+    assert '(train)' in log.read_text() and ('(train)' in console) is not bar
     assert ('images/s' in console and '100%' in console) is bar
-    assert 'Epoch(val)' in console
+    assert '(val)' in console
 
 
 def test_messages_that_only_begin_alike_are_shown():

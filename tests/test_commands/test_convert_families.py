@@ -269,6 +269,8 @@ def test_twins(run, windows):
         ('davit_tiny', 'a DaViT'),
         ('convnext_atto', 'a ConvNeXt'),
         ('resnet18', 'a ResNet'),
+        ('mixer_s32_224', 'an MLP-Mixer'),
+        ('vit_tiny_r_s16_p8_224', 'a ViT on a ResNet'),
     ],
 )
 def test_another_family_is_named(name, told):

@@ -37,6 +37,13 @@ def test_a_resumed_run_is_one_run(tmp_path):
     assert plot_curves.series(train, 'absent') == [[], []]
 
 
+def test_half_a_record_of_a_killed_training_is_left_out(tmp_path):
+    log = write_log(tmp_path / 'a.json', train_line(20, 2.0), train_line(40, 1.5))
+    whole = (tmp_path / 'a.json').read_text()
+    (tmp_path / 'a.json').write_text(whole[:-9])
+    assert list(plot_curves.read_log([log])[0]) == [20]
+
+
 def test_panels(tmp_path, monkeypatch):
     """One panel for each kind of figure that the log has, rightly labelled."""
     drawn = []

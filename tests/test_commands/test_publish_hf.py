@@ -252,6 +252,9 @@ def test_what_timm_does_not_compute_is_refused(publish_hf, monkeypatch, tmp_path
     with pytest.raises(SystemExit, match='a BEiT cannot be published for timm'):
         publish_hf('beit')
     assert not (tmp_path / 'out/photos_vit').exists()
+    (tmp_path / 'out/photos_vit').touch()
+    with pytest.raises(SystemExit, match='File exists.*; remove it, or write elsewhere'):
+        publish_hf('vit')
 
 
 def test_a_file_of_the_zoo(tmp_path, capsys):

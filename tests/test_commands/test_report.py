@@ -79,7 +79,10 @@ def test_what_two_runs_differ_by(work_dir, two):
     headline, text = report.compare(first, other)
     assert headline == 'other <i> less tiny:'
     assert text.startswith('-8.33 points of images wrong')  # one of twelve
-    other.predictions['images'].pop()
+    for image in other.predictions['images']:  # of another task
+        image['missed'] = image.pop('label')
+    assert report.compare(first, other) is None
+    other.predictions['images'] = first.predictions['images'][:-1]
     assert report.compare(first, other) is None
     assert 'not the same images' in other.notes[-1]
 
@@ -152,9 +155,27 @@ def test_a_run_without_predictions_has_a_report(work_dir, tmp_path):
     assert 'predictions were not kept' in page and 'accuracy/top1' in page
 
 
+def test_many_runs_and_one_whose_folders_have_other_names(work_dir, tmp_path):
+    moved = shutil.copytree(work_dir, tmp_path / 'moved')
+    (part,) = moved.glob('[0-9]*')
+    part.rename(moved / 'first')
+    report.write_report([str(work_dir)] * 40 + [str(moved)], str(tmp_path / 'a.html'))
+    assert (tmp_path / 'a.html').stat().st_size < 5_000_000
+
+
+def test_samples_that_are_large_are_fewer():
+    picture = dict(picture='data:,' + 'a' * 200_000)
+    image = dict(name='a', label=0, predicted=0, score=1.0, error=0.0, drawn=picture)
+    page = render([Run('a', predictions=dict(classes=['a'], palette=[], images=[image] * 64))])
+    assert page.count('<figure class="sample"') == 17 and len(page) < 5_000_000
+
+
 def test_mistakes_are_told_in_one_line(work_dir, tmp_path, capsys):
     with pytest.raises(UserError, match='holds no log of a training'):
         report.main([str(tmp_path)])
+    with pytest.raises(UserError, match="gone' does not exist"):
+        report.main([str(tmp_path / 'gone')])
+    assert not (tmp_path / 'gone').exists()
     with pytest.raises(SystemExit):
         report.main([str(tmp_path), '--out', 'a.txt'])
     assert "--out 'a.txt' must end in .html" in capsys.readouterr().err

@@ -77,7 +77,9 @@ def test_auto_scale_lr_switches_the_hosts_scaling_on():
     'options, entries, message',
     [
         (['--amp-dtype', 'fp16'], {}, 'fp16 does not work with a CPU; give --amp-dtype bf16'),
+        (['--amp'], dict(model=dict(roi_head={})), "mmcv's operators on regions .*: leave it out"),
         (['--profile', '0'], {}, '--profile 0 must be greater than 0'),
+        (['--peak-tflops', 'inf'], {}, '--peak-tflops inf must be greater than 0, and finite'),
         (['--peak-tflops', 'nan'], {}, '--peak-tflops nan must be greater than 0'),
         (['--fsdp'], {}, '--launcher is none; start them with tools/dist_train.sh'),
         (['--fsdp', '--compile'], dict(launcher='pytorch'), '--fsdp does not go with --compile'),
@@ -89,6 +91,12 @@ def test_what_cannot_work_is_refused(monkeypatch, options, entries, message):
     monkeypatch.setattr(training_options, 'get_device', lambda: 'cpu')
     with pytest.raises(UserError, match=message):
         applied(*options, **entries)
+
+
+def test_a_dry_run_leaves_no_trace(capsys):
+    with pytest.raises(SystemExit):
+        train.parse_args(['tiny.py', '--dry-run', '--profile', '2'])
+    assert '--dry-run leaves nothing behind, and --profile a trace' in capsys.readouterr().err
 
 
 def test_compiling_on_a_cpu_needs_a_compiler(monkeypatch):
@@ -135,9 +143,17 @@ def test_resuming_keeps_the_seed(here, ends_with, tmp_path):
     assert load(tmp_path / 'work_dirs/tiny/epoch_2.pth')['meta']['seed'] == 5
 
 
+def test_what_is_extended_need_not_have_begun(here, tmp_path):
+    write_project(tmp_path, 'train_cfg.update(max_epochs=1)\n')
+    here('train.py', 'tiny.py', '--resume', '--extend', 2)
+    assert (tmp_path / 'work_dirs/tiny/epoch_2.pth').exists()
+
+
 def test_a_dry_run_leaves_nothing_behind(tmp_path):
     write_project(tmp_path)
-    before = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / 'work_dirs/tiny').mkdir(parents=True)
+    (tmp_path / 'work_dirs/tiny/epoch_1.pth').touch()  # of another run
+    before = sorted(map(str, tmp_path.rglob('*')))
     done = run_tool('train.py', 'tiny.py', '--dry-run', folder=tmp_path, TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert 'Epoch(train) [1][2/3]' in done.stdout and '[3/3]' not in done.stdout
@@ -148,7 +164,7 @@ def test_a_dry_run_leaves_nothing_behind(tmp_path):
     )
     memory, seconds, hours = map(float, told.groups())
     assert 100 < memory < 10000 and hours == pytest.approx(9 * seconds / 3600, abs=0.01)
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert sorted(map(str, tmp_path.rglob('*'))) == before
 
 
 def test_a_trace_and_rates_are_left_in_the_work_dir(here, tmp_path):

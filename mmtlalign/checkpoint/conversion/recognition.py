@@ -23,6 +23,8 @@ OTHERS = {
     'DaViT': r'stages\.0\.blocks\.0\.0\.cpe1',
     'ConvNeXt': r'(downsample_layers\.0|stages\.0\.blocks\.0\.conv_dw)\.',
     'PVT v1': r'pos_embed1$',
+    'MLP-Mixer': r'blocks\.0\.mlp_tokens\.',
+    'ViT on a ResNet': r'patch_embed\.backbone\.',
     'ResNet': r'(backbone\.)?layer1\.0\.conv1\.',
     'CLIP': r'visual\.|vision_model\.',
     "ViT in transformers' layout": r'(\w+\.)?embeddings\.(cls_token|patch_embeddings)',
@@ -48,7 +50,7 @@ def recognise(state: State, path: str) -> tuple[Family, str]:
     names = ', '.join(family.name for family in FAMILIES)
     for name, mark in OTHERS.items():
         if any(map(re.compile(mark).match, state)):
-            article = 'an' if name.startswith(('EVA', 'XCiT')) else 'a'
+            article = 'an' if name.startswith(('EVA', 'XCiT', 'MLP')) else 'a'
             raise UserError(f"'{path}' is {article} {name}; what is converted: {names}")
     for family in FAMILIES:
         if layout := family.recognise(state):

@@ -3,6 +3,7 @@
 import json
 import os.path as osp
 from heapq import heappush, heappushpop
+from numbers import Number
 
 import numpy as np
 from mmengine.dist import collect_results
@@ -78,7 +79,7 @@ class KeepPredictions(Hook):
                     iter=runner.iter,
                     classes=self._classes,
                     palette=self._palette.tolist(),
-                    metrics=metrics or {},
+                    metrics={key: float(v) for key, v in (metrics or {}).items() if _is_number(v)},
                     per_class=dict(unit=unit, figures=figures),
                     peak_memory_mib=int(peak_of_process()),
                     images=kept,
@@ -108,3 +109,8 @@ class KeepPredictions(Hook):
         for i, entry in enumerate(rest):
             if i % step or i // step >= self.half:
                 del entry['drawn']
+
+
+def _is_number(value) -> bool:
+    """Some metrics are matrices, or a figure for each class."""
+    return isinstance(value, Number) or getattr(value, 'ndim', None) == 0

@@ -39,7 +39,9 @@ class ProfileSteps(Hook):
         if self.steps > left:
             raise UserError(f'--profile {self.steps}: this training has {left} steps left')
         self._begin = runner.iter
-        self._profiler = torch.profiler.profile()
+        # else torch looks for a GPU, and complains that there is none
+        cpu_only = None if torch.cuda.is_available() else [torch.profiler.ProfilerActivity.CPU]
+        self._profiler = torch.profiler.profile(activities=cpu_only, acc_events=True)
         self._profiler.start()
         self._mark(0)
 

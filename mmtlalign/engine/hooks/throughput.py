@@ -61,6 +61,9 @@ class Throughput(Hook):
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Count the operations of the first step."""
         if self._peak and self._counter is None:
+            # torch would take a step that is compiled while it counts for one never to compile
+            self._eager = torch.compiler.set_stance('force_eager')
+            self._eager.__enter__()
             self._counter = FlopCounterMode(display=False)
             self._counter.__enter__()
 
@@ -70,6 +73,7 @@ class Throughput(Hook):
         """Log the rates."""
         if self._counter is not None and not self._flops:
             self._counter.__exit__(None, None, None)
+            self._eager.__exit__(None, None, None)
             self._flops = self._counter.get_total_flops()
         hub = runner.message_hub
         seconds = hub.get_scalar('train/time').mean(WINDOW)

@@ -12,7 +12,8 @@ from .figures import draw_confusion, draw_curve, draw_reliability
 MAX_CURVES = 12
 MAX_CLASSES = 100  # of a confusion matrix; beyond, its largest entries are listed
 MAX_PAIRS = 50
-MAX_SAMPLES = 64  # in a page
+MAX_SAMPLES = 64  # in a page, and of how many bytes
+MAX_BYTES = 3_500_000
 NO_CURVES = ('step', 'iter', 'epoch', 'base_lr', 'time', 'data_time', 'memory')
 FIRST = ('loss', 'accuracy', 'coco/bbox_mAP', 'mIoU')  # of the curves
 
@@ -109,9 +110,11 @@ def describe(run: Run, num_samples: int) -> dict:
             zip(classes, per_class['figures']), key=lambda row: -1 if row[1] is None else row[1]
         )
     drawn = sorted((i for i in images if 'drawn' in i), key=lambda image: -image['error'])
-    half = num_samples // 2
+    half = max(1, num_samples // 2)
     rest = drawn[half:]
     drawn = [*drawn[:half], *rest[:: max(1, -(-len(rest) // half))]]
+    sizes = np.cumsum([len(str(image['drawn'])) for image in drawn])
+    drawn = drawn[: int((sizes <= MAX_BYTES * num_samples // MAX_SAMPLES).sum())]
     part.update(
         samples=[describe_sample(image, classes) for image in drawn],
         classes=classes,

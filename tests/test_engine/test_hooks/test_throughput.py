@@ -41,3 +41,13 @@ def test_rates_follow_from_times_and_shapes(tmp_path, peak):
     if peak:  # 2 x 3 multiply-adds, forward and for the weight's gradient
         flops = hub.get_scalar('train/mfu').current() * seconds * peak * 1e12
         assert flops == pytest.approx(2 * (2 * 2 * 3))
+
+
+def test_steps_are_compiled_after_the_one_that_is_counted(tmp_path):
+    run = runner(tmp_path, Model(), [dict(type='mmtlalign.Throughput', peak_tflops=1.0)])
+    graphs = []
+    run.model.train_step = torch.compile(
+        run.model.train_step, backend=lambda graph, inputs: graphs.append(graph) or graph.forward
+    )
+    run.train()
+    assert graphs and run.message_hub.get_scalar('train/mfu').current() > 0

@@ -68,6 +68,7 @@ def both(tmp_path_factory):
     train(folder, 'tiny.py', 'ddp')
     out = train(folder, 'tiny.py', 'fsdp', '--fsdp')
     assert 'Sharded over 2 processes: 2 transformer layers' in out
+    assert 'Epoch(train)' in out and 'Config:' not in out and 'System environment' not in out
     return folder
 
 
