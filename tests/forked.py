@@ -82,7 +82,8 @@ def _become(request: dict, path: list[str]) -> None:
     os.environ.clear()
     os.environ.update(request['env'])
     script, *_ = sys.argv = request['command']
-    sys.path[:] = [*request['env']['PYTHONPATH'].split(os.pathsep), *path]
+    own = request['env']['PYTHONPATH'].split(os.pathsep)
+    sys.path[:] = [os.path.dirname(script), *own, *path]
     # A fork draws as its siblings do.
     random.seed()
     np.random.seed()

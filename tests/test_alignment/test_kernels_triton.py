@@ -269,7 +269,7 @@ def half_a_batch(rank):
     mesh = init_device_mesh('cpu', (2,))
 
     def steps():
-        model, sharded = (Model(toys.vit()) for _ in range(2))
+        model, sharded = (Model(toys.vit(arch=dict(num_layers=2))) for _ in range(2))
         for layer in sharded.backbone.layers:
             fully_shard(layer, mesh=mesh)
         fully_shard(sharded, mesh=mesh)
@@ -281,7 +281,7 @@ def half_a_batch(rank):
 
 def test_replicated_and_sharded(tmp_path):
     def step():
-        model = Model(toys.vit())
+        model = Model(toys.vit(arch=dict(num_layers=2)))
         return one_step(model, model)
 
     both = run_two_processes(half_a_batch, tmp_path)
