@@ -66,7 +66,7 @@ def test_checkpointing(run_checkpoint):
 
 
 def test_compilation():
-    assert_compiles(hivit((1, 2)), toys.images(size=32), toys.shares())
+    assert_compiles(hivit(), toys.images(size=32), toys.shares())
 
 
 def test_attention_dropout_is_refused():
