@@ -16,17 +16,7 @@ from mmtlalign.errors import UserError
 # Errors that are the disk's, not those of whoever writes.
 OF_THE_DISK = {
     getattr(errno, name)
-    for name in (
-        'EACCES',
-        'EDQUOT',
-        'EFBIG',
-        'EIO',
-        'ENAMETOOLONG',
-        'ENOSPC',
-        'EPERM',
-        'EROFS',
-        'ESTALE',
-    )
+    for name in 'EACCES EDQUOT EFBIG EIO ENAMETOOLONG ENOSPC EPERM EROFS ESTALE'.split()
 }
 
 

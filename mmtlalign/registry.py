@@ -7,64 +7,30 @@ mmseg configs find ``mmtlalign.X`` without ``custom_imports``.
 from importlib import import_module
 from pkgutil import iter_modules
 
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
-from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
-from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
-from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
+from mmengine import registry as host
 from mmengine.registry import Registry
 from mmpretrain.registry import BATCH_AUGMENTS as MMPRETRAIN_BATCH_AUGMENTS
 
-MODELS = Registry(
-    'model', parent=MMENGINE_MODELS, scope='mmtlalign', locations=['mmtlalign.models']
-)
+
+def _child(parent: Registry, location: str) -> Registry:
+    """A registry of ours in a host's, of what a part of the package has."""
+    locations = [f'mmtlalign.{location}']
+    return Registry(parent.name, parent=parent, scope='mmtlalign', locations=locations)
+
+
+MODELS = _child(host.MODELS, 'models')
 # The host's node has no parent of its own, so it must be named here for its
 # registry to find ours.
-BATCH_AUGMENTS = Registry(
-    'batch augment',
-    parent=MMPRETRAIN_BATCH_AUGMENTS,
-    scope='mmtlalign',
-    locations=['mmtlalign.models'],
-)
-DATASETS = Registry(
-    'dataset', parent=MMENGINE_DATASETS, scope='mmtlalign', locations=['mmtlalign.datasets']
-)
-TRANSFORMS = Registry(
-    'transform', parent=MMENGINE_TRANSFORMS, scope='mmtlalign', locations=['mmtlalign.datasets']
-)
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmtlalign', locations=['mmtlalign.engine'])
-OPTIM_WRAPPERS = Registry(
-    'optimizer wrapper',
-    parent=MMENGINE_OPTIM_WRAPPERS,
-    scope='mmtlalign',
-    locations=['mmtlalign.engine'],
-)
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor',
-    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-    scope='mmtlalign',
-    locations=['mmtlalign.engine'],
-)
-RUNNERS = Registry(
-    'runner', parent=MMENGINE_RUNNERS, scope='mmtlalign', locations=['mmtlalign.engine']
-)
-STRATEGIES = Registry(
-    'strategy', parent=MMENGINE_STRATEGIES, scope='mmtlalign', locations=['mmtlalign.engine']
-)
-METRICS = Registry(
-    'metric', parent=MMENGINE_METRICS, scope='mmtlalign', locations=['mmtlalign.evaluation']
-)
-VISBACKENDS = Registry(
-    'visualization backend',
-    parent=MMENGINE_VISBACKENDS,
-    scope='mmtlalign',
-    locations=['mmtlalign.visualization'],
-)
+BATCH_AUGMENTS = _child(MMPRETRAIN_BATCH_AUGMENTS, 'models')
+DATASETS = _child(host.DATASETS, 'datasets')
+TRANSFORMS = _child(host.TRANSFORMS, 'datasets')
+HOOKS = _child(host.HOOKS, 'engine')
+OPTIM_WRAPPERS = _child(host.OPTIM_WRAPPERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(host.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
+RUNNERS = _child(host.RUNNERS, 'engine')
+STRATEGIES = _child(host.STRATEGIES, 'engine')
+METRICS = _child(host.METRICS, 'evaluation')
+VISBACKENDS = _child(host.VISBACKENDS, 'visualization')
 
 
 def import_parts(package: str, path: list[str]) -> dict[str, object]:

@@ -6,7 +6,13 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
+from .once import settle
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_finish():
+    settle()
 
 
 @pytest.fixture

@@ -56,7 +56,9 @@ def _server() -> subprocess.Popen:
 
 def _serve() -> None:
     import mmtlalign.commands.train  # noqa: F401  it imports what others do, and torch
+    from tests.once import settle
 
+    settle()
     server_path = list(sys.path)
     for line in sys.stdin:
         request = json.loads(line)
@@ -80,7 +82,8 @@ def _become(request: dict, path: list[str]) -> None:
     os.environ.clear()
     os.environ.update(request['env'])
     script, *_ = sys.argv = request['command']
-    sys.path[:] = [*request['env']['PYTHONPATH'].split(os.pathsep), *path]
+    own = request['env']['PYTHONPATH'].split(os.pathsep)
+    sys.path[:] = [os.path.dirname(script), *own, *path]
     # A fork draws as its siblings do.
     random.seed()
     np.random.seed()

@@ -30,20 +30,8 @@ def built(tmp_path_factory):
     subprocess.run(
         ['tar', '-xzf', archive, '-C', folder / 'source', '--strip-components', '1'], check=True
     )
-    run(
-        '-m',
-        'pip',
-        'wheel',
-        '-q',
-        '--disable-pip-version-check',
-        '--no-index',
-        '--no-deps',
-        '--no-build-isolation',
-        '-w',
-        folder,
-        folder / 'source',
-        cwd=folder,
-    )
+    options = '-q --disable-pip-version-check --no-index --no-deps --no-build-isolation -w'
+    run('-m', 'pip', 'wheel', *options.split(), folder, folder / 'source', cwd=folder)
     zipfile.ZipFile(next(folder.glob('*.whl'))).extractall(folder / 'wheel')
     return folder
 

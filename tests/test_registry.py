@@ -90,16 +90,7 @@ def test_every_file_of_models_is_imported_and_exported():
     for path in files:
         assert f'mmtlalign.models.{path.parent.name}.{path.stem}' in (sys.modules)
     for name in (
-        'CutMix',
-        'MixRecord',
-        'TLAlignClassifier',
-        'AlignedTarget',
-        'TLAlignLinearClsHead',
-        'LVViT',
-        'LaCViT',
-        'swap_tokens',
-        'TLAlignDataPreprocessor',
-        'SupervisedContrastiveLoss',
-        'SimpleFeaturePyramid',
-    ):
+        'CutMix MixRecord TLAlignClassifier AlignedTarget TLAlignLinearClsHead LVViT LaCViT '
+        'swap_tokens TLAlignDataPreprocessor SupervisedContrastiveLoss SimpleFeaturePyramid'
+    ).split():
         assert hasattr(models, name)

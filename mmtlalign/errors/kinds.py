@@ -215,15 +215,9 @@ def hosts_at_work(
         **{
             getattr(runner, f'build_{part}').__code__: no_runner
             for part in (
-                'dataloader',
-                'train_loop',
-                'val_loop',
-                'test_loop',
-                'optim_wrapper',
-                'param_scheduler',
-                'evaluator',
-                'model',
-            )
+                'dataloader train_loop val_loop test_loop optim_wrapper param_scheduler evaluator '
+                'model'
+            ).split()
         },
     }
     for frame in reversed(frames):

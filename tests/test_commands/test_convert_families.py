@@ -20,18 +20,9 @@ from mmtlalign.checkpoint.conversion import recognise
 from mmtlalign.commands.convert import main
 from mmtlalign.errors import UserError, one_line_errors
 
-from .test_convert import VIT, host_vit, part, randomize, same_tensors
+from .test_convert import SWIN, VIT, host_vit, part, randomize, same_tensors
 
 BEIT = dict(VIT, use_abs_pos_emb=False, use_rel_pos_bias=True, init_values=0.5)
-SWIN_V2 = dict(
-    img_size=32,
-    patch_size=2,
-    embed_dim=8,
-    depths=(1, 2, 1),
-    num_heads=(1, 2, 4),
-    window_size=4,
-    num_classes=3,
-)
 PYRAMID = dict(
     embed_dims=(8, 16, 16, 32),
     depths=(1, 2, 2, 1),
@@ -192,7 +183,7 @@ def test_beit(run, kwargs, host_kwargs):
 
 @pytest.mark.parametrize('layout', ['timm', 'paper'])
 def test_swin_v2(run, layout):
-    source = sized(TimmSwinV2(**SWIN_V2), 32)
+    source = sized(TimmSwinV2(**SWIN), 32)
     state = dict(source.state_dict())
     if layout == 'paper':
         state = {
@@ -311,6 +302,6 @@ def test_linear_attention_is_refused(run):
 
 def test_the_option_of_another_family(run):
     with pytest.raises(SystemExit, match="--window-size is for Swin, and '.*' is a Swin v2"):
-        run(dict(TimmSwinV2(**SWIN_V2).state_dict()), '--window-size', 8)
+        run(dict(TimmSwinV2(**SWIN).state_dict()), '--window-size', 8)
     with pytest.raises(SystemExit, match="--drop-distillation is for DeiT.*' is a BEiT"):
         run(dict(Beit(**BEIT, qkv_bias=True).state_dict()), '--drop-distillation')

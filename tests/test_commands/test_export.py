@@ -23,15 +23,15 @@ from mmtlalign.commands import export as export_model
 from mmtlalign.errors import UserError
 
 from ..conftest import needs_operators
-from ..tiny import CONFIG, ROOT, run
+from ..tiny import CONFIG as TWO_LAYERS
+from ..tiny import ROOT, run
 from .test_dense_tasks import DETECTOR
 
 ARCH = """arch=dict(embed_dims=16, num_layers=2, num_heads=2,
                   feedforward_channels=32), img_size=16, patch_size=4,"""
 
-LVVIT = CONFIG.replace("'VisionTransformer'", "'mmtlalign.LVViT'").replace(
-    'num_layers=2', 'num_layers=1'
-)
+CONFIG = TWO_LAYERS.replace('num_layers=2', 'num_layers=1')
+LVVIT = CONFIG.replace("'VisionTransformer'", "'mmtlalign.LVViT'")
 
 SWIN_BACKBONE = """backbone=dict(
         type='mmpretrain.SwinTransformer',

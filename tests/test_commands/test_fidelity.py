@@ -31,25 +31,9 @@ def assert_close(found, expected):
 def test_figures_and_picture(whole, tmp_path, monkeypatch):
     folder, _ = whole
     checkpoint = folder / 'work_dirs/tiny/epoch_3.pth'
-    process = run_tool(
-        TOOL,
-        'tiny.py',
-        checkpoint,
-        checkpoint,
-        '--labels',
-        'one',
-        'two',
-        '--shares',
-        'area',
-        'contribution',
-        '--mixes',
-        '20',
-        '--seed',
-        '5',
-        '--out',
-        tmp_path / 'found.json',
-        folder=folder,
-    )
+    options = '--labels one two --shares area contribution --mixes 20 --seed 5'.split()
+    options += ['--out', tmp_path / 'found.json']
+    process = run_tool(TOOL, 'tiny.py', checkpoint, checkpoint, *options, folder=folder)
     assert process.returncode == 0, process.stderr
     found = json.loads((tmp_path / 'found.json').read_text())
     assert (tmp_path / 'found.png').read_bytes().startswith(b'\x89PNG')

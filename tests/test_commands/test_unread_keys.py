@@ -92,25 +92,15 @@ train_dataloader['dataset']['pipeline'] = steps
 
 @pytest.mark.parametrize(
     'option',
-    [
-        'model.backbone.drop_path_rate',
-        'optim_wrapper.clip_grad.max_norm',
-        'optim_wrapper.accumulative_counts',
-        'load_from',
-        'compile',
-        'log_level',
-        'train_dataloader.persistent_workers',
-        'randomness.deterministic',
-        'default_hooks.checkpoint.max_keep_ckpts',
-        'visualizer.name',
-        'model.backbone.init_cfg.checkpoint',
-        'model.backbone.arch.num_layers',
-        'train_dataloader.dataset.metainfo.classes',
-        'model.backbone.layer_cfgs.a',
-        'param_scheduler.eta_min',
-        'train_cfg.val_begin',
-        'tta_model.type',
-    ],
+    (
+        'model.backbone.drop_path_rate optim_wrapper.clip_grad.max_norm '
+        'optim_wrapper.accumulative_counts load_from compile log_level '
+        'train_dataloader.persistent_workers randomness.deterministic '
+        'default_hooks.checkpoint.max_keep_ckpts visualizer.name '
+        'model.backbone.init_cfg.checkpoint model.backbone.arch.num_layers '
+        'train_dataloader.dataset.metainfo.classes model.backbone.layer_cfgs.a '
+        'param_scheduler.eta_min train_cfg.val_begin tta_model.type'
+    ).split(),
 )
 def test_what_is_read_is_merged_without_a_word(option, capsys):
     cfg = config()

@@ -24,21 +24,8 @@ def test_shares_are_those_of_a_trace_and_the_picture_is_drawn(whole, tmp_path, m
     folder, _ = whole
     checkpoint = folder / 'work_dirs/tiny/epoch_3.pth'
     picture = tmp_path / 'alignment.png'
-    process = run_tool(
-        TOOL,
-        'tiny.py',
-        checkpoint,
-        '--img',
-        *IMAGES,
-        '--box',
-        '0',
-        '2',
-        '1',
-        '4',
-        '--out',
-        picture,
-        folder=folder,
-    )
+    options = ('--img', *IMAGES, *'--box 0 2 1 4 --out'.split(), picture)
+    process = run_tool(TOOL, 'tiny.py', checkpoint, *options, folder=folder)
     assert process.returncode == 0, process.stderr
     assert cv2.imread(str(picture)).std() > 0
     area, aligned = map(float, re.findall(r'share ([\d.]+)', process.stdout))

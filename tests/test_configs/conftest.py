@@ -5,10 +5,8 @@ import subprocess
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from unittest.mock import patch
 
 import cv2
-import mmengine.config.utils
 import numpy as np
 import pytest
 import torch
@@ -26,14 +24,6 @@ from ..conftest import ROOT, needs_operators
 
 # What is learnt per token or position, and does not decay
 SPARED = ('cls_token', 'pos_embed', 'relative_position_bias_table')
-
-
-@pytest.fixture(scope='session', autouse=True)
-def metafiles_of_hosts_are_read_once():
-    """mmengine reads all metafiles of a host for every base in it."""
-    once = cache(mmengine.config.utils.load)
-    with patch('mmengine.config.utils.load', once):
-        yield
 
 
 # Lists ---------------------------------------------------------------------
@@ -171,6 +161,27 @@ def build_model(config):
     model.data_preprocessor = config.data_preprocessor
     cut_depth(model.backbone)
     return MODELS.build(model)
+
+
+def run_for_one_step(config, model, jpegs):
+    """Train a model on two images and test it on one.
+
+    Returns the log, and whether each parameter has changed.
+    """
+    optimizer = build_optim_wrapper(model.train(), config.optim_wrapper)
+    check_weight_decay(model, optimizer.optimizer)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    data = run_pipeline(config.train_dataloader, jpegs, labels=[3, 7])
+    log = model.train_step(data, optimizer)
+    assert torch.isfinite(log['loss'])
+    changed = {name: not torch.equal(p, before[name]) for name, p in model.named_parameters()}
+
+    data = run_pipeline(config.val_dataloader, jpegs, labels=[3])
+    with torch.no_grad():
+        (sample,) = model.eval().val_step(data)
+    assert sample.pred_score.shape == (config.data_preprocessor.num_classes,)
+    assert sample.pred_score.sum() == pytest.approx(1, abs=1e-4)
+    return log, changed
 
 
 def check_weight_decay(model, optimizer):

@@ -4,8 +4,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
-from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import DATASETS, HOOKS
 
 from ..conftest import needs_operators
@@ -14,11 +12,10 @@ from .conftest import (
     SPARED,
     build_model,
     cases,
-    check_weight_decay,
     learning_rates,
     present,
     read,
-    run_pipeline,
+    run_for_one_step,
     stem,
     tracked,
 )
@@ -59,39 +56,21 @@ def test_all_are_built_in_full():
 def test_runs_for_one_step(path, load, jpegs):
     config = load(path)
     assert config.train_dataloader.collate_fn.type == 'default_collate'
-    model = build_model(config).train()
-    optimizer = build_optim_wrapper(model, config.optim_wrapper)
-    check_weight_decay(model, optimizer.optimizer)
-    before = {name: p.clone() for name, p in model.named_parameters()}
-
-    data = run_pipeline(config.train_dataloader, jpegs, labels=[3, 7])
-    log = model.train_step(data, optimizer)
-
-    assert torch.isfinite(log['loss'])
+    model = build_model(config)
+    log, changed = run_for_one_step(config, model, jpegs)
     if stem(path).startswith('none_'):
         assert 'lam' not in log
     else:
         assert 0 <= log['lam'] <= 1
     target = config.model.get('target', dict(monitor=True))
     assert ('aligned_share' in log) == target.get('monitor', False)
-    changed = [
-        name
-        for name, parameter in model.named_parameters()
-        if not torch.equal(parameter, before[name])
-    ]
     first = next(
         name
         for name, p in model.backbone.named_parameters()
         if p.ndim > 1 and not name.endswith(SPARED)
     )
-    assert f'backbone.{first}' in changed
-    assert len(changed) > 0.8 * len(before)  # drop path may spare a block
-
-    data = run_pipeline(config.val_dataloader, jpegs, labels=[3])
-    with torch.no_grad():
-        (sample,) = model.eval().val_step(data)
-    assert sample.pred_score.shape == (config.data_preprocessor.num_classes,)
-    assert sample.pred_score.sum() == pytest.approx(1, abs=1e-4)
+    assert changed[f'backbone.{first}']
+    assert np.mean([*changed.values()]) > 0.8  # drop path may spare a block
 
 
 @pytest.mark.parametrize('path', ALIGNED, ids=stem)

@@ -2,18 +2,15 @@
 
 import numpy as np
 import pytest
-import torch
-from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import DATASETS, HOOKS
 
 from .conftest import (
     build_model,
-    check_weight_decay,
     is_large,
     learning_rates,
     present,
     read,
-    run_pipeline,
+    run_for_one_step,
     tracked,
 )
 
@@ -114,27 +111,10 @@ def test_the_rest_is_the_recipe_of_tlalign(name):
 )
 def test_runs_for_one_step(name, load, jpegs):
     config, (target, _) = load(path_of(name)), EXPECTED[name]
-    model = build_model(config).train()
-    optimizer = build_optim_wrapper(model, config.optim_wrapper)
-    check_weight_decay(model, optimizer.optimizer)
-    before = {name: p.clone() for name, p in model.named_parameters()}
-    data = run_pipeline(config.train_dataloader, jpegs, labels=[3, 7])
-    log = model.train_step(data, optimizer)
-
-    assert torch.isfinite(log['loss'])
+    log, changed = run_for_one_step(config, build_model(config), jpegs)
     assert 0 <= log['lam'] <= 1
     assert ('aligned_share' in log) == (target != AREA)
-    changed = [
-        name
-        for name, parameter in model.named_parameters()
-        if not torch.equal(parameter, before[name])
-    ]
-    assert len(changed) > 0.8 * len(before)  # drop path may spare a block
-
-    data = run_pipeline(config.val_dataloader, jpegs, labels=[3])
-    with torch.no_grad():
-        (sample,) = model.eval().val_step(data)
-    assert sample.pred_score.shape == (config.data_preprocessor.num_classes,)
+    assert np.mean([*changed.values()]) > 0.8  # drop path may spare a block
 
 
 @pytest.mark.parametrize('name', OWN_RECIPE)

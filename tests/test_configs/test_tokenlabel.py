@@ -2,25 +2,16 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, HOOKS
 
 from mmtlalign.models import LVViT
 
 from ..conftest import needs_operators
-from .conftest import (
-    build_model,
-    cases,
-    check_weight_decay,
-    present,
-    read,
-    run_pipeline,
-    stem,
-    tracked,
-)
+from .conftest import build_model, cases, present, read, run_for_one_step, stem, tracked
 
 FOLDERS = ['configs/classification/tokenlabel', 'configs/segmentation/tokenlabel']
 CONFIGS, SEGMENTERS = map(tracked, FOLDERS)
@@ -37,31 +28,13 @@ def test_lists_are_complete():
 @pytest.mark.parametrize('path', cases(CONFIGS))
 def test_runs_for_one_step(path, load, jpegs):
     config = load(path)
-    model = build_model(config).train()
+    model = build_model(config)
     model.init_weights()
-    optimizer = build_optim_wrapper(model, config.optim_wrapper)
-    check_weight_decay(model, optimizer.optimizer)
-    before = {name: p.clone() for name, p in model.named_parameters()}
-
-    data = run_pipeline(config.train_dataloader, jpegs, labels=[3, 7])
-    log = model.train_step(data, optimizer)
-
-    assert torch.isfinite(log['loss'])
+    log, changed = run_for_one_step(config, model, jpegs)
     assert ('loss_dense' in log) == (path in LABELLED)
     assert ('aligned_share' in log) == ('/tlalign_' in path)
-    changed = [
-        name
-        for name, parameter in model.named_parameters()
-        if not torch.equal(parameter, before[name])
-    ]
     # Drop path may spare a block, and residual branches start closed.
-    assert len(changed) > 0.7 * len(before)
-
-    data = run_pipeline(config.val_dataloader, jpegs, labels=[3])
-    with torch.no_grad():
-        (sample,) = model.eval().val_step(data)
-    assert sample.pred_score.shape == (config.data_preprocessor.num_classes,)
-    assert sample.pred_score.sum() == pytest.approx(1, abs=1e-4)
+    assert np.mean([*changed.values()]) > 0.7
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=stem)

@@ -59,16 +59,12 @@ head.bias 1 yes
 """
 
 
-def vit():
-    return MODELS.build(
-        dict(
-            type='mmpretrain.VisionTransformer',
-            img_size=8,
-            patch_size=4,
-            arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16),
-            out_type='featmap',
-        )
-    )
+VIT = dict(
+    type='mmpretrain.VisionTransformer',
+    img_size=8,
+    patch_size=4,
+    arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16),
+)
 
 
 class Detector(nn.Module):
@@ -76,7 +72,7 @@ class Detector(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.backbone = vit()
+        self.backbone = MODELS.build(dict(VIT, out_type='featmap'))
         self.neck = SimpleFeaturePyramid(8, 4, scales=(2,), num_outs=1)
         self.head = nn.Linear(4, 2)
 
@@ -151,12 +147,7 @@ def test_equals_the_hosts_constructor_on_its_own_classifier():
             type='mmpretrain.ImageClassifier',
             # whatever scope an earlier test has left
             data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'),
-            backbone=dict(
-                type='mmpretrain.VisionTransformer',
-                img_size=8,
-                patch_size=4,
-                arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16),
-            ),
+            backbone=VIT,
             head=dict(
                 type='mmpretrain.VisionTransformerClsHead',
                 num_classes=3,

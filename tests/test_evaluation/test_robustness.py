@@ -141,32 +141,14 @@ def trained(tmp_path):
 
 
 def test_tool(trained):
-    process = run_tool(
-        'analysis_tools/robustness.py',
-        'tiny.py',
-        'work_dirs/tiny/epoch_1.pth',
-        '--drop',
-        '0',
-        '1',
-        '--fgsm',
-        '0',
-        '4',
-        '--folders',
-        'C=corrupt',
-        folder=trained,
-    )
+    arguments = 'tiny.py work_dirs/tiny/epoch_1.pth --drop 0 1 --fgsm 0 4 --folders C=corrupt'
+    process = run_tool('analysis_tools/robustness.py', *arguments.split(), folder=trained)
     assert process.returncode == 0, process.stderr
     result = json.loads((trained / 'robustness.json').read_text())
     top1 = result['top1']
     assert set(top1) == {'clean', 'drop 0', 'drop 1', 'fgsm 0/255', 'fgsm 4/255', 'C'}
-    tested = run_tool(
-        'test.py',
-        'tiny.py',
-        'work_dirs/tiny/epoch_1.pth',
-        '--out',
-        'predictions.pkl',
-        folder=trained,
-    )
+    arguments = 'tiny.py work_dirs/tiny/epoch_1.pth --out predictions.pkl'
+    tested = run_tool('test.py', *arguments.split(), folder=trained)
     assert f'accuracy/top1: {top1["clean"]:.4f}' in tested.stdout
     with open(trained / 'predictions.pkl', 'rb') as file:
         best = [max(sample['pred_score']) for sample in pickle.load(file)]

@@ -1,6 +1,7 @@
 import importlib.util
 import io
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -36,6 +37,22 @@ def all_files(folder):
         for path in folder.rglob('*')
         if path.is_file()
     }
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch):
+    """Run a tool here, up to a mistake; returns the line that says it."""
+
+    def run(name, *arguments):
+        tool = load_tool(name)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr('sys.argv', [name, *arguments])
+        with pytest.raises(tool.UserError) as ended:
+            tool.main()
+        assert '\n' not in str(ended.value)
+        return str(ended.value)
+
+    return run
 
 
 @pytest.fixture(scope='module')
@@ -279,6 +296,11 @@ def bccd(tmp_path):
     return source
 
 
+def assert_not_twice(done, folder):
+    assert done.returncode == 1
+    assert f"'{folder}' exists already" in done.stderr and done.stderr.count('\n') == 1
+
+
 def convert_bccd(folder):
     return run_tool('dataset_tools/bccd_to_coco.py', 'BCCD', folder=folder)
 
@@ -299,79 +321,19 @@ def test_bccd_in_cocos_format(bccd, tmp_path):
     first, second = coco.loadAnns(coco.getAnnIds())
     assert (first['bbox'], first['area']) == ([5, 6, 20, 10], 200)
     assert (first['category_id'], second['image_id']) == (2, 2)
-    again = convert_bccd(tmp_path)
-    assert "'data/bccd' exists already" in again.stderr
-
-
-@pytest.mark.parametrize(
-    'change, message',
-    [
-        (
-            lambda d: (d / 'ImageSets/Main/val.txt').unlink(),
-            "'BCCD/ImageSets/Main/val.txt' does not exist",
-        ),
-        (
-            lambda d: (d / 'Annotations/00003.xml').unlink(),
-            "'BCCD/Annotations/00003.xml' does not exist",
-        ),
-        (
-            lambda d: (d / 'Annotations/00003.xml').write_text(VOC[:-9]),
-            "'BCCD/Annotations/00003.xml' is damaged",
-        ),
-        (
-            lambda d: (d / 'JPEGImages/00003.jpg').unlink(),
-            "'BCCD/JPEGImages/00003.jpg' does not exist",
-        ),
-        (
-            lambda d: (d / 'JPEGImages/00003.jpg').write_bytes(b'no image'),
-            "'BCCD/JPEGImages/00003.jpg' is no intact image",
-        ),
-        (
-            lambda d: (d / 'Annotations/00003.xml').write_text(VOC.replace('WBC', 'wbc')),
-            "has a 'wbc', which is none of RBC,",
-        ),
-        (
-            lambda d: (d / 'Annotations/00003.xml').write_text(
-                VOC.replace('<xmin>5</xmin>', '<xmin>nan</xmin>')
-            ),
-            "00003.xml' has 'nan' for bndbox/xmin, which is no number",
-        ),
-        (
-            lambda d: (d / 'Annotations/00003.xml').write_text(
-                VOC.replace('<width>64</width>', '')
-            ),
-            'has None for size/width',
-        ),
-        (
-            lambda d: (d / 'Annotations/00003.xml').write_text(
-                VOC.replace('<width>64</width>', '<width>1e999</width>')
-            ),
-            "has '1e999' for size/width",
-        ),
-        (lambda d: (d / 'ImageSets/Main/val.txt').write_bytes(b'\xff\xfe'), 'is no text in UTF-8'),
-    ],
-)
-def test_an_incomplete_bccd_is_named(bccd, tmp_path, change, message):
-    change(bccd)
-    done = convert_bccd(tmp_path)
-    assert done.returncode == 1
-    assert message in done.stderr and done.stderr.count('\n') == 1
-    assert not (tmp_path / 'data').exists()
+    assert_not_twice(convert_bccd(tmp_path), 'data/bccd')
 
 
 @pytest.mark.parametrize(
     'name', ['../../secret', '../JPEGImages/00003', '/etc/secret', '..', '.', 'sub/00003', 'a\\b']
 )
-def test_names_in_a_list_are_no_paths(bccd, tmp_path, name):
+def test_names_in_a_list_are_no_paths(bccd, refused, tmp_path, name):
     """Files of such names would be read and written anywhere."""
     for place in ('secret.jpg', 'BCCD/secret.jpg', 'secret.xml'):
         shutil.copy(bccd / 'JPEGImages/00003.jpg', tmp_path / place)
     (bccd / 'ImageSets/Main/val.txt').write_text(f'00003\n{name}\n')
     before = sorted(tmp_path.rglob('*'))
-    done = convert_bccd(tmp_path)
-    assert done.returncode == 1
-    assert 'val.txt' in done.stderr and 'no name of an image' in done.stderr
-    assert done.stderr.count('\n') == 1
+    assert re.search('val.txt.*no name of an image', refused('bccd_to_coco', 'BCCD'))
     assert sorted(tmp_path.rglob('*')) == before
 
 
@@ -412,37 +374,48 @@ def test_camvid_in_folders(camvid, tmp_path):
     assert (written[given == 11] == 255).all()
     picture = cv2.imread(str(out / 'images/val/1.jpg')).astype(int)
     assert abs(picture - cv2.imread(str(camvid / 'val/1.png'))).mean() < 8
-    assert "'data/camvid' exists already" in convert_camvid(tmp_path).stderr
+    assert_not_twice(convert_camvid(tmp_path), 'data/camvid')
+
+
+# All that read or write images ---------------------------------------------
+
+VAL, XML = 'BCCD/ImageSets/Main/val.txt', 'BCCD/Annotations/00003.xml'
+JPG, PNG, MAP = 'BCCD/JPEGImages/00003.jpg', 'CamVid/val/1.png', 'CamVid/valannot/1.png'
+COLOURED = cv2.imencode('.png', np.full((8, 12, 3), 20, np.uint8))[1].tobytes()
 
 
 @pytest.mark.parametrize(
-    'change, message',
+    'name, content, message',
     [
-        (lambda d: shutil.rmtree(d / 'val'), "'CamVid/val' holds no images"),
-        (lambda d: (d / 'valannot/1.png').unlink(), "'CamVid/valannot/1.png' does not exist"),
-        (
-            lambda d: (d / 'val/1.png').write_bytes(b'no image'),
-            "'CamVid/val/1.png' is no intact image",
-        ),
-        (
-            lambda d: (d / 'valannot/1.png').write_bytes(b'no image'),
-            "'CamVid/valannot/1.png' is no intact image",
-        ),
-        (
-            lambda d: shutil.copy(d / 'val/1.png', d / 'valannot/1.png'),
-            "'CamVid/valannot/1.png' is no map of class ids 0 to 11",
-        ),
+        (VAL, None, f"'{VAL}' does not exist"),
+        (VAL, b'\xff\xfe', 'is no text in UTF-8'),
+        (XML, None, f"'{XML}' does not exist"),
+        (XML, VOC[:-9], f"'{XML}' is damaged"),
+        (XML, VOC.replace('WBC', 'wbc'), "has a 'wbc', which is none of RBC,"),
+        (XML, VOC.replace('>5<', '>nan<'), f"{XML}' has 'nan' for bndbox/xmin, which is no number"),
+        (XML, VOC.replace('<width>64</width>', ''), 'has None for size/width'),
+        (XML, VOC.replace('>64<', '>1e999<'), "has '1e999' for size/width"),
+        (JPG, None, f"'{JPG}' does not exist"),
+        (JPG, 'no image', f"'{JPG}' is no intact image"),
+        ('CamVid/val', None, "'CamVid/val' holds no images"),
+        (PNG, 'no image', f"'{PNG}' is no intact image"),
+        (MAP, None, f"'{MAP}' does not exist"),
+        (MAP, 'no image', f"'{MAP}' is no intact image"),
+        (MAP, COLOURED, f"'{MAP}' is no map of class ids 0 to 11"),
     ],
 )
-def test_an_unsuitable_camvid_is_named(camvid, tmp_path, change, message):
-    change(camvid)
-    done = convert_camvid(tmp_path)
-    assert done.returncode == 1
-    assert message in done.stderr and done.stderr.count('\n') == 1
+def test_what_is_missing_or_damaged_is_named(
+    bccd, camvid, refused, tmp_path, name, content, message
+):
+    path = tmp_path / name
+    if content is None:
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    source = name.split('/')[0]
+    tool = dict(BCCD='bccd_to_coco', CamVid='camvid_to_folders')[source]
+    assert message in refused(tool, source)
     assert not (tmp_path / 'data').exists()
-
-
-# All that write images -----------------------------------------------------
 
 
 @pytest.mark.parametrize(

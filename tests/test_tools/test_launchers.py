@@ -1,12 +1,13 @@
 """The launch scripts themselves, on two processes of this machine."""
 
+import os
 import re
-import socket
 
 import pytest
 import torch
 
 from ..tiny import ROOT, run, write_project
+from ..two_processes import free_port
 
 # Every rank writes down its weights before and after, and its mixing draws.
 KEEP = """
@@ -47,12 +48,6 @@ train_cfg.update(max_epochs=1)
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return str(probe.getsockname()[1])
-
-
 def test_two_processes_train_and_test_one_model(tmp_path):
     """From another folder, with blanks in the paths."""
     folder = tmp_path / 'a folder'
@@ -75,18 +70,9 @@ def test_two_processes_train_and_test_one_model(tmp_path):
         assert not torch.equal(before, first['after'][key]), key
     assert not torch.equal(first['mixing'], second['mixing'])
 
+    arguments = ['tiny.py', 'the work/epoch_1.pth', 2, '--work-dir', 'the work']
     tested = run(
-        [
-            ROOT / 'tools/dist_test.sh',
-            'tiny.py',
-            'the work/epoch_1.pth',
-            2,
-            '--work-dir',
-            'the work',
-        ],
-        folder,
-        PORT=free_port(),
-        CUDA_VISIBLE_DEVICES='',
+        [ROOT / 'tools/dist_test.sh', *arguments], folder, PORT=free_port(), CUDA_VISIBLE_DEVICES=''
     )
     assert tested.returncode == 0, tested.stdout + tested.stderr
     accuracy = [
@@ -165,43 +151,36 @@ def test_slurm_gets_every_argument_unbroken(tmp_path):
     srun = tmp_path / 'srun'
     srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     srun.chmod(0o755)
+    arguments = ['gpu', 'my job', 'a config.py', 'the work', '--cfg-options', 'a=b c']
     process = run(
-        [
-            'bash',
-            '-c',
-            'PATH="$PWD:$PATH" exec "$0" "$@"',
-            ROOT / 'tools/slurm_train.sh',
-            'gpu',
-            'my job',
-            'a config.py',
-            'the work',
-            '--cfg-options',
-            'a=b c',
-        ],
+        [ROOT / 'tools/slurm_train.sh', *arguments],
         tmp_path,
+        PATH=f'{tmp_path}{os.pathsep}{os.environ["PATH"]}',
         GPUS='4',
         SRUN_ARGS='--time=1:00:00 --mem=9G',
         PYTHON='py',
     )
     assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines() == [
-        '--partition=gpu',
-        '--job-name=my job',
-        '--ntasks=4',
-        '--ntasks-per-node=4',
-        '--gres=gpu:4',
-        '--cpus-per-task=5',
-        '--kill-on-bad-exit=1',
-        '--time=1:00:00',
-        '--mem=9G',
-        'py',
-        '-u',
-        str(ROOT / 'tools/train.py'),
-        'a config.py',
-        '--work-dir',
-        'the work',
-        '--launcher',
-        'slurm',
-        '--cfg-options',
-        'a=b c',
-    ]
+    assert (
+        process.stdout
+        == f"""--partition=gpu
+--job-name=my job
+--ntasks=4
+--ntasks-per-node=4
+--gres=gpu:4
+--cpus-per-task=5
+--kill-on-bad-exit=1
+--time=1:00:00
+--mem=9G
+py
+-u
+{ROOT / 'tools/train.py'}
+a config.py
+--work-dir
+the work
+--launcher
+slurm
+--cfg-options
+a=b c
+"""
+    )

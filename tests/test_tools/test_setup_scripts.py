@@ -20,32 +20,10 @@ SCRIPTS = sorted([*(ROOT / 'tools').glob('*.sh'), ROOT / '.ci' / 'run'])
 
 # All that a bare machine needs besides python and, for --ops, a compiler.
 COMMANDS = (
-    'awk',
-    'bash',
-    'basename',
-    'cat',
-    'cksum',
-    'dirname',
-    'du',
-    'find',
-    'getconf',
-    'grep',
-    'gzip',
-    'head',
-    'ls',
-    'mkdir',
-    'mv',
-    'rm',
-    'sha256sum',
-    'sleep',
-    'sort',
-    'tail',
-    'tar',
-    'touch',
-    'uname',
-    'wc',
-)
-FOR_THE_STAND_IN = ('cp',)
+    'awk bash basename cat cksum dirname du find getconf grep gzip head ls mkdir mv rm '
+    'sha256sum sleep sort tail tar touch uname wc'
+).split()
+FOR_THE_STAND_IN = ['cp']
 
 FAKE_PYTHON = r"""#!/usr/bin/env bash
 last=${!#}

@@ -10,7 +10,7 @@ import pytest
 
 from ..test_commands.test_train_and_test import load, same
 from ..tiny import ROOT, run, write_project
-from .test_launchers import free_port
+from ..two_processes import free_port
 
 PORT = '29500'  # of namespaces of their own
 ADDRESS = '10.77.0.{}'

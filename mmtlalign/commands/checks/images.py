@@ -16,21 +16,7 @@ from mmtlalign.errors import UserError, first_line
 from .progress import in_threads
 
 SAMPLE = 2000  # headers read unless all are to be
-SUFFIXES = (
-    '.bmp',
-    '.gif',
-    '.jfif',
-    '.jpe',
-    '.jpeg',
-    '.jpg',
-    '.pbm',
-    '.pgm',
-    '.png',
-    '.ppm',
-    '.tif',
-    '.tiff',
-    '.webp',
-)
+SUFFIXES = '.bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp'.split()
 
 
 class Header(NamedTuple):

@@ -80,7 +80,11 @@ def test_checkpointing_of_the_host(run_checkpoint):
 
 
 def test_compiles():
-    assert_compiles(davit(), toys.images(size=(24, 32)), toys.shares(grid=(6, 8)))
+    assert_compiles(
+        davit(arch=dict(embed_dims=16, depths=[1, 1], num_heads=[1, 2])),
+        toys.images(size=(24, 32)),
+        toys.shares(grid=(6, 8)),
+    )
 
 
 def test_refuses_attention_dropout():

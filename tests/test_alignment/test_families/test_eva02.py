@@ -42,7 +42,7 @@ def test_checkpointing(run_checkpoint):
 
 
 def test_compilation():
-    assert_compiles(eva02(), toys.images(), toys.shares())
+    assert_compiles(eva02(arch=dict(num_layers=2)), toys.images(), toys.shares())
 
 
 def test_attention_dropout_is_refused():

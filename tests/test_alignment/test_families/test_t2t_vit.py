@@ -72,7 +72,7 @@ def test_checkpointing(run_checkpoint):
 
 
 def test_compiles():
-    assert_compiles(t2t(), toys.images(size=(32, 40)), toys.shares(grid=(8, 10)))
+    assert_compiles(t2t(num_layers=1), toys.images(size=(32, 40)), toys.shares(grid=(8, 10)))
 
 
 def test_refuses_attention_dropout():

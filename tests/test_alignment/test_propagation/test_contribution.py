@@ -230,9 +230,17 @@ def test_checkpointing(name, modules, run_checkpoint):
     assert_checkpointing(*make(name), modules, run_checkpoint, 'contribution')
 
 
-@pytest.mark.parametrize('name', ['deit3', 'swin', 'timm vit'])
-def test_compiles(name):
-    assert_compiles(*make(name), 'contribution')
+@pytest.mark.parametrize(
+    'make_backbone, grid',
+    [
+        (lambda: toys.vit('DeiT3', arch=dict(num_layers=2)), 4),
+        (lambda: toys.swin(arch=dict(depths=[2, 1])), 8),
+        (lambda: timm_toys.vit(depth=2), 4),
+    ],
+    ids=['deit3', 'swin', 'timm vit'],
+)
+def test_compiles(make_backbone, grid):
+    assert_compiles(make_backbone(), toys.images(), toys.shares(grid=grid), 'contribution')
 
 
 @some_backbones

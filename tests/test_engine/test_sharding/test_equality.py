@@ -11,8 +11,8 @@ from mmtlalign.commands import publish
 from tests.conftest import needs_operators
 from tests.test_commands.test_dense_tasks import DETECTOR, SEGMENTER, data  # noqa: F401
 from tests.test_commands.test_train_and_test import load, same
-from tests.test_tools.test_launchers import free_port
 from tests.tiny import ROOT, run, write_project
+from tests.two_processes import free_port, run_twice
 
 # Averages, clipping and 20 steps. AdamW divides by the size of gradients, and
 # some are zero but for rounding: eps keeps those from being steps.
@@ -25,13 +25,9 @@ default_hooks.update(checkpoint=dict(type='CheckpointHook', interval=5))
 """
 
 
-def train(folder, config, work_dir, *options):
-    done = run(
-        [ROOT / 'tools/dist_train.sh', config, 2, '--work-dir', work_dir, *options],
-        folder,
-        PORT=free_port(),
-        CUDA_VISIBLE_DEVICES='',
-    )
+def train(folder, config, work_dir, *options, report=False):
+    options += ('--launcher', 'pytorch', '--work-dir', work_dir, *['--no-report'] * (not report))
+    done = run_twice(folder, ROOT / 'tools/train.py', config, *options)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
@@ -66,8 +62,8 @@ def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp('both')
     write_project(folder, WHOLE)
     train(folder, 'tiny.py', 'ddp')
-    out = train(folder, 'tiny.py', 'fsdp', '--fsdp')
-    assert 'Sharded over 2 processes: 2 transformer layers' in out
+    out = train(folder, 'tiny.py', 'fsdp', '--fsdp', report=True)
+    assert 'Sharded over 2 processes: 2 transformer layers' in out and 'report: ' in out
     assert 'Epoch(train)' in out and 'Config:' not in out and 'System environment' not in out
     return folder
 
