@@ -15,6 +15,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner, find_latest_checkpoint
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mmtlalign.errors import UserError
@@ -83,10 +84,11 @@ def progress_bar(runner: Runner) -> Iterator[None]:
     Args:
         runner (Runner): About to train.
     """
-    if not (sys.stdout.isatty() and is_main_process()):
+    bar = _ProgressBar()
+    # One that cannot move its cursor (TERM=dumb) shows no bar
+    if not (bar.progress.console.is_interactive and is_main_process()):
         yield
         return
-    bar = _ProgressBar()
     runner.register_hook(bar, priority='VERY_LOW')  # after what it shows is known
     with bar.progress:
         for handler in console_handlers(runner.logger):
@@ -107,6 +109,7 @@ class _ProgressBar(Hook):
             BarColumn(bar_width=None),
             TaskProgressColumn(),
             TimeRemainingColumn(),
+            console=Console(),
         )
 
     def before_train(self, runner: Runner) -> None:

@@ -1,6 +1,7 @@
 import sys
 from shlex import split
 
+import pytest
 from mmengine.logging import MMLogger
 
 from mmtlalign.commands.console import FILE_ONLY, is_for_console
@@ -30,14 +31,20 @@ def test_what_fills_screens_is_in_the_file_and_the_end_says_what_next(here, tmp_
     assert 'accuracy/top1' in capsys.readouterr().out
 
 
-def test_a_terminal_shows_a_bar_in_place_of_the_lines_on_steps(here, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize('term, bar', [('xterm', True), ('dumb', False)])
+def test_a_terminal_shows_a_bar_in_place_of_the_lines_on_steps(
+    here, tmp_path, capsys, monkeypatch, term, bar
+):
+    for name in ('TTY_COMPATIBLE', 'TTY_INTERACTIVE', 'FORCE_COLOR'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('TERM', term)
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
     monkeypatch.setenv('COLUMNS', '150')
     here('train.py', 'tiny.py', '--work-dir', tmp_path / 'run')
     console = capsys.readouterr().out
     (log,) = (tmp_path / 'run').glob('*/*.log')
-    assert 'Epoch(train)' in log.read_text() and 'Epoch(train)' not in console
-    assert 'images/s' in console and '100%' in console
+    assert 'Epoch(train)' in log.read_text() and ('Epoch(train)' in console) is not bar
+    assert ('images/s' in console and '100%' in console) is bar
     assert 'Epoch(val)' in console
 
 

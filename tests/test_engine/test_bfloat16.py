@@ -2,10 +2,13 @@
 
 import copy
 
+import pytest
 import torch
 from mmengine.model import BaseModel
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
+
+from mmtlalign.engine.optimizers import bfloat16_optim_wrapper
 
 
 class Toy(BaseModel):
@@ -41,3 +44,15 @@ def test_a_step_computes_in_bfloat16_and_keeps_weights_in_float32():
     torch.testing.assert_close(weight, expected, rtol=0, atol=1e-2)
     model(inputs)
     assert model.dtype == torch.float32, 'outside of steps nothing is cast'
+
+
+@pytest.mark.parametrize('native', [True, False])
+def test_a_processor_that_emulates_it_is_named(native, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: native)
+    said = []
+    monkeypatch.setattr(
+        bfloat16_optim_wrapper, 'print_log', lambda words, **kwargs: said.append(words)
+    )
+    monkeypatch.setattr(bfloat16_optim_wrapper, 'get_device', lambda: 'cpu')
+    step(Toy(), 'mmtlalign.BFloat16OptimWrapper', torch.randn(3, 4))
+    assert [words.startswith('bfloat16 is slow here') for words in said] == [True] * (not native)

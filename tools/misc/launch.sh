@@ -27,6 +27,9 @@ launch() {
     local address=${MASTER_ADDR:-127.0.0.1}
     local meeting=(--node_rank="$NODE_RANK" --master_addr="$address" --master_port="$PORT")
     if [ "$MAX_RESTARTS" -gt 0 ]; then # where processes meet again
+        # Else torchrun keeps one store for all rounds, and in it the addresses
+        # of processes that died.
+        export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
         meeting=(--max_restarts="$MAX_RESTARTS" --rdzv_backend=c10d
             --rdzv_endpoint="$address:$PORT" --rdzv_conf="is_host=$((NODE_RANK == 0))")
     fi

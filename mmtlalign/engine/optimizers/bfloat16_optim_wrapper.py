@@ -1,9 +1,12 @@
 """Mixed precision without scaling of losses, on CPUs as well."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner.amp import autocast
 from torch import nn
@@ -19,6 +22,17 @@ class BFloat16OptimWrapper(OptimWrapper):
     gradients and the optimizer stay in float32; losses are not scaled, since
     bfloat16 reaches as far as float32. Arguments are mmengine's.
     """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if get_device() == 'cpu' and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            print_log(
+                'bfloat16 is slow here: this processor can only emulate it (a step of a small DeiT '
+                'took ten times that of float32); leave --amp out, or set '
+                "optim_wrapper.type='OptimWrapper'",
+                logger='current',
+                level=logging.WARNING,
+            )
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
