@@ -11,10 +11,16 @@ be work and not waiting, let idle threads sleep:
     OMP_WAIT_POLICY=PASSIVE python tools/benchmarks/alignment_overhead.py
     ... --family pcpvt beit --propagation tlalign
     ... --family deit-s-224 --propagation tlalign contribution --watch class
+
+Under torchrun (on CPUs; judge the wall), the steps are those of one of several
+processes: what they cost there, over what they cost in one, is what alignment
+loses of the efficiency of its baseline.
 """
 
 import argparse
+import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -22,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from rich.console import Console
 from rich.progress import track
 from torch import nn
@@ -138,6 +145,9 @@ class TrainingStep:
         self.device, self.bf16 = torch.device(args.device), args.bf16
         self.backbone = getattr(import_module(module), name)(**cfg)
         self.backbone.to(self.device).train()
+        self.model: nn.Module = self.backbone
+        if dist.is_initialized():
+            self.model = nn.parallel.DistributedDataParallel(self.backbone)
         self.images = torch.randn(batch, 3, size, size, device=self.device)
         # Of the features, not of the backbone: some hosts keep no width.
         with torch.no_grad():
@@ -157,7 +167,7 @@ class TrainingStep:
 
     def _pooled(self) -> torch.Tensor:
         """Features (B, C) of the last output, whatever its shape."""
-        feats = self.backbone(self.images)
+        feats = self.model(self.images)
         while isinstance(feats, (tuple, list)):
             feats = feats[-1]
         if feats.ndim == 3:
@@ -305,6 +315,10 @@ def parse_args():
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
+    if 'WORLD_SIZE' in os.environ:
+        dist.init_process_group('gloo')
+        if dist.get_rank():
+            sys.stdout = sys.stderr = open(os.devnull, 'w')
     about = (
         f'{"bfloat16 autocast" if args.bf16 else "float32"}, {args.num_classes} classes, '
         f'{args.runs} x {args.rounds} rounds; ratios to the stock step'
