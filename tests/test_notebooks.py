@@ -11,13 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / 'docs/notebooks').glob('*.ipynb'))
 
 
-def texts_of(notebook: Path, folder: Path, edits: dict[str, str] | None = None) -> str:
+def texts_of(notebook: Path, folder: Path, edits: dict[str, list[str]] | None = None) -> str:
     """What its cells print, run in a folder; with options added to those of
     the training whose config a name is in."""
     book = nbformat.read(notebook, as_version=4)
-    for name, option in (edits or {}).items():
+    for name, options in (edits or {}).items():
         (cell,) = (c for c in book.cells if name in c.source and "'train'," in c.source)
-        cell.source = cell.source.replace("'--cfg-options',", f"'--cfg-options', '{option}',")
+        cell.source = cell.source.replace("'--cfg-options',", f"'--cfg-options', *{options},")
     nbclient.NotebookClient(
         book, timeout=None, kernel_name='python3', resources={'metadata': {'path': str(folder)}}
     ).execute()
@@ -52,8 +52,11 @@ def test_pretraining_ends_in_a_detector(tmp_path, monkeypatch):
         ROOT / 'docs/notebooks/pretraining_to_detector.ipynb',
         tmp_path,
         {
-            'tlalign_swin-mini_1xb32': 'train_dataloader.dataset.indices=320',
-            'mask-rcnn': 'train_dataloader.dataset.indices=16',
+            'tlalign_swin-mini_1xb32': ['train_dataloader.dataset.indices=320'],
+            'mask-rcnn': [
+                'train_dataloader.dataset.indices=16',
+                'val_dataloader.dataset.indices=8',
+            ],
         },
     )
     assert 0 <= float(said.rpartition('held-out scenes: ')[2]) <= 1

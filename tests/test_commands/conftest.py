@@ -5,7 +5,9 @@ import runpy
 import sys
 
 import pytest
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.logging import logger as mmengine_logger
+from mmengine.visualization import Visualizer
 
 from ..tiny import ROOT, run_tool, without_report, write_project
 
@@ -29,6 +31,9 @@ def here(tmp_path, monkeypatch):
     write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mmengine_logger, 'print', print, raising=False)
+    # By names that end in seconds: two tests of one second would share them
+    for managed in (MMLogger, MessageHub, Visualizer):
+        managed._instance_dict.clear()
     factory = logging.getLogRecordFactory()
     yield run
     logging.setLogRecordFactory(factory)
