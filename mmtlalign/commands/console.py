@@ -8,18 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from shlex import quote
 from shutil import which
-from typing import Any
 
-from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner, find_latest_checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader
-
-from mmtlalign.errors import UserError
 
 # How the host's reports begin that fill screens: hundreds of lines before the
 # first step. Nobody reads them there, and the file keeps them.
@@ -32,46 +26,6 @@ FILE_ONLY = re.compile(
     # one line for each option of each parameter: hundreds for a DeiT-S
     r'|paramwise_options -- \S+:\w+=\S+\Z'
 )
-
-
-def build_runner(cfg: Config) -> Runner:
-    """The runner that a config names, which logs as the host does but for what
-    only the log file gets.
-
-    Args:
-        cfg (Config): With the host's ``runner_type``, by default ``'Runner'``.
-
-    Raises:
-        UserError: No runner has that name.
-    """
-    name = cfg.get('runner_type', 'Runner')
-    cls: Any = RUNNERS.get(name)
-    if cls is None:
-        raise UserError(
-            f"runner_type '{name}' is no runner; leave it out, or take one of mmengine's"
-        )
-
-    class BriefRunner(cls):
-        """It logs much while it is built."""
-
-        def _log_env(self, *args) -> None:
-            # the first that fills screens; the logger is the runner's, or its strategy's
-            for handler in console_handlers(self.logger):
-                handler.addFilter(is_for_console)
-            super()._log_env(*args)
-
-        @staticmethod
-        def build_dataloader(*args, **kwargs) -> DataLoader:
-            loader = cls.build_dataloader(*args, **kwargs)
-            if not len(loader):  # the host would end without a word, or divide by zero
-                raise UserError(
-                    f'there is not one batch of the {len(loader.dataset)} images that a data '
-                    'loader of the config reads: set another batch_size, drop_last, '
-                    'num_batch_per_epoch or times'
-                )
-            return loader
-
-    return BriefRunner.from_cfg(cfg)
 
 
 def console_handlers(logger: logging.Logger) -> list[logging.StreamHandler]:

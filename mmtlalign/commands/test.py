@@ -28,8 +28,8 @@ from mmtlalign.commands.command_line import (
     make_work_dir,
     new_parser,
 )
-from mmtlalign.commands.console import build_runner
 from mmtlalign.commands.distributed import use_gloo_without_gpu
+from mmtlalign.commands.runner import build_runner
 from mmtlalign.commands.threads import set_threads
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.bootstrap import CollectingMetric, figure_of, redraw

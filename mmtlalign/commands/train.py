@@ -40,10 +40,11 @@ from mmtlalign.commands.command_line import (
     make_folder_of_picture,
     new_parser,
 )
-from mmtlalign.commands.console import build_runner, progress_bar, say_what_next
+from mmtlalign.commands.console import progress_bar, say_what_next
 from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.commands.report import write_report
 from mmtlalign.commands.resumed_config import check_same_run, extend_schedule
+from mmtlalign.commands.runner import build_runner
 from mmtlalign.commands.start import read_start
 from mmtlalign.commands.threads import set_threads
 from mmtlalign.commands.trackers import TrackRun, add_track_argument, check_installed, use_trackers
