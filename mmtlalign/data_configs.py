@@ -15,8 +15,9 @@ HOSTS = ('mmpretrain', 'mmdet', 'mmseg', 'mmcv', 'mmengine', 'mmtlalign')
 
 # Entries whose values registries look up, or mmpretrain evaluates as a name of
 # torch's, and those that name a scope.
-LOOKED_UP = ('type', 'constructor', 'runner_type', 'collate_fn', 'worker_init_fn', 'norm_layer')
-LOOKED_UP += ('dtype',)
+LOOKED_UP = frozenset(
+    'type constructor runner_type collate_fn worker_init_fn norm_layer dtype'.split()
+)
 SCOPES = ('default_scope', '_scope_')
 # Of registered parts: entries that name code or where it is imported from, and
 # parts that run what their arguments or files say (eval, pickle, configs of

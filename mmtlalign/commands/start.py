@@ -158,7 +158,7 @@ def check_resumable(checkpoint: dict, start: str) -> None:
 
 
 def check_contents(parts: dict, start: str) -> None:
-    """Raise if what the parts hold is of no use, or names other files."""
+    """Raise if a training cannot go on with what the parts hold."""
     info = parts['message_hub']['runtime_info']
     if isinstance(total := info.get('max_iters'), int) and parts['iter'] > total:
         raise damaged(start, f'iter is {parts["iter"]:.3g}, beyond its total of {total}')

@@ -35,8 +35,8 @@ CALLS = dict(
 # Options that they lack, said otherwise.
 OPTIONS = {'--extend 4': '--cfg-options train_cfg.max_epochs=4', '--no-report': ''}
 # Options and files that they have nothing like.
-OURS = ('--extend', '--accept', '--check-picture', '--out images', 'mmtlalign', 'pickled_maps')
-OURS += ('tokens.py', 'detector.py', 'segmenter.py')
+OPTIONS_OF_OURS = ('--extend', '--accept', '--check-picture', '--out images')
+FILES_OF_OURS = ('mmtlalign', 'pickled_maps', 'tokens.py', 'detector.py', 'segmenter.py')
 
 
 class NotApplicable(Exception):
@@ -76,7 +76,8 @@ def as_stock(what: str | Callable, arguments: list[str]) -> tuple[str | Callable
     for option, theirs in OPTIONS.items():
         text = text.replace(option, theirs)
     tool, end, its_end = CALLS.get(what, ('', '', ''))
-    if not tool or not text.endswith(end) or any(part in text for part in OURS):
+    ours = any(part in text for part in OPTIONS_OF_OURS + FILES_OF_OURS)
+    if ours or not tool or not text.endswith(end):
         raise NotApplicable
     words = (text.removesuffix(end) + its_end).split()
     return str(TOOLS / tool), ['plot_curve', *words] if what == 'curves' else words

@@ -90,6 +90,7 @@ LIMITS = (
 )
 FLAGS = (
     r'train_cfg\.by_epoch|randomness\.(deterministic|diff_rank_seed)|resume|auto_scale_lr\.enable|'
+    r'env_cfg\.cudnn_benchmark|find_unused_parameters|'
     r'param_scheduler(\.\d+)?\.(by_epoch|convert_to_iter_based)|'
     r'(model\.)?data_preprocessor\.(to_rgb|bgr_to_rgb|rgb_to_bgr)|'
     + LOADER
@@ -105,7 +106,6 @@ CHOICES = (
     Choice('compile', bool | dict, 'True, False or a dict'),
     Choice(r'env_cfg(\.(mp|dist)_cfg)?|model_wrapper_cfg|auto_scale_lr', dict, 'a dict'),
     Choice(r'env_cfg\.dist_cfg\.(init_)?backend', str, 'a name'),
-    Choice(r'env_cfg\.cudnn_benchmark|find_unused_parameters', (True, False), 'True or False'),
     Choice('sync_bn', ('torch', 'mmcv'), "'torch' or 'mmcv'"),
 )
 # What the hosts take to mean that nothing is said.
