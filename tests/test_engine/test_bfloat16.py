@@ -48,7 +48,7 @@ def test_a_step_computes_in_bfloat16_and_keeps_weights_in_float32():
 
 @pytest.mark.parametrize('native', [True, False])
 def test_a_processor_that_emulates_it_is_named(native, monkeypatch):
-    monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: native)
+    monkeypatch.setattr(bfloat16_optim_wrapper, 'is_fast_on_cpu', lambda: native)
     said = []
     monkeypatch.setattr(
         bfloat16_optim_wrapper, 'print_log', lambda words, **kwargs: said.append(words)

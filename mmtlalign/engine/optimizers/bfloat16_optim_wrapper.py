@@ -14,6 +14,11 @@ from torch import nn
 from mmtlalign.registry import OPTIM_WRAPPERS
 
 
+def is_fast_on_cpu() -> bool:
+    """Whether the processor, and this build of torch, compute in bfloat16."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 @OPTIM_WRAPPERS.register_module()
 class BFloat16OptimWrapper(OptimWrapper):
     """Forward passes in bfloat16 wherever autocast deems it safe.
@@ -25,10 +30,10 @@ class BFloat16OptimWrapper(OptimWrapper):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if get_device() == 'cpu' and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if get_device() == 'cpu' and not is_fast_on_cpu():
             print_log(
                 'bfloat16 is slow here: this processor can only emulate it (a step of a small DeiT '
-                'took ten times that of float32); leave --amp out, or set '
+                'took eight to ten times that of float32); leave --amp out, or set '
                 "optim_wrapper.type='OptimWrapper'",
                 logger='current',
                 level=logging.WARNING,
