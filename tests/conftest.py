@@ -1,4 +1,5 @@
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,14 @@ def needs_operators() -> None:
         'mmcv.ops',
         reason='the operators of mmcv are not compiled; run `bash tools/setup_env.sh --ops`',
     )
+
+
+@pytest.fixture
+def hangup_ends():
+    """SIGHUP is not ignored here, even where whatever started the tests ignores it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(autouse=True)

@@ -27,9 +27,8 @@ def test_an_interrupted_program_says_so(capsys):
 
 
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1', 'SIGHUP'])
-def test_a_signal_ends_the_program_in_one_line(capsys, name):
+def test_a_signal_ends_the_program_in_one_line(hangup_ends, capsys, name):
     number = signal.Signals[name]
-    signal.signal(number, signal.SIG_DFL)  # whatever starts the tests ignores
     with pytest.raises(SystemExit) as ended, one_line_errors('test.py'):
         signal.raise_signal(number)
     assert ended.value.code == 128 + number

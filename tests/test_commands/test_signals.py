@@ -38,8 +38,6 @@ class Sender(Hook):
 
 def interrupt(folder, monkeypatch, number, at, extra=''):
     """Write a project that sends itself a signal."""
-    if number == signal.SIGHUP:
-        signal.signal(number, signal.SIG_DFL)  # whatever starts the tests ignores
     (folder / 'sender.py').write_text(SENDER)
     monkeypatch.syspath_prepend(folder)
     write_project(
@@ -64,7 +62,7 @@ custom_hooks.append(dict(type='mmengine.Sender', number={int(number)},
     ],
 )
 def test_it_goes_on_bit_identical(
-    whole, ends_with, here, tmp_path, capsys, monkeypatch, number, at, step, name
+    hangup_ends, whole, ends_with, here, tmp_path, capsys, monkeypatch, number, at, step, name
 ):
     interrupt(tmp_path, monkeypatch, number, at)
     assert ends_with('train.py', 'tiny.py') == 128 + number
