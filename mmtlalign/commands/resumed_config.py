@@ -66,7 +66,7 @@ def check_same_run(
     """
     for key in accepted:
         if key.strip('.').partition('.')[0] not in READ:
-            raise UserError(f"--accept {key}: there is no such entry in '{cfg.filename}'")
+            raise UserError(f'--accept {key}: no entry of this name is read; name one that differs')
     meta = checkpoint['meta']
     if (cfg.get('randomness') or {}).get('seed') is None and isinstance(meta.get('seed'), int):
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=meta['seed'])

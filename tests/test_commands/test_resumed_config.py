@@ -105,6 +105,11 @@ def test_a_seed_that_was_drawn_is_kept():
     assert today.randomness.seed == 3
 
 
+def test_what_no_entry_is_called_cannot_be_accepted():
+    with pytest.raises(UserError, match='--accept modle.head: no entry of this name is read'):
+        check(config(), accepted=['model.head', 'modle.head'])
+
+
 @pytest.mark.parametrize('name', ['EMAHook', 'mmdet.PipelineSwitchHook', 'YOLOXModeSwitchHook'])
 def test_hooks_that_train_are_part_of_the_run(name):
     with pytest.raises(UserError, match=r'custom_hooks was \[\] and is {'):
