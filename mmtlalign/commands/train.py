@@ -336,12 +336,11 @@ def main(argv: list[str] | None = None) -> None:
     look_at_data(cfg, args, checkpoint, start)
     if not start:  # the only case in which that file is read
         check_pretrained_file(cfg)
-    if not args.dry_run:
-        lock_work_dir(cfg.work_dir)
     use_gloo_without_gpu(cfg)
     if args.dry_run:
         rehearse(cfg, args, start, checkpoint)
         return
+    lock_work_dir(cfg.work_dir)
     runner = prepare_runner(cfg, args, start, checkpoint)
     del checkpoint  # which would be in memory as long as the training runs
     runner.register_hook(dict(type='mmtlalign.RecordLegs', changes=changes))
