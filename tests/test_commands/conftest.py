@@ -24,6 +24,9 @@ def here(tmp_path, monkeypatch):
     """Run a tool in this process, in a folder with the tiny project."""
 
     def run(name, *arguments):
+        # By names that end in seconds: two runs of one second would share them
+        for managed in (MMLogger, MessageHub, Visualizer):
+            managed._instance_dict.clear()
         arguments = without_report(name, *arguments)
         monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
         runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
@@ -31,9 +34,6 @@ def here(tmp_path, monkeypatch):
     write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mmengine_logger, 'print', print, raising=False)
-    # By names that end in seconds: two tests of one second would share them
-    for managed in (MMLogger, MessageHub, Visualizer):
-        managed._instance_dict.clear()
     factory = logging.getLogRecordFactory()
     yield run
     logging.setLogRecordFactory(factory)
