@@ -3,8 +3,6 @@
 import ast
 from pathlib import Path
 
-import pytest
-
 from .conftest import ROOT
 
 PACKAGE = ROOT / 'mmtlalign'
@@ -43,25 +41,21 @@ def modules_of(path: Path) -> set[str]:
 
 
 def part_of(name: str) -> str:
-    """'alignment' of 'mmtlalign.alignment.trace.LabelTrace'; '' of the
-    package itself."""
+    """'alignment' of 'mmtlalign.alignment.trace.LabelTrace'; '' of the package itself."""
     part = f'{name}.'.split('.')[1]
     return part if part in LEVEL else ''
 
 
-FILES = sorted(PACKAGE.rglob('*.py'))
-
-
-@pytest.mark.parametrize(
-    'path', FILES, ids=[path.relative_to(PACKAGE).as_posix() for path in FILES]
-)
-def test_arrows_run_one_way(path):
-    own = part_of('.'.join(path.relative_to(ROOT).with_suffix('').parts))
-    for name in modules_of(path):
-        top = name.split('.')[0]
-        assert top not in ('tools', 'tests', 'projects'), name
-        if top == 'mmtlalign' and part_of(name) != own:
-            assert LEVEL[part_of(name)] < LEVEL[own], name
+def test_arrows_run_one_way():
+    files = sorted(PACKAGE.rglob('*.py'))
+    assert len(files) > 100
+    for path in files:
+        own = part_of('.'.join(path.relative_to(ROOT).with_suffix('').parts))
+        for name in modules_of(path):
+            top = name.split('.')[0]
+            assert top not in ('tools', 'tests', 'projects'), (path, name)
+            if top == 'mmtlalign' and part_of(name) != own:
+                assert LEVEL[part_of(name)] < LEVEL[own], (path, name)
 
 
 def test_every_part_has_its_level():
@@ -73,8 +67,7 @@ def test_every_part_has_its_level():
     assert parts - {'__init__'} == LEVEL.keys() - {''}
 
 
-def test_the_check_sees_an_arrow_that_runs_up():
-    imported = modules_of(PACKAGE / 'commands/train.py')
-    assert 'mmtlalign.errors.UserError' in imported
+def test_the_check_sees_an_arrow():
+    assert 'mmtlalign.errors.UserError' in modules_of(PACKAGE / 'commands/train.py')
     assert LEVEL[part_of('mmtlalign.errors')] < LEVEL['commands']
     assert part_of('mmtlalign.LabelTrace') == ''

@@ -18,12 +18,7 @@ SWAP = dict(type='mmtlalign.SwapChannels')
 
 
 def reads_files(step: dict, scope: str | None = None) -> bool:
-    """Whether a step of a pipeline loads images, which makes them BGR.
-
-    Args:
-        step (dict): Config of a transform.
-        scope (str, optional): That its type is searched in. Defaults to None, the current one.
-    """
+    """Whether a transform, searched in a scope or the current one, loads images, as BGR."""
     kind = step['type']
     if isinstance(kind, str):
         with TRANSFORMS.switch_scope_and_registry(scope) as registry:
@@ -32,12 +27,7 @@ def reads_files(step: dict, scope: str | None = None) -> bool:
 
 
 def channel_order(steps: list[dict], scope: str | None = None) -> str:
-    """'rgb' or 'bgr': what images are when a pipeline ends.
-
-    Args:
-        steps (list[dict]): Configs of its transforms.
-        scope (str, optional): See :func:`reads_files`. Defaults to None.
-    """
+    """'rgb' or 'bgr': what images are when a pipeline of transforms ends."""
     is_rgb = not any(reads_files(step, scope) for step in steps)
     for step in steps:
         kind = getattr(step['type'], '__name__', step['type']).split('.')[-1]
@@ -49,8 +39,7 @@ def channel_order(steps: list[dict], scope: str | None = None) -> str:
 def trained_order(cfg: Config) -> str:
     """'rgb' or 'bgr': what a model's data preprocessor was trained to get.
 
-    Args:
-        cfg (Config): A full config, or one of a model alone, which is taken to be trained on files.
+    A config of a model alone is taken to be trained on files.
     """
     for phase in ('train', 'test', 'val'):
         loader = cfg.get(f'{phase}_dataloader') or {}
@@ -67,13 +56,7 @@ def _first_steps(dataset: dict) -> list[dict]:
 
 
 def in_order(steps: list[dict], order: str, scope: str | None = None) -> list[dict]:
-    """A pipeline whose images end as 'rgb' or 'bgr', whatever they were.
-
-    Args:
-        steps (list[dict]): Those that load images come first.
-        order (str): What to end as.
-        scope (str, optional): See :func:`reads_files`. Defaults to None.
-    """
+    """A pipeline whose images end in an order, whatever they were; it begins with loading."""
     if channel_order(steps, scope) == order:
         return steps
     start = sum(reads_files(step, scope) for step in steps)
@@ -81,15 +64,10 @@ def in_order(steps: list[dict], order: str, scope: str | None = None) -> list[di
 
 
 def for_files(cfg: Config) -> Config:
-    """A config whose test pipeline reads files, for its trained model.
+    """A config whose test pipeline reads files, for its trained model; a copy if it must differ.
 
-    Args:
-        cfg (Config): Left as it is.
-
-    Returns:
-        Config: The same if nothing is to be changed, else a copy. A pipeline
-        of images in memory loads files, one of annotated images those without
-        annotations; channels are those of the training.
+    A pipeline of images in memory loads files, one of annotated images those without annotations;
+    channels are those of the training.
     """
     scope = cfg.get('default_scope')
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}

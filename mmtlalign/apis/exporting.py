@@ -103,9 +103,7 @@ class Network(nn.Module):
 
 def flatten(outputs) -> tuple[Tensor, ...]:
     """A tuple of tensors from tensors in tuples and lists."""
-    if isinstance(outputs, Tensor):
-        return (outputs,)
-    return sum(map(flatten, outputs), ())
+    return (outputs,) if isinstance(outputs, Tensor) else sum(map(flatten, outputs), ())
 
 
 def converts_channels(preprocess: nn.Module) -> bool:
@@ -162,8 +160,7 @@ class Unlike(int):
 def always_resized(backbone: nn.Module):
     """Let a ViT resize its position embeddings even to the size they have.
 
-    It would compare the sizes, and a traced program has one branch only: it
-    would then refuse images of the size of the pretraining.
+    Else a traced program would have the other branch, and refuse images of the pretraining's size.
     """
     resolution = backbone.patch_resolution
     backbone.patch_resolution = tuple(map(Unlike, resolution))

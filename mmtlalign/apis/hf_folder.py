@@ -36,9 +36,7 @@ def write_folder(
         model (nn.Module): mmpretrain's classifier, with these weights.
         cfg (Config): Of its training.
         info (dict): The record of the training.
-        license (str): Of the weights.
-        source (str): What the card tells to call ``timm.create_model`` with.
-        interval (dict, optional): See :func:`write_card`.
+        license, source, interval: Of :func:`write_card`.
 
     Returns:
         float: The largest difference of logits on random images.
@@ -85,12 +83,7 @@ def write_folder(
 
 
 def read_normalization(cfg: Config) -> tuple[list[float], list[float], bool]:
-    """Mean and standard deviation of RGB in [0, 1], and whether the model
-    itself takes BGR.
-
-    Raises:
-        UserError: If the config does not normalize three channels.
-    """
+    """Mean and standard deviation of RGB in [0, 1], and whether the model itself takes BGR."""
     preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     mean, std = (list(preprocessor.get(key) or []) for key in ('mean', 'std'))
     if len(mean) != 3 or len(std) != 3:
@@ -118,10 +111,10 @@ def read_resizing(cfg: Config) -> dict:
 
 @torch.no_grad()
 def compare(folder: Path, model: nn.Module, mean: list, std: list, reverse: bool) -> float:
-    """Load the folder as anyone would, and hold logits against the model's.
+    """The largest difference of logits, of the folder loaded as anyone would and the model.
 
     Raises:
-        UserError: If timm cannot, or they differ.
+        UserError: If timm cannot, or they differ by more than 1e-5.
     """
     timm = import_timm()
     try:
@@ -171,11 +164,7 @@ def check_upload(repo: str) -> None:
 
 
 def upload(folder: Path, repo: str) -> str:
-    """Send a folder to the hub; a repository that is not there is made private.
-
-    Returns:
-        str: Its address.
-    """
+    """Send a folder to a hub's repository, made private if it is not there; give its address."""
     from huggingface_hub import HfApi
 
     api = HfApi()

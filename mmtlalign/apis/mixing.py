@@ -25,13 +25,12 @@ class MixTrace:
     """What :func:`trace_mix` has found.
 
     Args:
-        images (list[np.ndarray]): Both, (H, W, 3), RGB in [0, 1], as the model sees
-            them.
+        images (list[np.ndarray]): Both, (H, W, 3), RGB in [0, 1], as the model sees them.
         mixed (np.ndarray): (H, W, 3), the first with a box of the second.
-        share_maps (dict): Of each propagation, share of each patch, (rows,
-            cols), before the first block and after every block.
-        output_shares (dict): Likewise, what the head would read there; the first
-            value is the area label, the last one the aligned label.
+        share_maps (dict): Of each propagation, share of each patch, (rows, cols), before the first
+            block and after every block.
+        output_shares (dict): Likewise, what the head would read there; the first value is the area
+            label, the last one the aligned label.
         scores (np.ndarray): (K,), what the model answers.
     """
 
@@ -89,13 +88,9 @@ def trace_mix(
 
 
 def load_images(cfg: Config, paths: Sequence[str], size: int | None = None) -> dict:
-    """Both images through the config's test pipeline, as a batch.
+    """Two images, by path, through the config's test pipeline, as a batch.
 
-    Args:
-        cfg (Config): Of a classifier.
-        paths (Sequence[str]): Two images.
-        size (int, optional): Side, in pixels, of squares that they are made into
-            afterwards. Defaults to None, as they are.
+    They become squares of a ``size`` in pixels afterwards, if one is given.
 
     Raises:
         UserError: If they end in different sizes.
@@ -123,12 +118,7 @@ def load_images(cfg: Config, paths: Sequence[str], size: int | None = None) -> d
 
 def paste(images: Tensor, grid: tuple[int, int], box: Box | None) -> tuple[Tensor, Tensor]:
     """Box of image 1 into image 0 and back; shares of the patches."""
-    yl, yu, xl, xu = box or (
-        grid[0] // 4,
-        grid[0] - grid[0] // 4,
-        grid[1] // 4,
-        grid[1] - grid[1] // 4,
-    )
+    yl, yu, xl, xu = box or [end for n in grid for end in (n // 4, n - n // 4)]
     if not (0 <= yl < yu <= grid[0] and 0 <= xl < xu <= grid[1]):
         raise UserError(
             f'box {yl} {yu} {xl} {xu} does not lie on the grid of {grid[0]} x {grid[1]} patches.'

@@ -28,31 +28,28 @@ def get_model(
 ) -> BaseModel:
     """Build a classifier, detector or segmenter, in evaluation mode.
 
-    As ``mmpretrain.get_model``, but for all three hosts, and strict: weights
-    that do not all fit are an error. Weights that an ``init_cfg`` names are
-    those to start a training from, and are not loaded here.
+    As ``mmpretrain.get_model``, but for all three hosts, and strict: weights that do not all fit
+    are an error. Weights that an ``init_cfg`` names are those to start a training from, and are not
+    loaded here.
 
     Args:
         model (str | PathLike | Config): Name of a config that comes along
-            (``'tlalign_deit-small_8xb128_in1k'``), path of a config, or a
-            config, which is left as it is.
-        pretrained (bool | str | PathLike): File or http(s) address of a
-            checkpoint. True stands for the published weights of the name, or
-            the config's ``load_from``. Defaults to False, random weights.
-        device (str | torch.device, optional): Where to move the model.
-            Defaults to None, the CPU.
-        trust (bool): Also load checkpoints that hold more than weights, which
-            may run code, and configs in YAML or JSON that name code. Defaults
-            to False.
+            (``'tlalign_deit-small_8xb128_in1k'``), path of a config, or a config, which is left as
+            it is.
+        pretrained (bool | str | PathLike): File or http(s) address of a checkpoint. True stands for
+            the published weights of the name, or the config's ``load_from``. Defaults to False,
+            random weights.
+        device (str | torch.device, optional): Where to move the model. Defaults to None, the CPU.
+        trust (bool): Also load checkpoints that hold more than weights, which may run code, and
+            configs in YAML or JSON that name code. Defaults to False.
 
     Returns:
-        BaseModel: With the config as ``cfg`` and, if a checkpoint names its
-        classes, those as ``dataset_meta`` (a dict).
+        BaseModel: With the config as ``cfg`` and, if a checkpoint names its classes, those as
+        ``dataset_meta`` (a dict).
 
     Raises:
-        UserError: If there is no such name, config, checkpoint or device,
-            the config cannot be read or has no model, or the checkpoint is
-            unsafe or does not fit.
+        UserError: If there is no such name, config, checkpoint or device, the config cannot be read
+            or has no model, or the checkpoint is unsafe or does not fit.
         KeyError: If the config names a type that is not registered.
     """
     cfg = deepcopy(model) if isinstance(model, Config) else open_config(model, trust)

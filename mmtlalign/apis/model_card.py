@@ -97,6 +97,7 @@ def write_card(
         license (str): Of the weights, by SPDX's name.
         interval (dict, optional): What ``mmtlalign test --bootstrap`` wrote.
     """
+    recipe = [f'`{info["command"]}`', info.get('beyond_command', '')]
     size = 'x'.join(map(str, model_args['img_size']))
     return CARD.format(
         name=info['name'],
@@ -105,9 +106,7 @@ def write_card(
         source=source,
         license=license,
         data=tell_data(cfg),
-        recipe='; but for '.join(
-            filter(None, [f'`{info["command"]}`', info.get('beyond_command', '')])
-        ),
+        recipe='; but for '.join(filter(None, recipe)),
         length=f'{info.get("epoch")} epochs, {info.get("iter")} steps',
         seed=info.get('seed'),
         weights=info.get('weights', 'last step'),

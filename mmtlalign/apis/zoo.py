@@ -24,8 +24,7 @@ def list_models(pattern: str | None = None, pretrained: bool = False) -> list[st
 
 
 def find_published() -> dict[str, str]:
-    """Name -> ``Weights`` of the metafiles: an address, or a path below the
-    root of the repository."""
+    """Name -> ``Weights`` of the metafiles: an address, or a path in the repository."""
     return {
         entry['Name']: entry['Weights']
         for metafile in load(ROOT / 'model-index.yml')['Import']
@@ -35,23 +34,19 @@ def find_published() -> dict[str, str]:
 
 
 def find_weights(name: str, otherwise: str | None = None) -> str:
-    """The published weights of a model, undamaged.
+    """Path or address of the published weights of a model, undamaged.
 
     Args:
         name (str): Of a config.
-        otherwise (str, optional): What to take where none are published.
-            Defaults to None, an error.
-
-    Returns:
-        str: Path or address.
+        otherwise (str, optional): What to take where none are published. Defaults to an error.
 
     Raises:
         UserError: If there are none, or the file is absent or damaged.
     """
     published = find_published()
-    if name not in published and otherwise:
-        return otherwise
     if name not in published:
+        if otherwise:
+            return otherwise
         raise UserError(
             f"no weights are published for '{name}': train it, and give its "
             'checkpoint (CHECKPOINT of a command, pretrained=PATH in Python); '

@@ -1,9 +1,8 @@
 """What a test's figure would be on other images: the bootstrap.
 
-Efron, Bootstrap Methods: Another Look at the Jackknife (The Annals of
-Statistics 7(1), 1979): as many images as there are, drawn with replacement,
-many times over. It tells what the choice of the test images does to a figure,
-and nothing about other trainings.
+Efron, Bootstrap Methods: Another Look at the Jackknife (The Annals of Statistics 7(1), 1979): as
+many images as there are, drawn with replacement, many times over. It tells what the choice of the
+test images does to a figure, and nothing about other trainings.
 """
 
 import io
@@ -37,41 +36,33 @@ class CollectingMetric(BaseMetric):
         self.metric.dataset_meta = dataset_meta
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """As the metric."""
         self.metric.process(data_batch, data_samples)
 
     def compute_metrics(self, results: list) -> dict:
-        """As the metric."""
         self.collected = results
         return self.metric.compute_metrics(results)
 
 
 def figure_of(metric: BaseMetric) -> str:
-    """Name of the figure that ``redraw`` gives of a metric: 'top1', 'mIoU' or
-    'bbox_mAP', after the metric's prefix.
+    """Name of the figure that ``redraw`` gives of a metric, after the metric's prefix.
 
     Raises:
-        UserError: For other metrics than mmpretrain's ``Accuracy``, mmseg's
-            ``IoUMetric`` and mmdet's ``CocoMetric``.
+        UserError: For others than mmpretrain's ``Accuracy`` ('top1'), mmseg's ``IoUMetric``
+            ('mIoU') and mmdet's ``CocoMetric`` ('bbox_mAP').
     """
     name, _ = _find(metric)
     return f'{metric.prefix}/{name}' if metric.prefix else name
 
 
 def redraw(metric: BaseMetric, results: list, num_draws: int = 1000, seed: int = 0) -> np.ndarray:
-    """A figure of images drawn anew, in the unit of the metric.
+    """A figure of images drawn anew, in the unit of the metric, (num_draws,).
 
     Args:
         metric (BaseMetric): That has been evaluated.
-        results (list): What it gathered, an entry for each image; see
-            :class:`CollectingMetric`.
+        results (list): What it gathered of each image; see :class:`CollectingMetric`.
         num_draws (int): Defaults to 1000.
-        seed (int): Models tested on the same images get the same draws from
-            the same seed, so that their figures can be subtracted. Defaults
-            to 0.
-
-    Returns:
-        np.ndarray: (num_draws,).
+        seed (int): Models tested on the same images get the same draws from the same seed, so that
+            their figures can be subtracted. Defaults to 0.
 
     Raises:
         UserError: As ``figure_of``.
@@ -84,16 +75,12 @@ def redraw(metric: BaseMetric, results: list, num_draws: int = 1000, seed: int =
 def paired_difference(
     first: Sequence[float], other: Sequence[float], num_draws: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """How much two models differ on the same images.
+    """Mean of other less first, on the same images, and between what 95 % of its draws lie.
 
     Args:
         first, other (Sequence[float]): An error of each image, in one order.
         num_draws (int): Defaults to 1000.
         seed (int): Defaults to 0.
-
-    Returns:
-        tuple[float, float, float]: Mean of other less first, and between what
-        95 % of its draws lie.
     """
     gaps = np.subtract(other, first, dtype=float)
     rng = np.random.default_rng(seed)
@@ -107,9 +94,8 @@ def _find(metric: BaseMetric) -> tuple:
         if kind.__name__ in FIGURES:
             return FIGURES[kind.__name__]
     raise UserError(
-        f'the bootstrap knows the metrics {", ".join(FIGURES)}, '
-        f'not {type(metric).__name__}; put one of them first in '
-        'test_evaluator'
+        f'the bootstrap knows the metrics {", ".join(FIGURES)}, not {type(metric).__name__}; '
+        'put one of them first in test_evaluator'
     )
 
 

@@ -2,12 +2,11 @@
 
 Two questions, asked of mixes of equal area, since all shares know that:
 
-- *faithful*: does a share follow the model's own *answer*, the probability of
-  the own label over that of both labels, and the *ablation*, how far what the
-  head reads moves without the own image, over how far it moves without either
-  (the training data's mean colour takes its place)?
-- *true*: does it follow the *truth*, the visible pixels of the own object over
-  those of both, where masks tell?
+- *faithful*: does a share follow the model's own *answer*, the probability of the own label over
+  that of both labels, and the *ablation*, how far what the head reads moves without the own image,
+  over how far it moves without either (the training data's mean colour takes its place)?
+- *true*: does it follow the *truth*, the visible pixels of the own object over those of both, where
+  masks tell?
 """
 
 from collections.abc import Iterator
@@ -60,14 +59,13 @@ def draw_pairs(
 ) -> Pairs:
     """Pair images of different classes and draw boxes on the grid.
 
-    Boxes have the grid's proportions, one of up to seven sizes, and lie
-    anywhere inside, so that many mixes are of equal area.
+    Boxes have the grid's proportions, one of up to seven sizes, and lie anywhere inside, so that
+    many mixes are of equal area.
 
     Args:
         labels (list[int]): Of all images.
         grid (tuple[int]): Rows and columns of patches.
-        count (int): Mixes wanted, about: each pair gives two, or as many more
-            for all as come nearest.
+        count (int): Mixes wanted, about: each pair gives two, or as many more as come nearest.
         generator (torch.Generator): Where all draws come from.
 
     Raises:
@@ -80,8 +78,8 @@ def draw_pairs(
     images = images[: -(-count // 2)]
     if not len(images):
         raise UserError(
-            f'no two of {len(labels)} test images, paired at '
-            'random, are of different classes; give more'
+            f'no two of {len(labels)} test images, paired at random, are of different classes; '
+            'give more'
         )
     if min(grid) < 2:
         raise UserError(
@@ -185,14 +183,13 @@ class Fidelity:
         """Mix, trace and compare, a batch at a time.
 
         Args:
-            dataset (BaseDataset): Its items are packed: ``inputs`` and
-                ``data_samples``, with ``object_mask`` if there is a truth.
+            dataset (BaseDataset): Its items are packed: ``inputs`` and ``data_samples``, with
+                ``object_mask`` if there is a truth.
             pairs (Pairs): Of its images.
             batch_size (int): Mixes in a forward. Defaults to 128.
 
         Yields:
-            Measured: Of one mixing of ``batch_size // 2`` pairs both ways;
-            :meth:`batches` times.
+            Measured: Of one mixing of ``batch_size // 2`` pairs both ways; :meth:`batches` times.
         """
         size = batch_size // 2
         for start in range(0, len(pairs.images), size):
@@ -267,8 +264,7 @@ class Mixes:
 
     Attributes:
         mixed (Tensor): Like ``images``.
-        owns, partners (Tensor): Likewise, the mean colour in place of the
-            partner, and of the own image.
+        owns, partners (Tensor): Likewise, the mean colour in place of the other image.
         record (MixRecord): What was mixed with what.
     """
 
@@ -318,43 +314,29 @@ def summarize(measured: Measured, draws: int = 1000, seed: int = 0) -> dict:
     Args:
         measured (Measured): Of all mixes.
         draws (int): Of the bootstrap over pairs of images. Defaults to 1000.
-        seed (int): Of the bootstrap; models measured on the same pairs get
-            the same draws. Defaults to 0.
+        seed (int): Of the bootstrap; the same pairs get the same draws. Defaults to 0.
 
     Returns:
-        dict: share -> 'movement', the mean of ``|share - lam|`` after each
-        block, and reference -> 'correlation' and 'distance' after each block,
-        lists of (value, low, high), 95 % intervals; the model's own answer
-        is held against the truth as if it were a share.
+        dict: share -> 'movement', the mean of ``|share - lam|`` after each block, and reference ->
+        'correlation' and 'distance' after each block, lists of (value, low, high), 95 % intervals;
+        the model's own answer is held against the truth as if it were a share.
     """
     weights = bootstrap_weights(measured.pair, draws, seed)
-    shares = dict(measured.shares)
+    shares, found = dict(measured.shares), {}
     if 'truth' in measured.references:
         shares['answer'] = measured.references['answer'][None]
-    return {
-        name: dict(
-            movement=np.abs(share - measured.lam).mean(1).tolist(),
-            **{
-                reference: compare(share, values, measured, weights)
-                for reference, values in measured.references.items()
-                if reference != name
-            },
-        )
-        for name, share in shares.items()
-    }
+    for name, share in shares.items():
+        found[name] = dict(movement=np.abs(share - measured.lam).mean(1).tolist())
+        for reference, values in measured.references.items():
+            if reference != name:
+                found[name][reference] = compare(share, values, measured, weights)
+    return found
 
 
 def compare(
     shares: np.ndarray, reference: np.ndarray, measured: Measured, weights: np.ndarray
 ) -> dict:
-    """Correlation within equal area and root mean square distance.
-
-    Args:
-        shares (np.ndarray): (blocks, N).
-        reference (np.ndarray): (N,).
-        measured (Measured): Which areas and pairs they are of.
-        weights (np.ndarray): See :func:`bootstrap_weights`.
-    """
+    """Correlation within equal area, and root mean square distance, of shares (blocks, N)."""
     found = dict(correlation=[], distance=[])
     for share in shares:
         n, x, y, xx, yy, xy = area_sums(share, reference, measured.lam, measured.pair, weights)
@@ -363,11 +345,8 @@ def compare(
             for a, b, c in ((xy, x, y), (xx, x, x), (yy, y, y))
         ]
         with np.errstate(invalid='ignore', divide='ignore'):
-            correlation = np.where(
-                within[1] > 1e-9 * np.maximum(xx.sum(1), 1),
-                within[0] / np.sqrt(within[1] * within[2]),
-                0,
-            )
+            varies = within[1] > 1e-9 * np.maximum(xx.sum(1), 1)
+            correlation = np.where(varies, within[0] / np.sqrt(within[1] * within[2]), 0)
         square = (xx - 2 * xy + yy).sum(1) / n.sum(1)
         found['correlation'].append(estimate(correlation))
         found['distance'].append(estimate(np.sqrt(square.clip(0))))
@@ -396,5 +375,4 @@ def bootstrap_weights(pair: np.ndarray, draws: int, seed: int) -> np.ndarray:
 
 def estimate(values: np.ndarray) -> list[float]:
     """The value of all pairs, and 95 % of those drawn."""
-    low, high = np.percentile(values[1:], [2.5, 97.5])
-    return [float(values[0]), float(low), float(high)]
+    return [float(values[0]), *np.percentile(values[1:], [2.5, 97.5]).tolist()]

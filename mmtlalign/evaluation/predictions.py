@@ -28,18 +28,13 @@ def measure(sample: BaseDataElement, classes: Sequence[str]) -> dict | None:
         classes (Sequence[str]): Names of all classes.
 
     Returns:
-        dict | None: Classification: ``label``, ``predicted``, ``score`` of the
-        prediction. Detection: ``missed``, ``false`` and, not for files,
-        ``found`` and ``truth`` as mmdet's ``eval_map`` takes them.
-        Segmentation: ``kinds``, the true classes, and, not for files, ``areas``,
-        (2, K), intersection and union of each class. None without truth, or with
-        several labels.
+        dict | None: Classification: ``label``, ``predicted``, ``score`` of the prediction.
+        Detection: ``missed``, ``false`` and, not for files, ``found`` and ``truth`` as mmdet's
+        ``eval_map`` takes them. Segmentation: ``kinds``, the true classes, and, not for files,
+        ``areas``, (2, K), intersection and union. None without truth, or with several labels.
     """
-    place = sample.get('img_path')
-    if place:
-        name = '/'.join(Path(place).parts[-2:])
-    else:
-        name = f'image {sample.get("sample_idx", "")}'
+    name = '/'.join(Path(sample.get('img_path') or '').parts[-2:])
+    name = name or f'image {sample.get("sample_idx", "")}'
     for truth, prediction, task in (
         ('gt_label', 'pred_score', _classification),
         ('gt_instances', 'pred_instances', _detection),
@@ -61,9 +56,8 @@ def draw(image: Tensor, sample: BaseDataElement, is_rgb: bool, palette: np.ndarr
         palette (np.ndarray): (K, 3), colours of the classes, RGB.
 
     Returns:
-        dict: ``picture``; of a detector ``boxes`` and ``true_boxes``, rows of
-        left, top, right, bottom (parts of the image), label and score; of a
-        segmenter ``map`` and ``true_map``.
+        dict: ``picture``; of a detector ``boxes`` and ``true_boxes``, rows of left, top, right,
+        bottom (parts of the image), label and score; of a segmenter ``map`` and ``true_map``.
     """
     pixels = image.permute(1, 2, 0).float().cpu().numpy()
     if image.is_floating_point():  # normalised by the pipeline
@@ -93,16 +87,8 @@ def to_uri(pixels: np.ndarray, interpolation: int = cv2.INTER_AREA) -> str:
 
 
 def per_class(entries: Sequence[dict], num_classes: int) -> tuple[str, list[float | None]]:
-    """What a detector or segmenter is worth, class by class.
-
-    Args:
-        entries (Sequence[dict]): Of :func:`measure`, of all images.
-        num_classes (int): K.
-
-    Returns:
-        tuple[str, list[float | None]]: 'AP50' or 'IoU' and K figures in per
-        cent, None of a class that is not there; '' and none of a classifier.
-    """
+    """'AP50' of a detector or 'IoU' of a segmenter, and the K figures of :func:`measure` of all
+    images, in per cent, None of a class that is not there; '' and none of a classifier."""
     if entries and 'found' in entries[0]:
         from mmdet.evaluation.functional.mean_ap import get_cls_results
 
@@ -120,13 +106,9 @@ def per_class(entries: Sequence[dict], num_classes: int) -> tuple[str, list[floa
 def average_precision_of(found: list, truth: list, ignored: list) -> float | None:
     """AP50 of a class in per cent; None if it is not there.
 
-    As mmdet's ``eval_map``, whose worker processes, forked from one that talks to
-    others, can wait forever.
-
-    Args:
-        found (list[np.ndarray]): Of each image, (n, 5), boxes and scores.
-        truth (list[np.ndarray]): Likewise, (m, 4).
-        ignored (list[np.ndarray]): Likewise; neither right nor wrong to find.
+    As mmdet's ``eval_map``, whose worker processes, forked from one that talks to others, can wait
+    forever. Of each image: found boxes and scores (n, 5), true boxes (m, 4), and those that are
+    neither right nor wrong to find.
     """
     from mmdet.evaluation.functional.mean_ap import average_precision, tpfp_default
 
@@ -149,12 +131,8 @@ def _classification(sample: BaseDataElement, num_classes: int) -> dict | None:
     label, scores = int(sample.gt_label), sample.pred_score.float().cpu()
     predicted = int(scores.argmax())
     error = -scores[label].clamp(min=1e-12).log()
-    return dict(
-        label=label,
-        predicted=predicted,
-        score=round(float(scores[predicted]), 4),
-        error=round(float(error), 4),
-    )
+    score, error = (round(float(value), 4) for value in (scores[predicted], error))
+    return dict(label=label, predicted=predicted, score=score, error=error)
 
 
 def _detection(sample: BaseDataElement, num_classes: int) -> dict | None:

@@ -12,8 +12,7 @@ def drop_patches(
 ) -> Tensor:
     """Replace a random part of the patches of every image by the mean colour.
 
-    Random patch drop of Naseer et al., Intriguing Properties of Vision
-    Transformers (arXiv 2105.10497), section 3.1.
+    Naseer et al., Intriguing Properties of Vision Transformers (arXiv 2105.10497), section 3.1.
 
     Args:
         images (Tensor): (B, C, H, W), normalised, so that 0 is the mean
@@ -22,9 +21,6 @@ def drop_patches(
         patch_size (int): In pixels; H and W must be multiples of it.
         generator (torch.Generator, optional): Where draws come from, on the
             CPU. Defaults to torch's own.
-
-    Returns:
-        Tensor: (B, C, H, W).
 
     Raises:
         ValueError: For a fraction out of range or a size that does not fit.
@@ -44,18 +40,12 @@ def drop_patches(
 
 
 def fitting_patch_size(height: int, width: int, token: int = 1) -> int:
-    """Side of patches that divide images, into 14 x 14 or about as many.
-
-    14 x 14 are the patches of the paper, 16 pixels wide at 224.
+    """Side, in pixels, of patches that divide images into 14 x 14, as in the paper, or nearly so.
 
     Args:
         height, width (int): Of the images, in pixels.
-        token (int): Side of what a backbone makes a token of, in pixels. A
-            patch is made of whole ones, unless these do not divide the
-            images. Defaults to 1.
-
-    Returns:
-        int: In pixels; divides both, and is nearest a 14th of the smaller.
+        token (int): Side of what a backbone makes a token of, in pixels. A patch is made of whole
+            ones, unless these do not divide the images. Defaults to 1.
     """
     side = min(height, width)
     divisors = [n for n in range(1, side + 1) if height % n == 0 and width % n == 0]
@@ -77,13 +67,12 @@ def fgsm(
         classifier (Callable): Images (B, C, H, W) -> logits (B, K).
         images (Tensor): (B, C, H, W), normalised.
         labels (Tensor): (B,), the true classes.
-        strengths (Sequence[float]): Largest changes of a pixel, in pixel
-            values of 0 to 255, that is 1 for 1/255. All share one gradient.
+        strengths (Sequence[float]): Largest changes of a pixel, in pixel values of 0 to 255. All
+            share one gradient.
         mean, std (Tensor): (C, 1, 1), of the normalisation, in pixel values.
 
     Yields:
-        Tensor: (B, C, H, W), normalised, for each strength; its pixels lie
-        in [0, 255].
+        Tensor: Images for each strength, normalised; their pixels lie in [0, 255].
     """
     images = images.detach().requires_grad_()
     with torch.enable_grad():
@@ -96,31 +85,21 @@ def fgsm(
 
 
 def expected_calibration_error(scores: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over bins of confidence.
+    """Mean gap between confidence and accuracy over bins of confidence, in [0, 1].
 
-    Guo et al., On Calibration of Modern Neural Networks (arXiv 1706.04599),
-    equation 3.
+    Guo et al., On Calibration of Modern Neural Networks (arXiv 1706.04599), equation 3.
 
     Args:
         scores (Tensor): (N, K), probabilities.
         labels (Tensor): (N,).
         bins (int): Of equal width over (0, 1]. Defaults to 15.
-
-    Returns:
-        float: In [0, 1].
     """
     confidence, predicted = scores.double().max(1)
     return calibration_error(confidence, predicted == labels, bins)
 
 
 def calibration_error(confidence, right, bins: int = 15) -> float:
-    """The same of predictions that were kept without the other scores.
-
-    Args:
-        confidence (Tensor | list[float]): (N,), of the predicted class.
-        right (Tensor | list[bool]): (N,).
-        bins (int): Defaults to 15.
-    """
+    """The same of predictions, (N,), kept as their confidence and whether they are right."""
     confidence, right = (torch.as_tensor(part, dtype=torch.double) for part in (confidence, right))
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1
     gaps = torch.zeros(bins, dtype=torch.double).index_add_(0, index, right - confidence)

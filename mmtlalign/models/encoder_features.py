@@ -14,10 +14,8 @@ def encoder_features(backbone: nn.Module, outputs) -> Tensor:
         outputs (tuple | Tensor): As its ``forward`` returns them. Of the last one is taken
 
             - (B, C), ``out_type`` 'cls_token' and 'avg_featmap': itself;
-            - (B, C, H, W), Swin and ``out_type='featmap'``: the mean over
-              positions;
-            - (B, N, C), ``out_type='raw'``: the class token if there is one,
-              else the mean over tokens;
+            - (B, C, H, W), Swin and ``out_type='featmap'``: the mean over positions;
+            - (B, N, C), ``out_type='raw'``: the class token if there is one, else the mean;
             - a pair of (B, C), distilled: the mean of both.
 
     Returns:
@@ -29,11 +27,9 @@ def encoder_features(backbone: nn.Module, outputs) -> Tensor:
         return torch.stack(tuple(outputs)).mean(0)
     if outputs.ndim == 4:
         return outputs.mean((2, 3))
-    if outputs.ndim == 3:
-        if getattr(backbone, 'cls_token', None) is not None:
-            return outputs[:, 0]
-        return outputs.mean(1)
-    return outputs
+    if outputs.ndim == 2:
+        return outputs
+    return outputs.mean(1) if getattr(backbone, 'cls_token', None) is None else outputs[:, 0]
 
 
 @torch.no_grad()

@@ -25,13 +25,12 @@ def draw_alignment(
     """Draw two images, their mix, where their labels go, and what results.
 
     Args:
-        images (Sequence[np.ndarray]): The image and its partner, (H, W, 3),
-            in [0, 1].
+        images (Sequence[np.ndarray]): The image and its partner, (H, W, 3), in [0, 1].
         mixed (np.ndarray): The mixed image, likewise.
-        share_maps (list[np.ndarray]): Share of each patch, (rows, cols),
-            before the first block and after every block.
-        output_shares (list[float]): Share of what the head would read,
-            at the same points; its first value is the area share ``lam``.
+        share_maps (list[np.ndarray]): Share of each patch, (rows, cols), before the first block and
+            after every block.
+        output_shares (list[float]): Share of what the head would read, at the same points; its
+            first value is the area share ``lam``.
         title (str): What was traced.
 
     Returns:
@@ -53,8 +52,7 @@ def draw_share_maps(share_maps: dict[str, list[np.ndarray]]) -> Figure:
     """Draw share maps block by block, one way to move labels below another.
 
     Args:
-        share_maps (dict[str, list[np.ndarray]]): Of each propagation, as of
-            :func:`draw_alignment`.
+        share_maps (dict[str, list[np.ndarray]]): Of each propagation, as of :func:`draw_alignment`.
     """
     from matplotlib.figure import Figure
 
@@ -103,9 +101,7 @@ def _draw_shares(figure, output_shares) -> None:
     low, high = min(output_shares), max(output_shares)
     curve.set_ylim(min(low, lam - 0.02) - 0.005, max(high, lam + 0.02) + 0.005)
 
-    for y, (name, value) in enumerate(
-        (('area label\n(CutMix)', lam), ('aligned label\n(TL-Align)', share))
-    ):
+    for y, value in enumerate((lam, share)):
         bars.barh(y, value, color=OWN)
         bars.barh(y, 1 - value, left=value, color=PARTNER)
         for x, text in ((value / 2, f'A {value:.3f}'), ((1 + value) / 2, f'B {1 - value:.3f}')):

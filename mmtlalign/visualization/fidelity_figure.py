@@ -16,14 +16,13 @@ TITLES = dict(answer="the model's answer", ablation='the ablation', truth='what 
 def draw_fidelity(checkpoints: dict[str, dict], title: str) -> Figure:
     """How shares follow each reference: at the output, and block by block.
 
+    A column for every reference; from above, correlation within equal area, distance, and
+    correlation after each block.
+
     Args:
         checkpoints (dict[str, dict]): label -> what
             :func:`mmtlalign.evaluation.fidelity.summarize` returned.
         title (str): What was measured.
-
-    Returns:
-        Figure: To be saved by the caller. A column for every reference; from
-        above, correlation within equal area, distance, and correlation after each block.
     """
     from matplotlib.figure import Figure
 
@@ -38,15 +37,9 @@ def draw_fidelity(checkpoints: dict[str, dict], title: str) -> Figure:
         _draw_output(column[1], checkpoints, reference, 'distance')
         _draw_blocks(column[2], checkpoints, reference)
         column[0].set_title(TITLES[reference])
-    for axes, label in zip(
-        grid[:, 0],
-        (
-            'correlation within equal area',
-            'root mean square distance',
-            'correlation, block by block',
-        ),
-    ):
-        axes.set_ylabel(label)
+    grid[0, 0].set_ylabel('correlation within equal area')
+    grid[1, 0].set_ylabel('root mean square distance')
+    grid[2, 0].set_ylabel('correlation, block by block')
     grid[0, 0].legend(frameon=False, fontsize='small')
     grid[2, 0].legend(frameon=False, fontsize='small')
     for axes in grid.flat:
@@ -57,11 +50,8 @@ def draw_fidelity(checkpoints: dict[str, dict], title: str) -> Figure:
 def _of(checkpoints: dict, reference: str) -> Iterator[tuple]:
     """Number, label and the shares that are held against a reference."""
     for number, (label, shares) in enumerate(checkpoints.items()):
-        yield (
-            number,
-            label,
-            {name: share[reference] for name, share in shares.items() if reference in share},
-        )
+        held = {name: share[reference] for name, share in shares.items() if reference in share}
+        yield number, label, held
 
 
 def _draw_output(axes, checkpoints: dict, reference: str, measure: str) -> None:

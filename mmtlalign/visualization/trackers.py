@@ -18,12 +18,7 @@ MAX_PARAM = 500  # characters of a value, the least that MLflow's stores take
 
 @VISBACKENDS.register_module()
 class WandbTracker(WandbVisBackend):
-    """Weights & Biases; every entry also holds the step that it is of.
-
-    Args:
-        save_dir (str): Folder of ``wandb/``.
-        run_id (str, optional): Of a run to go on with. Defaults to None.
-    """
+    """Weights & Biases, in ``wandb/`` of a folder; every entry also holds its step."""
 
     def __init__(self, save_dir: str, run_id: str | None = None, **init_kwargs) -> None:
         super().__init__(save_dir, dict(init_kwargs, id=run_id, resume='allow'))
@@ -56,12 +51,11 @@ class MLflowTracker(MLflowVisBackend):
 
     Args:
         save_dir (str): Folder of ``mlflow.db`` and of what is kept as files.
-        run_id (str, optional): Of a run to go on with; if the database has
-            none of this id, a new one begins. Defaults to None.
+        run_id (str, optional): Of a run to go on with; if the database has none of this id, a new
+            one begins. Defaults to None.
         exp_name (str): Of the experiment. Defaults to ``'mmtlalign'``.
         run_name (str, optional): Of a new run.
-        tracking_uri (str, optional): Of another store. Defaults to None, the
-            database.
+        tracking_uri (str, optional): Of another store. Defaults to None, the database.
     """
 
     def __init__(
@@ -115,25 +109,14 @@ class MLflowTracker(MLflowVisBackend):
 
 @VISBACKENDS.register_module()
 class AimTracker(AimVisBackend):
-    """Aim.
-
-    Args:
-        save_dir (str): Folder of ``.aim/``.
-        run_id (str, optional): Hash of a run to go on with. Defaults to None.
-        experiment (str): Its name. Defaults to ``'mmtlalign'``.
-    """
+    """Aim, in ``.aim/`` of a folder; the id of a run is its hash."""
 
     def __init__(
         self, save_dir: str, run_id: str | None = None, experiment: str = 'mmtlalign'
     ) -> None:
-        options = dict(
-            repo=save_dir,
-            run_hash=run_id,
-            experiment=experiment,
-            system_tracking_interval=None,
-            capture_terminal_logs=False,
-        )
-        super().__init__(save_dir, options)
+        options = dict(repo=save_dir, run_hash=run_id, experiment=experiment)
+        quiet = dict(system_tracking_interval=None, capture_terminal_logs=False)
+        super().__init__(save_dir, options | quiet)
         self.run_id = run_id
 
     def _init_env(self) -> None:

@@ -20,35 +20,14 @@ from ..conftest import needs_operators
 
 LOAD, PACK = dict(type='LoadImageFromFile'), dict(type='PackInputs')
 SWAP = dict(type='mmtlalign.SwapChannels')
-CONFIGS = sorted(
-    Path(path).relative_to(ROOT / 'configs').as_posix() for path in list_configs().values()
-)
-IN_MEMORY = [
-    path
-    for path in CONFIGS
-    if path.endswith('_digits.py') or '_cifar' in path and path.endswith('px.py')
-]
+CONFIGS = {  # one of each folder and data set, with its image size
+    (path.parent, path.stem.rpartition('_')[2]): path
+    for path in (Path(path).relative_to(ROOT / 'configs') for path in list_configs().values())
+}
 
 
-def test_every_family_is_there():
-    assert {path.rpartition('/')[0] for path in CONFIGS} == {
-        'classification/contribution',
-        'classification/finetune',
-        'classification/lacvit',
-        'classification/mixing',
-        'classification/mixpro',
-        'classification/planted',
-        'classification/tlalign',
-        'classification/tlalign-tokens',
-        'classification/tokenlabel',
-        'classification/tokenmix',
-        'classification/transmix',
-        'detection/tlalign',
-        'segmentation/cutmix',
-        'segmentation/tlalign',
-        'segmentation/tokenlabel',
-    }
-    assert len(IN_MEMORY) > 28
+def test_the_list_is_not_empty():
+    assert len(CONFIGS) > 50
 
 
 @pytest.fixture(scope='module')
@@ -61,43 +40,36 @@ def red(tmp_path_factory):
     return str(path), image
 
 
+def pipeline_of(steps):
+    return Compose([TRANSFORMS.build(step) for step in steps])
+
+
 def seen(cfg, steps, **image):
     """Colour, RGB as mean and standard deviation are, that a backbone gets."""
-    pipeline = Compose(
-        [
-            TRANSFORMS.build(step)
-            for step in steps
-            if not step['type'].startswith(('LoadAnnotations', 'Pack'))
-        ]
-    )
-    loaded = pipeline(dict(image, gt_label=0))['img']
-    packed = torch.from_numpy(loaded).permute(2, 0, 1)
+    steps = [step for step in steps if not step['type'].startswith(('LoadAnnotations', 'Pack'))]
+    loaded = pipeline_of(steps)(dict(image, gt_label=0))['img']
     preprocess = dict(cfg.get('data_preprocessor') or cfg.model.data_preprocessor)
     for key in ('size', 'batch_augments'):
         preprocess.pop(key, None)
-    preprocess.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
-    preprocess = MODELS.build(preprocess)
+    preprocess = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **preprocess})
+    packed = torch.from_numpy(loaded).permute(2, 0, 1)
     inputs = preprocess(dict(inputs=[packed], data_samples=None))['inputs']
     return (inputs * preprocess.std + preprocess.mean)[0, :, :100, :100].mean((1, 2)).tolist()
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: Path(path).stem)
-def test_a_red_file_is_red_to_the_backbone_of_every_config(path, red):
-    if not path.startswith('classification'):
+@pytest.mark.parametrize('path', CONFIGS.values(), ids=lambda path: path.stem)
+def test_red_is_red_to_the_backbone_of_a_config(path, red):
+    """A file, and an array where the data are in memory."""
+    if path.parts[0] != 'classification':
         needs_operators()
     cfg = Config.fromfile(ROOT / 'configs' / path)
-    scope = cfg.get('default_scope', 'mmpretrain')
-    with DefaultScope.overwrite_default_scope(scope):
-        steps = for_files(cfg).test_dataloader.dataset.pipeline
-        assert seen(cfg, steps, img_path=red[0]) == pytest.approx([255, 0, 0], abs=0.5)
-
-
-@pytest.mark.parametrize('path', IN_MEMORY, ids=lambda path: Path(path).stem)
-def test_a_red_array_is_the_same_to_configs_of_data_in_memory(path, red):
-    cfg = Config.fromfile(ROOT / 'configs' / path)
-    steps = cfg.test_dataloader.dataset.pipeline
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        assert seen(cfg, steps, img=red[1]) == pytest.approx([255, 0, 0], abs=0.5)
+    cases = [(for_files(cfg), dict(img_path=red[0]))]
+    if path.stem.endswith('_digits') or '_cifar' in path.stem and path.stem.endswith('px'):
+        cases.append((cfg, dict(img=red[1])))
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
+        for case, image in cases:
+            steps = case.test_dataloader.dataset.pipeline
+            assert seen(cfg, steps, **image) == pytest.approx([255, 0, 0], abs=0.5)
 
 
 TO_PIL = dict(type='NumpyToPIL', to_rgb=True)
@@ -123,29 +95,21 @@ def test_order_of_a_pipeline(steps, order, red):
     other = 'bgr' if order == 'rgb' else 'rgb'
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         assert channel_order(steps) == order
-        results = Compose([TRANSFORMS.build(step) for step in steps])(
-            dict(img_path=red[0], img=red[1])
-        )
+        results = pipeline_of(steps)(dict(img_path=red[0], img=red[1]))
         image = results['inputs'].permute(1, 2, 0) if 'inputs' in results else results['img']
         assert np.asarray(image)[0, 0].tolist() == ([255, 0, 0] if order == 'rgb' else [0, 0, 255])
         assert in_order(steps, order) is steps
         assert channel_order(in_order(steps, other)) == other
 
 
-def config(train, test=None, **more):
-    def loader(steps):
-        return dict(dataset=dict(type='CustomDataset', data_root='', pipeline=steps))
-
-    return Config(
-        dict(
-            default_scope='mmpretrain',
-            train_dataloader=loader(train),
-            test_dataloader=loader(test or train),
-            train_cfg=dict(),
-            test_cfg=dict(),
-            **more,
+def config(train, test=None):
+    loaders = {
+        f'{phase}_dataloader': dict(
+            dataset=dict(type='CustomDataset', data_root='', pipeline=steps)
         )
-    )
+        for phase, steps in (('train', train), ('test', test or train))
+    }
+    return Config(dict(loaders, default_scope='mmpretrain', train_cfg={}, test_cfg={}))
 
 
 def test_order_that_a_model_was_trained_on():
@@ -153,10 +117,8 @@ def test_order_that_a_model_was_trained_on():
     assert trained_order(config([LOAD, PACK], [PACK])) == 'bgr'
     assert trained_order(Config(dict(model=dict()))) == 'bgr'
     wrapped = config([LOAD, PACK])
-    wrapped.train_dataloader.dataset = dict(
-        type='RepeatDataset',
-        dataset=dict(type='ConcatDataset', datasets=[wrapped.train_dataloader.dataset]),
-    )
+    inner = dict(type='ConcatDataset', datasets=[wrapped.train_dataloader.dataset])
+    wrapped.train_dataloader.dataset = dict(type='RepeatDataset', dataset=inner)
     assert trained_order(wrapped) == 'bgr'
     wrapped.train_dataloader.dataset.pipeline = [PACK]  # of all its images
     assert trained_order(wrapped) == 'bgr'
@@ -185,8 +147,7 @@ def test_a_pipeline_for_files(train, test, expected):
 def test_swapped_channels_are_reversed_and_grey_images_are_not():
     image = np.random.randint(0, 256, (4, 5, 3), np.uint8)
     swapped = SwapChannels()(dict(img=image))['img']
-    for i in range(3):
-        np.testing.assert_array_equal(swapped[..., i], image[..., 2 - i])
+    np.testing.assert_array_equal(swapped, image[..., [2, 1, 0]])
     assert swapped.flags.c_contiguous
     grey = SwapChannels()(dict(img=image[..., 0]))['img']
     np.testing.assert_array_equal(grey, image[..., 0])
@@ -199,12 +160,11 @@ def test_data_of_another_order_than_the_training_are_refused(tmp_path):
     cfg = config([PACK], [LOAD, PACK])
     for phase in ('train', 'test'):
         cfg[f'{phase}_dataloader'].dataset.data_root = str(tmp_path)
-    with pytest.raises(UserError) as refused:
-        check_data(cfg, 'test')
-    said = str(refused.value)
-    assert said.startswith(
-        'test_dataloader.dataset.pipeline gives images as BGR, and train_dataloader as RGB'
+    message = (
+        '^test_dataloader.dataset.pipeline gives images as BGR, and train_dataloader as RGB'
+        r".*dict\(type='mmtlalign.SwapChannels'\)"
     )
-    assert "dict(type='mmtlalign.SwapChannels')" in said
+    with pytest.raises(UserError, match=message):
+        check_data(cfg, 'test')
     cfg.test_dataloader.dataset.pipeline.insert(1, SWAP)
     check_data(cfg, 'test')

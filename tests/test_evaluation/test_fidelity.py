@@ -24,32 +24,23 @@ def generator(seed=0):
 
 
 def planted(count=24, keys=('object_mask',)):
+    pipeline = [dict(type='PackInputs', algorithm_keys=keys)]
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return PlantedDigits(
-            'val',
-            count,
-            object_size=8,
-            image_size=16,
-            pipeline=[dict(type='PackInputs', algorithm_keys=keys)],
-        )
+        return PlantedDigits('val', count, object_size=8, image_size=16, pipeline=pipeline)
 
 
 def classifier(**backbone):
     """A tiny one whose attention is far from even."""
     torch.manual_seed(0)
     arch = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)
+    vit = dict(type='VisionTransformer', arch=arch, img_size=16, patch_size=4)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(
             dict(
                 type='ImageClassifier',
-                backbone={
-                    **dict(type='VisionTransformer', arch=arch, img_size=16, patch_size=4),
-                    **backbone,
-                },
+                backbone=vit | backbone,
                 head=dict(type='LinearClsHead', num_classes=10, in_channels=16),
-                data_preprocessor=dict(
-                    type='ClsDataPreprocessor', mean=[118.0] * 3, std=[42.0] * 3
-                ),
+                data_preprocessor=dict(mean=[118.0] * 3, std=[42.0] * 3),
             )
         )
     for parameter in model.parameters():
@@ -105,19 +96,17 @@ def by_hand(model, images, masks, labels, own, partner, share):
     )
     k = torch.from_numpy(kept)
     mixes = [x * k + y * (1 - k), y * (1 - k), x * k]  # neither, no own, ...
+    shares = dict(area=[kept.mean()])
     with torch.no_grad():
         read = [model.backbone(m[None])[-1][0] for m in mixes]
         chances = model(mixes[0][None]).softmax(1)[0]
-        shares = {}
-        for name, propagation in dict(tlalign='tlalign', contribution='contribution').items():
-            trace = LabelTrace(model.backbone, propagation=propagation, record=True, watch='class')
+        for name in ('tlalign', 'contribution'):
+            trace = LabelTrace(model.backbone, propagation=name, record=True, watch='class')
             with trace(share[None]):
                 model.backbone(mixes[0][None])
             shares[name] = [block[0, 0].item() for block in trace.block_shares]
-    shares['attention'] = [
-        (trace.attention[0] * share.flatten()).sum().item() / trace.attention.sum().item()
-    ]
-    shares['area'] = [kept.mean()]
+    attention = trace.attention[0]
+    shares['attention'] = [(attention @ share.flatten() / attention.sum()).item()]
     gone = [(read[0] - read[i]).norm().item() for i in (1, 2)]
     seen = [(masks[own] / 255.0 * kept).sum(), (masks[partner] / 255.0 * (1 - kept)).sum()]
     p, q = chances[labels[own]].item(), chances[labels[partner]].item()
@@ -140,31 +129,21 @@ def test_measured_one_by_one():
     parts = list(fidelity.measure(dataset, pairs, batch_size=8))
     assert len(parts) == fidelity.batches(pairs, 8)
     found = join(parts)
-    assert set(found.shares) == {
-        'area',
-        'tlalign',
-        'contribution',
-        'contribution-norm',
-        'attention',
-    }
+    names = {'area', 'tlalign', 'contribution', 'contribution-norm', 'attention'}
+    assert set(found.shares) == names
     assert len(found.lam) == pairs.mixes
-    seen = {}
-    for p in range(len(pairs.images)):
-        for share in pairs.shares[p].flatten(0, 1):
-            seen.setdefault(p, []).append(share)
-    for p, count in zip(*np.unique(found.pair, return_counts=True)):
-        assert count == len(seen[p])
-    order = {p: 0 for p in seen}
+    seen = [0] * len(pairs.images)
     for n, p in enumerate(found.pair.tolist()):
-        share, way = seen[p][order[p]], order[p] % 2
-        order[p] += 1
-        own, partner = pairs.images[p].tolist()[:: 1 if way == 0 else -1]
+        share = pairs.shares[p].flatten(0, 1)[seen[p]]
+        own, partner = pairs.images[p].tolist()[:: -1 if seen[p] % 2 else 1]
+        seen[p] += 1
         shares, references = by_hand(model, images, masks, labels, own, partner, share)
         assert found.lam[n] == pytest.approx(share.mean().item())
         for name, values in shares.items():
             assert found.shares[name][:, n] == pytest.approx(values, abs=1e-5)
         for name, value in references.items():
             assert found.references[name][n] == pytest.approx(value, abs=1e-4, nan_ok=True), name
+    assert seen == [2 * pairs.shares.size(1)] * len(seen)
 
 
 def test_without_masks_there_is_no_truth():
@@ -180,13 +159,7 @@ def test_shares_that_a_backbone_lacks():
     """Pooling has no vectors to compare, and attends to nothing."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(
-            dict(
-                type='ImageClassifier',
-                backbone=dict(type='PoolFormer', arch='s12'),
-                head=dict(type='LinearClsHead', num_classes=10, in_channels=512),
-                neck=dict(type='GlobalAveragePooling'),
-                data_preprocessor=dict(mean=[118.0] * 3, std=[42.0] * 3),
-            )
+            dict(type='ImageClassifier', backbone=dict(type='PoolFormer', arch='s12'), head=None)
         )
     fidelity = Fidelity(model)
     assert fidelity.names == ['area', 'tlalign']
@@ -196,22 +169,17 @@ def test_shares_that_a_backbone_lacks():
         Fidelity(model, ['attention'])
     with pytest.raises(ValueError, match="propagation 'nonsense' is unknown"):
         Fidelity(model, ['area', 'nonsense'])
-
-
-def test_without_a_class_token_patches_attend():
     model = classifier(out_type='avg_featmap', with_cls_token=False)
     assert Fidelity(model).traces['attention'].watch == 'patches'
 
 
-def measured(seed=0, pairs=40, blocks=2):
-    """Made up: mixes of four areas, two or three of each pair."""
-    rng = np.random.default_rng(seed)
-    pair = np.sort(
-        np.concatenate([np.arange(pairs), np.arange(pairs), rng.permutation(pairs)[: pairs // 2]])
-    )
+def measured():
+    """Made up: mixes of four areas, two or three of each of 40 pairs."""
+    rng = np.random.default_rng(0)
+    pair = np.sort([*range(40), *range(40), *rng.permutation(40)[:20]])
     lam = rng.choice([0.2, 0.4, 0.6, 0.8], len(pair))
     seen = lam + 0.1 * rng.normal(size=len(pair))
-    share = seen + 0.1 * rng.normal(size=(blocks, len(pair)))
+    share = seen + 0.1 * rng.normal(size=(2, len(pair)))
     truth = seen.copy()
     truth[::7] = np.nan
     return Measured(dict(area=lam[None], good=share), dict(answer=seen, truth=truth), lam, pair)
@@ -219,16 +187,11 @@ def measured(seed=0, pairs=40, blocks=2):
 
 def naive(x, y, lam):
     """Pooled within areas, and the distance."""
-    rest = []
-    for values in (x, y):
-        values = values.copy()
-        for area in set(lam):
+    a, b = x.copy(), y.copy()
+    for area in set(lam):
+        for values in (a, b):
             values[lam == area] -= values[lam == area].mean()
-        rest.append(values)
-    distance = np.sqrt(np.mean((x - y) ** 2))
-    return np.sum(rest[0] * rest[1]) / np.sqrt(
-        np.sum(rest[0] ** 2) * np.sum(rest[1] ** 2)
-    ), distance
+    return (a @ b) / np.sqrt((a @ a) * (b @ b)), np.sqrt(np.mean((x - y) ** 2))
 
 
 def test_summary_and_intervals_in_loops():
@@ -240,13 +203,7 @@ def test_summary_and_intervals_in_loops():
         for block in range(2):
             drawn = []
             for weight in weights:
-                index = np.concatenate(
-                    [
-                        np.repeat(np.flatnonzero(data.pair == p), int(times))
-                        for p, times in enumerate(weight)
-                        if times
-                    ]
-                )
+                index = np.repeat(np.arange(len(data.pair)), weight[data.pair].astype(int))
                 y = data.references[reference][index]
                 index, y = index[~np.isnan(y)], y[~np.isnan(y)]
                 drawn.append(naive(data.shares['good'][block][index], y, data.lam[index]))
@@ -256,9 +213,8 @@ def test_summary_and_intervals_in_loops():
                 assert value == pytest.approx(drawn[0, column])
                 expected = np.percentile(drawn[1:, column], [2.5, 97.5])
                 assert [low, high] == pytest.approx(expected.tolist())
-    assert found['good']['movement'] == pytest.approx(
-        np.abs(data.shares['good'] - data.lam).mean(1).tolist()
-    )
+    moved = np.abs(data.shares['good'] - data.lam).mean(1)
+    assert found['good']['movement'] == pytest.approx(moved.tolist())
 
 
 def test_the_area_says_nothing_within_equal_area():

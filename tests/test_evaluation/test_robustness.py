@@ -1,7 +1,6 @@
 """Disturbances and calibration, and the tool that measures them."""
 
 import json
-import pickle
 
 import cv2
 import mmcv
@@ -9,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmtlalign.apis import get_model
 from mmtlalign.evaluation.robustness import (
+    calibration_error,
     drop_patches,
     expected_calibration_error,
     fgsm,
@@ -18,35 +19,21 @@ from mmtlalign.evaluation.robustness import (
 from tests.tiny import run_tool, write_project
 
 
-@pytest.mark.parametrize(
-    'fraction, dropped', [(0, 0), (0.25, 3), (0.5, 6), (0.54, 6), (0.99, 12), (1, 12)]
-)
+@pytest.mark.parametrize('fraction, dropped', [(0, 0), (0.25, 3), (0.54, 6), (0.99, 12), (1, 12)])
 def test_whole_patches_are_dropped(fraction, dropped):
     images = torch.rand(5, 3, 12, 16) + 1
-    generator = torch.Generator().manual_seed(0)
-    kept = drop_patches(images, fraction, 4, generator)
-    patterns = set()
-    for image, before in zip(kept, images):
-        pattern = []
-        for y in range(0, 12, 4):
-            for x in range(0, 16, 4):
-                patch = image[:, y : y + 4, x : x + 4]
-                gone = bool((patch == 0).all())
-                if not gone:
-                    assert torch.equal(patch, before[:, y : y + 4, x : x + 4])
-                pattern.append(gone)
-        assert sum(pattern) == dropped
-        patterns.add(tuple(pattern))
+    kept = drop_patches(images, fraction, 4, torch.Generator().manual_seed(0))
+    patches, before = (part.unfold(2, 4, 4).unfold(3, 4, 4) for part in (kept, images))
+    gone = (patches == 0).all((-1, -2)).all(1)
+    assert (gone.sum((1, 2)) == dropped).all()
+    assert torch.equal(patches, before * ~gone[:, None, ..., None, None])
+    patterns = {tuple(pattern.flatten().tolist()) for pattern in gone}
     assert (len(patterns) > 1) == (0 < dropped < 12)
 
 
 @pytest.mark.parametrize(
     'fraction, size, message',
-    [
-        (1.2, 4, r'fraction=1\.2'),
-        (-0.1, 4, 'fraction=-0.1'),
-        (0.5, 5, '12x16 pixels .* patches of 5'),
-    ],
+    [(1.2, 4, r'fraction=1\.2'), (-0.1, 4, '=-0.1'), (0.5, 5, '12x16 pixels .* patches of 5')],
 )
 def test_impossible_drops(fraction, size, message):
     with pytest.raises(ValueError, match=message):
@@ -59,12 +46,9 @@ def test_impossible_drops(fraction, size, message):
         # as in the paper, and as near to it as the side permits
         (224, 16, 16),
         (224, 4, 16),
-        (240, 16, 16),
-        (256, 16, 16),
         (384, 4, 24),
         (384, 16, 32),
         (518, 14, 14),
-        (32, 4, 4),
         (32, 1, 2),
         # nothing that divides 30 is made of patches of 4
         (30, 4, 2),
@@ -75,11 +59,10 @@ def test_patches_that_fit(side, token, expected):
 
 
 def test_patches_that_fit_images_of_any_shape():
-    for height in range(1, 40):
-        for width in range(1, 40):
-            size = fitting_patch_size(height, width, 2)
-            drop_patches(torch.zeros(1, 1, height, width), 0.5, size)
-            assert size % 2 == 0 or height % 2 or width % 2
+    for height, width in np.ndindex(20, 20):
+        size = fitting_patch_size(height + 1, width + 1, 2)
+        drop_patches(torch.zeros(1, 1, height + 1, width + 1), 0.5, size)
+        assert size % 2 == 0 or height % 2 == 0 or width % 2 == 0
 
 
 def test_fgsm_moves_every_pixel_against_the_true_class():
@@ -89,13 +72,16 @@ def test_fgsm_moves_every_pixel_against_the_true_class():
     pixels[:, :, 0], pixels[:, :, 1] = 0, 255
     weight = torch.randn(3 * 5 * 5)
 
+    calls = []
+
     def classifier(images):  # the logit of class 1 falls along the weight
+        calls.append(len(images))
         score = images.flatten(1) @ weight
         return torch.stack((torch.zeros_like(score), -score), dim=1)
 
     labels = torch.tensor([1, 0, 1, 0])
     attacks = list(fgsm(classifier, (pixels - mean) / std, labels, [2.0, 8.0], mean, std))
-    assert len(attacks) == 2
+    assert len(attacks) == 2 and calls == [4]  # one gradient for all strengths
     # the loss of class 1 grows with the score, that of class 0 falls
     sign = weight.sign().view(3, 5, 5) * (2.0 * labels - 1).view(4, 1, 1, 1)
     for strength, changed in zip([2, 8], attacks):
@@ -104,54 +90,43 @@ def test_fgsm_moves_every_pixel_against_the_true_class():
         assert not changed.requires_grad
 
 
-def test_fgsm_takes_one_gradient_for_all_strengths():
-    calls = []
-
-    def classifier(images):
-        calls.append(len(images))
-        return images.flatten(1)[:, :2]
-
-    images, labels = torch.zeros(3, 1, 2, 2), torch.tensor([0, 1, 0])
-    list(fgsm(classifier, images, labels, [1.0, 2.0, 3.0], 0.0, 1.0))
-    assert calls == [3]
-
-
 def test_calibration_error_by_hand():
     # confidences .9, .9, .6, .6, .6; right: 1, 0, 1, 1, 0
     scores = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6], [0.6, 0.4]])
     labels = torch.tensor([0, 1, 0, 1, 1])
     by_hand = 2 / 5 * abs(0.5 - 0.9) + 3 / 5 * abs(2 / 3 - 0.6)
     assert expected_calibration_error(scores, labels) == pytest.approx(by_hand, abs=1e-6)
+    confidence, predicted = scores.max(1)
+    assert calibration_error(confidence, predicted == labels) == pytest.approx(by_hand, abs=1e-6)
     sure = torch.eye(2)
     assert expected_calibration_error(sure, torch.tensor([0, 1])) == 0
     assert expected_calibration_error(sure, torch.tensor([1, 0])) == 1
 
 
-@pytest.fixture
-def trained(tmp_path):
-    """A project with a checkpoint, and two classes of other images."""
-    config = write_project(tmp_path, 'train_cfg.update(max_epochs=1)')
-    process = run_tool('train.py', config.name, folder=tmp_path)
-    assert process.returncode == 0, process.stderr
+@pytest.mark.slow
+def test_tool(tmp_path):
+    """On a random model and two classes of other images."""
+    model = get_model(write_project(tmp_path))
+    head = model.head.layers.head
+    torch.nn.init.normal_(head.weight)
+    head.bias.data[1] = -100  # never class1
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'a.pth')
     for tree in ('noise/1', 'noise/2', 'blur/1'):
         for name in ('class0', 'class2'):
             image = np.random.RandomState(0).randint(0, 255, (16, 16, 3))
             mmcv.imwrite(image.astype(np.uint8), str(tmp_path / f'corrupt/{tree}/{name}/0.png'))
-    return tmp_path
-
-
-def test_tool(trained):
-    arguments = 'tiny.py work_dirs/tiny/epoch_1.pth --drop 0 1 --fgsm 0 4 --folders C=corrupt'
-    process = run_tool('analysis_tools/robustness.py', *arguments.split(), folder=trained)
+    arguments = 'tiny.py a.pth --drop 0 1 --fgsm 0 4 --folders C=corrupt'
+    process = run_tool('analysis_tools/robustness.py', *arguments.split(), folder=tmp_path)
     assert process.returncode == 0, process.stderr
-    result = json.loads((trained / 'robustness.json').read_text())
+    result = json.loads((tmp_path / 'robustness.json').read_text())
     top1 = result['top1']
     assert set(top1) == {'clean', 'drop 0', 'drop 1', 'fgsm 0/255', 'fgsm 4/255', 'C'}
-    arguments = 'tiny.py work_dirs/tiny/epoch_1.pth --out predictions.pkl'
-    tested = run_tool('test.py', *arguments.split(), folder=trained)
-    assert f'accuracy/top1: {top1["clean"]:.4f}' in tested.stdout
-    with open(trained / 'predictions.pkl', 'rb') as file:
-        best = [max(sample['pred_score']) for sample in pickle.load(file)]
+    paths = sorted((tmp_path / 'images').glob('*/*'))
+    images = torch.from_numpy(np.stack([cv2.imread(str(path)) for path in paths]))
+    samples = model.test_step(dict(inputs=images.permute(0, 3, 1, 2), data_samples=None))
+    right = [f'class{s.pred_label.item()}' == p.parent.name for s, p in zip(samples, paths)]
+    assert top1['clean'] == pytest.approx(100 * np.mean(right))
+    best = [sample.pred_score.max().item() for sample in samples]
     assert result['confidence'] == pytest.approx(100 * np.mean(best), 1e-4)
     assert f'mean confidence {result["confidence"]:.2f} %' in process.stdout
     assert top1['drop 0'] == top1['fgsm 0/255'] == top1['clean']
@@ -161,18 +136,13 @@ def test_tool(trained):
     # one image for two classes
     assert top1['C'] == pytest.approx(50)
     assert result['num_images'] == 12
-    assert cv2.imread(str(trained / 'robustness.png')).std() > 0
+    assert cv2.imread(str(tmp_path / 'robustness.png')).std() > 0
 
 
-@pytest.mark.parametrize(
-    'arguments, message',
-    [
-        (['tiny.py', 'gone.pth'], "checkpoint 'gone.pth' does not exist"),
-        (['tiny.py', 'tiny.py', '--folders', 'A'], "'A' must be NAME=FOLDER"),
-    ],
-)
-def test_mistakes(tmp_path, arguments, message):
+@pytest.mark.slow
+def test_a_folder_without_a_name(tmp_path):
     write_project(tmp_path)
+    arguments = ['tiny.py', 'tiny.py', '--folders', 'A']
     process = run_tool('analysis_tools/robustness.py', *arguments, folder=tmp_path)
     assert process.returncode != 0
-    assert message in process.stderr and process.stderr.count('\n') == 1
+    assert "'A' must be NAME=FOLDER" in process.stderr and process.stderr.count('\n') == 1

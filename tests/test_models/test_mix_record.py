@@ -1,7 +1,9 @@
 """The record comes through the wrappers of distributed training untouched."""
 
 import copy
+from functools import partial
 
+import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
 from torch.distributed.fsdp import (
@@ -19,27 +21,22 @@ MIXUP = dict(augments=[dict(type='mmtlalign.Mixup', patch_size=4)])
 FIELDS = ('partner', 'token_share', 'lam', 'pixel_share')
 
 
-def ddp(model):
-    return MMDistributedDataParallel(model)
-
-
-def fsdp1(model):
-    return FullyShardedDataParallel(
-        model,
+WRAPPERS = dict(
+    ddp=MMDistributedDataParallel,
+    fsdp1=partial(
+        FullyShardedDataParallel,
         mixed_precision=MixedPrecision(param_dtype=BF16),
         use_orig_params=True,
         device_id=torch.device('cpu'),
-    )
-
-
-def fsdp2(model):
-    return fully_shard(model, mp_policy=MixedPrecisionPolicy(param_dtype=BF16))
+    ),
+    fsdp2=partial(fully_shard, mp_policy=MixedPrecisionPolicy(param_dtype=BF16)),
+)
 
 
 def send(rank):
     """What each wrapper was given, and what arrived in `loss`."""
     results = {}
-    for wrap in (ddp, fsdp1, fsdp2):
+    for name, wrap in WRAPPERS.items():
         model = build(train_cfg=MIXUP)
         model.data_preprocessor.batch_augments.seed(rank)
         batch = model.data_preprocessor(data(), training=True)
@@ -54,7 +51,7 @@ def send(rank):
         losses = wrap(model)(**batch, mode='loss')
         losses['loss'].backward()
         ((record, dtype),) = arrived
-        results[wrap.__name__] = dict(
+        results[name] = dict(
             sent=[getattr(sent, name) for name in FIELDS],
             arrived=[getattr(record, name) for name in FIELDS],
             dtype=str(dtype),
@@ -64,13 +61,13 @@ def send(rank):
     return results
 
 
+@pytest.mark.slow
 def test_untouched_by_ddp_fsdp1_and_fsdp2_in_bfloat16(tmp_path):
     ranks = run_two_processes(send, tmp_path)
     for results in ranks:
-        assert results['fsdp1']['dtype'] == results['fsdp2']['dtype'] == 'torch.bfloat16', (
-            'inputs are cast, unlike the record'
-        )
-        assert results['ddp']['dtype'] == 'torch.float32'
+        dtypes = {name: result['dtype'] for name, result in results.items()}
+        cast = 'torch.bfloat16'  # inputs are, unlike the record
+        assert dtypes == dict(ddp='torch.float32', fsdp1=cast, fsdp2=cast)
         for result in results.values():
             for sent, arrived in zip(result['sent'], result['arrived']):
                 assert sent.dtype == arrived.dtype

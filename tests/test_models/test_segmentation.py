@@ -17,10 +17,10 @@ from tests.test_models.test_tlalign import config as classifier
 
 needs_operators()
 
-from mmseg.models import EncoderDecoder, SegDataPreProcessor  # noqa: E402
+from mmseg.models import SegDataPreProcessor  # noqa: E402
 from mmseg.structures import SegDataSample  # noqa: E402
 
-from mmtlalign.engine import ResumeRandomState  # noqa: E402
+from mmtlalign.engine.hooks.resume_random_state import mixing_of  # noqa: E402
 from mmtlalign.models import MixSegDataPreProcessor, TLAlignEncoderDecoder  # noqa: E402
 from mmtlalign.models.segmentation.tlalign_encoder_decoder import mixed_losses  # noqa
 
@@ -28,7 +28,9 @@ CLASSES, IGNORED = 4, 255
 MEAN, STD = [10.0, 20.0, 30.0], [2.0, 3.0, 4.0]
 CUTMIX = dict(augments=[dict(type='mmtlalign.CutMix', patch_size=4)])
 TOKEN_CUTMIX = dict(augments=[dict(type='mmtlalign.TokenCutMix', patch_size=4)])
+MIXUP = dict(augments=[dict(type='mmtlalign.Mixup', patch_size=4)])
 CE = dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True)
+BINARY = dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True)
 
 
 def data(sizes=((16, 16),) * 4, edges=False):
@@ -57,50 +59,26 @@ def preprocessor(batch_augments=CUTMIX, seed=1, **kwargs):
     return made
 
 
-def test_every_pixel_comes_with_its_label():
-    """Also where images were padded: what lies there is ignored."""
+@pytest.mark.parametrize('kind', ['CutMix', 'MaskMix'])
+def test_every_pixel_comes_with_its_label(kind):
+    """Also where images were padded; one mask per batch, or one per sample."""
     raw = data(sizes=((16, 12), (13, 16), (10, 9), (16, 16)), edges=True)
-    made = preprocessor()
+    made = preprocessor(dict(augments=[dict(type=f'mmtlalign.{kind}', patch_size=4)]))
     batch = made(copy.deepcopy(raw), training=True)
-    made.mixing.seed(1)
-    record = made.mixing.draw(torch.zeros(4, 3, 16, 16))
-    (kept,) = record.pixel_share.tolist()
-    assert 0 < record.lam[0] < 1 and record.partner.tolist() == [3, 2, 1, 0]
     assert batch.keys() == {'inputs', 'data_samples'}
-    pasted_padding = 0
-    for i in range(4):
-        for row in range(16):
-            for col in range(16):
-                j = i if kept[row][col] else 3 - i
-                image = raw['inputs'][j]
-                sample = raw['data_samples'][j]
-                inside = row < image.shape[1] and col < image.shape[2]
-                for c in range(3):
-                    expected = (image[c, row, col].item() - MEAN[c]) / (STD[c]) if inside else 0
-                    assert batch['inputs'][i, c, row, col].item() == (
-                        pytest.approx(expected, abs=1e-4)
-                    )
-                for name in ('gt_sem_seg', 'gt_edge_map'):
-                    label = sample.get(name).data[0, row, col].item() if inside else IGNORED
-                    found = batch['data_samples'][i].get(name).data
-                    assert found[0, row, col] == label
-                pasted_padding += j != i and not inside
-    assert pasted_padding, 'no padding was pasted'
-
-
-def test_one_mask_per_sample():
-    """As MixPro draws them."""
-    made = preprocessor(dict(augments=[dict(type='mmtlalign.MaskMix', patch_size=4, cell_size=1)]))
-    raw = data()
-    batch = made(copy.deepcopy(raw), training=True)
     made.mixing.seed(1)
     record = made.mixing.draw(torch.zeros(4, 3, 16, 16))
-    kept = made.mixing.pixels(record)
-    assert len(kept) == 4 and 0 < kept.mean() < 1
-    maps = [sample.gt_sem_seg.data[0] for sample in raw['data_samples']]
-    for i, sample in enumerate(batch['data_samples']):
-        found, partner = sample.gt_sem_seg.data[0], maps[record.partner[i]]
-        assert torch.equal(found, torch.where(kept[i] > 0, maps[i], partner))
+    assert 0 < record.lam[0] < 1
+    kept, partner = made.mixing.pixels(record)[:, None] > 0, record.partner
+    unmixed = preprocessor(None)(raw, training=True)
+    own = unmixed['inputs']
+    torch.testing.assert_close(batch['inputs'], torch.where(kept, own, own[partner]))
+    for name in ('gt_sem_seg', 'gt_edge_map'):
+        own, found = (
+            torch.stack([sample.get(name).data for sample in each['data_samples']])
+            for each in (unmixed, batch)
+        )
+        assert torch.equal(found, torch.where(kept, own, own[partner]))
 
 
 def test_all_but_training_is_the_host():
@@ -114,26 +92,15 @@ def test_all_but_training_is_the_host():
             assert torch.equal(ours.gt_sem_seg.data, theirs.gt_sem_seg.data)
 
 
-def test_a_resumed_training_draws_the_same_boxes():
+def test_a_resumed_training_finds_what_to_seed():
     made = preprocessor()
-    runner = SimpleNamespace(
-        seed=0,
-        rank=0,
-        model=SimpleNamespace(data_preprocessor=made),
-        train_dataloader=SimpleNamespace(generator=torch.Generator(), worker_init_fn=None),
-    )
-    images, drawn = torch.zeros(2, 3, 64, 64), []
-    for step in (3, 3, 4):
-        ResumeRandomState()._reseed(runner, step)
-        drawn.append(made.mixing.draw(images).pixel_share)
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
+    runner = SimpleNamespace(model=SimpleNamespace(data_preprocessor=made))
+    assert mixing_of(runner) == [made.mixing]
 
 
 def test_blended_pixels_have_no_class():
-    mixup = dict(augments=[dict(type='mmtlalign.Mixup', patch_size=4)])
     with pytest.raises(ValueError, match='one class a pixel; .*CutMix'):
-        preprocessor(mixup)(data(), training=True)
+        preprocessor(MIXUP)(data(), training=True)
     with pytest.raises(ValueError, match='patch_size=4'):
         preprocessor(size_divisor=3)(data(sizes=((15, 15),) * 2), True)
 
@@ -160,19 +127,14 @@ def config(swin=False, loss=CE, aux=0, **kwargs):
         in_index=1,
         in_channels=16,
     )
-    if aux:
-        in_channels = 8 if swin else 16
-        kwargs['auxiliary_head'] = [
-            dict(head, in_index=0, in_channels=in_channels) for _ in range(aux)
-        ]
-        if aux == 1:
-            (kwargs['auxiliary_head'],) = kwargs['auxiliary_head']
-    patch_size = 2 if swin else 4
+    auxiliary = [dict(head, in_index=0, in_channels=8 if swin else 16) for _ in range(aux)]
+    mix = dict(type='mmtlalign.TokenCutMix', patch_size=backbone['patch_size'])
     return (
         dict(
             type='mmtlalign.TLAlignEncoderDecoder',
             backbone=backbone,
             decode_head=head,
+            auxiliary_head=auxiliary[0] if aux == 1 else auxiliary or None,
             train_cfg=dict(),
             test_cfg=ConfigDict(mode='whole'),
             data_preprocessor=dict(
@@ -180,9 +142,7 @@ def config(swin=False, loss=CE, aux=0, **kwargs):
                 mean=MEAN,
                 std=STD,
                 size_divisor=4,
-                batch_augments=dict(
-                    augments=[dict(type='mmtlalign.TokenCutMix', patch_size=patch_size)]
-                ),
+                batch_augments=dict(augments=[mix]),
             ),
         )
         | kwargs
@@ -230,45 +190,51 @@ def target_of(samples, partner, share):
     return target, (maps != IGNORED).sum().item()
 
 
-LOSSES = {
-    'mean over labelled': (CE, lambda s, t, n: -(t * s.log_softmax(1)).sum() / n),
-    'mean over all': (
-        dict(type='mmseg.CrossEntropyLoss', loss_weight=0.3),
-        lambda s, t, n: -0.3 * (t * s.log_softmax(1)).sum(1).mean(),
-    ),
-    'binary': (
-        dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True),
-        lambda s, t, n: -(t * logsigmoid(s) + (t.sum(1, keepdim=True) - t) * logsigmoid(-s)).mean(),
-    ),
-}
+def scores_on_pixels(head, maps):
+    scores = head(maps).double()
+    return torch.stack([enlarge(scores[:, k], (16, 16)) for k in range(CLASSES)], 1)
 
 
-@pytest.mark.parametrize('name', LOSSES)
-@pytest.mark.parametrize('swin', [False, True], ids=['vit', 'swin'])
-def test_loss_is_that_of_dense_labels(swin, name):
-    loss, by_hand = LOSSES[name]
-    model = build(swin=swin, loss=loss, aux=1)
+def by_hand(scores, target, count, binary):
+    if not binary:
+        return -(target * scores.log_softmax(1)).sum() / count
+    rest = target.sum(1, keepdim=True) - target
+    return -(target * logsigmoid(scores) + rest * logsigmoid(-scores)).mean()
+
+
+@pytest.mark.parametrize(
+    'swin, loss, target',
+    [
+        (False, CE, 'AlignedTokenTarget'),
+        (True, CE, 'AlignedTokenTarget'),
+        (False, BINARY, 'AlignedTokenTarget'),
+        (False, CE, 'AreaTarget'),  # which only softens the seams
+    ],
+    ids=['vit', 'swin', 'binary', 'area'],
+)
+def test_loss_is_that_of_dense_labels(swin, loss, target):
+    model = build(swin=swin, loss=loss, aux=1, target=dict(type=f'mmtlalign.{target}'))
     batch = model.data_preprocessor(data(), training=True)
     mix, samples = batch['mix'], batch['data_samples']
     assert 0 < mix.lam[0] < 1
-    raw = data()['data_samples']
-    assert all(torch.equal(a.gt_sem_seg.data, b.gt_sem_seg.data) for a, b in zip(samples, raw)), (
-        'own labels stay'
-    )
+    for sample, raw in zip(samples, data()['data_samples']):
+        assert torch.equal(sample.gt_sem_seg.data, raw.gt_sem_seg.data), 'own labels stay'
     found = model.loss(**batch)
-    share = oracle_share(model, batch)
-    torch.testing.assert_close(model.trace.output_token_share.double(), share, atol=2e-6, rtol=0)
+    share = mix.token_share.double()
+    if model.trace is None:
+        assert found['token_fluctuation'] == 0
+    else:
+        share = oracle_share(model, batch)
+        moved = model.trace.output_token_share.double()
+        torch.testing.assert_close(moved, share, atol=2e-6, rtol=0)
+        assert found['token_fluctuation'] > 1e-2
     target, count = target_of(samples, mix.partner.tolist(), enlarge(share, (16, 16)))
     maps = model.extract_feat(batch['inputs'])
     for prefix, head in (('decode', model.decode_head), ('aux', model.auxiliary_head)):
-        scores = head(maps).double()
-        rows = torch.stack([enlarge(scores[:, k], (16, 16)) for k in range(CLASSES)], 1)
-        expected = by_hand(rows, target, count)
+        expected = by_hand(scores_on_pixels(head, maps), target, count, loss is BINARY)
         assert found[f'{prefix}.loss_ce'].item() == pytest.approx(expected.item(), rel=1e-5)
     assert 0 < found['decode.acc_seg'] < 100
     assert found['aligned_share'].item() == pytest.approx(share.mean().item(), abs=1e-5)
-    # not the labels of CutMix
-    assert found['token_fluctuation'] > 1e-2
     found['decode.loss_ce'].backward()
     assert model.backbone.patch_embed.projection.weight.grad.abs().max() > 0
 
@@ -279,7 +245,7 @@ def test_loss_is_that_of_dense_labels(swin, name):
         CE,
         dict(type='mmseg.CrossEntropyLoss'),
         dict(type='mmseg.CrossEntropyLoss', class_weight=[0.1, 1.0, 2.0, 3.0]),
-        dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True),
+        BINARY,
     ],
     ids=['labelled', 'all', 'class weights', 'binary'],
 )
@@ -302,53 +268,26 @@ def test_several_heads_and_losses():
     two = [CE, dict(CE, loss_name='loss_twice', loss_weight=2.0)]
     model = build(aux=2, loss=two)
     losses = model.loss(**model.data_preprocessor(data(), training=True))
+    heads, names = ('decode', 'aux_0', 'aux_1'), ('loss_ce', 'loss_twice')
     assert {key for key in losses if 'loss' in key} == {
-        f'{head}.{name}'
-        for head in ('decode', 'aux_0', 'aux_1')
-        for name in ('loss_ce', 'loss_twice')
+        f'{head}.{name}' for head in heads for name in names
     }
-    for head in ('decode', 'aux_0', 'aux_1'):
+    for head in heads:
         torch.testing.assert_close(losses[f'{head}.loss_twice'], 2 * losses[f'{head}.loss_ce'])
-    same = build(loss=[CE, CE])
-    once = build()
-    for model in (same, once):
-        batch = model.data_preprocessor(data(), training=True)
-        model.found = model.loss(**batch)['decode.loss_ce']
-    torch.testing.assert_close(same.found, 2 * once.found)
-
-
-def test_area_only_softens_the_seams():
-    model = build(target=dict(type='mmtlalign.AreaTarget'))
-    batch = model.data_preprocessor(data(), training=True)
-    found = model.loss(**batch)
-    assert model.trace is None and found['token_fluctuation'] == 0
-    mix = batch['mix']
-    target, count = target_of(
-        batch['data_samples'], mix.partner.tolist(), enlarge(mix.token_share.double(), (16, 16))
+    same, once = (
+        model.loss(**model.data_preprocessor(data(), training=True))['decode.loss_ce']
+        for model in (build(loss=[CE, CE]), build())
     )
-    scores = model.decode_head(model.extract_feat(batch['inputs'])).double()
-    rows = torch.stack([enlarge(scores[:, k], (16, 16)) for k in range(CLASSES)], 1)
-    expected = -(target * rows.log_softmax(1)).sum() / count
-    assert found['decode.loss_ce'].item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-def stock_of(model, cfg):
-    """The host's segmentor with the same weights."""
-    cfg = dict(cfg, type='mmseg.EncoderDecoder')
-    stock = MODELS.build(cfg)
-    stock.load_state_dict(model.state_dict(), strict=True)
-    assert type(stock) is EncoderDecoder
-    return stock
+    torch.testing.assert_close(same, 2 * once)
 
 
 def test_unmixed_batches_predictions_and_weights_are_the_hosts():
     cfg = config()
-    cfg['data_preprocessor'].pop('batch_augments')
-    never = dict(TOKEN_CUTMIX, probs=[0.0])
-    for batch_augments in (None, never):
+    for batch_augments in (None, dict(TOKEN_CUTMIX, probs=[0.0])):
         cfg['data_preprocessor']['batch_augments'] = batch_augments
         model = build(data_preprocessor=cfg['data_preprocessor'])
-        stock = stock_of(model, cfg)
+        stock = MODELS.build(dict(cfg, type='mmseg.EncoderDecoder'))
+        stock.load_state_dict(model.state_dict(), strict=True)
         found, expected = (
             m.loss(**m.data_preprocessor(data(), training=True)) for m in (model, stock)
         )
@@ -361,18 +300,14 @@ def test_unmixed_batches_predictions_and_weights_are_the_hosts():
 
 
 def test_a_segmentor_of_the_host_trains_on_pasted_labels():
-    cfg = dict(config(), type='mmseg.EncoderDecoder')
-    stock = MODELS.build(cfg)
-    stock.data_preprocessor.mixing.seed(1)
+    stock = MODELS.build(dict(config(), type='mmseg.EncoderDecoder'))
     batch = stock.data_preprocessor(data(), training=True)
     assert 'mix' not in batch
-    losses = stock(**batch, mode='loss')
-    losses['decode.loss_ce'].backward()
+    stock(**batch, mode='loss')['decode.loss_ce'].backward()
 
 
 def test_blending_is_trained_on_both_labels():
-    cfg = config()['data_preprocessor']
-    cfg['batch_augments'] = dict(augments=[dict(type='mmtlalign.Mixup', patch_size=4)])
+    cfg = dict(config()['data_preprocessor'], batch_augments=MIXUP)
     model = build(data_preprocessor=cfg)
     batch = model.data_preprocessor(data(), training=True)
     found = model.loss(**batch)
@@ -380,12 +315,8 @@ def test_blending_is_trained_on_both_labels():
     assert found['token_fluctuation'] < 1e-5
 
 
-def test_padding_may_be_mixed():
-    model = build()
-    batch = model.data_preprocessor(
-        data(sizes=((13, 16), (16, 10), (16, 16), (9, 9))), training=True
-    )
-    assert torch.isfinite(model.loss(**batch)['decode.loss_ce'])
+OHEM = dict(type='mmseg.OHEMPixelSampler', thresh=0.7)
+ENC_HEAD = dict(type='mmseg.EncHead', num_codes=4, in_index=[0, 1], in_channels=[16, 16])
 
 
 @pytest.mark.parametrize(
@@ -407,26 +338,12 @@ def test_padding_may_be_mixed():
             'AlignedTarget weighs images, not tokens; .*AlignedTokenTarget',
         ),
         (
-            dict(
-                decode_head=dict(
-                    config()['decode_head'], sampler=dict(type='mmseg.OHEMPixelSampler', thresh=0.7)
-                )
-            ),
+            dict(decode_head=dict(config()['decode_head'], sampler=OHEM)),
             ValueError,
             'OHEMPixelSampler of FCNHead picks pixels .* leave out `sampler`',
         ),
         (
-            dict(
-                decode_head=dict(
-                    type='mmseg.EncHead',
-                    num_codes=4,
-                    in_index=[0, 1],
-                    channels=8,
-                    in_channels=[16, 16],
-                    num_classes=CLASSES,
-                    norm_cfg=None,
-                )
-            ),
+            dict(decode_head=dict(ENC_HEAD, channels=8, num_classes=CLASSES, norm_cfg=None)),
             TypeError,
             'EncHead brings its own `loss_by_feat`',
         ),

@@ -1,5 +1,6 @@
 """Accuracy of the nearest neighbours in a bank of labelled features."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -47,13 +48,9 @@ class KNNAccuracy(FeatureMetric):
                 f'which has {len(bank)}; lower k'
             )
         bank = F.normalize(bank, dim=1)
-        right = sum(
-            (self._classify(F.normalize(chunk, dim=1), bank, bank_labels) == expected).sum().item()
-            for chunk, expected in zip(
-                features.split(self.chunk_size), labels.split(self.chunk_size)
-            )
-        )
-        return dict(top1=100 * right / len(labels))
+        chunks = F.normalize(features, dim=1).split(self.chunk_size)
+        found = torch.cat([self._classify(chunk, bank, bank_labels) for chunk in chunks])
+        return dict(top1=100 * (found == labels).sum().item() / len(labels))
 
     def _classify(self, features: Tensor, bank: Tensor, bank_labels: Tensor) -> Tensor:
         """Labels (N, ) of normalised features (N, C)."""

@@ -44,50 +44,21 @@ class LVViT(VisionTransformer):
     """
 
     arch_zoo = {
-        **dict.fromkeys(
-            ['t', 'tiny'],
-            dict(
-                embed_dims=240,
-                num_layers=12,
-                num_heads=4,
-                feedforward_channels=240 * 3,
-                stem_channels=64,
-                skip_lam=1.0,
-            ),
-        ),
-        **dict.fromkeys(
-            ['s', 'small'],
-            dict(
-                embed_dims=384,
-                num_layers=16,
-                num_heads=6,
-                feedforward_channels=384 * 3,
-                stem_channels=64,
-                skip_lam=2.0,
-            ),
-        ),
-        **dict.fromkeys(
-            ['m', 'medium'],
-            dict(
-                embed_dims=512,
-                num_layers=20,
-                num_heads=8,
-                feedforward_channels=512 * 3,
-                stem_channels=64,
-                skip_lam=2.0,
-            ),
-        ),
-        **dict.fromkeys(
-            ['l', 'large'],
-            dict(
-                embed_dims=768,
-                num_layers=24,
-                num_heads=12,
-                feedforward_channels=768 * 3,
-                stem_channels=128,
-                skip_lam=3.0,
-            ),
-        ),
+        name: dict(
+            embed_dims=embed_dims,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            feedforward_channels=3 * embed_dims,
+            stem_channels=stem_channels,
+            skip_lam=skip_lam,
+        )
+        for names, embed_dims, num_layers, num_heads, stem_channels, skip_lam in (
+            (('t', 'tiny'), 240, 12, 4, 64, 1.0),
+            (('s', 'small'), 384, 16, 6, 64, 2.0),
+            (('m', 'medium'), 512, 20, 8, 64, 2.0),
+            (('l', 'large'), 768, 24, 12, 128, 3.0),
+        )
+        for name in names
     }
 
     def __init__(
@@ -151,17 +122,9 @@ class LVViT(VisionTransformer):
 class ConvStemPatchEmbed(PatchEmbed):
     """Three convolutions at half resolution before patches are projected.
 
-    A 7x7 convolution of stride 2 and two 3x3 ones, each with a norm and ReLU;
-    then a projection of cells of ``patch_size / 2``. Its field of view crosses
-    patches, so mixing its outputs is not the same as mixing images.
-
-    Args:
-        in_channels (int): Channels of images.
-        embed_dims (int): Channels of tokens.
-        stem_channels (int): Channels between the convolutions.
-        patch_size (int): Edge of a patch in pixels, even.
-        input_size (int | tuple): Usual size of images in pixels.
-        norm_cfg (dict): Norm after each convolution.
+    A 7x7 convolution of stride 2 and two 3x3 ones, each with a norm and ReLU; then a projection of
+    cells of ``patch_size / 2``. Its field of view crosses patches, so mixing its outputs is not the
+    same as mixing images.
     """
 
     def __init__(
@@ -189,12 +152,7 @@ class ConvStemPatchEmbed(PatchEmbed):
         for kernel_size, stride in ((7, 2), (3, 1), (3, 1)):
             layers += [
                 nn.Conv2d(
-                    in_channels,
-                    stem_channels,
-                    kernel_size,
-                    stride,
-                    padding=kernel_size // 2,
-                    bias=False,
+                    in_channels, stem_channels, kernel_size, stride, kernel_size // 2, bias=False
                 ),
                 build_norm_layer(norm_cfg, stem_channels),
                 nn.ReLU(inplace=True),
@@ -208,12 +166,7 @@ class ConvStemPatchEmbed(PatchEmbed):
 
 
 class ScaledDropPath(DropPath):
-    """Stochastic depth, and then the division of a residual branch.
-
-    Args:
-        drop_prob (float): Probability that a sample skips the branch.
-        skip_lam (float): What the branch is divided by.
-    """
+    """Stochastic depth, and then the division of a residual branch by ``skip_lam``."""
 
     def __init__(self, drop_prob: float, skip_lam: float) -> None:
         if not skip_lam > 0:

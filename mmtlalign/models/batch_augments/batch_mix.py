@@ -1,6 +1,7 @@
 """What all mixing methods share: random draws, partners, the patch grid."""
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from mmengine.dist import get_rank
@@ -9,6 +10,7 @@ from torch import Tensor
 from .mix_record import MixRecord
 
 PARTNERS = ('reverse', 'random')
+Box = tuple[int, int, int, int]
 
 
 class BatchMix(metaclass=ABCMeta):
@@ -68,8 +70,7 @@ class BatchMix(metaclass=ABCMeta):
     def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Mix images (B, C, H, W) and scores (B, num_classes) by area."""
         record = self.draw(inputs)
-        mixed = self.apply(inputs, record)
-        return mixed, mix_scores(scores, record, record.lam)
+        return self.apply(inputs, record), mix_scores(scores, record, record.lam)
 
     def record(self, inputs: Tensor, token_share: Tensor, **data) -> MixRecord:
         """The record of shares just drawn, with a partner drawn now.
@@ -128,6 +129,14 @@ class BatchMix(metaclass=ABCMeta):
     def draw_index(self, end: int) -> int:
         """A whole number in [0, end)."""
         return torch.randint(end, (), generator=self.generator, device='cpu').item()
+
+    def place_box(self, size: tuple[int, int], sides: Sequence[int]) -> Box:
+        """A box centred anywhere in (rows, cols), and clipped: ``(yl, yu, xl, xu)``, half-open."""
+        box = []
+        for length, side in zip(size, sides):
+            low = self.draw_index(length) - side // 2
+            box += [max(low, 0), min(low + side, length)]
+        return tuple(box)
 
 
 def check_alpha(alpha: float) -> float:

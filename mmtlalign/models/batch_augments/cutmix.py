@@ -7,24 +7,20 @@ from torch import Tensor
 
 from mmtlalign.registry import BATCH_AUGMENTS
 
-from .batch_mix import BatchMix, check_alpha
+from .batch_mix import BatchMix, Box, check_alpha
 from .mix_record import MixRecord
-
-Box = tuple[int, int, int, int]
 
 
 @BATCH_AUGMENTS.register_module()
 class CutMix(BatchMix):
     """Paste one box of the partner into every image of a batch.
 
-    ``lam ~ Beta(alpha, alpha)`` gives a box whose sides are ``sqrt(1 - lam)``
-    of the image's, centred anywhere and clipped; ``lam`` is then recomputed
-    from the clipped box. One lam and one box per batch.
+    ``lam ~ Beta(alpha, alpha)`` gives a box whose sides are ``sqrt(1 - lam)`` of the image's,
+    centred anywhere and clipped, of which ``lam`` is then recomputed. One of both per batch.
 
     Args:
         alpha (float): Of Beta(alpha, alpha). Defaults to 1.
-        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
-        partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
+        **kwargs: ``patch_size`` and ``partner`` of :class:`BatchMix`.
     """
 
     def __init__(self, alpha: float = 1.0, **kwargs) -> None:
@@ -49,26 +45,17 @@ class CutMix(BatchMix):
                 published implementations do. Defaults to False.
         """
         ratio = math.sqrt(1 - self.draw_lam(self.alpha))
-        box = []
-        for length in size:
-            side = int(length * ratio)
-            if even_sides:
-                side -= side % 2
-            low = self.draw_index(length) - side // 2
-            box += [max(low, 0), min(low + side, length)]
-        return tuple(box)
+        step = 2 if even_sides else 1
+        return self.place_box(size, [int(length * ratio) // step * step for length in size])
 
 
 def covered(box: Box, grid: tuple[int, int], cell: int = 1) -> Tensor:
-    """The part of each cell that a box covers.
+    """The part of each cell, (rows, cols), in [0, 1], that a box covers.
 
     Args:
         box (tuple[int]): ``(yl, yu, xl, xu)``, half-open.
         grid (tuple[int]): Rows and columns of cells.
         cell (int): Edge of a cell in units of the box. Defaults to 1.
-
-    Returns:
-        Tensor: (rows, cols), in [0, 1].
     """
     sides = []
     for low, high, count in ((*box[:2], grid[0]), (*box[2:], grid[1])):

@@ -14,13 +14,12 @@ from .mix_record import MixRecord
 class Cutout(BatchMix):
     """Set a box of each image to 0, the mean after normalisation.
 
-    No image is mixed in, so labels stay; nor do shares tell of the box. Its
-    centre is anywhere in the image, and it is clipped there. One per image.
+    No image is mixed in, so labels stay; nor do shares tell of it. One box per image.
 
     Args:
         ratio (float): Sides of the box as a part of the image's. Defaults to
             0.5, the published 16 of 32 pixels for CIFAR-10.
-        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
+        **kwargs: ``patch_size`` of :class:`BatchMix`.
 
     Raises:
         ValueError: If ``ratio`` is not between 0 and 1.
@@ -34,16 +33,9 @@ class Cutout(BatchMix):
 
     def draw(self, inputs: Tensor) -> MixRecord:
         size = tuple(inputs.shape[-2:])
-        boxes = [covered(self._draw_box(size), size) for _ in inputs]
+        sides = [round(self.ratio * length) for length in size]
+        boxes = [covered(self.place_box(size, sides), size) for _ in inputs]
         return self.unmixed(inputs, pixel_share=1 - torch.stack(boxes))
-
-    def _draw_box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        box = []
-        for length in size:
-            side = round(self.ratio * length)
-            low = self.draw_index(length) - side // 2
-            box += [max(low, 0), min(low + side, length)]
-        return tuple(box)
 
     def apply(self, inputs: Tensor, record: MixRecord) -> Tensor:
         kept = record.pixel_share.to(inputs, non_blocking=True)

@@ -23,8 +23,8 @@ class FMix(BatchMix):
         alpha (float): Of Beta(alpha, alpha). Defaults to 1.
         decay_power (float): Amplitudes fall as ``1 / frequency **
             decay_power``. Defaults to 3, as published.
-        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
-        partner (str): 'reverse' or 'random'. Defaults to 'random', as published.
+        partner (str): As in :class:`BatchMix`. Defaults to 'random', as published.
+        **kwargs: ``patch_size`` of :class:`BatchMix`.
     """
 
     def __init__(

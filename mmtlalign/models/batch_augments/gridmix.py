@@ -20,8 +20,8 @@ class GridMix(MaskMix):
         alpha (float): Of Beta(alpha, alpha). Defaults to 1.
         cell_size (int): Edge of a cell in patches, which must divide the grid
             of patches. Defaults to 2.
-        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
-        partner (str): 'reverse' or 'random'. Defaults to 'random'.
+        partner (str): As in :class:`BatchMix`. Defaults to 'random'.
+        **kwargs: ``patch_size`` of :class:`BatchMix`.
 
     Raises:
         ValueError: As :class:`MaskMix`.

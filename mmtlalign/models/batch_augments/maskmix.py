@@ -22,8 +22,8 @@ class MaskMix(BatchMix):
         alpha (float): Of Beta(alpha, alpha). Defaults to 1.
         cell_size (int): Edge of a cell in patches, which must divide the grid
             of patches. Defaults to 2.
-        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
-        partner (str): 'reverse' or 'random'. Defaults to 'random', as published.
+        partner (str): As in :class:`BatchMix`. Defaults to 'random', as published.
+        **kwargs: ``patch_size`` of :class:`BatchMix`.
 
     Raises:
         ValueError: If ``cell_size`` is no positive integer; in training, if

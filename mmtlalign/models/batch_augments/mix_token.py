@@ -14,15 +14,14 @@ class MixToken(TokenCutMix):
     """CutMix of the outputs of the patch embedding instead of pixels.
 
     Where the field of view of a patch embedding crosses patches, as in the stem of LV-ViT, a token
-    is then of one image alone. Here only partner and box are drawn; :class:`TokenLabelClassifier`
-    swaps the tokens inside the backbone, as it has none before.
+    is then of one image alone. Only partner and box are drawn here; the classifier swaps the tokens
+    inside the backbone.
 
     Args:
         alpha (float): Of Beta(alpha, alpha). Defaults to 1.
         even_sides (bool): Boxes with an even number of patches per side only,
             as in the published implementation. Defaults to False.
-        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
-        partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
+        **kwargs: ``patch_size`` and ``partner`` of :class:`BatchMix`.
     """
 
     def draw(self, inputs: Tensor) -> MixRecord:
@@ -31,11 +30,7 @@ class MixToken(TokenCutMix):
         return record
 
     def apply(self, inputs: Tensor, record: MixRecord) -> Tensor:
-        """Refuse, as there are no tokens here.
-
-        Raises:
-            TypeError: Always.
-        """
+        """Refuse, with a TypeError: there are no tokens here."""
         raise TypeError(
             'MixToken mixes tokens inside the backbone, not images; use it in '
             'mmtlalign.TokenLabelClassifier, or mmtlalign.TokenCutMix here.'
@@ -46,12 +41,9 @@ def swap_tokens(tokens: Tensor, token_share: Tensor, partner: Tensor) -> Tensor:
     """Put the partner's token wherever a token is not its own image's.
 
     Args:
-        tokens (Tensor): (B, N, C), patch tokens only.
+        tokens (Tensor): (B, N, C), patch tokens only; left as they are.
         token_share (Tensor): (B, rows, cols), 0 or 1, equal in all samples.
         partner (Tensor): (B,), int64: where the other tokens come from.
-
-    Returns:
-        Tensor: (B, N, C); ``tokens`` are left as they are.
     """
     partner = partner.to(tokens.device, non_blocking=True)
     own = token_share.flatten(1)[..., None] > 0.5

@@ -18,8 +18,7 @@ class Mixup(BatchMix):
 
     Args:
         alpha (float): Of Beta(alpha, alpha). Defaults to 0.8.
-        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
-        partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
+        **kwargs: ``patch_size`` and ``partner`` of :class:`BatchMix`.
     """
 
     def __init__(self, alpha: float = 0.8, **kwargs) -> None:

@@ -52,26 +52,19 @@ class RandomMix(BatchMix):
         """Restart the draws; every method gets a stream of its own."""
         super().seed(seed)
         for augment in self.augments:
-            augment.seed(
-                torch.randint(2**63 - 1, (), generator=self.generator, device='cpu').item()
-            )
+            augment.seed(self.draw_index(2**63 - 1))
 
     def draw(self, inputs: Tensor) -> MixRecord:
         weights = torch.tensor([*self.probs, 1 - sum(self.probs)], device='cpu')
         choice = torch.multinomial(weights.clamp(min=0), 1, generator=self.generator).item()
-        record = self._choices[choice].draw(inputs)
+        record = [*self.augments, self.no_mix][choice].draw(inputs)
         record.choice = (choice, *record.choice)
         return record
 
     def apply(self, inputs: Tensor, record: MixRecord) -> Tensor:
-        choice, *inner = record.choice
-        record = copy(record)
-        record.choice = tuple(inner)
-        return self._choices[choice].apply(inputs, record)
-
-    @property
-    def _choices(self) -> list[BatchMix]:
-        return [*self.augments, self.no_mix]
+        record, choice = copy(record), record.choice[0]
+        record.choice = record.choice[1:]
+        return [*self.augments, self.no_mix][choice].apply(inputs, record)
 
 
 def _checked_probs(probs, count: int) -> list[float]:

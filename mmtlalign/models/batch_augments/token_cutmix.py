@@ -17,8 +17,7 @@ class TokenCutMix(CutMix):
         even_sides (bool): Boxes with an even number of patches per side only, as in the published
             implementation; they paste less (0.27 of the image on a 14x14 grid instead of 0.29,
             alpha 1) and leave more batches unmixed. Defaults to False.
-        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
-        partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
+        **kwargs: ``patch_size`` and ``partner`` of :class:`BatchMix`.
     """
 
     def __init__(self, alpha: float = 1.0, even_sides: bool = False, **kwargs) -> None:

@@ -25,8 +25,7 @@ class TokenMix(BatchMix):
     Args:
         ratio (float): The part of the patches to take from the partner.
             Defaults to 4/7: the published 112 of 196.
-        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
-        partner (str): 'reverse' or 'random'. Defaults to 'reverse'.
+        **kwargs: ``patch_size`` and ``partner`` of :class:`BatchMix`.
 
     Raises:
         ValueError: If ``ratio`` is not between 0 and 1.
@@ -53,15 +52,11 @@ class TokenMix(BatchMix):
         for _ in range(ATTEMPTS):
             area = self.draw_uniform(1, most)
             aspect = math.exp(self.draw_uniform(math.log(ASPECT), -math.log(ASPECT)))
-            sides = [
-                max(1, round(math.sqrt(area * aspect))),
-                max(1, round(math.sqrt(area / aspect))),
-            ]
-            if any(side >= length for side, length in zip(sides, share.shape)):
+            sides = [max(1, round(math.sqrt(part))) for part in (area * aspect, area / aspect)]
+            spare = [length - side for side, length in zip(sides, share.shape)]
+            if min(spare) <= 0:
                 continue
-            top, left = (
-                self.draw_index(length - side + 1) for side, length in zip(sides, share.shape)
-            )
+            top, left = (self.draw_index(length + 1) for length in spare)
             rectangle = share[top : top + sides[0], left : left + sides[1]]
             new = int(rectangle.sum())
             if 0 < new <= most:

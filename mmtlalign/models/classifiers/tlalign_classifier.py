@@ -24,10 +24,9 @@ from ..targets import LabelTarget
 class TLAlignClassifier(ImageClassifier):
     """The host's classifier, trained on labels that follow the tokens.
 
-    Parameters, prediction and checkpoints are those of
-    :class:`mmpretrain.models.ImageClassifier`. Training logs ``lam`` and,
-    unless labels go by area, ``aligned_share`` and ``token_fluctuation``, the
-    mean of ``|aligned_share - lam|``.
+    Parameters, prediction and checkpoints are those of :class:`mmpretrain.models.ImageClassifier`.
+    Training logs ``lam`` and, unless labels go by area, ``aligned_share`` and
+    ``token_fluctuation``, the mean of ``|aligned_share - lam|``.
 
     Args:
         backbone (dict): A backbone that :class:`LabelTrace` supports, if the target traces it.
@@ -35,13 +34,13 @@ class TLAlignClassifier(ImageClassifier):
         head (dict): Of the host; it is built in its aligned form.
         target (dict): What share of its own label a mixed sample is trained on. Defaults to
             :class:`AlignedTarget`; :class:`AreaTarget` is the baseline in the same pipeline.
-        token_merging (dict, optional): Arguments of :class:`TokenMerging`,
-            or with ``type='TokenKeeping'`` of that; tokens are merged in
-            training and in inference. Defaults to None.
-        train_cfg (dict, optional): ``augments`` and ``probs`` of
-            :class:`RandomMix`. Defaults to None, which mixes nothing.
-        data_preprocessor (dict, optional): Arguments of
-            :class:`TLAlignDataPreprocessor`, which is its default type.
+        token_merging (dict, optional): Arguments of :class:`TokenMerging`, or with
+            ``type='TokenKeeping'`` of that; tokens are merged in training and in inference.
+            Defaults to None.
+        train_cfg (dict, optional): ``augments`` and ``probs`` of :class:`RandomMix`. Defaults to
+            None, which mixes nothing.
+        data_preprocessor (dict, optional): Arguments of :class:`TLAlignDataPreprocessor`, which is
+            its default type.
         **kwargs: Other arguments of the host's classifier.
 
     Raises:
@@ -107,15 +106,7 @@ class TLAlignClassifier(ImageClassifier):
         mode: str = 'tensor',
         mix: MixRecord | None = None,
     ):
-        """The host's entry, with the record of a mixed batch.
-
-        Args:
-            inputs (Tensor): (B, C, H, W).
-            data_samples (list[DataSample], optional): As in the host.
-            mode (str): 'tensor', 'loss' or 'predict', as in the host. Defaults to 'tensor'.
-            mix (MixRecord, optional): Of the data preprocessor, for 'loss'.
-                Defaults to None: the batch was not mixed.
-        """
+        """The host's entry; ``mix`` is the preprocessor's record of a mixed batch, for 'loss'."""
         if mode == 'loss':
             return self.loss(inputs, data_samples, mix)
         return super().forward(inputs, data_samples, mode)
@@ -130,15 +121,12 @@ class TLAlignClassifier(ImageClassifier):
     def loss(
         self, inputs: Tensor, data_samples: list[DataSample], mix: MixRecord | None = None
     ) -> dict:
-        """Loss of a batch.
+        """Loss of a batch, and the values to log.
 
         Args:
             inputs (Tensor): (B, C, H, W), mixed.
             data_samples (list[DataSample]): With each image's own label.
             mix (MixRecord, optional): What was mixed. Defaults to None, which is the host's loss.
-
-        Returns:
-            dict[str, Tensor]: The head's losses and the values to log.
         """
         if mix is None:
             return super().loss(inputs, data_samples)
@@ -151,18 +139,17 @@ class TLAlignClassifier(ImageClassifier):
         traced = self.trace(mix.token_share) if self.trace else nullcontext()
         with self.mixed_tokens(mix), traced:
             feats = self.extract_feat(inputs)
-        tokens = (
-            dict(token_share=self.target.token_share(mix, self.trace))
-            if self.head.reads_token_share
-            else {}
-        )
+        tokens = {}
+        if self.head.reads_token_share:
+            tokens['token_share'] = self.target.token_share(mix, self.trace)
         losses = self.head.loss(feats, data_samples, mix=mix, share=share, **tokens)
         lam = mix.lam.to(inputs.device, non_blocking=True)
-        logs = dict(lam=lam.mean())
+        losses['lam'] = lam.mean()
         logged = self.target.logged_share(self.trace, shares[-1])
         if logged is not None:
-            logs.update(aligned_share=logged.mean(), token_fluctuation=(logged - lam).abs().mean())
-        return {**losses, **logs}
+            losses['aligned_share'] = logged.mean()
+            losses['token_fluctuation'] = (logged - lam).abs().mean()
+        return losses
 
     @cached_property
     def patch_embedding(self) -> PatchEmbedding:
@@ -170,8 +157,7 @@ class TLAlignClassifier(ImageClassifier):
         return PatchEmbedding(self.backbone)
 
     def mixed_tokens(self, record: MixRecord):
-        """Context in which the backbone's tokens are swapped, if that is how
-        the batch is mixed; see :meth:`PatchEmbedding.changed`."""
+        """Context in which the backbone's tokens are swapped, if the batch is mixed so."""
         if not record.in_backbone:
             return nullcontext()
         swap = partial(swap_tokens, token_share=record.token_share, partner=record.partner)

@@ -12,26 +12,20 @@ class TokenLabelClassifier(TLAlignClassifier):
 
     A batch drawn by :class:`MixToken` is mixed in the output of the patch embedding, before
     position embeddings, for the span of one training forward. The same record sets the class
-    target, by area or by another target.
-
-    Parameters, prediction and checkpoints are those of
-    :class:`mmpretrain.models.ImageClassifier`.
+    target, by area or by another target. Prediction and checkpoints are the host's.
 
     Args:
-        backbone (dict): One that :class:`LabelTrace` supports, with a
-            patch embedding that returns ``(tokens, (rows, cols))``.
-        target (dict): As in :class:`TLAlignClassifier`. Defaults to
-            :class:`AreaTarget`.
-        train_cfg (dict, optional): ``augments`` and ``probs`` of
-            :class:`RandomMix`.
-        data_preprocessor (dict, optional): Arguments of
-            :class:`TokenLabelDataPreprocessor`, which is its default type.
+        backbone (dict): One that :class:`LabelTrace` supports, with a patch embedding that returns
+            ``(tokens, (rows, cols))``.
+        target (dict): As in :class:`TLAlignClassifier`. Defaults to :class:`AreaTarget`.
+        train_cfg (dict, optional): ``augments`` and ``probs`` of :class:`RandomMix`.
+        data_preprocessor (dict, optional): Arguments of :class:`TokenLabelDataPreprocessor`, which
+            is its default type.
         **kwargs: Other arguments of :class:`TLAlignClassifier`.
 
     Raises:
-        TypeError: If the backbone is another, or if the head is a
-            :class:`TokenLabelHead` and the backbone has not exactly one
-            class token.
+        TypeError: If the backbone is another, or if the head is a :class:`TokenLabelHead` and the
+            backbone has not exactly one class token.
     """
 
     def __init__(

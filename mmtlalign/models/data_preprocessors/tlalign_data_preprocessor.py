@@ -62,19 +62,16 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
         self.record_is_taken = False
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Stack, normalise and, in training, mix.
-
-        Args:
-            data (dict): ``inputs`` and ``data_samples`` of a batch.
-            training (bool): Whether to mix. Defaults to False.
-
-        Returns:
-            dict: ``inputs`` (B, C, H, W), ``data_samples`` and, if it
-            mixed, ``mix``.
-        """
+        """Stack and normalise a batch; in training, mix it, with its record as ``mix``."""
         mixes = training and self.batch_augments is not None
         if mixes:
-            self._require_taker()
+            if not self.record_is_taken:
+                raise TypeError(
+                    f'{type(self).__name__} mixes images and leaves the labels to a classifier '
+                    "that takes its record; set the model's type to "
+                    "'mmtlalign.TLAlignClassifier', or data_preprocessor.type to "
+                    "'ClsDataPreprocessor', which mixes labels by area."
+                )
             _require_single_label(data.get('data_samples'))
         # For the host `training` only means mixing, which loses the record.
         batch = super().forward(data, training=False)
@@ -91,14 +88,6 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
     def mix_images(self, inputs: Tensor, record: MixRecord) -> Tensor:
         """Mixed images (B, C, H, W)."""
         return self.batch_augments.apply(inputs, record)
-
-    def _require_taker(self) -> None:
-        if not self.record_is_taken:
-            raise TypeError(
-                f'{type(self).__name__} mixes images and leaves the labels to a classifier that '
-                "takes its record; set the model's type to 'mmtlalign.TLAlignClassifier', or "
-                "data_preprocessor.type to 'ClsDataPreprocessor', which mixes labels by area."
-            )
 
 
 def _require_single_label(data_samples: list[DataSample] | None) -> None:

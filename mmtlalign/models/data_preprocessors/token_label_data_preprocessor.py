@@ -16,21 +16,20 @@ from .token_scores import crop_scores, expand_maps
 class TokenLabelDataPreprocessor(TLAlignDataPreprocessor):
     """Mixes a batch and turns its token labels into scores.
 
-    A batch drawn by :class:`MixToken` keeps its images; the record says so.
-    In training, if the pipeline loaded ``token_labels``, samples also get
+    A batch drawn by :class:`MixToken` keeps its images; the record says so. In training, if the
+    pipeline loaded ``token_labels``, samples also get
 
-    - ``gt_token_score``: (rows * cols, num_classes), float32, the scores of
-      every patch of the sample's own image;
-    - ``machine_score``: (num_classes,), float32, the annotator's scores over
-      the whole crop.
+    - ``gt_token_score``: (rows * cols, num_classes), float32, the scores of every patch of the
+      sample's own image;
+    - ``machine_score``: (num_classes,), float32, the annotator's scores over the whole crop.
 
     Both are those of the image before it was mixed, as ``gt_score`` is.
 
     Args: Those of :class:`TLAlignDataPreprocessor`.
 
     Raises:
-        ValueError: If token labels are for another number of classes, or for
-            another image than the one that came with them.
+        ValueError: If token labels are for another number of classes, or for another image than the
+            one that came with them.
     """
 
     def mix_images(self, inputs: Tensor, record: MixRecord) -> Tensor:

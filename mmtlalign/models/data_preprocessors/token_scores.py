@@ -6,21 +6,17 @@ from torchvision.ops import roi_align
 
 
 def expand_maps(ids: Tensor, scores: Tensor, num_classes: int, score_mode: str) -> Tensor:
-    """Write out maps of the top k classes, less what nothing is known of.
+    """Write out maps of the top k classes: (B, K, rows, cols), float32, logits or probabilities.
 
-    That is subtracted so that positions outside a map, which RoIAlign reads
-    as 0, become even scores: see :func:`crop_scores`.
+    Of probabilities 1 / K is subtracted, so that positions outside a map, which RoIAlign reads as
+    0, become even scores: see :func:`crop_scores`.
 
     Args:
         ids (Tensor): (B, rows, cols, k), integers.
         scores (Tensor): (B, rows, cols, k): 'probs' or 'logits'.
         num_classes (int): Number of classes, K.
-        score_mode (str): 'probs': what is missing to 1 belongs evenly to the
-            other classes. 'logits': the others have logit 0.
-
-    Returns:
-        Tensor: (B, K, rows, cols), float32: probabilities less 1 / K, or
-        logits.
+        score_mode (str): 'probs': what is missing to 1 belongs evenly to the other classes.
+            'logits': the others have logit 0.
     """
     scores, others = scores.float(), 0.0
     if score_mode == 'probs':
@@ -38,21 +34,17 @@ def expand_maps(ids: Tensor, scores: Tensor, num_classes: int, score_mode: str) 
 
 
 def crop_scores(maps: Tensor, boxes: Tensor, size: tuple[int, int], score_mode: str) -> Tensor:
-    """Probabilities in the cells of a grid over a box of each map.
+    """Probabilities in the cells of a grid over a box of each map: (B, N, K), float32.
 
-    RoIAlign with ``aligned=True`` and as many samples per cell as it covers
-    cells of the map: over the whole map, a grid of its own size returns the
-    map itself.
+    RoIAlign with ``aligned=True`` and as many samples per cell as it covers cells of the map: over
+    the whole map, a grid of its own size returns the map itself.
 
     Args:
         maps (Tensor): (B, K, rows, cols), from :func:`expand_maps`.
         boxes (Tensor): (B, 4): x1, y1, x2, y2 in cells of the map, where cell 0 reaches from 0 to
             1. What lies a cell or more outside counts as even scores.
-        size (tuple[int]): Rows and columns of the grid.
+        size (tuple[int]): Rows and columns of the grid, N cells.
         score_mode (str): 'probs' or 'logits'.
-
-    Returns:
-        Tensor: (B, size[0] * size[1], K), float32; each sums to 1.
     """
     index = torch.arange(len(maps), device=maps.device)[:, None]
     rois = torch.cat((index.to(boxes), boxes), dim=1)

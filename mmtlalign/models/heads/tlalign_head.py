@@ -48,12 +48,7 @@ class AlignedLabelHead:
         self._loss_is_weighted = not isinstance(loss, dict) or 'loss_weight' in loss
 
     def check_mixing(self) -> None:
-        """Refuse what cannot be trained on mixed labels.
-
-        Raises:
-            ValueError: ``cal_acc``, distillation, a loss without soft labels,
-                or binary cross entropy whose loss has no ``loss_weight``.
-        """
+        """Raise a ValueError for what cannot be trained on mixed labels."""
         loss, name = self.loss_module, type(self).__name__
         if self.cal_acc:
             raise ValueError('cal_acc=True is meaningless on mixed labels; set it to False.')
@@ -90,21 +85,12 @@ class AlignedLabelHead:
         share: Tensor | Callable[[Tensor], Tensor] | None = None,
         **kwargs,
     ) -> dict:
-        """Loss of scores against aligned targets.
-
-        Args:
-            cls_score (Tensor): (B, num_classes), or what else the host's head gives.
-            data_samples (list[DataSample]): With each image's own label.
-            mix (MixRecord, optional): What was mixed. Defaults to None: the loss is the host's.
-            share (Tensor | Callable, optional): See above. Defaults to None, by area.
-            **kwargs: Passed to the loss module.
-        """
+        """Loss of the head's scores against aligned targets; the host's without ``mix``."""
         if mix is not None:
             if callable(share):
                 share = share(cls_score)
-            target = mix_scores(
-                self.own_scores(data_samples), mix, mix.lam if share is None else share
-            )
+            own, share = self.own_scores(data_samples), mix.lam if share is None else share
+            target = mix_scores(own, mix, share)
             data_samples = [DataSample().set_gt_score(score) for score in target]
         return super()._get_loss(cls_score, data_samples, **kwargs)
 

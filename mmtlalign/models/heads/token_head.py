@@ -76,26 +76,22 @@ class TokenHead(TLAlignVisionTransformerClsHead):
         token_share: Tensor | None = None,
         **kwargs,
     ) -> dict:
-        """Loss of the image and of the patch tokens.
+        """``loss_cls`` and, unless its weight is 0, ``loss_dense``.
 
         Args:
             feats (tuple[Tensor]): The last one holds the tokens.
             data_samples (list[DataSample]): With each image's own label.
             mix (MixRecord, optional): What was mixed; must be given.
-            token_share (Tensor, optional): (B, rows, cols), if the head
-                ``reads_token_share``. Defaults to None.
+            token_share (Tensor, optional): (B, rows, cols), if the head ``reads_token_share``.
             **kwargs: ``share`` of the aligned heads, for the image.
-
-        Returns:
-            dict[str, Tensor]: ``loss_cls`` and, unless its weight is 0, ``loss_dense``.
         """
         if mix is None:
             raise ValueError(
                 f'{type(self).__name__} is trained by the record of a mix; give `train_cfg` with '
                 'the mixing (`probs=[0.]` mixes nothing).'
             )
-        losses = self._get_loss(self.class_score(feats), data_samples, mix, **kwargs)
-        losses = dict(loss_cls=losses['loss'])
+        found = self._get_loss(self.class_score(feats), data_samples, mix, **kwargs)
+        losses = dict(loss_cls=found['loss'])
         if self.dense_weight > 0:
             tokens = self.split(feats)[1]
             losses['loss_dense'] = self.dense_weight * self.dense_loss(
@@ -123,12 +119,8 @@ def mix_token_scores(own: Tensor, partner: Tensor, share: Tensor) -> Tensor:
     """``share * own + (1 - share) * partner`` of every token.
 
     Args:
-        own (Tensor): (B, N or 1, K).
-        partner (Tensor): Of the same shape.
+        own, partner (Tensor): (B, N or 1, K).
         share (Tensor): (B, rows, cols), of N tokens.
-
-    Returns:
-        Tensor: (B, N, K).
     """
     share = share.flatten(1)[..., None].to(own, non_blocking=True)
     return share * own + (1 - share) * partner

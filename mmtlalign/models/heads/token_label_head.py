@@ -22,24 +22,23 @@ class TokenLabelHead(TokenHead):
     Args:
         num_classes (int): Number of classes.
         in_channels (int): Channels of a token.
-        dense_weight (float): Weight of the patch tokens' loss. Defaults to 1,
-            as in the published code; the paper says 0.5. With 0 they are
-            neither trained nor used, and samples need no token labels.
+        dense_weight (float): Weight of the patch tokens' loss. Defaults to 1, as in the published
+            code; the paper says 0.5. With 0 they are neither trained nor used, and samples need no
+            token labels.
         cls_target (str): What the class token is trained on, before two images are mixed:
 
             - 'machine': the annotator's scores over the crop;
             - 'ground_truth': the data set's label;
-            - 'blend': half of each where both name the same class, else nine
-              tenths of the machine's, as in the published code.
+            - 'blend': half of each where both name the same class, else nine tenths of the
+              machine's, as in the published code.
 
             Defaults to 'machine'.
-        max_weight (float): Of the patch tokens in predictions. Defaults to
-            0.5.
+        max_weight (float): Of the patch tokens in predictions. Defaults to 0.5.
         **kwargs: Other arguments of :class:`TokenHead`.
 
     Raises:
-        ValueError: If an argument is out of its range; in training, if
-            samples lack token labels or have them on another grid.
+        ValueError: If an argument is out of its range; in training, if samples lack token labels or
+            have them on another grid.
     """
 
     def __init__(
@@ -73,18 +72,14 @@ class TokenLabelHead(TokenHead):
         **kwargs,
     ) -> dict:
         """As in :class:`TokenHead`, with samples as left by :class:`TokenLabelDataPreprocessor`."""
-        if mix is not None:
-            self._require_token_labels(data_samples)
-        return super().loss(feats, data_samples, mix, **kwargs)
-
-    def _require_token_labels(self, data_samples: list[DataSample]) -> None:
         needed = self.dense_weight > 0 or self.cls_target != 'ground_truth'
-        if needed and 'gt_token_score' not in data_samples[0]:
+        if needed and mix is not None and 'gt_token_score' not in data_samples[0]:
             raise ValueError(
                 'Samples have no token labels: put mmtlalign.LoadTokenLabels into the training '
                 "pipeline and 'token_labels' into PackInputs' algorithm_keys, or set "
                 "dense_weight=0. and cls_target='ground_truth'."
             )
+        return super().loss(feats, data_samples, mix, **kwargs)
 
     def own_scores(self, data_samples: list[DataSample]) -> Tensor:
         """Class target of each image, (B, num_classes)."""
@@ -94,7 +89,9 @@ class TokenLabelHead(TokenHead):
         machine = torch.stack([sample.machine_score for sample in data_samples])
         if self.cls_target == 'machine':
             return machine
-        return _blend(machine, truth)
+        agree = machine.argmax(dim=1) == truth.argmax(dim=1)
+        weight = torch.where(agree, 0.5, 0.9)[:, None]
+        return weight * machine + (1 - weight) * truth
 
     def dense_loss(
         self,
@@ -116,10 +113,3 @@ class TokenLabelHead(TokenHead):
         else:
             target = mix_token_scores(target, target[mix.partner], mix.token_share)
         return self.token_loss(tokens, target)
-
-
-def _blend(machine: Tensor, truth: Tensor) -> Tensor:
-    """Mix two scores (B, K); the machine's weighs more where they differ."""
-    agree = machine.argmax(dim=1) == truth.argmax(dim=1)
-    weight = torch.where(agree, 0.5, 0.9)[:, None]
-    return weight * machine + (1 - weight) * truth

@@ -15,37 +15,34 @@ from mmtlalign.registry import MODELS
 class SupervisedContrastiveLoss(nn.Module):
     r"""Pull features of one class together, push all others apart.
 
-    With L2-normalised features :math:`z`, a temperature :math:`\tau` and
-    :math:`P(i)` the other features with the label of :math:`i`,
+    With L2-normalised features :math:`z`, a temperature :math:`\tau` and :math:`P(i)` the other
+    features with the label of :math:`i`,
 
     .. math::
         L = \operatorname{mean}_i \frac{-1}{|P(i)|} \sum_{j \in P(i)} \log
         \frac{\exp(z_i \cdot z_j / \tau)}
         {\sum_{k \neq i} \exp(z_i \cdot z_k / \tau)}
 
-    where :math:`i` runs over the features with a non-empty :math:`P(i)`;
-    the others are skipped and counted. Similarities are computed in float32
-    whatever the precision of the features.
+    where :math:`i` runs over the features with a non-empty :math:`P(i)`; the others are skipped and
+    counted. Similarities are computed in float32 whatever the precision of the features.
 
-    With several processes, :math:`j` and :math:`k` run over the features of
-    all of them. Each process computes the rows of its own features, and the
-    gradient also flows through those of the others: averaged over processes,
-    as DDP does, loss and gradients are those of one process with all images.
-    Every process must hold equally many features, which the host's sampler
-    sees to.
+    With several processes, :math:`j` and :math:`k` run over the features of all of them. Each
+    process computes the rows of its own features, and the gradient also flows through those of the
+    others: averaged over processes, as DDP does, loss and gradients are those of one process with
+    all images. Every process must hold equally many features, which the host's sampler sees to.
 
     Args:
         temperature (float): Defaults to 0.1.
-        base_temperature (float, optional): If given, the loss is multiplied
-            by ``temperature / base_temperature``; 0.07 reproduces LaCViT's
-            published code. Defaults to None, no factor, as in its paper.
-        chunk_size (int, optional): Compute this many rows of the similarity
-            matrix at a time, and once more for the gradient, so that it is
-            never held as a whole. Defaults to None, all at once.
+        base_temperature (float, optional): If given, the loss is multiplied by ``temperature /
+            base_temperature``; 0.07 reproduces LaCViT's published code. Defaults to None, no
+            factor, as in its paper.
+        chunk_size (int, optional): Compute this many rows of the similarity matrix at a time, and
+            once more for the gradient, so that it is never held as a whole. Defaults to None, all
+            at once.
 
     Raises:
-        UserError: If an argument is not above 0, or no feature of a batch
-            shares its label with another.
+        UserError: If an argument is not above 0, or no feature of a batch shares its label with
+            another.
     """
 
     def __init__(
@@ -67,15 +64,11 @@ class SupervisedContrastiveLoss(nn.Module):
         self.chunk_size = chunk_size
 
     def forward(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of the features of this process among those of all.
+        """Loss of this process's features among those of all, and how many of all were skipped.
 
         Args:
             features (Tensor): (N, C), the projected views of this process.
             labels (Tensor): (N, ), int64.
-
-        Returns:
-            tuple[Tensor, Tensor]: The loss, a scalar, and how many features,
-            of all processes, were skipped.
         """
         with torch.autocast(features.device.type, enabled=False):
             features = F.normalize(features.float(), dim=1)
@@ -89,9 +82,17 @@ class SupervisedContrastiveLoss(nn.Module):
                 )
             index = get_rank() * len(features) + torch.arange(len(features), device=features.device)
             index = index[paired[index]]
-            loss = self._loss_per_row(everyone, all_labels, index).sum()
+            if self.chunk_size is None:
+                losses = self._rows(everyone, all_labels, index)
+            else:
+                losses = torch.cat(
+                    [
+                        checkpoint(self._rows, everyone, all_labels, rows, use_reentrant=False)
+                        for rows in index.split(self.chunk_size)
+                    ]
+                )
             # The mean over all rows, once DDP has averaged the processes
-            loss = loss * get_world_size() / paired.sum()
+            loss = losses.sum() * get_world_size() / paired.sum()
             return (loss * self.temperature / self.base_temperature, (~paired).sum())
 
     @staticmethod
@@ -102,17 +103,6 @@ class SupervisedContrastiveLoss(nn.Module):
         # Its backward sums the gradients of all processes. mmpretrain's
         # GatherLayer keeps the own one only, which is another gradient.
         return (torch.cat(all_gather_grad(features)), torch.cat(all_gather(labels)))
-
-    def _loss_per_row(self, everyone: Tensor, all_labels: Tensor, index: Tensor) -> Tensor:
-        """Losses of the features at ``index``, in chunks if wanted."""
-        if self.chunk_size is None:
-            return self._rows(everyone, all_labels, index)
-        return torch.cat(
-            [
-                checkpoint(self._rows, everyone, all_labels, rows, use_reentrant=False)
-                for rows in index.split(self.chunk_size)
-            ]
-        )
 
     def _rows(self, everyone: Tensor, all_labels: Tensor, index: Tensor) -> Tensor:
         """Losses (len(index), ), each from a row of similarities."""

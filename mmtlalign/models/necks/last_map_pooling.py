@@ -16,12 +16,5 @@ class LastMapPooling(BaseModule):
     """
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
-        """Pool the last map (B, C, H, W).
-
-        Args:
-            inputs (Sequence[Tensor]): Maps of a backbone.
-
-        Returns:
-            tuple[Tensor]: One tensor, (B, C).
-        """
+        """Pool the last map (B, C, H, W) to one tensor, (B, C)."""
         return (inputs[-1].mean(dim=(-2, -1)),)

@@ -58,15 +58,10 @@ class SimpleFeaturePyramid(BaseModule):
         )
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Make the pyramid.
+        """Make ``num_outs`` maps, finest first, of the last one, (B, C, H, W), of a backbone.
 
-        Args:
-            inputs (tuple[Tensor]): What the backbone returns. The last map, (B, C, H, W), is used.
-
-        Returns:
-            tuple[Tensor]: ``num_outs`` maps, finest first; level i is
-            (B, out_channels, H * scales[i], W * scales[i]), rounded down, and
-            every further one half the size of that before it, rounded up.
+        Level i is (B, out_channels, H * scales[i], W * scales[i]), rounded down, and every further
+        one half the size of that before it, rounded up.
         """
         outs = [level(inputs[-1]) for level in self.levels]
         while len(outs) < self.num_outs:

@@ -15,10 +15,9 @@ from ..batch_augments import MixRecord, RandomMix
 class MixSegDataPreProcessor(SegDataPreProcessor):
     """The host's preprocessor, with CutMix and its like for segmentation.
 
-    CutMix (arXiv 1905.04899) of pixels and of what they are labelled with, as
-    French et al. paste it (arXiv 1906.01916), here with labels for both. It
-    happens after padding: padding is pasted like anything else, and stays
-    ignored wherever it lies.
+    CutMix (arXiv 1905.04899) of pixels and of what they are labelled with, as French et al. paste
+    it (arXiv 1906.01916), here with labels for both. It happens after padding: padding is pasted
+    like anything else, and stays ignored wherever it lies.
 
     The batch then goes to any segmentor of the host. One that takes the record of the mix,
     :class:`TLAlignEncoderDecoder`, says so by setting ``record_is_taken``; samples then keep their
@@ -27,15 +26,14 @@ class MixSegDataPreProcessor(SegDataPreProcessor):
     Validation and test are the host's own.
 
     Args:
-        batch_augments (dict, optional): ``augments`` and ``probs`` of
-            :class:`RandomMix`. Methods need a ``patch_size`` that divides
-            the padded images (``size_divisor``). Defaults to None, which
-            mixes nothing.
+        batch_augments (dict, optional): ``augments`` and ``probs`` of :class:`RandomMix`. Methods
+            need a ``patch_size`` that divides the padded images (``size_divisor``). Defaults to
+            None, which mixes nothing.
         **kwargs: Other arguments of mmseg's ``SegDataPreProcessor``.
 
     Raises:
-        ValueError: In training, from a method that blends pixels, unless
-            the record is taken: a label map has one class a pixel.
+        ValueError: In training, from a method that blends pixels, unless the record is taken: a
+            label map has one class a pixel.
     """
 
     def __init__(self, batch_augments: dict | None = None, **kwargs) -> None:
@@ -44,16 +42,8 @@ class MixSegDataPreProcessor(SegDataPreProcessor):
         self.record_is_taken = False
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Normalise, pad, stack and, in training, mix.
-
-        Args:
-            data (dict): ``inputs`` and ``data_samples`` of a batch.
-            training (bool): Whether to mix. Defaults to False.
-
-        Returns:
-            dict: ``inputs`` (B, C, H, W), ``data_samples`` and, if it is
-            taken, ``mix``.
-        """
+        """Normalise, pad and stack a batch; in training, mix it, with its record as ``mix`` if that
+        is taken."""
         batch = super().forward(data, training)
         if training and self.mixing is not None:
             record = self.mixing.draw(batch['inputs'])
@@ -66,14 +56,12 @@ class MixSegDataPreProcessor(SegDataPreProcessor):
 
 
 def paste_label_maps(data_samples: list[SegDataSample], record: MixRecord, kept: Tensor) -> None:
-    """Paste the maps of samples as their images were pasted.
+    """Paste all maps (classes, edges, depth) of samples as their images were pasted.
 
     Args:
-        data_samples (list[SegDataSample]): B of them, padded to one size; all
-            their maps (classes, edges, depth) are replaced.
+        data_samples (list[SegDataSample]): B of them, padded to one size.
         record (MixRecord): Tells the partners.
-        kept (Tensor): (B or 1, H, W), 1 where a pixel is its own image's, 0
-            where it is the partner's.
+        kept (Tensor): (B or 1, H, W), 1 where a pixel is its own image's, 0 where the partner's.
 
     Raises:
         ValueError: If pixels were blended.
@@ -85,8 +73,7 @@ def paste_label_maps(data_samples: list[SegDataSample], record: MixRecord, kept:
             "set the model's type to 'mmtlalign.TLAlignEncoderDecoder'."
         )
     kept = (kept > 0).expand(len(data_samples), -1, -1)
-    names = [name for name, field in data_samples[0].items() if isinstance(field, PixelData)]
-    for name in names:
+    for name in [name for name, field in data_samples[0].items() if isinstance(field, PixelData)]:
         maps = [sample.get(name).data for sample in data_samples]
         for sample, own, keep, j in zip(
             data_samples, maps, kept.to(maps[0].device), record.partner.tolist()

@@ -1,6 +1,6 @@
 """TL-Align (arXiv 2210.06455) carried over to label maps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 
 import torch
@@ -28,16 +28,15 @@ class TLAlignEncoderDecoder(EncoderDecoder):
     labelled with there, weighed by the share of the backbone's tokens, which is brought to pixels
     as the head's scores are. Where one of the two is ignored, the part of the other is left.
 
-    Parameters, prediction and checkpoints are those of mmseg's
-    ``EncoderDecoder``. Training logs ``lam``, the mean ``aligned_share`` of
-    tokens and ``token_fluctuation``, the mean distance to what they showed.
+    Parameters, prediction and checkpoints are those of mmseg's ``EncoderDecoder``. Training logs
+    ``lam``, the mean ``aligned_share`` of tokens and ``token_fluctuation``, the mean distance to
+    what they showed.
 
     Args:
         backbone (dict): One that :class:`LabelTrace` supports.
         decode_head (dict): Of the host, with cross entropy.
-        target (dict): One that weighs tokens. Defaults to
-            :class:`AlignedTokenTarget`; :class:`AreaTarget` moves no shares,
-            and merely softens the seams.
+        target (dict): One that weighs tokens. Defaults to :class:`AlignedTokenTarget`;
+            :class:`AreaTarget` moves no shares, and merely softens the seams.
         data_preprocessor (dict): A :class:`MixSegDataPreProcessor`.
         **kwargs: Other arguments of the host's segmentor.
 
@@ -91,15 +90,7 @@ class TLAlignEncoderDecoder(EncoderDecoder):
         mode: str = 'tensor',
         mix: MixRecord | None = None,
     ):
-        """The host's entry, with the record of a mixed batch.
-
-        Args:
-            inputs (Tensor): (B, C, H, W).
-            data_samples (list[SegDataSample], optional): As in the host.
-            mode (str): As in the host. Defaults to 'tensor'.
-            mix (MixRecord, optional): Of the data preprocessor, for 'loss'.
-                Defaults to None: the batch was not mixed.
-        """
+        """The host's entry; ``mix`` is the preprocessor's record of a mixed batch, for 'loss'."""
         if mode == 'loss':
             return self.loss(inputs, data_samples, mix)
         return super().forward(inputs, data_samples, mode)
@@ -107,20 +98,16 @@ class TLAlignEncoderDecoder(EncoderDecoder):
     def loss(
         self, inputs: Tensor, data_samples: list[SegDataSample], mix: MixRecord | None = None
     ) -> dict:
-        """Loss of a batch.
+        """Losses of a batch, and the values to log.
 
         Args:
             inputs (Tensor): (B, C, H, W), mixed.
             data_samples (list[SegDataSample]): With each image's own labels.
             mix (MixRecord, optional): What was mixed. Defaults to None, which is the host's loss.
-
-        Returns:
-            dict[str, Tensor]: The heads' losses and the values to log.
         """
         if mix is None:
             return super().loss(inputs, data_samples)
-        traced = self.trace(mix.token_share) if self.trace else nullcontext()
-        with traced:
+        with self.trace(mix.token_share) if self.trace else nullcontext():
             feats = self.extract_feat(inputs)
         share = self.target.token_share(mix, self.trace).to(inputs.device, non_blocking=True)
         losses = {}
@@ -144,11 +131,11 @@ def mixed_losses(
     mix: MixRecord,
     share: Tensor,
 ) -> dict:
-    """A head's losses against two label maps, weighed pixel by pixel.
+    """A head's losses against two label maps, weighed pixel by pixel, as the host names them.
 
-    Cross entropy is linear in the label, so that no head or loss is needed
-    that takes soft ones. The host divides both parts by the same: partners
-    are a permutation, so both cover the same labels.
+    Cross entropy is linear in the label, so that no head or loss is needed that takes soft ones.
+    The host divides both parts by the same: partners are a permutation, so both cover the same
+    labels. ``acc_seg`` is judged by the label that weighs more.
 
     Args:
         head (BaseDecodeHead): Of the host.
@@ -156,10 +143,6 @@ def mixed_losses(
         data_samples (list[SegDataSample]): With each image's own labels.
         mix (MixRecord): Tells the partners.
         share (Tensor): (B, rows, cols), of tokens.
-
-    Returns:
-        dict[str, Tensor]: As the host names them; ``acc_seg`` is judged by
-        the label that weighs more.
     """
     own = head._stack_batch_gt(data_samples).squeeze(1)
     partner = own[mix.partner.to(own.device, non_blocking=True)]
@@ -181,9 +164,9 @@ def mixed_losses(
     return losses
 
 
-def _losses_of(head: BaseDecodeHead) -> list[nn.Module]:
+def _losses_of(head: BaseDecodeHead) -> Iterable[nn.Module]:
     losses = head.loss_decode
-    return list(losses) if isinstance(losses, nn.ModuleList) else [losses]
+    return losses if isinstance(losses, nn.ModuleList) else [losses]
 
 
 def _check_head(head: nn.Module) -> None:

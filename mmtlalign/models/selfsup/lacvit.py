@@ -62,15 +62,11 @@ class LaCViT(BaseSelfSupervisor):
         return encoder_features(self.backbone, self.backbone(inputs))
 
     def loss(self, inputs: Tensor | list[Tensor], data_samples: list[DataSample]) -> dict:
-        """Contrastive loss of all views of a batch.
+        """Contrastive loss of all views, and how many ``skipped_anchors`` are alone in their class.
 
         Args:
             inputs (list[Tensor] | Tensor): Views, each (B, 3, H, W); a tensor is a single one.
             data_samples (list[DataSample]): With ``gt_label``.
-
-        Returns:
-            dict[str, Tensor]: ``loss``, and ``skipped_anchors``, the number
-            of views without another one of the same class.
         """
         views = [inputs] if isinstance(inputs, Tensor) else inputs
         features = self.extract_feat(torch.cat(views))
@@ -89,16 +85,7 @@ class LaCViT(BaseSelfSupervisor):
 
 
 def check_projector(neck: nn.Module, width: int, backbone: nn.Module) -> None:
-    """Refuse a projector whose first linear layer takes another width.
-
-    Args:
-        neck (nn.Module): The projector.
-        width (int): Channels of the features.
-        backbone (nn.Module): Only for the message.
-
-    Raises:
-        UserError: Naming both widths.
-    """
+    """Raise a UserError if the first linear layer of a projector takes another width."""
     first = next((m for m in neck.modules() if isinstance(m, nn.Linear)), None)
     if first is not None and first.in_features != width:
         raise UserError(

@@ -1,5 +1,4 @@
-"""Labels that follow the tokens, for every token: after TL-Align (arXiv
-2210.06455)."""
+"""Labels that follow the tokens, for every token: after TL-Align (arXiv 2210.06455)."""
 
 from torch import Tensor
 

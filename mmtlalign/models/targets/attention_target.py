@@ -39,15 +39,9 @@ class AttentionTarget(LabelTarget):
 
 
 def attended_share(record: MixRecord, trace: LabelTrace) -> Tensor:
-    """The part of the attention that goes to own patches.
+    """The part of the attention that goes to own patches, (B,), float32, without gradient.
 
-    Args:
-        record (MixRecord): Its shares are averaged where the last block has
-            fewer tokens than there are patches.
-        trace (LabelTrace): One that watched.
-
-    Returns:
-        Tensor: (B,), float32, without gradient.
+    Shares are averaged where the last block has fewer tokens than there are patches.
     """
     attention = trace.attention.detach().float()
     own = F.adaptive_avg_pool2d(record.token_share[:, None], trace.grid)

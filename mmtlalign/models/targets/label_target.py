@@ -45,25 +45,10 @@ class LabelTarget(metaclass=ABCMeta):
         """
 
     def token_share(self, record: MixRecord, trace: LabelTrace | None) -> Tensor:
-        """Weigh the labels of all patch tokens, if ``weighs_tokens``.
-
-        Args:
-            record (MixRecord): As in :meth:`share`.
-            trace (LabelTrace | None): As in :meth:`share`.
-
-        Returns:
-            Tensor: (B, rows, cols), the share of the own label in each.
-        """
+        """Weigh the labels of all patch tokens, if ``weighs_tokens``: the share of the own label in
+        each, (B, rows, cols)."""
         raise NotImplementedError
 
     def logged_share(self, trace: LabelTrace | None, share: Tensor) -> Tensor | None:
-        """What the log shows as ``aligned_share``, (B,).
-
-        Args:
-            trace (LabelTrace | None): As in :meth:`share`.
-            share (Tensor): What :meth:`share` returned.
-
-        Returns:
-            Tensor | None: None logs nothing.
-        """
+        """What the log shows as ``aligned_share``, (B,), or None; of what :meth:`share` gave."""
         return (share if share.ndim == 1 else share[:, 0]).detach()

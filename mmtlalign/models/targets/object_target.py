@@ -27,18 +27,15 @@ class ObjectTarget(LabelTarget):
 
 
 def visible_share(record: MixRecord, data_samples: list[DataSample]) -> Tensor:
-    """The own object's part of all that is visible of two objects.
+    """The own object's part of all that is visible of two objects, (B,), on the CPU.
 
     Args:
         record (MixRecord): What was mixed with what.
         data_samples (list[DataSample]): With an ``object_mask`` each.
 
-    Returns:
-        Tensor: (B,), float32, on the CPU.
-
     Raises:
-        ValueError: Samples without masks, masks of different sizes, and
-            records whose patches come from elsewhere in the partner.
+        ValueError: Samples without masks, masks of different sizes, and records whose patches come
+            from elsewhere in the partner.
     """
     own, partner = visible_objects(record, data_samples)
     both = own + partner
@@ -46,13 +43,7 @@ def visible_share(record: MixRecord, data_samples: list[DataSample]) -> Tensor:
 
 
 def visible_objects(record: MixRecord, data_samples: list[DataSample]) -> tuple[Tensor, Tensor]:
-    """Pixels of the own and of the partner's object that a mix shows.
-
-    Args, Raises: As :func:`visible_share`.
-
-    Returns:
-        tuple[Tensor, Tensor]: (B,) each, float32.
-    """
+    """Pixels of the own and of the partner's object that a mix shows, (B,) each; as above."""
     if record.source is not None:
         raise ValueError(
             'this way to mix moves patches of the partner, '

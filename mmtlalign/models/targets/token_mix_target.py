@@ -12,10 +12,9 @@ from .label_target import LabelTarget
 class TokenMixTarget(LabelTarget):
     """Each label weighs what is left to see of its image's map.
 
-    A map is what the stored token labels say of the image's own class, patch
-    by patch, and sums to one over the image. The two weights need not sum to
-    one, so the method trains with binary cross entropy. The maps come from
-    :class:`TokenLabelDataPreprocessor`.
+    A map is what the stored token labels say of the image's own class, patch by patch, and sums to
+    one over the image. The two weights need not sum to one, so the method trains with binary cross
+    entropy. The maps come from :class:`TokenLabelDataPreprocessor`.
 
     Raises:
         ValueError: In training, if samples have no token labels.

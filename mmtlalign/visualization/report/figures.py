@@ -17,12 +17,7 @@ MAX_NAMES = 30  # of classes beside a confusion matrix
 
 
 def draw_curve(title: str, series: dict[str, tuple[Sequence, Sequence]]) -> str:
-    """One logged figure of several runs.
-
-    Args:
-        title (str): What was logged.
-        series (dict): Name of a run -> steps, values.
-    """
+    """One logged figure of several runs: name -> steps, values."""
     figure, axis = _new(4.6, 2.8)
     for name, points in series.items():
         steps, values = (np.asarray(part)[:: -(-len(part) // MAX_POINTS)] for part in points)
@@ -53,13 +48,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> str:
 
 
 def draw_reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> str:
-    """Accuracy against confidence, of images in bins of equal width.
-
-    Args:
-        confidence (np.ndarray): (N,), of the predictions.
-        right (np.ndarray): (N,), whether they were.
-        bins (int): Defaults to 15.
-    """
+    """Accuracy against confidence (N,) of predictions that are right (N,) or not, in bins."""
     figure, axis = _new(4.6, 3.6)
     index = (np.ceil(confidence * bins).astype(int).clip(1, bins)) - 1
     counts = np.bincount(index, minlength=bins)

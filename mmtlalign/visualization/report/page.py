@@ -25,8 +25,7 @@ class Run:
     Args:
         name (str): Of its work dir, unique in a page.
         facts (dict): What ran, by label, in order.
-        changes (list): Entries of the config that differ from its base, (key,
-            value).
+        changes (list): Entries of the config that differ from its base, (key, value).
         train, val (dict): Step -> logged figures.
         metrics (dict): Of the last validation.
         predictions (dict): What :class:`mmtlalign.KeepPredictions` wrote.
@@ -48,15 +47,12 @@ class Run:
 
 
 def render(runs: Sequence[Run], differences: Sequence[tuple[str, str]] = ()) -> str:
-    """Write the page.
+    """HTML that loads nothing, and in which everything from files is escaped.
 
     Args:
         runs (Sequence[Run]): One, or those to compare.
-        differences (Sequence[tuple[str, str]]): What was found of pairs of
-            runs, as headline and text. Defaults to none.
-
-    Returns:
-        str: HTML that loads nothing; everything from files is escaped.
+        differences (Sequence[tuple[str, str]]): What was found of pairs of runs, as headline and
+            text. Defaults to none.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

@@ -28,9 +28,7 @@ def test_iso_score_of_two_variances():
     v = [math.sqrt(2) * part / math.hypot(3, 1) for part in (3, 1)]
     delta = math.hypot(v[0] - 1, v[1] - 1) / math.sqrt(2 * (2 - math.sqrt(2)))
     phi = (2 - delta**2 * (2 - math.sqrt(2))) ** 2 / 4
-    assert iso_score(cloud) == pytest.approx(2 * phi - 1)
-    # phi is also the squared mean of v, and that is (4 / sqrt 10)^2 / 2
-    assert iso_score(cloud) == pytest.approx(0.6)
+    assert iso_score(cloud) == pytest.approx(2 * phi - 1) == pytest.approx(0.6)
 
 
 def test_iso_score_ignores_place_scale_and_rotation():
@@ -40,11 +38,9 @@ def test_iso_score_ignores_place_scale_and_rotation():
     assert iso_score(7 * cloud @ rotation + 5) == pytest.approx(iso_score(cloud))
 
 
-@pytest.mark.parametrize('value', [0.0, 0.1])
-def test_equal_rows_use_no_dimension(value):
-    assert iso_score(np.full((7, 5), value)) == 0
-    if value:
-        assert mean_cosine(np.full((7, 5), value)) == pytest.approx(1)
+def test_equal_rows_use_no_dimension():
+    assert iso_score(np.zeros((7, 5))) == iso_score(np.full((7, 5), 0.1)) == 0
+    assert mean_cosine(np.full((7, 5), 0.1)) == pytest.approx(1)
 
 
 def test_mean_cosine_is_that_of_all_pairs():
@@ -65,29 +61,8 @@ def test_partition_score_by_both_signs():
     assert partition_score(cloud) == pytest.approx(min(z) / max(z))
     assert partition_score(-cloud) == pytest.approx(min(z) / max(z))
     assert partition_score(cross(4, 4)) == pytest.approx(1)
-
-
-def test_partition_score_does_not_overflow():
-    score = partition_score(np.array([[2000.0, 0.0], [1999.0, 0.0]]))
-    assert score == 0  # exp(-3999) and less
-    assert partition_score(np.array([[20.0, 0.0], [-19.0, 0.0]])) == pytest.approx(
-        2 / (math.exp(20) + math.exp(-19))
-    )
-
-
-def test_large_clouds_behave_as_published():
-    """Only IsoScore notices dimensions that are not used."""
-    rng = np.random.default_rng(0)
-    isotropic = rng.normal(size=(5000, 128))
-    narrow = isotropic * (np.arange(128) < 8)
-    metric = Isotropy()
-    labels = torch.zeros(5000)
-    scores = [metric.measure(torch.from_numpy(cloud), labels) for cloud in (isotropic, narrow)]
-    assert scores[0]['iso_score'] > 0.95
-    assert scores[1]['iso_score'] == pytest.approx(7 / 127, abs=0.002)
-    for score in scores:
-        assert score['partition_score'] > 0.9
-        assert score['mean_cosine'] == pytest.approx(0, abs=0.01)
+    # exp(-3999) and less, without an overflow
+    assert partition_score(np.array([[2000.0, 0.0], [1999.0, 0.0]])) == 0
 
 
 def test_normalize():
@@ -102,7 +77,7 @@ def test_normalize():
     assert at_length_one['mean_cosine'] == as_it_is['mean_cosine'] == (pytest.approx(-1 / 3))
 
 
-@pytest.mark.parametrize('shape', [(1, 5), (5, 1)])
-def test_too_small_a_cloud(shape):
-    with pytest.raises(UserError, match=f'not {shape[0]} and {shape[1]}'):
-        Isotropy().measure(torch.ones(shape), torch.ones(shape[0]))
+def test_too_small_a_cloud():
+    for shape in (1, 5), (5, 1):
+        with pytest.raises(UserError, match=f'not {shape[0]} and {shape[1]}'):
+            Isotropy().measure(torch.ones(shape), torch.ones(shape[0]))

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from mmpretrain.registry import MODELS
 
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.models import LVViT, TokenLabelHead
@@ -23,28 +22,19 @@ def toy(**cfg):
 
 
 @pytest.mark.parametrize(
-    'arch, img_size, count',
+    'arch, img_size, count, skip_lam, width',
     [
-        ('tiny', 224, 8_534_720),
-        ('small', 224, 26_151_824),
-        ('medium', 224, 55_830_544),
-        ('large', 448, 150_473_552),
+        ('tiny', 224, 8_534_720, 1, 60),
+        ('s', 224, 26_151_824, 2, 64),
+        ('m', 224, 55_830_544, 2, 64),
+        ('large', 448, 150_473_552, 3, 64),
     ],
 )
-def test_parameters_with_both_heads(arch, img_size, count):
+def test_published_settings(arch, img_size, count, skip_lam, width):
     with torch.device('meta'):
-        backbone = LVViT(arch, img_size)
+        backbone = LVViT(arch, img_size, drop_path_rate=0.3)
         head = TokenLabelHead(1000, backbone.embed_dims)
-    found = sum(p.numel() for part in (backbone, head) for p in part.parameters())
-    assert found == count
-
-
-@pytest.mark.parametrize(
-    'arch, skip_lam, width', [('t', 1, 60), ('s', 2, 64), ('m', 2, 64), ('l', 3, 64)]
-)
-def test_published_settings(arch, skip_lam, width):
-    with torch.device('meta'):
-        backbone = LVViT(arch, drop_path_rate=0.3)
+    assert sum(p.numel() for part in (backbone, head) for p in part.parameters()) == count
     for i, layer in enumerate(backbone.layers):
         rate = 0.3 * i / (len(backbone.layers) - 1)
         for drop in (layer.attn.out_drop, layer.ffn.dropout_layer):
@@ -67,24 +57,9 @@ def test_branches_are_divided_after_random_depth():
     assert torch.equal(drop.eval()(torch.ones(1)), torch.tensor([0.5]))
 
 
-@pytest.mark.parametrize(
-    'out_type, shape',
-    [
-        ('raw', (2, 17, 24)),
-        ('cls_token', (2, 24)),
-        ('featmap', (2, 24, 4, 4)),
-        ('avg_featmap', (2, 24)),
-    ],
-)
-def test_outputs(out_type, shape):
-    backbone = toy(out_type=out_type, out_indices=(0, 1))
-    outs = backbone(toys.images())
-    assert [tuple(out.shape) for out in outs] == [shape, shape]
-
-
+# the last one is padded to whole patches
 @pytest.mark.parametrize('size', [(16, 24), (12, 20), (18, 15)])
 def test_any_size_of_image(size):
-    # the last one is padded to whole patches
     backbone = toy(out_type='featmap')
     (out,) = backbone(toys.images(size=size))
     assert out.shape[2:] == tuple(-(-side // 4) for side in size)
@@ -95,42 +70,31 @@ def test_starts_as_published():
     backbone = LVViT(TOY | dict(embed_dims=96), 16, 4)
     backbone.init_weights()
     state = backbone.state_dict()
-    for key in (
-        'layers.0.attn.qkv.weight',
-        'layers.1.attn.proj.weight',
-        'layers.0.ffn.layers.0.0.weight',
-        'layers.1.ffn.layers.1.weight',
-        'pos_embed',
-    ):
+    linear = [key for key in state if key.startswith('layers') and key.endswith('.weight')]
+    for key in (*(key for key in linear if 'ln' not in key), 'pos_embed'):
         assert state[key].std().item() == pytest.approx(0.02, rel=0.05), key
     assert state['cls_token'].std().item() == pytest.approx(0.02, rel=0.3)
     assert not state['layers.0.ffn.layers.0.0.bias'].any()
 
 
 def test_a_named_checkpoint_is_not_drawn_over(tmp_path):
-    path = str(tmp_path / 'lvvit.pth')
-    weights = toy().state_dict()
+    path, weights = str(tmp_path / 'lvvit.pth'), toy().state_dict()
     torch.save({f'backbone.{k}': v for k, v in weights.items()}, path)
-    backbone = LVViT(
-        TOY, 16, 4, init_cfg=dict(type='Pretrained', checkpoint=path, prefix='backbone.')
-    )
+    named = dict(type='Pretrained', checkpoint=path, prefix='backbone.')
+    backbone = LVViT(TOY, 16, 4, init_cfg=named)
     backbone.init_weights()
     for key, value in backbone.state_dict().items():
         assert torch.equal(value, weights[key]), key
 
 
-def test_frozen_stages_include_the_stem():
-    backbone = toy(frozen_stages=1)
+def test_frozen_stages_include_the_stem_and_do_not_drift():
+    """Neither by batch norm in the stem nor by drop path."""
+    backbone = toy(frozen_stages=1, drop_path_rate=0.5)
     frozen = {name.split('.')[0] for name, p in backbone.named_parameters() if not p.requires_grad}
     assert frozen == {'cls_token', 'pos_embed', 'patch_embed', 'layers'}
     assert not backbone.layers[0].ln1.weight.requires_grad
     assert backbone.layers[1].ln1.weight.requires_grad
-
-
-def test_frozen_stages_do_not_drift_while_training():
-    """Neither by batch norm in the stem nor by drop path."""
-    backbone = toy(frozen_stages=2, drop_path_rate=0.5)
-    images = toys.images(4)
+    backbone, images = toy(frozen_stages=2, drop_path_rate=0.5), toys.images(4)
     expected = backbone.eval()(images)[0]
     assert backbone.train() is backbone and backbone.training
     for _ in range(3):
@@ -138,43 +102,37 @@ def test_frozen_stages_do_not_drift_while_training():
     assert toy().train().patch_embed.stem[1].training
 
 
-@pytest.mark.parametrize(
-    'cfg, message',
-    [
-        (dict(patch_size=5), 'patch_size=5 must be even'),
-        (dict(arch={**TOY, 'skip_lam': 0.0}), 'skip_lam=0.0 must be positive'),
-    ],
-)
-def test_bad_settings(cfg, message):
-    with pytest.raises(ValueError, match=message):
-        toy(**cfg)
-
-
-def test_registered_for_every_host():
-    assert MODELS.get('mmtlalign.LVViT') is LVViT
+def test_bad_settings():
+    with pytest.raises(ValueError, match='patch_size=5 must be even'):
+        toy(patch_size=5)
+    with pytest.raises(ValueError, match='skip_lam=0.0 must be positive'):
+        toy(arch={**TOY, 'skip_lam': 0.0})
 
 
 # TL-Align on LV-ViT: skip_lam scales features, and no share.
 
 
-@pytest.mark.parametrize('skip_lam', [1.0, 2.0, 30.0])
-@pytest.mark.parametrize('out_type', ['raw', 'cls_token', 'featmap'])
+@pytest.mark.parametrize(
+    'skip_lam, out_type', [(1.0, 'raw'), (2.0, 'featmap'), (30.0, 'cls_token')]
+)
 def test_labels_follow(skip_lam, out_type):
     backbone = toy(arch={**TOY, 'skip_lam': skip_lam}, out_type=out_type)
     assert_labels_follow(backbone, toys.images(), toys.shares())
 
 
+HEADS_OF_60 = dict(
+    embed_dims=240, num_layers=2, num_heads=4, feedforward_channels=240, skip_lam=1.0
+)
+
+
 def test_heads_of_60_channels():
-    arch = dict(embed_dims=240, num_layers=2, num_heads=4, feedforward_channels=240, skip_lam=1.0)
-    backbone = toy(arch=arch)
-    assert_labels_follow(backbone, toys.images(), toys.shares(), atol=3e-6)
+    assert_labels_follow(toy(arch=HEADS_OF_60), toys.images(), toys.shares(), atol=3e-6)
 
 
-@pytest.mark.parametrize('dtype, atol', [(torch.bfloat16, 5e-3), (torch.float16, 5e-3)])
-def test_heads_of_60_channels_in_half_precision(dtype, atol):
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_heads_of_60_channels_in_half_precision(dtype):
     """Shares as in float32; features as without a trace."""
-    arch = dict(embed_dims=240, num_layers=6, num_heads=4, feedforward_channels=240, skip_lam=1.0)
-    backbone = LVViT(arch, 32, 4)
+    backbone = LVViT(dict(HEADS_OF_60, num_layers=6), 32, 4)
     backbone.init_weights()
     backbone.eval()
     inputs, token_share = toys.images(size=32), toys.shares(grid=8)
@@ -186,22 +144,5 @@ def test_heads_of_60_channels_in_half_precision(dtype, atol):
         stock = backbone(inputs)
         with trace(token_share):
             traced = backbone(inputs)
-    assert_same(trace.output_share, expected, atol=atol)
+    assert_same(trace.output_share, expected, atol=5e-3)
     assert_same(traced[0].float(), stock[0].float(), atol=2e-2)
-
-
-def test_gradients_equal_stock_under_a_trace():
-    backbone = toy(out_type='raw')
-    inputs = toys.images().requires_grad_()
-    grads = []
-    for traced in (False, True):
-        if traced:
-            with LabelTrace(backbone)(toys.shares()):
-                (out,) = backbone(inputs)
-        else:
-            (out,) = backbone(inputs)
-        out.square().sum().backward()
-        grads.append([p.grad.clone() for p in backbone.parameters()])
-        backbone.zero_grad()
-    for stock, ours in zip(*grads):
-        assert_same(ours, stock, atol=1e-4)

@@ -1,7 +1,6 @@
 """Mixing methods, against loops over pixels written out here."""
 
 import copy
-import dataclasses
 import pickle
 
 import numpy as np
@@ -16,7 +15,6 @@ from mmtlalign.models import (
     FMix,
     GridMix,
     MaskMix,
-    MixRecord,
     MixToken,
     Mixup,
     RandomMix,
@@ -25,6 +23,7 @@ from mmtlalign.models import (
 )
 from mmtlalign.registry import BATCH_AUGMENTS
 
+TWO = [TokenCutMix(patch_size=4), Mixup(patch_size=4)]
 METHODS = [
     TokenCutMix(patch_size=4),
     TokenCutMix(patch_size=4, even_sides=True, partner='random'),
@@ -35,19 +34,15 @@ METHODS = [
     GridMix(patch_size=4, cell_size=1),
     TokenMix(patch_size=4),
     FMix(patch_size=4),
-    RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)], [0.4, 0.4]),
+    RandomMix(TWO, [0.4, 0.4]),
 ]
-
-
+CUTMIX = dict(type='mmtlalign.CutMix')
 GOLDEN_DRAWS = [  # sums of shares and of partners, by turns, from seed 5
     (CutMix(patch_size=4, partner='random'), [73.3125, 4, 25.3125, 4, 83.0625, 2, 99.9375, 1]),
     (TokenCutMix(patch_size=4, partner='random'), [69, 4, 69, 4, 96, 2, 99, 1]),
     (MixToken(patch_size=4, even_sides=True), [81, 1, 105, 1, 45, 1, 87, 1]),
     (Mixup(patch_size=4, partner='random'), [17.07695, 1, 58.63484, 2, 68.30535, 2, 58.2183, 2]),
-    (
-        RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)], [0.4, 0.4]),
-        [2.19775, 1, 56.14952, 1, 19.0359, 1, 69, 1],
-    ),
+    (RandomMix(TWO, [0.4, 0.4]), [2.19775, 1, 56.14952, 1, 19.0359, 1, 69, 1]),
 ]
 
 
@@ -58,7 +53,7 @@ def images(batch=3, height=12, width=20):
 
 
 @pytest.mark.parametrize('mix', METHODS, ids=lambda m: type(m).__name__)
-@pytest.mark.parametrize('batch', [1, 2, 5])
+@pytest.mark.parametrize('batch', [1, 5])
 def test_record_tells_what_is_in_the_image(mix, batch):
     mix.seed(0)
     seen = set()
@@ -84,17 +79,7 @@ def test_record_tells_what_is_in_the_image(mix, batch):
 
 @pytest.mark.parametrize(
     'build',
-    [
-        lambda: TokenCutMix(partner='random'),
-        CutMix,
-        Mixup,
-        FMix,
-        TokenMix,
-        Cutout,
-        MaskMix,
-        GridMix,
-        lambda: RandomMix([CutMix(), Mixup()]),
-    ],
+    [CutMix, Mixup, FMix, TokenMix, Cutout, MaskMix, GridMix, lambda: RandomMix([CutMix()])],
 )
 def test_built_and_drawn_from_under_another_default_device(build):
     with torch.device('meta'):
@@ -110,16 +95,14 @@ def test_built_and_drawn_from_under_another_default_device(build):
 @pytest.mark.parametrize('mix', METHODS, ids=lambda m: type(m).__name__)
 def test_call_mixes_images_and_scores_by_one_record(mix):
     inputs, scores = images(), torch.eye(3)
-    for seed in range(5):
+    for seed in range(3):
         mix.seed(seed)
         mixed, target = mix(inputs, scores)
         mix.seed(seed)
         record = mix.draw(inputs)
         assert torch.equal(mixed, mix.apply(inputs, record))
-        for i in range(3):
-            lam, j = record.lam[i].item(), record.partner[i].item()
-            expected = lam * np.eye(3)[i] + (1 - lam) * np.eye(3)[j]
-            np.testing.assert_allclose(target[i], expected, atol=1e-6)
+        lam = record.lam[:, None]
+        torch.testing.assert_close(target, lam * scores + (1 - lam) * scores[record.partner])
 
 
 def test_partner():
@@ -131,16 +114,11 @@ def test_partner():
     assert all(sorted(p) == [0, 1, 2, 3, 4] for p in drawn)
 
 
-def test_token_boxes_never_split_a_patch():
-    mix = TokenCutMix(patch_size=4)
-    for _ in range(50):
-        share = mix.draw(images()).token_share
-        assert ((share == 0) | (share == 1)).all()
-
-
 def box_of(record):
     """Patches of the partner: (yl, yu, xl, xu), all 0 if there are none."""
-    rows, cols = np.nonzero(record.token_share[0].numpy() == 0)
+    share = record.token_share[0].numpy()
+    assert set(share.flat) <= {0, 1}, 'a patch is split'
+    rows, cols = np.nonzero(share == 0)
     if not len(rows):
         return 0, 0, 0, 0
     box = rows.min(), rows.max() + 1, cols.min(), cols.max() + 1
@@ -158,7 +136,7 @@ def test_box_distribution(even_sides):
     mix = TokenCutMix(even_sides=even_sides)
     mix.seed(0)
     inputs = torch.zeros(1, 3, 224, 224)
-    records = [mix.draw(inputs) for _ in range(4000)]
+    records = [mix.draw(inputs) for _ in range(2000)]
     boxes = np.array([box_of(r) for r in records])
     sides = boxes[:, [1, 3]] - boxes[:, [0, 2]]
     inner = ((boxes[:, [0, 2]] > 0) & (boxes[:, [1, 3]] < 14)).all(1)
@@ -168,7 +146,7 @@ def test_box_distribution(even_sides):
 
     random = np.random.RandomState(0)
     pasted = []
-    for _ in range(4000):
+    for _ in range(2000):
         side = int(14 * np.sqrt(1 - random.beta(1.0, 1.0)))
         before = side // 2
         after = before if even_sides else side - before
@@ -177,38 +155,33 @@ def test_box_distribution(even_sides):
             area *= min(centre + after, 14) - max(centre - before, 0)
         pasted.append(area / 196)
     ours = np.array([1 - r.lam.item() for r in records])
-    assert ours.mean() == pytest.approx(np.mean(pasted), abs=0.012)
-    assert (ours == 0).mean() == pytest.approx((np.array(pasted) == 0).mean(), abs=0.008)
+    assert ours.mean() == pytest.approx(np.mean(pasted), abs=0.017)
+    assert (ours == 0).mean() == pytest.approx((np.array(pasted) == 0).mean(), abs=0.012)
 
 
-@pytest.mark.parametrize('alpha', [0.2, 1.0, 4.0])
+@pytest.mark.parametrize('alpha', [0.2, 4.0])
 def test_lam_distribution(alpha):
     """Mean 1/2 and variance 1/(4(2 alpha + 1)) of Beta(alpha, alpha)."""
     mix = Mixup(alpha=alpha, patch_size=4)
     mix.seed(0)
-    lam = np.array([mix.draw(images(1)).lam.item() for _ in range(4000)])
+    lam = np.array([mix.draw(images(1)).lam.item() for _ in range(2000)])
     assert lam.mean() == pytest.approx(0.5, abs=0.03)
     assert lam.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
 
 
 def test_switch_frequencies_and_unmixed_batches():
-    mix = RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)], probs=[0.5, 0.3])
+    mix = RandomMix(TWO, probs=[0.5, 0.3])
     mix.seed(0)
-    records = [mix.draw(images()) for _ in range(2000)]
+    records = [mix.draw(images()) for _ in range(1000)]
     for choice, prob in enumerate((0.5, 0.3, 0.2)):
         drawn = [r for r in records if r.choice == (choice,)]
-        assert len(drawn) / 2000 == pytest.approx(prob, abs=0.04)
+        assert len(drawn) / 1000 == pytest.approx(prob, abs=0.05)
         blends = [
-            ((r.lam > 0) & (r.lam < 1)).any()
-            and bool((r.token_share == r.lam[:, None, None]).all())
+            bool(((r.lam > 0) & (r.lam < 1) & (r.token_share[:, 0, 0] == r.lam)).any())
             for r in drawn
         ]
         assert all(blends) if choice == 1 else not any(blends)
         assert choice < 2 or all((r.lam == 1).all() for r in drawn)
-    never = RandomMix(TokenCutMix(patch_size=4), probs=0.0)
-    record = never.draw(images())
-    assert (record.token_share == 1).all() and (record.lam == 1).all()
-    assert torch.equal(never.apply(images(), record), images())
 
 
 def test_draws_are_those_of_earlier_releases():
@@ -227,7 +200,7 @@ def test_draws_are_those_of_earlier_releases():
 
 
 def test_seed_makes_draws_repeat_and_leaves_global_state_alone():
-    mix = RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)])
+    mix = RandomMix(TWO)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     draws = []
     for _ in range(2):
@@ -240,13 +213,9 @@ def test_seed_makes_draws_repeat_and_leaves_global_state_alone():
     assert (before[1] == np.random.get_state()[1]).all()
 
 
-@pytest.mark.parametrize(
-    'copied',
-    [copy.deepcopy, lambda mix: pickle.loads(pickle.dumps(mix))],
-    ids=['deepcopy', 'pickle'],
-)
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda mix: pickle.loads(pickle.dumps(mix))])
 def test_copies_go_on_alike(copied):
-    mix = RandomMix([TokenCutMix(patch_size=4), Mixup(patch_size=4)])
+    mix = RandomMix(TWO)
     clone = copied(mix)
     for _ in range(5):
         assert torch.equal(mix.draw(images()).token_share, clone.draw(images()).token_share)
@@ -262,42 +231,29 @@ def test_works_in_the_stock_preprocessor():
 
 
 @pytest.mark.parametrize(
-    'cfg, message',
+    'kind, arguments, message',
     [
-        (dict(type='TokenCutMix', alpha=0), 'alpha=0 .* positive'),
-        (dict(type='Mixup', alpha=-1.0), 'alpha=-1.0'),
-        (dict(type='CutMix', patch_size=0), 'patch_size=0'),
-        (dict(type='CutMix', partner='next'), "partner='next'.*reverse"),
-        (
-            dict(type='RandomMix', augments=[dict(type='mmtlalign.CutMix')], probs=[0.5, 0.5]),
-            '1 augments need 1 probs.*2',
-        ),
-        (
-            dict(type='RandomMix', augments=[dict(type='mmtlalign.CutMix')] * 2, probs=[0.9, 0.9]),
-            'sum to 1.8',
-        ),
-        (dict(type='RandomMix', augments=[dict(type='mmtlalign.CutMix')], probs=-0.1), 'negative'),
-        (
-            dict(
-                type='RandomMix',
-                augments=[
-                    dict(type='mmtlalign.CutMix'),
-                    dict(type='mmtlalign.CutMix', patch_size=4),
-                ],
-            ),
-            r'\[16, 4\]',
-        ),
+        ('TokenCutMix', dict(alpha=0), 'alpha=0 .* positive'),
+        ('Mixup', dict(alpha=-1.0), 'alpha=-1.0'),
+        ('CutMix', dict(alpha='1.0'), "alpha='1.0' .* positive"),
+        ('CutMix', dict(patch_size=0), 'patch_size=0'),
+        ('CutMix', dict(patch_size=True), 'patch_size=True'),
+        ('CutMix', dict(partner='next'), "partner='next'.*reverse"),
+        ('MaskMix', dict(cell_size=0), 'cell_size=0'),
+        ('GridMix', dict(alpha=-1.0), 'alpha=-1.0'),
+        ('TokenMix', dict(ratio=1.0), 'ratio=1.0'),
+        ('Cutout', dict(ratio=0.0), 'ratio=0.0'),
+        ('RandomMix', dict(augments=[]), 'augments is empty'),
+        ('RandomMix', dict(augments=[CUTMIX], probs=[0.5, 0.5]), '1 augments need 1 probs.*2'),
+        ('RandomMix', dict(augments=[CUTMIX] * 2, probs=[0.9, 0.9]), 'sum to 1.8'),
+        ('RandomMix', dict(augments=[CUTMIX], probs=-0.1), 'negative'),
+        ('RandomMix', dict(augments=[CUTMIX, dict(CUTMIX, patch_size=4)]), r'\[16, 4\]'),
+        ('RandomMix', dict(augments=dict(type='mmpretrain.CutMix', alpha=1.0)), 'no record'),
     ],
 )
-def test_bad_settings(cfg, message):
-    with pytest.raises(ValueError, match=message):
-        # Whatever scope an earlier test has left behind.
-        BATCH_AUGMENTS.build({**cfg, 'type': f'mmtlalign.{cfg["type"]}'})
-
-
-def test_methods_without_record_are_refused():
-    with pytest.raises(TypeError, match='CutMix leaves no record'):
-        RandomMix([dict(type='mmpretrain.CutMix', alpha=1.0)])
+def test_bad_settings(kind, arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        BATCH_AUGMENTS.build(dict(arguments, type=f'mmtlalign.{kind}'))
 
 
 def test_records_are_applied_by_the_method_that_drew_them():
@@ -318,22 +274,26 @@ def test_records_are_applied_by_the_method_that_drew_them():
         assert {record.choice[-1] for record in records} == {0, 1, 2}
 
 
-def test_record_is_data_alone():
-    """FSDP's mixed precision would cast the tensors of these."""
-    record = CutMix(patch_size=4).draw(images())
-    assert not dataclasses.is_dataclass(record)
-    assert not isinstance(record, (tuple, list, dict))
-    assert MixRecord.__bases__ == (object,)
-    assert not any(callable(value) for value in vars(record).values())
-    assert record.source is None
-    again = pickle.loads(pickle.dumps(record))
-    assert torch.equal(again.token_share, record.token_share)
+@pytest.mark.parametrize(
+    'mix, inputs, message',
+    [
+        *(
+            (RandomMix([mix], probs=1.0), images(height=14), '14x20 .*patch_size=4')
+            for mix in METHODS
+        ),
+        (MaskMix(patch_size=4, cell_size=3), images(height=32), '8x5 patches .*cell_size=3'),
+        (FMix(patch_size=5), images(height=32), '32x20 pixels .*patch_size=5'),
+    ],
+)
+def test_images_must_divide_into_patches(mix, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        mix.draw(inputs)
 
 
-def test_images_must_divide_into_patches():
-    for mix in METHODS:
-        with pytest.raises(ValueError, match='14x20 .*patch_size=4'):
-            RandomMix([mix], probs=1.0).draw(images(height=14))
+def test_images_that_are_not_normalised_yet():
+    mix = Mixup(patch_size=4)
+    with pytest.raises(TypeError, match='uint8; mix them after'):
+        mix.apply(images().byte(), mix.draw(images()))
 
 
 def test_probs_of_the_caller_stay_as_they_are():

@@ -41,21 +41,19 @@ def test_equals_a_loop(temperature):
     expected, alone = loop(features, LABELS, temperature)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     assert skipped == alone == 2
+    scaled, _ = SupervisedContrastiveLoss(temperature, base_temperature=0.07)(features, LABELS)
+    assert scaled / loss == pytest.approx(temperature / 0.07)
 
 
 def test_gradient_is_that_of_differences():
     """Central differences of the loop, whose arithmetic is in double."""
-    features = torch.randn(8, 3, dtype=torch.double, requires_grad=True)
-    SupervisedContrastiveLoss(0.2)(features, LABELS)[0].backward()
+    features = torch.randn(8, 3, dtype=torch.double)
+    grad = step(features, LABELS, temperature=0.2)[2]
     for i, j in ((0, 0), (2, 1), (5, 2)):  # 2 is a negative for others only
-        sides = []
-        for step in (1e-5, -1e-5):
-            moved = features.detach().clone()
-            moved[i, j] += step
-            sides.append(loop(moved, LABELS, 0.2)[0])
-        assert features.grad[i, j].item() == pytest.approx(
-            (sides[0] - sides[1]) / 2e-5, rel=1e-3, abs=1e-6
-        )
+        moved = torch.zeros_like(features)
+        moved[i, j] = 1e-5
+        up, down = (loop(features + sign * moved, LABELS, 0.2)[0] for sign in (1, -1))
+        assert grad[i, j].item() == pytest.approx((up - down) / 2e-5, rel=1e-3, abs=1e-6)
 
 
 def test_limits():
@@ -68,46 +66,34 @@ def test_limits():
     assert loss.item() == pytest.approx(math.log(5), abs=1e-5)
 
 
-@pytest.mark.parametrize('chunk_size', [1, 3, 8, 100])
+def step(features, labels, **kwargs):
+    features = features.clone().requires_grad_()
+    loss, skipped = SupervisedContrastiveLoss(**kwargs)(features, labels)
+    loss.backward()
+    return loss.detach(), skipped, features.grad
+
+
+@pytest.mark.parametrize('chunk_size', [1, 3, 100])
 def test_chunks_change_nothing(chunk_size):
-    results = []
-    for size in (None, chunk_size):
-        features = torch.randn(8, 5, generator=torch.Generator().manual_seed(1), requires_grad=True)
-        loss, skipped = SupervisedContrastiveLoss(chunk_size=size)(features, LABELS)
-        loss.backward()
-        results.append((loss.detach(), skipped, features.grad))
-    for whole, chunked in zip(*results):
-        torch.testing.assert_close(chunked, whole)
-
-
-def test_base_temperature_is_a_factor():
     features = torch.randn(8, 5)
-    plain, _ = SupervisedContrastiveLoss()(features, LABELS)
-    scaled, _ = SupervisedContrastiveLoss(base_temperature=0.07)(features, LABELS)
-    assert scaled / plain == pytest.approx(0.1 / 0.07)
+    whole = step(features, LABELS)
+    torch.testing.assert_close(step(features, LABELS, chunk_size=chunk_size), whole)
 
 
 def test_half_precision_computes_in_single():
     features = torch.randn(8, 5).bfloat16()
     with torch.autocast('cpu', torch.bfloat16):
         loss, _ = SupervisedContrastiveLoss()(features, LABELS)
-    expected, _ = loop(features.float(), LABELS, 0.1)
     assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert loss.item() == pytest.approx(loop(features.float(), LABELS, 0.1)[0], rel=1e-5)
 
 
-def test_batch_without_positives_is_an_error():
+def test_mistakes():
     with pytest.raises(UserError, match='no two of the 4 features .* num_views=2'):
         SupervisedContrastiveLoss()(torch.randn(4, 3), torch.arange(4))
-
-
-@pytest.mark.parametrize(
-    'arguments', [dict(temperature=0.0), dict(base_temperature=-1.0), dict(chunk_size=0)]
-)
-def test_impossible_arguments(arguments):
-    ((name, value),) = arguments.items()
-    with pytest.raises(UserError, match=rf'{name}={value}\) is impossible'):
-        SupervisedContrastiveLoss(**arguments)
+    for name, value in dict(temperature=0.0, base_temperature=-1.0, chunk_size=0).items():
+        with pytest.raises(UserError, match=rf'{name}={value}\) is impossible'):
+            SupervisedContrastiveLoss(**{name: value})
 
 
 # Two processes -----------------------------------------------------------
@@ -136,18 +122,15 @@ def half_batch(rank):
         for chunk_size in (None, 3):
             model = DistributedDataParallel(encoder())
             half = slice(4 * rank, 4 * rank + 4)
-            loss, skipped = SupervisedContrastiveLoss(chunk_size=chunk_size)(
-                model(inputs()[half]), labels[half]
-            )
+            criterion = SupervisedContrastiveLoss(chunk_size=chunk_size)
+            loss, skipped = criterion(model(inputs()[half]), labels[half])
             loss.backward()
-            results[name, chunk_size] = (
-                loss.detach(),
-                skipped,
-                [parameter.grad for parameter in model.parameters()],
-            )
+            grads = [parameter.grad for parameter in model.parameters()]
+            results[name, chunk_size] = loss.detach(), skipped, grads
     return results
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     ranks = run_two_processes(half_batch, tmp_path)
     assert len(ranks[0]) == 6
@@ -156,8 +139,7 @@ def test_two_processes_equal_one(tmp_path):
         loss, skipped = SupervisedContrastiveLoss()(model(inputs()), CASES[key[0]])
         loss.backward()
         expected = [parameter.grad for parameter in model.parameters()]
-        losses = [rank[key][0] for rank in ranks]
-        torch.testing.assert_close(sum(losses) / 2, loss.detach())
+        torch.testing.assert_close(sum(rank[key][0] for rank in ranks) / 2, loss.detach())
         for rank in ranks:
             assert rank[key][1] == skipped
             torch.testing.assert_close(rank[key][2], expected, rtol=1e-5, atol=1e-7)
