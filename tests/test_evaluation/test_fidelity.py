@@ -117,6 +117,7 @@ def by_hand(model, images, masks, labels, own, partner, share):
     )
 
 
+@pytest.mark.slow
 def test_measured_one_by_one():
     dataset, model = planted(), classifier()
     items = [dataset.get_data_info(i) for i in range(len(dataset))]

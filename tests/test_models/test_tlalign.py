@@ -157,7 +157,8 @@ def test_area_target_trains_on_area_labels_without_a_trace():
     batch = baseline.data_preprocessor(data(), training=True)
     head = dict(config()['head'], type='VisionTransformerClsHead')
     stock = ImageClassifier(config()['backbone'], head=head)
-    stock.load_state_dict(baseline.state_dict(), strict=True)
+    for model in (monitored, stock):
+        model.load_state_dict(baseline.state_dict(), strict=True)
     lam, eye = batch['mix'].lam[0], torch.eye(5)[:4]
     labels = lam * eye + (1 - lam) * eye.flip(0)
     samples = [DataSample().set_gt_score(label) for label in labels]
@@ -173,6 +174,7 @@ def test_area_target_trains_on_area_labels_without_a_trace():
 
 def test_unmixed_batches_need_no_special_case():
     never, nothing = build(train_cfg=dict(TOKEN_CUTMIX, probs=[0.0])).eval(), build(train_cfg=None)
+    nothing.load_state_dict(never.state_dict())
     raw = data()
     batch = never.data_preprocessor(copy.deepcopy(raw), training=True)
     losses = never.loss(**batch)

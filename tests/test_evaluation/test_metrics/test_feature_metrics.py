@@ -133,6 +133,7 @@ def features_of(runner, folder):
     return features, torch.cat([sample['data_samples'].gt_label for sample in samples])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('lacvit', [False, True])
 def test_in_a_runner(lacvit, cfg, monkeypatch):
     """From the training images in the test pipeline, extracted once for all metrics."""

@@ -126,6 +126,7 @@ def box_of(record):
     return box
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('even_sides', [True, False])
 def test_box_distribution(even_sides):
     """Sides of unclipped boxes, and the pasted part against a simulation.

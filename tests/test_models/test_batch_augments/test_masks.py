@@ -87,6 +87,7 @@ def test_tokenmix_fills_rectangles_up_to_a_part():
     assert ((half == 0).sum((-2, -1)) <= 16).all()
 
 
+@pytest.mark.slow
 def test_fmix_keeps_lam_of_the_pixels_in_few_pieces():
     mix = FMix(patch_size=4)
     mix.seed(0)
