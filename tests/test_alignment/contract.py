@@ -61,6 +61,7 @@ class FamilyContract:
         inputs = self.inputs(cfg.pop('size', None))
         assert_family(self.make(**cfg), *inputs, self.oracle, self.exact)
 
+    @pytest.mark.slow
     def test_limits(self):
         assert_limits(self.make(), *self.inputs())
 

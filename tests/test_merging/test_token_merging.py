@@ -158,6 +158,7 @@ def test_at_most_half_of_the_patches_merge():
         assert (size[:, 0] == 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'make, propagation',
     [

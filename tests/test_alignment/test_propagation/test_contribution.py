@@ -122,6 +122,7 @@ def test_constants_and_complements(name, measure):
         assert (own + partner - 1)[inside].abs().max() < 2e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [*SOME, 'lvvit', 'timm vit', 'timm swin', 'beit'])
 def test_features_and_gradients_equal_stock(name):
     backbone, images, share = make(name)
