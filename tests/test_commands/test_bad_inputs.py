@@ -261,6 +261,7 @@ def test_a_transform_of_the_users_own_keeps_its_trace(here, own_transform, worke
         here('train.py', 'tiny.py')
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed(ends_with, own_transform):
     own_transform(True, 1)
     line = ends_with('train.py', 'tiny.py')

@@ -80,6 +80,7 @@ def colours(path):
     return {tuple(colour) for colour, count in zip(found.tolist(), counts) if count > 20_000}
 
 
+@pytest.mark.slow
 def test_the_picture_shows_colours_as_the_model_takes_them(folder, monkeypatch):
     check.main(['fruit.py', '--check-picture', 'samples.png'])
     assert colours('samples.png') == {(3, 0, 0), (0, 0, 3)}
@@ -116,6 +117,7 @@ def dense_config(tmp_path, masks):
     return Config(dict(default_scope='mmdet', model=model, train_dataloader=dataloader))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('masks', [False, True])
 def test_boxes_and_masks_lie_where_they_are(tmp_path, masks, monkeypatch):
     needs_operators()

@@ -27,6 +27,7 @@ def test_parameter_options_go_to_the_file_alone(capsys, tmp_path):
     assert not FILE_ONLY.match('Config: a path') and not FILE_ONLY.match('Hooks will be registered')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('config', [SHORT, FLEXIBLE], ids=['Runner', 'FlexibleRunner'])
 def test_what_fills_screens_is_in_the_file_and_the_end_says_what_next(
     here, tmp_path, capsys, config
@@ -48,7 +49,12 @@ def test_what_fills_screens_is_in_the_file_and_the_end_says_what_next(
 
 @pytest.mark.parametrize(
     'config, term',
-    [(SHORT, 'xterm'), (SHORT, 'dumb'), (FLEXIBLE, 'xterm'), (DETECTOR, 'xterm')],
+    [
+        (SHORT, 'xterm'),
+        (SHORT, 'dumb'),
+        pytest.param(FLEXIBLE, 'xterm', marks=pytest.mark.slow),
+        pytest.param(DETECTOR, 'xterm', marks=pytest.mark.slow),
+    ],
     ids=['Runner', 'dumb', 'FlexibleRunner', 'detector'],
 )
 def test_a_terminal_shows_a_bar_in_place_of_the_lines_on_steps(

@@ -16,6 +16,7 @@ def data(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'config, metric, unit, drawn',
     [

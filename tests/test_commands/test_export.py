@@ -98,9 +98,7 @@ def export(tmp_path):
     return partial(export_in, tmp_path)
 
 
-@pytest.fixture(
-    scope='module', params=['.pt2', pytest.param('.onnx', marks=[needs_onnx, pytest.mark.slow])]
-)
+@pytest.fixture(scope='module', params=['.pt2', pytest.param('.onnx', marks=needs_onnx)])
 def vit(request, tmp_path_factory):
     """A ViT for images of any size, exported once: its file, and as above."""
     folder = tmp_path_factory.mktemp('vit')
@@ -119,6 +117,7 @@ def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * scale)
 
 
+@pytest.mark.slow
 def test_a_plain_vit_takes_any_number_and_size(vit):
     path, _, run, about = vit
     # aligned labels are of training: the stock classifier computes the same
@@ -138,6 +137,7 @@ def test_a_plain_vit_takes_any_number_and_size(vit):
     assert (about['name'], about['task']) == ('tiny', 'classification')
 
 
+@pytest.mark.slow
 def test_files_name_no_folder_of_this_machine(vit):
     path = vit[0]
     parts = [path.read_bytes()]
@@ -148,6 +148,7 @@ def test_files_name_no_folder_of_this_machine(vit):
         assert not any(str(folder).encode() in part for part in parts)
 
 
+@pytest.mark.slow
 def test_the_snippets_of_the_page(vit, monkeypatch, capsys):
     path, model, *_ = vit
     page = (ROOT / 'docs/export.md').read_text()

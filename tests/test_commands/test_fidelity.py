@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -25,6 +26,7 @@ def assert_close(found, expected):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_figures_and_picture(here, trained, tmp_path, capsys):
     options = '--labels one two --shares area contribution --mixes 20 --seed 5 --out found.json'
     here(TOOL, 'tiny.py', trained, trained, *options.split())

@@ -77,6 +77,7 @@ def test_the_weights_of_the_last_step(trained, publish, tmp_path):
     assert [row['step'] for row in rows if 'accuracy/top1' in row] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_average_of_the_steps(here, publish, tmp_path):
     """It begins at the weights after one step."""
     interval = "dict(type='CheckpointHook', by_epoch=False, interval=1)"
@@ -218,10 +219,12 @@ def test_only_plain_types_are_built(edited, publish, tmp_path, monkeypatch, mode
     assert not (tmp_path / 'trace').exists()
 
 
-def test_every_config_that_comes_along_is_of_plain_types():
-    configs = list_configs()
-    assert len(configs) > 100
-    for name in configs:
+@pytest.mark.slow
+def test_configs_that_come_along_are_of_plain_types():
+    """One of each folder and method."""
+    firsts = {(p.parent, p.stem.partition('-')[0]): n for n, p in list_configs().items()}
+    assert len(firsts) > 30
+    for name in firsts.values():
         cfg = open_config(name)
         if 'model' in cfg:
             check_plain_types(cfg, name)

@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import pytest
+
 TOOL = 'analysis_tools/robustness.py'
 
 
@@ -16,6 +18,7 @@ def test_what_was_measured_is_not_lost(ends_with, trained, tmp_path):
     assert set(top1) == {'clean', 'A'} and top1['A'] == top1['clean']
 
 
+@pytest.mark.slow
 def test_a_default_that_fits(here, trained, tmp_path):
     for out, options in (('a.json', []), ('b.json', ['--patch-size', '4'])):
         here(TOOL, 'tiny.py', trained, '--out', f'new/{out}', *options)

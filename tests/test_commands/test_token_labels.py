@@ -192,6 +192,7 @@ train_dataloader['dataset'].update(
     assert TokenLabelStore('maps').index['accuracy'] is None
 
 
+@pytest.mark.slow
 def test_interrupted_and_gone_on_with(project, monkeypatch):
     make('--out', 'whole')
     write = TokenLabelStore.write
@@ -218,6 +219,7 @@ def test_interrupted_and_gone_on_with(project, monkeypatch):
     assert made == []
 
 
+@pytest.mark.slow
 def test_several_processes(project, monkeypatch, capsys):
     """As forks, which need not import everything again."""
     fork = multiprocessing.get_context('fork')
@@ -283,6 +285,7 @@ def test_what_does_not_average_to_the_prediction_is_refused(project, monkeypatch
         make()
 
 
+@pytest.mark.slow
 def test_maps_of_another_annotator_are_not_gone_on_with(project):
     make()
     with pytest.raises(UserError, match=r'grid=\[6, 6\] instead of \[8, 8\]'):
@@ -305,6 +308,7 @@ def test_no_place_to_write(project):
         make()
 
 
+@pytest.mark.slow
 def test_training(here, ends_with, project):
     make()
     here('train.py', 'tiny.py')

@@ -156,6 +156,7 @@ class Poison(Hook):
 """
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_leaves_its_last_sound_checkpoint(
     here, ends_with, tmp_path, monkeypatch, capsys
 ):

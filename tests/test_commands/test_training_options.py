@@ -100,6 +100,7 @@ def test_fsdp_takes_our_runner_and_bfloat16(monkeypatch):
     assert applied(runner_type='FlexibleRunner').runner_type == 'mmtlalign.ShardedRunner'
 
 
+@pytest.mark.slow
 def test_a_seed_draws_everything_again_and_is_kept(here, ends_with, tmp_path):
     """Mixing too: without our hook, its generator follows the seed alone."""
     write_project(tmp_path, 'custom_hooks = []\nrandomness = dict()\n' + ONE_EPOCH)
@@ -115,6 +116,12 @@ def test_a_seed_draws_everything_again_and_is_kept(here, ends_with, tmp_path):
     assert 'randomness.seed was 5 and is 6' in ends_with(*go_on, '--seed', 6)
     here(*go_on)
     assert load(tmp_path / 'a/epoch_2.pth')['meta']['seed'] == 5
+
+
+def test_what_is_extended_need_not_have_begun(here, tmp_path):
+    write_project(tmp_path, ONE_EPOCH)
+    here('train.py', 'tiny.py', '--resume', '--extend', 2)
+    assert (tmp_path / 'work_dirs/tiny/epoch_2.pth').exists()
 
 
 def test_a_dry_run_leaves_nothing_behind(here, tmp_path, monkeypatch, capsys):
@@ -135,14 +142,14 @@ def test_a_dry_run_leaves_nothing_behind(here, tmp_path, monkeypatch, capsys):
     assert sorted(map(str, tmp_path.rglob('*'))) == before
 
 
+@pytest.mark.slow
 def test_a_trace_and_rates_are_left_in_the_work_dir(here, tmp_path):
-    """Resumed, over the end of an epoch; rates by the times in the log. What is
-    extended need not have begun."""
+    """Resumed, over the end of an epoch; rates by the times in the log."""
     write_project(tmp_path, ONE_EPOCH)
-    here('train.py', 'tiny.py', '--resume', '--extend', 2)
+    here('train.py', 'tiny.py')
     for log in tmp_path.glob('work_dirs/tiny/*/vis_data/scalars.json'):
         log.unlink()
-    here('train.py', 'tiny.py', '--resume', '--extend', 4, '--profile', 4, '--peak-tflops', 1e-3)
+    here('train.py', 'tiny.py', '--resume', '--extend', 3, '--profile', 4, '--peak-tflops', 1e-3)
     (trace,) = tmp_path.glob('work_dirs/tiny/*/trace_rank0.json')
     events = json.loads(trace.read_text())['traceEvents']
     assert {f'ProfilerStep#{i}' for i in range(4)} <= {event['name'] for event in events}
@@ -164,6 +171,7 @@ model = dict(
 """
 
 
+@pytest.mark.slow
 def test_channels_last_where_the_model_gains(here, ends_with, tmp_path):
     said = ends_with('train.py', 'tiny.py', '--channels-last', '--profile', 10)
     assert '--channels-last: this model has no convolutions that' in said

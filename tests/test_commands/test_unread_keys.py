@@ -102,6 +102,7 @@ def test_an_option_without_a_place(option):
         merge_options(config(), {option: 1})
 
 
+@pytest.mark.slow
 def test_variables_of_configs_are_not_warned_of():
     firsts = {path.parent: path for path in list_configs().values()}
     assert len(firsts) > 10
