@@ -64,11 +64,7 @@ def read_names(source: Path, split: str) -> list[str]:
 
 
 def read_xml(path: Path) -> ElementTree.Element:
-    """The root of a file.
-
-    Raises:
-        UserError: If the file is missing or damaged.
-    """
+    """The root of a file; a UserError if it is missing or damaged."""
     try:
         return ElementTree.parse(path).getroot()
     except FileNotFoundError:
@@ -78,11 +74,7 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 
 def read_number(element: ElementTree.Element, key: str, path: Path) -> float:
-    """What a file says for a key.
-
-    Raises:
-        UserError: If it says nothing, or no finite number.
-    """
+    """What a file says for a key; a UserError if that is no finite number."""
     text = element.findtext(key)
     try:
         value = float(text)
@@ -98,23 +90,16 @@ def read_number(element: ElementTree.Element, key: str, path: Path) -> float:
 def convert(source: Path, names: list[str]) -> dict:
     """A split in COCO's format, ids from 1 in the order of the names.
 
-    Boxes without an area are left out.
-
-    Raises:
-        UserError: Naming the file that is missing, is damaged or holds another class.
+    Boxes without an area are left out. A UserError names a file that is missing,
+    is damaged or holds another class.
     """
     images, annotations = [], []
     for image_id, name in enumerate(names, 1):
         path = source / 'Annotations' / f'{name}.xml'
         root = read_xml(path)
         read_image(source / 'JPEGImages' / f'{name}.jpg')
-        images.append(
-            dict(
-                id=image_id,
-                file_name=f'{name}.jpg',
-                **{key: int(read_number(root, f'size/{key}', path)) for key in ('width', 'height')},
-            )
-        )
+        size = {key: int(read_number(root, f'size/{key}', path)) for key in ('width', 'height')}
+        images.append(dict(id=image_id, file_name=f'{name}.jpg', **size))
         for element in root.iter('object'):
             kind = element.findtext('name')
             if kind not in CLASSES:

@@ -18,7 +18,6 @@ it is missing there, torchvision downloads it.
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 from image_files import write_image
 from torchvision.datasets import CIFAR10
@@ -55,25 +54,14 @@ def load(archive_dir: str, train: bool) -> CIFAR10:
 
 
 def write_images(dataset: CIFAR10, share: float, folder: Path) -> None:
-    """Write the first images of every class into a folder of its own.
-
-    Args:
-        dataset (CIFAR10): With ``data``, uint8 RGB (N, 32, 32, 3), ``targets`` and ``classes``.
-        share (float): How much of every class to write, up to 1.
-        folder (Path): Where the class folders are made.
-    """
+    """Write the first images of every class, this share of them, into a folder each."""
     count = 0
     for label, name in enumerate(dataset.classes):
         make_out_folder(folder / name)
         images = dataset.data[np.array(dataset.targets) == label]
         images = images[: int(share * len(images))]
         for i, image in enumerate(images):
-            write_image(
-                folder / name / f'{i:04d}.jpg',
-                image[..., ::-1],
-                cv2.IMWRITE_JPEG_QUALITY,
-                JPEG_QUALITY,
-            )
+            write_image(folder / name / f'{i:04d}.jpg', image[..., ::-1], JPEG_QUALITY)
         count += len(images)
     print(f'{count} images in {folder}')
 

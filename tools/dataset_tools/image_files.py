@@ -9,11 +9,7 @@ from mmtlalign.errors import UserError
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
-    """What ``cv2.imread`` gives.
-
-    Raises:
-        UserError: If the file is missing or damaged.
-    """
+    """What ``cv2.imread`` gives; a UserError if the file is missing or damaged."""
     if not path.is_file():
         raise UserError(f"'{path}' does not exist; get the data set again")
     try:
@@ -25,17 +21,9 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     return image
 
 
-def write_image(path: Path, image: np.ndarray, *params: int) -> None:
-    """Write a file.
-
-    Args:
-        path (Path): Its suffix is the format.
-        image (np.ndarray): BGR or grey, uint8.
-        params (int): Those of ``cv2.imwrite``.
-
-    Raises:
-        UserError: If that is impossible.
-    """
+def write_image(path: Path, image: np.ndarray, jpeg_quality: int = 95) -> None:
+    """Write BGR or grey, uint8, in the format of the suffix; a UserError if that fails."""
+    params = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if path.suffix == '.jpg' else []
     if not cv2.imwrite(str(path), image, params):
         raise UserError(
             f"'{path}' cannot be written; make room on the disk or write elsewhere with --out"

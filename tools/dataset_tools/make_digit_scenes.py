@@ -60,15 +60,12 @@ def background(rng: np.random.Generator) -> np.ndarray:
 
 
 def free_place(taken: np.ndarray, size: int, rng: np.random.Generator):
-    """Find room for a square.
+    """Upper left corner (y, x) of a square of that edge in px; None if none is free.
 
     Args:
         taken (np.ndarray): Bool (SIZE, SIZE), where digits are already.
-        size (int): Edge of the square in px.
+        size (int): Edge of the square.
         rng (np.random.Generator): Draws one of all free places.
-
-    Returns:
-        tuple[int, int] | None: Upper left corner (y, x), None if none is free.
     """
     # Sums over all squares at once: each is a difference of four corners.
     sums = np.pad(taken.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
@@ -147,25 +144,18 @@ def write_split(out: Path, split: str, num_scenes: int, seed: int) -> int:
         write_image(pictures / name, scene)
         write_image(maps / name, classes)
         images.append(dict(id=i, file_name=name, width=SIZE, height=SIZE))
-    (out / 'annotations' / f'instances_{split}.json').write_text(
-        json.dumps(
-            dict(
-                images=images,
-                annotations=annotations,
-                categories=[dict(id=i + 1, name=str(i)) for i in range(10)],
-            )
-        )
-    )
+    categories = [dict(id=i + 1, name=str(i)) for i in range(10)]
+    coco = dict(images=images, annotations=annotations, categories=categories)
+    (out / 'annotations' / f'instances_{split}.json').write_text(json.dumps(coco))
     return len(annotations)
 
 
 def main() -> None:
     args = parse_args()
     counts = dict(train=args.train, val=args.val)
-    for name, value in (*counts.items(), ('seed', args.seed)):
-        least = 0 if name == 'seed' else 1
-        if value < least:
-            raise UserError(f'--{name} {value} is below {least}')
+    for name, least in dict(train=1, val=1, seed=0).items():
+        if getattr(args, name) < least:
+            raise UserError(f'--{name} {getattr(args, name)} is below {least}')
     check_absent(args.out)
     make_out_folder(args.out.parent)
     # under another name until all is written
