@@ -113,6 +113,7 @@ def test_every_block_is_of_a_kind_that_is_run_or_compared():
     assert PAGE.count('```') == 2 * sum(map(len, kinds.values()))
 
 
+@pytest.mark.slow
 def test_a_config_of_mmpretrain_by_two_lines(follow):
     assert dict(blocks('a'))['diff'].count('\n+') == 2
     follow('a')
@@ -197,6 +198,7 @@ def one_step(file, **dataset):
     return runner
 
 
+@pytest.mark.slow
 def test_c_backbone_of_a_detector_and_a_segmenter(follow):
     needs_operators()
     follow('c')

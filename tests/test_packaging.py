@@ -69,6 +69,7 @@ def test_the_wheel_holds_package_configs_and_tools_and_nothing_else(built):
     } <= along
 
 
+@pytest.mark.slow
 def test_names_are_found_in_the_wheel(built):
     code = f"""
 from mmtlalign.resources import find_config
@@ -84,6 +85,7 @@ def test_the_wheel_brings_the_command(built):
     assert command.value == 'mmtlalign.__main__:main'
 
 
+@pytest.mark.slow
 def test_an_editable_installation_makes_no_second_copy(built, tmp_path):
     """In which mim would find each config twice, and so refuse them all."""
     (built / 'source' / 'build').rename(tmp_path / 'of the wheel')

@@ -10,7 +10,6 @@ ImageSets and JPEGImages, in the format of Pascal VOC; the splits are its own.
 The test split is not written: it stays out, as images on which nobody tuned.
 """
 
-import argparse
 import json
 import math
 import re
@@ -18,24 +17,13 @@ import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
-from image_files import read_image
+from image_files import make_parser, read_image
 
 from mmtlalign.commands.command_line import check_absent, make_out_folder
 from mmtlalign.errors import UserError, one_line_errors
 
 NAME = re.compile(r'[\w-][\w.-]*')  # no path
 CLASSES = ('RBC', 'WBC', 'Platelets')  # in this order in the configs
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', type=Path, help='the folder named BCCD')
-    parser.add_argument(
-        '--out', type=Path, default=Path('data/bccd'), help='folder to write (default: data/bccd)'
-    )
-    return parser.parse_args()
 
 
 def read_names(source: Path, split: str) -> list[str]:
@@ -132,7 +120,9 @@ def convert(source: Path, names: list[str]) -> dict:
 
 
 def main() -> None:
-    args = parse_args()
+    parser = make_parser(__doc__, 'data/bccd')
+    parser.add_argument('source', type=Path, help='the folder named BCCD')
+    args = parser.parse_args()
     check_absent(args.out)
     # all of it is read before anything is written
     splits = {

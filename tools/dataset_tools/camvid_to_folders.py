@@ -10,32 +10,17 @@ train, trainannot, val and valannot; its class 11, unlabelled, becomes 255. The
 test split is not written: it stays out, as images on which nobody tuned.
 """
 
-import argparse
 from pathlib import Path
 
 import cv2
 import numpy as np
-from image_files import read_image, write_image
+from image_files import make_parser, read_image, write_image
 
 from mmtlalign.commands.command_line import check_absent, make_out_folder
 from mmtlalign.errors import UserError, one_line_errors
 
 NUM_CLASSES, IGNORED = 11, 255
 JPEG_QUALITY = 92  # what the minis of the model zoo were trained on
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', type=Path, help='the folder named CamVid')
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('data/camvid'),
-        help='folder to write (default: data/camvid)',
-    )
-    return parser.parse_args()
 
 
 def find_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
@@ -65,7 +50,9 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def main() -> None:
-    args = parse_args()
+    parser = make_parser(__doc__, 'data/camvid')
+    parser.add_argument('source', type=Path, help='the folder named CamVid')
+    args = parser.parse_args()
     check_absent(args.out)
     # all of it is read once before anything is written
     splits = {split: find_pairs(args.source, split) for split in ('train', 'val')}

@@ -15,31 +15,16 @@ The images are taken from the official Python archive
 it is missing there, torchvision downloads it.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-from image_files import write_image
+from image_files import make_parser, write_image
 from torchvision.datasets import CIFAR10
 
 from mmtlalign.commands.command_line import check_absent, make_out_folder
 from mmtlalign.errors import UserError, one_line_errors
 
 JPEG_QUALITY = 75  # what the minis of the model zoo were trained on
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        '--archive-dir', default='data', help='folder of the official archive (default: data)'
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('data/cifar10'),
-        help='folder to write (default: data/cifar10)',
-    )
-    return parser.parse_args()
 
 
 def load(archive_dir: str, train: bool) -> CIFAR10:
@@ -67,7 +52,11 @@ def write_images(dataset: CIFAR10, share: float, folder: Path) -> None:
 
 
 def main() -> None:
-    args = parse_args()
+    parser = make_parser(__doc__, 'data/cifar10')
+    parser.add_argument(
+        '--archive-dir', default='data', help='folder of the official archive (default: data)'
+    )
+    args = parser.parse_args()
     for split in ('train', 'val'):
         check_absent(args.out / split)
     train = load(args.archive_dir, train=True)

@@ -1,11 +1,23 @@
-"""Reading and writing of images, with an end in one line where it fails."""
+"""What the tools for data sets share: an option, images, and ends in one line."""
 
+import argparse
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from mmtlalign.errors import UserError
+
+
+def make_parser(about: str, out: str) -> argparse.ArgumentParser:
+    """What it is about, and where to write."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path(out), help=f'folder to write (default: {out})'
+    )
+    return parser
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:

@@ -13,14 +13,13 @@ splits of ``mmtlalign.Digits``). The same seed makes the same files:
 An annotation's key ``digit`` is the index of its digit in the split.
 """
 
-import argparse
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
-from image_files import write_image
+from image_files import make_parser, write_image
 
 from mmtlalign.commands.command_line import check_absent, make_out_folder
 from mmtlalign.commands.start_up_noise import silence_known_noise
@@ -33,24 +32,6 @@ from mmtlalign.datasets import Digits  # noqa: E402
 SIZE = 128  # px, of a scene
 MAX_DIGITS = 8
 DIGIT_SIZES = (24, 40)  # px, smallest and largest
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('data/digit_scenes'),
-        help='folder to write (default: data/digit_scenes)',
-    )
-    parser.add_argument(
-        '--train', type=int, default=600, help='number of training scenes (default: 600)'
-    )
-    parser.add_argument(
-        '--val', type=int, default=100, help='number of validation scenes (default: 100)'
-    )
-    parser.add_argument('--seed', type=int, default=0, help='seed of all draws (default: 0)')
-    return parser.parse_args()
 
 
 def background(rng: np.random.Generator) -> np.ndarray:
@@ -151,7 +132,16 @@ def write_split(out: Path, split: str, num_scenes: int, seed: int) -> int:
 
 
 def main() -> None:
-    args = parse_args()
+    parser = make_parser(__doc__, 'data/digit_scenes')
+    for name, default, what in (
+        ('train', 600, 'number of training scenes'),
+        ('val', 100, 'number of validation scenes'),
+        ('seed', 0, 'seed of all draws'),
+    ):
+        parser.add_argument(
+            f'--{name}', type=int, default=default, help=f'{what} (default: {default})'
+        )
+    args = parser.parse_args()
     counts = dict(train=args.train, val=args.val)
     for name, least in dict(train=1, val=1, seed=0).items():
         if getattr(args, name) < least:
