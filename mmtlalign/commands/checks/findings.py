@@ -77,15 +77,13 @@ def _counts(found: Findings) -> str:
     counts = found.counts
     if not counts:
         return f'{found.name} not known'
-    names = list(counts)
-    if len(names) > NUM_NAMED:
-        names.sort(key=counts.__getitem__, reverse=True)
-        named = [*names[:3], '...', *names[-3:]]
-    else:
-        named = names
-    parts = ', '.join(name if name == '...' else f'{name} {counts[name]}' for name in named)
+    parts = [f'{name} {count}' for name, count in counts.items()]
+    if len(parts) > NUM_NAMED:
+        names = sorted(counts, key=counts.__getitem__, reverse=True)
+        parts = [f'{name} {counts[name]}' for name in (*names[:3], *names[-3:])]
+        parts.insert(3, '...')
     sample = '' if found.complete else ' of a sample'
     return (
         f'{found.name} {sum(counts.values())} {found.unit}{sample} in '
-        f'{len(names)} classes ({parts})'
+        f'{len(counts)} classes ({", ".join(parts)})'
     )

@@ -56,8 +56,7 @@ def check_evaluator(where: str, cfg: Config, hint: str, read: list[str]) -> None
         where (str): Key of the evaluators in the config.
         cfg (Config): A full config.
         hint (str): How to get the data.
-        read (list[str]): Annotation files of the data set, if it has such; a
-            single one must be the metrics' too.
+        read (list[str]): Annotation files of the data sets; a single one must be the metrics' too.
     """
     for evaluator in evaluators(cfg, where):
         path = evaluator.get('ann_file') or ''

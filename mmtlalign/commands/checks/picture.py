@@ -78,9 +78,7 @@ def _name(names: list, label: int) -> str:
 def _draw_instances(ax: Axes, instances, names: list) -> None:
     boxes = instances.bboxes
     boxes = getattr(boxes, 'tensor', boxes).numpy()
-    masks = None
-    if 'masks' in instances:
-        masks = instances.masks.to_ndarray()
+    masks = instances.masks.to_ndarray() if 'masks' in instances else None
     for i, (x1, y1, x2, y2) in enumerate(boxes):
         label = int(instances.labels[i])
         colour = COLOURS[label % len(COLOURS)]
