@@ -109,6 +109,7 @@ def test_a_classifier_reads_an_lmdb(reader, imagenet):
     assert widths == [4 + i % 50 for i in range(0, 1000, 9)]
 
 
+@pytest.mark.slow
 def test_a_detector_reads_an_lmdb(reader):
     needs_operators()
     pytest.importorskip('lmdb')

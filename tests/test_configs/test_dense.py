@@ -25,7 +25,7 @@ def test_list_is_complete():
         assert len([path for path in CONFIGS if place in path]) == count
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=stem)
+@pytest.mark.parametrize('path', cases(CONFIGS))
 def test_starts_from_the_named_classifier(path):
     """The weights exist after training; backbone and colours are the same."""
     config = read(path)

@@ -26,6 +26,7 @@ def batch():
         return next(iter(Runner.build_dataloader(config.train_dataloader, seed=0)))
 
 
+@pytest.mark.slow
 def test_pairs_start_alike_and_see_the_same_mixes(batch):
     inputs, states, losses, shares = {}, {}, {}, {}
     for arm in ARMS:

@@ -168,6 +168,7 @@ def test_parquet_is_the_folder(folder, parquet, tmp_path, split):
     assert ours[2]['data_samples'].img_path == str(parquet / split / '2' / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'write',
     [write_saved, write_saved_split, write_stream, write_ipc_file, write_tar, write_foreign],
@@ -182,6 +183,7 @@ def test_every_format_is_the_folder(folder, tables, tmp_path, write):
     assert in_place != any((tmp_path / 'cache').glob('**/*.arrow'))
 
 
+@pytest.mark.slow
 def test_images_in_folders_are_read_where_they_lie(folder, tmp_path):
     for split in COUNTS:
         ours = build(folder, tmp_path, split=split)
@@ -227,6 +229,7 @@ def test_only_the_split_asked_for_is_converted_and_only_once(parquet, tmp_path, 
     assert len(said) == 1
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_is_converted_anew(tables, parquet, tmp_path):
     shutil.copytree(parquet, tmp_path / 'made')
     assert len(build(tmp_path / 'made', tmp_path / 'cache')) == 12
@@ -263,6 +266,7 @@ def batches(dataset):
     ]
 
 
+@pytest.mark.slow
 def test_workers_load_the_same(folder, parquet, tmp_path):
     ours = build(parquet, tmp_path)
     ours[0]  # read before workers are made
@@ -270,6 +274,7 @@ def test_workers_load_the_same(folder, parquet, tmp_path):
     assert batches(ours) == batches(stock)
 
 
+@pytest.mark.slow
 def test_workers_get_the_place_of_images_and_not_images(tables, tmp_path):
     sizes = []
     for repeats in (1, 40):
@@ -286,6 +291,7 @@ def test_workers_get_the_place_of_images_and_not_images(tables, tmp_path):
     assert (sizes[1] - sizes[0]) / (39 * 12) < 300  # bytes an image
 
 
+@pytest.mark.slow
 def test_the_hosts_wrappers_and_subsets(folder, parquet, tmp_path):
     stock_of = partial(CustomDataset, data_prefix=str(folder / 'train'), pipeline=PIPELINE)
     picked = [8, 2, 3]
@@ -323,6 +329,7 @@ def test_what_the_loading_step_is_given_holds(parquet, tmp_path):
     assert 'img_bytes' not in grey
 
 
+@pytest.mark.slow
 def test_a_damaged_image_is_named(tmp_path):
     write_table(tmp_path / 'made', [b'no image', b''], [0, 0])
     options = dict(root=tmp_path / 'made', cache=tmp_path / 'cache', classes=['a'])

@@ -46,6 +46,7 @@ def drawings(size):
     return [(digit, *(where.min() for where in np.nonzero(digit))) for digit in drawn]
 
 
+@pytest.mark.slow
 def test_masks_are_the_ink_of_digits_of_that_label():
     images, masks, labels = arrays(PlantedDigits('val', 12, object_size=12))
     assert images.shape == (12, 32, 32, 3) and images.dtype == np.uint8
@@ -58,6 +59,7 @@ def test_masks_are_the_ink_of_digits_of_that_label():
         assert image[mask == 0].std() > 20 and image[mask == 0].max() < 235
 
 
+@pytest.mark.slow
 def test_splits_share_no_digit():
     found = {}
     for split, count in (('train', 1000), ('val', 397), ('test', 400)):

@@ -19,10 +19,6 @@ from .paths import has_image_files
 class LabelledImages:
     """A data set of the host's, opened but not read.
 
-    Args:
-        where (str): Place of the data set in the config.
-        dataset (ConfigDict): Without wrappers.
-
     Attributes:
         classes (list[str] | None): Names in the order of labels: those of the
             config, or the folders'. None if nothing tells.

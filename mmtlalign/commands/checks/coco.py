@@ -21,18 +21,14 @@ COLUMNS = ('id', 'image_id', 'category_id', 'x', 'y', 'w', 'h', 'area')
 class CocoFile:
     """What a file says, small enough for COCO's 860,000 annotations.
 
-    Attributes:
-        images (dict): id -> (file name, width, height).
-        categories (dict): id -> name, in the order of the file.
-        table (dict[str, np.ndarray]): Columns of the annotations in the order of the file:
-            ``COLUMNS``, ``crowd`` (1, 0, or -1 if it does not say), ``ignore`` and ``mask``.
-        masks (dict): (rows, columns) of run lengths -> numbers, in the file,
-            of the annotations that have them.
+    Columns of ``table`` are in the order of the file: ``COLUMNS``, ``crowd`` (1, 0, or -1 if it
+    does not say), ``ignore`` and ``mask``.
     """
 
-    images: dict = field(default_factory=dict)
-    categories: dict = field(default_factory=dict)
+    images: dict = field(default_factory=dict)  # id -> (file name, width, height)
+    categories: dict = field(default_factory=dict)  # id -> name, in the order of the file
     table: dict = field(default_factory=dict)
+    # (rows, columns) of run lengths -> numbers, in the file, of annotations that have them
     masks: dict = field(default_factory=dict)
 
 

@@ -43,8 +43,7 @@ def look_at_coco(
         dataset (ConfigDict): One whose images are files here.
         path (str): Its annotation file; it exists.
         classes (list[str]): Names the config expects, in order.
-        evaluated (bool): Whether scores are computed from the file.
-        with_masks (bool): Whether masks are trained or evaluated.
+        evaluated, with_masks (bool): What the file, and its masks, are for.
         full (bool): Read all headers, not a sample.
 
     Raises:

@@ -10,27 +10,16 @@ NUM_NAMED = 10  # classes named in a line
 
 @dataclass
 class Findings:
-    """Of one data set.
+    """Of one data set."""
 
-    Attributes:
-        where (str): Its place in the config.
-        images (int): That it reads.
-        unit (str): What is counted: 'images', 'boxes' or 'pixels'.
-        counts (dict[str, int]): By class, those without any included.
-        complete (bool): Whether all of it was read, not a sample.
-        left_out (list[str]): What is there and not read, with counts.
-        warnings (list[str]): What is no error and may be a mistake.
-        files (list[str]): Files and folders that this depends on.
-    """
-
-    where: str
-    images: int = 0
-    unit: str = 'images'
-    counts: dict = field(default_factory=dict)
-    complete: bool = True
-    left_out: list = field(default_factory=list)
-    warnings: list = field(default_factory=list)
-    files: list = field(default_factory=list)
+    where: str  # its place in the config
+    images: int = 0  # that it reads
+    unit: str = 'images'  # what is counted, or 'boxes', or 'pixels'
+    counts: dict = field(default_factory=dict)  # by class, those without any included
+    complete: bool = True  # whether all of it was read, not a sample
+    left_out: list = field(default_factory=list)  # what is there and not read, with counts
+    warnings: list = field(default_factory=list)  # what is no error and may be a mistake
+    files: list = field(default_factory=list)  # and folders, that this depends on
 
     @property
     def name(self) -> str:

@@ -23,10 +23,6 @@ def draw_samples(cfg: Config, path: str) -> None:
 
     Images are shown in the colours that the model takes them to have, so that
     exchanged channels show; over them their classes, boxes and masks.
-
-    Args:
-        cfg (Config): Full config, of any of the three tasks.
-        path (str): Image file to write.
     """
     scope = task_of(cfg)
     with DefaultScope.overwrite_default_scope(scope):

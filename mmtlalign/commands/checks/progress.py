@@ -27,13 +27,8 @@ def open_with_bar(path: str) -> AbstractContextManager[BinaryIO]:
 
 
 def in_threads(function: Callable, items: Sequence, what: str) -> list:
-    """What a function gives for each item, in order, with a bar over many.
-
-    Args:
-        function (callable): Of one item; its first exception is raised.
-        items (Sequence): Paths, for example.
-        what (str): What the bar is called.
-    """
+    """What a function gives for each item, in order, with a bar over many; its
+    first exception is raised."""
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         results = rich.progress.track(
             pool.map(function, items),

@@ -37,10 +37,10 @@ def look_at_label_maps(
     counts, all. The host would fail later, without the name of the file, or train on nothing.
 
     Args:
-        where (str): Place of the data set in the config, for messages.
+        where (str): Place of the data set in the config.
         dataset (ConfigDict): An mmseg data set without wrappers, of files here.
         cfg (Config): Says how many classes the heads tell apart.
-        full (bool): Read all label maps, not a sample. Defaults to False.
+        full (bool): Read all label maps, not a sample.
 
     Raises:
         UserError: Naming the file or number, the limit, and what to do.

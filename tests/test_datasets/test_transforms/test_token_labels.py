@@ -203,6 +203,7 @@ def randaug(kind, seed, size=(48, 64)):
     return results['token_labels'], step(results)
 
 
+@pytest.mark.slow
 def test_rand_augment_draws_as_the_host_and_moves_the_map():
     moved = 0
     for seed in range(40):
