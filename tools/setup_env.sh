@@ -180,19 +180,12 @@ check_compiler() {
 
 # Watches the build folder and says how far the compilers are.
 show_progress() {
-    local plan objects total done_now done_first='' start=$SECONDS left
+    local plan total
     # Lives no longer than the script, and holds none of its files open.
     while kill -0 $$ 2>/dev/null && sleep 15 >/dev/null 2>&1; do
         plan=$(find "$1/build" -name build.ninja 2>/dev/null) || continue
         total=$(grep -c '^build .*\.o:' "$plan") || continue
-        objects=$(dirname "$plan")
-        done_now=$(find "$objects" -name '*.o' | wc -l)
-        [ -n "$done_first" ] || { done_first=$done_now; start=$SECONDS; }
-        left=''
-        [ "$done_now" -eq "$done_first" ] || left=", about $((1 +
-            (total - done_now) * (SECONDS - start) / (done_now - done_first) /
-            60)) min left"
-        say "$done_now of $total files compiled$left"
+        say "$(find "$(dirname "$plan")" -name '*.o' | wc -l) of $total files compiled"
     done
 }
 
@@ -266,8 +259,7 @@ install_ops_wheel() {
         rm -f "$WHEELS/$1"/*.whl
         return 1
     }
-        "$PY" -m pip install -q --force-reinstall --no-deps --no-index \
-            "$WHEELS/$1"/*.whl &&
+    "$PY" -m pip install -q --force-reinstall --no-deps --no-index "$WHEELS/$1"/*.whl &&
         "$PY" -c 'import mmcv.ops' 2>/dev/null
 }
 
