@@ -9,6 +9,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.fileio import YamlHandler, register_handler
 
+from .config_nodes import walk
 from .errors import UserError
 
 HOSTS = ('mmpretrain', 'mmdet', 'mmseg', 'mmcv', 'mmengine', 'mmtlalign')
@@ -89,8 +90,8 @@ def code_named_in(cfg: Config) -> str | None:
 
     None of one that is data, which then can be built of: no text of it is imported.
     """
-    for where, key, value in _entries(cfg.to_dict()):
-        if trouble := _names_code(key, value):
+    for where, value in walk(cfg.to_dict()):
+        if trouble := _names_code(where.rpartition('.')[2], value):
             return f'{where}={value!r:.100} {trouble}'
         if isinstance(value, str):
             _texts.add(value)
@@ -112,16 +113,6 @@ def _without_python(path: str) -> Iterator[None]:
         yield
     finally:
         Config._file2dict = staticmethod(read)
-
-
-def _entries(node, path: str = '') -> Iterator[tuple[str, str, object]]:
-    """Dotted path, key and value of all that is in a config."""
-    items = node.items() if isinstance(node, dict) else enumerate(node)
-    for key, value in items:
-        where = f'{path}.{key}' if path else str(key)
-        yield where, str(key), value
-        if isinstance(value, (dict, list, tuple)):
-            yield from _entries(value, where)
 
 
 def _names_code(key: str, value) -> str | None:

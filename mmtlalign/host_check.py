@@ -1,6 +1,5 @@
 """Whether this machine has what a config needs."""
 
-from collections.abc import Iterator
 from importlib import import_module
 
 import torch
@@ -8,15 +7,15 @@ from mmengine.config import Config
 
 from mmtlalign.version import check_versions
 
+from .config_nodes import walk
 from .errors import UserError
+
+SYNC_BNS = ('SyncBN', 'MMSyncBN', 'SyncBatchNorm')
 
 
 def check_host(cfg: Config) -> None:
-    """Raise if the config's host package or mmcv's operators are missing.
-
-    Args:
-        cfg (Config): Its ``default_scope`` tells the host. Classification
-            needs no more than the package's own requirements.
+    """Raise if the config's host package or mmcv's operators are missing; classification needs
+    neither.
 
     Raises:
         UserError: Naming what is missing and the command that installs it.
@@ -49,35 +48,20 @@ def check_device(device: str | torch.device | None) -> None:
 def check_sync_bn(cfg: Config) -> None:
     """Raise if the model is to synchronize batch norms without a GPU.
 
-    Args:
-        cfg (Config): Its ``model`` is searched, and ``sync_bn`` read.
-
     Raises:
         UserError: Naming the config entry and what to set instead.
     """
     if torch.cuda.is_available():
         return
-    for where, kind in _sync_bns(cfg.model, 'model'):
-        raise UserError(
-            f'{where}={kind} needs a GPU and this machine has none; set --cfg-options {where}=BN'
-        )
+    for where, kind in walk(cfg.model, 'model'):
+        kind = getattr(kind, '__name__', kind)
+        if where.endswith('.type') and str(kind).split('.')[-1] in SYNC_BNS:
+            raise UserError(
+                f'{where}={kind} needs a GPU and this machine has none; '
+                f'set --cfg-options {where}=BN'
+            )
     if cfg.get('sync_bn'):
         raise UserError(
             f'sync_bn={cfg.sync_bn} needs a GPU and this machine '
             'has none; set --cfg-options sync_bn=None'
         )
-
-
-def _sync_bns(cfg, where: str) -> Iterator[tuple[str, str]]:
-    """Paths and names of types that are synchronized batch norms."""
-    if isinstance(cfg, dict):
-        kind = str(getattr(cfg.get('type'), '__name__', cfg.get('type')))
-        if kind.split('.')[-1] in ('SyncBN', 'MMSyncBN', 'SyncBatchNorm'):
-            yield f'{where}.type', kind
-        entries = cfg.items()
-    elif isinstance(cfg, (list, tuple)):
-        entries = enumerate(cfg)
-    else:
-        return
-    for key, value in entries:
-        yield from _sync_bns(value, f'{where}.{key}')

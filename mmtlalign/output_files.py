@@ -68,14 +68,8 @@ def save_whole(data, path: str | os.PathLike) -> None:
 
 
 def check_space(folder: str | os.PathLike, size: float, what: str, option: str) -> None:
-    """Raise a UserError if a disk has less room than will be needed.
-
-    Args:
-        folder (str | PathLike): On the disk; it exists.
-        size (float): Bytes.
-        what (str): That needs it, in the plural.
-        option (str): That names another folder.
-    """
+    """Raise a UserError if the disk of a folder has less bytes than will be needed, and name what
+    needs them, in the plural, and the option that names another folder."""
     free = shutil.disk_usage(folder).free
     if free < size:
         raise UserError(

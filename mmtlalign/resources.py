@@ -24,15 +24,8 @@ MOVED = {
 
 
 def find_root(package: Path) -> Path:
-    """The folder that holds ``configs/``, ``tools/`` and the model index.
-
-    Args:
-        package (Path): Folder of the package.
-
-    Returns:
-        Path: ``.mim`` in the package, where setup.py puts them in a wheel;
-        the folder above the package, if that lies in a checkout.
-    """
+    """The folder that holds ``configs/``, ``tools/`` and the model index: ``.mim`` in the package,
+    where setup.py puts them in a wheel, or the folder above the package in a checkout."""
     packed = package / '.mim'
     return packed if packed.is_dir() else package.parent
 
@@ -158,12 +151,7 @@ def check_data_of(cfg: Config, phase: str) -> None:
 
 
 def check_class(cfg: Config, expected: type) -> None:
-    """Raise a UserError if a config's model is of another class.
-
-    Args:
-        cfg (Config): Its ``default_scope`` tells where to look for the class.
-        expected (type): Subclasses will do as well.
-    """
+    """Raise a UserError if a config's model is of another class, and of no subclass."""
     check_model(cfg)
     check_host(cfg)
     with MODELS.switch_scope_and_registry(cfg.get('default_scope', 'mmpretrain')) as registry:

@@ -19,31 +19,19 @@ REQUIRED = dict(
 
 
 def release(version):
-    """Numbers of a version: ``'2.10.0a0+cu128'`` gives ``(2, 10, 0)``.
+    """Numbers of a version, three at most: ``'2.10.0a0+cu128'`` gives ``(2, 10, 0)``.
 
     Local and pre-release parts are left out, so that a vendor's own build of
     a release counts as that release.
-
-    Args:
-        version (str): A version as in ``module.__version__``.
-
-    Returns:
-        tuple[int]: At most three numbers.
     """
     return tuple(int(n) for n in re.findall(r'\d+', version)[:3])
 
 
 def installed_version(name):
-    """Version of a package, without importing it.
+    """Version of a package in ``REQUIRED``, without importing it; None if it is not installed.
 
     That of the module itself where it is imported already, else that of the
     distribution: the maintained fork's, or OpenMMLab's own.
-
-    Args:
-        name (str): Import name, a key of ``REQUIRED``.
-
-    Returns:
-        str | None: None if the package is not installed.
     """
     if name in sys.modules:
         return getattr(sys.modules[name], '__version__', None)
@@ -56,14 +44,10 @@ def installed_version(name):
 
 
 def check_versions(*names):
-    """Refuse packages that are missing or of another release.
-
-    Args:
-        *names (str): Import names, keys of ``REQUIRED``.
+    """Refuse packages of ``REQUIRED`` that are missing or of another release.
 
     Raises:
-        ImportError: If a package is not installed or its version is outside its bounds; the message
-            names what is installed, what is needed and the remedy.
+        ImportError: Naming what is installed, what is needed and the remedy.
     """
     for name in names:
         distribution, low, high = REQUIRED[name]

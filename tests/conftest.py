@@ -16,15 +16,6 @@ def pytest_collection_finish():
     settle()
 
 
-@pytest.fixture
-def shared_dir():
-    """Folder of reference data beside the repository, if there is one."""
-    path = ROOT.parent / 'shared'
-    if not path.is_dir():
-        pytest.skip('reference data (../shared) is not present')
-    return path
-
-
 def needs_operators() -> None:
     """Skip a test that mmdet, mmseg or building their configs is for."""
     pytest.importorskip(

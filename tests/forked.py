@@ -1,9 +1,7 @@
 """Tools in processes of their own, which need not import the hosts again.
 
-Nine tenths of a tool's time in these tests go into importing torch and the
-hosts. So a server imports them once, and each tool begins as a fork of it,
-which has its own folder, environment, arguments and output, and ends as any
-process does.
+A server imports torch and the hosts once, and each tool begins as a fork of
+it, with its own folder, environment, arguments and output.
 """
 
 import atexit
@@ -19,15 +17,8 @@ from pathlib import Path
 
 
 def run_forked(script: Path, arguments: list[str], folder: Path, env: dict[str, str]):
-    """Run a Python script; return its finished process, with text.
-
-    Args:
-        script (Path): To run as ``__main__``.
-        arguments (list[str]): Its own.
-        folder (Path): To run it in.
-        env (dict[str, str]): Its whole environment. What libraries read of it
-            while they are imported is the server's.
-    """
+    """Run a Python script in a folder, with nothing but a given environment; what libraries read
+    of it while they are imported is the server's. Return the finished process, with text."""
     server = _server()
     with tempfile.TemporaryDirectory() as outputs:
         paths = [os.path.join(outputs, name) for name in ('stdout', 'stderr')]

@@ -15,43 +15,52 @@ from torch.utils.data import DataLoader
 
 from mmtlalign.commands.checks import check_data
 
-from .conftest import needs_operators
-from .tiny import ROOT
+from .conftest import ROOT, needs_operators
 
 PAGE = (ROOT / 'docs/data.md').read_text()
 FILES = dict(re.findall(r'```python\n# (\S+\.py)\n(.*?)```', PAGE, re.DOTALL))
 CLASSES = [f'n{i:08}' for i in range(1000)]  # as many as the heads want
 
 
-@pytest.fixture
-def reader(tmp_path, monkeypatch):
-    """In a folder with the files of the page, and the checkout beside."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / 'path').mkdir()
-    (tmp_path / 'path/to').symlink_to(ROOT)
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """With the files of the page, and the checkout beside."""
+    folder = tmp_path_factory.mktemp('reader')
+    (folder / 'path').mkdir()
+    (folder / 'path/to').symlink_to(ROOT)
     for name, text in FILES.items():
-        (tmp_path / name).write_text(text)
-    return tmp_path
+        (folder / name).write_text(text)
+    return folder
 
 
-def write_folders(root):
-    """An image a class, each of its own size."""
+@pytest.fixture
+def reader(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def imagenet(folder):
+    """An image a class, each of its own size, in folders and packed."""
+    pytest.importorskip('lmdb')
     for split in ('train', 'val'):
         for i, name in enumerate(CLASSES):
-            path = root / split / name / f'{i}.png'
+            path = folder / 'data/imagenet' / split / name / f'{i}.png'
             path.parent.mkdir(parents=True)
             cv2.imwrite(str(path), np.full((4, 4 + i % 50, 3), i % 256, np.uint8))
+        pack(f'data/imagenet/{split}', f'data/{split}.lmdb', folder)
+    return folder / 'data/imagenet'
+
+
+def pack(source, packed, folder):
+    subprocess.run([sys.executable, 'pack.py', source, packed], cwd=folder, check=True)
 
 
 def build(cfg, phase='train'):
     init_default_scope(cfg.default_scope)
-    return DATASETS.build(
-        dict(
-            cfg[f'{phase}_dataloader'].dataset,
-            pipeline=cfg[f'{phase}_dataloader'].dataset.pipeline[:1],
-        )
-    )
+    dataset = cfg[f'{phase}_dataloader'].dataset
+    return DATASETS.build(dict(dataset, pipeline=dataset.pipeline[:1]))
 
 
 def test_every_file_of_the_page_is_known():
@@ -84,11 +93,8 @@ def test_two_lines_change_nothing_but_the_data_set(reader, name):
     assert cfg.to_dict() == stock.to_dict()
 
 
-def test_a_classifier_reads_an_lmdb(reader):
-    pytest.importorskip('lmdb')
-    write_folders(reader / 'data/imagenet')
-    pack('data/imagenet/train', 'data/train.lmdb')
-    pack('data/imagenet/val', 'data/val.lmdb')
+@pytest.mark.slow
+def test_a_classifier_reads_an_lmdb(reader, imagenet):
     cfg = Config.fromfile('deit_lmdb.py')
     check_data(cfg, 'train', 'val')
     packed = {phase: build(cfg, phase) for phase in ('train', 'val', 'test')}
@@ -103,10 +109,7 @@ def test_a_classifier_reads_an_lmdb(reader):
     assert widths == [4 + i % 50 for i in range(0, 1000, 9)]
 
 
-def pack(folder, packed):
-    subprocess.run([sys.executable, 'pack.py', folder, packed], check=True)
-
-
+@pytest.mark.slow
 def test_a_detector_reads_an_lmdb(reader):
     needs_operators()
     pytest.importorskip('lmdb')
@@ -136,7 +139,7 @@ def test_a_detector_reads_an_lmdb(reader):
                 )
             )
         )
-        pack(f'data/coco/{split}', f'data/{split}.lmdb')
+        pack(f'data/coco/{split}', f'data/{split}.lmdb', reader)
     cfg = Config.fromfile('detector_lmdb.py')
     check_data(cfg, 'train', 'val')
     for phase, split in (('train', 'train2017'), ('val', 'val2017')):
@@ -166,11 +169,9 @@ def bucket(reader, monkeypatch):
     sys.modules.pop('object_storage', None)
 
 
-def test_a_classifier_reads_a_bucket(reader, bucket):
-    write_folders(reader / 'data/imagenet')
-    pytest.importorskip('lmdb')
-    pack('data/imagenet/train', 'data/train.lmdb')  # for its list
-    bucket.put(str(reader / 'data/imagenet'), '/bucket/imagenet', recursive=True)
+@pytest.mark.slow
+def test_a_classifier_reads_a_bucket(reader, imagenet, bucket):
+    bucket.put(str(imagenet), '/bucket/imagenet', recursive=True)
     cfg = Config.fromfile('deit_s3.py')
     check_data(cfg, 'train')
     data = build(cfg)

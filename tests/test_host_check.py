@@ -8,24 +8,21 @@ from mmtlalign.host_check import check_host, check_sync_bn
 from mmtlalign.resources import open_config
 
 
-@pytest.mark.parametrize('host', ['mmdet', 'mmseg'])
-def test_missing_operators_are_named_with_the_remedy(monkeypatch, host):
-    monkeypatch.setitem(sys.modules, 'mmcv.ops', None)
-    with pytest.raises(UserError, match=(f'{host} configs need .*setup_env.sh --ops.*mmcv.ops')):
-        check_host(Config(dict(default_scope=host)))
-
-
-def test_a_missing_host_is_named(monkeypatch):
+@pytest.mark.parametrize(
+    'host, missing, message',
+    [
+        ('mmdet', 'mmcv.ops', 'mmdet configs need .*setup_env.sh --ops.*mmcv.ops'),
+        ('mmseg', 'mmcv.ops', 'mmseg configs need .*setup_env.sh --ops.*mmcv.ops'),
+        ('mmseg', 'mmseg', 'mmseg configs need mmseg'),
+    ],
+)
+def test_what_is_missing_is_named_with_the_remedy(monkeypatch, host, missing, message):
     monkeypatch.setitem(sys.modules, 'mmcv.ops', sys)
-    monkeypatch.setitem(sys.modules, 'mmseg', None)
-    with pytest.raises(UserError, match='mmseg configs need mmseg'):
-        check_host(Config(dict(default_scope='mmseg')))
-
-
-@pytest.mark.parametrize('scope', ['mmpretrain', None])
-def test_classification_needs_no_operators(monkeypatch, scope):
-    monkeypatch.setitem(sys.modules, 'mmcv.ops', None)
-    check_host(Config(dict(default_scope=scope)))
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=message):
+        check_host(Config(dict(default_scope=host)))
+    for scope in ('mmpretrain', None):  # which need neither
+        check_host(Config(dict(default_scope=scope)))
 
 
 def test_a_base_in_a_host_that_is_missing(monkeypatch, tmp_path):
@@ -41,32 +38,26 @@ def test_a_base_in_a_host_that_is_missing(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'model, where',
+    'cfg, where, instead',
     [
         (
-            dict(decode_head=dict(norm_cfg=dict(type='SyncBN'))),
+            dict(model=dict(decode_head=dict(norm_cfg=dict(type='SyncBN')))),
             'model.decode_head.norm_cfg.type=SyncBN',
+            'BN',
         ),
         (
-            dict(heads=[dict(type='A'), dict(norm_cfg=dict(type='mmcv.SyncBN'))]),
+            dict(model=dict(heads=[dict(type='A'), dict(norm_cfg=dict(type='mmcv.SyncBN'))])),
             'model.heads.1.norm_cfg.type=mmcv.SyncBN',
+            'BN',
         ),
+        (dict(model=dict(norm_cfg=dict(type='BN')), sync_bn='torch'), 'sync_bn=torch', 'None'),
     ],
 )
-def test_synchronized_batch_norm_needs_a_gpu(monkeypatch, model, where):
+def test_synchronized_batch_norm_needs_a_gpu(monkeypatch, cfg, where, instead):
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
-    with pytest.raises(
-        UserError, match=(f'^{where} needs a GPU.* --cfg-options {where.split("=")[0]}=BN')
-    ):
-        check_sync_bn(Config(dict(model=model)))
+    remedy = f'--cfg-options {where.split("=")[0]}={instead}'
+    with pytest.raises(UserError, match=f'^{where} needs a GPU.* {remedy}'):
+        check_sync_bn(Config(cfg))
+    check_sync_bn(Config(dict(model=dict(norm_cfg=dict(type='BN')), sync_bn=None)))
     monkeypatch.setattr('torch.cuda.is_available', lambda: True)
-    check_sync_bn(Config(dict(model=model)))
-
-
-def test_nor_may_batch_norms_be_turned_into_such(monkeypatch):
-    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
-    cfg = Config(dict(model=dict(norm_cfg=dict(type='BN')), sync_bn='torch'))
-    with pytest.raises(UserError, match='sync_bn=torch needs a GPU'):
-        check_sync_bn(cfg)
-    cfg.sync_bn = None
-    check_sync_bn(cfg)
+    check_sync_bn(Config(cfg))

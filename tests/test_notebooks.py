@@ -1,62 +1,69 @@
 """The notebooks of docs/ run from top to bottom, and are kept without outputs."""
 
-from pathlib import Path
+import json
+import subprocess
 
 import pytest
 
-nbformat = pytest.importorskip('nbformat')
-nbclient = pytest.importorskip('nbclient')
+from .conftest import ROOT
+from .tiny import environment, run_forked
 
-ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / 'docs/notebooks').glob('*.ipynb'))
+FEW = ['train_dataloader.dataset.indices=16', 'val_dataloader.dataset.indices=8']
 
 
-def texts_of(notebook: Path, folder: Path, edits: dict[str, list[str]] | None = None) -> str:
-    """What its cells print, run in a folder; with options added to those of
-    the training whose config a name is in."""
-    book = nbformat.read(notebook, as_version=4)
-    for name, options in (edits or {}).items():
-        (cell,) = (c for c in book.cells if name in c.source and "'train'," in c.source)
-        cell.source = cell.source.replace("'--cfg-options',", f"'--cfg-options', *{options},")
-    nbclient.NotebookClient(
-        book, timeout=None, kernel_name='python3', resources={'metadata': {'path': str(folder)}}
-    ).execute()
-    outputs = [output for cell in book.cells for output in cell.get('outputs', [])]
-    return ''.join(output.get('text', '') for output in outputs)
+def code_of(notebook):
+    """Its cells of code."""
+    cells = json.loads(notebook.read_text())['cells']
+    return [cell for cell in cells if cell['cell_type'] == 'code']
 
 
 @pytest.mark.parametrize('notebook', NOTEBOOKS, ids=lambda path: path.stem)
 def test_outputs_are_not_in_git(notebook):
-    cells = nbformat.read(notebook, as_version=4).cells
-    code = [cell for cell in cells if cell.cell_type == 'code']
-    assert code and all(not c.outputs and c.execution_count is None for c in code)
+    code = code_of(notebook)
+    assert code and all(not c['outputs'] and c['execution_count'] is None for c in code)
+
+
+@pytest.fixture
+def run_cells(tmp_path, monkeypatch, capsys):
+    """Run a notebook here; returns what it prints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('MPLBACKEND', 'agg')
+
+    def run(name):
+        cells = code_of(ROOT / f'docs/notebooks/{name}.ipynb')
+        exec('\n'.join(''.join(cell['source']) for cell in cells), {})
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.mark.slow
-def test_own_loop_learns_digits(tmp_path):
+def test_own_loop_learns_digits(run_cells):
     pytest.importorskip('timm')
-    said = texts_of(ROOT / 'docs/notebooks/own_loop.ipynb', tmp_path)
+    said = run_cells('own_loop')
     accuracy = float(said[: said.index(' % of 360')].split()[-1])
     assert accuracy > 85
     assert 'area' in said and 'aligned label' in said
 
 
 @pytest.mark.slow
-def test_pretraining_ends_in_a_detector(tmp_path, monkeypatch):
+def test_pretraining_ends_in_a_detector(run_cells, tmp_path, monkeypatch):
+    """Its commands begin as forks, and see less data."""
     pytest.importorskip('mmdet')
     pytest.importorskip('mmcv._ext')
-    monkeypatch.setenv('EPOCHS', '2')
-    monkeypatch.setenv('PYTHONPATH', str(ROOT))
     (tmp_path / 'tools').symlink_to(ROOT / 'tools')
-    said = texts_of(
-        ROOT / 'docs/notebooks/pretraining_to_detector.ipynb',
-        tmp_path,
-        {
-            'tlalign_swin-mini_1xb32': ['train_dataloader.dataset.indices=320'],
-            'mask-rcnn': [
-                'train_dataloader.dataset.indices=16',
-                'val_dataloader.dataset.indices=8',
-            ],
-        },
-    )
+    (tmp_path / 'command.py').write_text('from mmtlalign.__main__ import main\n\nmain()\n')
+
+    def run(command, **_):
+        words = command[1:] if command[1] != '-m' else ['command.py', *command[3:]]
+        if 'train' in words:
+            words += [*FEW, '--no-report']
+        elif 'make_digit_scenes' in words[0]:
+            words += ['--train', '16', '--val', '8']
+        return run_forked(tmp_path / words[0], words[1:], tmp_path, environment(tmp_path))
+
+    monkeypatch.setattr(subprocess, 'run', run)
+    monkeypatch.setenv('EPOCHS', '2')
+    said = run_cells('pretraining_to_detector')
     assert 0 <= float(said.rpartition('held-out scenes: ')[2]) <= 1

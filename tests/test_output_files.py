@@ -36,35 +36,22 @@ def test_a_file_is_written_and_replaced(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ['a.json', 'a.pth']
 
 
-def host_puts(path):
-    let_hosts_write_whole_files()
-    put(bytes(2000), str(path))
-
-
-def host_dumps(path):
-    let_hosts_write_whole_files()
-    dump(list(range(2000)), str(path), file_format='pkl')
-
-
 @pytest.mark.parametrize(
     'write',
     [
         lambda path: write_whole(path, bytes(2000)),
         lambda path: save_whole(torch.ones(2000), path),
-        host_puts,
-        host_dumps,
+        lambda path: put(bytes(2000), str(path)),
+        lambda path: dump(list(range(2000)), str(path), file_format='pkl'),
     ],
+    ids=['write', 'save', 'put of the host', 'dump of the host'],
 )
 def test_what_was_there_stays_if_the_disk_is_full(tmp_path, full, write):
+    let_hosts_write_whole_files()
     path = tmp_path / 'a.pth'
     path.write_text('sound')
-    with pytest.raises(
-        UserError,
-        match=(
-            rf"'{path}' cannot be written \(File too large\); free some space "
-            'or write elsewhere'
-        ),
-    ):
+    said = rf"'{path}' cannot be written \(File too large\); free some space or write elsewhere"
+    with pytest.raises(UserError, match=said):
         write(path)
     assert path.read_text() == 'sound'
     assert [p.name for p in tmp_path.iterdir()] == ['a.pth']
@@ -80,14 +67,8 @@ def test_nothing_is_left_of_what_fails_for_another_reason(tmp_path):
 
 def test_room_is_looked_at_before(tmp_path, monkeypatch):
     check_space(tmp_path, 1, 'ones', '--out')
-    monkeypatch.setattr(
-        output_files.shutil, 'disk_usage', lambda path: type('Usage', (), dict(free=3 * 2**20))
-    )
-    with pytest.raises(
-        UserError,
-        match=(
-            'has room for 3 MiB, and two checkpoints need 5; free some, or '
-            'choose another folder with --work-dir'
-        ),
-    ):
+    usage = type('Usage', (), dict(free=3 * 2**20))
+    monkeypatch.setattr(output_files.shutil, 'disk_usage', lambda path: usage)
+    said = 'has room for 3 MiB, and two checkpoints need 5; free some, or .* with --work-dir'
+    with pytest.raises(UserError, match=said):
         check_space(tmp_path, 5 * 2**20, 'two checkpoints', '--work-dir')

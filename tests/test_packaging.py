@@ -1,9 +1,9 @@
 """The wheel: what is in it, and that it finds its configs by itself."""
 
 import os
+import shutil
 import subprocess
 import sys
-import zipfile
 from importlib.metadata import distributions
 
 import pytest
@@ -13,10 +13,9 @@ from .conftest import ROOT
 NAME = 'tlalign_deit-digits_1xb32_digits'
 
 
-def run(*command, cwd, **env):
-    subprocess.run(
-        [sys.executable, *map(str, command)], cwd=cwd, check=True, env={**os.environ, **env}
-    )
+def python(*command, cwd, **env):
+    command = [sys.executable, *map(str, command)]
+    subprocess.run(command, cwd=cwd, check=True, env={**os.environ, **env})
 
 
 @pytest.fixture(scope='module')
@@ -24,16 +23,20 @@ def built(tmp_path_factory):
     """Folder with ``source`` and ``wheel``, both unpacked."""
     pytest.importorskip('setuptools', minversion='80')
     folder = tmp_path_factory.mktemp('built')
-    run('setup.py', '-q', 'egg_info', '--egg-base', folder, 'sdist', '-d', folder, cwd=ROOT)
+    python('setup.py', '-q', 'egg_info', '--egg-base', folder, 'sdist', '-d', folder, cwd=ROOT)
     (archive,) = folder.glob('*.tar.gz')
-    (folder / 'source').mkdir()
-    subprocess.run(
-        ['tar', '-xzf', archive, '-C', folder / 'source', '--strip-components', '1'], check=True
-    )
-    options = '-q --disable-pip-version-check --no-index --no-deps --no-build-isolation -w'
-    run('-m', 'pip', 'wheel', *options.split(), folder, folder / 'source', cwd=folder)
-    zipfile.ZipFile(next(folder.glob('*.whl'))).extractall(folder / 'wheel')
+    shutil.unpack_archive(archive, folder)
+    archive.with_suffix('').with_suffix('').rename(folder / 'source')
+    build('wheel', folder / 'source', folder)
     return folder
+
+
+def build(kind, source, folder):
+    """Build a wheel as pip does; leave it unpacked in ``folder/wheel``."""
+    code = f"from setuptools.build_meta import build_{kind} as build; build('{folder}')"
+    python('-c', code, cwd=source)
+    (wheel,) = folder.glob('*.whl')
+    shutil.unpack_archive(wheel, folder / 'wheel', 'zip')
 
 
 def in_checkout(*paths):
@@ -66,18 +69,13 @@ def test_the_wheel_holds_package_configs_and_tools_and_nothing_else(built):
     } <= along
 
 
+@pytest.mark.slow
 def test_names_are_found_in_the_wheel(built):
-    run(
-        '-c',
-        f"""
-import mmtlalign
+    code = f"""
 from mmtlalign.resources import find_config
 assert find_config('{NAME}').startswith('{built}/wheel/mmtlalign/.mim')
-mmtlalign.get_model('{NAME}')
-""",
-        cwd=built,
-        PYTHONPATH=str(built / 'wheel'),
-    )
+"""
+    python('-c', code, cwd=built, PYTHONPATH=str(built / 'wheel'))
 
 
 def test_the_wheel_brings_the_command(built):
@@ -87,15 +85,10 @@ def test_the_wheel_brings_the_command(built):
     assert command.value == 'mmtlalign.__main__:main'
 
 
+@pytest.mark.slow
 def test_an_editable_installation_makes_no_second_copy(built, tmp_path):
     """In which mim would find each config twice, and so refuse them all."""
     (built / 'source' / 'build').rename(tmp_path / 'of the wheel')
-    run(
-        '-c',
-        f'from setuptools.build_meta import build_editable as build; build("{tmp_path}")',
-        cwd=built / 'source',
-    )
-    (wheel,) = tmp_path.glob('*.whl')
-    names = zipfile.ZipFile(wheel).namelist()
-    assert not any('.mim' in name for name in names)
+    build('editable', built / 'source', tmp_path)
+    assert not any('.mim' in str(path) for path in (tmp_path / 'wheel').rglob('*'))
     assert len(list((built / 'source').rglob(f'{NAME}.py'))) == 1

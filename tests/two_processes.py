@@ -20,13 +20,8 @@ from tests.tiny import environment
 
 
 def run_two_processes(function: Callable, folder: Path) -> list:
-    """Return ``function(0)`` and ``function(1)``, called side by side.
-
-    Args:
-        function (Callable): Takes the rank; of a module, by whose name it is
-            found. ``torch.distributed`` is ready, with gloo.
-        folder (Path): For the results.
-    """
+    """Return ``function(0)`` and ``function(1)``, called side by side with gloo;
+    a folder is for the results."""
     done = run_twice(folder, function.__module__, function.__name__)
     assert done.returncode == 0, done.stdout + done.stderr
     return [torch.load(folder / f'{rank}.pt') for rank in range(2)]

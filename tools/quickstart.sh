@@ -71,14 +71,10 @@ newest() { find "$1"/[0-9]* -maxdepth 1 -name "[0-9]*.$2" | sort | tail -n 1; }
 
 # metric FOLDER NAME FACTOR: what the newest test found, times the factor.
 metric() {
-    "$PY" - "$2" "$3" "$(newest "$1/test" json)" <<'EOF'
-import json
-import sys
-
+    "$PY" -c 'import json, sys
 name, factor, path = sys.argv[1:]
-with open(path) as file:
-    print(f'{json.load(file)[name] * float(factor):.2f}')
-EOF
+print(f"{json.load(open(path))[name] * float(factor):.2f}")' \
+        "$2" "$3" "$(newest "$1/test" json)"
 }
 
 # check_bar VALUE BAR WHAT

@@ -266,8 +266,7 @@ install_ops_wheel() {
         rm -f "$WHEELS/$1"/*.whl
         return 1
     }
-        "$PY" -m pip install -q --force-reinstall --no-deps --no-index \
-            "$WHEELS/$1"/*.whl &&
+    "$PY" -m pip install -q --force-reinstall --no-deps --no-index "$WHEELS/$1"/*.whl &&
         "$PY" -c 'import mmcv.ops' 2>/dev/null
 }
 

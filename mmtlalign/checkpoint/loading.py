@@ -104,9 +104,8 @@ class PlainPickle(PickleHandler):
 def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
     """Read a checkpoint onto the CPU; its code, if it holds any, is not run.
 
-    A checkpoint is a pickle, and a pickle can name any function to be called
-    while it is read. This one is read by :func:`read_saved_data`, which calls
-    none.
+    A checkpoint is a pickle, and a pickle can name any function to be called while it is read. This
+    one is read by :func:`read_saved_data`, which calls none.
 
     Args:
         path (str): File or http(s) address.
@@ -141,26 +140,23 @@ def load_checkpoint_safely(path: str, trust: bool = False) -> dict:
     for key in ('state_dict', 'ema_state_dict', 'meta'):
         if not isinstance(checkpoint.get(key, {}), dict):
             raise DamagedFile(
-                f"checkpoint '{path}' holds a "
-                f'{type(checkpoint[key]).__name__} as its {key}, not a dict; '
-                'get it again or save it as mmengine does'
+                f"checkpoint '{path}' holds a {type(checkpoint[key]).__name__} as its {key}, not a "
+                'dict; get it again or save it as mmengine does'
             )
     return checkpoint
 
 
 def _read(path: str, trust: bool):
     """What the file holds; any exception."""
-    is_web = re.match('https?://', path)
     if '://' not in path and NAMED_BY_HASH.fullmatch(osp.basename(path)):
         check_hash(Path(path).expanduser())
     if path.endswith('.safetensors'):
         return _read_safetensors(path)  # never holds code
-    if is_web:
+    if re.match('https?://', path):
         path = _download(path)
     elif '://' in path and trust:
-        return next(load for prefix, load in HOST_LOADERS.items() if re.match(prefix, path))(
-            path, map_location='cpu'
-        )
+        load = next(load for prefix, load in HOST_LOADERS.items() if re.match(prefix, path))
+        return load(path, map_location='cpu')
     elif '://' in path:
         raise UserError(
             f"checkpoint '{path}' is neither a file nor a web address; "
@@ -197,9 +193,8 @@ def _why_unreadable(path: str, error: Exception) -> str:
         if name in NO_PLAIN_TENSORS:
             return NOT_DENSE.format(path, NO_PLAIN_TENSORS[name])
         return (
-            f"checkpoint '{path}' holds more than weights "
-            f'({error.name!r:.100}), and reading that can run any code; '
-            'ask for a file of weights only, or pass --trust if you trust '
+            f"checkpoint '{path}' holds more than weights ({error.name!r:.100}), and reading that "
+            'can run any code; ask for a file of weights only, or pass --trust if you trust '
             'whoever made it'
         )
     reason = (str(error).strip() or 'no more is known').splitlines()[0]
@@ -224,9 +219,8 @@ def check_hash(path: Path) -> None:
     found = hash8(path)
     if found != stated:
         raise DamagedFile(
-            f"'{path}' is damaged: its name says that its sha256 begins with "
-            f'{stated}, and it begins with {found}; get it again, or '
-            'rename it if it is yours'
+            f"'{path}' is damaged: its name says that its sha256 begins with {stated}, and it "
+            f'begins with {found}; get it again, or rename it if it is yours'
         )
 
 
@@ -241,8 +235,7 @@ def get_weights(checkpoint: dict, path: str) -> dict[str, Tensor]:
         dict[str, Tensor]: By key.
 
     Raises:
-        UserError: If there are none, or not where OpenMMLab keeps them, or
-            they are not dense.
+        UserError: If there are none, or not where OpenMMLab keeps them, or they are not dense.
     """
     state = checkpoint.get('state_dict', checkpoint)
     other = [
@@ -253,9 +246,8 @@ def get_weights(checkpoint: dict, path: str) -> dict[str, Tensor]:
     if other or not state:
         kind = f"'{other[0]}' is no tensor" if other else 'there are none'
         raise UserError(
-            f"checkpoint '{path}' does not hold its weights as OpenMMLab does "
-            f'({kind}); convert a release of DeiT or Swin with '
-            '`mmtlalign convert`'
+            f"checkpoint '{path}' does not hold its weights as OpenMMLab does ({kind}); convert a "
+            'release of DeiT or Swin with `mmtlalign convert`'
         )
     for value in state.values():
         check_dense(value, path)
@@ -279,9 +271,8 @@ def check_finite(state: dict[str, Tensor], path: str) -> None:
     for key, value in state.items():
         if not value.isfinite().all():
             raise DamagedFile(
-                f"checkpoint '{path}' is of no use: {key} holds "
-                'values that are not finite; its training has '
-                'diverged'
+                f"checkpoint '{path}' is of no use: {key} holds values that are not finite; its "
+                'training has diverged'
             )
 
 
@@ -314,27 +305,22 @@ def load_strictly(
         allowed keys of the file that the module lacks.
 
     Raises:
-        UserError: Naming the first keys, shapes or kinds of numbers that do
-            not fit.
+        UserError: Naming the first keys, shapes or kinds of numbers that do not fit.
     """
 
     def does_not_fit(why: str) -> UserError:
         name = whose or f"the config's {type(module).__name__}"
         return UserError(
-            f"checkpoint '{path}' does not fit {name}: {why}; give the "
-            'checkpoint that was trained with this config, or the config it '
-            'was trained with'
+            f"checkpoint '{path}' does not fit {name}: {why}; give the checkpoint that was trained "
+            'with this config, or the config it was trained with'
         )
 
     check_window_sizes(module, state, path)
     for key, own in module.state_dict().items():
-        kinds = [
-            (value.is_floating_point(), value.is_complex()) for value in (own, state.get(key, own))
-        ]
-        if kinds[0] != kinds[1]:  # torch would round, or drop a part
-            raise does_not_fit(
-                f'{key} holds {state[key].dtype} in the file and {own.dtype} in the model'
-            )
+        file = state.get(key, own)
+        kinds = {(value.is_floating_point(), value.is_complex()) for value in (own, file)}
+        if len(kinds) > 1:  # torch would round, or drop a part
+            raise does_not_fit(f'{key} holds {file.dtype} in the file and {own.dtype} in the model')
     try:
         found = module.load_state_dict(state, strict=False)
     except (RuntimeError, AssertionError) as error:  # shapes
@@ -375,10 +361,9 @@ def check_window_sizes(module: nn.Module, state: dict[str, Tensor], path: str) -
             sizes = [(round(len(table) ** 0.5) + 1) // 2 for table in (state[key], own)]
             if sizes[0] != sizes[1]:
                 raise UserError(
-                    f"checkpoint '{path}' has windows of {sizes[0]} and the "
-                    f"config's {type(module).__name__} of {sizes[1]} (first: "
-                    f'{key}); resize its tables with `mmtlalign convert '
-                    f'FILE OUT --window-size {sizes[1]}`'
+                    f"checkpoint '{path}' has windows of {sizes[0]} and the config's "
+                    f'{type(module).__name__} of {sizes[1]} (first: {key}); resize its tables with '
+                    f'`mmtlalign convert FILE OUT --window-size {sizes[1]}`'
                 )
 
 
@@ -395,8 +380,7 @@ def check_weights(
             may be missing, left over or of another shape. Defaults to none.
 
     Raises:
-        UserError: Naming the first keys or shapes that do not fit, or weights
-            that are not finite.
+        UserError: Naming the first keys or shapes that do not fit, or weights that are not finite.
     """
     state = get_weights(checkpoint, path)
     check_finite(state, path)

@@ -16,22 +16,19 @@ PLAIN = frozenset(
         'CascadeRCNN EncoderDecoder FasterRCNN ImageClassifier MaskRCNN '
         'DetDataPreprocessor ClsDataPreprocessor SegDataPreProcessor '
         # backbones
-        'BEiTViT DaViT DeiT3 DistilledVisionTransformer HiViT LeViT MViT '
-        'MixVisionTransformer PCPVT PoolFormer PyramidVisionTransformer '
-        'PyramidVisionTransformerV2 ResNet ResNet_CIFAR SVT SwinTransformer '
-        'SwinTransformerV2 T2T_ViT ViTEVA02 ViTSAM VisionTransformer XCiT '
+        'BEiTViT DaViT DeiT3 DistilledVisionTransformer HiViT LeViT MViT MixVisionTransformer '
+        'PCPVT PoolFormer PyramidVisionTransformer PyramidVisionTransformerV2 ResNet ResNet_CIFAR '
+        'SVT SwinTransformer SwinTransformerV2 T2T_ViT ViTEVA02 ViTSAM VisionTransformer XCiT '
         # necks
         'FPN Feature2Pyramid GlobalAveragePooling MoCoV2Neck MultiLevelNeck '
         # heads and what belongs to them
-        'ClsHead ConformerHead DeiTClsHead EfficientFormerClsHead LeViTClsHead '
-        'LinearClsHead StackedLinearClsHead VigClsHead VisionTransformerClsHead '
-        'FCNHead UPerHead '
-        'RPNHead StandardRoIHead CascadeRoIHead SingleRoIExtractor RoIAlign '
-        'Shared2FCBBoxHead Shared4Conv1FCBBoxHead FCNMaskHead AnchorGenerator '
-        'DeltaXYWHBBoxCoder MaxIoUAssigner RandomSampler nms '
+        'ClsHead ConformerHead DeiTClsHead EfficientFormerClsHead LeViTClsHead LinearClsHead '
+        'StackedLinearClsHead VigClsHead VisionTransformerClsHead FCNHead UPerHead RPNHead '
+        'StandardRoIHead CascadeRoIHead SingleRoIExtractor RoIAlign Shared2FCBBoxHead '
+        'Shared4Conv1FCBBoxHead FCNMaskHead AnchorGenerator DeltaXYWHBBoxCoder MaxIoUAssigner '
+        'RandomSampler nms '
         # losses, mixing
-        'CrossEntropyLoss GIoULoss L1Loss LabelSmoothLoss SmoothL1Loss CutMix '
-        'Mixup '
+        'CrossEntropyLoss GIoULoss L1Loss LabelSmoothLoss SmoothL1Loss CutMix Mixup '
         # layers
         'BN GELU GN LN ReLU SyncBN '
         # initial values, which are drawn only where a training begins
@@ -63,9 +60,8 @@ def check_plain_types(cfg: Config, path: str) -> None:
     for scope in scopes:
         if scope not in HOSTS:
             raise UserError(
-                f"checkpoint '{path}': its types are looked up in "
-                f'{scope!r:.50}, which is none of {", ".join(HOSTS)}; pass '
-                '--trust if you trust whoever made it'
+                f"checkpoint '{path}': its types are looked up in {scope!r:.50}, which is none of "
+                f'{", ".join(HOSTS)}; pass --trust if you trust whoever made it'
             )
 
 

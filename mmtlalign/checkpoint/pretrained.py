@@ -29,8 +29,7 @@ MAY_EXCEED = (NORMS, r'ln[12]\.(weight|bias)', 'dist_token', BUFFERS)
 def check_pretrained_file(cfg: Config) -> None:
     """Look for the backbone's file before anything is built.
 
-    Files of other modules, and what is in them, are checked by
-    :func:`expected_weights`.
+    Files of other modules, and what is in them, are checked by :func:`expected_weights`.
 
     Raises:
         UserError: If it does not exist, naming what makes it.
@@ -45,8 +44,7 @@ def check_pretrained_file(cfg: Config) -> None:
     raise UserError(
         f"checkpoint '{path}' does not exist: "
         + (f'train {name} first, or ' if name in list_configs() else '')
-        + 'give another with --cfg-options '
-        'model.backbone.init_cfg.checkpoint=PATH'
+        + 'give another with --cfg-options model.backbone.init_cfg.checkpoint=PATH'
     )
 
 
@@ -111,13 +109,11 @@ def forget_pretrained(model: nn.Module) -> list[str]:
     Returns:
         list[str]: Names of the modules.
     """
-    names = [
-        name
-        for name, module in model.named_modules()
-        if _says_pretrained(getattr(module, 'init_cfg', None))
-    ]
-    for name in names:
-        model.get_submodule(name).init_cfg = None
+    names = []
+    for name, module in model.named_modules():
+        if _says_pretrained(getattr(module, 'init_cfg', None)):
+            module.init_cfg = None
+            names.append(name)
     return names
 
 
@@ -143,9 +139,7 @@ def expected_weights(
     path, prefix = init_cfg['checkpoint'], init_cfg['prefix']
     weights = get_weights(load_checkpoint_safely(path, trust), path)
     prefix = prefix.rstrip('.') + '.'
-    state = {
-        key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
-    }
+    state = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
     if not state:
         tops = sorted({key.split('.')[0] + '.' for key in weights})
         raise UserError(

@@ -148,20 +148,17 @@ def read_metrics(path: str) -> dict:
             f"metrics file '{path}' holds a {type(metrics).__name__}, not figures by name; give "
             'the one that tools/test.py writes'
         )
-    metrics = {
-        key: value
-        for key, value in metrics.items()
-        if isinstance(value, (int, float, str))
-        and not isinstance(value, bool)
-        and key not in ('time', 'data_time')
-    }
+    kept = {}
     for key, value in metrics.items():
+        if type(value) not in (int, float, str) or key in ('time', 'data_time'):
+            continue
         if isinstance(value, float) and not isfinite(value):  # not in JSON
             raise UserError(
                 f"metrics file '{path}': {key} is {value}, not a "
                 'finite number; test again, or take it out'
             )
-    return metrics
+        kept[key] = value
+    return kept
 
 
 def finished_on(checkpoint: dict) -> date:

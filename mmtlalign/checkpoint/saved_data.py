@@ -1,9 +1,8 @@
 """What ``torch.save`` has written, read as data: nothing in it is called.
 
-A pickle is a program that may name any function and have it called. Here a
-name stays a name: it is never looked up, only found in one of the tables
-below, which say how to rebuild plain data from plain data. Whatever is in
-none of them is refused.
+A pickle is a program that may name any function and have it called. Here a name stays a name: it is
+never looked up, only found in one of the tables below, which say how to rebuild plain data from
+plain data. Whatever is in none of them is refused.
 """
 
 import pickletools
@@ -53,10 +52,9 @@ class Storage(NamedTuple):
 def read_saved_data(path: str | Path):
     """Read a file of ``torch.save`` onto the CPU.
 
-    Tensors come back without attributes, gradients and classes of their own,
-    an ``argparse.Namespace`` and mmengine's configs as dicts, paths as
-    strings; a ``HistoryBuffer`` is a new one that holds the old one's values.
-    The archive's own checksums are verified.
+    Tensors come back without attributes, gradients and classes of their own, an
+    ``argparse.Namespace`` and mmengine's configs as dicts, paths as strings; a ``HistoryBuffer`` is
+    a new one that holds the old one's values. The archive's own checksums are verified.
 
     Raises:
         NotData: If the file holds anything else that is no plain data.
@@ -326,14 +324,6 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode('latin1')
 
 
-def _posix_path(*parts) -> str:
-    return str(PurePosixPath(*parts))
-
-
-def _windows_path(*parts) -> str:
-    return str(PureWindowsPath(*parts))
-
-
 def _defaultdict(factory) -> defaultdict:
     return defaultdict({'builtins.dict': dict, 'builtins.list': list}[factory])
 
@@ -360,25 +350,15 @@ def _array(content, dtype, shape, order) -> np.ndarray:
     return np.frombuffer(content, _expect(dtype, np.dtype)).reshape(shape, order=order)
 
 
-def _empty_array(*_) -> np.ndarray:
-    return np.empty(0)
-
-
 def _fill_array(array: np.ndarray, state) -> None:
     version, shape, dtype, is_fortran, content = state
     if min(shape, default=0) < 0:
         raise ValueError(f'an array of shape {shape}')
     if isinstance(content, str):  # of Python 2
         content = content.encode('latin1')
-    array.__setstate__(
-        (  # type: ignore[arg-type]  # numpy asks for its bool
-            1,
-            shape,
-            _expect(dtype, np.dtype),
-            bool(is_fortran),
-            _expect(content, bytes),
-        )
-    )
+    content = _expect(content, bytes)
+    state = (1, shape, _expect(dtype, np.dtype), bool(is_fortran), content)
+    array.__setstate__(state)  # type: ignore[arg-type]  # numpy asks for its bool
 
 
 def _fill_buffer(buffer: HistoryBuffer, state) -> None:
@@ -418,9 +398,8 @@ STORAGES = {
 }
 
 LITERALS = (
-    'INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT '
-    'STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8 '
-    'BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8'
+    'INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING '
+    'UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8'
 ).split()
 EMPTY = dict(
     NONE=lambda: None,
@@ -463,17 +442,15 @@ REBUILD: dict[str, Callable] = {
 }
 for core in 'numpy.core', 'numpy._core':  # the latter since NumPy 2
     REBUILD |= {
-        f'{core}.multiarray._reconstruct': _empty_array,
+        f'{core}.multiarray._reconstruct': lambda *_: np.empty(0),
         f'{core}.multiarray.scalar': _scalar,
         f'{core}.numeric._frombuffer': _array,
     }
 for module in 'pathlib', 'pathlib._local':  # the latter since Python 3.13
-    REBUILD |= {
-        f'{module}.PosixPath': _posix_path,
-        f'{module}.PurePosixPath': _posix_path,
-        f'{module}.WindowsPath': _windows_path,
-        f'{module}.PureWindowsPath': _windows_path,
-    }
+    for name in 'PosixPath', 'PurePosixPath':
+        REBUILD[f'{module}.{name}'] = lambda *parts: str(PurePosixPath(*parts))
+    for name in 'WindowsPath', 'PureWindowsPath':
+        REBUILD[f'{module}.{name}'] = lambda *parts: str(PureWindowsPath(*parts))
 
 # What stands for an object before its state is read.
 OBJECTS = {

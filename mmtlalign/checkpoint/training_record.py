@@ -20,11 +20,13 @@ from mmtlalign.resources import ROOT, list_configs
 NOT_OF_THE_RECIPE = ('data_hint', 'launcher', 'resume', 'visualizer', 'work_dir')
 
 ABSENT = object()  # in place of the value of a key
+# What reading literals may raise, ours and ast's.
+NOT_LITERAL: tuple[type[Exception], ...] = (AttributeError, KeyError, TypeError, ValueError)
+NOT_LITERAL += (MemoryError, RecursionError, SyntaxError)
 
 
 def read_config(text: str, path: str, trust: bool) -> Config:
-    """The config in a checkpoint, in today's words; without trust, nothing
-    in it is run.
+    """The config in a checkpoint, in today's words; without trust, nothing in it is run.
 
     Raises:
         UserError: If it does more than give names to literals.
@@ -41,20 +43,11 @@ def _read_literals(text: str, path: str) -> Config:
         if 'custom_imports' in entries:
             raise ValueError('custom_imports')
         return Config(entries)
-    except (
-        AttributeError,
-        KeyError,
-        MemoryError,
-        RecursionError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except NOT_LITERAL as error:
         reason = str(error).partition(':')[0] or type(error).__name__
         raise UserError(
-            f"checkpoint '{path}': its config is more than a list of values "
-            f'({reason}), and reading that can run any code; pass --trust if '
-            'you trust whoever made it'
+            f"checkpoint '{path}': its config is more than a list of values ({reason}), and "
+            'reading that can run any code; pass --trust if you trust whoever made it'
         ) from None
 
 
@@ -88,14 +81,10 @@ def read_literal(node: ast.expr):
     if isinstance(node, ast.Dict):
         keys = [key for key in node.keys if key is not None]
         if len(keys) == len(node.keys):  # without **
-            return {read_literal(key): read_literal(value) for key, value in zip(keys, node.values)}
+            return dict(zip(map(read_literal, keys), map(read_literal, node.values)))
     if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict':
-        named = {
-            keyword.arg: read_literal(keyword.value)
-            for keyword in node.keywords
-            if keyword.arg is not None
-        }
-        if len(named) == len(node.keywords):  # without **
+        if all(keyword.arg for keyword in node.keywords):  # without **
+            named = {str(keyword.arg): read_literal(keyword.value) for keyword in node.keywords}
             return dict(*map(read_literal, node.args), **named)
     return ast.literal_eval(node)
 
@@ -109,8 +98,7 @@ def find_command(cfg: Config, name: str, seed: int | None) -> tuple[str, str]:
         seed (int, optional): Its seed, which the config need not have.
 
     Returns:
-        tuple[str, str]: The command, and in words what it does not cover; ''
-        if that is nothing.
+        tuple[str, str]: The command, and in words what it does not cover; '' if that is nothing.
     """
     file = list_configs().get(name)
     if not file:
@@ -131,9 +119,8 @@ def find_command(cfg: Config, name: str, seed: int | None) -> tuple[str, str]:
 
 
 def find_changes(cfg: Config, name: str, seed: int | None) -> list[tuple] | None:
-    """Keys and values by which what was trained differs from the config that
-    it began as; arguments as of :func:`find_command`. None if no config of this
-    name comes along."""
+    """Keys and values by which what was trained differs from the config that it began as; arguments
+    as of :func:`find_command`. None if no config of this name comes along."""
     file = list_configs().get(name)
     if not file:
         return None
@@ -143,9 +130,7 @@ def find_changes(cfg: Config, name: str, seed: int | None) -> list[tuple] | None
     ignored = {*NOT_OF_THE_RECIPE}
     if cfg.get('resume'):  # which puts its own checkpoint there
         ignored.add('load_from')
-    return [
-        (keys, value) for keys, value in find_differences(named, trained) if keys[0] not in ignored
-    ]
+    return [change for change in find_differences(named, trained) if change[0][0] not in ignored]
 
 
 def find_differences(old, new, keys: tuple = ()) -> Iterator[tuple]:
@@ -188,10 +173,9 @@ def read_log(path: str, meta: dict) -> str:
 
     Args:
         path (str): Of the checkpoint.
-        meta (dict): Its. Its ``legs`` tell the folders of the parts in the
-            order that they ran in, which their times need not tell: clocks
-            are set back. Without them, the name of the experiment ends with
-            the time of the last part, which is also the name of a folder.
+        meta (dict): Its. Its ``legs`` tell the folders of the parts in the order that they ran in,
+            which their times need not tell: clocks are set back. Without them, the name of the
+            experiment ends with the time of the last part, which is also the name of a folder.
     """
     parts = Path(path).parent
     if legs := meta.get('legs'):
@@ -241,11 +225,9 @@ def tell_legs(meta: dict) -> list[str]:
         meta (dict): Of the checkpoint.
     """
     legs = [leg for leg in meta.get('legs', []) if isinstance(leg, dict)]
-    told = [
-        f'from iteration {leg.get("iter")} on: {change}'
-        for leg in legs
-        for change in leg.get('changes', [])
-    ]
+    told = []
+    for leg in legs:
+        told += [f'from iteration {leg.get("iter")} on: {it}' for it in leg.get('changes', [])]
     processes = {leg['processes'] for leg in legs if 'processes' in leg}
     if len(processes) > 1:
         told.append(f'parts ran with {" and ".join(map(str, sorted(processes)))} processes')

@@ -5,6 +5,8 @@ import os
 import os.path as osp
 import re
 import sys
+from collections.abc import Callable
+from math import inf
 
 from mmengine.config import Config, DictAction
 
@@ -24,6 +26,31 @@ class Parser(argparse.ArgumentParser):
         if '' in (sys.argv[1:] if args is None else args):
             raise UserError('an argument is empty: give its value, or leave its option out')
         return super().parse_known_args(args, namespace)
+
+
+def ending(*suffixes: str) -> Callable[[str], str]:
+    """For argparse: the type of names of files that end in one of these."""
+
+    def check(text: str) -> str:
+        if text.endswith(suffixes):
+            return text
+        raise argparse.ArgumentTypeError(f"'{text}' must end in {' or '.join(suffixes)}")
+
+    return check
+
+
+def number(kind: type, low: float, high: float = inf) -> Callable[[str], float]:
+    """For argparse: the type of numbers within limits, which are included."""
+
+    def check(text: str) -> float:
+        value = kind(text)
+        if low <= value <= high:
+            return value
+        limits = f'lie between {low} and {high}' if high < inf else f'be at least {low}'
+        raise argparse.ArgumentTypeError(f'{text} must {limits}')
+
+    check.__name__ = kind.__name__  # argparse names it where text is no number
+    return check
 
 
 def new_parser(doc: str) -> argparse.ArgumentParser:
@@ -118,8 +145,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config and merge the common arguments, options last.
 
     Raises:
-        UserError: If there is no such config, it cannot be read, or it has
-            no model.
+        UserError: If there is no such config, it cannot be read, or it has no model.
     """
     local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', args.local_rank)
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
@@ -137,12 +163,19 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def make_work_dir(path: str) -> None:
     """Create the folder before anything slow; a UserError if impossible."""
-    _make_folder(path, 'work dir', '--work-dir')
+    make_out_folder(path, '--work-dir', 'work dir')
 
 
-def make_out_folder(path: str | os.PathLike, option: str = '--out') -> None:
+def make_out_folder(path: str | os.PathLike, option: str = '--out', what: str = 'folder') -> None:
     """Likewise, a folder that the option names, or one in it."""
-    _make_folder(path, 'folder', option)
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{what} '{path}' cannot be made ({error.strerror}); choose another with {option}"
+        ) from None
+    if not os.access(path, os.W_OK):
+        raise UserError(f"{what} '{path}' cannot be written; choose another with {option}")
 
 
 def make_folder_of(path: str | os.PathLike, option: str = '--out') -> None:
@@ -150,7 +183,7 @@ def make_folder_of(path: str | os.PathLike, option: str = '--out') -> None:
     file's own place is refused."""
     if osp.isdir(path):
         raise UserError(f"'{path}' is a folder; name a file with {option}")
-    _make_folder(osp.dirname(path) or '.', 'folder', option)
+    make_out_folder(osp.dirname(path) or '.', option)
     if osp.exists(path):
         warn(f"'{path}' is there already, and will be replaced")
 
@@ -160,17 +193,6 @@ def make_folder_of_picture(path: str | os.PathLike, option: str = '--out') -> No
     if not str(path).endswith(PICTURES):
         raise UserError(f"{option} '{path}' must end in {', '.join(PICTURES)}")
     make_folder_of(path, option)
-
-
-def _make_folder(path: str | os.PathLike, what: str, option: str) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{what} '{path}' cannot be made ({error.strerror}); choose another with {option}"
-        ) from None
-    if not os.access(path, os.W_OK):
-        raise UserError(f"{what} '{path}' cannot be written; choose another with {option}")
 
 
 def check_absent(path: str | os.PathLike) -> None:

@@ -45,11 +45,7 @@ def is_for_console(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def progress_bar(runner: Runner) -> Iterator[None]:
-    """On a terminal, a bar in place of the lines on training steps.
-
-    Args:
-        runner (Runner): About to train.
-    """
+    """On a terminal, a bar in place of the lines on training steps."""
     bar = _ProgressBar()
     # One that cannot move its cursor (TERM=dumb) shows no bar
     if not (bar.progress.console.is_interactive and is_main_process()):

@@ -11,7 +11,6 @@ written must load strictly into the stock model.
 
 import argparse
 import json
-import os
 import os.path as osp
 from functools import partial
 from pathlib import Path
@@ -24,8 +23,14 @@ from mmtlalign.checkpoint.conversion import DeiT, Family, State, Swin, recognise
 from mmtlalign.checkpoint.conversion.deit import drop_distillation
 from mmtlalign.checkpoint.conversion.swin import resize_tables
 from mmtlalign.checkpoint.pretrained import BUFFERS
-from mmtlalign.commands.command_line import add_trust_argument, check_file, new_parser
-from mmtlalign.errors import UserError, in_one_line, warn
+from mmtlalign.commands.command_line import (
+    add_trust_argument,
+    check_file,
+    make_folder_of,
+    new_parser,
+    number,
+)
+from mmtlalign.errors import UserError, in_one_line
 from mmtlalign.output_files import save_whole
 
 # Where the papers' releases keep weights: most, BEiT v2, DINO.
@@ -51,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--window-size',
-        type=int,
+        type=number(int, 1),
         metavar='W',
         help="resize a Swin's tables of relative positions for windows of W x W",
     )
@@ -61,8 +66,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
-    if args.window_size is not None and args.window_size < 1:
-        raise UserError(f'--window-size {args.window_size} must be at least 1')
     state, meta = read(args.file, args.out, args.trust)
     family, layout = recognise(state, args.file)
     check_options(args, family)
@@ -133,24 +136,14 @@ def leave_out(beginnings: tuple[str, ...], state: State) -> State:
 
 def check_out(out: str, file: str) -> None:
     """Raise a UserError if the output cannot be written, or should not."""
-    folder = osp.dirname(out) or '.'
-    if not osp.isdir(folder):
-        raise UserError(
-            f"folder '{folder}' of the output does not exist; make it or write elsewhere"
-        )
-    if osp.isdir(out):
-        raise UserError(f"'{out}' is a folder; name a file")
     if osp.exists(file) and osp.exists(out) and osp.samefile(file, out):
         raise UserError(f"'{out}' is the input, which would be lost; write another file")
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"folder '{folder}' of the output cannot be written; write elsewhere")
-    if osp.exists(out):
-        warn(f"'{out}' is there already, and will be replaced")
     if out.endswith('.safetensors'):
         raise UserError(
             f"'{out}' would be a .pth file for all its name; call "
             'it *.pth (mmtlalign publish makes the other)'
         )
+    make_folder_of(out, 'out')
 
 
 def check_options(args: argparse.Namespace, family: Family) -> None:
@@ -170,16 +163,7 @@ def check_options(args: argparse.Namespace, family: Family) -> None:
 def finish(
     file: str, out: str, layout: str, state: State, meta: dict, model: nn.Module, family: Family
 ) -> None:
-    """Load strictly into the stock model, write, and say so.
-
-    Args:
-        file (str): That was read.
-        out (str): File to write.
-        layout (str): To write in.
-        state (dict[str, Tensor]): In mmpretrain's layout.
-        meta (dict): Written beside it in mmpretrain's layout.
-        model (nn.Module): Of mmpretrain.
-        family (Family): That has the layouts.
+    """Load strictly into the stock model, write in a layout, and say so.
 
     Raises:
         UserError: If not everything fits.

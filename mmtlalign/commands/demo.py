@@ -27,6 +27,7 @@ from mmtlalign.commands.command_line import (
     check_file,
     make_out_folder,
     new_parser,
+    number,
 )
 from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError, in_one_line, warn
@@ -53,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--device', help='default: a GPU if there is one')
     parser.add_argument(
         '--score-thr',
-        type=float,
+        type=number(float, 0, 1),
         default=0.3,
         help='least score of an object (default: %(default)s)',
     )
@@ -63,15 +64,6 @@ def make_parser() -> argparse.ArgumentParser:
     add_trust_argument(parser)
     add_cfg_options(parser)
     return parser
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """What is given, if it fits together."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    if not 0 <= args.score_thr <= 1:
-        parser.error(f'--score-thr {args.score_thr} must lie between 0 and 1')
-    return args
 
 
 def find_images(where: str) -> list[str]:
@@ -95,23 +87,14 @@ def find_images(where: str) -> list[str]:
 
 
 def name_pictures(paths: list[str], folder: str) -> list[str]:
-    """Where to write the picture of each image, none over another.
-
-    Args:
-        paths (list[str]): Images, possibly of several folders.
-        folder (str): For the pictures.
-
-    Returns:
-        list[str]: ``folder/NAME.png``; if that is taken, ``NAME.2.png`` and
-        so on.
-    """
+    """``folder/NAME.png`` for each image; where that is taken, ``NAME.2.png`` and so on."""
     names: list[str] = []
     for path in paths:
-        stem, number = Path(path).stem, 1
+        stem, copy = Path(path).stem, 1
         name = f'{stem}.png'
         while name in names:
-            number += 1
-            name = f'{stem}.{number}.png'
+            copy += 1
+            name = f'{stem}.{copy}.png'
         names.append(name)
     return [str(Path(folder) / name) for name in names]
 
@@ -134,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
 
         web_demo.main(argv)
         return
-    args = parse_args(argv)
+    args = make_parser().parse_args(argv)
     cfg = open_config(args.config, args.trust)
     checkpoint = args.checkpoint
     if checkpoint is None:

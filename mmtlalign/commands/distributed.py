@@ -21,9 +21,6 @@ def use_gloo_without_gpu(cfg: Config) -> None:
     device ids. It leaves a process group that already exists alone, so on a machine without a GPU
     the group is made here, with gloo, and the wrapper is configured without device ids.
 
-    Args:
-        cfg (Config): Modified in place; ``cfg.launcher`` decides.
-
     Raises:
         UserError: If the launcher is not ``pytorch``.
     """

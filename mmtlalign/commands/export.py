@@ -14,7 +14,13 @@ from pathlib import Path
 
 from mmtlalign.apis import get_model
 from mmtlalign.apis.exporting import check_packages, export
-from mmtlalign.commands.command_line import add_trust_argument, make_folder_of, new_parser
+from mmtlalign.commands.command_line import (
+    add_trust_argument,
+    ending,
+    make_folder_of,
+    new_parser,
+    number,
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -27,18 +33,26 @@ def make_parser() -> argparse.ArgumentParser:
         help="path or URL (default: what is published for the name, or the config's load_from)",
     )
     parser.add_argument(
-        '--out', required=True, type=Path, metavar='FILE.{onnx,pt2}', help='file to write'
+        '--out',
+        required=True,
+        type=ending('.onnx', '.pt2'),
+        metavar='FILE.{onnx,pt2}',
+        help='file to write',
     )
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument(
-        '--shape', nargs=2, type=int, metavar=('H', 'W'), help='size of the images in pixels'
+        '--shape',
+        nargs=2,
+        type=number(int, 1),
+        metavar=('H', 'W'),
+        help='size of the images in pixels',
     )
     size.add_argument(
         '--dynamic', action='store_true', help='any number and size of images (plain ViTs)'
     )
     parser.add_argument(
         '--batch',
-        type=int,
+        type=number(int, 1),
         default=1,
         metavar='N',
         help='number of images, with --shape (default: 1)',
@@ -50,33 +64,24 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """What is given, if it fits together."""
+def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
-    if args.out.suffix not in ('.onnx', '.pt2'):
-        parser.error(f"--out '{args.out}' must end in .onnx or .pt2")
     if args.dynamic and args.batch != 1:
         parser.error('--batch goes with --shape; --dynamic takes any number')
-    if min(args.batch, *(args.shape or [1])) < 1:
-        parser.error('--shape and --batch must be positive')
-    return args
-
-
-def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    if args.out.suffix == '.onnx':
+    out = Path(args.out)
+    if out.suffix == '.onnx':
         check_packages()
-    make_folder_of(args.out)
+    make_folder_of(out)
     model = get_model(args.config, args.checkpoint, trust=args.trust)
     names, difference = export(
         model,
-        args.out,
+        out,
         (args.batch, 3, *args.shape) if args.shape else None,
         name=Path(args.config).stem,
         backbone_only=args.backbone_only,
     )
     print(
-        f'{args.out}  {args.out.stat().st_size / 2**20:.1f} MiB, puts out {", ".join(names)}; '
+        f'{out}  {out.stat().st_size / 2**20:.1f} MiB, puts out {", ".join(names)}; '
         f'differs from the model by {difference:.1e} of the largest value'
     )

@@ -35,8 +35,10 @@ from mmtlalign.commands.command_line import (
     add_cfg_options,
     add_trust_argument,
     check_file,
+    ending,
     make_folder_of,
     new_parser,
+    number,
 )
 from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.commands.unread_keys import merge_options
@@ -73,36 +75,30 @@ def make_parser() -> argparse.ArgumentParser:
         help=f'of {", ".join(SHARES)} or another propagation (default: all '
         'of these that the backbone offers)',
     )
-    parser.add_argument('--mixes', type=int, default=5000, help='how many, about (default: 5000)')
+    parser.add_argument(
+        '--mixes', type=number(int, 4), default=5000, help='how many, about (default: 5000)'
+    )
     parser.add_argument('--seed', type=int, default=0, help='of pairs, boxes and bootstrap')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument(
-        '--out', default='fidelity.json', help='.json to write; a .png goes beside it'
+        '--out',
+        type=ending('.json'),
+        default='fidelity.json',
+        help='.json to write; a .png goes beside it',
     )
     add_cfg_options(parser)
     add_trust_argument(parser)
     return parser
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """What is given, if it fits together."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    if not args.out.endswith('.json'):
-        parser.error(f"--out '{args.out}' must end in .json")
-    if args.labels and len(args.labels) != len(args.checkpoints):
-        parser.error(f'--labels names {len(args.labels)} of {len(args.checkpoints)} checkpoints')
-    if args.mixes < 4:
-        parser.error(f'--mixes {args.mixes} must be at least 4')
-    return args
-
-
 def name_checkpoints(paths: list[str], labels: list[str] | None) -> list[str]:
     """A label for each, by which results are kept.
 
     Raises:
-        UserError: If two are the same.
+        UserError: If two are the same, or there are more or less of them.
     """
+    if labels and len(labels) != len(paths):
+        raise UserError(f'--labels names {len(labels)} of {len(paths)} checkpoints')
     files = [Path(path).resolve() for path in paths]
     folders = Counter(file.parent.name for file in files)
     labels = labels or [
@@ -152,11 +148,8 @@ def measure(model, dataset, pairs: Pairs, args, label: str) -> dict:
 
 def write_table(checkpoints: dict[str, dict]) -> Iterator[str]:
     """Lines of Markdown: the shares at the output."""
-    references = [
-        name
-        for name in REFERENCES
-        if any(name in shares['area'] for shares in checkpoints.values())
-    ]
+    known = [shares['area'] for shares in checkpoints.values()]
+    references = [name for name in REFERENCES if any(name in area for area in known)]
     yield '| model | share | moved |' + ''.join(
         f' {name}: correlation | distance |' for name in references
     )
@@ -179,7 +172,7 @@ def _cell(values: list[float], form: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = make_parser().parse_args(argv)
     for path in args.checkpoints:
         check_file(path, 'checkpoint')
     labels = name_checkpoints(args.checkpoints, args.labels)
@@ -212,20 +205,9 @@ def main(argv: list[str] | None = None) -> None:
 def save(args: argparse.Namespace, pairs: Pairs, result: dict) -> None:
     """Write figures and picture of the checkpoints so far."""
     name = Path(args.config).stem
-    write_whole(
-        args.out,
-        json.dumps(
-            dict(
-                config=name,
-                seed=args.seed,
-                mixes=pairs.mixes,
-                pairs=len(pairs.images),
-                checkpoints=result,
-            ),
-            indent=1,
-        )
-        + '\n',
-    )
+    figures = dict(config=name, seed=args.seed, mixes=pairs.mixes, pairs=len(pairs.images))
+    figures['checkpoints'] = result
+    write_whole(args.out, json.dumps(figures, indent=1) + '\n')
     title = f'{name}: {pairs.mixes} mixes of {len(pairs.images)} pairs'
     with written_beside(picture_of(args.out)) as beside:
         draw_fidelity(result, title).savefig(beside, dpi=110)

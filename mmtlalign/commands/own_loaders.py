@@ -2,7 +2,7 @@
 
 from mmengine.config import Config
 
-from mmtlalign.commands.config_nodes import walk
+from mmtlalign.config_nodes import walk
 
 # By host: types that are replaced, and by what.
 OWN = dict(
@@ -13,14 +13,9 @@ OWN = dict(
 
 
 def use_own_loaders(cfg: Config, apply_exif: bool = False) -> None:
-    """Let a run read its data as :mod:`mmtlalign.datasets` does.
-
-    Args:
-        cfg (Config): Modified in place: data sets of folders go by the names of these, and images
-            for detection and segmentation are the way up that their annotations are.
-        apply_exif (bool): Turn such images also where sizes leave open which
-            way up that is. Defaults to False.
-    """
+    """Let a run read its data as :mod:`mmtlalign.datasets` does: data sets of folders go by the
+    names of these, and images for detection and segmentation are the way up that their
+    annotations are, with ``apply_exif`` also where sizes leave open which way that is."""
     own = OWN.get(cfg.get('default_scope', 'mmpretrain'), {})
     places = [cfg.get(f'{phase}_dataloader') for phase in ('train', 'val', 'test')]
     # a list, as nodes are changed on the way

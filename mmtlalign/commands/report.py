@@ -22,8 +22,9 @@ from mmtlalign.apis import get_model
 from mmtlalign.apis.mixing import trace_mix
 from mmtlalign.checkpoint.plain_types import check_plain_types
 from mmtlalign.checkpoint.training_record import find_changes, find_command, read_config
-from mmtlalign.commands.command_line import add_trust_argument, make_folder_of, new_parser
+from mmtlalign.commands.command_line import add_trust_argument, ending, make_folder_of, new_parser
 from mmtlalign.commands.curves import read_log
+from mmtlalign.commands.visualize import draw_mix
 from mmtlalign.commands.work_dir import checkpoints_in
 from mmtlalign.data_configs import code_named_in
 from mmtlalign.engine import PREDICTIONS
@@ -31,7 +32,6 @@ from mmtlalign.errors import UserError
 from mmtlalign.evaluation.bootstrap import paired_difference
 from mmtlalign.evaluation.robustness import calibration_error
 from mmtlalign.output_files import write_whole
-from mmtlalign.visualization import draw_alignment
 from mmtlalign.visualization.report import Run, render
 from mmtlalign.visualization.report.figures import to_uri
 
@@ -45,30 +45,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='of a training')
     parser.add_argument(
-        '--out', metavar='FILE.html', help='page to write (default: report.html in the first)'
+        '--out',
+        type=ending('.html'),
+        metavar='FILE.html',
+        help='page to write (default: report.html in the first)',
     )
     add_trust_argument(parser)
     return parser
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """What is given, if it fits together."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    args.out = args.out or str(Path(args.work_dirs[0], 'report.html'))
-    if not args.out.endswith('.html'):
-        parser.error(f"--out '{args.out}' must end in .html")
-    return args
-
-
 def write_report(work_dirs: Sequence[str], out: str, trust: bool = False) -> None:
-    """Write the page.
-
-    Args:
-        work_dirs (Sequence[str]): Of the runs.
-        out (str): The page.
-        trust (bool): Also read a config that does more than name values, which
-            runs it. Defaults to False.
+    """Write the page; with ``trust``, a config that does more than name values is run.
 
     Raises:
         UserError: If nothing was logged in one of them.
@@ -238,14 +225,7 @@ def add_alignment(run: Run, cfg: Config, folder: Path, trust: bool) -> None:
     except (UserError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         run.notes.append(f'no picture of how labels move: {" ".join(str(error).split())}')
         return
-    figure = draw_alignment(
-        found.images,
-        found.mixed,
-        found.share_maps['tlalign'],
-        found.output_shares['tlalign'],
-        f'{run.name}, {checkpoints[0].name}',
-    )
-    run.alignment = to_uri(figure)
+    run.alignment = to_uri(draw_mix(found, f'{run.name}, {checkpoints[0].name}'))
 
 
 def compare(first: Run, other: Run) -> tuple[str, str] | None:
@@ -273,10 +253,11 @@ def compare(first: Run, other: Run) -> tuple[str, str] | None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = make_parser().parse_args(argv)
+    out = args.out or str(Path(args.work_dirs[0], 'report.html'))
     for folder in args.work_dirs:
         if not Path(folder).is_dir():
             raise UserError(f"work dir '{folder}' does not exist")
-    make_folder_of(args.out)
-    write_report(args.work_dirs, args.out, args.trust)
-    print(f'report: {args.out}')
+    make_folder_of(out)
+    write_report(args.work_dirs, out, args.trust)
+    print(f'report: {out}')

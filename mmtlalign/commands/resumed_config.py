@@ -34,6 +34,7 @@ FREE = re.compile(
     r'randomness\.(deterministic|diff_rank_seed)|'
     r'train_dataloader\.(multiprocessing_context|timeout)'
 )
+TOO_DEEP = (RecursionError, MemoryError)  # of Python's parser
 # Hooks that change weights, data or losses; others only watch, as far as can be known.
 TRAINING = re.compile(
     r'(.*\.)?(.*EMA.*|SWAHook|.*Switch.*|DenseCLHook|MeanTeacherHook|PreciseBNHook|'
@@ -74,37 +75,27 @@ def check_same_run(
         before = Config(read_literals(meta['cfg']))
         modernise(before.model)
         use_own_loaders(before)
-    except (
-        KeyError,
-        AttributeError,
-        TypeError,
-        ValueError,
-        SyntaxError,
-        RecursionError,
-        MemoryError,
-    ):
+    except (LookupError, AttributeError, TypeError, ValueError, SyntaxError, *TOO_DEEP):
         warn(
             f"checkpoint '{path}' holds no config that can be compared with this one: "
             'that they are the same is for you to see'
         )
         before = None
-    if extend is not None:
-        today = deepcopy(cfg)
+    candidates = [cfg]
+    if extend is not None:  # once more, or the first time
+        candidates.append(deepcopy(cfg))
         extend_schedule(cfg, extend, epoch_length(checkpoint))
     if before is None:
         return []
-    same = cfg
-    lines = differences(before, same, meta, accepted)
-    if lines and extend is not None:  # the first time, not once more
-        same = today
-        lines = differences(before, same, meta, accepted)
-    if lines:
-        raise UserError(
-            f"checkpoint '{path}' is of another run: {'; '.join(lines)}; set them back to go on, "
-            'give --accept KEY for each that is meant to change, or begin anew from its weights '
-            f'with --cfg-options load_from={path} and another --work-dir'
-        )
-    return differences(before, same, meta, ())
+    for today in candidates:
+        lines = differences(before, today, meta, accepted)
+        if not lines:
+            return differences(before, today, meta, ())
+    raise UserError(
+        f"checkpoint '{path}' is of another run: {'; '.join(lines)}; set them back to go on, "
+        'give --accept KEY for each that is meant to change, or begin anew from its weights '
+        f'with --cfg-options load_from={path} and another --work-dir'
+    )
 
 
 def differences(before: Config, today: Config, meta: dict, accepted: Iterable[str]) -> list[str]:
@@ -123,11 +114,7 @@ def differences(before: Config, today: Config, meta: dict, accepted: Iterable[st
         found.append(('custom_hooks', hooks[0], hooks[1]))
     return [
         f'{key} was {told(was)} and is {told(now)}'
-        + (
-            ' (--extend N trains longer)'
-            if key.startswith(('train_cfg.max_', 'param_scheduler'))
-            else ''
-        )
+        + ' (--extend N trains longer)' * key.startswith(('train_cfg.max_', 'param_scheduler'))
         for key, was, now in found
         if not any(f'{key}.'.startswith(f'{free.strip(".")}.') for free in accepted)
     ]
@@ -136,12 +123,8 @@ def differences(before: Config, today: Config, meta: dict, accepted: Iterable[st
 def other_totals(before: Config, today: Config, meta: dict):
     """The images of an optimizer step, if there are more or less of them."""
     processes = meta.get('world_size')
-    now = int(
-        os.environ.get(
-            'WORLD_SIZE',
-            os.environ.get('SLURM_NTASKS', 1 if today.get('launcher', 'none') == 'none' else 0),
-        )
-    )
+    alone = today.get('launcher', 'none') == 'none'
+    now = int(os.environ.get('WORLD_SIZE', os.environ.get('SLURM_NTASKS', alone)))
     if not processes or not now:  # nobody knows
         processes = now = 1
     totals = [count * images_of_a_step(cfg) for count, cfg in ((processes, before), (now, today))]
@@ -151,21 +134,14 @@ def other_totals(before: Config, today: Config, meta: dict):
 
 def images_of_a_step(cfg: Config) -> int:
     """Of one process."""
-    wrapper = cfg.get('optim_wrapper') or {}
-    return ((cfg.get('train_dataloader') or {}).get('batch_size') or 1) * (
-        wrapper.get('accumulative_counts') or 1
-    )
+    batch = (cfg.get('train_dataloader') or {}).get('batch_size') or 1
+    return batch * ((cfg.get('optim_wrapper') or {}).get('accumulative_counts') or 1)
 
 
 def training_hooks(cfg: Config) -> list:
     """Configs of the hooks that are part of a training."""
-    return comparable(
-        [
-            hook
-            for hook in cfg.get('custom_hooks') or []
-            if TRAINING.fullmatch(str(hook.get('type', '')))
-        ]
-    )
+    hooks = cfg.get('custom_hooks') or []
+    return comparable([hook for hook in hooks if TRAINING.fullmatch(str(hook.get('type', '')))])
 
 
 def epoch_length(checkpoint: dict) -> int | None:
@@ -178,13 +154,9 @@ def epoch_length(checkpoint: dict) -> int | None:
 
 
 def extend_schedule(cfg: Config, total: int, length: int | None = None) -> None:
-    """Give a config another total, and schedules that end with it as well.
-
-    Args:
-        cfg (Config): Modified in place.
-        total (int): Epochs, or iterations where training is counted in them.
-        length (int, optional): Iterations of an epoch, for schedules that are
-            counted in iterations where training is in epochs.
+    """Give a config another total, and schedules that end with it as well: of epochs, or of
+    iterations where training is counted in them. Schedules counted in iterations where training is
+    in epochs need the length of an epoch.
 
     Raises:
         UserError: If it is less than the config's.

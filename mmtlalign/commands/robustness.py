@@ -39,8 +39,10 @@ from mmtlalign.commands.command_line import (
     add_cfg_options,
     add_trust_argument,
     check_file,
+    ending,
     make_folder_of,
     new_parser,
+    number,
 )
 from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.commands.unread_keys import merge_options
@@ -64,15 +66,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--drop',
         nargs='*',
-        type=float,
+        type=number(float, 0, 1),
         default=[0.25, 0.5, 0.75],
         metavar='FRACTION',
         help='parts of the patches to drop',
     )
     parser.add_argument(
         '--patch-size',
-        type=int,
-        default=None,
+        type=number(int, 1),
         metavar='PIXELS',
         help='side of a dropped patch (default: whole patches of the '
         "backbone, about a 14th of the image's side: 16 at 224)",
@@ -80,7 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--fgsm',
         nargs='*',
-        type=float,
+        type=number(float, 0, 255),
         default=[1.0, 2.0],
         metavar='STRENGTH',
         help='in 255ths of the pixel range',
@@ -93,37 +94,16 @@ def make_parser() -> argparse.ArgumentParser:
     add_cfg_options(parser)
     add_trust_argument(parser)
     parser.add_argument(
-        '--out', default='robustness.json', help='.json to write; a .png goes beside it'
+        '--out',
+        type=ending('.json'),
+        default='robustness.json',
+        help='.json to write; a .png goes beside it',
     )
     return parser
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """What is given, if it fits together."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    if not args.out.endswith('.json'):
-        parser.error(f"--out '{args.out}' must end in .json")
-    for strength in args.fgsm:
-        if not 0 <= strength <= 255:
-            parser.error(f'--fgsm {strength:g} must lie between 0 and 255')
-    for fraction in args.drop:
-        if not 0 <= fraction <= 1:
-            parser.error(f'--drop {fraction:g} must lie between 0 and 1')
-    if args.patch_size is not None and args.patch_size < 1:
-        parser.error(f'--patch-size {args.patch_size} must be positive')
-    return args
-
-
 class Classifier:
-    """A trained classifier of mmpretrain: batches in, logits out.
-
-    Args:
-        cfg (Config): Whole config.
-        checkpoint (str): Its weights.
-        device (str): 'cpu' or 'cuda'.
-        trust (bool): Also load a checkpoint that may run code.
-    """
+    """A trained classifier of mmpretrain: batches in, logits out."""
 
     def __init__(self, cfg: Config, checkpoint: str, device: str, trust: bool = False) -> None:
         self.model = get_model(cfg, checkpoint, device, trust=trust).requires_grad_(False)
@@ -278,8 +258,7 @@ def read_folders(items: list[str]) -> list[tuple[str, str]]:
     """Names and folders of --folders.
 
     Raises:
-        UserError: If one is not NAME=FOLDER, or a name is taken: results are
-            kept by it.
+        UserError: If one is not NAME=FOLDER, or a name is taken: results are kept by it.
     """
     pairs = [item.partition('=')[::2] for item in items]
     names = [name for name, _ in pairs]
@@ -316,7 +295,7 @@ def draw(result: dict, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = make_parser().parse_args(argv)
     check_file(args.checkpoint, 'checkpoint')
     pairs = read_folders(args.folders)
     cfg = open_config(args.config, args.trust)

@@ -15,9 +15,6 @@ def build_runner(cfg: Config) -> Runner:
     """The runner that a config names, which logs as the host does but for what
     only the log file gets, and refuses to load nothing.
 
-    Args:
-        cfg (Config): With the host's ``runner_type``, by default ``'Runner'``.
-
     Raises:
         UserError: No runner has that name; while it runs, if a loader has no batch.
     """

@@ -23,6 +23,7 @@ from mmtlalign.commands.checks import (
 from mmtlalign.commands.command_line import (
     add_common_arguments,
     check_file,
+    ending,
     load_config,
     make_folder_of,
     make_work_dir,
@@ -43,9 +44,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
     parser.add_argument('config', help='path of a config, or name of one that comes along')
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
-    parser.add_argument('--out', metavar='FILE.pkl', help='also write all predictions to this file')
+    parser.add_argument(
+        '--out',
+        type=ending('.pkl', '.pickle'),
+        metavar='FILE.pkl',
+        help='also write all predictions to this file',
+    )
     parser.add_argument(
         '--bootstrap',
+        type=ending('.json'),
         metavar='FILE.json',
         help='also write what the figure is on test images '
         'drawn anew, with replacement, 1000 times',
@@ -59,41 +66,14 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """What is given, if it fits together."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    if args.out and not args.out.endswith(('.pkl', '.pickle')):
-        parser.error(f"--out '{args.out}' must end in .pkl or .pickle")
-    if args.bootstrap and not args.bootstrap.endswith('.json'):
-        parser.error(f"--bootstrap '{args.bootstrap}' must end in .json")
-    return args
-
-
 def save_bootstrap(metric: BaseMetric, results: list, figures: dict, path: str) -> None:
-    """Write a figure and its draws, and say in which range they lie.
-
-    Args:
-        metric (BaseMetric): That gave the figure.
-        results (list): What it gathered of every image.
-        figures (dict): Of the test.
-        path (str): The JSON file.
-    """
+    """Write the figure of a metric and its draws, given what it gathered of every image, and say
+    in which range they lie."""
     name, draws = figure_of(metric), redraw(metric, results)
     low, high = np.percentile(draws, [2.5, 97.5])
-    write_whole(
-        path,
-        json.dumps(
-            dict(
-                metric=name,
-                figure=float(figures[name]),
-                interval=[low, high],
-                num_images=len(results),
-                draws=draws.round(4).tolist(),
-            )
-        )
-        + '\n',
-    )
+    found = dict(metric=name, figure=float(figures[name]), interval=[low, high])
+    found |= dict(num_images=len(results), draws=draws.round(4).tolist())
+    write_whole(path, json.dumps(found) + '\n')
     print_log(
         f'{name} {figures[name]:.4f}; of {len(results)} images drawn anew, 95 % of the time '
         f'between {low:.4f} and {high:.4f}, which tells nothing about other trainings: {path}',
@@ -102,15 +82,7 @@ def save_bootstrap(metric: BaseMetric, results: list, figures: dict, path: str) 
 
 
 def use_tta(cfg: Config) -> None:
-    """Make a config test with its own test-time augmentation.
-
-    Args:
-        cfg (Config): Modified in place. Its ``tta_pipeline`` replaces the
-            test pipeline, and its ``tta_model`` wraps the model.
-
-    Raises:
-        UserError: If the config has no ``tta_model`` or ``tta_pipeline``.
-    """
+    """Make a config test with its own ``tta_pipeline``, and wrap its model in its ``tta_model``."""
     for key in ('tta_model', 'tta_pipeline'):
         if key not in cfg:
             raise UserError(f'--tta needs {key} in the config; the ADE20K configs have it')
@@ -119,7 +91,7 @@ def use_tta(cfg: Config) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = make_parser().parse_args(argv)
     cfg = load_config(args)
     check_data_of(cfg, 'test')
     check_values(cfg)

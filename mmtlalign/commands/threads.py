@@ -6,16 +6,10 @@ import torch
 
 
 def free_cores(interval: float = 0.5) -> int:
-    """Count the cores this process may use that nobody uses now.
+    """Count the cores this process may use that nobody uses now, at least 1.
 
-    Measured over a moment, not read from the load average: that one still
+    Measured over seconds, not read from the load average: that one still
     remembers the installation or training that ended a minute ago.
-
-    Args:
-        interval (float): Seconds to watch. Defaults to 0.5.
-
-    Returns:
-        int: At least 1.
     """
     import psutil
 
@@ -27,16 +21,10 @@ def free_cores(interval: float = 0.5) -> int:
 
 
 def set_threads(distributed: bool) -> str:
-    """Set torch's thread count and say what was chosen.
+    """Set torch's thread count and say, in a line for the log, what was chosen.
 
     ``OMP_NUM_THREADS``, if set, is obeyed. Otherwise a single process takes
     the free cores, and each of several processes takes one.
-
-    Args:
-        distributed (bool): Whether several processes share the machine.
-
-    Returns:
-        str: One line for the log.
     """
     if 'OMP_NUM_THREADS' in os.environ:
         return (

@@ -34,7 +34,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mmtlalign.apis.channel_order import in_order, reads_files, trained_order
 from mmtlalign.checkpoint import check_checkpoint, load_checkpoint_safely
 from mmtlalign.commands.checks import check_data, check_trained_classes, classes_in
-from mmtlalign.commands.command_line import add_trust_argument, check_file, new_parser
+from mmtlalign.commands.command_line import add_trust_argument, check_file, new_parser, number
 from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.datasets import TokenLabelStore, image_names
 from mmtlalign.datasets.token_label_annotator import TokenLabelAnnotator
@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('dataset', help='config whose training data to annotate')
     parser.add_argument(
         '--size',
-        type=int,
+        type=number(int, 1),
         required=True,
         help='edge in pixels that images are resized to; maps '
         "have this edge over the annotator's total stride",
@@ -61,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="folder to write (default: the one that the dataset config's LoadTokenLabels reads)",
     )
     parser.add_argument(
-        '--top-k', type=int, default=5, help='classes kept per position (default: 5)'
+        '--top-k', type=number(int, 1), default=5, help='classes kept per position (default: 5)'
     )
     parser.add_argument(
         '--score-mode',
@@ -75,10 +75,10 @@ def make_parser() -> argparse.ArgumentParser:
         action='store_true',
         help='also with an annotator whose predictions are no better than chance',
     )
-    parser.add_argument('--batch-size', type=int, default=64)
+    parser.add_argument('--batch-size', type=number(int, 1), default=64)
     parser.add_argument(
         '--processes',
-        type=int,
+        type=number(int, 1),
         default=1,
         help='annotators at work at the same time, one per GPU or CPU core (default: 1)',
     )
@@ -86,21 +86,12 @@ def make_parser() -> argparse.ArgumentParser:
         '--workers', type=int, default=0, help='that load images for each of them (default: 0)'
     )
     parser.add_argument(
-        '--device', help='default: cuda if there is one, else cpu; process i takes the i-th GPU'
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='default: cuda if there is one, else cpu; process i takes the i-th GPU',
     )
     add_trust_argument(parser)
     return parser
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """What is given, if it fits together."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    for name in ('size', 'top_k', 'batch_size', 'processes'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name.replace("_", "-")} must be positive')
-    args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    return args
 
 
 def load_config(path: str, trust: bool) -> Config:
@@ -270,7 +261,7 @@ def watch(crew: list, store: TokenLabelStore) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = make_parser().parse_args(argv)
     if '://' in args.checkpoint:
         raise UserError(
             f"checkpoint '{args.checkpoint}' is no file here; download it and give its path"

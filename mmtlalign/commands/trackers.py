@@ -20,6 +20,8 @@ from torch.distributed.tensor import DTensor
 
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.apis.channel_order import trained_order
+from mmtlalign.apis.mixing import trace_mix
+from mmtlalign.commands.visualize import draw_mix
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import write_whole
 
@@ -54,11 +56,6 @@ def add_track_argument(parser: argparse.ArgumentParser) -> None:
 
 def use_trackers(cfg: Config, names: list[str], checkpoint: dict | None) -> None:
     """Add the backends to the config's visualizer.
-
-    Args:
-        cfg (Config): Of the training; modified.
-        names (list[str]): Of trackers.
-        checkpoint (dict, optional): That is gone on from.
 
     Raises:
         UserError: If one is not installed.
@@ -111,11 +108,7 @@ def earlier_ids(work_dir: str, checkpoint: dict | None) -> dict[str, str]:
 
 
 class TrackRun(Hook):
-    """Keep the ids of a run, and draw how labels move when it ends.
-
-    Args:
-        names (list[str]): Of the trackers.
-    """
+    """Keep the ids of a run in some trackers, and draw how labels move when it ends."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
@@ -156,20 +149,10 @@ class TrackRun(Hook):
 
 def draw(model: BaseModel, samples: list[dict], cfg: Config) -> np.ndarray:
     """The alignment picture of a model and two samples, (H, W, 3) uint8 RGB."""
-    # at the end, so that no training starts later for it
-    from mmtlalign.apis.mixing import trace_mix
-    from mmtlalign.visualization import draw_alignment
-
     was_training = model.training
     found = trace_mix(model.eval(), pseudo_collate(samples), order=trained_order(cfg))
     model.train(was_training)
-    figure = draw_alignment(
-        found.images,
-        found.mixed,
-        found.share_maps['tlalign'],
-        found.output_shares['tlalign'],
-        Path(cfg.filename or 'training').stem,
-    )
+    figure = draw_mix(found, Path(cfg.filename or 'training').stem)
     png = io.BytesIO()
     figure.savefig(png, format='png', dpi=110)
     return mmcv.imfrombytes(png.getvalue(), channel_order='rgb')

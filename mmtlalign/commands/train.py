@@ -39,6 +39,7 @@ from mmtlalign.commands.command_line import (
     load_config,
     make_folder_of_picture,
     new_parser,
+    number,
 )
 from mmtlalign.commands.console import progress_bar, say_what_next
 from mmtlalign.commands.distributed import use_gloo_without_gpu
@@ -71,10 +72,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--extend',
-        type=int,
+        type=number(int, 1),
         metavar='N',
-        help='with '
-        '--resume: new total of epochs or iterations; '
+        help='with --resume: new total of epochs or iterations; '
         'schedules that ended with the old one end with it',
     )
     parser.add_argument(
@@ -127,12 +127,6 @@ def check_schedule(cfg: Config) -> None:
                 f'{schedule["type"]} begins at {begin}; set --cfg-options '
                 f'train_cfg.{key}={begin + 1} or more'
             )
-
-
-def resume(cfg: Config, checkpoint: str) -> None:
-    """Make the runner go on from a checkpoint."""
-    cfg.resume = True
-    cfg.load_from = None if checkpoint == 'auto' else checkpoint
 
 
 def translate_old_arguments(cfg: Config) -> None:
@@ -263,8 +257,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """What is given, if it fits together."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    if args.extend is not None and args.extend < 1:
-        parser.error(f'--extend {args.extend} must be positive')
     if args.resume is None and (args.extend or args.accept):
         parser.error('--extend and --accept go with --resume')
     if args.resume is not None and args.overwrite:
@@ -312,7 +304,8 @@ def main(argv: list[str] | None = None) -> None:
     check_schedule(cfg)
     count_accumulation(cfg)
     if args.resume is not None:
-        resume(cfg, args.resume)
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
     translate_old_arguments(cfg)
     if not args.dry_run:  # which writes nothing there
         if osp.isdir(cfg.work_dir):

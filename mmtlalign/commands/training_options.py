@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 
+from mmtlalign.commands.command_line import number
 from mmtlalign.errors import UserError
 
 COMPILE_MODES = ('default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs')
@@ -67,7 +68,10 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         '--deterministic', action='store_true', help='only algorithms that repeat bit for bit'
     )
     parser.add_argument(
-        '--profile', type=int, metavar='N', help='trace the first N steps into the work dir'
+        '--profile',
+        type=number(int, 1),
+        metavar='N',
+        help='trace the first N steps into the work dir',
     )
     parser.add_argument(
         '--peak-tflops',
@@ -89,9 +93,8 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
     Raises:
         UserError: Where one cannot work here.
     """
-    for option, value in (('--profile', args.profile), ('--peak-tflops', args.peak_tflops)):
-        if value is not None and not 0 < value < inf:
-            raise UserError(f'{option} {value} must be greater than 0, and finite')
+    if args.peak_tflops is not None and not 0 < args.peak_tflops < inf:
+        raise UserError(f'--peak-tflops {args.peak_tflops} must be greater than 0, and finite')
     if args.fsdp:
         use_fsdp(cfg, args)
     use_own_runner(cfg)
@@ -127,13 +130,7 @@ def add_hook(cfg: Config, **hook) -> None:
 
 
 def use_amp(cfg: Config, dtype: str | None = None, sharded: bool = False) -> None:
-    """Turn the optimizer wrapper into a mixed-precision one.
-
-    Args:
-        cfg (Config): Modified in place.
-        dtype (str, optional): 'fp16' or 'bf16'. Defaults to what works.
-        sharded (bool): Whether weights are. Defaults to False.
-    """
+    """Turn the optimizer wrapper into a mixed-precision one, by default of the type that works."""
     device = get_device()
     if device == 'mps':
         raise UserError(

@@ -1,7 +1,7 @@
 """Entries of a config that nothing reads, and what was probably meant."""
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -13,7 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.distributed import init_process_group
 from torch.utils.data import DataLoader
 
-from mmtlalign.commands.config_nodes import walk
+from mmtlalign.config_nodes import walk
 from mmtlalign.errors import UserError, first_line, warn
 
 # What the hosts' runners and config readers look up at the top of a config.
@@ -47,32 +47,31 @@ OF_OLDER_HOSTS = dict(
 )
 # Keys that mmengine itself takes out of any dict.
 OF_CONFIGS = {'type', '_scope_', '_delete_'}
-# Of dicts without a type, whose reader is known.
-PARAMWISE = frozenset(
-    """
-    bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult
-    dwconv_decay_mult dcn_offset_lr_mult bypass_duplicate custom_keys
-    layer_decay_rate num_layers decay_rate decay_type""".split()
-)
 MULTIPLIERS = ('lr_mult', 'decay_mult')  # of custom_keys
-ENVIRONMENT = frozenset('cudnn_benchmark mp_cfg dist_cfg resource_limit'.split())
-LOADER = frozenset(
-    'dataset sampler batch_sampler collate_fn worker_init_fn num_batch_per_epoch'.split()
-)
-WRAPPER = frozenset('optimizer paramwise_cfg constructor'.split())
+# Of dicts without a type: all that is read, or what reads it and what else is.
+KEYS = {
+    'auto_scale_lr': 'enable base_batch_size'.split(),
+    'env_cfg': 'cudnn_benchmark mp_cfg dist_cfg resource_limit'.split(),
+    'optim_wrapper.paramwise_cfg': """
+        bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult
+        dwconv_decay_mult dcn_offset_lr_mult bypass_duplicate custom_keys
+        layer_decay_rate num_layers decay_rate decay_type""".split(),
+}
+LOADER = 'dataset sampler batch_sampler collate_fn worker_init_fn num_batch_per_epoch'.split()
+READERS = {
+    **{f'{phase}_dataloader': (DataLoader, LOADER) for phase in ('train', 'val', 'test')},
+    'env_cfg.dist_cfg': (init_process_group, ['init_backend']),
+    'optim_wrapper': (OptimWrapper, 'optimizer paramwise_cfg constructor'.split()),
+    'randomness': (Runner.set_randomness, ()),
+}
 ROOTS = [value for value in vars(registries).values() if isinstance(value, Registry)]
 
 
 def merge_options(cfg: Config, options: dict, allow_unread: bool = False) -> None:
-    """Merge ``--cfg-options`` into a config; each must be read by something.
-
-    Args:
-        cfg (Config): Modified in place.
-        options (dict): Values by dotted keys.
-        allow_unread (bool): Take them as they are. Defaults to False.
+    """Merge ``--cfg-options``, by dotted keys, into a config; each must be read by something.
 
     Raises:
-        UserError: For one that nothing reads, naming the nearest that is
+        UserError: For one that nothing reads, unless that is allowed, naming the nearest that is
             read, and for one that has no place.
     """
     for key, value in options.items() if not allow_unread else ():
@@ -169,33 +168,20 @@ def check_new_key(cfg: Config, path: str, node: dict, key: str) -> None:
 def reader_of(cfg: Config, path: str, node: dict) -> tuple[set | None, bool, str]:
     """Keys that a dict may have, whether others may be as well, and who
     says so; None for a dict that anything may be in."""
-    known: tuple[Any, Iterable[str]] | None = None
-    if path in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        known = DataLoader, LOADER
-    elif path == 'optim_wrapper':
-        known = find_type(cfg, node.get('type', 'OptimWrapper')), WRAPPER
-        known = known[0] or OptimWrapper, WRAPPER
-    elif path == 'train_cfg' and 'type' not in node:
-        known = (
-            (EpochBasedTrainLoop if node.get('by_epoch', True) else IterBasedTrainLoop),
-            {'by_epoch'},
-        )
-    elif path == 'randomness':
-        known = Runner.set_randomness, ()
-    elif path == 'optim_wrapper.paramwise_cfg':
-        return set(PARAMWISE), 'constructor' in cfg.optim_wrapper, path
-    elif path == 'env_cfg':
-        return set(ENVIRONMENT), False, path
-    elif path == 'env_cfg.dist_cfg':
-        known = init_process_group, {'init_backend'}
-    elif path == 'auto_scale_lr':
-        return {'enable', 'base_batch_size'}, False, path
-    elif cls := find_type(cfg, node.get('type')):
-        known = cls, ()
-    if not known:
+    if path in KEYS:
+        is_open = path == 'optim_wrapper.paramwise_cfg' and 'constructor' in cfg.optim_wrapper
+        return set(KEYS[path]), is_open, path
+    reader: Any
+    reader, more = READERS.get(path, (None, ()))
+    if path == 'train_cfg' and 'type' not in node:
+        reader = EpochBasedTrainLoop if node.get('by_epoch', True) else IterBasedTrainLoop
+        more = ('by_epoch',)
+    elif path == 'optim_wrapper' or not reader:
+        reader = find_type(cfg, node.get('type')) or reader
+    if not reader:
         return None, True, ''
-    accepted, is_open = parameters(known[0])
-    return accepted | set(known[1]), is_open, known[0].__name__
+    accepted, is_open = parameters(reader)
+    return accepted.union(more), is_open, reader.__name__
 
 
 def parameters(cls) -> tuple[set[str], bool]:
@@ -234,11 +220,7 @@ def find_type(cfg: Config, name):
 
 def unread_variables(cfg: Config) -> dict[str, str]:
     """Top-level names of a config that look like settings, and that nothing
-    reads and nothing was made of.
-
-    Returns:
-        dict[str, str]: The nearest that is read, by name.
-    """
+    reads and nothing was made of, with the nearest that is read."""
     spent = [without_scopes(value) for _, value in nodes(cfg)]
     found = {}
     for name in cfg:

@@ -9,10 +9,11 @@ import logging
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from mmpretrain.models import BaseClassifier
 
 from mmtlalign.apis import get_model
-from mmtlalign.apis.mixing import load_images, trace_mix
+from mmtlalign.apis.mixing import MixTrace, load_images, trace_mix
 from mmtlalign.commands.command_line import (
     add_trust_argument,
     check_file,
@@ -41,25 +42,14 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """What is given, if it fits together."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    if not args.out.endswith(('.jpg', '.pdf', '.png', '.svg')):
-        parser.error(f"--out '{args.out}' must end in .jpg, .pdf, .png or .svg")
-    return args
-
-
-def build_model(cfg, checkpoint, trust):
-    """The config's classifier, with a checkpoint's weights if one is given."""
-    model = get_model(cfg, False if checkpoint is None else checkpoint, trust=trust)
-    if checkpoint is None:
-        model.init_weights()
-    return model
+def draw_mix(found: MixTrace, title: str) -> Figure:
+    """The picture of a mix and its labels, by TL-Align."""
+    shares, outputs = found.share_maps['tlalign'], found.output_shares['tlalign']
+    return draw_alignment(found.images, found.mixed, shares, outputs, title)
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = make_parser().parse_args(argv)
     logging.disable(logging.INFO)  # how each parameter was initialised
     for path in args.img:
         check_file(path, 'image')
@@ -68,17 +58,13 @@ def main(argv: list[str] | None = None) -> None:
     make_folder_of_picture(args.out)
     cfg = open_config(args.config, args.trust)
     check_class(cfg, BaseClassifier)
-    model = build_model(cfg, args.checkpoint, args.trust)
+    model = get_model(cfg, args.checkpoint or False, trust=args.trust)
+    if args.checkpoint is None:
+        model.init_weights()
     found = trace_mix(model, load_images(cfg, args.img), args.box)
-    weights = Path(args.checkpoint).name if args.checkpoint else ('random weights')
+    weights = Path(args.checkpoint).name if args.checkpoint else 'random weights'
     outputs = found.output_shares['tlalign']
-    figure = draw_alignment(
-        found.images,
-        found.mixed,
-        found.share_maps['tlalign'],
-        outputs,
-        f'{Path(args.config).stem}, {weights}',
-    )
+    figure = draw_mix(found, f'{Path(args.config).stem}, {weights}')
     with written_beside(args.out) as beside:
         figure.savefig(beside, dpi=110)
     print(

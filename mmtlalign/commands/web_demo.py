@@ -120,11 +120,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 class Models:
-    """Models of the page by name, each loaded when it is first asked for.
-
-    Args:
-        config, checkpoint (str, optional): Of one beside those of the zoo.
-    """
+    """Models of the page by name, each loaded when it is first asked for; one of the user's own
+    before those of the zoo."""
 
     def __init__(self, config: str | None = None, checkpoint: str | None = None) -> None:
         self.checkpoints = {name: '' for name in list_models(pretrained=True)}
@@ -221,12 +218,7 @@ def write_examples(folder: str) -> tuple[list[str], list[str]]:
 
 
 def build_page(models: Models, folder: str):
-    """The page, to be launched.
-
-    Args:
-        models (Models): What it offers.
-        folder (str): For the examples, as long as the page is there.
-    """
+    """The page, to be launched; its examples are in a folder as long as it is there."""
     digits, photographs = write_examples(folder)
 
     @told_in_the_page

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mmengine.logging import print_log
+from rich.filesize import decimal
 
 from mmtlalign.errors import UserError, first_line
 
@@ -177,7 +178,7 @@ def _convert(builder: 'DatasetBuilder', what: str) -> None:
     size = sum(map(_size_to_copy, _all_files(builder)))
     if size:
         print_log(
-            f'{what}: converting it once, into about {_readable(size)} under {cache}',
+            f'{what}: converting it once, into about {decimal(size)} under {cache}',
             logger='current',
         )
     place = cache
@@ -186,8 +187,8 @@ def _convert(builder: 'DatasetBuilder', what: str) -> None:
     free = shutil.disk_usage(place).free
     if free < size:
         raise UserError(
-            f'{what} takes about {_readable(size)} when converted, and the disk of its cache '
-            f"'{cache}' has {_readable(free)} free; set cache_dir to a place on another"
+            f'{what} takes about {decimal(size)} when converted, and the disk of its cache '
+            f"'{cache}' has {decimal(free)} free; set cache_dir to a place on another"
         )
     builder.download_and_prepare()
 
@@ -205,13 +206,3 @@ def _size_to_copy(file: str) -> int:
         return 0
     system, path = url_to_fs(file)
     return system.size(path) or 0
-
-
-def _readable(size: float) -> str:
-    for unit in ('B', 'kB', 'MB', 'GB'):
-        if size < 1000:
-            break
-        size /= 1000
-    else:
-        unit = 'TB'
-    return f'{size:.3g} {unit}'

@@ -43,13 +43,7 @@ class FoldersByName:
 
 
 def number_folders(folders: list[str], classes: list[str] | None, where: str) -> dict[str, int]:
-    """The label of each folder.
-
-    Args:
-        folders (list[str]): Names, sorted.
-        classes (list[str], optional): Names, in the order of labels. None
-            takes the folders themselves.
-        where (str): For messages.
+    """The label of each of the sorted folders; without classes, they are these.
 
     Raises:
         ValueError: Naming folders that are no class.

@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmtlalign.errors import UserError
+from mmtlalign.output_files import write_whole
 
 from .token_labels import SCORE_MODES, TokenLabels
 
@@ -122,10 +123,7 @@ class TokenLabelStore:
             array.flush()
         with open(osp.join(path, 'names.txt'), 'w', encoding='utf-8') as file:
             file.writelines(f'{name}\n' for name in names)
-        temporary = osp.join(path, 'index.json.tmp')
-        with open(temporary, 'w') as file:
-            json.dump(index, file, indent=1)
-        os.replace(temporary, osp.join(path, 'index.json'))
+        write_whole(osp.join(path, 'index.json'), json.dumps(index, indent=1))
 
     def __len__(self) -> int:
         return self.index['num_images']

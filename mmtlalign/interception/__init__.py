@@ -1,8 +1,5 @@
-"""Taking hold of a stock module, and letting go of it.
-
-What alignment, merging and the mixing of tokens have in common; it knows
-nothing of what they do.
-"""
+"""Taking hold of a stock module, and letting go of it: what alignment, merging and the mixing of
+tokens have in common."""
 
 from .attributes import Interception
 from .functions import SOFTMAX, FunctionInterception

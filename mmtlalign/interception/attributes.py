@@ -8,9 +8,8 @@ _ABSENT = object()
 class Interception:
     """Replaces attributes of instances and puts back what was there.
 
-    By instance attributes rather than hooks, since a compiled module does
-    not notice a hook on one of its children. Several interceptions may stack
-    on one attribute; they are undone in reverse order.
+    By instance attributes rather than hooks, since a compiled module does not notice a hook on one
+    of its children. Several may stack on one attribute; they are undone in reverse order.
     """
 
     def __init__(self) -> None:

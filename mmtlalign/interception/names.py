@@ -4,15 +4,7 @@ from torch import nn
 
 # What stock forwards hand on to; a subclass that changes one of these reads or computes something
 # else, just as with another `forward`.
-DELEGATES = (
-    'forward',
-    'forward_features',
-    'forward_head',
-    'pool',
-    '_pos_embed',
-    '_format_output',
-    '_attn',
-)
+DELEGATES = 'forward forward_features forward_head pool _pos_embed _format_output _attn'.split()
 
 
 def name_of(backbone: nn.Module, module: nn.Module) -> str:

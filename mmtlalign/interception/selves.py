@@ -9,7 +9,7 @@ class StandInSelf:
     Args:
         module (nn.Module): What has all the others.
         catch (str): An attribute that the method calls. What it is given first is kept as
-            ``caught``, and given back.
+            ``caught``, and returned.
         attributes: Others that the method should meet.
     """
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 
 class Plan(NamedTuple):
-    """Tokens that ``stay`` (B, n) in their new order, those ``gone`` (B, r)
-    ``into`` (B, r) places of it, and the ``weight`` (B, N) of all."""
+    """Tokens that ``stay`` (B, n) in their new order, those ``gone`` (B, r) ``into`` (B, r) places
+    of it, and the ``weight`` (B, N) of all."""
 
     stay: Tensor
     gone: Tensor

@@ -21,8 +21,7 @@ class MergingBlock(NamedTuple):
 
     Attributes:
         module (nn.Module): The block, ``module(x)``.
-        attention (Attention): Its attention, whose ``module`` calls its
-            ``scaled_dot_product_attention`` once.
+        attention (Attention): Its ``module`` calls its ``scaled_dot_product_attention`` once.
         norm (nn.Module): What the ffn is given has passed.
         ffn (nn.Module): Called as ``ffn(norm(x), identity=x)`` at the end.
     """
@@ -48,8 +47,8 @@ def merging_blocks(backbone: nn.Module, family: Family) -> list[MergingBlock]:
 
 
 class ReducedBlock(Site):
-    """Stands in for the forward of a block, and while it runs for parts of
-    it, so that one run can be repeated whatever has become of the rest."""
+    """Stands in for the forward of a block, and while it runs for parts of it, so that one run can
+    be repeated whatever has become of the rest."""
 
     in_block = False
     # Of one run: what it merges, the sizes (B, N) before it, their bias

@@ -12,12 +12,12 @@ from .reduced_block import ReducedBlock, merging_blocks
 
 
 class TokenReduction:
-    """Under ``with``, the blocks of a backbone pass on fewer tokens; see
-    :class:`TokenMerging` and :class:`TokenKeeping`.
+    """Under ``with``, the blocks of a backbone pass on fewer tokens; see :class:`TokenMerging` and
+    :class:`TokenKeeping`.
 
-    Whole blocks may be given to mmengine's activation checkpointing, and are
-    repeated as they were, also after ``with``. Parts of them may not, and
-    with a checkpoint around the backbone the backward must be in ``with``.
+    Whole blocks may be given to mmengine's activation checkpointing, and are repeated as they
+    were, also after ``with``. Parts of them may not, and with a checkpoint around the backbone the
+    backward must be in ``with``.
     """
 
     out_types: tuple[str, ...] = ('cls_token',)
@@ -31,13 +31,13 @@ class TokenReduction:
         blocks = merging_blocks(backbone, self.family)
         if not blocks:
             raise TypeError(
-                f'{name}: its family does not say where blocks '
-                'can merge tokens; ViT, DeiT and LV-ViT do.'
+                f'{name}: its family does not say where blocks can merge tokens; ViT, DeiT and '
+                'LV-ViT do.'
             )
         if self.family.out_type not in self.out_types:
             raise ValueError(
-                f'{name}: out_type={self.family.out_type!r} must be one of '
-                f'{self.out_types}; merged tokens are no grid of patches.'
+                f'{name}: out_type={self.family.out_type!r} must be one of {self.out_types}; '
+                'merged tokens are no grid of patches.'
             )
         self.sites = [ReducedBlock(self, index, block) for index, block in enumerate(blocks)]
         self.interception = Interception()
@@ -61,9 +61,8 @@ class TokenReduction:
             )
         if trace.watch:
             raise ValueError(
-                f'watch={trace.watch!r} shows attention to '
-                'patches, which token_merging leaves none of; '
-                'use one of both.'
+                f'watch={trace.watch!r} shows attention to patches, which token_merging leaves '
+                'none of; use one of both.'
             )
 
     def __enter__(self) -> 'TokenReduction':
@@ -81,10 +80,9 @@ class TokenReduction:
         for module in (self.backbone, *attentions):
             if 'forward' in module.__dict__:
                 raise RuntimeError(
-                    f'{name_of(self.backbone, module)}.forward is not the '
-                    'stock one: leave the `with` block of another trace or '
-                    'merging first (or make a LabelTrace(backbone, '
-                    'token_merging=...)), and checkpoint whole blocks only.'
+                    f'{name_of(self.backbone, module)}.forward is not the stock one: leave the '
+                    '`with` block of another trace or merging first (or make a '
+                    'LabelTrace(backbone, token_merging=...)), and checkpoint whole blocks only.'
                 )
         self._stock_forward = self.backbone.forward
         trace.interception.replace(self.backbone, 'forward', self._forward)
@@ -101,8 +99,7 @@ class TokenReduction:
         return self._stock_output(self.weigh(tokens), *args, **kwargs)
 
     def weigh(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, N, ...), of which a plain mean over patches then weighs
-        by size."""
+        """Tokens (B, N, ...), of which a plain mean over patches then weighs by size."""
         if self.family.out_type != 'avg_featmap':
             return tokens
         size = self.sizes[tokens.size(1)]

@@ -13,12 +13,11 @@ from .reduction import TokenReduction
 
 
 class TokenKeeping(TokenReduction):
-    """EViT (arXiv 2202.07800): some blocks keep the patches that the class
-    token attends to (head mean), and fuse the others.
+    """EViT (arXiv 2202.07800): some blocks keep the patches that the class token attends to (head
+    mean), and fuse the others.
 
-    These become one token, their sum weighted by that attention (without
-    gradient); its share is their weighted mean. Used like
-    :class:`TokenMerging`.
+    These become one token, their sum weighted by that attention (without gradient); its share is
+    their weighted mean. Used like :class:`TokenMerging`.
 
     Args:
         backbone (nn.Module): As there, with ``out_type='cls_token'``.
@@ -37,8 +36,8 @@ class TokenKeeping(TokenReduction):
         depth = len(self.sites)
         if not 0 < keep_rate <= 1 or not set(blocks) <= set(range(depth)):
             raise ValueError(
-                f'keep_rate={keep_rate} must lie in (0, 1], and '
-                f'blocks={tuple(blocks)} in 0 to {depth - 1}.'
+                f'keep_rate={keep_rate} must lie in (0, 1], and blocks={tuple(blocks)} in 0 to '
+                f'{depth - 1}.'
             )
         self.amounts = [keep_rate * (i in blocks) for i in range(depth)]
 

@@ -11,21 +11,18 @@ from .reduction import TokenReduction
 
 
 class TokenMerging(TokenReduction):
-    """ToMe (arXiv 2210.09461): every block merges its ``r`` most similar
-    pairs of tokens between attention and feed-forward part.
+    """ToMe (arXiv 2210.09461): every block merges its ``r`` most similar pairs of tokens between
+    attention and feed-forward part.
 
-    Bipartite soft matching of keys, at most half of the patches in a block,
-    means weighted by size, proportional attention (section 3). Class and
-    distillation tokens are left alone. Shares take the same means. To be
-    entered, or given to ``LabelTrace(backbone, token_merging=...)``.
+    Bipartite soft matching of keys, at most half of the patches in a block, means weighted by
+    size, proportional attention (section 3). Class and distillation tokens are left alone. Shares
+    take the same means. To be entered, or given to ``LabelTrace(backbone, token_merging=...)``.
 
     Args:
-        backbone (nn.Module): ViT, DeiT, DeiT-III, distilled DeiT or LV-ViT
-            with ``out_type`` 'cls_token', or 'avg_featmap', which then weighs
-            tokens by size.
+        backbone (nn.Module): ViT, DeiT, DeiT-III, distilled DeiT or LV-ViT with ``out_type``
+            'cls_token', or 'avg_featmap', which then weighs tokens by size.
         r (int | Sequence[int]): How many, for all blocks or for each.
-        proportional (bool): Add the logarithm of sizes to the scores of
-            attention. Defaults to True.
+        proportional (bool): Add the logarithm of sizes to the scores. Defaults to True.
 
     Raises:
         TypeError: Another family of backbones.
@@ -51,7 +48,7 @@ class TokenMerging(TokenReduction):
         self.proportional = proportional
 
     def bias(self, size: Tensor) -> Tensor | None:
-        return size.log() if self.proportional and len(self.sizes) > 1 else (None)
+        return size.log() if self.proportional and len(self.sizes) > 1 else None
 
     def plan(self, query: Tensor, key: Tensor, size: Tensor, amount: float) -> Plan | None:
         num, extra = key.size(2), self.family.num_extra_tokens

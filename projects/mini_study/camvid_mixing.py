@@ -4,12 +4,11 @@
     python projects/mini_study/camvid_mixing.py           goes on where it was
     python projects/mini_study/camvid_mixing.py --report  table of what is done
 
-A unit is one backbone with one seed and three arms: no mixing, CutMix, and
-the same boxes with labels that follow the tokens. Arms of a seed share their
-initial weights and the order of images. A unit that has ended leaves one small
-file in ``camvid_mixing/``: commit it. The recipes stand in
-configs/segmentation/cutmix. Two at a time, for two cores: OMP_NUM_THREADS=1
-and ``--backbones deit-mini``, and with ``swin-mini``.
+A unit is one backbone with one seed and three arms: no mixing, CutMix, and the same boxes with
+labels that follow the tokens. Arms of a seed share their initial weights and the order of images. A
+unit that has ended leaves one small file in ``camvid_mixing/``: commit it. The recipes stand in
+configs/segmentation/cutmix. Two at a time, for two cores: OMP_NUM_THREADS=1 and ``--backbones
+deit-mini``, and with ``swin-mini``.
 """
 
 import argparse
@@ -39,14 +38,12 @@ def plan(backbone: str) -> list[Job]:
             f'{len(found)} files of zoo/ start {backbone}: run '
             f'this from the root of a checkout, {ROOT}'
         )
+    folder, weights = (
+        'configs/segmentation/cutmix',
+        f'model.backbone.init_cfg.checkpoint={found[0]}',
+    )
     return [
-        Job(
-            'camvid',
-            arm,
-            f'configs/segmentation/cutmix/{arm}_{SEGMENTERS[backbone]}.py',
-            [f'model.backbone.init_cfg.checkpoint={found[0]}'],
-        )
-        for arm in ARMS
+        Job('camvid', arm, f'{folder}/{arm}_{SEGMENTERS[backbone]}.py', [weights]) for arm in ARMS
     ]
 
 
@@ -75,18 +72,10 @@ def smoke(backbone: str) -> None:
     """Two steps of every arm and a validation; leaves no figure."""
     for job in plan(backbone):
         print(f'{backbone}: two steps of {job.arm}', flush=True)
-        run_tool(
-            work_dir(backbone, 0, f'{job.arm}_smoke'),
-            'tools/train.py',
-            job.config,
-            '--work-dir',
-            work_dir(backbone, 0, f'{job.arm}_smoke'),
-            '--cfg-options',
-            *job.options,
-            'train_cfg.max_iters=2',
-            'default_hooks.logger.interval=1',
-            'param_scheduler=None',
-        )
+        folder = work_dir(backbone, 0, f'{job.arm}_smoke')
+        short = ['train_cfg.max_iters=2', 'default_hooks.logger.interval=1', 'param_scheduler=None']
+        command = ['tools/train.py', job.config, '--work-dir', folder]
+        run_tool(folder, *command, '--cfg-options', *job.options, *short)
 
 
 def report() -> str:
@@ -103,14 +92,12 @@ def report() -> str:
                 arms[arm][unit['seed']] = result
         if not arms['none']:
             continue
-        cells = [
-            mean_and_spread([r['final'] for r in arms[arm].values()]) + f' ({len(arms[arm])})'
-            for arm in ARMS
-        ]
-        cells += [
-            interval(paired_gaps(arms[a], arms[b]))
-            for a, b in (('cutmix', 'none'), ('aligned-cutmix', 'cutmix'))
-        ]
+        cells = []
+        for results in arms.values():
+            finals = [result['final'] for result in results.values()]
+            cells.append(f'{mean_and_spread(finals)} ({len(finals)})')
+        for a, b in (('cutmix', 'none'), ('aligned-cutmix', 'cutmix')):
+            cells.append(interval(paired_gaps(arms[a], arms[b])))
         rows.append(f'| {backbone} | ' + ' | '.join(cells) + ' |')
     return (
         'mIoU in percent after the last step, mean ± SD (seeds); '
@@ -125,9 +112,8 @@ def parse_args() -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group()
     what.add_argument('--smoke', action='store_true', help='two steps of each arm')
     what.add_argument('--report', action='store_true', help='print the table of what is done')
-    parser.add_argument(
-        '--backbones', nargs='+', default=tuple(SEGMENTERS), choices=tuple(SEGMENTERS)
-    )
+    backbones = tuple(SEGMENTERS)
+    parser.add_argument('--backbones', nargs='+', default=backbones, choices=backbones)
     parser.add_argument('--seeds', nargs='+', type=int, default=SEEDS, choices=SEEDS)
     return parser.parse_args()
 

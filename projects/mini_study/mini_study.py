@@ -83,9 +83,8 @@ def plan(backbone: str, seed: int) -> list[Job]:
         for arm, seeds in TRANSFER_SEEDS.items():
             if seed in seeds:
                 start = unit_dir(backbone, seed) / f'cifar10_{arm}'
-                weights = 'model.backbone.init_cfg' + (
-                    '=None' if arm == 'random' else f'.checkpoint={start}/epoch_{EPOCHS}.pth'
-                )
+                weights = '=None' if arm == 'random' else f'.checkpoint={start}/epoch_{EPOCHS}.pth'
+                weights = f'model.backbone.init_cfg{weights}'
                 jobs.append(Job(task, arm, folder + configs[backbone], [weights]))
     return jobs
 
@@ -120,52 +119,22 @@ def run_job(job: Job, folder: Path, seed: int, show: Callable[[str], None]) -> d
         result = json.loads(done.read_text())
         if result['config_hash'] != recipe:
             raise UserError(
-                f'{folder} was trained by another recipe '
-                f'({result["config_hash"]}) than {job.config} is now '
-                f'({recipe}): go back to that, or remove the folder'
+                f'{folder} was trained by another recipe ({result["config_hash"]}) than '
+                f'{job.config} is now ({recipe}): go back to that, or remove the folder'
             )
         return result
-    run_tool(
-        folder,
-        'tools/train.py',
-        job.config,
-        '--work-dir',
-        folder,
-        '--resume',
-        '--cfg-options',
-        *options,
-        show=show,
-    )
-    result = dict(
-        config=job.config,
-        options=options,
-        config_hash=recipe,
-        **read_curve(folder, *METRICS[job.task]),
-    )
+    train = [job.config, '--work-dir', folder, '--resume', '--cfg-options', *options]
+    run_tool(folder, 'tools/train.py', *train, show=show)
+    result = dict(config=job.config, options=options, config_hash=recipe)
+    result.update(read_curve(folder, *METRICS[job.task]))
     checkpoint = folder / Path((folder / 'last_checkpoint').read_text()).name
-    run_tool(
-        folder,
-        'tools/test.py',
-        job.config,
-        checkpoint,
-        '--work-dir',
-        folder / 'test',
-        '--bootstrap',
-        folder / 'bootstrap.json',
-    )
+    bootstrap = ['--work-dir', folder / 'test', '--bootstrap', folder / 'bootstrap.json']
+    run_tool(folder, 'tools/test.py', job.config, checkpoint, *bootstrap)
     result['redrawn'] = read_draws(folder / 'bootstrap.json', METRICS[job.task][1])
     result['versions'] = read_versions(checkpoint)
     if job.task == 'cifar10':
-        run_tool(
-            folder,
-            'tools/analysis_tools/robustness.py',
-            job.config,
-            checkpoint,
-            '--patch-size',
-            '4',
-            '--out',
-            folder / 'robustness.json',
-        )
+        out = ['--patch-size', '4', '--out', folder / 'robustness.json']
+        run_tool(folder, 'tools/analysis_tools/robustness.py', job.config, checkpoint, *out)
         robustness = json.loads((folder / 'robustness.json').read_text())
         result['robustness'] = {
             key: robustness[key] for key in ('top1', 'calibration_error', 'confidence')
@@ -203,9 +172,8 @@ def run_tool(folder: Path, *command, show: Callable[[str], None] = lambda left: 
                 show(time_left(folder / 'output.txt'))
     if process.returncode:
         raise UserError(
-            f'{command[0]} failed with exit status '
-            f'{process.returncode}: see {folder}/output.txt, then '
-            'start this command again'
+            f'{command[0]} failed with exit status {process.returncode}: see {folder}/output.txt, '
+            'then start this command again'
         )
 
 
@@ -280,14 +248,8 @@ def read_versions(checkpoint: Path) -> dict:
 def hash_of(config: str, options: list) -> str:
     """What tells two recipes apart: the whole config, without its seed."""
     cfg = Config.fromfile(ROOT / config)
-    text = cfg.pretty_text + repr(
-        [
-            option
-            for option in options
-            if 'checkpoint=' not in option and not option.startswith('randomness.seed')
-        ]
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    same = [o for o in options if 'checkpoint=' not in o and not o.startswith('randomness.seed')]
+    return hashlib.sha256((cfg.pretty_text + repr(same)).encode()).hexdigest()[:12]
 
 
 def write(path: Path, result: dict | float) -> None:
@@ -312,37 +274,29 @@ def run_unit(backbone: str, seed: int, progress: Progress, bar: int) -> None:
         results[job.name] = run_job(job, folder, seed, show)
         progress.advance(bar, new)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    write(
-        result_file(backbone, seed),
-        dict(backbone=backbone, seed=seed, threads=os.environ.get('OMP_NUM_THREADS'), jobs=results),
-    )
-    progress.console.print(f'{result_file(backbone, seed)} is written: commit it')
+    threads = os.environ.get('OMP_NUM_THREADS')
+    path = result_file(backbone, seed)
+    write(path, dict(backbone=backbone, seed=seed, threads=threads, jobs=results))
+    progress.console.print(f'{path} is written: commit it')
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        '--report',
-        action='store_true',
-        help='write tables and pictures of the units done beside them',
-    )
+    what = 'write tables and pictures of the units done beside them'
+    parser.add_argument('--report', action='store_true', help=what)
     parser.add_argument('--backbones', nargs='+', default=BACKBONES, choices=BACKBONES)
-    parser.add_argument(
-        '--seeds', nargs='+', type=int, default=sorted(SEEDS['tlalign']), choices=SEEDS['tlalign']
-    )
+    seeds = SEEDS['tlalign']
+    parser.add_argument('--seeds', nargs='+', type=int, default=sorted(seeds), choices=seeds)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     if args.report:
-        sys.exit(
-            subprocess.call(
-                [sys.executable, ROOT / 'projects/mini_study/study_report.py', '--folder', RESULTS]
-            )
-        )
+        report = ROOT / 'projects/mini_study/study_report.py'
+        sys.exit(subprocess.call([sys.executable, report, '--folder', RESULTS]))
     units = [
         (backbone, seed)
         for seed in args.seeds
@@ -350,16 +304,11 @@ def main() -> None:
         if not result_file(backbone, seed).is_file()
     ]
     jobs = [unit_dir(*unit) / job.name for unit in units for job in plan(*unit)]
-    columns = (
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
+    columns += (TimeRemainingColumn(),)
+    done = sum((folder / 'done.json').is_file() for folder in jobs)
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=1e6) as progress:
-        bar = progress.add_task(
-            '', total=len(jobs), completed=sum((folder / 'done.json').is_file() for folder in jobs)
-        )
+        bar = progress.add_task('', total=len(jobs), completed=done)
         progress.advance(bar, 0)  # the time counts from here
         for unit in units:
             run_unit(*unit, progress, bar)

@@ -1,13 +1,11 @@
-"""Report what the units of the study hold: tables, and a picture for each
-backbone.
+"""Report what the units of the study hold: tables, and a picture for each backbone.
 
     python projects/mini_study/study_report.py
 
-Writes ``report.md`` and ``<backbone>.png`` beside the units. The tables show
-figures by task and arm, TL-Align against CutMix, and how the classifiers err;
-the pictures accuracy and the movement of shares by epoch, accuracy with
-patches dropped and under FGSM, lines for means over seeds and bands for their
-standard deviation.
+Writes ``report.md`` and ``<backbone>.png`` beside the units. The tables show figures by task and
+arm, TL-Align against CutMix, and how the classifiers err; the pictures accuracy and the movement of
+shares by epoch, accuracy with patches dropped and under FGSM, lines for means over seeds and bands
+for their standard deviation.
 """
 
 import argparse
@@ -33,8 +31,7 @@ COLOURS = dict(none='#888888', cutmix='#d07830', tlalign='#3070b0')
 
 
 def read_units(folder: Path) -> dict[tuple[str, str, str], dict[int, dict]]:
-    """(task, backbone, arm) -> seed -> the job that trained it, in the order
-    of the tables.
+    """(task, backbone, arm) -> seed -> the job that trained it, in the order of the tables.
 
     Raises:
         UserError: If there is no unit, or one is damaged; if seeds of one
@@ -61,9 +58,8 @@ def read_units(folder: Path) -> dict[tuple[str, str, str], dict[int, dict]]:
         recipes = {job['config_hash'] for job in jobs.values()}
         if len(recipes) > 1:
             raise UserError(
-                f'{" ".join(key)}: seeds {sorted(jobs)} were '
-                f'trained by different recipes {sorted(recipes)};'
-                ' a mean over them says nothing'
+                f'{" ".join(key)}: seeds {sorted(jobs)} were trained by different recipes '
+                f'{sorted(recipes)}; a mean over them says nothing'
             )
     return {
         (task, backbone, arm): table[task, backbone, arm]
@@ -131,9 +127,8 @@ def accuracy_rows(table: dict) -> Iterator[str]:
     yield '|---' * (2 + len(ARMS)) + '|'
     rows = defaultdict(dict)
     for (task, backbone, arm), jobs in table.items():
-        rows[task, backbone][arm] = (
-            mean_and_spread([final(job) for job in jobs.values()]) + f' ({len(jobs)})'
-        )
+        figure = mean_and_spread([final(job) for job in jobs.values()])
+        rows[task, backbone][arm] = f'{figure} ({len(jobs)})'
     for (task, backbone), row in rows.items():
         cells = [row.get(arm, '') for arm in ARMS]
         yield f'| {TASKS[task]} | {backbone} | {" | ".join(cells)} |'
@@ -158,21 +153,16 @@ def difference_rows(table: dict) -> Iterator[str]:
             own = table[task, backbone, arm]
             gaps = paired_gaps(own, other)
             yield (
-                f'| {TASKS[task]} | {backbone} | '
-                f'{" ".join(map("{:+.2f}".format, gaps))} | '
+                f'| {TASKS[task]} | {backbone} | {" ".join(map("{:+.2f}".format, gaps))} | '
                 f'{interval(gaps)} | {bootstrap_interval(own, other)} |'
             )
 
 
 def disturbances(job: dict) -> dict[str, float]:
-    """Confidence, calibration error, and top-1 of disturbed images, in
-    percent."""
+    """Confidence, calibration error, and top-1 of disturbed images, in percent."""
     found = job['robustness']
-    return {
-        'confidence': found['confidence'],
-        'calibration error': found['calibration_error'],
-        **found['top1'],
-    }
+    errors = {'calibration error': found['calibration_error']}
+    return dict(confidence=found['confidence'], **errors, **found['top1'])
 
 
 def diagnosis_rows(table: dict) -> Iterator[str]:
@@ -184,11 +174,8 @@ def diagnosis_rows(table: dict) -> Iterator[str]:
     }
     if not found:
         return
-    columns = list(
-        dict.fromkeys(
-            name for jobs in found.values() for job in jobs.values() for name in disturbances(job)
-        )
-    )
+    measured = [disturbances(job) for jobs in found.values() for job in jobs.values()]
+    columns = list(dict.fromkeys(name for figures in measured for name in figures))
     yield '## How the classifiers err\n'
     yield (
         'Mean confidence and calibration error, then top-1 of clean test '
@@ -228,11 +215,11 @@ def by_strength(job: dict, kind: str) -> list[tuple[float, float]]:
         kind (str): 'drop' or 'fgsm', as in 'drop 0.25' and 'fgsm 1/255'.
     """
     top1 = job['robustness']['top1']
-    return [(0.0, top1['clean'])] + [
-        (float(name.split()[1].partition('/')[0]), value)
-        for name, value in top1.items()
-        if name.startswith(kind)
-    ]
+    points = [(0.0, top1['clean'])]
+    for name, value in top1.items():
+        if name.startswith(kind):
+            points.append((float(name.split()[1].partition('/')[0]), value))
+    return points
 
 
 # Title, label below, label beside, and what to draw of a job.
@@ -266,10 +253,8 @@ def add_line(ax: plt.Axes, arm: str, lines: np.ndarray) -> None:
     x, y = lines[0, :, 0], lines[..., 1]
     ax.plot(x, y.mean(0), marker='.', color=COLOURS[arm], label=NAMES[arm])
     if len(y) > 1:
-        spread = y.std(0, ddof=1)
-        ax.fill_between(
-            x, y.mean(0) - spread, y.mean(0) + spread, color=COLOURS[arm], alpha=0.2, linewidth=0
-        )
+        low, high = y.mean(0) - y.std(0, ddof=1), y.mean(0) + y.std(0, ddof=1)
+        ax.fill_between(x, low, high, color=COLOURS[arm], alpha=0.2, linewidth=0)
 
 
 def main() -> None:
@@ -284,14 +269,8 @@ def main() -> None:
     print(f'wrote {path}')
     for backbone in dict.fromkeys(backbone for _, backbone, _ in table):
         path = folder / f'{backbone}.png'
-        draw(
-            backbone,
-            {
-                arm: list(table['cifar10', backbone, arm].values())
-                for arm in NAMES
-                if ('cifar10', backbone, arm) in table
-            },
-        ).savefig(path, dpi=110)
+        arms = {arm: [*table.get(('cifar10', backbone, arm), {}).values()] for arm in NAMES}
+        draw(backbone, arms).savefig(path, dpi=110)
         print(f'wrote {path}')
 
 

@@ -83,37 +83,43 @@ def write_corpus(folder: Path, trained: Path) -> dict[str, list[Path]]:
     )
 
 
+SHELL, CODE = f'touch {TRACE}', f"open('{TRACE}', 'w').close()"
+# What calls something when a pickle that holds it is read.
+OBJECTS = dict(
+    system=Call(os.system, SHELL),
+    exec=Call(exec, CODE),
+    getattr=through_getattr(CODE),
+    rebuilder=Call(torch._tensor._rebuild_from_type_v2, os.system, int, (SHELL,), None),
+    default=defaultdict(os.getcwd, a=Call(os.system, SHELL)),
+    array=np.array([Call(os.system, SHELL), None]),
+    nested=Call(torch.storage._load_from_bytes, pickle.dumps(Call(os.system, SHELL))),
+    module=Module(1, 1),
+    namespace=argparse.Namespace(a=Call(os.system, SHELL)),
+)
+# Pickles by hand, by the operation that calls.
+PROGRAMS = dict(
+    inst=f"(S'{SHELL}'\nios\nsystem\n.",
+    obj=f"(cos\nsystem\nS'{SHELL}'\no.",
+    reduce=f"cos\nsystem\n(S'{SHELL}'\ntR.",
+    newobj=f"csubprocess\nPopen\nS'{SHELL}'\n\x85\x81.",
+)
+
+
 def write_checkpoints(folder: Path, trained: Path) -> list[Path]:
-    shell, code = f'touch {TRACE}', f"open('{TRACE}', 'w').close()"
     whole = torch.load(trained, weights_only=False)
-    added = {
-        'system': Call(os.system, shell),
-        'exec': Call(exec, code),
-        'getattr': through_getattr(code),
-        'rebuilder': Call(torch._tensor._rebuild_from_type_v2, os.system, int, (shell,), None),
-        'default': defaultdict(os.getcwd, a=Call(os.system, shell)),
-        'array': np.array([Call(os.system, shell), None]),
-        'nested': Call(torch.storage._load_from_bytes, pickle.dumps(Call(os.system, shell))),
-        'module': Module(1, 1),
-        'namespace': argparse.Namespace(a=Call(os.system, shell)),
-    }
-    changed = {f'added_{name}': dict(whole, more=part) for name, part in added.items()}
-    changed['hub'] = dict(whole, message_hub=Call(os.system, shell))
-    changed['optimizer'] = dict(whole, optimizer=Call(exec, code))
+    changed = {f'added_{name}': dict(whole, more=part) for name, part in OBJECTS.items()}
+    changed['hub'] = dict(whole, message_hub=OBJECTS['system'])
+    changed['optimizer'] = dict(whole, optimizer=OBJECTS['exec'])
     meta = whole['meta']
-    program = f'{code}\nmodel = dict()\n'
+    program = f'{CODE}\nmodel = dict()\n'
     changed['meta_config'] = dict(whole, meta=dict(meta, config=program, cfg=meta['cfg']))
     changed['meta_cfg'] = dict(whole, meta=dict(meta, cfg=program))
+    init_cfg = dict(type='Pretrained', checkpoint='added_system.pth')
+    backbone = dict(type='VisionTransformer', init_cfg=init_cfg)
     for name, model in {
-        'dotted': dict(type='os.system', command=shell),
+        'dotted': dict(type='os.system', command=SHELL),
         'clip': dict(type='mmpretrain.CLIPGenerator', tokenizer_path='added_system.pth'),
-        'pretrained': dict(
-            type='mmpretrain.ImageClassifier',
-            backbone=dict(
-                type='VisionTransformer',
-                init_cfg=dict(type='Pretrained', checkpoint='added_system.pth'),
-            ),
-        ),
+        'pretrained': dict(type='mmpretrain.ImageClassifier', backbone=backbone),
     }.items():
         changed[f'model_{name}'] = dict(whole, meta=dict(meta, cfg=f'model = {model!r}\n'))
     imports = "custom_imports = dict(imports=['evil'])\n"
@@ -123,22 +129,21 @@ def write_checkpoints(folder: Path, trained: Path) -> list[Path]:
         for archive in (True, False):
             paths.append(folder / f'{name}{"" if archive else "_old"}.pth')
             torch.save(content, paths[-1], _use_new_zipfile_serialization=archive)
-    programs = {
-        'inst': b"(S'%s'\nios\nsystem\n.",
-        'obj': b"(cos\nsystem\nS'%s'\no.",
-        'reduce': b"cos\nsystem\n(S'%s'\ntR.",
-        'newobj': b"csubprocess\nPopen\nS'%s'\n\x85\x81.",
-    }
-    for name, program in programs.items():
+    for name, program in PROGRAMS.items():
         paths += [folder / f'{name}.pth', folder / f'{name}_zip.pth']
-        paths[-2].write_bytes(program.replace(b'%s', shell.encode()))
-        with zipfile.ZipFile(paths[-1], 'w') as file:
-            file.writestr('archive/data.pkl', program.replace(b'%s', shell.encode()))
-            file.writestr('archive/byteorder', 'little')
+        paths[-2].write_bytes(program.encode('latin1'))
+        write_archive(paths[-1], program.encode('latin1'))
     paths.append(folder / 'lies.safetensors')
     header = json.dumps(dict(a=dict(dtype='F32', shape=[2**40], data_offsets=[0, 2**42]))).encode()
     paths[-1].write_bytes(len(header).to_bytes(8, 'little') + header)
     return paths
+
+
+def write_archive(path: Path, program: bytes) -> None:
+    """As torch.save does, of a pickle of one's own."""
+    with zipfile.ZipFile(path, 'w') as file:
+        file.writestr('archive/data.pkl', program)
+        file.writestr('archive/byteorder', 'little')
 
 
 # What makes the tiny config hostile, in YAML.
@@ -194,7 +199,7 @@ def write_configs(folder: Path) -> list[Path]:
 
 def write_data(folder: Path) -> list[Path]:
     """Configs of one's own that read data of anybody."""
-    (folder / 'list.pkl').write_bytes(f"cos\nsystem\n(S'touch {TRACE}'\ntR.".encode())
+    (folder / 'list.pkl').write_bytes(PROGRAMS['reduce'].encode())
     tiny = "_base_ = 'tiny.py'\n"
     both = 'train_dataloader = dict(dataset={0})\ntest_dataloader = dict(dataset={0})\n'
     texts = dict(
@@ -216,7 +221,7 @@ def write_data(folder: Path) -> list[Path]:
     index = dict(format=2, num_images=12, grid=[6, 6], top_k=2, score_mode='probs')
     (maps / 'index.json').write_text(json.dumps(dict(index, classes=['class0'])))
     for name in ('ids', 'scores', 'rectangles', 'checks', 'sums', 'done'):
-        array = np.array([Call(os.system, f'touch {TRACE}')], dtype=object)
+        array = np.array([OBJECTS['system']], dtype=object)
         np.save(maps / f'{name}.npy', array, allow_pickle=True)
     return [folder / f'{name}.py' for name in texts]
 
@@ -242,7 +247,7 @@ def write_texts(folder: Path, kind: str) -> list[Path]:
         deep='[' * 100_000,
         nan='{"step": NaN, "loss": Infinity, "accuracy/top1": NaN}',
         name='{"step": 1, "\\u001b[31m\\n$(touch ran)": 1}',
-        pickled=f"cos\nsystem\n(S'touch {TRACE}'\ntR.",
+        pickled=PROGRAMS['reduce'],
     )
     for name, body in bodies.items():
         (folder / f'{kind}_{name}.json').write_text(body)
@@ -282,7 +287,7 @@ def write_hubs(folder: Path) -> list[Path]:
     for path, text in zip(paths, ('{}', '[]', '{"mmtlalign": [1]}')):
         path.mkdir(exist_ok=True)
         (path / 'config.json').write_text(text)
-        (path / 'model.safetensors').write_bytes(f"cos\nsystem\n(S'touch {TRACE}'\ntR.".encode())
+        (path / 'model.safetensors').write_bytes(PROGRAMS['reduce'].encode())
     return paths
 
 
@@ -296,14 +301,15 @@ def write_roots(folder: Path) -> list[Path]:
     ):
         roots.append(folder / f'root_{name}')
         roots[-1].mkdir(exist_ok=True)
-        (roots[-1] / 'model-index.yml').write_text(index)
-        (roots[-1] / 'metafile.yml').write_text(CONFIGS['tag'])
-        (roots[-1] / 'models.yml').write_text(
-            'Collections: [{Name: a}]\n'
-            'Models: [{Name: model, In Collection: a, Config: model.yaml}]\n'
-        )
-        (roots[-1] / 'README.md').write_text('')
-        (roots[-1] / 'model.yaml').write_text('model: {type: os.system, command: touch ran}')
+        models = 'Models: [{Name: model, In Collection: a, Config: model.yaml}]\n'
+        for file, text in {
+            'model-index.yml': index,
+            'metafile.yml': CONFIGS['tag'],
+            'models.yml': f'Collections: [{{Name: a}}]\n{models}',
+            'README.md': '',
+            'model.yaml': 'model: {type: os.system, command: touch ran}',
+        }.items():
+            (roots[-1] / file).write_text(text)
     return roots
 
 

@@ -46,9 +46,8 @@ def bomb() -> bytes:
     """A PNG of 60000 x 60000 pixels, by what its header says."""
 
     def chunk(kind, data):
-        return (
-            struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-        )
+        length, check = (struct.pack('>I', n) for n in (len(data), zlib.crc32(kind + data)))
+        return length + kind + data + check
 
     size = struct.pack('>IIBBBBB', 60000, 60000, 8, 2, 0, 0, 0)
     parts = (b'IHDR', size), (b'IDAT', zlib.compress(b'')), (b'IEND', b'')
@@ -71,11 +70,12 @@ def weights(change: Callable) -> Callable:
 
 def with_weights(change: Callable) -> Callable:
     """Likewise, every one of its weights."""
-    return weights(
-        lambda content: dict(
-            content, state_dict={key: change(value) for key, value in content['state_dict'].items()}
-        )
-    )
+
+    def each(content: dict) -> dict:
+        state = {key: change(value) for key, value in content['state_dict'].items()}
+        return dict(content, state_dict=state)
+
+    return weights(each)
 
 
 def cut(path: Path) -> None:
@@ -171,9 +171,8 @@ def spoilt_files() -> Iterator[Case]:
                 arguments = [part.replace(f'{{{kind}}}', name) for part in call]
                 if what == 'train' and name == 'folder.py':
                     continue  # the same as absent.py to find_config
-                yield Case(
-                    f'{what} {number}: {kind} {name}', what, arguments, write(name, content), name
-                )
+                case = f'{what} {number}: {kind} {name}'
+                yield Case(case, what, arguments, write(name, content), name)
 
 
 def slot(call: list[str]) -> str:
@@ -223,13 +222,9 @@ UNNAMED += ('default_scope', 'custom_hooks', 'work_dir', 'mean')
 def wrong_values() -> Iterator[Case]:
     for option in VALUES:
         key = option.partition('=')[0].split('.')[-1]
-        yield Case(
-            f'train: {option}',
-            'train',
-            ['tiny.py', '--cfg-options', option],
-            lambda folder: None,
-            '' if key in UNNAMED else key,
-        )
+        named = '' if key in UNNAMED else key
+        arguments = ['tiny.py', '--cfg-options', option]
+        yield Case(f'train: {option}', 'train', arguments, lambda folder: None, named)
 
 
 # Arguments -------------------------------------------------------------------
@@ -404,26 +399,20 @@ STORES: dict[str, Callable] = dict(
 def spoilt_data() -> Iterator[Case]:
     for what, arguments in READ_CLASSES:
         for name, content in IMAGES.items():
-            yield Case(
-                f'{what}: image {name}',
-                what,
-                arguments,
-                write('images/class0/0.png', content),
-                'class0/0.png',
-            )
+            spoil = write('images/class0/0.png', content)
+            yield Case(f'{what}: image {name}', what, arguments, spoil, 'class0/0.png')
     for what in ('train', 'check'):
         for name, change in BOXES.items():
             yield Case(f'{what}: boxes {name}', what, ['detector.py'], boxes(change), '')
         for name, spoil in MASKS.items():
-            yield Case(
-                f'{what}: mask {name}',
-                what,
-                ['segmenter.py'],
-                lambda folder, spoil=spoil: spoil(folder / 'data/masks/0.png'),
-                '0.png' if name != 'gone' else '',
-            )
+            named = '0.png' if name != 'gone' else ''
+            yield Case(f'{what}: mask {name}', what, ['segmenter.py'], mask(spoil), named)
     for name, spoil in STORES.items():
         yield Case(f'train: store {name}', 'train', ['tokens.py'], spoil, 'maps')
+
+
+def mask(spoil: Callable) -> Callable:
+    return lambda folder: spoil(folder / 'data/masks/0.png')
 
 
 def boxes(change: Callable | bytes | None) -> Callable:

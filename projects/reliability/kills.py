@@ -66,9 +66,8 @@ def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
 
     Args:
         task (str): Of ``TASKS``.
-        seed (int): Of the time, which is drawn from the first checkpoint to the end;
-            before, there is nothing to go on from. Drawn again, earlier, where the
-            training ended first.
+        seed (int): Of the time, which is drawn from the first checkpoint to the end; before, there
+            is nothing to go on from. Drawn again, earlier, where the training ended first.
         bench (Bench): Gives the folder.
         whole (Uninterrupted): What it should come to.
 

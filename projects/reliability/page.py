@@ -61,7 +61,7 @@ CODE = """
 
 Checkpoints, configs in YAML and JSON, lists, token labels, images, annotations,
 logs and metafiles, each of which names something to run, given to every entry point that
-reads its kind; a test holds the list of these against the code, and tries each file once.
+reads its kind; a test holds the list of these against the code, and tries one file on each.
 *As it should be*: nothing was run. Beside them, files of each kind that is allowed,
 and trainings begun by mmengine's own runner for the three tasks, all of which must be read.
 What is data and what is code: [SECURITY.md](../SECURITY.md).

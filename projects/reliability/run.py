@@ -4,9 +4,8 @@
     python projects/reliability/run.py --parts executions inputs
     python projects/reliability/run.py --kills 30
 
-Every result is a line of JSON in ``--out``; docs/reliability.md is written from
-them. ``--quick`` tries every hostile file once, on one entry point each, and
-writes no page; the test suite does that.
+Every result is a line of JSON in ``--out``; docs/reliability.md is written from them. ``--quick``
+tries one hostile file on every entry point, and writes no page; the test suite does that.
 """
 
 import argparse
@@ -37,7 +36,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs/reliability')
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS)
     parser.add_argument('--kills', type=int, default=102, help='how many (default: 102)')
-    parser.add_argument('--quick', action='store_true', help='every hostile file once, no page')
+    parser.add_argument('--quick', action='store_true', help='one hostile file each, no page')
     args = parser.parse_args()
     out = args.out.resolve()
     if not args.quick:  # before anything of ours is imported
@@ -83,7 +82,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def hostile(bench: Bench, quick: bool) -> dict[str, Callable[[], dict]]:
-    """Every hostile file for every entry point, or once in turn."""
+    """Every hostile file for every entry point, or one each, spread over them."""
     corpus = bench.root / 'corpus'
     files = write_corpus(corpus, bench.sound / 'trained.pth')
     calls: dict[str, list] = {}
@@ -94,7 +93,7 @@ def hostile(bench: Bench, quick: bool) -> dict[str, Callable[[], dict]]:
     for kind, those in calls.items():
         for number, (what, arguments) in enumerate(those):
             paths = files.get(kind, [Path()])
-            for path in paths[number % len(paths) :: len(those)] if quick else paths:
+            for path in [paths[number * len(paths) // len(those)]] if quick else paths:
                 given = [part.replace(f'{{{kind}}}', path.name) for part in arguments]
                 name = what if isinstance(what, str) else what.__name__
                 cases[f'{name} {" ".join(given)}'] = lambda what=what, given=given: attack(

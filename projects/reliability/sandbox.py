@@ -62,8 +62,7 @@ def call(
     """Run a command to its end, or to where it is killed.
 
     Args:
-        what (str | Callable): Name of a command, path of a script in the
-            repository, or a function.
+        what (str | Callable): Name of a command, path of a script in the repository, or a function.
         arguments (list): Of the command line, or of the function.
         folder (Path): To run in.
         kill_after (float, optional): Seconds to SIGKILL. Defaults to None.

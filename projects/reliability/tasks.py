@@ -211,22 +211,8 @@ def write_scenes(folder: Path) -> None:
         mmcv.imwrite(image, str(folder / f'data/images/{i}.png'))
         mmcv.imwrite(mask, str(folder / f'data/masks/{i}.png'))
         images.append(dict(id=i, file_name=f'{i}.png', width=32, height=32))
-        boxes.append(
-            dict(
-                id=i + 1,
-                image_id=i,
-                category_id=i % 2 + 1,
-                bbox=[x, y, 16, 16],
-                area=256,
-                iscrowd=0,
-            )
-        )
-    (folder / 'data/boxes.json').write_text(
-        json.dumps(
-            dict(
-                images=images,
-                annotations=boxes,
-                categories=[dict(id=1, name='a'), dict(id=2, name='b')],
-            )
-        )
-    )
+        box = dict(bbox=[x, y, 16, 16], area=256, iscrowd=0)
+        boxes.append(dict(box, id=i + 1, image_id=i, category_id=i % 2 + 1))
+    categories = [dict(id=1, name='a'), dict(id=2, name='b')]
+    content = dict(images=images, annotations=boxes, categories=categories)
+    (folder / 'data/boxes.json').write_text(json.dumps(content))

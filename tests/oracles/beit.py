@@ -8,40 +8,18 @@ classes, h heads, C channels.
 import torch
 from torch.nn import functional as F
 
+from .geometry import attend, offsets, read, record, start
+
 
 def beit_labels(backbone, images, token_labels):
-    """Labels after each block (B, N, K), and of what the head reads (B, K).
-
-    Args:
-        backbone (nn.Module): A ``BEiTViT`` in the precision of ``images``.
-        images (Tensor): (B, 3, H, W).
-        token_labels (Tensor): (B, rows, cols, K).
-    """
+    """Labels after each block (B, N, K), and of what the head reads (B, K)."""
     extra = int(backbone.with_cls_token)
-    patches = token_labels.flatten(1, 2)
-    labels = torch.cat([patches.mean(1, keepdim=True)] * extra + [patches], 1)
-    blocks = []
-    for layer, x in zip(backbone.layers, _record(backbone, images)):
-        weights = beit_matrix(backbone, layer.attn, x).mean(1)
-        labels = (labels + torch.einsum('bij,bjk->bik', weights, labels)) / 2
+    labels, blocks = start(token_labels, extra), []
+    calls = record(backbone, images, [layer.attn for layer in backbone.layers])
+    for layer, (x, *_) in zip(backbone.layers, calls):
+        labels = (labels + attend(beit_matrix(backbone, layer.attn, x), labels)) / 2
         blocks.append(labels)
-    read = blocks[max(backbone.out_indices)]
-    if extra and backbone.out_type in ('cls_token', 'raw'):
-        return blocks, read[:, 0]
-    return blocks, read[:, extra:].mean(1)
-
-
-def _record(backbone, images):
-    """What the attention of each layer was given."""
-    inputs = []
-    handles = [
-        layer.attn.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-        for layer in backbone.layers
-    ]
-    backbone(images)
-    for handle in handles:
-        handle.remove()
-    return inputs
+    return blocks, read(backbone, blocks[max(backbone.out_indices)], extra)
 
 
 def beit_qkv(attn, x):
@@ -67,13 +45,10 @@ def beit_matrix(backbone, attn, x):
 
 
 def _offsets(rows, cols):
-    """Row of the table for each pair; its last three are for the class
-    token: it to patches, patches to it, it to itself."""
-    places = [(y, x) for y in range(rows) for x in range(cols)]
-    to_patch, to_class, self_ = ((2 * rows - 1) * (2 * cols - 1) + i for i in range(3))
-    index = [[self_] + [to_patch] * len(places)]
-    for y, x in places:
-        index.append(
-            [to_class] + [(y - v + rows - 1) * (2 * cols - 1) + x - u + cols - 1 for v, u in places]
-        )
-    return torch.tensor(index)
+    """The last three rows of the table are for the class token: it to patches,
+    patches to it, it to itself."""
+    last = (2 * rows - 1) * (2 * cols - 1)
+    index = F.pad(offsets(rows, cols), (1, 0, 1, 0), value=last)
+    index[1:, 0] = last + 1
+    index[0, 0] = last + 2
+    return index

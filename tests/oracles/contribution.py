@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional as F
 
 from tests import oracle
-from tests.oracles import beit, timm_swin
+from tests.oracles import beit, geometry, timm_swin
 
 # `oracle` gives the windows of mmpretrain's Swin; it, too, stands alone.
 
@@ -36,16 +36,16 @@ def measure(own, whole, share, kind):
     return torch.where((whole == 0).all(-1), share, moved)
 
 
-def global_step(x, share, matrix, value, weight, bias, gain, kind):
+def global_step(x, matrix, value, weight, bias, gain, share, kind):
     """Shares (B, N) after one block of global attention.
 
     Args:
         x (Tensor): Residual stream before the block (B, N, C).
-        share (Tensor): (B, N) before it.
         matrix (Tensor): (B, h, N, N).
         value (Tensor): (B, h, N, d).
         weight, bias (Tensor): Of the projection; bias may be None.
         gain (Tensor | float): What the branch is multiplied with.
+        share (Tensor): (B, N) before it.
         kind (str): 'projection' or 'norm'.
     """
     bias = torch.zeros_like(x[0, 0]) if bias is None else bias
@@ -60,7 +60,7 @@ def global_step(x, share, matrix, value, weight, bias, gain, kind):
     return measure(own, whole, share, kind)
 
 
-def window_step(x, share, tokens, matrix, value, weight, bias, norm, kind):
+def window_step(x, tokens, matrix, value, weight, bias, norm, share, kind):
     """Shares (B, N) after one block of attention inside windows.
 
     Args:
@@ -112,14 +112,8 @@ def steps(backbone, images):
         blocks, step = _flat(backbone.layers), _timm_swin_step
     else:
         blocks, step = backbone.layers, _vit_step
-    calls = []
-    hooks = [
-        block.register_forward_pre_hook(lambda _, args: calls.append(args)) for block in blocks
-    ]
-    backbone(images)
-    for hook in hooks:
-        hook.remove()
-    return [step(block, *args) for block, args in zip(blocks, calls, strict=True)]
+    calls = geometry.record(backbone, images, blocks)
+    return [step(block, *args) for block, args in zip(blocks, calls)]
 
 
 def _flat(stages):
@@ -127,13 +121,10 @@ def _flat(stages):
 
 
 def _global(x, packed, num_heads, norms, proj, gain):
-    query, key, value = packed.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
+    query, key, value = (geometry.split_heads(z, num_heads) for z in packed.chunk(3, dim=-1))
     query, key = (norm(z) for norm, z in zip(norms, (query, key)))
-    logits = torch.einsum('bhic,bhjc->bhij', query, key)
-    matrix = (logits / query.shape[-1] ** 0.5).softmax(-1)
-    return lambda share, kind: global_step(
-        x, share, matrix, value, proj.weight, proj.bias, gain, kind
-    )
+    matrix = geometry.softmax_of(query, key, query.shape[-1] ** -0.5)
+    return partial(global_step, x, matrix, value, proj.weight, proj.bias, gain)
 
 
 PLAIN = (lambda z: z, lambda z: z)
@@ -151,9 +142,7 @@ def _beit_step(backbone, layer, x, *args):
     matrix = beit.beit_matrix(backbone, attn, normed)
     value = beit.beit_qkv(attn, normed)[2].transpose(1, 2)
     gain = 1.0 if layer.gamma_1 is None else layer.gamma_1
-    return lambda share, kind: global_step(
-        x, share, matrix, value, attn.proj.weight, attn.proj.bias, gain, kind
-    )
+    return partial(global_step, x, matrix, value, attn.proj.weight, attn.proj.bias, gain)
 
 
 def _timm_step(block, x):
@@ -173,31 +162,18 @@ def _torchvision_step(layer, x):
 def _timm_swin_step(block, x):
     tokens, matrix, value = timm_swin.parts(block, x)
     proj = block.attn.proj
-    return lambda share, kind: window_step(
-        x.flatten(1, 2), share, tokens, matrix, value, proj.weight, proj.bias, None, kind
-    )
+    residual = x.flatten(1, 2)
+    return partial(window_step, residual, tokens, matrix, value, proj.weight, proj.bias, None)
 
 
 def _swin_step(block, x, hw_shape):
     attn, w_msa = block.attn, block.attn.w_msa
-    shift = attn.shift_size
-    if min(hw_shape) == attn.window_size and not attn.pad_small_map:
-        shift = 0
-    tokens, zones = oracle._windows(*hw_shape, attn.window_size, shift)
+    tokens, zones = oracle.windows_of(attn, hw_shape)
     is_v2 = hasattr(w_msa, 'logit_scale')
-    shown = F.pad(x if is_v2 else block.norm1(x), (0, 0, 0, 1))[:, tokens]
-    matrix = oracle._window_attention(w_msa, shown, zones, by_head=True)
+    shown = geometry.gather(x if is_v2 else block.norm1(x), tokens)
+    matrix = oracle.window_attention(w_msa, shown, zones)
     weight, bias = w_msa.qkv.weight.chunk(3)[2], w_msa.qkv.bias
     bias = w_msa.v_bias if is_v2 else None if bias is None else bias.chunk(3)[2]
     value = F.linear(shown, weight, bias).unflatten(-1, (w_msa.num_heads, -1)).transpose(2, 3)
-    return lambda share, kind: window_step(
-        x,
-        share,
-        tokens,
-        matrix,
-        value,
-        w_msa.proj.weight,
-        w_msa.proj.bias,
-        block.norm1 if is_v2 else None,
-        kind,
-    )
+    norm, proj = block.norm1 if is_v2 else None, w_msa.proj
+    return partial(window_step, x, tokens, matrix, value, proj.weight, proj.bias, norm)

@@ -7,7 +7,7 @@ from .geometry import attend_windows, gather, pool, record, windows
 
 def dense_labels(backbone, images, token_labels):
     """Labels after each block, and of what the head reads; see
-    :func:`tests.oracle.dense_labels`."""
+    :func:`tests.oracle.labels_of`."""
     stages = [[block.spatial_block.attn for block in stage.blocks] for stage in backbone.stages]
     calls = iter(record(backbone, images, sum(stages, [])))
     labels, grid = token_labels.flatten(1, 2), token_labels.shape[1:3]

@@ -2,32 +2,18 @@
 
 import torch
 
+from .geometry import attend, read, record, start
+
 
 def eva02_labels(backbone, images, token_labels):
-    """Labels after each block (B, N, K), and of what the head reads (B, K).
-
-    Args:
-        backbone (nn.Module): A ``ViTEVA02`` in the precision of ``images``.
-        images (Tensor): (B, 3, H, W).
-        token_labels (Tensor): (B, rows, cols, K).
-    """
+    """Labels after each block (B, N, K), and of what the head reads (B, K)."""
     extra = int(backbone.with_cls_token)
-    inputs = []
-    for layer in backbone.layers:
-        layer.attn.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    backbone(images)
-
-    grid, patches = token_labels.shape[1:3], token_labels.flatten(1, 2)
-    labels = torch.cat([patches.mean(1, keepdim=True)] * extra + [patches], 1)
-    blocks = []
-    for layer, x in zip(backbone.layers, inputs, strict=True):
-        weights = _matrix(layer.attn, x, grid, extra).mean(1)
-        labels = (labels + torch.einsum('bij,bjk->bik', weights, labels)) / 2
+    grid, labels, blocks = token_labels.shape[1:3], start(token_labels, extra), []
+    calls = record(backbone, images, [layer.attn for layer in backbone.layers])
+    for layer, (x, *_) in zip(backbone.layers, calls):
+        labels = (labels + attend(_matrix(layer.attn, x, grid, extra), labels)) / 2
         blocks.append(labels)
-    read = blocks[max(backbone.out_indices)]
-    if extra and backbone.out_type in ('cls_token', 'raw'):
-        return blocks, read[:, 0]
-    return blocks, read[:, extra:].mean(1)
+    return blocks, read(backbone, blocks[max(backbone.out_indices)], extra)
 
 
 def _matrix(attn, x, grid, extra):

@@ -21,6 +21,31 @@ def record(backbone, images, modules):
     return [calls[id(module)] for module in modules]
 
 
+def start(token_labels, num_extra_tokens=0):
+    """Patch labels (B, rows, cols, K), preceded by their mean once per extra token."""
+    patches = token_labels.flatten(1, 2)
+    mean = patches.mean(1, keepdim=True)
+    return torch.cat([mean] * num_extra_tokens + [patches], 1)
+
+
+def read(backbone, labels, num_extra_tokens):
+    """What the head of a ViT of mmpretrain with one class token, or none, reads."""
+    if num_extra_tokens and backbone.out_type in ('cls_token', 'raw'):
+        return labels[:, 0]
+    return labels[:, num_extra_tokens:].mean(1)
+
+
+def offsets(rows, cols):
+    """Row of a table of relative positions for each pair of places (P, P)."""
+    places = [(y, x) for y in range(rows) for x in range(cols)]
+    return torch.tensor(
+        [
+            [(y - v + rows - 1) * (2 * cols - 1) + x - u + cols - 1 for v, u in places]
+            for y, x in places
+        ]
+    )
+
+
 def split_heads(x, num_heads):
     """(B, N, C) -> (B, h, N, C / h)."""
     return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
@@ -68,18 +93,42 @@ def pool(labels, grid, kernel, stride, padding=0, corner=False):
 def windows(grid, size):
     """Number of the token at each position of each window (W, P), -1 where
     it is padding."""
-    height, width = grid
-    tokens = []
-    for top in range(0, height, size):
-        for left in range(0, width, size):
-            tokens.append(
-                [
-                    y * width + x if y < height and x < width else -1
-                    for y in range(top, top + size)
-                    for x in range(left, left + size)
-                ]
-            )
-    return torch.tensor(tokens)
+    return shifted_windows(grid, size, 0)[0]
+
+
+def reduced(reduction, norm, x, labels, grid, ratio):
+    """Labels and features (B, M, ...) of the keys of attention that a strided convolution pools
+    from tokens (B, N, ...)."""
+    if ratio == 1:
+        return labels, x
+    maps = x.transpose(1, 2).unflatten(2, tuple(grid))
+    source = F.conv2d(maps, reduction.weight, reduction.bias, stride=ratio)
+    return pool(labels, grid, ratio, ratio)[0], norm(source.flatten(2).transpose(1, 2))
+
+
+def shifted_windows(grid, size, shift, pads_first=True):
+    """The same of a map that is shifted, and the zone of each position (W, P);
+    attention is masked between zones.
+
+    Args:
+        pads_first (bool): Whether the map is padded before it is shifted, as in
+            mmpretrain, or after, as in timm. Defaults to True.
+    """
+    padded = [-(-side // size) * size for side in grid]
+    turned = padded if pads_first else grid
+
+    def zone(position, length):
+        return 0 if not shift else (position >= length - size) + (position >= length - shift)
+
+    tokens, zones = [], []
+    for top in range(0, padded[0], size):
+        for left in range(0, padded[1], size):
+            cells = [(y, x) for y in range(top, top + size) for x in range(left, left + size)]
+            places = [((y + shift) % turned[0], (x + shift) % turned[1]) for y, x in cells]
+            real = [y < grid[0] and x < grid[1] for y, x in (places if pads_first else cells)]
+            tokens.append([y * grid[1] + x if r else -1 for (y, x), r in zip(places, real)])
+            zones.append([3 * zone(y, padded[0]) + zone(x, padded[1]) for y, x in cells])
+    return torch.tensor(tokens), torch.tensor(zones)
 
 
 def gather(x, tokens):

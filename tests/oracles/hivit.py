@@ -2,31 +2,22 @@
 
 import torch
 
+from .geometry import attend, offsets, record, start
+
 
 def hivit_labels(backbone, images, token_labels):
     """Labels after each main block (B, N, K), and their mean at the end.
 
     Before the main stage no module may see two patches at once, which is
     checked by changing one patch.
-
-    Args:
-        backbone (nn.Module): A ``HiViT`` in the precision of ``images``.
-        images (Tensor): (B, 3, H, W).
-        token_labels (Tensor): (B, rows, cols, K).
     """
     main = backbone.blocks[-backbone.num_main_blocks :]
-    inputs = []
-    for block in main:
-        block.attn.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     stem = backbone.patch_embed.proj
     if stem.stride == stem.kernel_size:
         _assert_apart(backbone, images)
-    backbone(images)
-
-    labels, blocks = token_labels.flatten(1, 2), []
-    for block, x in zip(main, inputs, strict=True):
-        weights = _matrix(block.attn, x, backbone.rpe).mean(1)
-        labels = (labels + torch.einsum('bij,bjk->bik', weights, labels)) / 2
+    labels, blocks = start(token_labels), []
+    for block, (x, *_) in zip(main, record(backbone, images, [block.attn for block in main])):
+        labels = (labels + attend(_matrix(block.attn, x, backbone.rpe), labels)) / 2
         blocks.append(labels)
     return blocks, labels.mean(1)
 
@@ -37,14 +28,8 @@ def _matrix(attn, x, has_bias):
     query, key, _ = qkv.unbind(2)
     logits = torch.einsum('bihc,bjhc->bhij', query, key) * attn.scale
     if has_bias:
-        side = attn.input_size
-        places = [(y, x) for y in range(side) for x in range(side)]
-        index = [
-            [(y - v + side - 1) * (2 * side - 1) + x - u + side - 1 for v, u in places]
-            for y, x in places
-        ]
-        table = attn.relative_position_bias_table
-        logits = logits + table[torch.tensor(index)].permute(2, 0, 1)
+        index = offsets(attn.input_size, attn.input_size)
+        logits = logits + attn.relative_position_bias_table[index].permute(2, 0, 1)
     return logits.softmax(-1)
 
 

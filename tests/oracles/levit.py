@@ -2,30 +2,21 @@
 
 import torch
 
+from .geometry import record, start
+
 
 def levit_labels(backbone, images, token_labels):
-    """Labels after each attention (B, N, K), and their mean where it is read.
-
-    Args:
-        backbone (nn.Module): A ``LeViT`` in the precision of ``images``.
-        images (Tensor): (B, 3, H, W).
-        token_labels (Tensor): (B, rows, cols, K).
-    """
+    """Labels after each attention (B, N, K), and their mean where it is read."""
     attentions = [
         [module for module in stage.modules() if hasattr(module, 'attention_biases')]
         for stage in backbone.stages
     ]
-    inputs = []
-    for attn in sum(attentions, []):
-        attn.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    backbone(images)
-
-    labels, side = token_labels.flatten(1, 2), token_labels.size(1)
-    inputs, blocks = iter(inputs), []
+    calls = iter(record(backbone, images, sum(attentions, [])))
+    labels, side, blocks = start(token_labels), token_labels.size(1), []
     for number, stage in enumerate(attentions):
         for attn in stage:
             stride = getattr(attn, 'stride', 1)
-            weights = _matrix(attn, next(inputs), side, stride)
+            weights = _matrix(attn, next(calls)[0], side, stride)
             mixed = torch.einsum('bij,bjk->bik', weights, labels)
             # what subsamples is not added to anything
             labels = (labels + mixed) / 2 if stride == 1 else mixed

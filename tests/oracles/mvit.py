@@ -8,7 +8,7 @@ from .geometry import attend, pool, record, relative_logits, split_heads
 
 def dense_labels(backbone, images, token_labels):
     """Labels after each block, and of what the head reads; see
-    :func:`tests.oracle.dense_labels`."""
+    :func:`tests.oracle.labels_of`."""
     calls = record(backbone, images, [block.attn for block in backbone.blocks])
     labels, grid = token_labels.flatten(1, 2), token_labels.shape[1:3]
     ends = dict(

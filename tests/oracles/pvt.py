@@ -2,12 +2,12 @@
 
 from torch.nn import functional as F
 
-from .geometry import attend, pool, record, softmax_of, split_heads
+from .geometry import attend, pool, record, reduced, softmax_of, split_heads
 
 
 def dense_labels(backbone, images, token_labels):
     """Labels after each block, and of what the head reads; see
-    :func:`tests.oracle.dense_labels`."""
+    :func:`tests.oracle.labels_of`."""
     stages = [
         (embed, [block.attn for block in blocks if 'Encoder' in type(block).__name__])
         for embed, blocks, _ in backbone.layers
@@ -38,12 +38,8 @@ def dense_labels(backbone, images, token_labels):
 
 def _mix(wrapper, x, labels, grid):
     """Labels mixed by attention over pooled keys."""
-    keys, source, ratio = labels, x, wrapper.sr_ratio
-    if ratio > 1:
-        keys, _ = pool(labels, grid, ratio, ratio)
-        maps = x.transpose(1, 2).unflatten(2, tuple(grid))
-        source = F.conv2d(maps, wrapper.sr.weight, wrapper.sr.bias, stride=ratio)
-        source = wrapper.norm(source.flatten(2).transpose(1, 2))
+    sr, norm = getattr(wrapper, 'sr', None), getattr(wrapper, 'norm', None)
+    keys, source = reduced(sr, norm, x, labels, grid, wrapper.sr_ratio)
     attn, width = wrapper.attn, x.shape[-1]
     weights = attn.in_proj_weight.split(width)
     biases = (None,) * 3 if attn.in_proj_bias is None else attn.in_proj_bias.split(width)

@@ -1,13 +1,11 @@
 """Dense labels through T2T-ViT of mmpretrain, the slow way."""
 
-import torch
-
-from .geometry import attend, pool, record, softmax_of, split_heads
+from .geometry import attend, pool, read, record, softmax_of, split_heads, start
 
 
 def dense_labels(backbone, images, token_labels):
     """Labels after each block, and of what the head reads; see
-    :func:`tests.oracle.dense_labels`."""
+    :func:`tests.oracle.labels_of`."""
     module = backbone.tokens_to_token
     modules = [
         module.attention1.attn,
@@ -23,14 +21,10 @@ def dense_labels(backbone, images, token_labels):
             # kernel 3, stride 2, padding 1, as the paper has it
             labels, grid = pool(labels, grid, 3, 2, 1)
             if number == 1:
-                mean = labels.mean(1, keepdim=True)
-                labels = torch.cat([mean] * extra + [labels], 1)
+                labels = start(labels[:, None], extra)
         else:
             steps.append(labels)
-    read = steps[max(backbone.out_indices)]
-    if extra and backbone.out_type in ('cls_token', 'raw'):
-        return steps, read[:, 0]
-    return steps, read[:, extra:].mean(1)
+    return steps, read(backbone, steps[max(backbone.out_indices)], extra)
 
 
 def _matrix(attn, x):

@@ -2,14 +2,23 @@
 
 import torch
 from mmpretrain.models.backbones.twins import GlobalSubsampledAttention
-from torch.nn import functional as F
 
-from .geometry import attend, attend_windows, gather, pool, record, softmax_of, split_heads, windows
+from .geometry import (
+    attend,
+    attend_windows,
+    gather,
+    pool,
+    record,
+    reduced,
+    softmax_of,
+    split_heads,
+    windows,
+)
 
 
 def dense_labels(backbone, images, token_labels):
     """Labels after each block, and of what the head reads; see
-    :func:`tests.oracle.dense_labels`."""
+    :func:`tests.oracle.labels_of`."""
     modules = [block.attn for blocks in backbone.stages for block in blocks]
     calls = iter(record(backbone, images, modules))
     labels, grid = token_labels.flatten(1, 2), token_labels.shape[1:3]
@@ -35,18 +44,10 @@ def dense_labels(backbone, images, token_labels):
 
 def _reduced(attn, x, labels, grid):
     """Labels mixed by attention over pooled keys."""
-    keys, source, ratio = labels, x, attn.sr_ratio
-    if ratio > 1:
-        keys, _ = pool(labels, grid, ratio, ratio)
-        maps = x.transpose(1, 2).unflatten(2, tuple(grid))
-        source = F.conv2d(maps, attn.sr.weight, attn.sr.bias, stride=ratio)
-        source = attn.norm(source.flatten(2).transpose(1, 2))
-    width = x.shape[-1]
-    weight, bias = attn.kv.weight[:width], attn.kv.bias
+    sr, norm = getattr(attn, 'sr', None), getattr(attn, 'norm', None)
+    keys, source = reduced(sr, norm, x, labels, grid, attn.sr_ratio)
     query = split_heads(attn.q(x), attn.num_heads)
-    key = split_heads(
-        F.linear(source, weight, None if bias is None else bias[:width]), attn.num_heads
-    )
+    key = split_heads(attn.kv(source).chunk(2, dim=-1)[0], attn.num_heads)
     return attend(softmax_of(query, key, query.shape[-1] ** -0.5), keys)
 
 

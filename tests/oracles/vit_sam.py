@@ -7,7 +7,7 @@ from .geometry import attend, attend_windows, gather, record, relative_logits, w
 
 def dense_labels(backbone, images, token_labels):
     """Labels after each block, and of what the head reads; see
-    :func:`tests.oracle.dense_labels`."""
+    :func:`tests.oracle.labels_of`."""
     calls = record(backbone, images, backbone.layers)
     labels, grid = token_labels.flatten(1, 2), token_labels.shape[1:3]
     steps = []

@@ -7,39 +7,20 @@ from tests.oracle import dense_labels
 from tests.test_alignment import toys
 
 
-def assert_labels_follow(backbone, inputs, token_share, **kwargs):
-    """Compare a traced forward with the dense oracle, block by block.
-
-    Args:
-        kwargs: See :func:`assert_equals_oracle`.
-
-    Returns:
-        tuple: The features of the traced forward.
-    """
+def assert_labels_follow(backbone, inputs, token_share, atol=2e-6):
+    """Compare a traced forward with the dense oracle, block by block; return its features."""
     trace = LabelTrace(backbone, record=True)
-    state = torch.get_rng_state()
     with trace(token_share):
         features = backbone(inputs)
-    torch.set_rng_state(state)
-    assert_equals_oracle(trace, backbone, inputs, token_share, **kwargs)
+    assert_equals_oracle(trace, backbone, inputs, token_share, atol)
     return features
 
 
-def assert_equals_oracle(trace, backbone, inputs, token_share, atol=2e-6, dtype=torch.float64):
-    """Compare what a recording trace holds with the dense oracle.
-
-    Args:
-        atol (float): Largest difference of a label. Defaults to 2e-6.
-        dtype (torch.dtype): Type of the oracle's arithmetic; random layers
-            repeat their draws only in the type of the traced forward.
-            Defaults to ``torch.float64``.
-    """
+def assert_equals_oracle(trace, backbone, inputs, token_share, atol=2e-6):
+    """Compare what a recording trace holds with the dense oracle; labels may differ by ``atol``."""
     own, partner = toys.class_labels(len(inputs))
-    blocks, aligned = dense_labels(
-        backbone, inputs, toys.to_labels(token_share, own, partner), dtype
-    )
-    assert trace.output_share.shape == (len(inputs),)
-    assert_all_moved(trace, blocks, aligned, own, partner, atol)
+    labels = toys.to_labels(token_share, own, partner)
+    assert_all_moved(trace, *dense_labels(backbone, inputs, labels), own, partner, atol)
 
 
 def assert_all_moved(trace, blocks, aligned, own, partner, atol):
@@ -47,6 +28,7 @@ def assert_all_moved(trace, blocks, aligned, own, partner, atol):
     for block_share, labels in zip(trace.block_shares, blocks, strict=True):
         assert block_share.shape == labels.shape[:2]
         assert_moved(block_share, labels, own, partner, atol)
+    assert trace.output_share.shape == own.shape[:1]
     assert_moved(trace.output_share, aligned, own, partner, atol)
 
 

@@ -1,11 +1,8 @@
-"""What every family of backbones promises, to be held against an oracle.
-
-A test of a family makes a small backbone with fixed values (``toys.fill``)
-and hands it to :func:`assert_family` with an oracle of its own.
-"""
+"""What every family of backbones promises, to be held against an oracle."""
 
 import copy
 
+import pytest
 import torch
 from mmcv.cnn.bricks import DropPath
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
@@ -25,8 +22,105 @@ from tests.test_alignment.checks import (
 )
 
 
+class FamilyContract:
+    """Tests of a family; a subclass makes a small backbone with fixed values.
+
+    Attributes:
+        oracle (Callable): As in :func:`assert_family`.
+        exact (bool): As there. Defaults to True.
+        size (int | tuple): Of images, unless a variant has another ``size``. Defaults to 16.
+        patch (int): Side of the first tokens in pixels. Defaults to 4.
+        variants (list[dict]): Options to try.
+        checkpointed (list[str]): Modules to checkpoint.
+        modules (list[str]): Modules of which another class is refused.
+        refused (list[tuple]): Options of the backbone, of the trace, and the error.
+    """
+
+    oracle = None
+    exact = True
+    size: int | tuple[int, int] = 16
+    patch = 4
+    variants: list[dict] = [{}]
+    checkpointed: list[str]
+    modules: list[str]
+    refused: list[tuple[dict, dict, str]]
+
+    def make(self, **cfg):
+        raise NotImplementedError
+
+    def grid(self, side):
+        """How many tokens a side of an image has."""
+        return -(-side // self.patch)
+
+    def inputs(self, size=None, batch=2):
+        images = toys.images(batch, size or self.size)
+        return images, toys.shares(batch, tuple(map(self.grid, images.shape[2:])))
+
+    def test_variant(self, variant):
+        cfg = dict(variant)
+        inputs = self.inputs(cfg.pop('size', None))
+        assert_family(self.make(**cfg), *inputs, self.oracle, self.exact)
+
+    @pytest.mark.slow
+    def test_limits(self):
+        assert_limits(self.make(), *self.inputs())
+
+    @pytest.mark.slow
+    def test_checkpointing(self, run_checkpoint):
+        assert_checkpointing(self.make(), *self.inputs(), self.checkpointed, run_checkpoint)
+
+    def test_other_modules_are_refused(self):
+        backbone = self.make()
+        for name in self.modules:
+            module = backbone.get_submodule(name)
+            stock = type(module)
+            module.__class__ = type('Other', (stock,), dict(forward=lambda self, *args: None))
+            with pytest.raises(TypeError, match=f'^{name} is a Other of .* overrides forward;'):
+                LabelTrace(backbone)
+            module.__class__ = stock
+        LabelTrace(backbone)
+
+    def test_refused(self, refused):
+        cfg, options, message = refused
+        with pytest.raises((TypeError, ValueError), match=message) as error:
+            LabelTrace(self.make(**cfg), **options)
+        assert '\n' not in str(error.value)
+
+    def assert_random_depth(self, **rates):
+        """Stochastic depth and dropout outside attention move no share.
+
+        The oracle repeats their draws in the type of the traced forward alone.
+        """
+        backbone = self.make(**rates)
+        backbone.train()  # returns None in the host
+        images, share = self.inputs(batch=4)
+        trace = LabelTrace(backbone, record=True)
+        torch.manual_seed(1)
+        stock = backbone(images)
+        torch.manual_seed(1)
+        with trace(share):
+            assert_same(backbone(images), stock)
+        torch.manual_seed(1)
+        assert_equals(trace, copy.deepcopy(backbone), images, share, self.oracle, 1e-5)
+
+    def assert_watched(self, watch, **cfg):
+        """Rows of a matrix that sum to one, less what goes to extra tokens."""
+        trace = LabelTrace(self.make(**cfg), record=True, watch=watch)
+        images, share = self.inputs()
+        with trace(share):
+            trace.backbone(images)
+        read = trace.output_token_share
+        assert trace.attention.shape == read.flatten(1).shape and trace.grid == read.shape[1:]
+        assert (trace.attention > 0).all()
+        whole = trace.attention.sum(1)
+        if trace.family.num_extra_tokens:
+            assert (whole < 1).all()
+        else:
+            assert_same(whole, torch.ones(2))
+
+
 def assert_family(backbone, images, token_share, oracle, exact=True):
-    """Features, gradients, shares, constants, and nothing left behind.
+    """Features, gradients and shares are right, and nothing is left behind.
 
     Args:
         backbone (nn.Module): Without dropout; a copy is never needed.
@@ -53,60 +147,44 @@ def assert_family(backbone, images, token_share, oracle, exact=True):
     assert_same(gradients(backbone), expected)
     assert list(backbone.state_dict()) == keys
     assert_untouched(backbone, before)
-
-    own, partner = toys.class_labels(len(images))
-    with torch.no_grad():
-        blocks, aligned = oracle(
-            copy.deepcopy(backbone).double(),
-            images.double(),
-            toys.to_labels(token_share, own, partner),
-        )
-    assert_all_moved(trace, blocks, aligned, own, partner, 2e-6)
-
-    blocks_of = [site for site in trace.family.sites if site.in_block]
-    if trace.family.output in blocks_of:  # not a merging
-        labels = blocks[blocks_of.index(trace.family.output)]
-        labels = labels[:, trace.family.num_extra_tokens :]
-        assert_moved(trace.output_token_share.flatten(1), labels, own, partner, 2e-6)
-
+    twin = copy.deepcopy(backbone).double()
+    assert_equals(trace, twin, images.double(), token_share, oracle)
     # labels must have moved, or the comparison could not fail
     assert (trace.output_share - token_share.mean((1, 2))).abs().max() > 1e-3
 
-    constant = torch.full_like(token_share, 0.3)
-    plain = LabelTrace(backbone)
-    with plain(constant):
-        backbone(images)
-    assert (plain.output_share - 0.3).abs().max() < 1e-5
-    with plain(token_share):
-        backbone(images)
-    assert_same(plain.output_share, trace.output_share, 1e-6)
 
-    assert_copies(backbone, images, token_share, trace.output_share)
-    assert_half_precision(backbone, images, token_share, trace.output_share)
+def assert_equals(trace, backbone, images, token_share, oracle, atol=2e-6):
+    """Compare what a recording trace holds with what an oracle finds."""
+    own, partner = toys.class_labels(len(images))
+    labels = toys.to_labels(token_share, own, partner).to(images.dtype)
+    with torch.no_grad():
+        blocks, aligned = oracle(backbone, images, labels)
+    assert_all_moved(trace, blocks, aligned, own, partner, atol)
+    sites = [site for site in trace.family.sites if site.in_block]
+    if trace.family.output in sites:  # not a merging
+        labels = blocks[sites.index(trace.family.output)]
+        labels = labels[:, trace.family.num_extra_tokens :]
+        assert_moved(trace.output_token_share.flatten(1), labels, own, partner, atol)
 
 
-def assert_copies(backbone, images, token_share, expected):
-    """A copy of a trace follows the copied backbone."""
-    trace = LabelTrace(backbone)
+def assert_limits(backbone, images, token_share):
+    """Constants stay, half precision is near, and copies follow their own backbone."""
+    trace, constant = LabelTrace(backbone), torch.full_like(token_share, 0.3)
     twin = copy.deepcopy(trace)
     assert twin.backbone is not backbone
-    with trace(token_share), twin(token_share):
-        twin.backbone(images)
-    assert_same(twin.output_share, expected, 1e-6)
 
+    def moved(trace, share, half=False):
+        with torch.autocast('cpu', torch.bfloat16, enabled=half), torch.no_grad(), trace(share):
+            trace.backbone(images)
+        assert trace.output_share.dtype == torch.float32
+        return trace.output_share
 
-def assert_half_precision(backbone, images, token_share, expected):
-    """Under bfloat16 autocast the output share stays within 5e-3."""
-    trace = LabelTrace(backbone)
-    with torch.autocast('cpu', torch.bfloat16), torch.no_grad():
-        with trace(token_share):
-            backbone(images)
-    assert trace.output_share.dtype == torch.float32
-    assert (trace.output_share - expected).abs().max() < 5e-3
-    with torch.autocast('cpu', torch.bfloat16), torch.no_grad():
-        with trace(torch.full_like(token_share, 0.3)):
-            backbone(images)
-    assert (trace.output_share - 0.3).abs().max() < 1e-5
+    expected = moved(LabelTrace(backbone, record=True), token_share)
+    assert_same(moved(trace, token_share), expected, 1e-6)
+    assert_same(moved(twin, token_share), expected, 1e-6)
+    assert (moved(trace, token_share, half=True) - expected).abs().max() < 5e-3
+    for half in (False, True):
+        assert (moved(trace, constant, half) - 0.3).abs().max() < 1e-5
 
 
 def assert_checkpointing(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mmtlalign.alignment import LabelTrace
 from tests.data import generate
-from tests.oracle import dense_labels, dense_step
+from tests.oracle import dense_labels
 from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_same
 
@@ -103,149 +103,98 @@ def to_mmpretrain(name):
     return name
 
 
-def vit_case(path):
-    """Arrays, backbone with their weights, own and partner labels."""
-    case = load(path)
-    img_size, patch_size, width, depth, heads, num_classes, batch = case['meta'].tolist()
-    backbone = VisionTransformer(
-        arch=dict(
-            embed_dims=width,
-            num_layers=depth,
-            num_heads=heads,
-            feedforward_channels=case['weight/blocks.0.mlp.fc1.bias'].numel(),
-        ),
-        img_size=img_size,
-        patch_size=patch_size,
+def vit_of(case):
+    """A ViT with the weights of a case, and its number of classes."""
+    img_size, patch_size, width, depth, heads, num_classes, _ = case['meta'].tolist()
+    arch = dict(embed_dims=width, num_layers=depth, num_heads=heads)
+    arch['feedforward_channels'] = case['weight/blocks.0.mlp.fc1.bias'].numel()
+    backbone = VisionTransformer(arch, img_size=img_size, patch_size=patch_size)
+    weights = weights_of(case).items()
+    backbone.load_state_dict({to_mmpretrain(n): value for n, value in weights if 'head' not in n})
+    return backbone, num_classes
+
+
+def swin_of(case):
+    """The same of a Swin."""
+    img_size, patch_size, window_size, num_classes, _ = case['meta'].tolist()
+    arch = dict(
+        embed_dims=case['embed_dims'].item(),
+        depths=case['depths'].tolist(),
+        num_heads=case['heads'].tolist(),
     )
-    backbone.load_state_dict(
-        {
-            to_mmpretrain(name[len('weight/') :]): value
-            for name, value in case.items()
-            if name.startswith('weight/') and 'head' not in name
-        }
-    )
-    smoothing = case['smoothing'].item()
-    own = F.one_hot(case['labels'], num_classes).double()
-    own = own * (1 - smoothing) + smoothing / num_classes
-    return case, backbone, own, own.flip(0)
-
-
-@needs_shared
-@pytest.mark.parametrize('path', VIT, ids=stem)
-def test_vit_reproduces_the_published_implementation(path):
-    case, backbone, own, partner = vit_case(path)
-    token_share = (1 - case['partner_mask']).expand(len(own), -1, -1)
-    trace = LabelTrace(backbone, record=True)
-    with trace(token_share):
-        features = backbone(case['mixed_images'])[-1]
-
-    assert len(trace.block_shares) == len(case['block_labels'])
-    for share, labels in zip(trace.block_shares, case['block_labels']):
-        assert_labels(share, labels, own, partner)
-    assert_labels(trace.output_share, case['aligned_label'], own, partner)
-
-    head = {name: case[f'weight/head.{name}'].requires_grad_() for name in ('weight', 'bias')}
-    logits = F.linear(features, **head)
-    target = toys.to_labels(trace.output_share, own, partner).float()
-    loss = F.cross_entropy(logits, target)
-    loss.backward()
-    assert_same(logits, case['logits'], OTHER_ATOL)
-    assert loss.item() == pytest.approx(case['loss'].item(), abs=OTHER_ATOL)
-
-    gradients = {n: p.grad for n, p in backbone.named_parameters()}
-    gradients.update({f'head.{n}': p.grad for n, p in head.items()})
-    checked = [name for name in case if name.startswith('grad/')]
-    assert checked
-    for name in checked:
-        actual = gradients[to_mmpretrain(name[len('grad/') :])]
-        assert_same(actual, case[name], OTHER_ATOL)
-
-
-def token_labels(case, own, partner):
-    share = (1 - case['partner_mask']).expand(len(own), -1, -1)
-    return toys.to_labels(share, own, partner)
-
-
-@needs_shared
-@pytest.mark.parametrize('path', VIT, ids=stem)
-def test_oracle_reproduces_the_published_implementation(path):
-    case, backbone, own, partner = vit_case(path)
-    start = token_labels(case, own, partner)
-    assert_same(start.flatten(1, 2).float(), case['token_labels'][:, 1:])
-    blocks, aligned = dense_labels(backbone, case['mixed_images'], start)
-    assert_same(torch.stack(blocks).float(), case['block_labels'], 1e-6)
-    assert_same(aligned.float(), case['aligned_label'], 1e-6)
-
-
-def swin_case(path):
-    """Arrays, backbone with their weights, own and partner labels."""
-    case = load(path)
-    img_size, patch_size, window_size, num_classes, batch = case['meta'].tolist()
-    depths = case['depths'].tolist()
     backbone = SwinTransformer(
-        arch=dict(
-            embed_dims=case['embed_dims'].item(), depths=depths, num_heads=case['heads'].tolist()
-        ),
+        arch,
         img_size=img_size,
         patch_size=patch_size,
         window_size=window_size,
         pad_small_map=True,
         drop_path_rate=0.0,
-        out_indices=range(len(depths)),
+        out_indices=range(len(arch['depths'])),
     )
-    weights = {
-        name[len('weight/') :]: value for name, value in case.items() if name.startswith('weight/')
-    }
     # the file leaves these buffers out, as they follow from the window size
-    weights.update(
-        {
-            name: value
-            for name, value in backbone.state_dict().items()
-            if name.endswith('relative_position_index')
-        }
-    )
-    backbone.load_state_dict(weights)
-    own = F.one_hot(case['labels'], num_classes).double()
+    indices = {k: v for k, v in backbone.state_dict().items() if k.endswith('position_index')}
+    backbone.load_state_dict(weights_of(case) | indices)
+    return backbone, num_classes
+
+
+def weights_of(case):
+    return {n.removeprefix('weight/'): v for n, v in case.items() if n.startswith('weight/')}
+
+
+def shared_case(path):
+    """Arrays, backbone with their weights, shares, own and partner labels."""
+    case = load(path)
+    backbone, num_classes = (vit_of if path in VIT else swin_of)(case)
     smoothing = case.get('smoothing', torch.zeros(())).item()
+    own = F.one_hot(case['labels'], num_classes).double()
     own = own * (1 - smoothing) + smoothing / num_classes
-    return case, backbone, own, own.flip(0)
+    share = (1 - case['partner_mask']).expand(len(own), -1, -1)
+    if 'block_labels' not in case:  # a Swin's, whose blocks differ in size
+        count = sum(name.startswith('block_labels/') for name in case)
+        case['block_labels'] = [case[f'block_labels/{k}'].flatten(1, 2) for k in range(count)]
+    return case, backbone, share, own, own.flip(0)
 
 
 @needs_shared
-@pytest.mark.parametrize('path', SWIN, ids=stem)
-def test_swin_reproduces_the_dense_reference(path):
-    case, backbone, own, partner = swin_case(path)
-    token_share = (1 - case['partner_mask']).expand(len(own), -1, -1)
+@pytest.mark.parametrize('path', VIT + SWIN, ids=stem)
+def test_trace_reproduces_the_references(path):
+    case, backbone, token_share, own, partner = shared_case(path)
     trace = LabelTrace(backbone, record=True)
     with trace(token_share):
         features = backbone(case['mixed_images'])
 
-    blocks = [name for name in case if name.startswith('block_labels/')]
-    assert len(trace.block_shares) == len(blocks)
-    for k, share in enumerate(trace.block_shares):
-        labels = case[f'block_labels/{k}'].flatten(1, 2)
+    for share, labels in zip(trace.block_shares, case['block_labels'], strict=True):
         assert_labels(share, labels, own, partner)
     assert_labels(trace.output_share, case['aligned_label'], own, partner)
-    for i, feature in enumerate(features):
-        assert_same(feature, case[f'features/{i}'], OTHER_ATOL)
+    if path in SWIN:
+        for i, feature in enumerate(features):
+            assert_same(feature, case[f'features/{i}'], OTHER_ATOL)
+        return
+
+    head = {name: case[f'weight/head.{name}'].requires_grad_() for name in ('weight', 'bias')}
+    logits = F.linear(features[-1], **head)
+    target = toys.to_labels(trace.output_share, own, partner).float()
+    loss = F.cross_entropy(logits, target)
+    loss.backward()
+    assert_same(logits, case['logits'], OTHER_ATOL)
+    assert loss.item() == pytest.approx(case['loss'].item(), abs=OTHER_ATOL)
+    gradients = {n: p.grad for n, p in backbone.named_parameters()}
+    gradients.update({f'head.{n}': p.grad for n, p in head.items()})
+    checked = [name for name in case if name.startswith('grad/')]
+    assert checked
+    for name in checked:
+        actual = gradients[to_mmpretrain(name.removeprefix('grad/'))]
+        assert_same(actual, case[name], OTHER_ATOL)
 
 
 @needs_shared
-@pytest.mark.parametrize('path', SWIN, ids=stem)
-def test_oracle_reproduces_the_dense_reference(path):
-    case, backbone, own, partner = swin_case(path)
-    blocks, aligned = dense_labels(backbone, case['mixed_images'], token_labels(case, own, partner))
-    for k, labels in enumerate(blocks):
-        expected = case[f'block_labels/{k}'].flatten(1, 2)
+@pytest.mark.parametrize('path', VIT + SWIN, ids=stem)
+def test_oracle_reproduces_the_references(path):
+    case, backbone, token_share, own, partner = shared_case(path)
+    start = toys.to_labels(token_share, own, partner)
+    if path in VIT:
+        assert_same(start.flatten(1, 2).float(), case['token_labels'][:, 1:])
+    blocks, aligned = dense_labels(backbone, case['mixed_images'], start)
+    for labels, expected in zip(blocks, case['block_labels'], strict=True):
         assert_same(labels.float(), expected, 1e-6)
-    assert_same(aligned, case['aligned_label'], 1e-6)
-
-
-def test_dense_step_moves_what_the_oracle_moves():
-    backbone, images = toys.vit(), toys.images()
-    start = toys.to_labels(toys.shares(), *toys.class_labels())
-    stock = backbone(images)
-    features, labels = dense_step(backbone, images, start.float())
-    assert_same(features, stock)
-    blocks, _ = dense_labels(backbone, images, start)
-    assert_same(labels.double(), blocks[-1], 1e-6)
+    assert_same(aligned.float(), case['aligned_label'].float(), 1e-6)

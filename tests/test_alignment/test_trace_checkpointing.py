@@ -14,30 +14,21 @@ from mmtlalign.alignment import LabelTrace
 from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_equals_oracle, assert_same, gradients, loss_of
 
-MAKERS = dict(
-    VisionTransformer=toys.vit,
-    DeiT3=toys.vit,
-    SwinTransformer=toys.swin,
-    SwinTransformerV2=toys.swin,
-)
-
-
+MAKERS = dict(VisionTransformer=toys.vit, SwinTransformer=toys.swin)
 # how a checkpointed backbone is made of a class name: mmengine's function on
 # layers or on parts of them, Swin's own option, a call around the whole
 WAYS = [
-    ('VisionTransformer', ['layers.0', 'layers.2']),
     ('VisionTransformer', ['layers.1.attn', 'layers.2']),
-    ('DeiT3', ['layers.0', 'layers.1', 'layers.2']),
-    ('SwinTransformer', ['stages.0.blocks.0', 'stages.1.blocks.1']),
-    ('SwinTransformer', ['stages.0.blocks.1.attn', 'stages.0.downsample']),
-    ('SwinTransformerV2', ['stages.0.blocks.0', 'stages.1']),
+    ('SwinTransformer', ['stages.0.blocks.1.attn', 'stages.0.downsample', 'stages.1.blocks.1']),
     ('SwinTransformer', 'with_cp'),
-    ('SwinTransformerV2', 'with_cp'),
     ('VisionTransformer', 'whole'),
     ('SwinTransformer', 'whole'),
-    ('SwinTransformerV2', 'whole'),
 ]
-all_ways = pytest.mark.parametrize('type, way', WAYS, ids=str)
+all_ways = pytest.mark.parametrize(
+    'type, way',
+    [WAYS[0], *(pytest.param(*way, marks=pytest.mark.slow) for way in WAYS[1:])],
+    ids=str,
+)
 
 
 def make(type, way, run_checkpoint):
@@ -60,46 +51,31 @@ def images_with_gradient():
 
 @all_ways
 @pytest.mark.parametrize('inside', [True, False], ids=['inside', 'outside'])
-def test_gradients_and_shares(type, way, inside, run_checkpoint):
+def test_recomputing_moves_nothing(type, way, inside, run_checkpoint):
     stock, twin, forward, share = make(type, way, run_checkpoint)
     images = images_with_gradient()
-    expected = stock(images)
-    loss_of(expected).backward()
-
+    loss_of(stock(images)).backward()
     trace = LabelTrace(twin, record=True)
     with trace(share):
-        features = forward(images)
+        loss = loss_of(forward(images))
         if inside:
-            loss_of(features).backward()
+            loss.backward()
     if not inside:
-        loss_of(features).backward()
-    assert_same(features, expected)
+        loss.backward()
     assert_same(gradients(twin), gradients(stock))
-    assert_equals_oracle(trace, stock, images.detach(), share)
 
-
-@all_ways
-@pytest.mark.parametrize('inside', [True, False], ids=['inside', 'outside'])
-def test_recomputing_moves_nothing(type, way, inside, run_checkpoint):
     # other weights than in the forward: would give other shares if the
     # recomputation moved them
-    stock, twin, forward, share = make(type, way, run_checkpoint)
-    images = images_with_gradient()
-    trace = LabelTrace(twin, record=True)
-
-    def backward(features):
+    with trace(share):
+        loss = loss_of(forward(images))
         for name, parameter in twin.named_parameters():
             if 'qkv' in name:
                 # through `data`, unseen by autograd's version check
                 parameter.data.mul_(-2)
-        loss_of(features).backward()
-
-    with trace(share):
-        features = forward(images)
         if inside:
-            backward(features)
+            loss.backward()
     if not inside:
-        backward(features)
+        loss.backward()
     assert_equals_oracle(trace, stock, images.detach(), share)
 
 
@@ -119,15 +95,6 @@ def test_recomputing_inside_the_next_trace(type, way, run_checkpoint):
         loss_of(features).backward()
     assert_same(gradients(twin), gradients(stock))
     assert_equals_oracle(trace, stock, images.detach(), share)
-
-
-def test_instance_forward_of_the_host_stays(run_checkpoint):
-    _, twin, forward, share = make('VisionTransformer', ['layers.0'], run_checkpoint)
-    instance_forward = vars(twin.layers[0])['forward']
-    with LabelTrace(twin)(share):
-        twin(images_with_gradient())
-        assert vars(twin.layers[0])['forward'] is instance_forward
-    assert vars(twin.layers[0])['forward'] is instance_forward
 
 
 def test_instance_forward_of_the_backbone_itself_stays(run_checkpoint):

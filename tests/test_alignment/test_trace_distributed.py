@@ -1,6 +1,9 @@
-"""Two processes that average their gradients."""
+"""Two processes that average their gradients, replicated and sharded."""
 
+import pytest
 import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.test_alignment import toys
@@ -34,18 +37,26 @@ def half_batch(rank):
         parallel = DistributedDataParallel(model)
         loss_of(parallel, images[half], share[half]).backward()
         results[type] = gradients(model), model.trace.output_share
+    sharded = Model(toys.vit())
+    for module in (*sharded.backbone.layers, sharded):
+        fully_shard(module, mesh=init_device_mesh('cpu', (2,)))
+    images, share = batch('vit')
+    loss_of(sharded, images[half], share[half]).backward()
+    whole = {name: grad.full_tensor() for name, grad in gradients(sharded).items()}
+    results['sharded'] = whole, sharded.trace.output_share
     return results
 
 
+@pytest.mark.slow
 def test_gradients_equal_those_of_one_process(tmp_path):
     ranks = run_two_processes(half_batch, tmp_path)
-    for type in GRID:
+    for way, type in (('vit', 'vit'), ('swin', 'swin'), ('sharded', 'vit')):
         model = Model(getattr(toys, type)())
         images, share = batch(type)
         loss_of(model, images, share).backward()
         expected = gradients(model)
         assert_equals_oracle(model.trace, model.backbone, images, share)
         for rank in ranks:
-            assert_same(rank[type][0], expected)
-        both = torch.cat([rank[type][1] for rank in ranks])
+            assert_same(rank[way][0], expected)
+        both = torch.cat([rank[way][1] for rank in ranks])
         assert_same(both, model.trace.output_share)

@@ -1,13 +1,17 @@
 """Common mistakes with a trace, each with one clear error."""
 
+import mmpretrain.models
 import pytest
 import torch
 import torchvision
-from mmpretrain.models import VisionTransformer
+from mmpretrain.models import ImageClassifier, SwinTransformer, VisionTransformer
 from torch import nn
 
 from mmtlalign.alignment import LabelTrace, Propagation
 from tests.test_alignment import toys
+from tests.test_alignment.checks import assert_untouched, snapshot
+
+VIT = dict(arch=toys.VIT, img_size=16, patch_size=4)
 
 
 class OtherOutput(VisionTransformer):
@@ -15,6 +19,13 @@ class OtherOutput(VisionTransformer):
 
     def _format_output(self, x, hw):
         return x.mean(1)
+
+
+class ChangedSwin(SwinTransformer):
+    """A subclass that might compute anything."""
+
+    def forward(self, x):
+        return super().forward(x)
 
 
 class Wrapper(nn.Module):
@@ -34,10 +45,9 @@ class Wrapper(nn.Module):
             torchvision.models.swin_t(),
             'SwinTransformer of torchvision; .*mmpretrain.SwinTransformer',
         ),
-        (
-            OtherOutput(arch=toys.VIT, img_size=16, patch_size=4),
-            'OtherOutput of .* overrides _format_output',
-        ),
+        (OtherOutput(**VIT), 'OtherOutput of .* overrides _format_output'),
+        (ChangedSwin(toys.SWIN, out_indices=(1,)), 'ChangedSwin .*SwinTransformerV2'),
+        (ImageClassifier(dict(type='ResNet', depth=18)), 'ImageClassifier'),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
@@ -46,10 +56,24 @@ def test_what_is_no_known_backbone(backbone, message):
         LabelTrace(backbone)
 
 
-@pytest.mark.parametrize('type', ['SwinTransformer', 'SwinTransformerV2'])
-def test_negative_out_indices_of_which_the_host_makes_nothing(type):
-    with pytest.raises(ValueError, match=r'out_indices \(-1,\).* 0 to 1'):
-        LabelTrace(toys.swin(type, out_indices=(-1,)))
+@pytest.mark.parametrize(
+    'type, cfg',
+    [
+        ('ResNet', dict(depth=18)),
+        ('BEiTPretrainViT', VIT),
+        ('MAEViT', VIT),
+        ('MFFViT', dict(VIT, out_indices=[2])),
+        ('SimMIMSwinTransformer', dict(arch=toys.SWIN, img_size=32, out_indices=(1,))),
+    ],
+)
+def test_other_backbones_of_the_host(type, cfg):
+    backbone = getattr(mmpretrain.models, type)(**cfg)
+    before = snapshot(backbone)
+    with pytest.raises(TypeError, match=rf'\b{type}\b') as error:
+        LabelTrace(backbone)
+    for name in ('VisionTransformer', 'DeiT3', 'SwinTransformerV2'):
+        assert name in str(error.value)
+    assert_untouched(backbone, before)
 
 
 @pytest.mark.parametrize('propagation', [None, ['tlalign'], Propagation])
@@ -91,22 +115,3 @@ def test_parts_are_given_to_a_propagation_that_needs_nothing_else():
     with LabelTrace(backbone, propagation=Recorder())(toys.shares()):
         backbone(toys.images())
     assert len(Recorder.seen) == 3 and None not in Recorder.seen
-
-
-def test_the_grid_after_a_watched_forward_is_that_of_what_was_watched():
-    backbone = toys.build(
-        'LeViT',
-        arch='128s',
-        img_size=64,
-        patch_size=16,
-        attn_ratio=2,
-        mlp_ratio=2,
-        out_indices=(0,),
-    )
-    backbone.eval()
-    trace = LabelTrace(backbone, watch='patches')
-    images = toys.images(size=64)
-    with trace(toys.shares(grid=trace.grid_of(images))):
-        backbone(images)
-    assert trace.grid == (4, 4)
-    assert trace.attention.shape == (2, 16)

@@ -8,23 +8,21 @@ from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_equals_oracle, assert_same, gradients, loss_of
 
 DEEP = dict(
-    VisionTransformer=dict(num_layers=12, embed_dims=64, num_heads=4),
-    SwinTransformer=dict(depths=[6, 6]),
-    SwinTransformerV2=dict(depths=[6, 6]),
+    VisionTransformer=(toys.vit, dict(num_layers=12, embed_dims=64, num_heads=4), 4),
+    SwinTransformer=(toys.swin, dict(depths=[6, 6]), 8),
+    SwinTransformerV2=(toys.swin, dict(depths=[6, 6]), 8),
 )
-MAKERS = dict(VisionTransformer=toys.vit, SwinTransformer=toys.swin, SwinTransformerV2=toys.swin)
-GRID = dict(VisionTransformer=4, SwinTransformer=8, SwinTransformerV2=8)
-HALF = [torch.bfloat16, torch.float16]
 
 
 def make(type):
-    backbone = MAKERS[type](type, arch=DEEP[type])
+    build, arch, grid = DEEP[type]
+    backbone = build(type, arch=arch)
     for name, parameter in backbone.named_parameters():
         if 'qkv' in name and parameter.ndim > 1:
             # attention as flat as early in training: sharp attention turns
             # rounded features into other weights, whatever is attended to
             parameter.data.mul_(0.5)
-    return backbone, toys.images(4), toys.shares(4, GRID[type])
+    return backbone, toys.images(4), toys.shares(4, grid)
 
 
 def run(backbone, images, share):
@@ -35,54 +33,38 @@ def run(backbone, images, share):
     return trace
 
 
-@pytest.mark.parametrize('type', DEEP)
-@pytest.mark.parametrize('dtype', HALF, ids=str)
-def test_autocast(type, dtype):
+@pytest.mark.parametrize(
+    'type, dtype',
+    [
+        ('VisionTransformer', torch.bfloat16),
+        pytest.param('VisionTransformer', torch.float16, marks=pytest.mark.slow),
+        pytest.param('SwinTransformer', torch.bfloat16, marks=pytest.mark.slow),
+        pytest.param('SwinTransformerV2', torch.float16, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_shares_stay_near_and_constants_stay(type, dtype):
     backbone, images, share = make(type)
+    constant = torch.full_like(share, 0.3)
     expected = run(backbone, images, share)
     assert_equals_oracle(expected, backbone, images, share, atol=1e-5)
     with torch.autocast('cpu', dtype):
-        trace = run(backbone, images, share)
-    error = (trace.output_share - expected.output_share).abs().max()
-    assert 0 < error <= 5e-3
+        found = [(run(backbone, images, share), run(backbone, images, constant))]
     if type == 'VisionTransformer':
-        for half, full in zip(trace.block_shares, expected.block_shares):
+        # a ViT only: the stock Swin adds a float32 mask, which half precision
+        # weights then refuse
+        for half, full in zip(found[0][0].block_shares, expected.block_shares):
             assert (half - full).abs().max() <= 5e-3
+        backbone, images = backbone.to(dtype), images.to(dtype)
+        found.append((run(backbone, images, share), run(backbone, images, constant)))
+    for trace, still in found:
+        assert 0 < (trace.output_share - expected.output_share).abs().max() <= 5e-3
+        for moved in (still.output_share, *still.block_shares):
+            assert (moved - 0.3).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize('dtype', HALF, ids=str)
-def test_half_precision_throughout(dtype):
-    # a ViT only: the stock Swin adds a float32 mask, which half precision
-    # weights then refuse
-    backbone, images, share = make('VisionTransformer')
-    expected = run(backbone, images, share).output_share
-    trace = run(backbone.to(dtype), images.to(dtype), share)
-    assert (trace.output_share - expected).abs().max() <= 5e-3
-
-
-def largest_change(trace, constant):
-    return max(
-        (moved - constant).abs().max() for moved in [trace.output_share, *trace.block_shares]
-    )
-
-
-@pytest.mark.parametrize('type', DEEP)
-@pytest.mark.parametrize('dtype', HALF, ids=str)
-@pytest.mark.parametrize('constant', [0.0, 0.3, 1.0])
-def test_constant_share_stays_constant(type, dtype, constant):
-    backbone, images, share = make(type)
-    share.fill_(constant)
-    with torch.autocast('cpu', dtype):
-        assert largest_change(run(backbone, images, share), constant) <= 1e-5
-        with torch.no_grad():
-            trace = run(backbone, images, share)
-        assert largest_change(trace, constant) <= 1e-5
-    if type == 'VisionTransformer':
-        trace = run(backbone.to(dtype), images.to(dtype), share)
-        assert largest_change(trace, constant) <= 1e-5
-
-
-@pytest.mark.parametrize('type', DEEP)
+@pytest.mark.slow
+@pytest.mark.parametrize('type', ['VisionTransformer', 'SwinTransformerV2'])
 def test_features_and_gradients_equal_stock_under_autocast(type):
     backbone, images, share = make(type)
     with torch.autocast('cpu', torch.bfloat16):

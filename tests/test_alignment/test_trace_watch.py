@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from mmtlalign.alignment import LabelTrace
+from tests import oracle
 from tests.oracles import timm_vit
+from tests.oracles.geometry import record
 from tests.test_alignment import timm_toys, toys
 from tests.test_alignment.checks import assert_same
 
@@ -14,30 +16,19 @@ from tests.test_alignment.checks import assert_same
 def last_matrix(backbone, images):
     """Head mean (B, N, N) in the block that is read, from the weights."""
     backbone = copy.deepcopy(backbone).double()
-    seen = []
     if hasattr(backbone, 'encoder'):
         block = backbone.encoder.layers[-1]
     elif hasattr(backbone, 'blocks'):
         block = backbone.blocks[-1]
     else:
         block = backbone.layers[max(backbone.out_indices)]
-    block.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad():
-        backbone(images.double())
+        x = record(backbone, images.double(), [block])[0][0]
         if hasattr(backbone, 'encoder'):
-            matrix = timm_vit.packed_matrix(block.self_attention, block.ln_1(seen[0]))
-        elif hasattr(backbone, 'blocks'):
-            matrix = timm_vit.timm_matrix(block.attn, block.norm1(seen[0]))
-        else:
-            attn = block.attn
-            query, key, _ = (
-                attn.qkv(block.ln1(seen[0]))
-                .unflatten(-1, (3, attn.num_heads, -1))
-                .permute(2, 0, 3, 1, 4)
-            )
-            matrix = query @ key.transpose(-2, -1) / attn.head_dims**0.5
-            matrix = matrix.softmax(-1)
-    return matrix.mean(1)
+            return timm_vit.packed_matrix(block.self_attention, block.ln_1(x)).mean(1)
+        if hasattr(backbone, 'blocks'):
+            return timm_vit.timm_matrix(block.attn, block.norm1(x)).mean(1)
+        return oracle.global_attention(block.attn, block.ln1(x)).mean(1)
 
 
 BACKBONES = {
@@ -52,8 +43,7 @@ BACKBONES = {
 }
 
 
-@pytest.mark.parametrize('propagation', ['tlalign', 'contribution'])
-@pytest.mark.parametrize('record', [True, False])
+@pytest.mark.parametrize('keep, propagation', [(True, 'contribution'), (False, 'tlalign')])
 @pytest.mark.parametrize(
     'name, watch',
     [
@@ -63,13 +53,13 @@ BACKBONES = {
         if extra or watch == 'patches'
     ],
 )
-def test_rows_of_the_last_matrix(name, watch, record, propagation):
+def test_rows_of_the_last_matrix(name, watch, keep, propagation):
     make, extra = BACKBONES[name]
     backbone, images, share = make(), toys.images(), toys.shares()
     matrix = last_matrix(backbone, images)
     rows = matrix[:, 0] if watch == 'class' else matrix[:, extra:].mean(1)
-    plain = LabelTrace(backbone, record, propagation)
-    trace = LabelTrace(backbone, record, propagation, watch)
+    plain = LabelTrace(backbone, keep, propagation)
+    trace = LabelTrace(backbone, keep, propagation, watch)
     for each in (plain, trace):
         with each(share), torch.no_grad():
             backbone(images)
@@ -80,9 +70,9 @@ def test_rows_of_the_last_matrix(name, watch, record, propagation):
 
 def test_one_row_where_only_that_is_read():
     backbone, images, share = toys.vit(), toys.images(), toys.shares()
-    for record, rows in ((True, 17), (False, 1)):
+    for keep, rows in ((True, 17), (False, 1)):
         for propagation in ('tlalign', 'contribution'):
-            trace = LabelTrace(backbone, record, propagation)
+            trace = LabelTrace(backbone, keep, propagation)
             with trace(share):
                 backbone(images)
                 assert trace.family.output.share.shape == (2, rows)
@@ -92,7 +82,6 @@ def test_one_row_where_only_that_is_read():
     'make, watch, message',
     [
         (toys.swin, 'patches', 'which SwinTransformer does not have; leave it'),
-        (timm_toys.swin, 'class', 'which SwinTransformer does not have; leave'),
         (BACKBONES['no class token'][0], 'class', "use watch='patches'"),
         (toys.vit, 'rows', "watch='rows' must be one of"),
     ],

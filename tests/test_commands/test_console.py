@@ -9,8 +9,9 @@ from projects.reliability.tasks import CLASSIFIER, DETECTOR, write_scenes
 
 from ..conftest import needs_operators
 
-# on mmengine's runner, and on the one for strategies, which sharding takes
-CLASSIFIERS = [CLASSIFIER, CLASSIFIER + "runner_type = 'FlexibleRunner'\n"]
+SHORT = CLASSIFIER + 'train_cfg.update(max_epochs=1)\n'
+# the runner for strategies, which sharding takes
+FLEXIBLE = SHORT + "runner_type = 'FlexibleRunner'\n"
 
 
 def test_parameter_options_go_to_the_file_alone(capsys, tmp_path):
@@ -22,9 +23,12 @@ def test_parameter_options_go_to_the_file_alone(capsys, tmp_path):
     console = capsys.readouterr().out
     assert console.count(option) == 1 and f'{option} and more' in console
     assert (tmp_path / 'a.log').read_text().count(option) == 2
+    # messages that only begin alike are shown
+    assert not FILE_ONLY.match('Config: a path') and not FILE_ONLY.match('Hooks will be registered')
 
 
-@pytest.mark.parametrize('config', CLASSIFIERS)
+@pytest.mark.slow
+@pytest.mark.parametrize('config', [SHORT, FLEXIBLE], ids=['Runner', 'FlexibleRunner'])
 def test_what_fills_screens_is_in_the_file_and_the_end_says_what_next(
     here, tmp_path, capsys, config
 ):
@@ -44,14 +48,17 @@ def test_what_fills_screens_is_in_the_file_and_the_end_says_what_next(
 
 
 @pytest.mark.parametrize(
-    'config, term, bar',
+    'config, term',
     [
-        *((config, 'xterm', True) for config in [*CLASSIFIERS, DETECTOR]),
-        (CLASSIFIER, 'dumb', False),
+        (SHORT, 'xterm'),
+        (SHORT, 'dumb'),
+        pytest.param(FLEXIBLE, 'xterm', marks=pytest.mark.slow),
+        pytest.param(DETECTOR, 'xterm', marks=pytest.mark.slow),
     ],
+    ids=['Runner', 'dumb', 'FlexibleRunner', 'detector'],
 )
 def test_a_terminal_shows_a_bar_in_place_of_the_lines_on_steps(
-    here, tmp_path, capsys, monkeypatch, config, term, bar
+    here, tmp_path, capsys, monkeypatch, config, term
 ):
     if config is DETECTOR:  # whose loader has batches of its own
         needs_operators()
@@ -65,10 +72,7 @@ def test_a_terminal_shows_a_bar_in_place_of_the_lines_on_steps(
     here('train.py', 'tiny.py', '--work-dir', tmp_path / 'run')
     console = capsys.readouterr().out
     (log,) = (tmp_path / 'run').glob('*/*.log')
+    bar = term == 'xterm'
     assert '(train)' in log.read_text() and ('(train)' in console) is not bar
     assert ('images/s' in console and '100%' in console) is bar
     assert '(val)' in console
-
-
-def test_messages_that_only_begin_alike_are_shown():
-    assert not FILE_ONLY.match('Config: a path') and not FILE_ONLY.match('Hooks will be registered')

@@ -1,17 +1,15 @@
 import json
 import struct
-import sys
 
 import pytest
 
-from mmtlalign.commands import curves as plot_curves
+from mmtlalign.commands import curves
 from mmtlalign.errors import UserError
 
 
-def train_line(step, loss, **more):
-    return dict(
-        loss=loss, lam=0.5, aligned_share=0.4, token_fluctuation=0.1, epoch=1, step=step, **more
-    )
+def train_line(step, loss):
+    figures = dict(lam=0.5, aligned_share=0.4, token_fluctuation=0.1)
+    return dict(loss=loss, epoch=1, step=step, **figures)
 
 
 def val_line(step, accuracy):
@@ -25,52 +23,43 @@ def write_log(path, *records):
 
 def test_a_resumed_run_is_one_run(tmp_path):
     """What was trained again after an interruption replaces the first try."""
-    first = write_log(
-        tmp_path / 'a.json', train_line(20, 2.0), val_line(1, 50.0), train_line(40, 1.5)
-    )
-    second = write_log(
-        tmp_path / 'b.json', train_line(40, 1.4), train_line(60, 1.0), val_line(2, 60.0)
-    )
-    train, val = plot_curves.read_log([first, second])
-    assert plot_curves.series(train, 'loss') == [[20, 40, 60], [2, 1.4, 1]]
-    assert plot_curves.series(val, 'accuracy/top1') == [[1, 2], [50, 60]]
-    assert plot_curves.series(train, 'absent') == [[], []]
+    logs = [
+        write_log(tmp_path / 'a.json', train_line(20, 2.0), val_line(1, 50.0), train_line(40, 1.5)),
+        write_log(tmp_path / 'b.json', train_line(40, 1.4), train_line(60, 1.0), val_line(2, 60.0)),
+    ]
+    train, val = curves.read_log(logs)
+    assert curves.series(train, 'loss') == [[20, 40, 60], [2, 1.4, 1]]
+    assert curves.series(val, 'accuracy/top1') == [[1, 2], [50, 60]]
+    assert curves.series(train, 'absent') == [[], []]
 
 
 def test_half_a_record_of_a_killed_training_is_left_out(tmp_path):
     log = write_log(tmp_path / 'a.json', train_line(20, 2.0), train_line(40, 1.5))
     whole = (tmp_path / 'a.json').read_text()
     (tmp_path / 'a.json').write_text(whole[:-9])
-    assert list(plot_curves.read_log([log])[0]) == [20]
+    assert list(curves.read_log([log])[0]) == [20]
 
 
 def test_panels(tmp_path, monkeypatch):
     """One panel for each kind of figure that the log has, rightly labelled."""
     drawn = []
-    monkeypatch.setattr(plot_curves, 'draw_panel', lambda axis, *panel: drawn.append(panel))
-    train = {20: train_line(20, 2.0)}
-    plot_curves.draw(train, {1: val_line(1, 51.25)}, tmp_path / 'a.png')
-    titles = [panel[0] for panel in drawn]
-    assert titles == [
-        'Training loss',
-        'Accuracy on held-out images (last: 51.2 %)',
-        'Share of the own image',
-        'Token fluctuation',
+    monkeypatch.setattr(curves, 'draw_panel', lambda axis, *panel: drawn.append(panel))
+    curves.draw({20: train_line(20, 2.0)}, {1: val_line(1, 51.25)}, tmp_path / 'a.png')
+    assert [(panel[0], panel[-1]) for panel in drawn] == [
+        ('Training loss', 'iteration'),
+        ('Accuracy on held-out images (last: 51.2 %)', 'epoch'),
+        ('Share of the own image', 'iteration'),
+        ('Token fluctuation', 'iteration'),
     ]
-    assert [panel[-1] for panel in drawn] == ['iteration', 'epoch', 'iteration', 'iteration']
-
     drawn.clear()
-    plot_curves.draw({20: dict(loss=1.0, step=20)}, {}, tmp_path / 'b.png')
+    curves.draw({20: dict(loss=1.0, step=20)}, {}, tmp_path / 'b.png')
     assert [panel[0] for panel in drawn] == ['Training loss']
 
 
-def test_writes_a_picture(tmp_path, monkeypatch, capsys):
-    log = write_log(
-        tmp_path / 'scalars.json', train_line(20, 2.0), train_line(40, 1.0), val_line(1, 50.0)
-    )
+def test_writes_a_picture(tmp_path, capsys):
+    records = train_line(20, 2.0), train_line(40, 1.0), val_line(1, 50.0)
     out = tmp_path / 'curves.png'
-    monkeypatch.setattr(sys, 'argv', ['', log, '--out', str(out)])
-    plot_curves.main()
+    curves.main([write_log(tmp_path / 'scalars.json', *records), '--out', str(out)])
     content = out.read_bytes()
     assert content.startswith(b'\x89PNG')
     width, height = struct.unpack('>II', content[16:24])
@@ -96,5 +85,5 @@ def test_bad_logs(tmp_path, text, message):
     if text is not None:
         log.write_text(text, errors='surrogateescape')
     with pytest.raises(UserError) as error:
-        plot_curves.read_log([str(log)])
+        curves.read_log([str(log)])
     assert message.replace('LOG', str(log)) in str(error.value)

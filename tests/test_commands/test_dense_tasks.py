@@ -8,7 +8,6 @@ from mmtlalign.commands.start_up_noise import KNOWN_NOISE
 from projects.reliability.tasks import DETECTOR, SEGMENTER, write_scenes
 
 from ..conftest import needs_operators
-from ..tiny import run_tool
 
 
 @pytest.fixture
@@ -17,6 +16,7 @@ def data(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'config, metric, unit, drawn',
     [
@@ -25,21 +25,19 @@ def data(tmp_path):
     ],
     ids=['detector', 'segmenter'],
 )
-def test_one_pair_of_commands_serves_every_task(data, config, metric, unit, drawn):
+def test_one_pair_of_commands_serves_every_task(here, data, capsys, config, metric, unit, drawn):
     needs_operators()
     (data / 'dense.py').write_text(config)
-    trained = run_tool('train.py', 'dense.py', folder=data, report=True)
-    assert trained.returncode == 0, trained.stderr
-    assert 'Iter(train) [2/2]' in trained.stdout
-    assert metric in trained.stdout
-    assert 'report: ' in trained.stdout
+    here('train.py', 'dense.py', report=True)
+    trained = capsys.readouterr()
+    assert 'Iter(train) [2/2]' in trained.out and 'report: ' in trained.out
+    assert metric in trained.out
     found = json.loads((data / 'work_dirs/dense/predictions.json').read_text())
     assert [sorted(image['drawn']) for image in found['images']] == [drawn] * 4
     assert found['per_class']['unit'] == unit
     page = (data / 'work_dirs/dense/report.html').read_text()
     assert page.count('<figure class="sample"') == 4 and f'<th>{unit}, %</th>' in page
-    tested = run_tool('test.py', 'dense.py', 'work_dirs/dense/iter_2.pth', folder=data)
-    assert tested.returncode == 0, tested.stderr
-    assert metric in tested.stdout
     for message in KNOWN_NOISE:
-        assert message.split('. ')[0] not in trained.stdout + trained.stderr
+        assert message.split('. ')[0] not in trained.out + trained.err
+    here('test.py', 'dense.py', 'work_dirs/dense/iter_2.pth')
+    assert metric in capsys.readouterr().out

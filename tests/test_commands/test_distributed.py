@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +6,9 @@ from mmengine.config import Config
 
 from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.errors import UserError
+
+from ..forked import run_forked
+from ..tiny import environment
 
 
 @pytest.fixture
@@ -19,9 +19,7 @@ def groups(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize(
-    'launcher, gpu', [('none', False), ('none', True), ('pytorch', True), ('slurm', True)]
-)
+@pytest.mark.parametrize('launcher, gpu', [('none', False), ('pytorch', True), ('slurm', True)])
 def test_nothing_happens_where_mmengine_manages(monkeypatch, groups, launcher, gpu):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
     cfg = Config(dict(launcher=launcher))
@@ -32,13 +30,9 @@ def test_nothing_happens_where_mmengine_manages(monkeypatch, groups, launcher, g
 
 def test_without_gpu_the_model_is_wrapped_without_devices(monkeypatch, groups):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    cfg = Config(
-        dict(
-            launcher='pytorch',
-            find_unused_parameters=True,
-            model_wrapper_cfg=dict(static_graph=True),
-        )
-    )
+    wrapper = dict(static_graph=True)
+    cfg = dict(launcher='pytorch', find_unused_parameters=True, model_wrapper_cfg=wrapper)
+    cfg = Config(cfg)
     use_gloo_without_gpu(cfg)
     assert groups == ['gloo']
     assert cfg.model_wrapper_cfg == dict(
@@ -48,19 +42,15 @@ def test_without_gpu_the_model_is_wrapped_without_devices(monkeypatch, groups):
         static_graph=True,
         device_ids=None,
     )
+    with pytest.raises(UserError, match='--launcher slurm needs GPUs'):
+        use_gloo_without_gpu(Config(dict(launcher='slurm')))
 
 
-@pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
-def test_other_launchers_need_gpus(monkeypatch, groups, launcher):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    with pytest.raises(UserError, match=f'--launcher {launcher} needs GPUs'):
-        use_gloo_without_gpu(Config(dict(launcher=launcher)))
-
-
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path('/proc/self/task').is_dir(), reason='counts threads in /proc, which is not here'
 )
-def test_no_thread_of_the_group_outlives_the_interpreter():
+def test_no_thread_of_the_group_outlives_the_interpreter(tmp_path):
     """They abort a process now and then; the model is in a cycle."""
     script = """
 import atexit, os
@@ -88,15 +78,9 @@ def main():
 main()
 print('joined', dist.is_initialized(), count() == before)
 """
-    env = dict(
-        os.environ,
-        CUDA_VISIBLE_DEVICES='',
-        OMP_NUM_THREADS='1',
-        MASTER_ADDR='127.0.0.1',
-        MASTER_PORT='0',
-        RANK='0',
-        WORLD_SIZE='1',
-    )
-    done = subprocess.run([sys.executable, '-c', script], env=env, capture_output=True, text=True)
+    (tmp_path / 'joined.py').write_text(script)
+    address = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT='0', RANK='0', WORLD_SIZE='1')
+    env = environment(tmp_path, CUDA_VISIBLE_DEVICES='', **address)
+    done = run_forked(tmp_path / 'joined.py', [], tmp_path, env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith('joined True False\nleft True True\n')

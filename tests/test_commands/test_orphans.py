@@ -1,36 +1,38 @@
 """Processes that a command has started end with it, even if it is killed."""
 
-import subprocess
-import sys
+import multiprocessing
+import os
+import signal
+import time
 
-from ..tiny import ROOT
+import pytest
 
-PARENT = """
-import multiprocessing, os, time
 from mmtlalign.commands.token_labels import end_with_parent
 
-def child():
+FORK = multiprocessing.get_context('fork')
+
+
+def start_child(pipe):
+    child = FORK.Process(target=wait, args=(pipe,))
+    child.start()
+    child.join()
+
+
+def wait(pipe):
     end_with_parent()
-    print(os.getpid(), flush=True)
+    pipe.send(os.getpid())
     time.sleep(600)
 
-if __name__ == '__main__':
-    process = multiprocessing.get_context('spawn').Process(target=child)
-    process.start()
-    process.join()
-"""
 
-
-def test_a_child_ends_when_its_parent_is_killed(tmp_path):
-    (tmp_path / 'parent.py').write_text(PARENT)
-    parent = subprocess.Popen(
-        [sys.executable, tmp_path / 'parent.py'],
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        env={'PYTHONPATH': str(ROOT)},
-    )
-    assert int(parent.stdout.readline()) != parent.pid
-    parent.kill()
+def test_a_child_ends_when_its_parent_is_killed():
+    ours, theirs = FORK.Pipe(duplex=False)
+    parent = FORK.Process(target=start_child, args=(theirs,))
+    parent.start()
+    theirs.close()
+    assert ours.recv() != parent.pid
+    os.kill(parent.pid, signal.SIGKILL)
     # the pipe is closed by the last process that holds it
-    assert parent.stdout.read() == b''
-    parent.wait()
+    assert ours.poll(timeout=None)
+    with pytest.raises(EOFError):
+        ours.recv()
+    parent.join()

@@ -1,7 +1,7 @@
 """Token labels are made, gone on with, read and trained on."""
 
 import hashlib
-import sys
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -17,68 +17,47 @@ from mmtlalign.datasets.token_label_annotator import TokenLabelAnnotator
 from mmtlalign.errors import UserError
 from projects.reliability.tasks import ANNOTATOR, TOKEN_LABELS
 
-from ..tiny import run_tool, write_project
+from ..tiny import write_project
 
 SIZE = 48
+CHECKPOINT = 'annotator.pth'
+CLASSES = ('class0', 'class1', 'class2')
 
 
-@pytest.fixture(scope='module')
-def tool():
-    return token_labels
+def build_annotator():
+    return MODELS.build(Config.fromfile('annotator.py').model)
 
 
-def write_annotator(folder, classes=('class0', 'class1', 'class2'), config=ANNOTATOR, seed=0):
+def save_annotator(state, classes=CLASSES):
+    torch.save(dict(state_dict=state, meta=dict(dataset_meta=dict(classes=classes))), CHECKPOINT)
+
+
+def write_annotator(folder, classes=CLASSES, config=ANNOTATOR, seed=0):
     """Config and checkpoint with random weights, batch norms included."""
     (folder / 'annotator.py').write_text(config)
     register_all_modules(init_default_scope=True)
-    model = MODELS.build(Config.fromfile(folder / 'annotator.py').model)
     generator = torch.Generator().manual_seed(seed)
-    state = model.state_dict()
+    state = build_annotator().state_dict()
     for key, value in state.items():
         if value.is_floating_point():
             value.normal_(0, 0.2, generator=generator)
             if value.ndim == 1 and 'bias' not in key:
                 value.add_(1).abs_()
-    torch.save(
-        dict(state_dict=state, meta=dict(dataset_meta=dict(classes=classes))),
-        folder / 'annotator.pth',
-    )
+    save_annotator(state, classes)
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     write_project(tmp_path, TOKEN_LABELS)
     write_annotator(tmp_path)
-    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def arguments(*more, force=True):
-    """Forced by default, since the annotator's weights are random."""
-    return [
-        'annotator.py',
-        'annotator.pth',
-        'tiny.py',
-        '--size',
-        str(SIZE),
-        '--device',
-        'cpu',
-        '--batch-size',
-        '5',
-        *map(str, more),
-        *['--force'] * force,
-    ]
-
-
-@pytest.fixture
-def make(tool, monkeypatch):
-    """Run the tool in this process."""
-
-    def run(*more, force=True):
-        monkeypatch.setattr(sys, 'argv', ['make_token_labels.py', *arguments(*more, force=force)])
-        tool.main()
-
-    return run
+def make(*more, force=True, checkpoint=CHECKPOINT):
+    """Run the tool; forced by default, since the annotator's weights are random."""
+    options = ['--size', SIZE, '--device', 'cpu', '--batch-size', 5, *more, *['--force'] * force]
+    token_labels.main(['annotator.py', checkpoint, 'tiny.py', *map(str, options)])
 
 
 def contents(path='maps'):
@@ -86,20 +65,33 @@ def contents(path='maps'):
     return {name: np.array(array) for name, array in store._arrays.items()}
 
 
-def test_maps_are_those_of_the_annotator(project, make, capsys):
-    """Against features of every image, position by position."""
+# An annotator of images in memory, which are RGB
+IN_MEMORY = (
+    ANNOTATOR
+    + """
+train_dataloader = dict(dataset=dict(
+    type='CIFAR10', pipeline=[dict(type='PackInputs')]))
+"""
+)
+SCOPED = TOKEN_LABELS.replace("'LoadImageFromFile'", "'mmcv.LoadImageFromFile'")
+
+
+@pytest.mark.parametrize(
+    'annotator, extra, rgb',
+    [(ANNOTATOR, TOKEN_LABELS, False), (IN_MEMORY, TOKEN_LABELS, True), (ANNOTATOR, SCOPED, False)],
+    ids=['of files', 'of arrays', 'a loader with a scope'],
+)
+def test_maps_are_those_of_the_annotator(project, capsys, annotator, extra, rgb):
+    """Against features of every image as Pillow reads it, position by position."""
+    write_annotator(project, config=annotator)
+    write_project(project, extra)
     make('--top-k', 2)
     judged, made = capsys.readouterr().out.splitlines()
     assert judged.startswith('annotator: top-1 ')
     assert made == 'maps: 12 maps of 6x6, top 2 of 3 classes'
-    compare_with_annotator(project, rgb=False)
-
-
-def compare_with_annotator(project, rgb):
-    """Hold all maps against the annotator on files read by Pillow."""
     store = TokenLabelStore('maps')
-    model = MODELS.build(Config.fromfile('annotator.py').model)
-    model.load_state_dict(torch.load('annotator.pth')['state_dict'])
+    model = build_annotator()
+    model.load_state_dict(torch.load(CHECKPOINT)['state_dict'])
     model.eval()
     names = open('maps/names.txt').read().split()
     assert len(set(names)) == 12
@@ -120,28 +112,6 @@ def compare_with_annotator(project, rgb):
                 np.testing.assert_allclose(labels.scores[y, x], probs[top].detach(), atol=2e-3)
 
 
-# An annotator of images in memory, which are RGB
-IN_MEMORY = (
-    ANNOTATOR
-    + """
-train_dataloader = dict(dataset=dict(
-    type='CIFAR10', pipeline=[dict(type='PackInputs')]))
-"""
-)
-
-
-def test_files_reach_an_annotator_of_arrays_as_rgb(project, make):
-    write_annotator(project, config=IN_MEMORY)
-    make('--top-k', 2)
-    compare_with_annotator(project, rgb=True)
-
-
-def test_a_loader_with_a_scope_is_one(project, make):
-    write_project(project, TOKEN_LABELS.replace("'LoadImageFromFile'", "'mmcv.LoadImageFromFile'"))
-    make('--top-k', 2)
-    compare_with_annotator(project, rgb=False)
-
-
 COLOURS = np.array([(220, 30, 30), (30, 220, 30), (30, 30, 220)])
 
 
@@ -153,7 +123,7 @@ def paint(project):
         noise = np.random.randint(-30, 30, (16, 16, 3))
         Image.fromarray((colour + noise).clip(0, 255).astype(np.uint8)).save(path)
     write_annotator(project, config=IN_MEMORY)
-    model = MODELS.build(Config.fromfile('annotator.py').model)
+    model = build_annotator()
     state = {key: torch.zeros_like(value) for key, value in model.state_dict().items()}
     backbone = model.backbone
     for name, module in backbone.named_modules():
@@ -165,40 +135,35 @@ def paint(project):
         weight = state[f'backbone.layer{i}.0.downsample.0.weight']
         weight[range(3), range(3), 0, 0] = 1
     state['head.fc.weight'][range(3), range(3)] = 9
-    torch.save(
-        dict(
-            state_dict=state, meta=dict(dataset_meta=dict(classes=('class0', 'class1', 'class2')))
-        ),
-        'annotator.pth',
-    )
+    save_annotator(state)
 
 
-def test_accuracy_of_the_annotator_is_said_and_kept(project, make, capsys):
+def test_accuracy_of_the_annotator_is_said_and_kept(project, capsys):
     paint(project)
     make(force=False)
     assert capsys.readouterr().out.splitlines()[0] == (
         'annotator: top-1 100.00 % on 12 labelled images, mean over classes '
         '100.00 %, chance 33.33 %'
     )
-    assert TokenLabelStore('maps').index['accuracy'] == dict(top1=100.0, images=12)
+    index = TokenLabelStore('maps').index
+    assert index['accuracy'] == dict(top1=100.0, images=12)
+    digest = hashlib.sha256((project / CHECKPOINT).read_bytes()).hexdigest()
+    assert index['annotator']['sha256'] == digest
 
 
-def test_an_annotator_no_better_than_chance_is_refused(project, make):
+def test_an_annotator_no_better_than_chance_is_refused(project):
     """The same one, told that it was trained on BGR: red is blue to it."""
     paint(project)
     (project / 'annotator.py').write_text(ANNOTATOR)
-    with pytest.raises(
-        UserError,
-        match='no better than chance .top-1 33.33 '
-        '% on 12 labelled images.*74.16 % can be luck.*--forc',
-    ):
-        make(force=False)  # 1/3 + 3 sqrt(1/3 * 2/3 / 12)
+    said = 'no better than chance .top-1 33.33 % on 12 labelled images.*74.16 % can be luck.*--forc'
+    with pytest.raises(UserError, match=said):  # 1/3 + 3 sqrt(1/3 * 2/3 / 12)
+        make(force=False)
     assert not (project / 'maps').exists()
     make()
-    assert TokenLabelStore('maps').index['accuracy']['top1'] == (pytest.approx(100 / 3))
+    assert TokenLabelStore('maps').index['accuracy']['top1'] == pytest.approx(100 / 3)
 
 
-def test_naming_the_most_frequent_class_is_no_merit(project, make, tool, monkeypatch):
+def test_naming_the_most_frequent_class_is_no_merit(project, monkeypatch):
     """7 of 12 images are of one class, which all are said to be."""
     paint(project)
     for i in (3, 6, 9):
@@ -213,7 +178,7 @@ def test_naming_the_most_frequent_class_is_no_merit(project, make, tool, monkeyp
         make(force=False)
 
 
-def test_images_without_labels_cannot_judge(project, make, capsys):
+def test_images_without_labels_cannot_judge(project, capsys):
     write_project(
         project,
         TOKEN_LABELS
@@ -227,7 +192,8 @@ train_dataloader['dataset'].update(
     assert TokenLabelStore('maps').index['accuracy'] is None
 
 
-def test_interrupted_and_gone_on_with(project, make, monkeypatch):
+@pytest.mark.slow
+def test_interrupted_and_gone_on_with(project, monkeypatch):
     make('--out', 'whole')
     write = TokenLabelStore.write
     made = []
@@ -253,92 +219,74 @@ def test_interrupted_and_gone_on_with(project, make, monkeypatch):
     assert made == []
 
 
-def test_several_processes(project, make):
-    done = run_tool(
-        'dataset_tools/make_token_labels.py', *arguments('--processes', 2), folder=project
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith('\nmaps: 12 maps of 6x6, top 3 of 3 classes\n')
-    assert '12/12' in done.stderr
+@pytest.mark.slow
+def test_several_processes(project, monkeypatch, capsys):
+    """As forks, which need not import everything again."""
+    fork = multiprocessing.get_context('fork')
+    monkeypatch.setattr(multiprocessing, 'get_context', lambda method: fork)
     make('--out', 'alone')
+    make('--processes', 2)
+    said = capsys.readouterr()
+    assert said.out.endswith('\nmaps: 12 maps of 6x6, top 3 of 3 classes\n')
+    assert '12/12' in said.err
     expected = contents('alone')
     for name, array in contents().items():
         np.testing.assert_allclose(array, expected[name], atol=1e-3)
 
+    def fail(self, dataset, store, part, parts):
+        raise UserError(f'{part} of {parts}')
 
-def test_training(here, project, make):
-    make()
-    here('train.py', 'tiny.py')
-    (log,) = project.glob('work_dirs/tiny/*/*.log')
-    assert 'loss_dense' in log.read_text()
+    monkeypatch.setattr(TokenLabelAnnotator, 'annotate', fail)
+    with pytest.raises(UserError, match='a process has failed, .*: start again to go on'):
+        make('--processes', 2, '--out', 'failed')
 
 
-def test_logits(project, make):
+def test_logits(project):
     make('--score-mode', 'logits')
     assert TokenLabelStore('maps').index['score_mode'] == 'logits'
     assert not np.allclose(contents()['scores'].sum(-1, dtype=float), 1)
 
 
+RESNET = """dict(type='ResNet_CIFAR', depth=18, base_channels=4,
+                  stem_channels=4, out_indices=(3, ))"""
+CONVNEXT = """dict(type='ConvNeXt', arch=dict(
+            depths=[1, 1, 1, 1], channels=[4, 8, 16, 32]))"""
+
+
 @pytest.mark.parametrize(
-    'change, message',
+    'classes, change, message',
     [
+        (CLASSES, ('GlobalAveragePooling', 'GeneralizedMeanPooling'), 'ResNet_CIFAR.*its neck is'),
         (
-            ('GlobalAveragePooling', 'GeneralizedMeanPooling'),
-            'ResNet_CIFAR.*its neck is GeneralizedMeanPooling',
+            CLASSES,
+            ('LinearClsHead', 'VisionTransformerClsHead'),
+            'its head VisionTransformerClsHea',
         ),
-        (('LinearClsHead', 'VisionTransformerClsHead'), 'its head VisionTransformerClsHead'),
+        (CLASSES, (RESNET, CONVNEXT), r'ConvNeXt.*shape \(5, 32\)'),  # norm after pooling
+        (
+            ('class0', 'class2', 'class1'),
+            ('', ''),
+            "class 1 is 'class2' in checkpoint '.*' and 'class1' in tiny.py.*as other classes",
+        ),
+        (CLASSES[:2], ('', ''), "2 classes in checkpoint '.*', 3 in tiny.py.*as other classes"),
+        (None, ('num_classes=3, in', 'num_classes=4, in'), "knows 4 classes, 'tiny.py' has 3"),
     ],
 )
-def test_other_annotators_are_refused(project, make, change, message):
-    write_annotator(project, config=ANNOTATOR.replace(*change))
+def test_other_annotators_are_refused(project, classes, change, message):
+    write_annotator(project, classes, ANNOTATOR.replace(*change))
     with pytest.raises(UserError, match=message):
         make()
 
 
-def test_norm_after_pooling_is_refused(project, make):
-    write_annotator(
-        project,
-        config=ANNOTATOR.replace(
-            """dict(type='ResNet_CIFAR', depth=18, base_channels=4,
-                  stem_channels=4, out_indices=(3, ))""",
-            """dict(type='ConvNeXt', arch=dict(
-            depths=[1, 1, 1, 1], channels=[4, 8, 16, 32]))""",
-        ),
-    )
-    with pytest.raises(UserError, match=r'ConvNeXt.*shape \(5, 32\)'):
-        make()
-
-
-def test_what_does_not_average_to_the_prediction_is_refused(project, make, tool, monkeypatch):
+def test_what_does_not_average_to_the_prediction_is_refused(project, monkeypatch):
     scores = TokenLabelAnnotator.position_scores
     monkeypatch.setattr(TokenLabelAnnotator, 'position_scores', lambda *args: scores(*args) + 1)
     with pytest.raises(UserError, match='differs from its own logits by 1.0'):
         make()
 
 
-@pytest.mark.parametrize(
-    'classes, message',
-    [
-        (
-            ('class0', 'class2', 'class1'),
-            "class 1 is 'class2' in checkpoint '.*' and 'class1' in tiny.py",
-        ),
-        (('class0', 'class1'), "2 classes in checkpoint '.*', 3 in tiny.py"),
-    ],
-)
-def test_another_class_list_is_refused(project, make, classes, message):
-    write_annotator(project, classes)
-    with pytest.raises(UserError, match=message + '.*as other classes'):
-        make()
-
-
-def test_another_number_of_classes_is_refused(project, make):
-    write_annotator(project, None, ANNOTATOR.replace('num_classes=3, in', 'num_classes=4, in'))
-    with pytest.raises(UserError, match="knows 4 classes, 'tiny.py' has 3"):
-        make()
-
-
-def test_maps_of_another_annotator_are_not_gone_on_with(project, make):
+@pytest.mark.slow
+def test_maps_of_another_annotator_are_not_gone_on_with(project):
     make()
     with pytest.raises(UserError, match=r'grid=\[6, 6\] instead of \[8, 8\]'):
         make('--size', 64)
@@ -347,33 +295,27 @@ def test_maps_of_another_annotator_are_not_gone_on_with(project, make):
         make()
 
 
-def test_sum_of_the_annotator_before_python_3_11(project, make, monkeypatch):
-    monkeypatch.delattr(hashlib, 'file_digest', raising=False)
-    make()
-    expected = hashlib.sha256((project / 'annotator.pth').read_bytes())
-    assert TokenLabelStore('maps').index['annotator']['sha256'] == (expected.hexdigest())
-
-
-def test_an_annotator_in_the_web_is_refused(project, tool, monkeypatch):
+def test_an_annotator_in_the_web_is_refused(project):
     address = 'https://example.invalid/annotator.pth'
-    monkeypatch.setattr(
-        sys, 'argv', ['make_token_labels.py', 'annotator.py', address, *arguments()[2:]]
-    )
     with pytest.raises(UserError, match=f"'{address}' is no file.*download"):
-        tool.main()
+        make(checkpoint=address)
     assert not (project / 'maps').exists()
 
 
-def test_no_place_to_write(project, make):
+def test_no_place_to_write(project):
     write_project(project)  # without LoadTokenLabels
     with pytest.raises(UserError, match="'tiny.py' has no .*--out"):
         make()
 
 
-def test_training_on_maps_of_other_images_ends_at_once(ends_with, project, make):
+@pytest.mark.slow
+def test_training(here, ends_with, project):
     make()
+    here('train.py', 'tiny.py')
+    (log,) = project.glob('work_dirs/tiny/*/*.log')
+    assert 'loss_dense' in log.read_text()
     (project / 'images/class1/1.png').rename(project / 'images/class1/13.png')
-    assert ends_with('train.py', 'tiny.py').startswith(
+    assert ends_with('train.py', 'tiny.py', '--overwrite').startswith(
         "train.py: token labels 'maps' belong to 12 images, the data set has "
         "12: number 4 is 'class1/1.png' there and 'class1/10.png' here; "
     )

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 
 import pytest
 import torch
@@ -10,8 +11,14 @@ from mmengine.config import Config
 from mmtlalign.commands import train, training_options
 from mmtlalign.errors import UserError
 
-from ..tiny import run_tool, write_project
+from ..tiny import write_project
 from .test_train_and_test import load, same
+
+ONE_EPOCH = 'train_cfg.update(max_epochs=1)\n'
+BFLOAT16 = dict(type='mmtlalign.BFloat16OptimWrapper')
+AMP = dict(type='AmpOptimWrapper', loss_scale='dynamic')
+PYTORCH = dict(launcher='pytorch')
+GIVEN = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='bfloat16')
 
 
 def applied(*options, **entries):
@@ -26,84 +33,56 @@ def logged(folder):
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def test_amp_where_nothing_can_do_it(monkeypatch):
-    monkeypatch.setattr(training_options, 'get_device', lambda: 'mps')
-    with pytest.raises(UserError, match="not on 'mps'; leave it out"):
-        training_options.use_amp(Config(dict(optim_wrapper=dict())))
-
-
-def test_amp_on_a_cpu(monkeypatch):
-    monkeypatch.setattr(training_options, 'get_device', lambda: 'cpu')
-    cfg = Config(dict(optim_wrapper=dict(clip_grad=dict())))
-    training_options.use_amp(cfg)
-    assert cfg.optim_wrapper == dict(type='mmtlalign.BFloat16OptimWrapper', clip_grad=dict())
-
-
-@pytest.mark.parametrize('given', [{}, dict(type='OptimWrapper'), dict(type='AmpOptimWrapper')])
-def test_amp_replaces_the_plain_wrapper(monkeypatch, given):
-    monkeypatch.setattr(training_options, 'get_device', lambda: 'cuda')
-    cfg = Config(dict(optim_wrapper=dict(**given, clip_grad=dict())))
-    training_options.use_amp(cfg)
-    assert cfg.optim_wrapper == dict(type='AmpOptimWrapper', clip_grad=dict(), loss_scale='dynamic')
-
-
-def test_amp_leaves_an_unknown_wrapper_alone(monkeypatch):
-    monkeypatch.setattr(training_options, 'get_device', lambda: 'cuda')
-    with pytest.raises(UserError, match="not 'MyWrapper'"):
-        training_options.use_amp(Config(dict(optim_wrapper=dict(type='MyWrapper'))))
+@pytest.mark.parametrize(
+    'device, options, given, wrapper',
+    [
+        ('cpu', '--amp', dict(clip_grad={}), dict(BFLOAT16, clip_grad={})),
+        ('cuda', '--amp', dict(clip_grad={}), dict(AMP, clip_grad={})),
+        ('cuda', '--amp', dict(type='OptimWrapper'), AMP),
+        ('cuda', '--amp', dict(type='AmpOptimWrapper'), AMP),
+        ('cpu', '--amp-dtype bf16', GIVEN, BFLOAT16),
+        ('npu', '--amp-dtype bf16', GIVEN, BFLOAT16),
+        ('npu', '--amp-dtype fp16', GIVEN, dict(GIVEN, dtype='float16')),
+    ],
+)
+def test_mixed_precision(monkeypatch, device, options, given, wrapper):
+    monkeypatch.setattr(training_options, 'get_device', lambda: device)
+    assert applied(*options.split(), optim_wrapper=given).optim_wrapper == wrapper
 
 
 @pytest.mark.parametrize(
-    'device, dtype, wrapper',
+    'device, options, entries, message',
     [
-        ('cpu', 'bf16', dict(type='mmtlalign.BFloat16OptimWrapper')),
-        ('npu', 'bf16', dict(type='mmtlalign.BFloat16OptimWrapper')),
-        ('npu', 'fp16', dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')),
+        ('mps', '--amp', {}, "not on 'mps'; leave it out"),
+        ('cuda', '--amp', dict(optim_wrapper=dict(type='MyWrapper')), "not 'MyWrapper'"),
+        ('cpu', '--amp-dtype fp16', {}, 'fp16 does not work with a CPU; give --amp-dtype bf16'),
+        ('cpu', '--amp', dict(model=dict(roi_head={})), 'operators on regions .*: leave it out'),
+        ('cpu', '--auto-scale-lr', {}, '--auto-scale-lr needs auto_scale_lr.base_batch_size'),
+        ('cpu', '--compile', {}, 'needs a C'),
+        ('cpu', '--peak-tflops inf', {}, '--peak-tflops inf must be greater than 0, and finite'),
+        ('cpu', '--peak-tflops nan', {}, '--peak-tflops nan must be greater than 0'),
+        ('cpu', '--fsdp', {}, '--launcher is none; start them with tools/dist_train.sh'),
+        ('cpu', '--fsdp --compile', PYTORCH, '--fsdp does not go with --compile'),
+        ('cpu', '--fsdp', dict(PYTORCH, compile=True), "no use for 'compile'"),
+        (
+            'cpu',
+            '',
+            dict(strategy=dict(type='FSDPStrategy')),
+            'FSDPStrategy. clips .*: give --fsdp',
+        ),
     ],
 )
-def test_amp_dtype(monkeypatch, device, dtype, wrapper):
+def test_what_cannot_work_is_refused(monkeypatch, device, options, entries, message):
     monkeypatch.setattr(training_options, 'get_device', lambda: device)
-    given = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='bfloat16')
-    assert applied('--amp-dtype', dtype, optim_wrapper=given).optim_wrapper == wrapper
+    monkeypatch.setattr(training_options.shutil, 'which', lambda name: None)
+    monkeypatch.delenv('CXX', raising=False)
+    with pytest.raises(UserError, match=message):
+        applied(*options.split(), **entries)
 
 
 def test_auto_scale_lr_switches_the_hosts_scaling_on():
-    cfg = Config(dict(auto_scale_lr=dict(base_batch_size=64)))
-    training_options.scale_lr(cfg)
+    cfg = applied('--auto-scale-lr', auto_scale_lr=dict(base_batch_size=64))
     assert cfg.auto_scale_lr == dict(base_batch_size=64, enable=True)
-
-
-@pytest.mark.parametrize(
-    'options, entries, message',
-    [
-        (['--amp-dtype', 'fp16'], {}, 'fp16 does not work with a CPU; give --amp-dtype bf16'),
-        (['--amp'], dict(model=dict(roi_head={})), "mmcv's operators on regions .*: leave it out"),
-        (['--profile', '0'], {}, '--profile 0 must be greater than 0'),
-        (['--peak-tflops', 'inf'], {}, '--peak-tflops inf must be greater than 0, and finite'),
-        (['--peak-tflops', 'nan'], {}, '--peak-tflops nan must be greater than 0'),
-        (['--fsdp'], {}, '--launcher is none; start them with tools/dist_train.sh'),
-        (['--fsdp', '--compile'], dict(launcher='pytorch'), '--fsdp does not go with --compile'),
-        (['--fsdp'], dict(launcher='pytorch', compile=True), "no use for 'compile'"),
-        ([], dict(strategy=dict(type='FSDPStrategy')), "'FSDPStrategy' clips .*: give --fsdp"),
-    ],
-)
-def test_what_cannot_work_is_refused(monkeypatch, options, entries, message):
-    monkeypatch.setattr(training_options, 'get_device', lambda: 'cpu')
-    with pytest.raises(UserError, match=message):
-        applied(*options, **entries)
-
-
-def test_a_dry_run_leaves_no_trace(capsys):
-    with pytest.raises(SystemExit):
-        train.parse_args(['tiny.py', '--dry-run', '--profile', '2'])
-    assert '--dry-run leaves nothing behind, and --profile a trace' in capsys.readouterr().err
-
-
-def test_compiling_on_a_cpu_needs_a_compiler(monkeypatch):
-    monkeypatch.setattr(training_options.shutil, 'which', lambda name: None)
-    monkeypatch.delenv('CXX', raising=False)
-    with pytest.raises(UserError, match='needs a C'):
-        applied('--compile')
 
 
 def test_compile_keeps_what_the_config_says():
@@ -117,13 +96,14 @@ def test_fsdp_takes_our_runner_and_bfloat16(monkeypatch):
     cfg = applied('--fsdp', '--amp', launcher='pytorch')
     assert cfg.runner_type == 'mmtlalign.ShardedRunner'
     assert cfg.strategy.type == 'mmtlalign.FSDP2Strategy'
-    assert cfg.optim_wrapper == dict(type='mmtlalign.BFloat16OptimWrapper')
+    assert cfg.optim_wrapper == BFLOAT16
     assert applied(runner_type='FlexibleRunner').runner_type == 'mmtlalign.ShardedRunner'
 
 
-def test_a_seed_draws_everything_again(here, tmp_path):
+@pytest.mark.slow
+def test_a_seed_draws_everything_again_and_is_kept(here, ends_with, tmp_path):
     """Mixing too: without our hook, its generator follows the seed alone."""
-    write_project(tmp_path, 'custom_hooks = []\ntrain_cfg.update(max_epochs=1)\n')
+    write_project(tmp_path, 'custom_hooks = []\nrandomness = dict()\n' + ONE_EPOCH)
     for work_dir, seed in (('a', 5), ('b', 5), ('c', 6)):
         here('train.py', 'tiny.py', '--seed', seed, '--work-dir', work_dir, '--deterministic')
         assert torch.are_deterministic_algorithms_enabled()
@@ -132,44 +112,40 @@ def test_a_seed_draws_everything_again(here, tmp_path):
     assert same(a, b) and not same(a, c)
     lams = [[row.get('lam') for row in logged(tmp_path / name)] for name in 'abc']
     assert lams[0] == lams[1] != lams[2]
-
-
-def test_resuming_keeps_the_seed(here, ends_with, tmp_path):
-    write_project(tmp_path, 'train_cfg.update(max_epochs=1)\nrandomness = dict()\n')
-    here('train.py', 'tiny.py', '--seed', 5)
-    go_on = ('train.py', 'tiny.py', '--resume', '--extend', 2)
+    go_on = ('train.py', 'tiny.py', '--resume', '--extend', 2, '--work-dir', 'a')
     assert 'randomness.seed was 5 and is 6' in ends_with(*go_on, '--seed', 6)
     here(*go_on)
-    assert load(tmp_path / 'work_dirs/tiny/epoch_2.pth')['meta']['seed'] == 5
+    assert load(tmp_path / 'a/epoch_2.pth')['meta']['seed'] == 5
 
 
 def test_what_is_extended_need_not_have_begun(here, tmp_path):
-    write_project(tmp_path, 'train_cfg.update(max_epochs=1)\n')
+    write_project(tmp_path, ONE_EPOCH)
     here('train.py', 'tiny.py', '--resume', '--extend', 2)
     assert (tmp_path / 'work_dirs/tiny/epoch_2.pth').exists()
 
 
-def test_a_dry_run_leaves_nothing_behind(tmp_path):
-    write_project(tmp_path)
+def test_a_dry_run_leaves_nothing_behind(here, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
     (tmp_path / 'work_dirs/tiny').mkdir(parents=True)
     (tmp_path / 'work_dirs/tiny/epoch_1.pth').touch()  # of another run
     before = sorted(map(str, tmp_path.rglob('*')))
-    done = run_tool('train.py', 'tiny.py', '--dry-run', folder=tmp_path, TMPDIR=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert 'Epoch(train) [1][2/3]' in done.stdout and '[3/3]' not in done.stdout
+    here('train.py', 'tiny.py', '--dry-run')
+    said = capsys.readouterr().out
+    assert 'Epoch(train) [1][2/3]' in said and '[3/3]' not in said
     told = re.search(
         r'dry run: peak memory (\d+) MiB a process; ([\d.]+) s a step, so 9 steps take '
         r'([\d.]+) h without validation',
-        done.stdout,
+        said,
     )
     memory, seconds, hours = map(float, told.groups())
     assert 100 < memory < 10000 and hours == pytest.approx(9 * seconds / 3600, abs=0.01)
     assert sorted(map(str, tmp_path.rglob('*'))) == before
 
 
+@pytest.mark.slow
 def test_a_trace_and_rates_are_left_in_the_work_dir(here, tmp_path):
     """Resumed, over the end of an epoch; rates by the times in the log."""
-    write_project(tmp_path, 'train_cfg.update(max_epochs=1)\n')
+    write_project(tmp_path, ONE_EPOCH)
     here('train.py', 'tiny.py')
     for log in tmp_path.glob('work_dirs/tiny/*/vis_data/scalars.json'):
         log.unlink()
@@ -186,25 +162,22 @@ def test_a_trace_and_rates_are_left_in_the_work_dir(here, tmp_path):
     assert flops[0] > 0 and flops == pytest.approx(flops[:1] * 6, rel=1e-3)
 
 
-def test_a_trace_of_more_than_there_is(ends_with):
-    said = ends_with('train.py', 'tiny.py', '--profile', 10)
-    assert '--profile 10: this training has 9 steps left' in said
-
-
-def test_channels_last_where_the_model_gains(here, ends_with, tmp_path):
-    said = ends_with('train.py', 'tiny.py', '--channels-last')
-    assert '--channels-last: this model has no convolutions that' in said
-    write_project(
-        tmp_path,
-        """
-train_cfg.update(max_epochs=1)
+RESNET = """
 model = dict(
     type='ImageClassifier', backbone=dict(type='ResNet', depth=18, base_channels=4),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=3, in_channels=32,
               loss=dict(type='CrossEntropyLoss')))
-""",
-    )
+"""
+
+
+@pytest.mark.slow
+def test_channels_last_where_the_model_gains(here, ends_with, tmp_path):
+    said = ends_with('train.py', 'tiny.py', '--channels-last', '--profile', 10)
+    assert '--channels-last: this model has no convolutions that' in said
+    said = ends_with('train.py', 'tiny.py', '--profile', 10)
+    assert '--profile 10: this training has 9 steps left' in said
+    write_project(tmp_path, RESNET + ONE_EPOCH)
     here('train.py', 'tiny.py', '--channels-last', '--overwrite')
     weight = load(tmp_path / 'work_dirs/tiny/epoch_1.pth')['state_dict']['backbone.conv1.weight']
     assert weight.is_contiguous(memory_format=torch.channels_last)
@@ -214,8 +187,8 @@ model = dict(
 def test_a_compiled_step_trains_the_same(here, tmp_path):
     small = ('--cfg-options', 'train_cfg.max_epochs=1', 'model.backbone.arch.num_layers=1')
     here('train.py', 'tiny.py', '--work-dir', 'plain', *small)
-    aot_eager = (*small, 'compile.backend=aot_eager')
-    here('train.py', 'tiny.py', '--work-dir', 'compiled', '--compile', *aot_eager)
+    options = (*small, 'compile.backend=eager')
+    here('train.py', 'tiny.py', '--work-dir', 'compiled', '--compile', *options)
     plain, compiled = (
         [row['loss'] for row in logged(tmp_path / name) if 'loss' in row]
         for name in ('plain', 'compiled')

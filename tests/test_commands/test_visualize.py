@@ -14,27 +14,21 @@ from mmtlalign.apis import get_model
 from mmtlalign.apis.channel_order import trained_order
 from mmtlalign.apis.mixing import load_images, to_pictures
 
-from ..tiny import run_tool, write_project
+from ..tiny import write_project
 
 TOOL = 'analysis_tools/visualize_alignment.py'
 IMAGES = ('images/class0/0.png', 'images/class1/1.png')
 
 
-def test_shares_are_those_of_a_trace_and_the_picture_is_drawn(whole, tmp_path, monkeypatch):
-    folder, _ = whole
-    checkpoint = folder / 'work_dirs/tiny/epoch_3.pth'
-    picture = tmp_path / 'alignment.png'
-    options = ('--img', *IMAGES, *'--box 0 2 1 4 --out'.split(), picture)
-    process = run_tool(TOOL, 'tiny.py', checkpoint, *options, folder=folder)
-    assert process.returncode == 0, process.stderr
-    assert cv2.imread(str(picture)).std() > 0
-    area, aligned = map(float, re.findall(r'share ([\d.]+)', process.stdout))
+def test_shares_are_those_of_a_trace_and_the_picture_is_drawn(here, trained, capsys):
+    here(TOOL, 'tiny.py', trained, '--img', *IMAGES, *'--box 0 2 1 4 --out new/a.png'.split())
+    assert cv2.imread('new/a.png').std() > 0
+    area, aligned = map(float, re.findall(r'share ([\d.]+)', capsys.readouterr().out))
     assert area == 1 - 6 / 16
 
-    monkeypatch.chdir(folder)
     cfg = Config.fromfile('tiny.py')
     init_default_scope('mmpretrain')
-    model = get_model(cfg, checkpoint)
+    model = get_model(cfg, trained)
     a, b = (torch.from_numpy(cv2.imread(path)).permute(2, 0, 1) for path in IMAGES)
     mixed = a.clone()
     mixed[:, :8, 4:] = b[:, :8, 4:]  # patches of 4 px
@@ -65,28 +59,3 @@ def test_red_is_drawn_as_red(tmp_path, to_rgb, source):
     assert (channel > 2).all()  # (255 - 127) / 60
     pictures = to_pictures(images, preprocessor, trained_order(cfg))
     np.testing.assert_allclose(pictures[0, 0, 0], [1, 0, 0], atol=1e-6)
-
-
-def test_a_config_that_comes_along_is_taken_by_its_name(ends_with, whole):
-    assert 'does not fit the config' in ends_with(
-        TOOL,
-        'tlalign_deit-digits_1xb32_digits',
-        whole[0] / 'work_dirs/tiny/epoch_3.pth',
-        '--img',
-        *IMAGES,
-    )
-
-
-def test_mistakes_are_told_in_one_line(ends_with, capsys):
-    def say(*arguments):
-        return ends_with(TOOL, 'tiny.py', '--img', *arguments)
-
-    assert say('gone.png', IMAGES[1]) == ("visualize_alignment.py: image 'gone.png' does not exist")
-    assert say(*IMAGES, '--out', 'tiny.py/a.png').startswith(
-        "visualize_alignment.py: folder 'tiny.py' cannot be made"
-    )
-    assert say(*IMAGES, '--out', 'a.txt') == 2
-    assert "--out 'a.txt' must end in " in capsys.readouterr().err
-    assert say(*IMAGES, '--box', '0', '5', '0', '2') == (
-        'visualize_alignment.py: box 0 5 0 2 does not lie on the grid of 4 x 4 patches.'
-    )

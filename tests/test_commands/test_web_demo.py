@@ -2,8 +2,7 @@
 
 import re
 import socket
-import subprocess
-import sys
+import threading
 import time
 
 import cv2
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 import mmtlalign
 from mmtlalign import LabelTrace
@@ -18,7 +18,7 @@ from mmtlalign.commands import demo, web_demo
 from mmtlalign.errors import UserError
 
 from ..browser import is_too_wide, opened
-from ..tiny import ROOT, write_project
+from ..tiny import write_project
 
 DIGITS = 'tlalign_deit-digits_1xb32_digits'
 
@@ -48,10 +48,7 @@ def test_a_mix_is_what_a_trace_says(pair):
     np.testing.assert_allclose(found.scores, scores, atol=1e-5)
     table = web_demo.tell_labels(found)
     assert '| area (CutMix) | 0.7500 | 0.2500 |' in table
-
-
-def test_images_of_any_size_are_mixed(pair):
-    model = mmtlalign.get_model(DIGITS, pretrained=True)
+    # images of any size are mixed
     cv2.imwrite(pair[0], np.zeros((50, 90, 3), np.uint8))
     found, box = web_demo.mix(model, pair, None)
     assert found.mixed.shape == (32, 32, 3)
@@ -95,26 +92,26 @@ def test_without_gradio_one_line_says_how_to_get_it(monkeypatch):
 
 
 @pytest.fixture(scope='module')
-def address(tmp_path_factory):
-    """Of the page, served by the command as users start it."""
-    pytest.importorskip('gradio', reason='gradio is not installed; pip install gradio')
+def address():
+    """Of the page, served as the command does."""
+    gradio = pytest.importorskip('gradio', reason='gradio is not installed; pip install gradio')
+    largest = Image.MAX_IMAGE_PIXELS
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp('web') / 'log'
-    with open(log, 'w') as file:
-        process = subprocess.Popen(
-            [sys.executable, '-m', 'mmtlalign', 'demo', '--web', '--port', str(port)],
-            cwd=ROOT,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    while 'Running on' not in log.read_text():
-        assert process.poll() is None, log.read_text()
+    served = threading.Thread(target=demo.main, args=(['--web', '--port', f'{port}'],), daemon=True)
+    served.start()
+    while not answers(port):
+        assert served.is_alive()
         time.sleep(0.2)
     yield f'http://127.0.0.1:{port}'
-    process.terminate()
-    process.wait()
+    gradio.close_all()
+    Image.MAX_IMAGE_PIXELS = largest
+
+
+def answers(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(('127.0.0.1', port)) == 0
 
 
 def labels(page):
@@ -123,6 +120,7 @@ def labels(page):
     return [float(share) for _, share in rows]
 
 
+@pytest.mark.slow
 def test_dragging_the_box_changes_the_numbers(address, pair):
     with opened(address) as (page, errors):
         page.wait_for_selector('#labels td')
@@ -145,18 +143,14 @@ def test_dragging_the_box_changes_the_numbers(address, pair):
         assert errors == []
 
 
-def test_the_page_fits_a_narrow_screen(address):
+@pytest.mark.slow
+def test_a_narrow_screen_and_a_large_file(address, tmp_path):
+    large = tmp_path / 'large.png'
+    large.write_bytes(b'\x89PNG' + bytes(11_000_000))
     with opened(address, width=360) as (page, errors):
         page.wait_for_selector('#labels td')
         assert not is_too_wide(page)
         assert errors == []
-
-
-def test_a_large_file_is_refused(address, tmp_path):
-    large = tmp_path / 'large.png'
-    large.write_bytes(b'\x89PNG' + bytes(11_000_000))
-    with opened(address) as (page, errors):
-        page.wait_for_selector('#labels td')
         page.locator('.photograph').first.get_by_label('Remove').click()
         page.set_input_files('.photograph input[type=file] >> nth=0', large)
         page.wait_for_selector('text=exceed the maximum allowed size of 10.0 Mb')

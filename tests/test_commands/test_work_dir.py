@@ -1,14 +1,12 @@
 """One training per work dir; damaged resume state is passed over."""
 
-import subprocess
-import sys
+import multiprocessing
 
 import pytest
 import torch
 from mmengine.config import Config
 
 from mmtlalign.commands import start, work_dir
-from mmtlalign.commands.start import read_start
 from mmtlalign.commands.work_dir import (
     check_no_earlier_run,
     checkpoints_in,
@@ -17,27 +15,18 @@ from mmtlalign.commands.work_dir import (
 )
 from mmtlalign.errors import UserError
 
-HOLDER = """
-import sys, time
-from mmtlalign.commands.work_dir import lock_work_dir
-lock_work_dir(sys.argv[1])
-print('locked', flush=True)
-time.sleep(600)
-"""
+FORK = multiprocessing.get_context('fork')
 
 
 def save(path, epoch=1, **more):
     """What a training leaves, with one weight."""
-    torch.save(
-        dict(
-            meta=dict(epoch=epoch, iter=3 * epoch),
-            state_dict=dict(w=torch.full((100,), float(epoch))),
-            message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}),
-            optimizer=dict(state={}, param_groups=[]),
-        )
-        | more,
-        path,
+    whole = dict(
+        meta=dict(epoch=epoch, iter=3 * epoch),
+        state_dict=dict(w=torch.full((100,), float(epoch))),
+        message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}),
+        optimizer=dict(state={}, param_groups=[]),
     )
+    torch.save(whole | more, path)
     return path
 
 
@@ -52,27 +41,33 @@ def folder(tmp_path):
 
 
 def resume(folder, load_from=None):
-    path, checkpoint = read_start(
-        Config(dict(resume=True, load_from=load_from, work_dir=str(folder))), False
-    )
+    """Name and epoch of what is gone on from."""
+    cfg = Config(dict(resume=True, load_from=load_from, work_dir=str(folder)))
+    path, checkpoint = start.read_start(cfg, False)
     return path and (path.rpartition('/')[2], checkpoint['meta']['epoch'])
 
 
+def hold(path, pipe):
+    lock_work_dir(path)
+    pipe.send('locked')
+    pipe.recv()  # for ever
+
+
 def test_a_second_training_is_kept_out_until_the_first_dies(tmp_path):
-    holder = subprocess.Popen([sys.executable, '-c', HOLDER, str(tmp_path)], stdout=subprocess.PIPE)
+    ours, theirs = FORK.Pipe()
+    holder = FORK.Process(target=hold, args=(str(tmp_path), theirs))
+    holder.start()
     try:
-        assert holder.stdout.readline() == b'locked\n'
-        with pytest.raises(
-            UserError,
-            match=(
-                rf"work dir '{tmp_path}' is in use by process {holder.pid} on "
-                '.*; wait until .* or choose another with --work-dir'
-            ),
-        ):
+        assert ours.recv() == 'locked'
+        said = (
+            rf"work dir '{tmp_path}' is in use by process {holder.pid} on .*; wait until .* or "
+            'choose another with --work-dir'
+        )
+        with pytest.raises(UserError, match=said):
             lock_work_dir(str(tmp_path))
     finally:
         holder.kill()
-        holder.wait()
+        holder.join()
     lock_work_dir(str(tmp_path))
     lock_work_dir(str(tmp_path))  # ours already
 
@@ -84,25 +79,15 @@ def test_only_the_first_process_locks(tmp_path, monkeypatch):
 
 
 def test_checkpoints_of_another_run_are_not_lost(folder, tmp_path):
-    with pytest.raises(
-        UserError,
-        match=(
-            r'holds 3 checkpoints of another run \(the newest: epoch_10.pth\);'
-            ' .*--resume, .*--work-dir, .*--overwrite'
-        ),
-    ):
+    said = (
+        r'holds 3 checkpoints of another run \(the newest: epoch_10.pth\); .*--resume, '
+        '.*--work-dir, .*--overwrite'
+    )
+    with pytest.raises(UserError, match=said):
         check_no_earlier_run(str(folder))
     remove_earlier_run(str(folder), keep=str(folder / 'epoch_2.pth'))
     assert [path.name for path in folder.glob('*.pth')] == ['epoch_2.pth']
     check_no_earlier_run(str(tmp_path / 'new'))
-
-
-@pytest.mark.parametrize('part', ['optimizer', 'ema_state_dict'])
-def test_what_is_not_finite_is_passed_over(folder, capsys, part):
-    spoilt = dict(state={0: dict(exp_avg=torch.tensor([torch.inf]))}, param_groups=[])
-    save(folder / 'epoch_10.pth', 10, **{part: spoilt})
-    assert resume(folder) == ('epoch_9.pth', 9)
-    assert 'exp_avg holds values that are not finite' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['best_accuracy_epoch_2.pth', 'last_checkpoint'])
@@ -115,29 +100,26 @@ def test_a_run_is_also_known_by_what_else_it_leaves(tmp_path, name):
 
 
 def test_the_newest_is_known_by_its_name(tmp_path):
-    for name in (
-        'epoch_10.pth',
-        'epoch_9.pth',
-        'iter_70.pth',
-        'weights.pth',
-        'interrupted_epoch_9_iter_31.pth',
-        'best_a_epoch_99.pth',
-        'interrupted_epoch_10_iter_35.pth',
-    ):
-        (tmp_path / name).touch()
-    (tmp_path / 'epoch_99.pth').symlink_to('gone')
-    assert [path.name for path in checkpoints_in(tmp_path)] == [
+    expected = [
         'iter_70.pth',
         'interrupted_epoch_10_iter_35.pth',
         'epoch_10.pth',
         'interrupted_epoch_9_iter_31.pth',
         'epoch_9.pth',
     ]
+    for name in (*sorted(expected), 'weights.pth', 'best_a_epoch_99.pth'):
+        (tmp_path / name).touch()
+    (tmp_path / 'epoch_99.pth').symlink_to('gone')
+    assert [path.name for path in checkpoints_in(tmp_path)] == expected
 
 
-def test_a_sound_last_checkpoint_is_taken_without_a_word(folder, capsys):
+@pytest.mark.parametrize('place', ['its own', 'moved'])
+def test_a_sound_last_checkpoint_is_taken_without_a_word(folder, tmp_path_factory, capsys, place):
     (folder / 'last_checkpoint').write_text(f'{folder}/epoch_9.pth\n')
+    if place == 'moved':
+        folder = folder.rename(tmp_path_factory.mktemp('moved') / 'here')
     assert resume(folder) == ('epoch_9.pth', 9)
+    assert resume(folder, str(folder / 'epoch_2.pth')) == ('epoch_2.pth', 2)
     assert capsys.readouterr().out == ''
 
 
@@ -145,7 +127,6 @@ def test_a_sound_last_checkpoint_is_taken_without_a_word(folder, capsys):
     'content, why',
     [
         (None, 'is missing'),
-        (b'', 'names no file'),
         (b'\n\n', 'names no file'),
         (b'\xff\xfe\x00', 'is no text'),
         (b'a\0b', 'names no file'),
@@ -162,13 +143,6 @@ def test_last_checkpoint_is_passed_over(folder, content, why, capsys):
     assert why in said
 
 
-def test_a_moved_work_dir_goes_on_from_itself(folder, tmp_path_factory, capsys):
-    moved = tmp_path_factory.mktemp('moved') / 'here'
-    folder.rename(moved)
-    assert resume(moved) == ('epoch_10.pth', 10)
-    assert capsys.readouterr().out == ''
-
-
 def cut(path):
     path.write_bytes(path.read_bytes()[:-700])
 
@@ -180,40 +154,35 @@ def flip(path):
     path.write_bytes(content)
 
 
-def empty(path):
-    path.write_bytes(b'')
+INFINITE = dict(state={0: dict(exp_avg=torch.tensor([torch.inf]))}, param_groups=[])
 
 
-def diverge(path):
-    save(path, 10, state_dict=dict(w=torch.full((3,), torch.nan)))
-
-
-def lose_hub(path):
-    save(path, 10, message_hub=dict(log_scalars={}))
-
-
-def odd_epoch(path):
-    save(path, 10, meta=dict(epoch=-1, iter=30))
-
-
-def no_dict(path):
-    save(path, 10, optimizer=[1])
-
-
-@pytest.mark.parametrize('damage', [cut, flip, empty, diverge, lose_hub, odd_epoch, no_dict])
-def test_damaged_checkpoints_are_passed_over(folder, damage, capsys):
+@pytest.mark.parametrize(
+    'damage, said',
+    [
+        (cut, ''),
+        (flip, ''),
+        (lambda path: path.write_bytes(b''), ''),
+        (lambda path: save(path, 10, state_dict=dict(w=torch.full((3,), torch.nan))), ''),
+        (lambda path: save(path, 10, message_hub=dict(log_scalars={})), 'has no runtime_info'),
+        (lambda path: save(path, 10, meta=dict(epoch=-1, iter=30)), 'epoch is -1'),
+        (lambda path: save(path, 10, optimizer=[1]), 'is of type list, not dict'),
+        (lambda path: save(path, 10, optimizer=INFINITE), 'exp_avg holds values that are not fin'),
+        (lambda path: save(path, 10, ema_state_dict=INFINITE), 'exp_avg holds values that are no'),
+    ],
+    ids='cut flipped empty diverged hub epoch list optimizer average'.split(),
+)
+def test_damaged_checkpoints_are_passed_over(folder, damage, said, capsys):
     damage(folder / 'epoch_10.pth')
     assert resume(folder) == ('epoch_9.pth', 9)
-    (said,) = capsys.readouterr().out.splitlines()
-    assert said.startswith(f"warning: going on from '{folder}/epoch_9.pth'")
-    assert f"checkpoint '{folder}/epoch_10.pth' " in said
-    with pytest.raises(
-        UserError,
-        match=(
-            "epoch_10.pth'.*; the newest sound one beside it is "
-            rf"'{folder}/epoch_9.pth': --resume {folder}/epoch_9.pth"
-        ),
-    ):
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"warning: going on from '{folder}/epoch_9.pth'")
+    assert f"checkpoint '{folder}/epoch_10.pth' " in line and said in line
+    instead = (
+        "epoch_10.pth'.*; the newest sound one beside it is "
+        rf"'{folder}/epoch_9.pth': --resume {folder}/epoch_9.pth"
+    )
+    with pytest.raises(UserError, match=instead):
         resume(folder, str(folder / 'epoch_10.pth'))
 
 
@@ -236,12 +205,11 @@ def test_nothing_sound_is_left(folder):
 
 def test_a_new_work_dir_has_no_start(tmp_path):
     assert resume(tmp_path / 'new') is None
+    assert start.read_start(Config(dict(work_dir=str(tmp_path))), False) == (None, None)
     (tmp_path / 'last_checkpoint').write_text('moved.pth')
-    with pytest.raises(
-        UserError,
-        match=(
-            "last_checkpoint' names 'moved.pth', which does not exist, and no "
-            'other checkpoint lies there; give one with --resume'
-        ),
-    ):
+    said = (
+        "last_checkpoint' names 'moved.pth', which does not exist, and no other checkpoint lies "
+        'there; give one with --resume'
+    )
+    with pytest.raises(UserError, match=said):
         resume(tmp_path)

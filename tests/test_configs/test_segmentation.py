@@ -1,4 +1,4 @@
-"""Every segmentation config is loaded and built, and some are run."""
+"""Segmentors: recipes, and those of each kind trained for a step."""
 
 import ast
 import re
@@ -8,120 +8,31 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DefaultScope
-from torch import nn
+from mmengine.registry import MODELS, TRANSFORMS
+from mmengine.structures import PixelData
 
 from mmtlalign.commands.test import use_tta
 from mmtlalign.errors import UserError
+from mmtlalign.models import LVViT
 
 from ..conftest import needs_operators
-from .conftest import check_dense_optimizer, present, read, stem, tracked
+from .conftest import read, tracked
+from .test_dense import CLASSIFIERS, save_classifier, shorten
 
 needs_operators()
 
-from mmseg.registry import DATASETS, MODELS, TRANSFORMS  # noqa: E402
-
-CLASSIFIERS = 'configs/classification/tlalign'
-FOLDER = 'configs/segmentation/tlalign'
-CONFIGS = tracked(FOLDER)
-ADE20K = [path for path in CONFIGS if 'ade20k' in path]
-MINIS = [path for path in CONFIGS if '-mini_' in path]
+CONFIGS = tracked('configs/segmentation')
+FOLDER = 'configs/segmentation'
+ADE20K = '_upernet_8xb2-160k_ade20k-512x512'
 
 
-def test_lists_are_complete():
-    assert set(CONFIGS) == present(FOLDER) == {*ADE20K, *MINIS}
-    backbones = [re.search('tlalign-([a-z]+-[a-z]+)_', p)[1] for p in ADE20K]
-    assert sorted(backbones) == [
-        f'{family}-{size}' for family in ('deit', 'swin') for size in ('base', 'small', 'tiny')
-    ]
-    assert len(MINIS) == 3
-
-
-def classifier_of(backbone):
-    """Config that trains a backbone's checkpoint, and the file's name."""
-    folder, file = Path(backbone.init_cfg.checkpoint).parts[-2:]
-    return read(f'{CLASSIFIERS}/{folder}.py'), file
-
-
-def short(backbone, arch_zoo):
-    """The same widths in two layers per stage, or as few as outputs need."""
-    arch = backbone.arch
-    arch = dict(arch_zoo[arch] if isinstance(arch, str) else arch)
-    if 'depths' in arch:
-        arch['depths'] = [2] * len(arch['depths'])
-    return arch
-
-
-def names(modules, kind):
-    return [name for name, module in modules if isinstance(module, kind)]
-
-
-@pytest.mark.parametrize('path', CONFIGS, ids=stem)
-def test_starts_from_the_named_classifier(path, load):
-    """The weights exist after training, and their backbone is the same."""
-    backbone = load(path).model.backbone
-    init_cfg = dict(backbone.pop('init_cfg'))
-    checkpoint = init_cfg.pop('checkpoint')
-    assert init_cfg == dict(type='Pretrained', prefix='backbone.')
-    assert checkpoint.startswith('work_dirs/tlalign_')
-    backbone.init_cfg = dict(checkpoint=checkpoint)
-    classifier, file = classifier_of(backbone)
-    assert file == f'epoch_{classifier.train_cfg.max_epochs}.pth'
-    twin = Path(checkpoint.replace('tlalign_', 'cutmix_')).parent.name
-    assert f'{CLASSIFIERS}/{twin}.py' in tracked(CLASSIFIERS)
-    original = classifier.model.backbone
-    assert backbone.type == f'mmpretrain.{original.type}'
-    defaults = dict(img_size=224)
-    for key in ('arch', 'patch_size', 'window_size', 'img_size'):
-        found, expected = (cfg.get(key, defaults.get(key)) for cfg in (backbone, original))
-        if key == 'patch_size' and 'Swin' in original.type:
-            found, expected = found or 4, expected or 4
-        assert found == expected, key
-
-
-@pytest.mark.parametrize('path', CONFIGS, ids=stem)
-def test_is_normalised_as_in_pretraining(path, load):
-    config = load(path)
-    found = config.model.data_preprocessor
-    expected = classifier_of(config.model.backbone)[0].data_preprocessor
-    assert found.bgr_to_rgb
-    for key in ('mean', 'std'):
-        assert list(found[key]) == list(expected[key])
-
-
-@pytest.mark.parametrize('path', CONFIGS, ids=stem)
-def test_builds(path, load):
-    config = load(path)
-    backbone = config.model.backbone
-    cls = MODELS.get(backbone.type)
-    backbone.arch = short(backbone, cls.arch_zoo)
-    with torch.random.fork_rng():
-        model = MODELS.build(config.model)
-    modules = list(model.named_modules())
-    if 'ade20k' in path:
-        assert names(modules, nn.SyncBatchNorm)
-        assert model.num_classes == 150
-    else:
-        assert names(modules, nn.GroupNorm)
-        assert not names(modules, nn.modules.batchnorm._BatchNorm)
-        assert config.train_dataloader.num_workers == 0
-    check_dense_optimizer(model, config.optim_wrapper)
-    # the host's types of what is not part of the model
-    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-        assert DATASETS.get(loader.dataset.type) is not None
-        for step in loader.dataset.pipeline:
-            assert TRANSFORMS.get(step.type) is not None
-    assert [hook.type for hook in config.custom_hooks] == ['mmtlalign.ResumeRandomState']
-
-
-def test_recipe_of_ade20k(load):
+def test_recipe_of_ade20k():
     """The published values, which are the same for all six."""
     drop_paths = {}
-    for path in ADE20K:
-        config = load(path)
+    for path in (path for path in CONFIGS if ADE20K in path and '/tlalign/' in path):
+        config = read(path)
         optimizer = config.optim_wrapper.optimizer
         assert (optimizer.lr, optimizer.weight_decay) == (6e-5, 0.01)
         assert config.train_cfg.max_iters == 160000
@@ -138,42 +49,25 @@ def test_recipe_of_ade20k(load):
     }
 
 
-@pytest.mark.parametrize('path', MINIS, ids=stem)
-def test_names_of_minis(path, load):
-    """{batch}-{iterations} and the size in the name are the config's."""
-    config = load(path)
-    batch, iterations = re.search(r'_1xb(\d+)-(\d+)_', path).groups()
-    assert config.train_dataloader.batch_size == int(batch)
-    assert config.train_cfg.max_iters == int(iterations)
-    size = re.search(r'-(\d+)x(\d+)\.py', path)
-    if size:
+def test_names_of_minis():
+    """Iterations and the size in the name are the config's."""
+    minis = [path for path in CONFIGS if '-mini_' in path]
+    for path in minis:
+        config = read(path)
+        (iterations,) = re.search(r'_1xb4-(\d+)_', path).groups()
+        assert config.train_cfg.max_iters == int(iterations)
+        size = re.search(r'-(\d+)x(\d+)\.py', path)
         scales = {
             tuple(step.scale)
             for loader in (config.train_dataloader, config.test_dataloader)
             for step in loader.dataset.pipeline
             if step.type == 'Resize'
         }
-        assert scales == {tuple(map(int, size.groups()))}
+        assert not size or scales == {tuple(map(int, size.groups()))}
+    assert len(minis) == 9
 
 
 # A step and a prediction -------------------------------------------------
-
-SMALL = {
-    'swin-tiny': dict(embed_dims=16, depths=[2, 2, 2, 2], num_heads=[1, 2, 4, 8]),
-    'deit-small': dict(embed_dims=32, num_layers=12, num_heads=2, feedforward_channels=64),
-}
-
-
-def shrink(model, arch):
-    """Make a segmenter narrow, without changing what it is made of."""
-    model.backbone.arch = arch
-    widths = [arch['embed_dims']] * 4
-    if 'depths' in arch:
-        widths = [width * 2**i for i, width in enumerate(widths)]
-    else:
-        model.neck.embed_dim = widths[0]
-    model.decode_head.update(in_channels=widths, channels=16)
-    model.auxiliary_head.update(in_channels=widths[2], channels=16)
 
 
 @pytest.fixture
@@ -182,15 +76,10 @@ def photo(tmp_path):
     rng = np.random.default_rng(0)
     image, labels = tmp_path / 'photo.jpg', tmp_path / 'photo.png'
     cv2.imwrite(str(image), cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (64, 48)))
-    cv2.imwrite(
-        str(labels), np.repeat(np.repeat(rng.integers(0, 151, (6, 8), np.uint8), 8, 0), 8, 1)
-    )
+    cells = rng.integers(0, 151, (6, 8), np.uint8)
+    cv2.imwrite(str(labels), np.kron(cells, np.ones((8, 8), np.uint8)))
     return dict(
-        img_path=str(image),
-        seg_map_path=str(labels),
-        label_map=None,
-        reduce_zero_label=True,
-        seg_fields=[],
+        img_path=str(image), seg_map_path=str(labels), label_map=None, reduce_zero_label=True
     )
 
 
@@ -209,93 +98,132 @@ def run_pipeline(pipeline, info, copies=1):
     return pseudo_collate([pipeline({**info, 'seg_fields': []}) for _ in range(copies)])
 
 
-@pytest.fixture
-def save_classifier(tmp_path):
-    """Save what training a narrow version of a classifier would leave."""
-
-    def save(config, arch):
-        classifier = Config(dict(model=config.model))
-        classifier.model.backbone.arch = arch
-        classifier.model.head.in_channels = arch['embed_dims'] * (8 if 'depths' in arch else 1)
-        classifier.model.data_preprocessor = config.data_preprocessor
-        with DefaultScope.overwrite_default_scope('mmpretrain'):
-            model = MODELS.build(classifier.model)
-        model.init_weights()
-        path = str(tmp_path / 'classifier.pth')
-        torch.save(dict(state_dict=model.state_dict(), meta={}), path)
-        return path, model.backbone.state_dict()
-
-    return save
+def train_step(config, model, data):
+    """The log of a step, in which the first and the last layer learn."""
+    optimizer = build_optim_wrapper(model.train(), config.optim_wrapper)
+    learning = [
+        next(p for p in model.backbone.patch_embed.parameters() if p.ndim > 1),
+        model.decode_head.conv_seg.weight,
+    ]
+    before = [parameter.clone() for parameter in learning]
+    log = model.train_step(data, optimizer)
+    assert torch.isfinite(log['loss'])
+    assert not any(map(torch.equal, learning, before))
+    return log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['swin-tiny', 'deit-small'])
-def test_step_and_prediction(name, load, photo, save_classifier):
-    (path,) = [path for path in ADE20K if f'-{name}_' in path]
-    config, arch = load(path), SMALL[name]
+def test_step_and_prediction(name, load, photo, tmp_path):
+    config = load(f'{FOLDER}/tlalign/tlalign-{name}{ADE20K}.py')
     model = config.model
-    shrink(model, arch)
+    shorten(model.backbone)
+    model.decode_head.channels = model.auxiliary_head.channels = 16
     model.data_preprocessor.size = (64, 64)
     if model.test_cfg.mode == 'slide':
         model.test_cfg.update(crop_size=(64, 64), stride=(43, 43))
-    checkpoint, saved = save_classifier(classifier_of(model.backbone)[0], arch)
-    model.backbone.init_cfg.checkpoint = checkpoint
+    saved = save_classifier(model.backbone, tmp_path / 'classifier.pth')
 
     segmenter = MODELS.build(model)
     segmenter.init_weights()
     loaded = segmenter.backbone.state_dict()
-    new = {key for key in loaded if key not in saved}
-    assert new == (
-        {f'norm{i}.{kind}' for i in range(3) for kind in ('weight', 'bias')}
-        if 'depths' in arch
-        else set()
-    )
+    is_swin = 'swin' in name
+    new = {f'norm{i}.{kind}' for i in range(3) for kind in ('weight', 'bias')}
+    assert loaded.keys() - saved.keys() == (new if is_swin else set())
+    assert saved.keys() - loaded.keys() == (set() if is_swin else {'ln1.weight', 'ln1.bias'})
     assert len(loaded) > 50
-    for key in loaded.keys() - new:
+    for key in loaded.keys() & saved.keys():
         assert torch.equal(loaded[key], saved[key]), key
-    assert saved.keys() - loaded.keys() == (
-        set() if 'depths' in arch else {'ln1.weight', 'ln1.bias'}
-    )
 
-    before = {key: value.clone() for key, value in loaded.items()}
-    optimizer = build_optim_wrapper(segmenter, config.optim_wrapper)
-    data = run_pipeline(at_size(config.train_pipeline, 64), photo, copies=2)
-    log = segmenter.train().train_step(data, optimizer)
-    assert torch.isfinite(log['loss'])
-    key = 'patch_embed.projection.weight'
-    assert not torch.equal(segmenter.backbone.state_dict()[key], before[key])
-
+    train_step(config, segmenter, run_pipeline(at_size(config.train_pipeline, 64), photo, 2))
     segmenter.eval()
     data = run_pipeline(at_size(config.test_pipeline, 64), photo)
     with torch.no_grad():
         (sample,) = segmenter.test_step(data)
     assert sample.pred_sem_seg.shape == (48, 64)
     assert sample.seg_logits.data.shape == (150, 48, 64)
-
-    check_multi_scale(config, segmenter, photo)
+    # of several sizes, each mirrored as well
+    use_tta(config)
+    assert config.model.module.type == 'EncoderDecoder'
+    wrapped = MODELS.build(dict(config.model, module=segmenter))
+    data = run_pipeline(at_size(config.test_dataloader.dataset.pipeline, 64), photo)
+    heights = [images[0].shape[1] for images in data['inputs']]
+    assert heights == sorted([32, 48, 64, 80, 96, 112] * 2)
+    with torch.no_grad():
+        (sample,) = wrapped.test_step(data)
+    assert sample.pred_sem_seg.shape == (48, 64)
 
 
 def test_multi_scale_test_needs_a_config_that_has_it(load):
+    config = load(f'{FOLDER}/tlalign/tlalign-deit-mini_upernet_1xb4-600_camvid-120x90.py')
     with pytest.raises(UserError, match='--tta needs tta_model in the config'):
-        use_tta(load(MINIS[0]))
+        use_tta(config)
 
 
-def check_multi_scale(config, segmenter, photo):
-    """It is the mean over sizes and mirror images of the probabilities."""
-    use_tta(config)
-    assert config.model.module.type == 'EncoderDecoder'
-    pipeline = at_size(config.test_dataloader.dataset.pipeline, 64)
-    wrapped = MODELS.build(dict(config.model, module=segmenter))
-    data = run_pipeline(pipeline, photo)
-    heights = [tuple(images[0].shape[1:]) for images in data['inputs']]
-    assert len(heights) == 12 and heights[::2] == heights[1::2]
-    assert [height for height, _ in heights[::2]] == [32, 48, 64, 80, 96, 112]
-    with torch.no_grad():
-        (sample,) = wrapped.test_step(data)
-        expected = sum(
-            segmenter.test_step(dict(inputs=inputs, data_samples=samples))[
-                0
-            ].seg_logits.data.softmax(0)
-            for inputs, samples in zip(data['inputs'], data['data_samples'])
-        )
-    agree = sample.pred_sem_seg.data == expected.argmax(0)
-    assert agree.float().mean() > 0.999
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'net, crop',
+    [
+        ('swin-mini_upernet_1xb4-600_camvid-240x180', (120, 160)),
+        ('deit-mini_upernet_1xb4-600_camvid-120x90', (88, 120)),
+    ],
+)
+def test_arms_of_cutmix(net, crop, load, photo):
+    """They start alike, see the same boxes, and each is trained for a step."""
+    states, boxes = [], []
+    photo['reduce_zero_label'] = False
+    labels = cv2.imread(photo['seg_map_path'], cv2.IMREAD_UNCHANGED) % 12
+    cv2.imwrite(photo['seg_map_path'], np.where(labels == 11, 255, labels))
+    for arm in ('none', 'cutmix', 'aligned-cutmix'):
+        config = load(f'{FOLDER}/cutmix/{arm}_{net}.py')
+        config.model.backbone.init_cfg = None
+        torch.manual_seed(3)
+        model = MODELS.build(config.model)
+        model.init_weights()
+        states.append({key: value.clone() for key, value in model.state_dict().items()})
+        if arm != 'none':
+            mixing = model.data_preprocessor.mixing
+            mixing.seed(5)
+            boxes.append([mixing.draw(torch.zeros(4, 3, 88, 120)).token_share for _ in range(4)])
+            mixing.probs = [1.0]
+        for loader in (config.train_dataloader, config.val_dataloader):
+            for step in loader.dataset.pipeline:
+                if step.type == 'Resize':
+                    step.scale = (64, 48)
+                if step.type == 'RandomCrop':
+                    assert step.crop_size == crop
+                    step.crop_size = (32, 48)
+        data = run_pipeline(config.train_dataloader.dataset.pipeline, photo, 2)
+        log = train_step(config, model, data)
+        assert ('aligned_share' in log) == (arm == 'aligned-cutmix')
+        data = run_pipeline(config.val_dataloader.dataset.pipeline, photo)
+        with torch.no_grad():
+            (sample,) = model.eval().val_step(data)
+        assert sample.pred_sem_seg.shape == (48, 64)
+    for state in states[1:]:
+        torch.testing.assert_close(state, states[0], rtol=0, atol=0)
+    torch.testing.assert_close(*boxes, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('size', ['small', 'medium', 'large'])
+def test_segmentors_of_lv_vit(size, load):
+    """Trained for a step at few layers, with the outputs' true numbers."""
+    from mmseg.structures import SegDataSample
+
+    config = load(f'{FOLDER}/tokenlabel/tokenlabel-lvvit-{size}{ADE20K}.py')
+    backbone = config.model.backbone
+    classifier = read(CLASSIFIERS[Path(backbone.pop('init_cfg').checkpoint).parts[1]])
+    assert classifier.model.backbone.img_size == backbone.img_size
+    assert max(backbone.out_indices) == LVViT.arch_zoo[backbone.arch]['num_layers'] - 1
+    # four layers, each of which is an output
+    backbone.arch = {**LVViT.arch_zoo[backbone.arch], 'num_layers': 4, 'stem_channels': 8}
+    backbone.out_indices = (0, 1, 2, 3)
+    for part in ('decode_head', 'auxiliary_head', 'neck'):
+        config.model[part].norm_cfg = dict(type='BN')
+    model = MODELS.build(config.model)
+    labels = PixelData(data=torch.randint(0, 150, (1, 64, 64)))
+    samples = [SegDataSample(gt_sem_seg=labels, metainfo=dict(img_shape=(64, 64)))] * 2
+    losses = model.loss(torch.randn(2, 3, 64, 64), samples)
+    sum(v for k, v in losses.items() if 'loss' in k).backward()
+    assert model.backbone.patch_embed.stem[0].weight.grad.abs().max() > 0

@@ -52,8 +52,7 @@ def test_the_view_is_told_by_the_size(orientation):
     assert annotated_view((6, 4), orientation, (6, 5)) is None
 
 
-@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp'])
-@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+@pytest.mark.parametrize('suffix, backend', [('.jpg', 'cv2'), ('.png', 'pillow'), ('.webp', 'cv2')])
 @pytest.mark.parametrize('orientation', ORIENTATIONS)
 def test_boxes_are_of_what_is_loaded(image, orientation, backend, suffix):
     path, stored, turned = image(orientation, suffix=suffix)
@@ -94,14 +93,9 @@ def test_label_maps_are_of_what_is_loaded(image, tmp_path, orientation, is_turne
 
 @pytest.mark.parametrize('orientation', ORIENTATIONS)
 def test_without_an_annotation_images_are_as_people_see_them(image, orientation):
-    """In detection and segmentation as in the host's loader, which serves
-    classification and the demo."""
+    """As in the host's loader, which serves classification and the demo."""
     path, _, turned = image(orientation, suffix='.jpg')
-    for load in (
-        LoadAnnotatedImage(),
-        LoadImageFromFile(),
-        LoadImageFromFile(imdecode_backend='pillow'),
-    ):
+    for load in (LoadAnnotatedImage(), LoadImageFromFile(imdecode_backend='pillow')):
         results = load(dict(img_path=path))
         assert same(results['img'], turned)
         assert results['ori_shape'] == turned.shape[:2]
@@ -120,15 +114,12 @@ def test_a_damaged_tag_and_no_image(tmp_path):
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg', 'mmpretrain'])
 def test_runs_read_with_it(scope):
     steps = [dict(type='mmcv.LoadImageFromFile'), dict(type='Resize')]
+    dataset = dict(type='RepeatDataset', dataset=dict(type='CustomDataset', pipeline=steps))
     cfg = Config(
         dict(
             default_scope=scope,
             tta_pipeline=[dict(type='LoadImageFromFile')],
-            train_dataloader=dict(
-                dataset=dict(
-                    type='RepeatDataset', dataset=dict(type='CustomDataset', pipeline=steps)
-                )
-            ),
+            train_dataloader=dict(dataset=dataset),
         )
     )
     use_own_loaders(cfg)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +48,6 @@ def test_round_trip(complete):
         assert labels.box.tolist() == [0, 0, 5, 4]
         assert labels.image_size == (30, 40)
         assert labels.num_classes == 3 and labels.score_mode == 'probs'
-
-
-def test_size_for_imagenet():
-    """8.3 GB, as the docs say, without writing it."""
-    per_image = 18 * 18 * 5 * (np.dtype(np.int16).itemsize + np.dtype(np.float16).itemsize)
-    assert 1_281_167 * per_image / 1e9 == pytest.approx(8.30, abs=0.01)
-    assert per_image == pytest.approx(6.5e3, rel=0.01)
 
 
 def test_many_classes_take_wider_ids(tmp_path):
@@ -111,7 +105,7 @@ def test_killed_between_a_map_and_its_mark(tmp_path, monkeypatch):
 
 
 def test_killed_while_it_was_laid_out(tmp_path, monkeypatch):
-    monkeypatch.setattr('json.dump', lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr('json.dumps', lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         create(tmp_path)
     monkeypatch.undo()
@@ -136,25 +130,6 @@ def test_another_store_is_not_gone_on_with(complete, tmp_path, change, message):
         create(tmp_path, **change)
 
 
-def damage(path, name, content='{'):
-    with open(f'{path}/{name}', 'w') as file:
-        file.write(content)
-
-
-@pytest.mark.parametrize(
-    'name, content, message',
-    [
-        ('index.json', '{', 'are damaged .index.json'),
-        ('index.json', json.dumps(dict(format=9, score_mode='probs')), 'format 9'),
-        ('scores.npy', 'x', 'are damaged'),
-    ],
-)
-def test_damaged_stores(complete, name, content, message):
-    damage(complete[0], name, content)
-    with pytest.raises(UserError, match=message):
-        TokenLabelStore(complete[0])
-
-
 def change_array(path, name, change):
     """Write an array of the store anew, as a change of it gives it."""
     array = np.load(f'{path}/{name}.npy')
@@ -166,7 +141,6 @@ def change_array(path, name, change):
     'name, change, message',
     [
         ('done', lambda a: a[:4], r'holds bool \(4,\), not bool.* \(6,\)'),
-        ('done', lambda a: a.astype(np.int8), 'done.npy holds int8'),
         ('ids', lambda a: a[..., :1], r'ids.npy holds int16 \(6, 4, 5, 1\)'),
         ('ids', lambda a: a.astype(np.int32), 'ids.npy holds int32'),
         ('scores', lambda a: a.astype(np.float32), 'scores.npy holds float32'),
@@ -193,13 +167,11 @@ def put(place, value):
     'name, change, message',
     [
         ('scores', put((3, 1, 1, 0), np.nan), 'a score is not finite'),
-        ('scores', put((3, 1, 1, 0), np.inf), 'a score is not finite'),
         ('scores', put((3, 1, 1, 0), -0.5), 'no probabilities'),
         ('scores', put((3, 1, 1), 0.8), 'no probabilities'),
         ('ids', put((3, 0, 0, 0), 3), 'its classes are 0 to 3, but there are 3'),
         ('ids', put((3, 0, 0, 0), -1), 'its classes are -1 to 2'),
         ('rectangles', put(3, [0.5, 0, 0.5, 1]), 'rectangle, .*no part of an image'),
-        ('rectangles', put(3, 0), 'no part of an image'),
         ('rectangles', put(3, [0, 0, 1, np.nan]), 'no part of an image'),
         ('rectangles', put(3, [0, 0, 0.5, 1]), 'its sum is not the one'),
         ('ids', put((3, 0, 0), [1, 0]), 'its sum is not the one'),
@@ -222,21 +194,18 @@ def test_damaged_maps_are_named(complete, dataset, name, change, message):
 
 def test_every_bit_flip_is_found(complete):
     for name in ('ids', 'scores', 'rectangles'):
-        path = f'{complete[0]}/{name}.npy'
-        with open(path, 'rb') as file:
-            content = file.read()
+        path = Path(complete[0], f'{name}.npy')
+        content = path.read_bytes()
         start = len(content) - np.load(path).nbytes
-        for place in range(start, len(content), 7):
+        for place in range(start, len(content), 17):
             flipped = bytearray(content)
             flipped[place] ^= 1 << place % 8
-            with open(path, 'wb') as file:
-                file.write(flipped)
+            path.write_bytes(flipped)
             store = TokenLabelStore(complete[0])
             with pytest.raises(UserError, match='is damaged'):
                 for row, image in enumerate(NAMES):
                     store.read(row, image, (8, 8))
-        with open(path, 'wb') as file:
-            file.write(content)
+        path.write_bytes(content)
 
 
 def test_maps_that_are_not_finite_are_not_written(tmp_path):
@@ -255,55 +224,46 @@ def test_logits_may_have_any_sum(tmp_path):
     TokenLabelStore(store.path).read(0, NAMES[0], (8, 8))
 
 
+def index_with(changes):
+    """A change of the index."""
+    return lambda folder: (folder / 'index.json').write_text(
+        json.dumps({**json.loads((folder / 'index.json').read_text()), **changes})
+    )
+
+
 def test_stores_of_the_first_format_have_no_sums(complete):
     path, ids, _ = complete
-    with open(f'{path}/index.json') as file:
-        index = json.load(file)
-    damage(path, 'index.json', json.dumps(dict(index, format=1)))
-    (Path(path) / 'sums.npy').unlink()
-    store = TokenLabelStore(path)
-    assert (store.read(2, NAMES[2], (8, 8)).ids == ids[2]).all()
+    index_with(dict(format=1))(Path(path))
+    Path(path, 'sums.npy').unlink()
+    assert (TokenLabelStore(path).read(2, NAMES[2], (8, 8)).ids == ids[2]).all()
 
 
 @pytest.mark.parametrize(
-    'key, value',
+    'change, message',
     [
-        ('num_images', 'six'),
-        ('num_images', -1),
-        ('num_images', True),
-        ('grid', [4]),
-        ('grid', '45'),
-        ('grid', [4, 5.0]),
-        ('top_k', 0),
-        ('classes', 'cat'),
-        ('classes', []),
-        ('classes', [1, 2, 3]),
+        (lambda folder: (folder / 'index.json').write_text('{'), 'damaged .index.json'),
+        (lambda folder: (folder / 'index.json').write_text('[]'), 'damaged .index.json'),
+        (lambda folder: (folder / 'index.json').write_text('[' * 100_000), 'damaged .index.json'),
+        (lambda folder: (folder / 'scores.npy').write_text('x'), 'are damaged'),
+        (lambda folder: (folder / 'names.txt').write_bytes(b'\xff'), 'damaged .names.txt'),
+        (lambda folder: shutil.rmtree(folder), 'do not exist; make them with'),
+        (index_with(dict(format=9)), 'format 9'),
+        *(
+            (index_with({key: value}), f'index.json: {key} is ')
+            for key, values in dict(
+                num_images=('six', -1, True),
+                grid=([4], '45', [4, 5.0]),
+                top_k=(0,),
+                classes=('cat', [], [1, 2, 3]),
+            ).items()
+            for value in values
+        ),
     ],
 )
-def test_an_index_of_wrong_types(complete, key, value):
-    with open(f'{complete[0]}/index.json') as file:
-        index = json.load(file)
-    damage(complete[0], 'index.json', json.dumps({**index, key: value}))
-    with pytest.raises(UserError, match=f'index.json: {key} is '):
-        TokenLabelStore(complete[0])
-
-
-@pytest.mark.parametrize('content', ['[]', '3', '[' * 100_000])
-def test_an_index_that_is_no_object(complete, content):
-    damage(complete[0], 'index.json', content)
-    with pytest.raises(UserError, match='damaged .index.json'):
-        TokenLabelStore(complete[0])
-
-
-def test_names_that_cannot_be_read(complete, dataset):
-    (Path(complete[0]) / 'names.txt').write_bytes(b'\xff')
-    with pytest.raises(UserError, match='damaged .names.txt'):
+def test_damaged_stores(complete, dataset, change, message):
+    change(Path(complete[0]))
+    with pytest.raises(UserError, match=message):
         TokenLabelStore(complete[0]).check(dataset())
-
-
-def test_no_store(tmp_path):
-    with pytest.raises(UserError, match='do not exist; make them with'):
-        TokenLabelStore(str(tmp_path / 'nothing'))
 
 
 # Against a data set

@@ -11,54 +11,20 @@ from mmtlalign.models.necks import SimpleFeaturePyramid
 
 LR, DECAY, RATE = 1e-3, 0.05, 0.5
 
-# Of two blocks, every parameter: its rate over LR, and whether it decays. Norms, the class token
-# and positions do not; biases do, as in the recipes for detection.
-BACKBONE = """
-backbone.cls_token 1/8 no
-backbone.pos_embed 1/8 no
-backbone.patch_embed.projection.weight 1/8 yes
-backbone.patch_embed.projection.bias 1/8 yes
-backbone.layers.0.ln1.weight 1/4 no
-backbone.layers.0.ln1.bias 1/4 no
-backbone.layers.0.attn.qkv.weight 1/4 yes
-backbone.layers.0.attn.qkv.bias 1/4 yes
-backbone.layers.0.attn.proj.weight 1/4 yes
-backbone.layers.0.attn.proj.bias 1/4 yes
-backbone.layers.0.ln2.weight 1/4 no
-backbone.layers.0.ln2.bias 1/4 no
-backbone.layers.0.ffn.layers.0.0.weight 1/4 yes
-backbone.layers.0.ffn.layers.0.0.bias 1/4 yes
-backbone.layers.0.ffn.layers.1.weight 1/4 yes
-backbone.layers.0.ffn.layers.1.bias 1/4 yes
-backbone.layers.1.ln1.weight 1/2 no
-backbone.layers.1.ln1.bias 1/2 no
-backbone.layers.1.attn.qkv.weight 1/2 yes
-backbone.layers.1.attn.qkv.bias 1/2 yes
-backbone.layers.1.attn.proj.weight 1/2 yes
-backbone.layers.1.attn.proj.bias 1/2 yes
-backbone.layers.1.ln2.weight 1/2 no
-backbone.layers.1.ln2.bias 1/2 no
-backbone.layers.1.ffn.layers.0.0.weight 1/2 yes
-backbone.layers.1.ffn.layers.0.0.bias 1/2 yes
-backbone.layers.1.ffn.layers.1.weight 1/2 yes
-backbone.layers.1.ffn.layers.1.bias 1/2 yes
-backbone.ln1.weight 1 no
-backbone.ln1.bias 1 no
+# Of two blocks, the rate over LR, whether it decays, and the parameters' names or modules. Norms,
+# the class token and positions do not; biases do, as in the recipes for detection.
+GROUPS = """
+1/8 no  backbone.cls_token backbone.pos_embed
+1/8 yes backbone.patch_embed.projection
+1/4 no  backbone.layers.0.ln1 backbone.layers.0.ln2
+1/4 yes backbone.layers.0.attn.qkv backbone.layers.0.attn.proj
+1/4 yes backbone.layers.0.ffn.layers.0.0 backbone.layers.0.ffn.layers.1
+1/2 no  backbone.layers.1.ln1 backbone.layers.1.ln2
+1/2 yes backbone.layers.1.attn.qkv backbone.layers.1.attn.proj
+1/2 yes backbone.layers.1.ffn.layers.0.0 backbone.layers.1.ffn.layers.1
+1 no    backbone.ln1 neck.levels.0.1.ln neck.levels.0.2.ln
+1 yes   neck.levels.0.0 neck.levels.0.1.conv neck.levels.0.2.conv head
 """
-REST = """
-neck.levels.0.0.weight 1 yes
-neck.levels.0.0.bias 1 yes
-neck.levels.0.1.conv.weight 1 yes
-neck.levels.0.1.ln.weight 1 no
-neck.levels.0.1.ln.bias 1 no
-neck.levels.0.2.conv.weight 1 yes
-neck.levels.0.2.ln.weight 1 no
-neck.levels.0.2.ln.bias 1 no
-head.weight 1 yes
-head.bias 1 yes
-"""
-
-
 VIT = dict(
     type='mmpretrain.VisionTransformer',
     img_size=8,
@@ -78,24 +44,18 @@ class Detector(nn.Module):
 
 
 def build(model, constructor='mmtlalign.LayerDecayOptimWrapperConstructor'):
-    """The optimizer's groups of a model, by the names of parameters."""
+    """Rate and decay of every parameter of a model that is trained."""
+    undecayed = {key: dict(decay_mult=0.0) for key in ('.cls_token', '.pos_embed')}
     wrapper = build_optim_wrapper(
         model,
         dict(
             type='OptimWrapper',
             constructor=constructor,
             optimizer=dict(type='AdamW', lr=LR, weight_decay=DECAY),
-            paramwise_cfg=dict(
-                layer_decay_rate=RATE,
-                norm_decay_mult=0.0,
-                custom_keys={
-                    '.cls_token': dict(decay_mult=0.0),
-                    '.pos_embed': dict(decay_mult=0.0),
-                },
-            ),
+            paramwise_cfg=dict(layer_decay_rate=RATE, norm_decay_mult=0.0, custom_keys=undecayed),
         ),
     )
-    names = {id(p): name for name, p in model.named_parameters()}
+    names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
     groups = {}
     for group in wrapper.optimizer.param_groups:
         (parameter,) = group['params']
@@ -104,56 +64,48 @@ def build(model, constructor='mmtlalign.LayerDecayOptimWrapperConstructor'):
     return groups
 
 
-def read(listing):
-    """Rate and decay of every parameter of a listing above."""
-    expected = {}
-    for line in listing.split('\n'):
-        if line:
-            name, rate, decays = line.split()
-            numerator, _, denominator = rate.partition('/')
-            rate = LR * int(numerator) / int(denominator or 1)
-            expected[name] = (pytest.approx(rate, rel=1e-12), DECAY if decays == 'yes' else 0)
-    return expected
+def expected(model):
+    """The same by the listing above, in which every parameter is once."""
+    found = {}
+    for name, _ in model.named_parameters():
+        (line,) = (
+            line
+            for line in GROUPS.split('\n')
+            if {name, name.rpartition('.')[0]} & {*line.split()[2:]}
+        )
+        rate, decays = line.split()[:2]
+        numerator, _, denominator = rate.partition('/')
+        rate = LR * int(numerator) / int(denominator or 1)
+        found[name] = (pytest.approx(rate, rel=1e-12), DECAY if decays == 'yes' else 0)
+    return found
 
 
 def test_rate_and_decay_of_every_parameter():
-    assert build(Detector()) == read(BACKBONE + REST)
+    model = Detector()
+    assert build(model) == expected(model)
 
 
 def test_wrapped_and_frozen_models():
     model = Detector()
     model.backbone.patch_embed.requires_grad_(False)
-    expected = {
-        name: value for name, value in read(BACKBONE + REST).items() if 'patch_embed' not in name
+    wrapped = nn.Module()
+    wrapped.module = model  # as DistributedDataParallel does
+    groups = build(wrapped)
+    assert not any('patch_embed' in name for name in groups)
+    assert {name.removeprefix('module.'): rate for name, (rate, _) in groups.items()} == {
+        name: rate for name, (rate, _) in expected(model).items() if 'patch_embed' not in name
     }
-    frozen = nn.Module()
-    frozen.module = model  # as DistributedDataParallel does
-    wrapper = build_optim_wrapper(
-        frozen,
-        dict(
-            type='OptimWrapper',
-            constructor='mmtlalign.LayerDecayOptimWrapperConstructor',
-            optimizer=dict(type='AdamW', lr=LR, weight_decay=DECAY),
-            paramwise_cfg=dict(layer_decay_rate=RATE, norm_decay_mult=0.0),
-        ),
-    )
-    groups = {group['param_name']: group['lr'] for group in wrapper.optimizer.param_groups}
-    assert groups == {name: rate for name, (rate, _) in expected.items()}
 
 
 def test_equals_the_hosts_constructor_on_its_own_classifier():
+    head = dict(type='mmpretrain.VisionTransformerClsHead', num_classes=3, in_channels=8)
     model = MODELS.build(
         dict(
             type='mmpretrain.ImageClassifier',
             # whatever scope an earlier test has left
             data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'),
             backbone=VIT,
-            head=dict(
-                type='mmpretrain.VisionTransformerClsHead',
-                num_classes=3,
-                in_channels=8,
-                loss=dict(type='mmpretrain.CrossEntropyLoss'),
-            ),
+            head=dict(head, loss=dict(type='mmpretrain.CrossEntropyLoss')),
         )
     )
     assert build(model) == build(model, 'mmpretrain.LearningRateDecayOptimWrapperConstructor')
@@ -164,6 +116,5 @@ def test_a_backbone_without_depths_is_refused(backbone):
     model = nn.Module()
     model.weight = nn.Parameter(torch.zeros(1))
     model.backbone = backbone
-    kind = type(backbone).__name__
-    with pytest.raises(UserError, match=re.escape(f'is a {kind}')):
+    with pytest.raises(UserError, match=re.escape(f'is a {type(backbone).__name__}')):
         build(model)

@@ -1,12 +1,13 @@
 """Merging tokens, with and without shares, against a float64 oracle."""
 
 import copy
+import math
+from functools import partial
 
 import pytest
 import torch
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 
-import mmtlalign
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.merging import TokenKeeping, TokenMerging
 from mmtlalign.models.backbones import LVViT
@@ -73,9 +74,17 @@ def assert_follows(backbone, merging, choose, propagation='tlalign', proportiona
     return sizes
 
 
-@pytest.mark.parametrize('propagation', ['tlalign', 'contribution'])
-@pytest.mark.parametrize('proportional', [True, False])
-@pytest.mark.parametrize('r', [1, 4, 8, [3, 0, 2], [0, 30, 5]], ids=str)
+@pytest.mark.parametrize(
+    'r, proportional, propagation',
+    [
+        (1, True, 'tlalign'),
+        (4, False, 'contribution'),
+        (8, True, 'contribution'),
+        ([3, 0, 2], False, 'tlalign'),
+        ([0, 30, 5], True, 'tlalign'),
+    ],
+    ids=str,
+)
 def test_merging_follows_the_oracle(r, proportional, propagation):
     backbone = vit()
     merging = TokenMerging(backbone, r, proportional)
@@ -85,28 +94,35 @@ def test_merging_follows_the_oracle(r, proportional, propagation):
     assert sizes.max() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    'type, cfg',
+    'type, cfg, propagation',
     [
-        ('VisionTransformer', dict(out_type='avg_featmap')),
-        ('VisionTransformer', dict(out_type='avg_featmap', with_cls_token=False)),
-        ('DeiT3', dict()),
-        ('DistilledVisionTransformer', dict()),
-        ('DistilledVisionTransformer', dict(out_type='avg_featmap')),
-        ('LVViT', dict()),
+        ('VisionTransformer', dict(out_type='avg_featmap'), 'contribution'),
+        ('VisionTransformer', dict(out_type='avg_featmap', with_cls_token=False), 'tlalign'),
+        ('DeiT3', dict(), 'contribution'),
+        ('DistilledVisionTransformer', dict(), 'contribution'),
+        ('DistilledVisionTransformer', dict(out_type='avg_featmap'), 'tlalign'),
+        ('LVViT', dict(), 'tlalign'),
+        ('LVViT', dict(), 'contribution'),
     ],
     ids=str,
 )
-@pytest.mark.parametrize('propagation', ['tlalign', 'contribution'])
 def test_every_kind_of_backbone(type, cfg, propagation):
     backbone = vit(type, **cfg)
     choose = similar_tokens([5] * 3, backbone.num_extra_tokens)
     assert_follows(backbone, TokenMerging(backbone, 5), choose, propagation)
 
 
-@pytest.mark.parametrize('type', ['VisionTransformer', 'DistilledVisionTransformer'])
-@pytest.mark.parametrize('propagation', ['tlalign', 'contribution'])
-@pytest.mark.parametrize('keep_rate', [0.1, 0.6])
+@pytest.mark.parametrize(
+    'type, propagation, keep_rate',
+    [
+        ('VisionTransformer', 'tlalign', 0.1),
+        ('VisionTransformer', 'contribution', 0.6),
+        ('DistilledVisionTransformer', 'contribution', 0.1),
+        ('DistilledVisionTransformer', 'tlalign', 0.6),
+    ],
+)
 def test_keeping_follows_the_oracle(keep_rate, propagation, type):
     backbone = vit(type)
     choose = attended_tokens(keep_rate, (0, 2), backbone.num_extra_tokens)
@@ -142,9 +158,13 @@ def test_at_most_half_of_the_patches_merge():
         assert (size[:, 0] == 1).all()
 
 
-@pytest.mark.parametrize('propagation', ['tlalign', 'contribution'])
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    'make', [lambda b: TokenMerging(b, 5), lambda b: TokenKeeping(b, 0.5, (0, 1))]
+    'make, propagation',
+    [
+        (lambda b: TokenMerging(b, 5), 'contribution'),
+        (lambda b: TokenKeeping(b, 0.5, (0, 1)), 'tlalign'),
+    ],
 )
 def test_checkpointed_blocks_repeat_what_was_merged(make, propagation, run_checkpoint):
     images = IMAGES.clone().requires_grad_()
@@ -179,6 +199,7 @@ def test_other_checkpointing_is_refused(part):
             raise AssertionError('never entered')
 
 
+@pytest.mark.slow
 def test_compiled_backbones_merge_as_well():
     backbone = vit(arch=dict(num_layers=2))
     for module in backbone.modules():
@@ -202,7 +223,7 @@ def test_compiled_backbones_merge_as_well():
     torch._dynamo.reset()
 
 
-def test_half_precision():
+def test_half_precision_and_copies():
     backbone = vit()
     trace = LabelTrace(backbone, token_merging=TokenMerging(backbone, 5))
     with trace(torch.full_like(SHARES, 0.3)):
@@ -210,11 +231,6 @@ def test_half_precision():
             backbone(IMAGES)
     assert trace.output_share.dtype == torch.float32
     assert (trace.output_share - 0.3).abs().max() < 2e-6
-
-
-def test_copies_follow_the_copied_backbone():
-    backbone = vit()
-    trace = LabelTrace(backbone, token_merging=TokenMerging(backbone, 5))
     with trace(SHARES):
         backbone(IMAGES)
     expected = trace.output_share
@@ -258,46 +274,22 @@ def test_one_holder_at_a_time():
         assert_untouched(backbone, before)
 
 
-@pytest.mark.parametrize('r', [-1, 1.5, True, [1, 2], [1, 2, -3], '13'])
-def test_wrong_numbers_are_refused(r):
-    with pytest.raises(ValueError, match='3 of them, one for each block'):
-        TokenMerging(vit(), r)
+NUMBERS, RATES = '3 of them, one for each block', 'in 0 to 2'
 
 
 @pytest.mark.parametrize(
-    'keep_rate, blocks', [(0, (0,)), (1.1, (0,)), (float('nan'), (0,)), (0.7, (3,)), (0.7, (-1,))]
-)
-def test_wrong_rates_and_blocks_are_refused(keep_rate, blocks):
-    with pytest.raises(ValueError, match='in 0 to 2'):
-        TokenKeeping(vit(), keep_rate, blocks)
-
-
-@pytest.mark.parametrize(
-    'make, out_type',
+    'make, message',
     [
-        (lambda b: TokenMerging(b, 5), 'featmap'),
-        (lambda b: TokenMerging(b, 5), 'raw'),
-        (lambda b: TokenKeeping(b, blocks=(1,)), 'avg_featmap'),
+        *((partial(TokenMerging, r=r), NUMBERS) for r in (-1, 1.5, True, [1, 2], [1, 2, -3], '13')),
+        *((partial(TokenKeeping, keep_rate=k, blocks=(0,)), RATES) for k in (0, 1.1, math.nan)),
+        *((partial(TokenKeeping, blocks=blocks), RATES) for blocks in ((3,), (-1,))),
+        (lambda b: LabelTrace(b, token_merging=TokenMerging(vit(), 5)), 'another backbone'),
+        (lambda b: LabelTrace(b, watch='class', token_merging=TokenMerging(b, 5)), "watch='class'"),
+        (lambda _: TokenMerging(vit(out_type='featmap'), 5), "out_type='featmap'"),
+        (lambda _: TokenKeeping(vit(out_type='raw'), 1, (1,)), "out_type='raw'"),
+        (lambda _: TokenMerging(toys.swin(), 5), 'TokenMerging of SwinTransformer'),
     ],
 )
-def test_outputs_that_need_all_patches_are_refused(make, out_type):
-    with pytest.raises(ValueError, match=f"out_type='{out_type}'"):
-        make(vit(out_type=out_type))
-
-
-def test_other_families_are_refused():
-    with pytest.raises(TypeError, match='TokenMerging of SwinTransformer'):
-        TokenMerging(toys.swin(), 5)
-
-
-def test_a_trace_refuses_what_merging_cannot_give():
-    backbone = vit()
-    with pytest.raises(ValueError, match='another backbone'):
-        LabelTrace(backbone, token_merging=TokenMerging(vit(), 5))
-    with pytest.raises(ValueError, match="watch='class'"):
-        LabelTrace(backbone, watch='class', token_merging=TokenMerging(backbone, 5))
-
-
-def test_public_names():
-    assert mmtlalign.TokenMerging is TokenMerging
-    assert mmtlalign.TokenKeeping is TokenKeeping
+def test_refused(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make(vit())

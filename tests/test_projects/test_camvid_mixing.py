@@ -12,23 +12,18 @@ from mmtlalign.errors import UserError
 
 from ..tiny import ROOT
 
+sys.path.insert(0, str(ROOT / 'projects/mini_study'))
+import camvid_mixing as study
 
-@pytest.fixture
-def study(monkeypatch, tmp_path):
-    """The script, imported as it is run; its results go elsewhere."""
-    monkeypatch.syspath_prepend(ROOT / 'projects/mini_study')
+
+@pytest.fixture(autouse=True)
+def results(monkeypatch, tmp_path):
+    """Go elsewhere."""
     monkeypatch.chdir(ROOT)
-    for name in ('camvid_mixing', 'mini_study', 'study_report'):
-        sys.modules.pop(name, None)
-    import camvid_mixing
-
-    monkeypatch.setattr(camvid_mixing, 'RESULTS', tmp_path / 'results')
-    yield camvid_mixing
-    for name in ('camvid_mixing', 'mini_study', 'study_report'):
-        sys.modules.pop(name, None)
+    monkeypatch.setattr(study, 'RESULTS', tmp_path / 'results')
 
 
-def test_plan_starts_every_arm_from_the_same_weights(study, monkeypatch, tmp_path):
+def test_plan_starts_every_arm_from_the_same_weights(monkeypatch, tmp_path):
     for backbone in study.SEGMENTERS:
         jobs = study.plan(backbone)
         assert [job.arm for job in jobs] == list(study.ARMS)
@@ -44,7 +39,7 @@ def test_plan_starts_every_arm_from_the_same_weights(study, monkeypatch, tmp_pat
 
 
 @pytest.fixture
-def trained(study, monkeypatch):
+def trained(monkeypatch):
     """Every training ends at once; which did."""
     calls = []
 
@@ -57,18 +52,18 @@ def trained(study, monkeypatch):
     return calls
 
 
-def run(study, monkeypatch, *args):
+def run(monkeypatch, *args):
     monkeypatch.setattr(sys, 'argv', ['camvid_mixing.py', *args])
     study.main()
 
 
-def test_units_that_have_ended_are_not_trained_again(study, trained, monkeypatch):
-    run(study, monkeypatch, '--backbones', 'deit-mini', '--seeds', '0', '1')
+def test_units_that_have_ended_are_not_trained_again(trained, monkeypatch):
+    run(monkeypatch, '--backbones', 'deit-mini', '--seeds', '0', '1')
     assert [(arm, seed) for arm, _, seed in trained] == [
         (arm, seed) for seed in (0, 1) for arm in study.ARMS
     ]
     assert len({folder for _, folder, _ in trained}) == 6
-    run(study, monkeypatch, '--seeds', '0')
+    run(monkeypatch, '--seeds', '0')
     assert [folder.split('/')[-2] for _, folder, _ in trained[6:]] == ['swin-mini_seed0'] * 3
     for path in study.RESULTS.iterdir():
         unit = json.loads(path.read_text())
@@ -76,8 +71,8 @@ def test_units_that_have_ended_are_not_trained_again(study, trained, monkeypatch
         assert path.stat().st_size < 2000
 
 
-def test_report(study, trained, monkeypatch):
-    run(study, monkeypatch, '--backbones', 'swin-mini')
+def test_report(trained, monkeypatch):
+    run(monkeypatch, '--backbones', 'swin-mini')
     row = study.report().splitlines()[-1]
     seeds = np.arange(6) / 10
     for i in range(3):
@@ -89,12 +84,12 @@ def test_report(study, trained, monkeypatch):
     assert 'deit-mini' not in study.report()
 
 
-def test_smoke_takes_two_steps_of_every_arm(study, monkeypatch):
+def test_smoke_takes_two_steps_of_every_arm(monkeypatch):
     calls = []
     monkeypatch.setattr(
         study, 'run_tool', lambda folder, *command: calls.append(' '.join(map(str, command)))
     )
-    run(study, monkeypatch, '--smoke', '--backbones', 'deit-mini')
+    run(monkeypatch, '--smoke', '--backbones', 'deit-mini')
     assert len(calls) == 3
     assert all('train_cfg.max_iters=2' in call for call in calls)
     assert not study.RESULTS.exists()

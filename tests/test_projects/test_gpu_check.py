@@ -1,24 +1,22 @@
 """The check of kernels on a GPU, rehearsed on a CPU."""
 
 import json
-import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 import torch
 
-from ..tiny import ROOT
+from ..forked import run_forked
+from ..tiny import ROOT, environment
 
-SCRIPT = ROOT / 'projects/gpu_check/gpu_check.py'
-
-
-def run(*args):
-    return subprocess.run([sys.executable, SCRIPT, *args], text=True, capture_output=True, cwd=ROOT)
+FOLDER = ROOT / 'projects/gpu_check'
 
 
 @pytest.mark.slow
 def test_rehearsal(tmp_path):
-    done = run('--rehearse', '--out', str(tmp_path))
+    command = ['--rehearse', '--out', str(tmp_path)]
+    done = run_forked(FOLDER / 'gpu_check.py', command, ROOT, environment(ROOT))
     assert done.returncode == 0, done.stderr
     tables = json.loads((tmp_path / 'gpu_check.json').read_text())
     page = (tmp_path / 'gpu_check.md').read_text()
@@ -45,18 +43,28 @@ def test_rehearsal(tmp_path):
     assert [row['compiled'] for row in tables['Training steps']] == [False, True]
 
 
-@pytest.mark.slow
-def test_no_time_left(tmp_path):
-    done = run('--rehearse', '--minutes', '0', '--out', str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    tables = json.loads((tmp_path / 'gpu_check.json').read_text())
-    assert all(row['note'] == 'left out: no time left' for rows in tables.values() for row in rows)
+@pytest.fixture
+def gpu_check(monkeypatch):
+    """The script, imported as it is run, without arguments."""
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setattr(sys, 'argv', ['gpu_check.py'])
+    return import_module('gpu_check')
+
+
+def test_what_fails_and_what_there_is_no_time_for_is_noted(gpu_check, tmp_path):
+    for minutes, note in ((1, 'division by zero'), (-1, 'left out: no time left')):
+        report = gpu_check.Report(minutes)
+        report.add('Table', lambda: 1 / 0, kernel='a')
+        report.write(tmp_path)
+        rows = json.loads((tmp_path / 'gpu_check.json').read_text())['Table']
+        assert len(rows) == 1 and rows[0]['kernel'] == 'a' and note in rows[0]['note']
+        assert f'| a | {rows[0]["note"]} |' in (tmp_path / 'gpu_check.md').read_text()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
-def test_without_a_gpu():
-    done = run()
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == (
-        'gpu_check: there is no CUDA device here; rehearse on a CPU with --rehearse.'
+def test_without_a_gpu(gpu_check, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        gpu_check.main()
+    assert capsys.readouterr().err == (
+        'gpu_check: there is no CUDA device here; rehearse on a CPU with --rehearse.\n'
     )

@@ -1,10 +1,21 @@
 """Both stages by their script, on a training that takes seconds."""
 
 import re
+import shutil
+import sys
 
+import pytest
 import torch
 
 from ..tiny import CONFIG, ROOT, run, run_tool, write_project
+
+# Writes down what it is told to train, and leaves what the script reads of it.
+STAND_IN = r"""#!/usr/bin/env bash
+[ "$1" != - ] || exec "$REAL_PYTHON" "$@"
+printf '%s\n' "${@:2}" '' >>commands
+mkdir -p "$4"
+echo "/elsewhere/epoch_2.pth" >"$4/last_checkpoint"
+"""
 
 BACKBONE = CONFIG[CONFIG.index('backbone=') : CONFIG.index('    head=')]
 STAGE1 = f"""
@@ -47,71 +58,66 @@ train_cfg = dict(max_epochs=1)
 """
 
 
-def project(folder):
+def weights(path):
+    """Of the backbone."""
+    state = torch.load(path, weights_only=False)['state_dict']
+    return {key: value for key, value in state.items() if key.startswith('backbone.')}
+
+
+@pytest.mark.slow
+def test_both_stages(tmp_path):
+    """What the script asks for, run in another folder; and stage 1 measured."""
+    folder = tmp_path / 'with a blank'
+    (folder / 'configs').mkdir(parents=True)
     write_project(folder)
-    (folder / 'configs').mkdir()
     (folder / 'configs/first.py').write_text(STAGE1)
     (folder / 'configs/second.py').write_text(STAGE2)
-
-
-def weights(path, prefix='backbone.'):
-    state = torch.load(path, weights_only=False)['state_dict']
-    return {key: value for key, value in state.items() if key.startswith(prefix)}
-
-
-def test_both_stages(tmp_path):
-    """In another folder, then stage 2 again, and stage 1 measured."""
-    tmp_path = tmp_path / 'with a blank'
-    tmp_path.mkdir()
-    project(tmp_path)
+    (folder / 'python').write_text(STAND_IN)
+    (folder / 'python').chmod(0o755)
     command = [ROOT / 'tools/lacvit.sh', 'configs/second.py', '--cfg-options', 'randomness.seed=5']
-    done = run(command, tmp_path, WORK_DIRS='trained')
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert 'Epoch(val) [2][3/3]    knn/top1: ' in done.stdout
-    assert 'skipped_anchors: 0.0000' in done.stdout
+    done = run(command, folder, WORK_DIRS='trained', PYTHON='./python', REAL_PYTHON=sys.executable)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        'lacvit.sh: encoder: /elsewhere/epoch_2.pth\nlacvit.sh: classifier: '
+        '/elsewhere/epoch_2.pth\n'
+    )
+    shutil.rmtree(folder / 'trained')
+    commands = (folder / 'commands').read_text().strip().split('\n\n')
+    assert all('--resume' in words for words in commands)
+    first, second = (run_tool('train.py', *words.splitlines(), folder=folder) for words in commands)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert 'Epoch(val) [2][3/3]    knn/top1: ' in first.stdout
+    assert 'skipped_anchors: 0.0000' in first.stdout
+    assert second.returncode == 0, second.stdout + second.stderr
     assert re.search(
         r"Weights of backbone: \d+ tensors from '.*/first/"
         r"epoch_2.pth'; in the file, but not used: neck \(4\)",
-        done.stdout,
+        second.stdout,
     )
-    assert 'Weights of backbone: verified' in done.stdout
-    last = 'lacvit.sh: classifier: '
-    classifier = done.stdout[done.stdout.index(last) + len(last) :].strip()
-    encoder = weights(tmp_path / 'trained/first/epoch_2.pth')
-    frozen = weights(classifier)
+    assert 'Weights of backbone: verified' in second.stdout
+    encoder, frozen = (
+        weights(folder / f'trained/{name}.pth') for name in ('first/epoch_2', 'second/epoch_1')
+    )
     assert len(encoder) > 10
     for key, value in encoder.items():
         assert torch.equal(frozen[key], value), key
 
-    (tmp_path / 'trained/second/epoch_1.pth').unlink()
-    (tmp_path / 'trained/second/last_checkpoint').unlink()
-    again = run(command, tmp_path, WORK_DIRS='trained')
-    assert again.returncode == 0, again.stdout + again.stderr
-    # stage 1 is not trained again
-    assert 'nothing left to do: max_epochs=2' in again.stdout
-    assert '[1][1/3]' in again.stdout
-    assert '[2][1/3]' not in again.stdout
-
-    tested = run_tool('test.py', 'configs/first.py', 'trained/first/epoch_2.pth', folder=tmp_path)
+    tested = run_tool('test.py', 'configs/first.py', 'trained/first/epoch_2.pth', folder=folder)
     assert tested.returncode == 0, tested.stderr
     for name in ('knn/top1', 'linear_probe/top1', 'isotropy/iso_score'):
         assert f'{name}: ' in tested.stdout, name
 
 
 def test_one_line_errors(tmp_path):
-    project(tmp_path)
-    script = ROOT / 'tools/lacvit.sh'
-    for arguments, expected in (
-        ([], 'usage: tools/lacvit.sh CONFIG_OF_STAGE_2'),
-        (['x.py'], "config 'x.py' does not exist"),
-        (['tiny.py'], "'tiny.py' is no config of stage 2"),
-        (['tiny.py', '--work-dir', 'x'], 'set WORK_DIRS'),
-        (['tiny.py', 'blank'], "WORK_DIRS='a folder' holds a blank"),
+    write_project(tmp_path)
+    for work_dirs, arguments, expected in (
+        ('x', [], 'usage: tools/lacvit.sh CONFIG_OF_STAGE_2'),
+        ('x', ['x.py'], "config 'x.py' does not exist"),
+        ('x', ['tiny.py'], "'tiny.py' is no config of stage 2"),
+        ('x', ['tiny.py', '--work-dir', 'x'], 'set WORK_DIRS'),
+        ('a folder', ['tiny.py'], "WORK_DIRS='a folder' holds a blank"),
     ):
-        done = run(
-            [script, *arguments], tmp_path, WORK_DIRS='a folder' if 'blank' in arguments else 'x'
-        )
+        done = run([ROOT / 'tools/lacvit.sh', *arguments], tmp_path, WORK_DIRS=work_dirs)
         assert done.returncode == 1
-        assert done.stderr.startswith('lacvit.sh: ')
-        assert expected in done.stderr
+        assert done.stderr.startswith('lacvit.sh: ') and expected in done.stderr
         assert len(done.stderr.splitlines()) == 1

@@ -6,17 +6,15 @@ downloaded or installed.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ..conftest import ROOT
-
-SCRIPTS = sorted([*(ROOT / 'tools').glob('*.sh'), ROOT / '.ci' / 'run'])
 
 # All that a bare machine needs besides python and, for --ops, a compiler.
 COMMANDS = (
@@ -73,8 +71,8 @@ class Project:
         shutil.copytree(ROOT / 'requirements', self.root / 'requirements')
         shutil.copy(ROOT / 'setup.py', self.root)
         (self.root / 'tools').mkdir()
-        for script in SCRIPTS[1:]:
-            shutil.copy(script, self.root / 'tools')
+        for script in ('setup_env.sh', 'quickstart.sh'):
+            shutil.copy(ROOT / 'tools' / script, self.root / 'tools')
         self.bin.mkdir()
         for command in COMMANDS + FOR_THE_STAND_IN:
             (self.bin / command).symlink_to(shutil.which(command))
@@ -119,46 +117,30 @@ def project(tmp_path):
     return Project(tmp_path)
 
 
-@pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.name)
-def test_syntax(script):
-    subprocess.run(['bash', '-n', script], check=True)
-
-
-def test_set_up_lives_in_one_place():
-    for name in ('quickstart.sh', 'run_tests.sh'):
-        text = (ROOT / 'tools' / name).read_text()
-        assert 'tools/setup_env.sh"' in text
-        assert 'pip install' not in text and '-m venv' not in text
-
-
 @pytest.mark.parametrize(
-    'env, options, message',
+    'env, message',
     [
+        ('FAKE_VERSION=3.9', 'Python 3.10 to 3.13 is needed, but python3 is 3.9; install one'),
+        ('FAKE_VERSION=3.14', 'python3 is 3.14;'),
+        ('PYTHON=no-such-python', 'but there is none;'),
+        ('FAKE_NO_VENV=1', 'apt-get install python3-venv'),
         (
-            dict(FAKE_VERSION='3.9'),
-            [],
-            'Python 3.10 to 3.13 is needed, but python3 is 3.9; install one',
-        ),
-        (dict(FAKE_VERSION='3.14'), [], 'python3 is 3.14;'),
-        (dict(PYTHON='no-such-python'), [], 'but there is none;'),
-        (dict(FAKE_NO_VENV='1'), [], 'apt-get install python3-venv'),
-        (
-            dict(FAKE_NO_LIBRARY='libGL.so.1'),
-            [],
+            'FAKE_NO_LIBRARY=libGL.so.1',
             'libGL.so.1 is missing (OpenCV needs it); on Debian and Ubuntu: apt-get install libgl1',
         ),
-        (dict(FAKE_NO_LIBRARY='libgthread-2.0.so.0'), [], 'libglib2.0-0'),
-        (dict(FAKE_OFFLINE='1'), [], 'no network'),
-        (dict(CXX='no-such-compiler'), ['--ops'], 'the C++ compiler no-such-compiler is missing'),
+        ('FAKE_NO_LIBRARY=libgthread-2.0.so.0', 'libglib2.0-0'),
+        ('FAKE_OFFLINE=1', 'no network'),
+        ('CXX=no-such-compiler', 'the C++ compiler no-such-compiler is missing'),
         (
-            dict(FAKE_HEADERS='/nowhere'),
-            ['--ops'],
+            'FAKE_HEADERS=/nowhere',
             'Python.h is missing in /nowhere; on Debian and Ubuntu: apt-get install python3-dev',
         ),
-        ({}, ['--opps'], 'unknown option --opps: --ops and --dev are known'),
+        ('--opps', 'unknown option --opps: --ops and --dev are known'),
     ],
 )
-def test_one_line_before_any_work(project, env, options, message):
+def test_one_line_before_any_work(project, env, message):
+    name, _, value = env.partition('=')
+    options, env = (['--ops'], {name: value}) if value else ([name], {})
     result = project.run('setup_env.sh', *options, **env)
     assert result.returncode == 1
     assert message in result.stderr
@@ -166,7 +148,12 @@ def test_one_line_before_any_work(project, env, options, message):
     assert project.pip() == []
 
 
-def test_second_run_does_nothing(project):
+def test_goes_on_after_an_interruption_and_does_nothing_twice(project):
+    result = project.run('setup_env.sh', FAKE_INTERRUPT='1')
+    assert result.returncode == 1
+    assert 'interrupted: run bash' in result.stderr
+    assert len(project.pip()) == 1
+    project.log.unlink()
     first = project.run('setup_env.sh', '--dev')
     assert first.returncode == 0, first.stderr
     assert first.stdout.index('3 GB of downloads') < first.stdout.index('installing mmtlalign')
@@ -176,15 +163,6 @@ def test_second_run_does_nothing(project):
     second = project.run('setup_env.sh', '--dev', FAKE_OFFLINE='1', PYTHON='no-such-python')
     assert second.returncode == 0, second.stderr
     assert project.pip() == []
-
-
-def test_goes_on_after_an_interruption(project):
-    result = project.run('setup_env.sh', FAKE_INTERRUPT='1')
-    assert result.returncode == 1
-    assert 'interrupted: run bash' in result.stderr
-    assert len(project.pip()) == 1
-    assert project.run('setup_env.sh').returncode == 0
-    assert len(project.pip()) == 2
 
 
 def test_operators_are_compiled_once(project):
@@ -253,42 +231,28 @@ def test_failed_compilation_is_told_and_repeated(project):
         (False, '12.4', None, 'none cpu'),
     ],
 )
-def test_flavour_of_the_operators(tmp_path, gpu, nvcc, has, expected):
+def test_flavour_of_the_operators(tmp_path, monkeypatch, capsys, gpu, nvcc, has, expected):
     """CUDA only with a GPU that torch sees and an nvcc of torch's major."""
-    home = None
-    if nvcc:
-        home = str(tmp_path / 'cuda')
-        (tmp_path / 'cuda' / 'bin').mkdir(parents=True)
-        program = tmp_path / 'cuda' / 'bin' / 'nvcc'
-        program.write_text(f'#!/bin/sh\necho "release {nvcc}, V{nvcc}.1"\n')
-        program.chmod(0o755)
-    modules = {
-        'torch/__init__.py': '__version__ = "2.10.0+cu128"\nfrom . import cuda, version\n',
-        'torch/version.py': 'cuda = "12.8"\n',
-        'torch/cuda.py': f'def is_available():\n    return {gpu}\n',
-        'torch/utils/__init__.py': '',
-        'torch/utils/cpp_extension.py': f'CUDA_HOME = {home!r}\n',
-        'mmcv/__init__.py': '',
-        'mmcv/ops.py': 'raise ImportError'
-        if has is None
-        else f'def get_compiling_cuda_version():\n    return {has!r}\n',
-    }
-    for name, text in modules.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    (tmp_path / 'bin').mkdir()
+    program = tmp_path / 'bin' / 'nvcc'
+    program.write_text(f'#!/bin/sh\necho "release {nvcc}, V{nvcc}.1"\n')
+    program.chmod(0o755)
+    cuda = SimpleNamespace(is_available=lambda: gpu)
+    torch = SimpleNamespace(cuda=cuda, version=SimpleNamespace(cuda='12.8'))
+    torch.__version__ = '2.10.0+cu128'
+    extension = SimpleNamespace(CUDA_HOME=str(tmp_path) if nvcc else None)
+    ops = SimpleNamespace(get_compiling_cuda_version=lambda: has) if has else None
+    for name, module in (
+        ('torch', torch),
+        ('torch.utils.cpp_extension', extension),
+        ('mmcv.ops', ops),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
     script = (ROOT / 'tools' / 'setup_env.sh').read_text()
-    code = script.split("<<'EOF'\n")[1].split('\nEOF\n')[0]
-    result = subprocess.run(
-        [sys.executable, '-'],
-        input=code,
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'PYTHONPATH': str(tmp_path)},
-        check=True,
-    )
-    assert result.stdout.startswith(expected + ' ')
-    key = result.stdout.split()[-1]
-    assert 'torch-2.10.0+cu128' in key and key.endswith(expected.split()[1])
+    exec(script.split("<<'EOF'\n")[1].split('\nEOF\n')[0], {})
+    said = capsys.readouterr().out
+    assert said.startswith(expected + ' ')
+    assert 'torch-2.10.0+cu128' in said and said.endswith(f'{expected.split()[1]}\n')
 
 
 # The quickstart with a stand-in for the trained model --------------------
@@ -322,89 +286,63 @@ esac
 """
 
 
+class Quickstart(Project):
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.out = self.root / 'work_dirs' / 'quickstart'
+        (self.root / '.venv' / 'bin').mkdir(parents=True)
+        self.put('../a checkout/.venv/bin/python', FAKE_VENV_PYTHON)
+        (self.root / 'tools' / 'setup_env.sh').write_text('echo set up\n')
+        bases = [f'{task}/_base_/a.py' for task in ('classification', 'detection', 'segmentation')]
+        for file in (*(f'configs/{name}' for name in (*USED_CONFIGS, *bases)), SCENES):
+            (self.root / file).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / file).touch()
+
+    def start(self, *options, metrics=GOOD, **env):
+        env.update(FAKE_METRICS=json.dumps(metrics), REAL_PYTHON=sys.executable)
+        return self.run('quickstart.sh', *options, **env)
+
+    def trainings(self):
+        return self.log.read_text().count('tools/train.py')
+
+
 @pytest.fixture
-def quickstart(project):
-    out = project.root / 'work_dirs' / 'quickstart'
-    project.put('venv_python', FAKE_VENV_PYTHON)
-    (project.root / '.venv' / 'bin').mkdir(parents=True)
-    shutil.copy(project.bin / 'venv_python', project.root / '.venv' / 'bin' / 'python')
-    (project.root / 'tools' / 'setup_env.sh').write_text('echo set up\n')
-    configs = project.root / 'configs'
-    base = configs / 'classification' / '_base_' / 'datasets' / 'digits.py'
-    for file in (
-        base,
-        *(configs / path for path in USED_CONFIGS),
-        configs / 'detection' / '_base_' / 'a.py',
-        configs / 'segmentation' / '_base_' / 'a.py',
-        project.root / SCENES,
-    ):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-
-    def start(*options, **env):
-        metrics = {**GOOD, **{key: env.pop(key) for key in GOOD if key in env}}
-        return project.run(
-            'quickstart.sh',
-            *options,
-            FAKE_METRICS=json.dumps(metrics),
-            REAL_PYTHON=sys.executable,
-            **env,
-        )
-
-    start.out, start.log, start.base = out, project.log, base
-    start.root = project.root
-    return start
-
-
-def trainings(start):
-    return start.log.read_text().count('tools/train.py')
-
-
-def test_quickstart_names_what_it_made(quickstart):
-    result = quickstart()
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith('set up\n')
-    last = result.stdout.splitlines()[-5:]
-    assert '95.00 %' in last[0]
-    run = quickstart.out / '20250101_000000'
-    for line, path in zip(
-        last[1:],
-        (
-            quickstart.out / 'epoch_2.pth',
-            run / '20250101_000000.log',
-            quickstart.out / 'curves.png',
-            quickstart.out / 'alignment.png',
-        ),
-    ):
-        assert line.endswith(str(path))
+def quickstart(tmp_path):
+    return Quickstart(tmp_path)
 
 
 @pytest.mark.parametrize('accuracy, status', [(91.99, 1), (92, 0)])
 def test_quickstart_fails_below_its_bar(quickstart, accuracy, status):
-    result = quickstart(**{'accuracy/top1': accuracy})
+    result = quickstart.start(metrics={'accuracy/top1': accuracy})
     assert result.returncode == status
     assert result.stderr.count('\n') == status
     assert ('below 92 %' in result.stderr) is bool(status)
 
 
-def test_quickstart_goes_on_and_does_not_repeat(quickstart):
-    killed = quickstart(FAKE_KILLED='1')
+def test_quickstart_goes_on_names_what_it_made_and_does_not_repeat(quickstart):
+    killed = quickstart.start(FAKE_KILLED='1')
     assert killed.returncode == 1
     assert 'to go on' in killed.stderr
-    assert quickstart().returncode == 0
-    assert trainings(quickstart) == 2
-    assert quickstart.log.read_text().count('--resume') == 2
-    assert 'already trained' in quickstart().stdout
-    assert trainings(quickstart) == 2
+    result = quickstart.start()
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith('set up\n')
+    accuracy, *lines = result.stdout.splitlines()[-5:]
+    assert '95.00 %' in accuracy
+    run = '20250101_000000'
+    made = ('epoch_2.pth', f'{run}/{run}.log', 'curves.png', 'alignment.png')
+    for line, name in zip(lines, made, strict=True):
+        assert line.endswith(str(quickstart.out / name))
+    assert quickstart.trainings() == quickstart.log.read_text().count('--resume') == 2
     leftover = quickstart.out / 'leftover'
     leftover.touch()
-    assert quickstart('--fresh').returncode == 0
-    assert trainings(quickstart) == 3
-    assert not leftover.exists()
+    assert 'already trained' in quickstart.start().stdout
+    assert quickstart.trainings() == 2 and leftover.exists()
+    assert quickstart.start('--fresh').returncode == 0
+    assert quickstart.trainings() == 3 and not leftover.exists()
 
 
 def test_full_quickstart_transfers_the_digits(quickstart):
-    result = quickstart('--full', '--fresh')
+    result = quickstart.start('--full', '--fresh')
     assert result.returncode == 0, result.stderr
     # relative to the checkout, whose own path has a blank, which --cfg-options drops
     log = quickstart.log.read_text().replace(f'{quickstart.root}/', '')
@@ -420,9 +358,10 @@ def test_full_quickstart_transfers_the_digits(quickstart):
     assert 'mask AP50 95.50 %' in result.stdout and 'mIoU 96.50 %' in result.stdout
     for task in ('detection', 'segmentation'):
         assert f'{out}/{task}/epoch_2.pth --out-dir {out}/{task}/pictures ' in log
-    assert 'already trained' in quickstart('--full').stdout
-    assert trainings(quickstart) == 3
-    failed = quickstart('--full', mIoU=0.01)
+    assert 'already trained' in quickstart.start('--full').stdout
+    assert quickstart.trainings() == 3
+    failed = quickstart.start('--full', metrics={**GOOD, 'mIoU': 0.01})
     assert failed.returncode == 1 and 'the mIoU of 0.01 % is below' in failed.stderr
-    assert quickstart('--full', '--random', mIoU=1.0).returncode == 0
+    random = quickstart.start('--full', '--random', metrics={**GOOD, 'mIoU': 1.0})
+    assert random.returncode == 0
     assert quickstart.log.read_text().count('model.backbone.init_cfg=None') == 2

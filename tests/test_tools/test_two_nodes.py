@@ -3,29 +3,17 @@
 import os
 import shutil
 import subprocess
-import sys
 from contextlib import ExitStack
 
 import pytest
 
 from ..test_commands.test_train_and_test import load, same
-from ..tiny import ROOT, run, write_project
-from ..two_processes import free_port
+from ..tiny import ROOT, environment, write_project
+from ..two_processes import run_twice
+from .test_launchers import KILL_ONCE
 
 PORT = '29500'  # of namespaces of their own
 ADDRESS = '10.77.0.{}'
-# One node's process is gone at once, as with its machine.
-KILL = """
-import os, signal
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-
-@HOOKS.register_module()
-class Kill(Hook):
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == 3 and runner.rank == 1 and not runner._resume:
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 
 def ip(*words):
@@ -34,7 +22,7 @@ def ip(*words):
 
 @pytest.fixture
 def nodes():
-    """Two network namespaces; a skip where they cannot be made."""
+    """Two network namespaces, and their cables; a skip where they cannot be made."""
     if not shutil.which('ip'):
         pytest.skip('there is no `ip` to make network namespaces with')
     names = [f'mmtlalign{os.getpid()}{side}' for side in 'ab']
@@ -55,23 +43,14 @@ def nodes():
         yield list(zip(names, cables))
 
 
-def train_on(nodes, folder, *options):
+def train_on(nodes, folder):
     """What ``tools/dist_train.sh`` said and returned on each node."""
-    env = dict(
-        os.environ,
-        NNODES='2',
-        MASTER_ADDR=ADDRESS.format(1),
-        PORT=PORT,
-        OMP_NUM_THREADS='1',
-        PYTHON=sys.executable,
-        CUDA_VISIBLE_DEVICES='',
-        PYTHONPATH=f'{ROOT}{os.pathsep}{folder}',
-    )
+    env = dict(NNODES='2', MASTER_ADDR=ADDRESS.format(1), PORT=PORT, CUDA_VISIBLE_DEVICES='')
     started = [
         subprocess.Popen(
-            ['ip', 'netns', 'exec', name, ROOT / 'tools/dist_train.sh', 'tiny.py', '1', *options],
+            ['ip', 'netns', 'exec', name, ROOT / 'tools/dist_train.sh', 'tiny.py', '1'],
             cwd=folder,
-            env=dict(env, NODE_RANK=str(rank), GLOO_SOCKET_IFNAME=cable),
+            env=environment(folder, **env, NODE_RANK=str(rank), GLOO_SOCKET_IFNAME=cable),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -84,32 +63,28 @@ def train_on(nodes, folder, *options):
 
 @pytest.mark.slow
 def test_two_nodes_end_and_go_on_as_two_processes_of_one(nodes, tmp_path):
+    train = (ROOT / 'tools/train.py', 'tiny.py', '--launcher', 'pytorch', '--no-report')
     straight, broken = tmp_path / 'straight', tmp_path / 'broken'
     for folder in (straight, broken):
         folder.mkdir()
-        write_project(folder)
-    done = run(
-        [ROOT / 'tools/dist_train.sh', 'tiny.py', 2],
-        straight,
-        PORT=free_port(),
-        CUDA_VISIBLE_DEVICES='',
-    )
+        write_project(folder, 'train_cfg.update(max_epochs=2)')
+    done = run_twice(straight, *train)
     assert done.returncode == 0, done.stderr
 
-    (broken / 'kill.py').write_text(KILL)
-    (broken / 'tiny.py').write_text(
-        (broken / 'tiny.py').read_text()
-        + "custom_imports = dict(imports=['kill'])\n"
-        + "custom_hooks.append(dict(type='mmengine.Kill'))\n"
-    )
+    (broken / 'kill_once.py').write_text(KILL_ONCE)
+    with (broken / 'tiny.py').open('a') as file:
+        file.write("""
+custom_imports = dict(imports=['kill_once'])
+custom_hooks.append(dict(type='mmengine.KillOnce'))
+""")
     said, codes = train_on(nodes, broken)
     assert all(codes), said
     work = broken / 'work_dirs/tiny'
     assert sorted(path.name for path in work.glob('*.pth')) == ['epoch_1.pth']
 
-    said, codes = train_on(nodes, broken, '--resume')
-    assert codes == [0, 0], said
-    assert 'resumed epoch: 1, iter: 2' in said[0]
-    a, b = (load(folder / 'work_dirs/tiny/epoch_3.pth') for folder in (straight, broken))
+    done = run_twice(broken, *train, '--resume')
+    assert done.returncode == 0, done.stderr
+    assert 'resumed epoch: 1, iter: 2' in done.stdout
+    a, b = (load(folder / 'work_dirs/tiny/epoch_2.pth') for folder in (straight, broken))
     for part in ('state_dict', 'optimizer', 'param_schedulers'):
         assert same(a[part], b[part]), part

@@ -20,6 +20,7 @@ loses of the efficiency of its baseline.
 import argparse
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -36,42 +37,27 @@ from torch import nn
 from mmtlalign.alignment import LabelTrace
 
 MMPRETRAIN, MMDET, MMSEG = (f'{host}.models' for host in ('mmpretrain', 'mmdet', 'mmseg'))
+SWIN_T = dict(arch='tiny', drop_path_rate=0.0)
+SWIN_V2_T = dict(SWIN_T, img_size=256, window_size=8)
 PVT_T = dict(num_layers=[2, 2, 2, 2], num_heads=[1, 2, 5, 8], drop_path_rate=0.0)
+T2T_14 = dict(num_layers=14, embed_dims=384, t2t_cfg=dict(token_dims=64, use_performer=False))
+T2T_14['layer_cfgs'] = dict(num_heads=6, feedforward_channels=1152)
+SAM_S = dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536)
+SAM_S = dict(arch=dict(SAM_S, global_attn_indexes=[5, 11]), img_size=384)
+XCIT_S = dict(patch_size=16, embed_dims=384, depth=12, num_heads=8)
+
+
+def deit_s(size: int, batch: int) -> tuple:
+    return MMPRETRAIN, 'VisionTransformer', dict(arch='deit-small', img_size=size), size, 16, batch
+
+
 # name: (module, class, arguments, pixels, patch edge, batch)
 CASES = {
-    'deit-s-224': (
-        MMPRETRAIN,
-        'VisionTransformer',
-        dict(arch='deit-small', img_size=224),
-        224,
-        16,
-        4,
-    ),
-    'deit-s-384': (
-        MMPRETRAIN,
-        'VisionTransformer',
-        dict(arch='deit-small', img_size=384),
-        384,
-        16,
-        2,
-    ),
-    'deit-s-512': (
-        MMPRETRAIN,
-        'VisionTransformer',
-        dict(arch='deit-small', img_size=512),
-        512,
-        16,
-        1,
-    ),
-    'swin-t-224': (MMPRETRAIN, 'SwinTransformer', dict(arch='tiny', drop_path_rate=0.0), 224, 4, 2),
-    'swinv2-t': (
-        MMPRETRAIN,
-        'SwinTransformerV2',
-        dict(arch='tiny', img_size=256, window_size=8, drop_path_rate=0.0),
-        256,
-        4,
-        2,
-    ),
+    'deit-s-224': deit_s(224, 4),
+    'deit-s-384': deit_s(384, 2),
+    'deit-s-512': deit_s(512, 1),
+    'swin-t-224': (MMPRETRAIN, 'SwinTransformer', SWIN_T, 224, 4, 2),
+    'swinv2-t': (MMPRETRAIN, 'SwinTransformerV2', SWIN_V2_T, 256, 4, 2),
     'beit': (MMPRETRAIN, 'BEiTViT', dict(arch='deit-small'), 224, 16, 4),
     'eva02': (MMPRETRAIN, 'ViTEVA02', dict(arch='t', img_size=224, patch_size=14), 224, 14, 4),
     'hivit': (MMPRETRAIN, 'HiViT', dict(arch='tiny'), 224, 16, 2),
@@ -79,45 +65,10 @@ CASES = {
     'svt': (MMPRETRAIN, 'SVT', dict(arch='small'), 224, 4, 4),
     'mvit': (MMPRETRAIN, 'MViT', dict(arch='tiny'), 224, 4, 2),
     'levit': (MMPRETRAIN, 'LeViT', dict(arch='256'), 224, 16, 8),
-    't2t': (
-        MMPRETRAIN,
-        'T2T_ViT',
-        dict(
-            t2t_cfg=dict(token_dims=64, use_performer=False),
-            num_layers=14,
-            embed_dims=384,
-            layer_cfgs=dict(num_heads=6, feedforward_channels=1152),
-        ),
-        224,
-        4,
-        2,
-    ),
+    't2t': (MMPRETRAIN, 'T2T_ViT', T2T_14, 224, 4, 2),
     'davit': (MMPRETRAIN, 'DaViT', dict(arch='tiny'), 224, 4, 2),
-    'sam': (
-        MMPRETRAIN,
-        'ViTSAM',
-        dict(
-            arch=dict(
-                embed_dims=384,
-                num_layers=12,
-                num_heads=6,
-                feedforward_channels=1536,
-                global_attn_indexes=[5, 11],
-            ),
-            img_size=384,
-        ),
-        384,
-        16,
-        2,
-    ),
-    'xcit': (
-        MMPRETRAIN,
-        'XCiT',
-        dict(patch_size=16, embed_dims=384, depth=12, num_heads=8),
-        224,
-        16,
-        4,
-    ),
+    'sam': (MMPRETRAIN, 'ViTSAM', SAM_S, 384, 16, 2),
+    'xcit': (MMPRETRAIN, 'XCiT', XCIT_S, 224, 16, 4),
     'poolformer': (MMPRETRAIN, 'PoolFormer', dict(arch='s12'), 224, 4, 4),
     'pvt': (MMDET, 'PyramidVisionTransformer', PVT_T, 224, 4, 4),
     'pvtv2': (MMDET, 'PyramidVisionTransformerV2', dict(PVT_T, embed_dims=32), 224, 4, 4),
@@ -272,13 +223,17 @@ def report(case: str, ratios: dict[str, np.ndarray], last: dict[str, float]) -> 
         print(f'| {case} | {variant} | {times} | {last[variant]:.3f} | {cost} |', flush=True)
 
 
-def print_head(args, about: str, last: str) -> None:
+def report_seconds(case: str, seconds: dict[str, np.ndarray]) -> None:
+    """Rows of a table whose last column is the stock's wall time, in ms."""
+    stock = seconds.pop(STOCK)
+    ratios = {name: values / stock for name, values in seconds.items()}
+    report(case, ratios, dict.fromkeys(ratios, 1e3 * np.median(stock[:, 0])))
+
+
+def print_head(about: str, last: str, device: str = 'cpu', threads: int = 1) -> None:
     """The machine, and the head of the table."""
-    machine = (
-        torch.cuda.get_device_name()
-        if args.device != 'cpu'
-        else (f'{processor()}, {args.threads} threads')
-    )
+    cpu = f'{processor()}, {threads} threads'
+    machine = cpu if device == 'cpu' else torch.cuda.get_device_name()
     print(
         f'{machine}; torch {torch.__version__}, {about}; null = {STOCK} again; cost = median '
         'less that of the null, wall / processor\n\n| case | variant | wall time (quartiles) | '
@@ -323,7 +278,7 @@ def main() -> None:
         f'{"bfloat16 autocast" if args.bf16 else "float32"}, {args.num_classes} classes, '
         f'{args.runs} x {args.rounds} rounds; ratios to the stock step'
     )
-    print_head(args, about, 'bytes kept')
+    print_head(about, 'bytes kept', args.device, args.threads)
     for case in args.family:
         report(case, *measure(case, args))
 
@@ -331,11 +286,8 @@ def main() -> None:
 def processor() -> str:
     """The processor's name, as far as the system tells."""
     info = Path('/proc/cpuinfo')
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith('model name'):
-                return line.split(':', 1)[1].strip()
-    return platform.processor() or platform.machine()
+    names = re.findall(r'model name\s*: (.*)', info.read_text()) if info.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == '__main__':

@@ -22,46 +22,21 @@ POINTS = 19  # of a polygon, on average: what makes 450 MB
 PER_IMAGE, NUM_CATEGORIES = 7, 80
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        '--annotations',
-        type=int,
-        default=860_000,
-        help='number of annotations (default: %(default)s)',
-    )
-    return parser.parse_args()
-
-
 def write_file(path: Path, count: int) -> None:
     """Random boxes and polygons, a record at a time."""
     rng = np.random.default_rng(0)
-    num_images = (count - 1) // PER_IMAGE + 1
     with path.open('w') as file:
         file.write('{"info": {}, "annotations": [')
         for i in range(count):
-            points = rng.uniform(
-                0, 480, 2 * int(rng.integers(POINTS // 2, 3 * POINTS // 2 + 1))
-            ).round(2)
+            num_points = int(rng.integers(POINTS // 2, 3 * POINTS // 2 + 1))
+            polygon = rng.uniform(0, 480, 2 * num_points).round(2).tolist()
             x, y, w, h = rng.uniform(1, 200, 4).round(2).tolist()
-            file.write(
-                ', ' * bool(i)
-                + json.dumps(
-                    dict(
-                        segmentation=[points.tolist()],
-                        area=round(w * h, 4),
-                        iscrowd=0,
-                        image_id=i // PER_IMAGE,
-                        bbox=[x, y, w, h],
-                        category_id=i % NUM_CATEGORIES + 1,
-                        id=i + 1,
-                    )
-                )
-            )
+            ids = dict(id=i + 1, image_id=i // PER_IMAGE, category_id=i % NUM_CATEGORIES + 1)
+            shape = dict(segmentation=[polygon], bbox=[x, y, w, h], area=round(w * h, 4), iscrowd=0)
+            file.write(', ' * bool(i) + json.dumps(dict(shape, **ids)))
         images = [
-            dict(id=i, file_name=f'{i:012}.jpg', width=640, height=480) for i in range(num_images)
+            dict(id=i, file_name=f'{i:012}.jpg', width=640, height=480)
+            for i in range((count - 1) // PER_IMAGE + 1)
         ]
         categories = [dict(id=i + 1, name=f'class {i}') for i in range(NUM_CATEGORIES)]
         file.write(f'], "images": {json.dumps(images)}, "categories": {json.dumps(categories)}}}')
@@ -73,7 +48,11 @@ def peak() -> float:
 
 
 def main() -> None:
-    args = parse_args()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--annotations', type=int, default=860_000, help='default: %(default)s')
+    args = parser.parse_args()
     with TemporaryDirectory() as folder:
         path = Path(folder, 'instances.json')
         write_file(path, args.annotations)

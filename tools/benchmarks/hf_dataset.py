@@ -3,10 +3,9 @@
 ``mmtlalign.HFImageDataset`` on parquet (so from its memory-mapped cache), on
 tar shards, and on the folder itself, against the host's ``CustomDataset`` on
 the folder: the same encoded images in the same shuffled order, decoded by the
-same step. Variants take turns within a round, and ratios are taken within a
-round; *null* is ``CustomDataset`` against itself, which says what the
-machine's noise can do. Files and tables are in memory, where the overhead
-that is measured is largest beside the rest. The bar is 1.05.
+same step. Files and tables are in memory, where the overhead that is measured
+is largest beside the rest. Measured and judged as by alignment_overhead.py;
+the bar is 1.05.
 
     python tools/benchmarks/hf_dataset.py
 """
@@ -15,20 +14,19 @@ import argparse
 import io
 import tarfile
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import datasets
 import numpy as np
+from alignment_overhead import NULL, STOCK, clocks, interleave, print_head, report_seconds
 from mmengine.registry import init_default_scope
 from mmpretrain.datasets import CustomDataset
 from torch.utils.data import Dataset
 
 from mmtlalign.datasets import HFImageDataset
 
-BAR = 1.05
 CLASSES = ('even', 'odd')
 LOAD = [dict(type='LoadImageFromFile')]
 # Rows and columns: the most frequent size of ImageNet, and that of CIFAR.
@@ -81,44 +79,22 @@ def make_variants(folder: Path, size: tuple[int, int], count: int) -> dict[str, 
             str(folder / root), pipeline=LOAD, cache_dir=str(folder / 'cache'), **kwargs
         )
 
-    return dict(
-        stock=stock,
-        null=stock,
-        parquet=ours('parquet'),
-        tar=ours('tar', image_column='jpg', label_column='cls', classes=CLASSES),
-        folder=ours('folder'),
-    )
+    return {
+        STOCK: stock,
+        NULL: stock,
+        'parquet': ours('parquet'),
+        'tar': ours('tar', image_column='jpg', label_column='cls', classes=CLASSES),
+        'folder': ours('folder'),
+    }
 
 
-def measure(
-    variants: dict[str, Dataset], rounds: int, clock: Callable[[], float]
-) -> dict[str, np.ndarray]:
-    """Seconds an epoch of each variant, (rounds,), after one to warm up."""
-    names, rng = list(variants), np.random.default_rng(0)
-    seconds = {name: [] for name in names}
-    for i in range(-1, rounds):
-        order = rng.permutation(len(variants['stock'])).tolist()
-        for k in range(len(names)):
-            name = names[(i + k) % len(names)]
-            start = clock()
-            for index in order:
-                variants[name][index]
-            if i >= 0:
-                seconds[name].append(clock() - start)
-    return {name: np.array(values) for name, values in seconds.items()}
-
-
-def report(size: str, seconds: dict[str, np.ndarray], count: int) -> None:
-    """Rows of a Markdown table."""
-    stock = seconds.pop('stock')
-    for name, values in seconds.items():
-        low, ratio, high = np.percentile(values / stock, [25, 50, 75])
-        verdict = '' if name == 'null' else ('pass' if ratio <= BAR else 'FAIL')
-        print(
-            f'| {size} | {name} | {ratio:.3f} ({low:.3f} to {high:.3f}) | '
-            f'{np.median(stock) / count * 1e6:.0f} | {verdict} |',
-            flush=True,
-        )
+def epoch(dataset: Dataset, number: int) -> np.ndarray:
+    """Seconds of reading all of it once, in that round's order."""
+    order = np.random.default_rng(number).permutation(len(dataset)).tolist()
+    start = clocks()
+    for index in order:
+        dataset[index]
+    return clocks() - start
 
 
 def main() -> None:
@@ -127,26 +103,16 @@ def main() -> None:
     )
     parser.add_argument('--images', type=int, default=256)
     parser.add_argument('--rounds', type=int, default=30)
-    parser.add_argument(
-        '--clock',
-        default='process',
-        help='process (time of the processor, on a shared machine) or wall',
-    )
     args = parser.parse_args()
-    clock = time.process_time if args.clock == 'process' else time.perf_counter
     cv2.setNumThreads(0)
     datasets.disable_progress_bars()
     init_default_scope('mmpretrain')
-    rows = [
-        '| images | variant | ratio to CustomDataset (quartiles) | '
-        'CustomDataset, us an image | verdict |',
-        '|---|---|---|---|---|',
-    ]
-    print('\n'.join(rows), flush=True)
+    print_head(f'{args.images} images, {args.rounds} rounds; ratios to {STOCK}', 'stock, ms')
     for name, size in SIZES.items():
         with tempfile.TemporaryDirectory() as folder:
             variants = make_variants(Path(folder), size, args.images)
-            report(name, measure(variants, args.rounds, clock), args.images)
+            epochs = {key: partial(epoch, dataset) for key, dataset in variants.items()}
+            report_seconds(name, interleave(epochs, args.rounds, name))
 
 
 if __name__ == '__main__':

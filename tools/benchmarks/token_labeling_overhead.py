@@ -16,6 +16,7 @@ import logging
 import random
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -27,7 +28,7 @@ from mmtlalign.commands.start_up_noise import silence_known_noise
 silence_known_noise()  # before the hosts are imported, which make it
 logging.disable(logging.INFO)  # options of every parameter
 
-from alignment_overhead import NULL, STOCK, clocks, interleave, print_head, report  # noqa: E402
+import alignment_overhead as overhead  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.dataset import Compose  # noqa: E402
 from mmengine.optim import build_optim_wrapper  # noqa: E402
@@ -54,8 +55,8 @@ def random_maps(count: int, rng: np.random.Generator):
     return ids, scores
 
 
-def pipeline_variants(folder: Path) -> dict[str, Callable]:
-    """Each takes the number of a round and loads one set of images."""
+def pipelines(folder: Path) -> tuple[Callable, Callable]:
+    """Without and with labels: load one set of images, given a round's number."""
     rng = np.random.default_rng(0)
     names = [f'{i}.jpg' for i in range(NUM_IMAGES)]
     for name in names:  # smooth shapes and some noise, as in photographs
@@ -75,38 +76,30 @@ def pipeline_variants(folder: Path) -> dict[str, Callable]:
     )
 
     def run(pipeline: Compose, number: int) -> np.ndarray:
-        start = clocks()
+        start = overhead.clocks()
         for i, name in enumerate(names):
             seed = number * NUM_IMAGES + i  # the same operations in each
             random.seed(seed)
             np.random.seed(seed)
             pipeline(dict(img_path=str(folder / name), sample_idx=i, gt_label=0))
-        return clocks() - start
+        return overhead.clocks() - start
 
-    return {
-        STOCK: lambda n: run(plain, n),
-        NULL: lambda n: run(plain, n),
-        'labels': lambda n: run(labelled, n),
-    }
+    return partial(run, plain), partial(run, labelled)
 
 
-def step_variants(args: argparse.Namespace) -> dict[str, Callable]:
-    """Each takes the number of a round and makes one training step."""
-    steps = {}
+def steps(args: argparse.Namespace) -> tuple[Callable, Callable]:
+    """Without and with labels: make one training step, given a round's number."""
+    built = {}
     for name in ('plain', 'labels'):
         config = Config.fromfile(CONFIG)
         if name == 'plain':
             config.merge_from_dict(
-                dict(
-                    model=dict(
-                        type='mmtlalign.TLAlignClassifier',
-                        backbone=dict(out_type='cls_token'),
-                        head=dict(type='mmtlalign.TLAlignVisionTransformerClsHead'),
-                        train_cfg=dict(
-                            augments=[dict(type='mmtlalign.TokenCutMix', patch_size=16)]
-                        ),
-                    )
-                )
+                {
+                    'model.type': 'mmtlalign.TLAlignClassifier',
+                    'model.backbone.out_type': 'cls_token',
+                    'model.head.type': 'mmtlalign.TLAlignVisionTransformerClsHead',
+                    'model.train_cfg.augments': [dict(type='mmtlalign.TokenCutMix', patch_size=16)],
+                }
             )
         arch = dict(LVViT.arch_zoo['small'])
         arch['num_layers'] = args.depth or arch['num_layers']
@@ -115,14 +108,14 @@ def step_variants(args: argparse.Namespace) -> dict[str, Callable]:
         model = MODELS.build(config.model).to(args.device).train()
         model.init_weights()
         optimizer = build_optim_wrapper(model, config.optim_wrapper)
-        steps[name] = (model, optimizer)
+        built[name] = (model, optimizer)
 
     images = torch.randint(0, 256, (args.batch_size, 3, 224, 224), dtype=torch.uint8)
     rng = np.random.default_rng(0)
     ids, scores = random_maps(args.batch_size, rng)
 
     def run(name: str, number: int) -> np.ndarray:
-        start, samples = clocks(), []
+        start, samples = overhead.clocks(), []
         for i in range(args.batch_size):
             sample = DataSample().set_gt_label(i)
             if name == 'labels':
@@ -134,17 +127,13 @@ def step_variants(args: argparse.Namespace) -> dict[str, Callable]:
                     CLASSES,
                 )
             samples.append(sample)
-        model, optimizer = steps[name]
+        model, optimizer = built[name]
         model.train_step(dict(inputs=images.clone(), data_samples=samples), optimizer)
         if args.device == 'cuda':
             torch.cuda.synchronize()
-        return clocks() - start
+        return overhead.clocks() - start
 
-    return {
-        STOCK: lambda n: run('plain', n),
-        NULL: lambda n: run('plain', n),
-        'labels': lambda n: run('labels', n),
-    }
+    return partial(run, 'plain'), partial(run, 'labels')
 
 
 def parse_args() -> argparse.Namespace:
@@ -167,17 +156,13 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(0)
     register_all_modules(init_default_scope=True)
-    about = f'float32, batch {args.batch_size}, {args.rounds} rounds; ratios to a plain {STOCK}'
-    print_head(args, about, 'stock, s')
+    about = f'float32, batch {args.batch_size}, {args.rounds} rounds; ratios to stock, without'
+    overhead.print_head(about, 'stock, ms', args.device, args.threads)
     with tempfile.TemporaryDirectory() as folder:
         for case in args.cases:
-            variants = (
-                pipeline_variants(Path(folder)) if case == 'pipeline' else step_variants(args)
-            )
-            seconds = interleave(variants, args.rounds, case)
-            stock = seconds.pop(STOCK)
-            ratios = {name: values / stock for name, values in seconds.items()}
-            report(case, ratios, dict.fromkeys(ratios, np.median(stock[:, 0])))
+            plain, labels = pipelines(Path(folder)) if case == 'pipeline' else steps(args)
+            variants = {overhead.STOCK: plain, overhead.NULL: plain, 'labels': labels}
+            overhead.report_seconds(case, overhead.interleave(variants, args.rounds, case))
 
 
 if __name__ == '__main__':

@@ -10,7 +10,6 @@ ImageSets and JPEGImages, in the format of Pascal VOC; the splits are its own.
 The test split is not written: it stays out, as images on which nobody tuned.
 """
 
-import argparse
 import json
 import math
 import re
@@ -18,24 +17,13 @@ import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
-from image_files import read_image
+from image_files import make_parser, read_image
 
 from mmtlalign.commands.command_line import check_absent, make_out_folder
 from mmtlalign.errors import UserError, one_line_errors
 
 NAME = re.compile(r'[\w-][\w.-]*')  # no path
 CLASSES = ('RBC', 'WBC', 'Platelets')  # in this order in the configs
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', type=Path, help='the folder named BCCD')
-    parser.add_argument(
-        '--out', type=Path, default=Path('data/bccd'), help='folder to write (default: data/bccd)'
-    )
-    return parser.parse_args()
 
 
 def read_names(source: Path, split: str) -> list[str]:
@@ -64,11 +52,7 @@ def read_names(source: Path, split: str) -> list[str]:
 
 
 def read_xml(path: Path) -> ElementTree.Element:
-    """The root of a file.
-
-    Raises:
-        UserError: If the file is missing or damaged.
-    """
+    """The root of a file; a UserError if it is missing or damaged."""
     try:
         return ElementTree.parse(path).getroot()
     except FileNotFoundError:
@@ -78,11 +62,7 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 
 def read_number(element: ElementTree.Element, key: str, path: Path) -> float:
-    """What a file says for a key.
-
-    Raises:
-        UserError: If it says nothing, or no finite number.
-    """
+    """What a file says for a key; a UserError if that is no finite number."""
     text = element.findtext(key)
     try:
         value = float(text)
@@ -98,23 +78,16 @@ def read_number(element: ElementTree.Element, key: str, path: Path) -> float:
 def convert(source: Path, names: list[str]) -> dict:
     """A split in COCO's format, ids from 1 in the order of the names.
 
-    Boxes without an area are left out.
-
-    Raises:
-        UserError: Naming the file that is missing, is damaged or holds another class.
+    Boxes without an area are left out. A UserError names a file that is missing,
+    is damaged or holds another class.
     """
     images, annotations = [], []
     for image_id, name in enumerate(names, 1):
         path = source / 'Annotations' / f'{name}.xml'
         root = read_xml(path)
         read_image(source / 'JPEGImages' / f'{name}.jpg')
-        images.append(
-            dict(
-                id=image_id,
-                file_name=f'{name}.jpg',
-                **{key: int(read_number(root, f'size/{key}', path)) for key in ('width', 'height')},
-            )
-        )
+        size = {key: int(read_number(root, f'size/{key}', path)) for key in ('width', 'height')}
+        images.append(dict(id=image_id, file_name=f'{name}.jpg', **size))
         for element in root.iter('object'):
             kind = element.findtext('name')
             if kind not in CLASSES:
@@ -147,7 +120,9 @@ def convert(source: Path, names: list[str]) -> dict:
 
 
 def main() -> None:
-    args = parse_args()
+    parser = make_parser(__doc__, 'data/bccd')
+    parser.add_argument('source', type=Path, help='the folder named BCCD')
+    args = parser.parse_args()
     check_absent(args.out)
     # all of it is read before anything is written
     splits = {

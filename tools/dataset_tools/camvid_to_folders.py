@@ -10,12 +10,11 @@ train, trainannot, val and valannot; its class 11, unlabelled, becomes 255. The
 test split is not written: it stays out, as images on which nobody tuned.
 """
 
-import argparse
 from pathlib import Path
 
 import cv2
 import numpy as np
-from image_files import read_image, write_image
+from image_files import make_parser, read_image, write_image
 
 from mmtlalign.commands.command_line import check_absent, make_out_folder
 from mmtlalign.errors import UserError, one_line_errors
@@ -24,26 +23,8 @@ NUM_CLASSES, IGNORED = 11, 255
 JPEG_QUALITY = 92  # what the minis of the model zoo were trained on
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', type=Path, help='the folder named CamVid')
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('data/camvid'),
-        help='folder to write (default: data/camvid)',
-    )
-    return parser.parse_args()
-
-
 def find_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
-    """Images of a split and their label maps.
-
-    Raises:
-        UserError: If there are none, or naming a file that will not do.
-    """
+    """Images of a split and their label maps; a UserError names what will not do."""
     images = sorted((source / split).glob('*.png'))
     if not images:
         raise UserError(
@@ -58,11 +39,7 @@ def find_pairs(source: Path, split: str) -> list[tuple[Path, Path]]:
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """Class ids (H, W), uint8, with 255 where there is no class.
-
-    Raises:
-        UserError: If the file is missing or no map of class ids.
-    """
+    """Class ids (H, W), uint8, with 255 where there is no class; else a UserError."""
     labels = read_image(path, cv2.IMREAD_UNCHANGED)
     if labels.ndim != 2 or labels.max() > NUM_CLASSES:
         raise UserError(
@@ -73,22 +50,19 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def main() -> None:
-    args = parse_args()
+    parser = make_parser(__doc__, 'data/camvid')
+    parser.add_argument('source', type=Path, help='the folder named CamVid')
+    args = parser.parse_args()
     check_absent(args.out)
     # all of it is read once before anything is written
     splits = {split: find_pairs(args.source, split) for split in ('train', 'val')}
     for split, pairs in splits.items():
-        folders = [args.out / kind / split for kind in ('images', 'annotations')]
-        for folder in folders:
-            make_out_folder(folder)
+        images, maps = (args.out / kind / split for kind in ('images', 'annotations'))
+        make_out_folder(images)
+        make_out_folder(maps)
         for image, labels in pairs:
-            write_image(folders[1] / labels.name, read_labels(labels))
-            write_image(
-                folders[0] / f'{image.stem}.jpg',
-                read_image(image),
-                cv2.IMWRITE_JPEG_QUALITY,
-                JPEG_QUALITY,
-            )
+            write_image(maps / labels.name, read_labels(labels))
+            write_image(images / f'{image.stem}.jpg', read_image(image), JPEG_QUALITY)
         print(f'{len(pairs)} images and label maps in {args.out}, {split}')
 
 

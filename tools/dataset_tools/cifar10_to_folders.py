@@ -15,32 +15,16 @@ The images are taken from the official Python archive
 it is missing there, torchvision downloads it.
 """
 
-import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
-from image_files import write_image
+from image_files import make_parser, write_image
 from torchvision.datasets import CIFAR10
 
 from mmtlalign.commands.command_line import check_absent, make_out_folder
 from mmtlalign.errors import UserError, one_line_errors
 
 JPEG_QUALITY = 75  # what the minis of the model zoo were trained on
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        '--archive-dir', default='data', help='folder of the official archive (default: data)'
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('data/cifar10'),
-        help='folder to write (default: data/cifar10)',
-    )
-    return parser.parse_args()
 
 
 def load(archive_dir: str, train: bool) -> CIFAR10:
@@ -55,31 +39,24 @@ def load(archive_dir: str, train: bool) -> CIFAR10:
 
 
 def write_images(dataset: CIFAR10, share: float, folder: Path) -> None:
-    """Write the first images of every class into a folder of its own.
-
-    Args:
-        dataset (CIFAR10): With ``data``, uint8 RGB (N, 32, 32, 3), ``targets`` and ``classes``.
-        share (float): How much of every class to write, up to 1.
-        folder (Path): Where the class folders are made.
-    """
+    """Write the first images of every class, this share of them, into a folder each."""
     count = 0
     for label, name in enumerate(dataset.classes):
         make_out_folder(folder / name)
         images = dataset.data[np.array(dataset.targets) == label]
         images = images[: int(share * len(images))]
         for i, image in enumerate(images):
-            write_image(
-                folder / name / f'{i:04d}.jpg',
-                image[..., ::-1],
-                cv2.IMWRITE_JPEG_QUALITY,
-                JPEG_QUALITY,
-            )
+            write_image(folder / name / f'{i:04d}.jpg', image[..., ::-1], JPEG_QUALITY)
         count += len(images)
     print(f'{count} images in {folder}')
 
 
 def main() -> None:
-    args = parse_args()
+    parser = make_parser(__doc__, 'data/cifar10')
+    parser.add_argument(
+        '--archive-dir', default='data', help='folder of the official archive (default: data)'
+    )
+    args = parser.parse_args()
     for split in ('train', 'val'):
         check_absent(args.out / split)
     train = load(args.archive_dir, train=True)

@@ -1,5 +1,6 @@
-"""Reading and writing of images, with an end in one line where it fails."""
+"""What the tools for data sets share: an option, images, and ends in one line."""
 
+import argparse
 from pathlib import Path
 
 import cv2
@@ -8,12 +9,19 @@ import numpy as np
 from mmtlalign.errors import UserError
 
 
-def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
-    """What ``cv2.imread`` gives.
+def make_parser(about: str, out: str) -> argparse.ArgumentParser:
+    """What it is about, and where to write."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path(out), help=f'folder to write (default: {out})'
+    )
+    return parser
 
-    Raises:
-        UserError: If the file is missing or damaged.
-    """
+
+def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    """What ``cv2.imread`` gives; a UserError if the file is missing or damaged."""
     if not path.is_file():
         raise UserError(f"'{path}' does not exist; get the data set again")
     try:
@@ -25,17 +33,9 @@ def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     return image
 
 
-def write_image(path: Path, image: np.ndarray, *params: int) -> None:
-    """Write a file.
-
-    Args:
-        path (Path): Its suffix is the format.
-        image (np.ndarray): BGR or grey, uint8.
-        params (int): Those of ``cv2.imwrite``.
-
-    Raises:
-        UserError: If that is impossible.
-    """
+def write_image(path: Path, image: np.ndarray, jpeg_quality: int = 95) -> None:
+    """Write BGR or grey, uint8, in the format of the suffix; a UserError if that fails."""
+    params = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if path.suffix == '.jpg' else []
     if not cv2.imwrite(str(path), image, params):
         raise UserError(
             f"'{path}' cannot be written; make room on the disk or write elsewhere with --out"

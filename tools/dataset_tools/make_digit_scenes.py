@@ -13,14 +13,13 @@ splits of ``mmtlalign.Digits``). The same seed makes the same files:
 An annotation's key ``digit`` is the index of its digit in the split.
 """
 
-import argparse
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
-from image_files import write_image
+from image_files import make_parser, write_image
 
 from mmtlalign.commands.command_line import check_absent, make_out_folder
 from mmtlalign.commands.start_up_noise import silence_known_noise
@@ -35,24 +34,6 @@ MAX_DIGITS = 8
 DIGIT_SIZES = (24, 40)  # px, smallest and largest
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('data/digit_scenes'),
-        help='folder to write (default: data/digit_scenes)',
-    )
-    parser.add_argument(
-        '--train', type=int, default=600, help='number of training scenes (default: 600)'
-    )
-    parser.add_argument(
-        '--val', type=int, default=100, help='number of validation scenes (default: 100)'
-    )
-    parser.add_argument('--seed', type=int, default=0, help='seed of all draws (default: 0)')
-    return parser.parse_args()
-
-
 def background(rng: np.random.Generator) -> np.ndarray:
     """A dark, cloudy picture with noise, float (SIZE, SIZE) in [0, 255]."""
     clouds = cv2.resize(rng.uniform(0, 90, (5, 5)), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
@@ -60,15 +41,12 @@ def background(rng: np.random.Generator) -> np.ndarray:
 
 
 def free_place(taken: np.ndarray, size: int, rng: np.random.Generator):
-    """Find room for a square.
+    """Upper left corner (y, x) of a square of that edge in px; None if none is free.
 
     Args:
         taken (np.ndarray): Bool (SIZE, SIZE), where digits are already.
-        size (int): Edge of the square in px.
+        size (int): Edge of the square.
         rng (np.random.Generator): Draws one of all free places.
-
-    Returns:
-        tuple[int, int] | None: Upper left corner (y, x), None if none is free.
     """
     # Sums over all squares at once: each is a difference of four corners.
     sums = np.pad(taken.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
@@ -147,25 +125,27 @@ def write_split(out: Path, split: str, num_scenes: int, seed: int) -> int:
         write_image(pictures / name, scene)
         write_image(maps / name, classes)
         images.append(dict(id=i, file_name=name, width=SIZE, height=SIZE))
-    (out / 'annotations' / f'instances_{split}.json').write_text(
-        json.dumps(
-            dict(
-                images=images,
-                annotations=annotations,
-                categories=[dict(id=i + 1, name=str(i)) for i in range(10)],
-            )
-        )
-    )
+    categories = [dict(id=i + 1, name=str(i)) for i in range(10)]
+    coco = dict(images=images, annotations=annotations, categories=categories)
+    (out / 'annotations' / f'instances_{split}.json').write_text(json.dumps(coco))
     return len(annotations)
 
 
 def main() -> None:
-    args = parse_args()
+    parser = make_parser(__doc__, 'data/digit_scenes')
+    for name, default, what in (
+        ('train', 600, 'number of training scenes'),
+        ('val', 100, 'number of validation scenes'),
+        ('seed', 0, 'seed of all draws'),
+    ):
+        parser.add_argument(
+            f'--{name}', type=int, default=default, help=f'{what} (default: {default})'
+        )
+    args = parser.parse_args()
     counts = dict(train=args.train, val=args.val)
-    for name, value in (*counts.items(), ('seed', args.seed)):
-        least = 0 if name == 'seed' else 1
-        if value < least:
-            raise UserError(f'--{name} {value} is below {least}')
+    for name, least in dict(train=1, val=1, seed=0).items():
+        if getattr(args, name) < least:
+            raise UserError(f'--{name} {getattr(args, name)} is below {least}')
     check_absent(args.out)
     make_out_folder(args.out.parent)
     # under another name until all is written

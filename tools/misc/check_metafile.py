@@ -94,7 +94,7 @@ def _check_collection(root: Path, collection: dict) -> Iterator[str]:
     for problem in _check_keys(collection, COLLECTION_KEYS):
         yield f'collection {name}: {problem}'
     if not (root / collection.get('README', '')).is_file():
-        yield (f'collection {name}: README {collection.get("README")} does not exist')
+        yield f'collection {name}: README {collection.get("README")} does not exist'
     yield from _check_url(f'collection {name}: Paper', collection.get('Paper', {}).get('URL'))
 
 
@@ -111,7 +111,7 @@ def _check_model(root: Path, folder: Path, model: dict, collections: list[str]) 
         yield f'In Collection: {model.get("In Collection")!r} is unknown'
     path = root / model.get('Config', '')
     if path != folder / f'{model.get("Name")}.py' or not path.is_file():
-        yield (f'Config: {model.get("Config")} is not the file of that name in this folder')
+        yield f'Config: {model.get("Config")} is not the file of that name in this folder'
         return
     yield from _check_name(model['Name'], Config.fromfile(path))
     for key in ('Results', 'Published'):
@@ -127,21 +127,15 @@ def _check_name(name: str, config: Config) -> Iterator[str]:
     """The batch size in a name is that of the config."""
     match = NAME.fullmatch(name)
     if match is None:
-        yield (
-            'the name is not {algorithm}_{module}_{N}xb{M}_{data} or ..._{N}xb{M}-{training}_{data}'
-        )
+        form = '{algorithm}_{module}_{N}xb{M}_{data}'
+        yield f'the name is not {form} or ..._{{N}}xb{{M}}-{{training}}_{{data}}'
         return
     devices, batch = int(match['devices']), int(match['batch'])
-    if batch != config.train_dataloader.batch_size:
-        yield (
-            f'the name says batch {batch} per device, the config '
-            f'{config.train_dataloader.batch_size}'
-        )
-    if devices * batch != config.auto_scale_lr.base_batch_size:
-        yield (
-            f'the name says {devices} x {batch} images, the learning rate '
-            f'is for {config.auto_scale_lr.base_batch_size}'
-        )
+    per_device, total = config.train_dataloader.batch_size, config.auto_scale_lr.base_batch_size
+    if batch != per_device:
+        yield f'the name says batch {batch} per device, the config {per_device}'
+    if devices * batch != total:
+        yield f'the name says {devices} x {batch} images, the learning rate is for {total}'
 
 
 def _check_result(where: str, result: dict) -> Iterator[str]:
@@ -162,7 +156,7 @@ def _check_run(config: str, result: dict) -> Iterator[str]:
     for name, stated in list(result.get('Metrics', {}).items())[:1]:
         mean = fmean(result.get('Seeds', {0: stated}).values())
         if abs(mean - stated) > 0.0101:  # both may be rounded to 0.01
-            yield (f'Results: {name} {stated} is not the mean of the seeds, {mean:.2f}')
+            yield f'Results: {name} {stated} is not the mean of the seeds, {mean:.2f}'
 
 
 def _check_weights(path: Path, model: dict) -> Iterator[str]:
@@ -182,15 +176,16 @@ def _check_weights(path: Path, model: dict) -> Iterator[str]:
     if not log.is_file():
         yield f'Weights: the log of {path.name} does not lie beside it'
         return
+    logged = {}  # the last value of each key
+    for line in log.read_text().splitlines():
+        logged.update(json.loads(line))
     for name, stated in _figures_of_seed_0(model).items():
         if name not in LOGGED:
             yield f'Weights: {name} has no key in LOGGED to compare it by'
             continue
         key, factor = LOGGED[name]
-        for where, found in (
-            (path.name, meta.get('metrics', {}).get(key)),
-            (log.name, _last_logged(log, key)),
-        ):
+        for where, values in ((path.name, meta.get('metrics', {})), (log.name, logged)):
+            found = values.get(key)
             if found is None or abs(factor * found - stated) > 0.0101:
                 yield (
                     f'Weights: {where} does not record the {name} {stated} '
@@ -204,15 +199,7 @@ def _figures_of_seed_0(model: dict) -> dict:
     if not model.get('Results'):
         return {}
     figures, seeds = (model['Results'][0][key] for key in ('Metrics', 'Seeds'))
-    if list(seeds) == [0]:
-        return figures
-    return {next(iter(figures)): seeds[0]}
-
-
-def _last_logged(log: Path, key: str) -> float | None:
-    """The last value of a key in lines of JSON."""
-    records = map(json.loads, log.read_text().splitlines())
-    return ([record[key] for record in records if key in record] or [None])[-1]
+    return figures if list(seeds) == [0] else {next(iter(figures)): seeds[0]}
 
 
 def _check_readme(readme: str, model: dict) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """Which kernel carries shares: found out at first use, logged once.
 
-Every candidate is held against the public function on small random tensors,
-gradients included. On a CPU the first that agrees is kept, so that a resumed
-training repeats exactly; on a GPU those that agree are timed at the shape
-that is there, and of those within 5 % of the fastest the first is kept.
+Every candidate is held against the public function on small random tensors, gradients included. On
+a CPU the first that agrees is kept, so that a resumed training repeats exactly; on a GPU those that
+agree are timed at the shape that is there, and of those within 5 % of the fastest the first is
+kept.
 """
 
 import logging
@@ -24,8 +24,7 @@ from .channels import Attended, separate_share_attention
 from .fused import fused_share_attention
 
 logger = logging.getLogger('mmtlalign')
-# Name of a kernel -> module and function; a module that cannot be imported
-# leaves it out, with the reason.
+# Name of a kernel -> module and function; what cannot be imported is left out, with the reason.
 KERNELS = dict(
     fused=('fused', 'fused_share_attention'),
     triton=('triton', 'share_pass_attention'),
@@ -33,8 +32,7 @@ KERNELS = dict(
     separate=('channels', 'separate_share_attention'),
     padded=('channels', 'padded_share_attention'),
 )
-# In order of preference. The last is the public function itself, which stays
-# where not even that can be checked.
+# In order of preference. The last is the public function itself, which stays where nothing works.
 ORDER = dict(cpu=('fused', 'padded'), cuda=('triton', 'triton_flash', 'separate', 'padded'))
 ELSEWHERE = ('separate', 'padded')
 TIMED = ('cuda',)
@@ -59,27 +57,22 @@ class Case(NamedTuple):
 
 
 def default_case(device: torch.device, dtype: torch.dtype) -> Case:
-    """What stands for every shape where nothing is timed; on a CPU for every
-    precision."""
-    if device.type not in TIMED:
-        dtype = torch.float32
-    return Case(device, dtype, 3, 9, 9, 16, True)
+    """What stands for every shape where nothing is timed; on a CPU for every precision."""
+    return Case(device, dtype if device.type in TIMED else torch.float32, 3, 9, 9, 16, True)
 
 
 class ShareAttention:
-    """Attention by the kernel that was chosen for what it is given.
-
-    The contract stands in :mod:`mmtlalign.alignment.kernels`. One object
-    serves all blocks and steps of a trace, so that they share buffers.
-    """
+    """Attention by the kernel that was chosen for what it is given; see
+    :mod:`mmtlalign.alignment.kernels`. One object serves all blocks and steps of a trace, so that
+    they share buffers."""
 
     def __init__(self) -> None:
         self.buffers: dict = {}
         self.case: Case | None = None
 
     def prepare(self, device: torch.device) -> None:
-        """Choose for where nothing can be tried: in compiled code, and in
-        what activation checkpointing repeats."""
+        """Choose for where nothing can be tried: in compiled code, and in what activation
+        checkpointing repeats."""
         case = default_case(device, _precision(device, torch.float32))
         if case == self.case or torch.compiler.is_compiling():
             return
@@ -89,22 +82,13 @@ class ShareAttention:
         if self.kernel is fused_share_attention:
             self.kernel = partial(self.kernel, buffers=self.buffers)
 
-    def __call__(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        share: Tensor,
-        scale: float | None = None,
-        carry: bool = False,
-    ) -> Attended:
-        kernel = self._kernel_for(query, key, carry)
-        return kernel(query, key, value, share, scale, carry)
+    def __call__(self, query, key, value, share, scale=None, carry=False) -> Attended:
+        return self._kernel_for(query, key, carry)(query, key, value, share, scale, carry)
 
     def _kernel_for(self, query: Tensor, key: Tensor, carry: bool) -> Callable:
         device, beside = query.device, inside_checkpoint()
         dtype = _precision(device, query.dtype)
-        if device.type in TIMED and not beside and (not torch.compiler.is_compiling()):
+        if device.type in TIMED and not beside and not torch.compiler.is_compiling():
             b, h, n, d = query.shape
             return choose_kernel(Case(device, dtype, h, n, key.size(2), d, carry), b)
         if self.case != default_case(device, dtype):
@@ -124,10 +108,9 @@ def choose_kernel(case: Case, batch: int | None = None, beside: bool = False) ->
 
     Args:
         case (Case): Device, precision and shape.
-        batch (int, optional): Images of a batch to time kernels with.
-            Defaults to None: the first that agrees.
-        beside (bool): Whether features must be those of the stock call.
-            Defaults to False.
+        batch (int, optional): Images of a batch to time kernels with. Defaults to None: the first
+            that agrees.
+        beside (bool): Whether features must be those of the stock call. Defaults to False.
 
     Raises:
         ValueError: ``MMTLALIGN_KERNEL`` names no kernel.
@@ -136,16 +119,13 @@ def choose_kernel(case: Case, batch: int | None = None, beside: bool = False) ->
     timer = None if batch is None else partial(_time, case=case, batch=batch)
     what = (*case[:2], *(case[2:] if timer else ()), *(('beside stock',) if beside else ()))
     cases = (case,) if timer else (case, case._replace(carry=False))
-    return choose_once(
-        what, partial(_candidates, case.device, beside), lambda kernel: _gap(kernel, *cases), timer
-    )
+    candidates = partial(_candidates, case.device, beside)
+    return choose_once(what, candidates, lambda kernel: _gap(kernel, *cases), timer)
 
 
-def choose_once(
-    what: tuple, candidates: Callable, gap: Callable, timer: Callable | None
-) -> Callable:
-    """Remembers what :func:`choose` chose for ``what``: a device and more.
-    ``candidates`` returns its ``loaders``."""
+def choose_once(what: tuple, candidates: Callable, gap: Callable, timer) -> Callable:
+    """Remembers what :func:`choose` chose for ``what``: a device and more. ``candidates`` returns
+    its ``loaders``."""
     if what not in _chosen:
         # Whatever mode the first trace is entered in.
         with (
@@ -175,17 +155,13 @@ def load(module: str, function: str) -> Callable:
     return getattr(import_module(f'.{module}', __package__), function)
 
 
-def choose(
-    loaders: dict[str, Callable], gap: Callable, timer: Callable | None, label: str
-) -> Callable:
+def choose(loaders: dict[str, Callable], gap: Callable, timer, label: str) -> Callable:
     """Check candidates, time them, keep one and log why.
 
     Args:
-        loaders (dict[str, Callable]): Name -> what returns the kernel, in
-            order of preference.
+        loaders (dict[str, Callable]): Name -> what returns the kernel, in order of preference.
         gap (Callable): How far a kernel is off; raises where it fails.
-        timer (Callable, optional): Its seconds. None keeps the first sound
-            one, and asks no other.
+        timer (Callable, optional): Its seconds. None keeps the first sound one, and asks no other.
         label (str): For the log.
     """
     kernels, notes, times, failed = {}, [], {}, False
@@ -199,9 +175,8 @@ def choose(
             notes.append(f'{name} left out: {first_line(error)}')
             continue
         kernels[name] = kernel
-        notes.append(
-            f'{name} off by {off:.0e}' + (f', {times[name] * 1e6:.0f} us' if timer else '')
-        )
+        time = f', {times[name] * 1e6:.0f} us' if timer else ''
+        notes.append(f'{name} off by {off:.0e}{time}')
         if timer is None:
             break
     limit = MARGIN * min(times.values(), default=0.0)
@@ -212,13 +187,8 @@ def choose(
         kernels[name], best = load(), name
     if best is None:
         raise RuntimeError(f'no kernel for shares works on {label}: {"; ".join(notes)}.')
-    logger.log(
-        logging.WARNING if failed else logging.INFO,
-        'Shares on %s go through %s (%s).',
-        label,
-        best,
-        '; '.join(notes),
-    )
+    level = logging.WARNING if failed else logging.INFO
+    logger.log(level, 'Shares on %s go through %s (%s).', label, best, '; '.join(notes))
     return kernels[best]
 
 
@@ -228,8 +198,8 @@ def first_line(error: Exception) -> str:
 
 
 def _of_rank_0(best: str | None, kernels: dict) -> str | None:
-    """Rank 0's choice for all, where it works here too: other kernels round
-    otherwise, and their times differ."""
+    """Rank 0's choice for all, where it works here too: other kernels round otherwise, and their
+    times differ."""
     if not (dist.is_available() and dist.is_initialized()):
         return best
     said = [best]
@@ -238,8 +208,8 @@ def _of_rank_0(best: str | None, kernels: dict) -> str | None:
 
 
 def draw(case: Case, batch: int) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Random query, key and value as projections lay them out, shares of the
-    keys and a gradient of the features; without the global generator."""
+    """Random query, key and value as projections lay them out, shares of the keys and a gradient of
+    the features; without the global generator."""
     generator = torch.Generator().manual_seed(0)
     sizes = (case.num_queries, case.num_keys, case.num_keys, case.num_queries)
     *qkv, grad = (
@@ -256,11 +226,8 @@ def _gap(kernel: Callable, *cases: Case) -> float:
     """Largest difference from the public function, on small tensors."""
     gaps = []
     for case in cases:
-        case = case._replace(
-            num_heads=min(case.num_heads, 3),
-            num_queries=min(case.num_queries, 70),
-            num_keys=min(case.num_keys, 70),
-        )
+        queries, keys = min(case.num_queries, 70), min(case.num_keys, 70)
+        case = case._replace(num_heads=min(case.num_heads, 3), num_queries=queries, num_keys=keys)
         qkv, share, grad = draw(case, 2)
         out, mixed, carried = kernel(*qkv, share, None, case.carry)
         query, key, value = qkv
@@ -279,11 +246,7 @@ def _gap(kernel: Callable, *cases: Case) -> float:
 
 
 def limited(gap: float, limit: float) -> float:
-    """The difference itself.
-
-    Raises:
-        ArithmeticError: It is above the limit, or not finite.
-    """
+    """The difference; ArithmeticError where it is above the limit, or not finite."""
     if not gap <= limit:  # NaN is not
         raise ArithmeticError(f'differs from the public function by {gap:.1e}')
     return gap
@@ -305,17 +268,13 @@ def choose_for_windows(public: Callable, matrix: Tensor, channels: Tensor) -> Ca
 
 
 @torch.no_grad()
-def explicit_shares(
-    query: Tensor, key: Tensor, value: Tensor, share: Tensor
-) -> tuple[Tensor, Tensor]:
+def explicit_shares(query, key, value, share) -> tuple[Tensor, Tensor]:
     """Moved shares and carried values by the matrix itself, in float64."""
     query, key, value, share = (x.double() for x in (query, key, value, share))
     matrix = (query @ key.mT * query.size(-1) ** -0.5).softmax(dim=-1)
     deviation = share - share.mean(dim=1, keepdim=True)
-    return (
-        (matrix.mean(dim=1) @ share[..., None])[..., 0],
-        matrix @ (deviation[:, None, :, None] * value),
-    )
+    moved = (matrix.mean(dim=1) @ share[..., None])[..., 0]
+    return moved, matrix @ (deviation[:, None, :, None] * value)
 
 
 def _time(kernel: Callable, case: Case, batch: int) -> float:

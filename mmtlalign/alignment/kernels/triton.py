@@ -1,9 +1,9 @@
 """Shares through attention on GPUs, in Triton.
 
-One kernel serves all: a program walks over the keys of a tile of queries of
-one head with an online softmax (FlashAttention, arXiv 2205.14135), as it
-would for the features, and sums up what is asked for. Nothing of the size of
-the matrix is stored, and no sum is atomic, so that results repeat.
+One kernel serves all: a program walks over the keys of a tile of queries of one head with an
+online softmax (FlashAttention, arXiv 2205.14135), as it would for the features, and sums up what
+is asked for. Nothing of the size of the matrix is stored, and no sum is atomic, so that results
+repeat.
 
 Tests run it in Triton's interpreter (``TRITON_INTERPRET=1``) on the CPU.
 """
@@ -13,11 +13,13 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch._subclasses import FakeTensor
 from torch.library import custom_op, triton_op, wrap_triton
 
 from .channels import Attended, as_autocast, centred, decode, scale_of
 
 INTERPRET = triton.knobs.runtime.interpret
+INTERPRETED = tl.constexpr(INTERPRET)
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 MAX_DIMS = 128
@@ -34,41 +36,35 @@ def _load(ptr, rows, num, cols, stride, D: tl.constexpr, MASK: tl.constexpr):
 
 
 @triton.jit
-def _dot(a, b, c, PRECISION: tl.constexpr, CAST: tl.constexpr):
-    if CAST:  # the interpreter multiplies the bits of bfloat16
+def _dot(a, b, c):
+    precision: tl.constexpr = 'tf32x3' if a.dtype == tl.float32 else 'ieee'
+    if INTERPRETED and b.dtype == tl.bfloat16:  # the interpreter multiplies the bits of bfloat16
         a = a.to(tl.float32)
         b = b.to(tl.float32)
-    return tl.dot(a, b, c, input_precision=PRECISION)
+    return tl.dot(a, b, c, input_precision=precision)
 
 
 @triton.jit
 def _step(
     state,
     q,
-    K,
-    V,
-    S,
-    BIAS,
+    tensors,
+    strides,
+    sizes,
     rm,
     rn,
     cols,
-    M,
-    skm,
-    svm,
-    sbn,
-    sbm,
-    N,
-    scale2,
+    MASK: tl.constexpr,
     D: tl.constexpr,
     FEATURES: tl.constexpr,
     CARRY: tl.constexpr,
     HAS_BIAS: tl.constexpr,
-    MASK: tl.constexpr,
-    PRECISION: tl.constexpr,
-    CAST: tl.constexpr,
 ):
-    """A tile of keys: exponentials to the base 2 of scores less their running
-    maximum, and sums of them."""
+    """A tile of keys: exponentials to the base 2 of scores less their running maximum, and sums
+    of them."""
+    K, V, S, BIAS = tensors
+    skm, svm, sbn, sbm = strides
+    N, M, scale2 = sizes
     top, whole, moved, acc, own = state
     x = tl.zeros([q.shape[0], rn.shape[0]], tl.float32)
     if HAS_BIAS:  # starts the accumulator, in the layout of the product
@@ -76,7 +72,7 @@ def _step(
         x = tl.load(BIAS + rm[:, None] * sbn + rn[None, :] * sbm, mask=inside, other=0.0).to(
             tl.float32
         ) * (LOG2_E / scale2)
-    x = _dot(q, tl.trans(_load(K, rn, M, cols, skm, D, MASK)), x, PRECISION, CAST)
+    x = _dot(q, tl.trans(_load(K, rn, M, cols, skm, D, MASK)), x)
     s = tl.load(S + rn, mask=rn < M, other=0.0)
     if MASK:
         x = tl.where(rn[None, :] < M, x, float('-inf'))
@@ -91,9 +87,9 @@ def _step(
     if FEATURES or CARRY:
         v = _load(V, rn, M, cols, svm, D, MASK)
         if FEATURES:
-            acc = _dot(p if CAST else p.to(v.dtype), v, acc * old[:, None], PRECISION, CAST)
+            acc = _dot(p.to(v.dtype), v, acc * old[:, None])
         if CARRY:  # (p s) @ v, so that s * v is never stored
-            own = _dot(ps if CAST else ps.to(v.dtype), v, own * old[:, None], PRECISION, CAST)
+            own = _dot(ps.to(v.dtype), v, own * old[:, None])
     return new, whole, moved, acc, own
 
 
@@ -142,13 +138,11 @@ def share_kernel(
     FEATURES: tl.constexpr,
     CARRY: tl.constexpr,
     HAS_BIAS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    CAST: tl.constexpr,
 ):
     """A tile of queries of one head of one image.
 
-    Q (B, H, N, D), K and V (B, H, M, D), BIAS (B, H, N, M) by strides, S
-    (B, M) contiguous; OUT and OWN (B, N, H, D), LSE and MOVED (B, H, N).
+    Q (B, H, N, D), K and V (B, H, M, D), BIAS (B, H, N, M) by strides, S (B, M) contiguous; OUT
+    and OWN (B, N, H, D), LSE and MOVED (B, H, N).
     """
     pid = tl.program_id(0)
     h = ((pid // tiles) % H).to(tl.int64)
@@ -165,58 +159,17 @@ def share_kernel(
     acc = tl.zeros([BN, WIDTH] if FEATURES else [BN, 1], tl.float32)
     own = tl.zeros([BN, WIDTH] if CARRY else [BN, 1], tl.float32)
     state = (zero + float('-inf'), zero, zero, acc, own)
+    tensors, strides, sizes = (K, V, S, BIAS), (skm, svm, sbn, sbm), (N, M, scale2)
     full = M // BM * BM
     for start in range(0, full, BM):
+        rn = start + tl.arange(0, BM)
         state = _step(
-            state,
-            q,
-            K,
-            V,
-            S,
-            BIAS,
-            rm,
-            start + tl.arange(0, BM),
-            cols,
-            M,
-            skm,
-            svm,
-            sbn,
-            sbm,
-            N,
-            scale2,
-            D,
-            FEATURES,
-            CARRY,
-            HAS_BIAS,
-            False,
-            PRECISION,
-            CAST,
+            state, q, tensors, strides, sizes, rm, rn, cols, False, D, FEATURES, CARRY, HAS_BIAS
         )
     if full < M:  # only the last tile of keys is masked
+        rn = full + tl.arange(0, BM)
         state = _step(
-            state,
-            q,
-            K,
-            V,
-            S,
-            BIAS,
-            rm,
-            full + tl.arange(0, BM),
-            cols,
-            M,
-            skm,
-            svm,
-            sbn,
-            sbm,
-            N,
-            scale2,
-            D,
-            FEATURES,
-            CARRY,
-            HAS_BIAS,
-            True,
-            PRECISION,
-            CAST,
+            state, q, tensors, strides, sizes, rm, rn, cols, True, D, FEATURES, CARRY, HAS_BIAS
         )
     top, whole, moved, acc, own = state
     row = (b * H + h) * N + rm
@@ -231,8 +184,8 @@ def share_kernel(
 
 @triton.jit
 def window_kernel(A, C, OUT, saw, sah, san, tiles, H, P, BN: tl.constexpr, BM: tl.constexpr):
-    """Rows of one window: ``mean_heads(A) @ C`` of a softmax A (W, H, P, P)
-    and channels C (W, P, 2), in one reading."""
+    """Rows of one window: ``mean_heads(A) @ C`` of a softmax A (W, H, P, P) and channels C (W, P,
+    2), in one reading."""
     pid = tl.program_id(0)
     w = (pid // tiles).to(tl.int64)
     rm = (pid % tiles) * BN + tl.arange(0, BN)
@@ -249,64 +202,33 @@ def window_kernel(A, C, OUT, saw, sah, san, tiles, H, P, BN: tl.constexpr, BM: t
     tl.store(out + 1, tl.sum(mean * second[None, :], 1) / H, mask=rm < P)
 
 
-def _launch(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor | None,
-    deviation: Tensor,
-    bias: Tensor | None,
-    scale: float,
-    features: bool,
-    carry: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features, logsumexp, moved deviations by head and carried values; empty
-    ones where not asked for."""
+def _run(kernel, programs: int, *args, **options) -> None:
+    if not INTERPRET:
+        wrap_triton(kernel)[(programs,)](*args, **options)
+    elif not isinstance(args[0], FakeTensor):  # of which the compiler asks for shapes alone
+        kernel[(programs,)](*args, **options)
+
+
+def _launch(query, key, value, deviation, bias, scale: float, features: bool, carry: bool):
+    """Features, logsumexp, moved deviations by head and carried values; empty ones where not asked
+    for. ``value`` and ``bias`` may be None."""
     b, h, n, d = query.shape
     m = key.size(2)
     if d > MAX_DIMS:
         raise NotImplementedError(f'heads of {d} channels; at most {MAX_DIMS} fit')
-    query, key, value = (
-        x if x is None or x.stride(-1) == 1 else x.contiguous() for x in (query, key, value)
-    )
-    nothing = query.new_empty(0)
-    strides: tuple[int, ...] = (0, 0, 0, 0)
-    if bias is not None:
-        strides = bias.expand(b, h, n, m).stride()
-    out, own = (
-        query.new_empty(b, n, h, d) if asked else query.new_empty(0) for asked in (features, carry)
-    )
+    value = key if value is None else value  # which is not read
+    query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+    strides = [stride for x in (query, key, value) for stride in x.stride()[:3]]
+    strides += (0, 0, 0, 0) if bias is None else bias.expand(b, h, n, m).stride()
+    asked = dict(FEATURES=features, CARRY=carry, HAS_BIAS=bias is not None)
+    bias = query.new_empty(0) if bias is None else bias
+    out, own = (query.new_empty((b, n, h, d) if kept else 0) for kept in (features, carry))
     moved = query.new_empty(b, h, n, dtype=torch.float32)
     lse = moved.new_empty(moved.shape if features else 0)
-    config = tile(n, m, d, query.dtype)
+    tensors = query, key, value, deviation.contiguous(), bias, out, lse, moved, own
+    config = tile(n, m, d, query.dtype) | dict(D=d, **asked)
     tiles = triton.cdiv(n, config['BN'])
-    kernel = share_kernel if INTERPRET else wrap_triton(share_kernel)
-    kernel[(b * h * tiles,)](
-        query,
-        key,
-        nothing if value is None else value,
-        deviation.contiguous(),
-        nothing if bias is None else bias,
-        out,
-        lse,
-        moved,
-        own,
-        *query.stride()[:3],
-        *key.stride()[:3],
-        *((0, 0, 0) if value is None else value.stride()[:3]),
-        *strides,
-        tiles,
-        h,
-        n,
-        m,
-        scale,
-        D=d,
-        FEATURES=features,
-        CARRY=carry,
-        HAS_BIAS=bias is not None,
-        PRECISION='tf32x3' if query.dtype == torch.float32 else 'ieee',
-        CAST=INTERPRET and query.dtype == torch.bfloat16,
-        **config,
-    )
+    _run(share_kernel, b * h * tiles, *tensors, *strides, tiles, h, n, m, scale, **config)
     heads_first = [x.transpose(1, 2) if x.ndim == 4 else x for x in (out, own)]
     return heads_first[0], lse, moved, heads_first[1]
 
@@ -352,44 +274,25 @@ def _window_pass(matrix: Tensor, channels: Tensor) -> Tensor:
     width = max(16, triton.next_power_of_2(p))
     rows = max(1, min(width, 4096 // width))
     tiles = triton.cdiv(p, rows)
-    kernel = window_kernel if INTERPRET else wrap_triton(window_kernel)
-    kernel[(w * tiles,)](
-        matrix, channels.contiguous(), out, *matrix.stride()[:3], tiles, h, p, BN=rows, BM=width
-    )
+    strides = matrix.stride()[:3]
+    tensors = matrix, channels.contiguous(), out
+    _run(window_kernel, w * tiles, *tensors, *strides, tiles, h, p, BN=rows, BM=width)
     return out
 
 
-def _fake_pass(query, key, deviation, scale, bias=None):
-    return query.new_empty(query.shape[:3], dtype=torch.float32)
-
-
-def _fake_forward(query, key, value, deviation, scale, features, carry):
-    b, h, n, d = query.shape
-    out, own = (
-        query.new_empty(b, n, h, d).transpose(1, 2) if asked else query.new_empty(0)
-        for asked in (features, carry)
-    )
-    moved = query.new_empty(b, h, n, dtype=torch.float32)
-    return out, moved.new_empty(moved.shape if features else 0), moved, own
-
-
-def _fake_windows(matrix, channels):
-    return torch.empty_like(channels)
-
-
-def _register(name: str, function, fake):
-    """An operator of which the compiler sees the kernel inside, or, as it
-    cannot look into interpreted ones, a closed one."""
+def _register(name: str, function):
+    """An operator of which the compiler sees the kernel inside, or, as it cannot look into
+    interpreted ones, a closed one."""
     if not INTERPRET:
         return triton_op(f'mmtlalign::{name}', function, mutates_args=())
     operator = custom_op(f'mmtlalign::{name}', function, mutates_args=())
-    operator.register_fake(fake)
+    operator.register_fake(function)
     return operator
 
 
-share_pass = _register('share_pass', _share_pass, _fake_pass)
-share_forward = _register('share_forward', _share_forward, _fake_forward)
-window_pass = _register('window_pass', _window_pass, _fake_windows)
+share_pass = _register('share_pass', _share_pass)
+share_forward = _register('share_forward', _share_forward)
+window_pass = _register('window_pass', _window_pass)
 
 
 def _setup_context(ctx, inputs, output) -> None:
@@ -432,17 +335,9 @@ def _backward(ctx, grad, *_):
 share_forward.register_autograd(_backward, setup_context=_setup_context)
 
 
-def share_pass_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    share: Tensor,
-    scale: float | None = None,
-    carry: bool = False,
-) -> Attended:
-    """Features of the stock call, whatever computes it, and shares by a pass
-    over query and key, and value where values are carried. The contract
-    stands in :mod:`mmtlalign.alignment.kernels`."""
+def share_pass_attention(query, key, value, share, scale=None, carry=False) -> Attended:
+    """Features of the stock call, whatever computes it, and shares by a pass over query and key,
+    and value where values are carried."""
     out = F.scaled_dot_product_attention(query, key, value, scale=scale)
     scale = scale_of(query, scale)
     with torch.no_grad():
@@ -455,17 +350,9 @@ def share_pass_attention(
     return out, decode(moved, mean), own
 
 
-def share_flash_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    share: Tensor,
-    scale: float | None = None,
-    carry: bool = False,
-) -> Attended:
-    """Features, shares and carried values in one pass, and PyTorch's flash
-    backward. Not for recomputation, which would meet the stock call. The
-    contract stands in :mod:`mmtlalign.alignment.kernels`."""
+def share_flash_attention(query, key, value, share, scale=None, carry=False) -> Attended:
+    """Features, shares and carried values in one pass, and PyTorch's flash backward. Not for
+    recomputation, which would meet the stock call."""
     query, key, value = as_autocast(query, key, value)
     if query.device.type != 'cpu' and query.dtype.itemsize > 2:
         raise NotImplementedError('PyTorch has flash attention for half precision only')

@@ -1,9 +1,9 @@
 """BEiT and BEiT v2: the releases have timm's keys."""
 
-from mmpretrain.models import BEiTViT, LinearClsHead
+from mmpretrain.models import BEiTViT
 from torch import nn
 
-from .family import Family, State, Table, with_head
+from .family import Family, State, Table, with_linear_head
 from .vit import LAYERS, arch_of
 
 BIAS = 'rel_pos_bias.relative_position_bias_table'  # of all layers, in pretraining
@@ -31,12 +31,10 @@ class BEiT(Family):
     pretraining = ('mask_token', 'backbone.mask_token', 'lm_head.', 'cls_pt_', 'neck.')
 
     def table(self, state: State, layout: str) -> Table:
-        """As in the base class."""
         return TABLE
 
     def build(self, state: State, path: str) -> nn.Module:
-        """As in the base class."""
-        width, channels, patch_size = state['backbone.patch_embed.projection.weight'].shape[:3]
+        _, channels, patch_size = state['backbone.patch_embed.projection.weight'].shape[:3]
         tables = [key for key in state if key.endswith('relative_position_bias_table')]
         shared = f'backbone.{BIAS}' in state
         if tables:
@@ -56,6 +54,4 @@ class BEiT(Family):
             use_shared_rel_pos_bias=shared,
             layer_scale_init_value=float('backbone.layers.0.gamma_1' in state),
         )
-        weight = state.get('head.fc.weight')
-        head = None if weight is None else LinearClsHead(len(weight), width)
-        return with_head(backbone, head)
+        return with_linear_head(backbone, state)

@@ -44,15 +44,13 @@ class DeiT(Family):
     pretraining = ('mask_token', 'decoder_', 'head.mlp.', 'head.last_layer', 'neck.')
 
     def table(self, state: State, layout: str) -> Table:
-        """As in the base class."""
         return TABLE
 
     def to_mmpretrain(self, state: State, layout: str, path: str) -> State:
         """As in the base class; of mmpretrain's DeiT3, for its ViT.
 
-        Before its feed-forward layers DeiT3 normalizes by ``ln1``, and the
-        releases by their second norm. So ViT, which has a position for the
-        class token, takes both.
+        Before its feed-forward layers DeiT3 normalizes by ``ln1``, and the releases by their second
+        norm. So ViT, which has a position for the class token, takes both.
         """
         state = super().to_mmpretrain(state, layout, path)
         if has_class_position(state):
@@ -80,7 +78,6 @@ class DeiT(Family):
         return {**state, 'backbone.pos_embed': positions[:, 1:].contiguous()}
 
     def build(self, state: State, path: str) -> nn.Module:
-        """As in the base class."""
         width, channels, patch_size = state['backbone.patch_embed.projection.weight'].shape[:3]
         distilled, has_class = (f'backbone.{kind}_token' in state for kind in ('dist', 'cls'))
         patches = state['backbone.pos_embed'].shape[1] - has_class - distilled
@@ -111,7 +108,6 @@ class DeiT(Family):
         )
 
     def timm_model(self, backbone: nn.Module, state: State) -> tuple[str, dict]:
-        """As in the base class."""
         layer = backbone.layers[0]
         distilled, pooled = 'dist_token' in state, backbone.out_type == 'avg_featmap'
         rows, columns = backbone.patch_resolution

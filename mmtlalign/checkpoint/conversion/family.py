@@ -2,6 +2,7 @@
 
 import re
 
+from mmpretrain.models import LinearClsHead
 from torch import Tensor, nn
 
 from mmtlalign.errors import UserError
@@ -28,14 +29,10 @@ class Family:
 
     def recognise(self, state: State) -> str | None:
         """The layout of weights; None if they are of another family."""
-        return next(
-            (
-                layout
-                for layout, mark in self.marks.items()
-                if any(key.startswith(mark) for key in state)
-            ),
-            None,
-        )
+        for layout, mark in self.marks.items():
+            if any(key.startswith(mark) for key in state):
+                return layout
+        return None
 
     def table(self, state: State, layout: str) -> Table:
         """Beginnings of keys in another layout, and in mmpretrain's.
@@ -56,7 +53,8 @@ class Family:
         state = self.without_buffers(state)
         if layout == 'mmpretrain':
             return state
-        return rename(self.release(state), turned(self.table(state, layout)), path)
+        table = [(new, old) for old, new in self.table(state, layout)]
+        return rename(self.release(state), table, path)
 
     def adopt(self, state: State) -> State:
         """Turn tensors, already under mmpretrain's keys, into mmpretrain's."""
@@ -95,7 +93,7 @@ class Family:
         return {**state, **{key: computed[key] for key in computed if key.endswith(self.buffers)}}
 
 
-def rename(state: State, table: list[tuple[str, str]], path: str) -> State:
+def rename(state: State, table: Table, path: str) -> State:
     """Replace the beginnings of all keys.
 
     Args:
@@ -122,11 +120,6 @@ def rename(state: State, table: list[tuple[str, str]], path: str) -> State:
     return renamed
 
 
-def turned(table: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The table of the other direction."""
-    return [(new, old) for old, new in table]
-
-
 def count(state: State, pattern: str) -> int:
     """One more than the largest number that the pattern's group matches."""
     found = [int(m[1]) for m in map(re.compile(pattern).match, state) if m]
@@ -135,10 +128,14 @@ def count(state: State, pattern: str) -> int:
 
 def with_head(backbone: nn.Module, head: nn.Module | None) -> nn.Module:
     """A classifier's parts under their usual names."""
-    parts = dict(backbone=backbone)
-    if head is not None:
-        parts['head'] = head
     model = nn.Module()
-    for name, part in parts.items():
-        model.add_module(name, part)
+    model.backbone = backbone
+    if head is not None:
+        model.head = head
     return model
+
+
+def with_linear_head(backbone: nn.Module, state: State) -> nn.Module:
+    """Likewise, the head being mmpretrain's linear one, if there are weights for it."""
+    weight = state.get('head.fc.weight')
+    return with_head(backbone, None if weight is None else LinearClsHead(*weight.shape))

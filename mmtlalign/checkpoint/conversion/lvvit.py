@@ -35,7 +35,6 @@ class LVViTFamily(Family):
     marks = dict(timm='patch_embed.conv1.weight', mmpretrain='backbone.patch_embed.stem.0.weight')
 
     def table(self, state: State, layout: str) -> Table:
-        """As in the base class."""
         return TABLE
 
     def build(self, state: State, path: str) -> nn.Module:

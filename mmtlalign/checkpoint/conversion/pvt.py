@@ -1,12 +1,11 @@
 """PVT v2: the paper's release, timm, and mmdet, which has the backbone."""
 
 import torch
-from mmpretrain.models import LinearClsHead
 from torch import nn
 
 from mmtlalign.errors import UserError
 
-from .family import Family, State, Table, count, with_head
+from .family import Family, State, Table, count, with_linear_head
 
 BLOCK = 'backbone.layers.{}.1.{}.'
 
@@ -22,7 +21,6 @@ class PVTv2(Family):
     )
 
     def table(self, state: State, layout: str) -> Table:
-        """As in the base class."""
         rows = []
         for i in range(4):
             stage, new = f'backbone.layers.{i}.', f'backbone.layers.{i}.1.{{}}.'
@@ -60,7 +58,6 @@ class PVTv2(Family):
         return adopted
 
     def release(self, state: State) -> State:
-        """As in the base class."""
         released = {}
         for key, value in state.items():
             if '.in_proj_' in key:
@@ -76,8 +73,7 @@ class PVTv2(Family):
         """As in the base class.
 
         Raises:
-            UserError: If mmdet is not installed, or its backbone has no such
-                widths or attention.
+            UserError: If mmdet is not installed, or its backbone has no such widths or attention.
         """
         try:
             from mmdet.models.backbones import PyramidVisionTransformerV2
@@ -107,6 +103,4 @@ class PVTv2(Family):
             sr_ratios=ratios,
             mlp_ratios=[rows // width for rows, width in zip(hidden, widths)],
         )
-        weight = state.get('head.fc.weight')
-        head = None if weight is None else LinearClsHead(len(weight), widths[-1])
-        return with_head(backbone, head)
+        return with_linear_head(backbone, state)

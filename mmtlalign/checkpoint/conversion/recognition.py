@@ -44,8 +44,7 @@ def recognise(state: State, path: str) -> tuple[Family, str]:
         path (str): Only for messages.
 
     Raises:
-        UserError: If there is none, naming what it is, as far as that is
-            known.
+        UserError: If there is none, naming what it is, as far as that is known.
     """
     names = ', '.join(family.name for family in FAMILIES)
     for name, mark in OTHERS.items():

@@ -2,13 +2,12 @@
 
 import re
 
-from mmpretrain.models import LinearClsHead, SwinTransformer, SwinTransformerV2
+from mmpretrain.models import SwinTransformer, SwinTransformerV2
 from torch import Tensor, nn
 
-from .family import Family, State, Table, count, with_head
+from .family import Family, State, Table, count, with_linear_head
 
 BIAS_TABLE = 'relative_position_bias_table'
-HEAD = 'head.fc.weight'
 
 
 class Swin(Family):
@@ -25,10 +24,10 @@ class Swin(Family):
     # merges those of the first
     merging = ('.downsample.',)
     merged_in = 0
+    grid = 14  # of patches, where no positions tell
     timm_name = 'swin_tiny_patch4_window7_224'
 
     def table(self, state: State, layout: str) -> Table:
-        """As in the base class."""
         stages = max(count(state, r'layers\.(\d+)\.'), count(state, r'backbone\.stages\.(\d+)\.'))
         block, stage = 'layers.{}.blocks.{}.', 'backbone.stages.{}.blocks.{}.'
         return [
@@ -55,35 +54,42 @@ class Swin(Family):
         return reorder_merging(state, self.merging, unfold=True)
 
     def release(self, state: State) -> State:
-        """As in the base class."""
         return reorder_merging(state, self.merging, unfold=False)
 
     def build(self, state: State, path: str) -> nn.Module:
-        """As in the base class."""
-        stages = [
-            f'backbone.stages.{i}.' for i in range(count(state, r'backbone\.stages\.(\d+)\.'))
-        ]
-        tables = [state[f'{stage}blocks.0.attn.w_msa.{BIAS_TABLE}'] for stage in stages]
+        stages = range(count(state, r'backbone\.stages\.(\d+)\.'))
+        blocks = [f'backbone.stages.{i}.blocks.' for i in stages]
         width, channels, patch_size = state['backbone.patch_embed.projection.weight'].shape[:3]
         positions = state.get('backbone.absolute_pos_embed')
-        grid = 14 if positions is None else round(positions.shape[1] ** 0.5)
-        backbone = SwinTransformer(
-            arch=dict(
-                embed_dims=width,
-                depths=[count(state, re.escape(stage) + r'blocks\.(\d+)\.') for stage in stages],
-                num_heads=[biases.shape[1] for biases in tables],
-            ),
+        grid = self.grid if positions is None else round(positions.shape[1] ** 0.5)
+        arch = dict(
+            embed_dims=width,
+            depths=[count(state, re.escape(block) + r'(\d+)\.') for block in blocks],
+        )
+        backbone = self.backbone(
+            state,
+            blocks,
+            arch=arch,
             img_size=grid * patch_size,
             patch_size=patch_size,
             in_channels=channels,
-            window_size=(round(len(tables[0]) ** 0.5) + 1) // 2,
             use_abs_pos_embed=positions is not None,
-            out_indices=(len(stages) - 1,),
+            out_indices=(stages[-1],),
         )
-        return with_head(backbone, head_of(state))
+        return with_linear_head(backbone, state)
+
+    def backbone(self, state: State, blocks: list[str], arch: dict, **common) -> nn.Module:
+        """mmpretrain's, of an ``arch`` that lacks the heads.
+
+        Args:
+            blocks (list[str]): What the keys of each stage's blocks begin with.
+        """
+        tables = [state[f'{block}0.attn.w_msa.{BIAS_TABLE}'] for block in blocks]
+        arch['num_heads'] = [biases.shape[1] for biases in tables]
+        window_size = (round(len(tables[0]) ** 0.5) + 1) // 2
+        return SwinTransformer(arch=arch, window_size=window_size, **common)
 
     def timm_model(self, backbone: nn.Module, state: State) -> tuple[str, dict]:
-        """As in the base class."""
         embed, block = backbone.patch_embed.projection, backbone.stages[0].blocks[0]
         arguments = dict(
             img_size=[n * embed.stride[0] for n in backbone.patch_resolution],
@@ -105,6 +111,7 @@ class SwinV2(Swin):
     buffers = (*Swin.buffers, 'relative_coords_table')
     merging = ('.downsample.reduction.',)  # normalized after it
     merged_in = 1
+    grid = 64
     timm_name = 'swinv2_tiny_window8_256'
 
     def recognise(self, state: State) -> str | None:
@@ -112,44 +119,15 @@ class SwinV2(Swin):
         has_scale = any(key.endswith('.logit_scale') for key in state)
         return super().recognise(state) if has_scale else None
 
-    def build(self, state: State, path: str) -> nn.Module:
-        """As in the base class."""
-        stages = range(count(state, r'backbone\.stages\.(\d+)\.'))
-        blocks = [f'backbone.stages.{i}.blocks.' for i in stages]
-        width, channels, patch_size = state['backbone.patch_embed.projection.weight'].shape[:3]
-        positions = state.get('backbone.absolute_pos_embed')
-        grid = 64 if positions is None else round(positions.shape[1] ** 0.5)
-        extra = [
-            int(m[1]) + 1
-            for m in map(re.compile(r'.*\.blocks\.(\d+)\.norm3\.weight').match, state)
-            if m
-        ]
-        backbone = SwinTransformerV2(
-            arch=dict(
-                embed_dims=width,
-                depths=[count(state, re.escape(block) + r'(\d+)\.') for block in blocks],
-                num_heads=[len(state[f'{block}0.attn.w_msa.logit_scale']) for block in blocks],
-                extra_norm_every_n_blocks=min(extra, default=0),
-            ),
-            img_size=grid * patch_size,
-            patch_size=patch_size,
-            in_channels=channels,
-            use_abs_pos_embed=positions is not None,
-            out_indices=(stages[-1],),
-            pretrained_window_sizes=[0 for _ in stages],
-        )
-        return with_head(backbone, head_of(state))
+    def backbone(self, state: State, blocks: list[str], arch: dict, **common) -> nn.Module:
+        arch['num_heads'] = [len(state[f'{block}0.attn.w_msa.logit_scale']) for block in blocks]
+        extra = map(re.compile(r'.*\.blocks\.(\d+)\.norm3\.weight').match, state)
+        arch['extra_norm_every_n_blocks'] = min((int(m[1]) + 1 for m in extra if m), default=0)
+        return SwinTransformerV2(arch=arch, pretrained_window_sizes=[0 for _ in blocks], **common)
 
     def complete(self, state: State, model: nn.Module) -> State:
         """As it is: mmpretrain computes the buffers of v2 as it loads."""
         return state
-
-
-def head_of(state: State) -> nn.Module | None:
-    """mmpretrain's head for the weights that there are."""
-    if HEAD not in state:
-        return None
-    return LinearClsHead(num_classes=len(state[HEAD]), in_channels=state[HEAD].shape[1])
 
 
 def reorder_merging(state: State, keys: tuple[str, ...], unfold: bool) -> State:
@@ -198,8 +176,7 @@ def resize_table(bias_table: Tensor, window_size: int) -> Tensor:
         window_size (int): W, that of the result.
 
     Returns:
-        Tensor: ((2 W - 1)^2, heads); the bias of distance zero is kept in
-        the middle.
+        Tensor: ((2 W - 1)^2, heads); the bias of distance zero is kept in the middle.
     """
     old, new = round(len(bias_table) ** 0.5), 2 * window_size - 1
     if old == new:

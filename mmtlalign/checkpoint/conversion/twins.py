@@ -1,9 +1,9 @@
 """Twins, PCPVT and SVT: the releases have timm's keys."""
 
-from mmpretrain.models import PCPVT, SVT, LinearClsHead
+from mmpretrain.models import PCPVT, SVT
 from torch import nn
 
-from .family import Family, State, Table, count, with_head
+from .family import Family, State, Table, count, with_linear_head
 
 BLOCK = 'backbone.stages.{}.{}.'
 
@@ -15,7 +15,6 @@ class Twins(Family):
     marks = dict(timm='pos_block.0.', mmpretrain='backbone.position_encodings.0.')
 
     def table(self, state: State, layout: str) -> Table:
-        """As in the base class."""
         stages = max(count(state, r'pos_block\.(\d+)\.'), count_stages(state))
         return [
             ('patch_embeds.{}.proj.', 'backbone.patch_embeds.{}.projection.'),
@@ -31,7 +30,6 @@ class Twins(Family):
         ]
 
     def build(self, state: State, path: str) -> nn.Module:
-        """As in the base class."""
         stages = range(count_stages(state))
         patches = [state[f'backbone.patch_embeds.{i}.projection.weight'] for i in stages]
         widths = [weight.shape[0] for weight in patches]
@@ -53,9 +51,7 @@ class Twins(Family):
             qkv_bias=True,
             norm_after_stage=[i == stages[-1] for i in stages],
         )
-        weight = state.get('head.fc.weight')
-        head = None if weight is None else LinearClsHead(len(weight), widths[-1])
-        return with_head(backbone, head)
+        return with_linear_head(backbone, state)
 
 
 def count_stages(state: State) -> int:

@@ -22,11 +22,8 @@ def remembered(question: dict, look: Callable[[], Findings]) -> Findings:
     Answers lie in the user's cache, as data may be read-only and work dirs
     new: ``$XDG_CACHE_HOME/mmtlalign/checks``, by default in ``~/.cache``.
     One counts as long as all files and folders that it depends on have the
-    path, size and time of change they had. Errors are never kept.
-
-    Args:
-        question (dict): All that the answer depends on, besides files.
-        look (callable): Gives the answer.
+    path, size and time of change they had, and the question, which is all else
+    that the answer depends on, is the same. Errors are never kept.
     """
     path = _path(question)
     found = _recall(path)

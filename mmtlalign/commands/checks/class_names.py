@@ -12,35 +12,25 @@ from mmtlalign.errors import UserError
 def stated_classes(dataset: ConfigDict, cls: type | None) -> list | None:
     """Names that a data set's config states, or else its class.
 
-    Args:
-        dataset (ConfigDict): Without wrappers.
-        cls (type, optional): What its type stands for.
-
-    Returns:
-        list | None: In the order of labels; None where neither does.
+    They come in the order of labels; None where neither does.
     """
     classes = (dataset.get('metainfo') or {}).get('classes', dataset.get('classes'))
     if classes is None:
         classes = getattr(cls, 'METAINFO', {}).get('classes')
-    if isinstance(classes, str) and not osp.isfile(classes):
-        raise UserError(
-            f'metainfo.classes is {classes!r}, which is no file: give a list of names, of one, too '
-            f'([{classes!r}])'
-        )
     if isinstance(classes, str):
-        classes = list_from_file(classes)
+        if not osp.isfile(classes):
+            raise UserError(
+                f'metainfo.classes is {classes!r}, which is no file: give a list of names, of one, '
+                f'too ([{classes!r}])'
+            )
+        return list_from_file(classes)
     if isinstance(classes, (set, frozenset, dict)):  # of any order
         raise UserError(f'metainfo.classes is a {type(classes).__name__}: give a list of names')
     return None if classes is None else list(classes)
 
 
 def difference(one: Sequence[str], other: Sequence[str], where: str, elsewhere: str) -> str | None:
-    """The first difference of two lists of names, in words.
-
-    Args:
-        one, other (Sequence[str]): In the order of labels.
-        where, elsewhere (str): What they are of.
-    """
+    """The first difference of two lists of names, in words."""
     if list(one) == list(other):
         return None
     for i, (a, b) in enumerate(zip(one, other)):
@@ -50,16 +40,7 @@ def difference(one: Sequence[str], other: Sequence[str], where: str, elsewhere: 
 
 
 def check_heads(cfg: Config, names: Sequence[str], where: str) -> None:
-    """Raise if a part of the model is for another number of classes.
-
-    Args:
-        cfg (Config): Of any of the three tasks.
-        names (Sequence[str]): Classes of the data.
-        where (str): Place of the data set in the config.
-
-    Raises:
-        UserError: Naming the part, both numbers and the remedy.
-    """
+    """Raise a UserError if a part of the model is for another number of classes."""
     for place, count in numbered_parts(cfg):
         if count != len(names):
             few = ', '.join(map(str, names[:5])) + ', ...' * (len(names) > 5)
@@ -108,18 +89,8 @@ def _numbered(parts, names: tuple[str, ...], place: str) -> Iterator[tuple[str, 
 def check_trained_classes(
     trained: Sequence[str] | None, path: str, names: Sequence[str] | None, where: str
 ) -> None:
-    """Raise if a checkpoint's classes are not those it is to be used for.
-
-    Args:
-        trained (Sequence[str], optional): The checkpoint's. Nothing is
-            compared where either is None.
-        path (str): Of the checkpoint.
-        names (Sequence[str], optional): In the order of labels.
-        where (str): What they are of.
-
-    Raises:
-        UserError: Naming the first difference.
-    """
+    """Raise a UserError if a checkpoint's classes are not those of the data at
+    ``where``; nothing is compared where either is None."""
     if trained is None or names is None:
         return
     found = difference(trained, names, f"checkpoint '{path}'", where)
@@ -134,25 +105,16 @@ def classes_in(checkpoint: dict) -> list[str] | None:
     """Names that a checkpoint says it was trained on, if it does."""
     meta = checkpoint.get('meta') or {}
     named = meta.get('dataset_meta') or meta
-    if not isinstance(named, dict):
-        return None
-    classes = named.get('classes', named.get('CLASSES'))
-    if not isinstance(classes, (list, tuple)):
-        return None
-    return list(classes)
+    classes = isinstance(named, dict) and named.get('classes', named.get('CLASSES'))
+    return list(classes) if isinstance(classes, (list, tuple)) else None
 
 
 def warn_of_start(
     trained: Sequence[str] | None, path: str, names: Sequence[str] | None, where: str
 ) -> str | None:
-    """On weights of other classes that a training is to begin with.
-
-    Returns:
-        str | None: A warning where all names are others, as in transfer.
-
-    Raises:
-        UserError: If some names are the same, but not all in their order.
-    """
+    """The warning on weights that a training begins with, where all names of
+    classes are others, as in transfer; where some are the same, but not all in
+    their order, it is a UserError."""
     if trained is None or names is None or list(trained) == list(names):
         return None
     if set(trained) & set(names) and len(trained) == len(names):

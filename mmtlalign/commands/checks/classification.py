@@ -19,10 +19,6 @@ from .paths import has_image_files
 class LabelledImages:
     """A data set of the host's, opened but not read.
 
-    Args:
-        where (str): Place of the data set in the config.
-        dataset (ConfigDict): Without wrappers.
-
     Attributes:
         classes (list[str] | None): Names in the order of labels: those of the
             config, or the folders'. None if nothing tells.
@@ -100,12 +96,12 @@ def opens_as_labelled(cls: type | None) -> bool:
 
 
 def look_at_images(data: LabelledImages, num_classes: int | None, full: bool = False) -> Findings:
-    """Labels, files and headers of a data set.
+    """Labels, files and headers of a data set with the right classes.
 
     Args:
-        data (LabelledImages): With the right classes.
+        data (LabelledImages): The data set.
         num_classes (int, optional): What labels must stay below.
-        full (bool): Read all headers, not a sample. Defaults to False.
+        full (bool): Read all headers, not a sample.
 
     Raises:
         UserError: Naming the folder, or file and line, and what to do.
@@ -233,14 +229,8 @@ def _parse_line(data: LabelledImages, number: int, line: str) -> tuple[str, int]
     name, blank, label = line.strip().rpartition(' ')
     shape = 'a line is PATH, one blank, LABEL, a number from 0'
     if not blank:
-        mark = next(
-            (
-                word
-                for mark, word in (('\t', 'a tab'), (',', 'a comma'), (';', 'a semicolon'))
-                if mark in line
-            ),
-            'nothing',
-        )
+        marks = {'\t': 'a tab', ',': 'a comma', ';': 'a semicolon'}
+        mark = next((marks[sign] for sign in marks if sign in line), 'nothing')
         raise data.refuse(
             f'has {mark} in line {number} where a blank must be ({line!r:.60}): {shape}'
         )

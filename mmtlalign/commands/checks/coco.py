@@ -9,7 +9,7 @@ import numpy as np
 from mmtlalign.errors import UserError
 
 from .json_rows import JSONRowsError, read_rows
-from .progress import track_bytes
+from .progress import open_with_bar
 
 NUMBERS = frozenset((int, float))
 # What an annotation's segmentation is to the host.
@@ -21,18 +21,14 @@ COLUMNS = ('id', 'image_id', 'category_id', 'x', 'y', 'w', 'h', 'area')
 class CocoFile:
     """What a file says, small enough for COCO's 860,000 annotations.
 
-    Attributes:
-        images (dict): id -> (file name, width, height).
-        categories (dict): id -> name, in the order of the file.
-        table (dict[str, np.ndarray]): Columns of the annotations in the order of the file:
-            ``COLUMNS``, ``crowd`` (1, 0, or -1 if it does not say), ``ignore`` and ``mask``.
-        masks (dict): (rows, columns) of run lengths -> numbers, in the file,
-            of the annotations that have them.
+    Columns of ``table`` are in the order of the file: ``COLUMNS``, ``crowd`` (1, 0, or -1 if it
+    does not say), ``ignore`` and ``mask``.
     """
 
-    images: dict = field(default_factory=dict)
-    categories: dict = field(default_factory=dict)
+    images: dict = field(default_factory=dict)  # id -> (file name, width, height)
+    categories: dict = field(default_factory=dict)  # id -> name, in the order of the file
     table: dict = field(default_factory=dict)
+    # (rows, columns) of run lengths -> numbers, in the file, of annotations that have them
     masks: dict = field(default_factory=dict)
 
 
@@ -48,38 +44,45 @@ def read_coco(path: str, what: str) -> CocoFile:
         what (str): What messages call it.
 
     Raises:
-        UserError: Naming the first record that is not as COCO has them, or
-            what is wrong with the file.
+        UserError: Naming what is wrong with the file, or its first such record.
     """
-    reader = _Reader(what)
+    reader = _Reader()
     take = dict(
-        images=reader.take_image,
-        categories=reader.take_category,
-        annotations=reader.take_annotation,
+        images=('image', reader.take_image),
+        categories=('category', reader.take_category),
+        annotations=('annotation', reader.take_annotation),
     )
     collects = gc.isenabled()
     gc.disable()  # records hold no cycles, and there are millions
     try:
-        with open(path, 'rb') as file, track_bytes(path) as advance:
-            for key, row in read_rows(file, list(take), advance):
-                take[key](row)
+        with open_with_bar(path) as file:
+            for key, row in read_rows(file, list(take)):
+                kind, function = take[key]
+                function(row)
     except JSONRowsError as error:
-        count = len(reader.columns['id'])
         raise UserError(
-            f'{what} is no JSON in COCO format ({error}, after {count} annotations; NaN and '
-            'Infinity are no numbers of JSON); get it again or correct it'
+            f'{what} is no JSON in COCO format ({error}, after {len(reader.columns["id"])} '
+            'annotations; NaN and Infinity are no numbers of JSON); get it again or correct it'
         ) from None
+    except _Fault as fault:
+        name = f'an {kind}'
+        if isinstance(row, dict) and 'id' in row:
+            name = f'{kind} {row["id"]!r:.40}'
+        raise UserError(f'{what}: {name} {fault}; correct the file') from None
     finally:
         if collects:
             gc.enable()
     return reader.result()
 
 
+class _Fault(Exception):
+    """What is wrong with a record."""
+
+
 class _Reader:
     """Takes the records of a file one by one; refuses what COCO has not."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self) -> None:
         self.file = CocoFile()
         self.columns = {
             key: array('d' if key in 'xywh' or key == 'area' else 'q') for key in COLUMNS
@@ -93,114 +96,83 @@ class _Reader:
         }
         return self.file
 
-    def refuse(self, kind: str, row, complaint: str) -> UserError:
-        name = (
-            f'{kind} {row["id"]!r:.40}' if isinstance(row, dict) and 'id' in row else f'an {kind}'
-        )
-        return UserError(f'{self.what}: {name} {complaint}; correct the file')
-
-    def check_row(self, kind: str, row, keys: tuple) -> None:
-        if not isinstance(row, dict):
-            raise self.refuse(kind, row, f'is {row!r:.40} and no object')
-        for key in keys:
-            if key not in row:
-                raise self.refuse(kind, row, f"has no '{key}'")
-        if type(row['id']) is not int:
-            raise self.refuse(kind, row, 'has an id that is no whole number')
-
     def take_image(self, row) -> None:
-        self.check_row('image', row, ('id', 'file_name', 'width', 'height'))
+        _check_row(row, ('id', 'file_name', 'width', 'height'))
         if not isinstance(row['file_name'], str) or not row['file_name']:
-            raise self.refuse(
-                'image', row, f'has the file_name {row["file_name"]!r:.40}, which is no text'
-            )
+            raise _Fault(f'has the file_name {row["file_name"]!r:.40}, which is no text')
         for key in ('width', 'height'):
             if not _are_numbers([row[key]]) or row[key] < 1 or row[key] % 1:
-                raise self.refuse(
-                    'image', row, f'has the {key} {row[key]!r:.40}, which is no number of pixels'
-                )
+                raise _Fault(f'has the {key} {row[key]!r:.40}, which is no number of pixels')
         if row['id'] in self.file.images:
-            raise self.refuse('image', row, 'is there twice')
+            raise _Fault('is there twice')
         self.file.images[row['id']] = (row['file_name'], int(row['width']), int(row['height']))
 
     def take_category(self, row) -> None:
-        self.check_row('category', row, ('id', 'name'))
+        _check_row(row, ('id', 'name'))
         if not isinstance(row['name'], str):
-            raise self.refuse(
-                'category', row, f'has the name {row["name"]!r:.40}, which is no text'
-            )
+            raise _Fault(f'has the name {row["name"]!r:.40}, which is no text')
         if row['id'] in self.file.categories or row['name'] in self.file.categories.values():
-            raise self.refuse(
-                'category', row, f'({row["name"]!r:.40}) has an id or a name that is there twice'
-            )
+            raise _Fault(f'({row["name"]!r:.40}) has an id or a name that is there twice')
         self.file.categories[row['id']] = row['name']
 
     def take_annotation(self, row) -> None:
-        self.check_row('annotation', row, ('id', 'image_id', 'category_id', 'bbox', 'area'))
+        _check_row(row, ('id', 'image_id', 'category_id', 'bbox', 'area'))
         for key in ('image_id', 'category_id'):
             if type(row[key]) is not int:
-                raise self.refuse(
-                    'annotation',
-                    row,
-                    f'has the {key} {row[key]!r:.40}, '
-                    f'a {type(row[key]).__name__} and no whole number',
-                )
+                kind = type(row[key]).__name__
+                raise _Fault(f'has the {key} {row[key]!r:.40}, a {kind} and no whole number')
         box, area = row['bbox'], row['area']
         if not (isinstance(box, list) and len(box) == 4 and _are_numbers(box)):
-            raise self.refuse(
-                'annotation', row, f'has the bbox {box!r:.60}, which is not four numbers'
-            )
+            raise _Fault(f'has the bbox {box!r:.60}, which is not four numbers')
         if not _are_numbers([area]):
-            raise self.refuse('annotation', row, f'has the area {area!r:.40}, which is no number')
+            raise _Fault(f'has the area {area!r:.40}, which is no number')
         values = (row['id'], row['image_id'], row['category_id'], *box, area)
         for key, value in zip(COLUMNS, values):
             self.columns[key].append(value)
         crowd = row.get('iscrowd', -1)
         if crowd not in (-1, 0, 1):
-            raise self.refuse(
-                'annotation', row, f'has the iscrowd {crowd!r:.40}, which is neither 0 nor 1'
-            )
+            raise _Fault(f'has the iscrowd {crowd!r:.40}, which is neither 0 nor 1')
         self.flags['crowd'].append(int(crowd))
         self.flags['ignore'].append(bool(row.get('ignore')))
-        self.flags['mask'].append(self.kind_of_mask(row))
+        self.flags['mask'].append(self.kind_of_mask(row.get('segmentation')))
 
-    def kind_of_mask(self, row: dict) -> int:
+    def kind_of_mask(self, mask) -> int:
         """What the host makes of a segmentation."""
-        mask = row.get('segmentation')
         if not mask:
             return NO_MASK
         if isinstance(mask, dict):
-            size, counts = mask.get('size'), mask.get('counts')
-            if counts is None or size is None:
-                return USELESS_MASK
-            if not (
-                isinstance(size, list)
-                and len(size) == 2
-                and all(type(value) is int for value in size)
-                and _are_counts(counts)
-            ):
-                raise self.refuse(
-                    'annotation', row, 'has a segmentation whose size and counts are no run lengths'
-                )
-            pixels = sum(counts) if isinstance(counts, list) else _count_pixels(counts)
-            if pixels != size[0] * size[1]:
-                raise self.refuse(
-                    'annotation',
-                    row,
-                    'has a segmentation of run lengths for '
-                    f'{"no" if pixels is None else pixels} pixels in place of {size[0]}x{size[1]}',
-                )
-            self.file.masks.setdefault(tuple(size), array('q')).append(len(self.columns['id']) - 1)
-            return RUN_LENGTHS
+            return self.take_run_lengths(mask.get('size'), mask.get('counts'))
         if not (isinstance(mask, list) and all(isinstance(polygon, list) for polygon in mask)):
-            raise self.refuse(
-                'annotation', row, f'has a segmentation {mask!r:.40} that is no list of polygons'
-            )
-        for polygon in mask:
-            if not _are_numbers(polygon):
-                raise self.refuse('annotation', row, 'has a polygon with what is no number')
+            raise _Fault(f'has a segmentation {mask!r:.40} that is no list of polygons')
+        if not all(map(_are_numbers, mask)):
+            raise _Fault('has a polygon with what is no number')
         useful = any(len(polygon) >= 6 and not len(polygon) % 2 for polygon in mask)
         return POLYGONS if useful else USELESS_MASK
+
+    def take_run_lengths(self, size, counts) -> int:
+        if counts is None or size is None:
+            return USELESS_MASK
+        is_size = isinstance(size, list) and [type(value) for value in size] == [int, int]
+        if not (is_size and _are_counts(counts)):
+            raise _Fault('has a segmentation whose size and counts are no run lengths')
+        pixels = sum(counts) if isinstance(counts, list) else _count_pixels(counts)
+        if pixels != size[0] * size[1]:
+            raise _Fault(
+                f'has a segmentation of run lengths for {"no" if pixels is None else pixels} '
+                f'pixels in place of {size[0]}x{size[1]}'
+            )
+        self.file.masks.setdefault(tuple(size), array('q')).append(len(self.columns['id']) - 1)
+        return RUN_LENGTHS
+
+
+def _check_row(row, keys: tuple) -> None:
+    if not isinstance(row, dict):
+        raise _Fault(f'is {row!r:.40} and no object')
+    for key in keys:
+        if key not in row:
+            raise _Fault(f"has no '{key}'")
+    if type(row['id']) is not int:
+        raise _Fault('has an id that is no whole number')
 
 
 def _are_numbers(values: list) -> bool:

@@ -233,13 +233,8 @@ def stated_in(cfg: Config) -> tuple[list[str] | None, str]:
 def check_names(
     leaf: Leaf, cfg: Config, reference: list[str] | None, whence: str
 ) -> list[str] | None:
-    """Compare the names of a data set with the training's and the heads.
-
-    A split in folders whose config names no classes gets those of the training.
-
-    Returns:
-        list[str] | None: Its names.
-    """
+    """The names of a data set, compared with the training's and the heads; a
+    split in folders whose config names no classes gets those of the training."""
     names = leaf.names
     if names is not None and reference is not None and names != reference:
         if stated_classes(leaf.dataset, leaf.cls) is None and not leaf.is_table:
@@ -248,14 +243,14 @@ def check_names(
             )
             names = reference
         else:
+            remedy = (
+                'mend the tables, or set classes where their order is known'
+                if leaf.is_table
+                else 'set metainfo.classes to the same names in the same order'
+            )
             raise UserError(
-                f'{difference(names, reference, leaf.where, whence)}: labels '
-                'would mean other classes; '
-                + (
-                    'mend the tables, or set classes where their order is known'
-                    if leaf.is_table
-                    else 'set metainfo.classes to the same names in the same order'
-                )
+                f'{difference(names, reference, leaf.where, whence)}: labels would mean other '
+                f'classes; {remedy}'
             )
     if names is not None:
         if len(set(names)) < len(names):
@@ -278,28 +273,16 @@ def look(leaf: Leaf, cfg: Config, names: list[str] | None, full: bool) -> Findin
     if not is_here(dataset):
         return None
     if leaf.is_coco and osp.isfile(_ann_file(leaf)):
-        is_evaluated, with_masks = _what_for(leaf, cfg)
-        question.update(is_evaluated=is_evaluated, with_masks=with_masks)
+        needed = dict(zip(('evaluated', 'with_masks'), _what_for(leaf, cfg)))
         return remembered(
-            question,
-            lambda: look_at_coco(
-                where,
-                dataset,
-                _ann_file(leaf),
-                names or [],
-                evaluated=is_evaluated,
-                with_masks=with_masks,
-                full=full,
-            ),
+            dict(question, **needed),
+            lambda: look_at_coco(where, dataset, _ann_file(leaf), names or [], full=full, **needed),
         )
     if leaf.is_segmented:
         return remembered(question, lambda: look_at_label_maps(where, dataset, cfg, full))
     if opens_as_labelled(leaf.cls) and task_of(cfg) == 'mmpretrain':
-        counts = [count for _, count in numbered_parts(cfg)]
-        return remembered(
-            question,
-            lambda: look_at_images(leaf.images.renamed(names), counts[0] if counts else None, full),
-        )
+        count = next((count for _, count in numbered_parts(cfg)), None)
+        return remembered(question, lambda: look_at_images(leaf.images.renamed(names), count, full))
     return None
 
 
@@ -313,11 +296,8 @@ def _what_for(leaf: Leaf, cfg: Config) -> tuple[bool, bool]:
     if phase != 'train':
         metrics = [metric.get('metric', 'bbox') for metric in evaluators(cfg, f'{phase}_evaluator')]
         return bool(metrics), any('segm' in metric for metric in metrics)
-    loads = [
-        step
-        for step in leaf.dataset.get('pipeline') or ()
-        if str(step['type']).endswith('LoadAnnotations')
-    ]
+    steps = leaf.dataset.get('pipeline') or ()
+    loads = [step for step in steps if str(step['type']).endswith('LoadAnnotations')]
     with_masks = any(step.get('with_mask') for step in loads)
     if loads and not with_masks and _has_mask_head(cfg.get('model', {})):
         raise UserError(

@@ -43,10 +43,8 @@ def look_at_coco(
         dataset (ConfigDict): One whose images are files here.
         path (str): Its annotation file; it exists.
         classes (list[str]): Names the config expects, in order.
-        evaluated (bool): Whether scores are computed from the file, which
-            asks for more than training. Defaults to False.
-        with_masks (bool): Whether masks are trained or evaluated. Defaults to False.
-        full (bool): Read all headers, not a sample. Defaults to False.
+        evaluated, with_masks (bool): What the file, and its masks, are for.
+        full (bool): Read all headers, not a sample.
 
     Raises:
         UserError: Naming the file, the record and what to do.
@@ -75,8 +73,8 @@ def look_at_coco(
     _check_ids(coco, what)
     survives = survivors(coco)
     _check_boxes(coco, survives, what, found)
-    if evaluated and (coco.table['crowd'] < 0).any():
-        raise _refusal(
+    if evaluated:
+        _refuse(
             coco, coco.table['crowd'] < 0, what, "has no 'iscrowd', which scores are computed with"
         )
     if with_masks:
@@ -112,49 +110,41 @@ def _sizes(coco: CocoFile) -> np.ndarray:
     return sizes[rows].T if len(rows) else np.zeros((2, 0))
 
 
-def _refusal(coco: CocoFile, wrong: np.ndarray, what: str, complaint: str) -> UserError:
-    """Of the first of some annotations, with their number."""
-    first = int(coco.table['id'][np.flatnonzero(wrong)[0]])
-    return UserError(
-        f'{what}: annotation {first} {complaint} ({int(wrong.sum())} of {len(wrong)} '
-        'annotations); correct the file'
-    )
+def _refuse(coco: CocoFile, wrong: np.ndarray, what: str, complaint: str) -> None:
+    """Raise if there are such annotations, naming the first and their number."""
+    if wrong.any():
+        first = int(coco.table['id'][np.flatnonzero(wrong)[0]])
+        raise UserError(
+            f'{what}: annotation {first} {complaint} ({int(wrong.sum())} of {len(wrong)} '
+            'annotations); correct the file'
+        )
 
 
 def _check_ids(coco: CocoFile, what: str) -> None:
     """Annotations belong to an image and a category, and to no other's id."""
     table = coco.table
-    if (table['id'] <= 0).any():
-        raise _refusal(
-            coco,
-            table['id'] <= 0,
-            what,
-            'has an id that is not positive, and counts as no match in scores',
-        )
+    _refuse(
+        coco,
+        table['id'] <= 0,
+        what,
+        'has an id that is not positive, and counts as no match in scores',
+    )
     order = np.argsort(table['id'], kind='stable')
     twice = np.zeros(len(order), bool)
     twice[order[1:]] = np.diff(table['id'][order]) == 0
-    if twice.any():
-        raise _refusal(coco, twice, what, 'has an id that another one has')
+    _refuse(coco, twice, what, 'has an id that another one has')
     for key, known in (('image_id', coco.images), ('category_id', coco.categories)):
         unknown = ~np.isin(table[key], np.array(list(known), np.int64))
-        if unknown.any():
-            value = int(table[key][np.flatnonzero(unknown)[0]])
-            ids = list(known)
-            raise _refusal(
-                coco,
-                unknown,
-                what,
-                f'has the {key} {value}, which is none of the ids '
-                f'{", ".join(map(str, ids[:5]))}{", ..." * (len(ids) > 5)}',
-            )
+        first = ', '.join(map(str, table[key][unknown][:1].tolist()))
+        ids = ', '.join(map(str, list(known)[:5])) + ', ...' * (len(known) > 5)
+        _refuse(coco, unknown, what, f'has the {key} {first}, which is none of the ids {ids}')
 
 
 def _check_boxes(coco: CocoFile, survives: np.ndarray, what: str, found: Findings) -> None:
     """Boxes that the host drops are counted; at least one must stay."""
     dropped = ~survives & (coco.table['ignore'] == 0)
-    if len(survives) and not survives.any():
-        raise _refusal(
+    if not survives.any():
+        _refuse(
             coco,
             ~survives,
             what,
@@ -179,15 +169,13 @@ def _check_boxes(coco: CocoFile, survives: np.ndarray, what: str, found: Finding
 
 def _check_masks(coco: CocoFile, survives: np.ndarray, what: str, found: Findings) -> None:
     """What a mask head is trained on is there and of the image's size."""
-    without = survives & (coco.table['mask'] == NO_MASK)
-    if without.any():
-        raise _refusal(
-            coco,
-            without,
-            what,
-            "has no 'segmentation', and masks are trained or evaluated: train a detector without "
-            "a mask head, leave 'segm' out of the evaluator's metric, or",
-        )
+    _refuse(
+        coco,
+        survives & (coco.table['mask'] == NO_MASK),
+        what,
+        "has no 'segmentation', and masks are trained or evaluated: train a detector without "
+        "a mask head, leave 'segm' out of the evaluator's metric, or",
+    )
     useless = survives & (coco.table['mask'] == USELESS_MASK)
     if useless.any():
         found.left_out.append(
@@ -198,13 +186,8 @@ def _check_masks(coco: CocoFile, survives: np.ndarray, what: str, found: Finding
         numbers = np.frombuffer(numbers, np.int64)
         other = np.zeros(len(survives), bool)
         other[numbers] = (sizes[:, numbers] != [[columns], [rows]]).any(0)
-        if other.any():
-            raise _refusal(
-                coco,
-                other,
-                what,
-                f'has a mask of {rows}x{columns} px, which is not the size of its image',
-            )
+        size = f'{rows}x{columns} px, which is not the size of its image'
+        _refuse(coco, other, what, f'has a mask of {size}')
 
 
 def _count(coco: CocoFile, survives: np.ndarray) -> dict[str, int]:

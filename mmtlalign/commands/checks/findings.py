@@ -10,27 +10,16 @@ NUM_NAMED = 10  # classes named in a line
 
 @dataclass
 class Findings:
-    """Of one data set.
+    """Of one data set."""
 
-    Attributes:
-        where (str): Its place in the config.
-        images (int): That it reads.
-        unit (str): What is counted: 'images', 'boxes' or 'pixels'.
-        counts (dict[str, int]): By class, those without any included.
-        complete (bool): Whether all of it was read, not a sample.
-        left_out (list[str]): What is there and not read, with counts.
-        warnings (list[str]): What is no error and may be a mistake.
-        files (list[str]): Files and folders that this depends on.
-    """
-
-    where: str
-    images: int = 0
-    unit: str = 'images'
-    counts: dict = field(default_factory=dict)
-    complete: bool = True
-    left_out: list = field(default_factory=list)
-    warnings: list = field(default_factory=list)
-    files: list = field(default_factory=list)
+    where: str  # its place in the config
+    images: int = 0  # that it reads
+    unit: str = 'images'  # what is counted, or 'boxes', or 'pixels'
+    counts: dict = field(default_factory=dict)  # by class, those without any included
+    complete: bool = True  # whether all of it was read, not a sample
+    left_out: list = field(default_factory=list)  # what is there and not read, with counts
+    warnings: list = field(default_factory=list)  # what is no error and may be a mistake
+    files: list = field(default_factory=list)  # and folders, that this depends on
 
     @property
     def name(self) -> str:
@@ -77,15 +66,13 @@ def _counts(found: Findings) -> str:
     counts = found.counts
     if not counts:
         return f'{found.name} not known'
-    names = list(counts)
-    if len(names) > NUM_NAMED:
-        names.sort(key=counts.__getitem__, reverse=True)
-        named = [*names[:3], '...', *names[-3:]]
-    else:
-        named = names
-    parts = ', '.join(name if name == '...' else f'{name} {counts[name]}' for name in named)
+    parts = [f'{name} {count}' for name, count in counts.items()]
+    if len(parts) > NUM_NAMED:
+        names = sorted(counts, key=counts.__getitem__, reverse=True)
+        parts = [f'{name} {counts[name]}' for name in (*names[:3], *names[-3:])]
+        parts.insert(3, '...')
     sample = '' if found.complete else ' of a sample'
     return (
         f'{found.name} {sum(counts.values())} {found.unit}{sample} in '
-        f'{len(names)} classes ({parts})'
+        f'{len(counts)} classes ({", ".join(parts)})'
     )

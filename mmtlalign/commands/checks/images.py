@@ -4,6 +4,7 @@ import os
 import os.path as osp
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import cv2
@@ -20,23 +21,14 @@ SUFFIXES = '.bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp
 
 
 class Header(NamedTuple):
-    """Of an image file.
+    """Of an image file."""
 
-    Attributes:
-        size (tuple[int]): Width and height as stored.
-        orientation (int): 1 to 8, as EXIF has it; 1 without a tag.
-    """
-
-    size: tuple[int, int]
-    orientation: int
+    size: tuple[int, int]  # width and height as stored
+    orientation: int  # 1 to 8, as EXIF has it; 1 without a tag
 
 
 def read_header(path: str) -> Header:
-    """Read the beginning of a file.
-
-    Raises:
-        UserError: If it is no image that can be read.
-    """
+    """Read the beginning of a file; a UserError if it is no image that can be read."""
     if osp.exists(path) and not osp.isfile(path):  # a pipe would be waited for
         raise UserError(f"image '{path}' is no file: take it out of the data set")
     try:
@@ -70,15 +62,12 @@ def read_headers(paths: Sequence[str]) -> list[Header]:
 
 def missing_files(paths: Sequence[str]) -> list[str]:
     """Those that are not there; every folder is listed once."""
-    names = defaultdict(set)
-    missing = []
-    for path in paths:
-        folder, name = osp.split(path)
-        if folder not in names:
-            names[folder] = set(os.listdir(folder or '.')) if osp.isdir(folder or '.') else set()
-        if name not in names[folder]:
-            missing.append(path)
-    return missing
+
+    @cache
+    def names_in(folder: str) -> set[str]:
+        return set(os.listdir(folder)) if osp.isdir(folder) else set()
+
+    return [path for path in paths if osp.basename(path) not in names_in(osp.dirname(path) or '.')]
 
 
 def folders_of(paths: Iterable[str]) -> list[str]:
@@ -87,13 +76,8 @@ def folders_of(paths: Iterable[str]) -> list[str]:
 
 
 def count_unread(folder: str, read: Sequence[str]) -> dict[str, int]:
-    """Image files below a folder that are not among those read.
-
-    Hidden files and folders do not count.
-
-    Returns:
-        dict[str, int]: Number by suffix, most frequent first.
-    """
+    """Image files below a folder, but for hidden ones, that are not among those
+    read: their number by suffix, most frequent first."""
     known = {osp.normpath(path) for path in read}
     counts: dict[str, int] = defaultdict(int)
     for place, folders, names in os.walk(folder):

@@ -1,7 +1,8 @@
 """The records in the lists of a large JSON object, one by one."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 from ijson import JSONError, get_backend
@@ -18,20 +19,17 @@ class JSONRowsError(ValueError):
     """The file is no JSON object that can be read."""
 
 
-def read_rows(
-    file, keys: Sequence[str], advance: Callable[[int], None]
-) -> Iterator[tuple[str, object]]:
+def read_rows(file: BinaryIO, keys: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Yield (key, record) of the lists under some keys, in one pass.
 
     Args:
         file (BinaryIO): A JSON object, of any size.
         keys (Sequence[str]): Of lists in it, in any order in the file.
-        advance (callable): Called with the number of bytes read.
 
     Raises:
         JSONRowsError: If it is no JSON, no object, or too deep.
     """
-    stream = _OneList(file, keys, advance)
+    stream = _OneList(file, keys)
     try:
         for row in get_backend('yajl2_c').items(
             stream, f'{NAME[1:-1].decode()}.item', use_float=True, buf_size=CHUNK
@@ -58,8 +56,8 @@ class _OneList:
     recurses: neither is for a file that goes down and down, hence the limit.
     """
 
-    def __init__(self, file, keys: Sequence[str], advance: Callable[[int], None]) -> None:
-        self.file, self.advance = file, advance
+    def __init__(self, file: BinaryIO, keys: Sequence[str]) -> None:
+        self.file = file
         self.keys = {key.encode() for key in keys}
         self.key = ''
         self.seen: set[bytes] = set()
@@ -74,7 +72,6 @@ class _OneList:
             return b''
         while not self.pieces:
             chunk = self.file.read(CHUNK)
-            self.advance(len(chunk))
             if not chunk:
                 if not self.before:
                     raise JSONRowsError('it is empty')

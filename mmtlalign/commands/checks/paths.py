@@ -50,15 +50,8 @@ def has_image_files(dataset: dict) -> bool:
 
 
 def check_evaluator(where: str, cfg: Config, hint: str, read: list[str]) -> None:
-    """Look at the annotation files that metrics read by themselves.
-
-    Args:
-        where (str): Key of the evaluators in the config.
-        cfg (Config): A full config.
-        hint (str): How to get the data.
-        read (list[str]): Annotation files of the data set, if it has such; a
-            single one must be the metrics' too.
-    """
+    """Look at the annotation files that metrics read by themselves; if the data
+    sets read a single one, it must be theirs, too."""
     for evaluator in evaluators(cfg, where):
         path = evaluator.get('ann_file') or ''
         if not path or ':' in path:

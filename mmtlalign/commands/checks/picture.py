@@ -23,10 +23,6 @@ def draw_samples(cfg: Config, path: str) -> None:
 
     Images are shown in the colours that the model takes them to have, so that
     exchanged channels show; over them their classes, boxes and masks.
-
-    Args:
-        cfg (Config): Full config, of any of the three tasks.
-        path (str): Image file to write.
     """
     scope = task_of(cfg)
     with DefaultScope.overwrite_default_scope(scope):
@@ -78,9 +74,7 @@ def _name(names: list, label: int) -> str:
 def _draw_instances(ax: Axes, instances, names: list) -> None:
     boxes = instances.bboxes
     boxes = getattr(boxes, 'tensor', boxes).numpy()
-    masks = None
-    if 'masks' in instances:
-        masks = instances.masks.to_ndarray()
+    masks = instances.masks.to_ndarray() if 'masks' in instances else None
     for i, (x1, y1, x2, y2) in enumerate(boxes):
         label = int(instances.labels[i])
         colour = COLOURS[label % len(COLOURS)]

@@ -1,68 +1,45 @@
 """Bars on standard error for what takes longer than a moment."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from typing import BinaryIO
 
+import rich.progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 NUM_THREADS = 16  # they wait for the disk most of the time
 WORTH_A_BAR = 1000  # files
 WORTH_BYTES = 50 << 20
 
 
-@contextmanager
-def track_bytes(path: str) -> Iterator[Callable[[int], None]]:
-    """A bar over a large file; gives what to call with the bytes read."""
-    size = os.path.getsize(path)
-    with _bar(
-        f'reading {os.path.basename(path)}', size, DownloadColumn(), size >= WORTH_BYTES
-    ) as advance:
-        yield advance
+def open_with_bar(path: str) -> AbstractContextManager[BinaryIO]:
+    """A file to read, with a bar over a large one."""
+    return rich.progress.open(
+        path,
+        'rb',
+        description=f'reading {os.path.basename(path)}',
+        console=Console(stderr=True),
+        transient=True,
+        disable=os.path.getsize(path) < WORTH_BYTES,
+    )
 
 
 def in_threads(function: Callable, items: Sequence, what: str) -> list:
-    """What a function gives for each item, in order, with a bar over many.
-
-    Args:
-        function (callable): Of one item; its first exception is raised.
-        items (Sequence): Paths, for example.
-        what (str): What the bar is called.
-    """
-    with (
-        ThreadPoolExecutor(NUM_THREADS) as pool,
-        _bar(what, len(items), MofNCompleteColumn(), len(items) >= WORTH_A_BAR) as advance,
-    ):
-        results = []
+    """What a function gives for each item, in order, with a bar over many; its
+    first exception is raised."""
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        results = rich.progress.track(
+            pool.map(function, items),
+            what,
+            len(items),
+            console=Console(stderr=True),
+            transient=True,
+            disable=len(items) < WORTH_A_BAR,
+        )
         try:
-            for result in pool.map(function, items):
-                results.append(result)
-                advance(1)
+            return list(results)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-        return results
-
-
-@contextmanager
-def _bar(what: str, total: int, column, shown: bool):
-    with Progress(
-        TextColumn(what),
-        BarColumn(),
-        column,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not shown,
-    ) as bar:
-        task = bar.add_task('', total=total)
-        yield lambda count: bar.advance(task, count)

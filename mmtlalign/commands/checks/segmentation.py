@@ -37,10 +37,10 @@ def look_at_label_maps(
     counts, all. The host would fail later, without the name of the file, or train on nothing.
 
     Args:
-        where (str): Place of the data set in the config, for messages.
+        where (str): Place of the data set in the config.
         dataset (ConfigDict): An mmseg data set without wrappers, of files here.
         cfg (Config): Says how many classes the heads tell apart.
-        full (bool): Read all label maps, not a sample. Defaults to False.
+        full (bool): Read all label maps, not a sample.
 
     Raises:
         UserError: Naming the file or number, the limit, and what to do.
@@ -57,12 +57,12 @@ def look_at_label_maps(
     images = [info['img_path'] for info in infos]
     found = Findings(where, len(infos), 'pixels', files=folders_of(images))
     found.files += [built.ann_file] * bool(built.ann_file)
-    _check_present(images, where, 'images', 'img_suffix')
+    _check_present(images, where, 'img_suffix')
     found.left_out += say_unread(count_unread(folder, images), folder, len(images))
     if 'seg_map_path' not in infos[0]:
         return found  # images to predict only
     maps = [info['seg_map_path'] for info in infos]
-    _check_present(maps, where, 'label maps', 'seg_map_suffix')
+    _check_present(maps, where, 'seg_map_suffix')
     maps_folder = built.data_prefix['seg_map_path']
     found.left_out += [
         said.replace('images', 'label maps', 1)
@@ -92,16 +92,12 @@ def _build(dataset: ConfigDict, where: str) -> Dataset:
         ) from None
 
 
-def _check_present(paths: list[str], where: str, kind: str, key: str) -> None:
+def _check_present(paths: list[str], where: str, key: str) -> None:
     missing = missing_files(paths)
     if missing:
-        lack = (
-            'images of {} have no label map'
-            if key == 'seg_map_suffix'
-            else 'images of {} are not there'
-        ).format(where)
+        lack = 'have no label map' if key == 'seg_map_suffix' else 'are not there'
         raise UserError(
-            f'{len(missing)} of {len(paths)} {lack}; the first is '
+            f'{len(missing)} of {len(paths)} images of {where} {lack}; the first is '
             f"'{missing[0]}': add them, or set {where}.{key} to their ending"
         )
 
@@ -131,30 +127,21 @@ def _count_pixels(
 
 def _host_labels(built: Dataset, dataset: ConfigDict) -> np.ndarray:
     """(256,): what the host makes of each stored value."""
-    steps = [
-        step
-        for step in dataset.get('pipeline') or ()
-        if str(step['type']).endswith('LoadAnnotations')
-    ]
+    steps = dataset.get('pipeline') or ()
+    loads = [step for step in steps if str(step['type']).endswith('LoadAnnotations')]
     with TemporaryDirectory() as folder:
         path = osp.join(folder, 'values.png')
         values = np.arange(256, dtype=np.uint8).reshape(16, 16)
         Image.fromarray(values).save(path)
         with DefaultScope.overwrite_default_scope('mmseg'):
-            load = TRANSFORMS.build(steps[0] if steps else dict(type='LoadAnnotations'))
+            load = TRANSFORMS.build(loads[0] if loads else dict(type='LoadAnnotations'))
         info = {**built.get_data_info(0), 'seg_map_path': path}
         return load(info)['gt_seg_map'].reshape(-1)
 
 
 class _PairCheck:
-    """Looks at an image and its label map.
-
-    Args:
-        where (str): Place of the data set in the config.
-        becomes (np.ndarray): (256,): class of each stored value.
-        num_classes (int): Of the data set.
-        ignored (int): Class of pixels that do not count.
-    """
+    """Looks at an image and its label map, of which each stored value ``becomes``
+    (256,) a class."""
 
     def __init__(self, where: str, becomes: np.ndarray, num_classes: int, ignored: int) -> None:
         self.where, self.becomes = where, becomes
@@ -167,17 +154,11 @@ class _PairCheck:
             with Image.open(path) as file:
                 stored = np.asarray(file)
         except Exception as error:  # reading garbage can raise anything
-            raise UserError(
-                f"label map '{path}' ({self.where}) cannot be "
-                f'read ({first_line(error)}): replace it'
-            ) from None
+            raise self.refuse(path, f'cannot be read ({first_line(error)}): replace it') from None
         if stored.ndim != 2:
             channels = stored.shape[2] if stored.ndim == 3 else stored.shape
-            raise self.refuse(
-                path,
-                f'has {channels} channels; it must have '
-                'one, whose values are the classes: convert it',
-            )
+            only = 'it must have one, whose values are the classes: convert it'
+            raise self.refuse(path, f'has {channels} channels; {only}')
         height, width = stored.shape
         unclear = self.compare_sizes(image, path, (width, height))
         if stored.dtype.kind == 'b':
@@ -193,11 +174,11 @@ class _PairCheck:
             (counts > 0) & (self.becomes != self.ignored) & (self.becomes >= self.num_classes)
         )
         if len(wrong):
-            raise UserError(
-                f"label map '{path}' ({self.where}) holds the class {self.becomes[wrong[0]]}, "
-                f'but the dataset has {self.num_classes} classes, 0 to {self.num_classes - 1} '
-                f'(and {self.ignored} to ignore): correct the file, or the classes in '
-                f'{self.where}.metainfo'
+            raise self.refuse(
+                path,
+                f'holds the class {self.becomes[wrong[0]]}, but the dataset has '
+                f'{self.num_classes} classes, 0 to {self.num_classes - 1} (and {self.ignored} to '
+                f'ignore): correct the file, or the classes in {self.where}.metainfo',
             )
         return unclear, counts
 
@@ -225,15 +206,10 @@ def _why_nothing_counts(dataset: Dataset, where: str) -> str:
     )
     if not (dataset.reduce_zero_label or dataset.label_map):
         return message + 'in the files; correct these'
+    own = 'only those of its own classes that metainfo names'
     return message + (
         f'once {type(dataset).__name__} has read them, with reduce_zero_label='
-        f'{dataset.reduce_zero_label} (True makes 1 the first class and '
-        'ignores 0) and '
-        + (
-            'only those of its own classes that metainfo names'
-            if dataset.label_map
-            else 'all of its classes'
-        )
-        + f'; for own data set {where}.type=BaseSegDataset and '
-        f'{where}.reduce_zero_label=False'
+        f'{dataset.reduce_zero_label} (True makes 1 the first class and ignores 0) and '
+        f'{own if dataset.label_map else "all of its classes"}; for own data set '
+        f'{where}.type=BaseSegDataset and {where}.reduce_zero_label=False'
     )

@@ -13,20 +13,9 @@ PER_WORKER = 8 * 2**20
 
 
 def check_shared_memory(cfg: Config) -> None:
-    """Raise a UserError if workers would wait for ever, or be killed.
-
-    Args:
-        cfg (Config): The ``num_workers`` of its data loaders are read.
-    """
-    workers = max(
-        (
-            loader.get('num_workers') or 0
-            for loader in (
-                cfg.get(f'{phase}_dataloader') or {} for phase in ('train', 'val', 'test')
-            )
-        ),
-        default=0,
-    )
+    """Raise a UserError if workers of data loaders would wait for ever, or be killed."""
+    loaders = [cfg.get(f'{phase}_dataloader') or {} for phase in ('train', 'val', 'test')]
+    workers = max(loader.get('num_workers') or 0 for loader in loaders)
     if not workers or not os.path.isdir(SHARED_MEMORY):
         return
     free = shutil.disk_usage(SHARED_MEMORY).free

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS
 
-from mmtlalign.commands.config_nodes import walk
+from mmtlalign.config_nodes import walk
 from mmtlalign.errors import UserError
 from mmtlalign.errors.kinds import unknown_type
 

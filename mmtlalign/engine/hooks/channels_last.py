@@ -16,8 +16,7 @@ class ChannelsLast(Hook):
     of ``tools/train.py`` adds this hook.
 
     Raises:
-        UserError: If all convolutions cut images into patches, side by side:
-            those gain nothing.
+        UserError: If all convolutions cut images into patches, side by side: those gain nothing.
     """
 
     def before_train(self, runner: Runner) -> None:

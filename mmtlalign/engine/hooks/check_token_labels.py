@@ -14,9 +14,8 @@ from mmtlalign.registry import HOOKS
 class CheckTokenLabels(Hook):
     """Stop a training whose token labels are not those of its data set.
 
-    Before the first step, every :class:`LoadTokenLabels` in a pipeline of the
-    training data has its store compared with the data set: number and names
-    of images, and the list of classes.
+    Before the first step, every :class:`LoadTokenLabels` in a pipeline of the training data has its
+    store compared with the data set: number and names of images, and the list of classes.
 
     Raises:
         UserError: Naming the first difference.

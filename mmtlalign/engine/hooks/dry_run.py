@@ -16,13 +16,11 @@ class DryRunEnded(Exception):
 class DryRun(Hook):
     """End a training after its second step, and say what all will need.
 
-    The first step warms up (it chooses kernels, compiles, allocates); the
-    second is timed, from batch to batch. ``--dry-run`` of ``tools/train.py``
-    adds this hook.
+    The first step warms up (it chooses kernels, compiles, allocates); the second is timed, from
+    batch to batch. ``--dry-run`` of ``tools/train.py`` adds this hook.
 
     Raises:
-        DryRunEnded: With peak memory of this process and expected hours,
-            validation not counted.
+        DryRunEnded: With peak memory of this process and expected hours, validation not counted.
     """
 
     priority = 'LOWEST'
@@ -38,6 +36,5 @@ class DryRun(Hook):
             seconds = runner.message_hub.get_scalar('train/time').current()
             raise DryRunEnded(
                 f'dry run: peak memory {peak_memory():.0f} MiB a process; {seconds:.3f} s a step, '
-                f'so {self._left} steps take {self._left * seconds / 3600:.2f} h '
-                'without validation'
+                f'so {self._left} steps take {self._left * seconds / 3600:.2f} h without validation'
             )

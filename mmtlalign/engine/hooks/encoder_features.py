@@ -23,10 +23,9 @@ from mmtlalign.registry import HOOKS
 class EncoderFeatures(Hook):
     """Give metrics of features what they measure, in tests and validation.
 
-    A :class:`FeatureMetric` extracts the features of tested images from the
-    ``backbone`` of any model, what a linear head would read (see
-    :mod:`mmtlalign.models.encoder_features`). If one needs a bank of labelled
-    features, it is extracted before the first batch, once for all metrics.
+    A :class:`FeatureMetric` extracts the features of tested images from the ``backbone`` of any
+    model, what a linear head would read (see :mod:`mmtlalign.models.encoder_features`). If one
+    needs a bank of labelled features, it is extracted before the first batch, once for all metrics.
     Without such a metric, nothing is done.
 
     Args:

@@ -36,12 +36,8 @@ class ExtendSchedule(Hook):
             was = single.optimizer.param_groups[0]['lr']
             replay(runner, single, resumed)
             now = single.optimizer.param_groups[0]['lr']
-            print_log(
-                f'The schedule is extended: the learning rate jumps from {was:.6g} to {now:.6g}'
-                if now != was
-                else f'The schedule is extended; the learning rate stays {now:.6g} here',
-                logger='current',
-            )
+            change = f'jumps from {was:.6g} to {now:.6g}' if now != was else f'stays {now:.6g} here'
+            print_log(f'The schedule is extended: the learning rate {change}', logger='current')
 
 
 def replay(runner: Runner, wrapper, resumed: list) -> None:
@@ -52,13 +48,11 @@ def replay(runner: Runner, wrapper, resumed: list) -> None:
         )
     scratch = optimizer_like(wrapper.optimizer)
     cfg = runner.cfg.param_scheduler
-    schedulers = runner._build_param_scheduler(
-        cfg if isinstance(cfg, (list, tuple)) else [cfg], scratch
-    )
+    cfg = cfg if isinstance(cfg, (list, tuple)) else [cfg]
+    schedulers = runner._build_param_scheduler(cfg, scratch)
     scratch._global_step = 1  # else each asks for optimizer.step() first
-    length = (
-        len(runner.train_dataloader) if isinstance(runner.train_loop, EpochBasedTrainLoop) else 0
-    )
+    by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+    length = len(runner.train_dataloader) if by_epoch else 0
     for step in range(1, runner.iter + 1):
         for scheduler in schedulers:
             if not scheduler.by_epoch or length and step % length == 0:
@@ -74,12 +68,8 @@ def optimizer_like(optimizer) -> torch.optim.Optimizer:
     groups = []
     for group in optimizer.param_groups:
         values = {key: value for key, value in group.items() if key != 'params'}
-        values.update(
-            {
-                key.removeprefix('initial_'): value
-                for key, value in values.items()
-                if key.startswith('initial_')
-            }
-        )
-        groups.append(dict(values, params=[torch.zeros(1)]))
+        first = {
+            key[len('initial_') :]: values[key] for key in values if key.startswith('initial_')
+        }
+        groups.append(dict(values, **first, params=[torch.zeros(1)]))
     return torch.optim.SGD(groups, lr=0.0)

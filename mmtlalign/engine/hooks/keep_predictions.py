@@ -24,14 +24,12 @@ NOT_FOR_FILES = ('found', 'truth', 'areas')
 class KeepPredictions(Hook):
     """Write what each validation predicted to ``predictions.json``.
 
-    A later validation replaces an earlier one. Every image has its numbers
-    there, 64 a small picture, too: half of them those with the largest
-    error, half evenly spread over the others. ``tools/train.py`` registers
-    this hook, unless told not to; ``mmtlalign report`` reads the file.
+    A later validation replaces an earlier one. Every image has its numbers there, 64 a small
+    picture, too: half of them those with the largest error, half evenly spread over the others.
+    ``tools/train.py`` registers this hook, unless told not to; ``mmtlalign report`` reads the file.
 
     Args:
-        is_rgb (bool): Whether the validation images have red first. Defaults
-            to False.
+        is_rgb (bool): Whether the validation images have red first. Defaults to False.
         num_samples (int): Pictures. Defaults to 64.
     """
 
@@ -70,23 +68,18 @@ class KeepPredictions(Hook):
         entries = [entry for entry in entries if entry]
         unit, figures = per_class(entries, len(self._classes))
         self._choose(entries)
-        kept = [{k: v for k, v in e.items() if k not in NOT_FOR_FILES} for e in entries]
-        write_whole(
-            osp.join(runner.work_dir, PREDICTIONS),
-            json.dumps(
-                dict(
-                    epoch=runner.epoch,
-                    iter=runner.iter,
-                    classes=self._classes,
-                    palette=self._palette.tolist(),
-                    metrics={key: float(v) for key, v in (metrics or {}).items() if _is_number(v)},
-                    per_class=dict(unit=unit, figures=figures),
-                    peak_memory_mib=int(peak_of_process()),
-                    images=kept,
-                ),
-                default=float,
-            ),
+        content = dict(
+            epoch=runner.epoch,
+            iter=runner.iter,
+            classes=self._classes,
+            palette=self._palette.tolist(),
+            metrics={key: float(v) for key, v in (metrics or {}).items() if _is_number(v)},
+            per_class=dict(unit=unit, figures=figures),
+            peak_memory_mib=int(peak_of_process()),
+            images=[{k: v for k, v in e.items() if k not in NOT_FOR_FILES} for e in entries],
         )
+        path = osp.join(runner.work_dir, PREDICTIONS)
+        write_whole(path, json.dumps(content, default=float))
 
     def _is_drawn(self, error: float, place: int) -> bool:
         """Whether an image is one of those to see, of this process, so far."""

@@ -15,10 +15,9 @@ from mmtlalign.registry import HOOKS
 class ProfileSteps(Hook):
     """Trace the first steps with torch's profiler.
 
-    Unlike mmengine's ``ProfilerHook``, it also counts from where a training is
-    resumed, passes over the ends of epochs, and leaves a whole file:
-    ``trace_rankN.json`` beside the log, for Perfetto or chrome://tracing.
-    ``--profile N`` of ``tools/train.py`` adds this hook.
+    Unlike mmengine's ``ProfilerHook``, it also counts from where a training is resumed, passes over
+    the ends of epochs, and leaves a whole file: ``trace_rankN.json`` beside the log, for Perfetto
+    or chrome://tracing. ``--profile N`` of ``tools/train.py`` adds this hook.
 
     Args:
         steps (int): How many.

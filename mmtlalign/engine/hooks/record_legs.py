@@ -10,10 +10,9 @@ from mmtlalign.registry import HOOKS
 class RecordLegs(Hook):
     """Note in ``meta['legs']`` what each part of a training was.
 
-    A leg is what one process, or group of them, did: its time stamp, which
-    names the folder of its log, where it began, the number of processes, and
-    what its config changed in that of the leg before. ``tools/train.py``
-    registers this hook for every training; publishing reads it.
+    A leg is what one process, or group of them, did: its time stamp, which names the folder of its
+    log, where it began, the number of processes, and what its config changed in that of the leg
+    before. ``tools/train.py`` registers this hook for every training; publishing reads it.
 
     Args:
         changes (list[str]): Since the leg before. Defaults to none.
@@ -36,15 +35,6 @@ class RecordLegs(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add them all."""
-        checkpoint['meta'].update(
-            world_size=runner.world_size,
-            legs=[
-                *self._earlier,
-                dict(
-                    time=runner.timestamp,
-                    **self._begin,
-                    processes=runner.world_size,
-                    changes=self.changes,
-                ),
-            ],
-        )
+        processes = runner.world_size
+        leg = dict(self._begin, time=runner.timestamp, processes=processes, changes=self.changes)
+        checkpoint['meta'].update(world_size=processes, legs=[*self._earlier, leg])

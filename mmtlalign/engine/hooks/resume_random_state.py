@@ -26,10 +26,9 @@ class ResumeRandomState(Hook):
     between has drawn; and ranks differ without ``diff_rank_seed``. Data-loading workers are set
     from (seed, epoch, rank, worker) as they start.
 
-    On the CPU with ``num_workers=0`` and an unchanged number of threads the
-    weights then end bit-identical. Workers that outlive an epoch
-    (``persistent_workers=True``, or any worker of an iteration-based loop)
-    cannot be reached: order and weights resume, augmentation draws do not,
+    On the CPU with ``num_workers=0`` and an unchanged number of threads the weights then end
+    bit-identical. Workers that outlive an epoch (``persistent_workers=True``, or any worker of an
+    iteration-based loop) cannot be reached: order and weights resume, augmentation draws do not,
     and the log says so.
 
     The hook has the lowest priority, so that no other hook draws after it.

@@ -23,20 +23,18 @@ SAVED = ('state_dict', 'ema_state_dict', 'optimizer')
 class StopOnDivergence(Hook):
     """Stop a training whose loss, gradients or weights are not finite.
 
-    mmengine goes on with NaN, and its checkpoints of NaN take the place of
-    sound ones. Here a flag, on the device, gathers whether all losses and
-    gradients are finite; it is read, which waits for the device, as often as
-    the log is written and before anything is validated or saved. Weights,
-    their averages and the optimizer's state are looked at before they are
-    saved. ``tools/train.py`` registers this hook for every training.
+    mmengine goes on with NaN, and its checkpoints of NaN take the place of sound ones. Here a flag,
+    on the device, gathers whether all losses and gradients are finite; it is read, which waits for
+    the device, as often as the log is written and before anything is validated or saved. Weights,
+    their averages and the optimizer's state are looked at before they are saved. ``tools/train.py``
+    registers this hook for every training.
 
     With loss scaling (float16), a step whose gradients overflow is skipped,
     which is no divergence yet. The log counts such steps as
     ``skipped_steps``; 20 in a row, or a scale below 1, end the training.
 
     Raises:
-        UserError: Saying what is not finite, the last sound checkpoint and
-            how to go on.
+        UserError: Saying what is not finite, the last sound checkpoint and how to go on.
     """
 
     # After the averaging of weights, before the log and what saves.
@@ -51,11 +49,9 @@ class StopOnDivergence(Hook):
         """Begin to watch the steps of all optimizers."""
         self.after_train(runner)
         wrapper = runner.optim_wrapper
-        self._watches = [
-            StepWatch(single)
-            for single in (wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper])
-            if isinstance(single.optimizer, torch.optim.Optimizer)
-        ]
+        wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+        of_torch = (one for one in wrappers if isinstance(one.optimizer, torch.optim.Optimizer))
+        self._watches = [StepWatch(one) for one in of_torch]
         self._sound_loss, self._saved = None, runner.iter > 0
         self._interval = min(
             (hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), default=10
@@ -97,11 +93,7 @@ class StopOnDivergence(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Let nothing pass that is not finite, whoever saves it."""
-        found = first_unsound(
-            (f'{part}.{name}', value)
-            for part in SAVED
-            for name, value in named_tensors(checkpoint.get(part))
-        )
+        found = first_unsound(named_tensors({part: checkpoint.get(part) for part in SAVED}))
         if found:
             raise self._error(runner, f'{found} is not finite')
 
@@ -122,9 +114,8 @@ class StopOnDivergence(Hook):
         """Judge all steps so far."""
         scaled = [watch for watch in self._watches if watch.scaler]
         if scaled:
-            runner.message_hub.update_scalar(
-                'train/skipped_steps', sum(int(watch.skipped) for watch in scaled)
-            )
+            skipped = sum(int(watch.skipped) for watch in scaled)
+            runner.message_hub.update_scalar('train/skipped_steps', skipped)
         reasons = [watch.reason() for watch in self._watches]
         # with loss scaling, the loss of a step to skip may be anything
         if not scaled and self._sound_loss is not None and (not self._sound_loss):
@@ -133,19 +124,14 @@ class StopOnDivergence(Hook):
 
     def _check_weights(self, runner: Runner) -> None:
         """Judge weights, their averages and the optimizers' states."""
-        models = dict(
-            weights=runner.model,
-            **{
-                f'averaged weights of {type(hook).__name__}': hook.ema_model
-                for hook in runner.hooks
-                if hasattr(hook, 'ema_model')
-            },
-        )
+        models = dict(weights=runner.model)
+        for hook in runner.hooks:
+            if hasattr(hook, 'ema_model'):
+                models[f'averaged weights of {type(hook).__name__}'] = hook.ema_model
         tensors = [
             (f'{name} ({what})', value)
             for what, model in models.items()
-            for name, value in model.state_dict().items()
-            if isinstance(value, Tensor)
+            for name, value in named_tensors(model.state_dict())
         ]
         for watch in self._watches:
             tensors += named_tensors(list(watch.optimizer.state.values()), 'optimizer.')
@@ -167,9 +153,8 @@ class StopOnDivergence(Hook):
         )
         rates = [group['lr'] for watch in self._watches for group in watch.optimizer.param_groups]
         anew = (
-            'begin anew with a lower learning rate (it is '
-            f'{max(rates, default=0):.3g} now; --cfg-options '
-            'optim_wrapper.optimizer.lr=RATE)'
+            f'begin anew with a lower learning rate (it is {max(rates, default=0):.3g} now; '
+            '--cfg-options optim_wrapper.optimizer.lr=RATE)'
         )
         clip = '--cfg-options optim_wrapper.clip_grad.max_norm=1'
         return UserError(
@@ -206,12 +191,8 @@ class StepWatch:
             # are told on the device whether to skip.
             self._skips = getattr(optimizer, 'found_inf', 0.0)
             return
-        gradients = [
-            own_part(parameter.grad)
-            for group in optimizer.param_groups
-            for parameter in group['params']
-            if parameter.grad is not None
-        ]
+        weights = [weight for group in optimizer.param_groups for weight in group['params']]
+        gradients = [own_part(weight.grad) for weight in weights if weight.grad is not None]
         gradients = [gradient for gradient in gradients if gradient.numel()]
         if gradients:
             sound = get_total_norm(gradients, torch.inf).isfinite()

@@ -29,11 +29,10 @@ class StopOnSignal(Hook):
     up, SIGUSR1, with which they can be told to announce it earlier, and SIGHUP,
     which comes when a terminal goes, but not under nohup. A second Ctrl-C ends the process at once.
 
-    A checkpoint within an epoch, and with it the position in the data and all
-    random states, is ``interrupted_epoch_E_iter_N.pth``; resumed, the epoch
-    goes on with the next batch, and with ``num_workers=0`` the training ends
-    bit-identical. The next regular checkpoint removes it. During a validation
-    the end comes after it. Of several processes, each may get the signal at
+    A checkpoint within an epoch, and with it the position in the data and all random states, is
+    ``interrupted_epoch_E_iter_N.pth``; resumed, the epoch goes on with the next batch, and with
+    ``num_workers=0`` the training ends bit-identical. The next regular checkpoint removes it.
+    During a validation the end comes after it. Of several processes, each may get the signal at
     another step: they agree every 10 iterations.
 
     Raises:
@@ -87,9 +86,8 @@ class StopOnSignal(Hook):
     ) -> None:
         """Stop within an epoch, or between iterations."""
         last = self._is_by_epoch(runner) and (batch_idx + 1 == len(runner.train_dataloader))
-        if last or not self._is_asked(
-            runner, ask=not (is_distributed() and (runner.iter + 1) % ASK_EVERY)
-        ):
+        ask = not (is_distributed() and (runner.iter + 1) % ASK_EVERY)
+        if last or not self._is_asked(runner, ask):
             return  # the end of an epoch comes in a moment
         if self._is_by_epoch(runner):
             self._states = all_gather_object(random_states(runner))
@@ -100,12 +98,10 @@ class StopOnSignal(Hook):
         meta = checkpoint['meta']
         meta.update(self._place)  # which a FlexibleRunner has overwritten
         if self._states:
-            length = len(runner.train_dataloader) + getattr(
-                runner.train_dataloader.batch_sampler, 'skipped', 0
-            )
-            checkpoint['within_epoch'] = dict(
-                batches=meta['iter'] - meta['epoch'] * length, states=self._states
-            )
+            loader = runner.train_dataloader
+            length = len(loader) + getattr(loader.batch_sampler, 'skipped', 0)
+            batches = meta['iter'] - meta['epoch'] * length
+            checkpoint['within_epoch'] = dict(batches=batches, states=self._states)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Stop at the end of an epoch."""
@@ -137,14 +133,8 @@ class StopOnSignal(Hook):
     def _stop(self, runner: Runner, epoch: int, step: int) -> None:
         """Save, unless that has just been done, and end."""
         names = () if self._states else (f'epoch_{epoch}.pth', f'iter_{step}.pth')
-        path = next(
-            (
-                str(hook.last_ckpt)
-                for hook in runner.hooks
-                if isinstance(hook, CheckpointHook) and osp.basename(str(hook.last_ckpt)) in names
-            ),
-            None,
-        )
+        saved = (str(hook.last_ckpt) for hook in runner.hooks if isinstance(hook, CheckpointHook))
+        path = next((path for path in saved if osp.basename(path) in names), None)
         if path is None:
             name = INTERRUPTED.format(epoch, step)
             self._place = dict(epoch=epoch, iter=step)
@@ -155,9 +145,8 @@ class StopOnSignal(Hook):
         self.after_train(runner)
         raise StoppedBySignal(
             self._signal,
-            f'stopped by {signal.Signals(self._signal).name} after iteration '
-            f"{step}; all of it is in '{path}': the same command with "
-            '--resume goes on from it',
+            f'stopped by {signal.Signals(self._signal).name} after iteration {step}; all of it is '
+            f"in '{path}': the same command with --resume goes on from it",
         )
 
     @staticmethod
@@ -193,13 +182,15 @@ def set_batches(loader, batches) -> None:
 
 def random_states(runner: Runner) -> dict:
     """All that this process will draw from, as plain data."""
+    loader = runner.train_dataloader
     _, keys, position, has_gauss, gauss = np.random.get_state()
     return dict(
         python=random.getstate(),
         numpy=(keys.tolist(), position, has_gauss, gauss),
         torch=torch.get_rng_state(),
         cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        loader=generator_state(runner.train_dataloader),
+        # of a loader's own generator, if it has one
+        loader=loader.generator and loader.generator.get_state(),
         mixing=[mixing.generator.get_state() for mixing in mixing_methods(runner)],
     )
 
@@ -217,11 +208,6 @@ def set_random_states(runner: Runner, states: dict) -> None:
         runner.train_dataloader.generator.set_state(states['loader'])
     for mixing, state in zip(mixing_methods(runner), states['mixing']):
         mixing.generator.set_state(state)
-
-
-def generator_state(loader) -> torch.Tensor | None:
-    """Of a loader's own generator, if it has one."""
-    return loader.generator and loader.generator.get_state()
 
 
 def mixing_methods(runner: Runner) -> list:

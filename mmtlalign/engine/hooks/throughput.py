@@ -31,14 +31,12 @@ WINDOW = 10  # steps that a rate is averaged over
 
 @HOOKS.register_module()
 class Throughput(Hook):
-    """Log ``images_per_second`` of all processes together, and what is known
-    of the device.
+    """Log ``images_per_second`` of all processes together, and what is known of the device.
 
-    On a CPU ``memory`` is the peak of the process in MiB; on a GPU mmengine
-    logs that of tensors under this name. ``mfu`` is the part of the device's
-    peak that the step's FLOPs are: those of forward and backward, counted
-    once, in the first step. ``tools/train.py`` registers this hook for every
-    training.
+    On a CPU ``memory`` is the peak of the process in MiB; on a GPU mmengine logs that of tensors
+    under this name. ``mfu`` is the part of the device's peak that the step's FLOPs are: those of
+    forward and backward, counted once, in the first step. ``tools/train.py`` registers this hook
+    for every training.
 
     Args:
         peak_tflops (float, optional): Of a device. Defaults to what is known
@@ -89,6 +87,5 @@ class Throughput(Hook):
 def known_peak() -> float | None:
     """Of this GPU in half precision; None if nobody knows, or there is none."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ''
-    return next(
-        (peak for words, peak in PEAK_TFLOPS.items() if re.search(rf'\b{words}\b', name)), None
-    )
+    known = (peak for words, peak in PEAK_TFLOPS.items() if re.search(rf'\b{words}\b', name))
+    return next(known, None)

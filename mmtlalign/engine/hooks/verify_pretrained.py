@@ -18,13 +18,11 @@ from ..sharding.tensors import whole
 class VerifyPretrained(Hook):
     """Compare every pretrained tensor with its file before the first step.
 
-    mmengine loads what fits and only logs the rest, so that a wrong prefix or
-    another architecture trains from random weights. This hook first, before
-    anything is loaded, reads the file of every ``init_cfg`` that says
-    ``Pretrained``, safely and strictly, into a copy of its module; what may
-    be missing or left over is listed in
-    ``mmtlalign/checkpoint/pretrained.py`` and logged. Then, when the host has
-    initialized the model, every tensor must equal that copy's bit for bit.
+    mmengine loads what fits and only logs the rest, so that a wrong prefix or another architecture
+    trains from random weights. This hook first, before anything is loaded, reads the file of every
+    ``init_cfg`` that says ``Pretrained``, safely and strictly, into a copy of its module; what may
+    be missing or left over is listed in ``mmtlalign/checkpoint/pretrained.py`` and logged. Then,
+    when the host has initialized the model, every tensor must equal that copy's bit for bit.
 
     A training that is resumed, or starts from ``load_from``, does not get
     its weights there, and nothing is compared. ``tools/train.py`` adds the
@@ -46,8 +44,7 @@ class VerifyPretrained(Hook):
         """Read the files and hold them against the modules.
 
         Raises:
-            UserError: If an ``init_cfg``, a file or a prefix is wrong, or the
-                weights do not fit.
+            UserError: If an ``init_cfg``, a file or a prefix is wrong, or the weights do not fit.
         """
         if self._expected:  # read before the model was sharded
             return

@@ -17,11 +17,10 @@ INTERRUPTED = 'interrupted_epoch_{}_iter_{}.pth'
 class WholeCheckpointHook(CheckpointHook):
     """The host's hook, which loses nothing whenever the process is killed.
 
-    The host removes an old checkpoint before it writes the next one. Here it
-    is written beside and renamed (:mod:`mmtlalign.output_files` sees to
-    that), then named in ``last_checkpoint``, and then the old one goes. So does
-    the old best one, but only out of this run's folder: what is resumed names
-    the place that it had, which may be another's by now.
+    The host removes an old checkpoint before it writes the next one. Here it is written beside and
+    renamed (:mod:`mmtlalign.output_files` sees to that), then named in ``last_checkpoint``, and
+    then the old one goes. So does the old best one, but only out of this run's folder: what is
+    resumed names the place that it had, which may be another's by now.
     """
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:

@@ -26,10 +26,9 @@ from .tensors import gather, like_shards
 class FSDP2Strategy(DDPStrategy):
     """``torch.distributed.fsdp.fully_shard``, which mmengine has no strategy for.
 
-    Every transformer layer of the backbone is a unit of its own, gathered for
-    its forward and again for its backward; all else is one more. Weights and
-    what the optimizer holds stay in float32. Norms of gradients are those of
-    all shards.
+    Every transformer layer of the backbone is a unit of its own, gathered for its forward and again
+    for its backward; all else is one more. Weights and what the optimizer holds stay in float32.
+    Norms of gradients are those of all shards.
 
     A checkpoint is that of an unsharded training, in one file, which the main
     process writes: each kind resumes the other.

@@ -11,9 +11,8 @@ from mmtlalign.registry import RUNNERS
 class ShardedRunner(FlexibleRunner):
     """A FlexibleRunner that builds and calls in the order of ``Runner``.
 
-    The model is built, whole, with the runner, so that its weights can be
-    looked at. Hooks meet ``before_run`` before a checkpoint is loaded, which
-    ``EMAHook`` relies on.
+    The model is built, whole, with the runner, so that its weights can be looked at. Hooks meet
+    ``before_run`` before a checkpoint is loaded, which ``EMAHook`` relies on.
     """
 
     def __init__(self, model: dict, *, env_cfg: dict | None = None, **kwargs) -> None:

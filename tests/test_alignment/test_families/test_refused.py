@@ -9,67 +9,42 @@ import pytest
 from mmtlalign.alignment import LabelTrace, refused_backbones, supported_backbones
 from tests.test_alignment import toys
 
-PAGE = Path(__file__).parents[3] / 'docs/backbones.md'
 REFUSED = {
-    name.partition('.')[2]: reason
-    for name, reason in refused_backbones().items()
-    if name.startswith('mmpretrain.')
+    name: reason for name, reason in refused_backbones().items() if name.startswith('mmpretrain.')
 }
+
+
+def rows():
+    """Name, verdict, reason and mark of each backbone in the tables of the page."""
+    for line in (Path(__file__).parents[3] / 'docs/backbones.md').read_text().splitlines():
+        if line.startswith('| `'):
+            names, verdict, reason = line.strip('| ').split(' | ')
+            for name in re.findall(r'`([\w.]+)`', names):
+                name = name if '.' in name else f'mmpretrain.{name}'
+                yield name, verdict, reason, names.endswith('*c*')
+
+
+ROWS = sorted(rows())
 
 
 @pytest.mark.parametrize('name', REFUSED)
 def test_backbone_is_refused_with_its_reason(name):
-    cls = getattr(mmpretrain.models.backbones, name)
+    cls = getattr(mmpretrain.models.backbones, name.partition('.')[2])
     with pytest.raises(TypeError) as error:
         LabelTrace(cls.__new__(cls))  # its class alone decides
-    assert str(error.value) == f'{name} is refused: {REFUSED[name]}.'
+    assert str(error.value) == f'{cls.__name__} is refused: {REFUSED[name]}.'
 
 
-def rows():
-    """Names, verdict, reason and mark of each row of the page's tables."""
-    found = []
-    for line in PAGE.read_text().splitlines():
-        if line.startswith('| `'):
-            names, verdict, reason = line.strip('| ').split(' | ')
-            found.append((re.findall(r'`([\w.]+)`', names), verdict, reason, names.endswith('*c*')))
-    return found
-
-
-def listed(*verdicts):
-    """Names with one of the verdicts, with their package."""
-    return sorted(
-        name if '.' in name else f'mmpretrain.{name}'
-        for names, verdict, *_ in rows()
-        for name in names
-        if verdict in verdicts
-    )
-
-
-def test_page_lists_every_backbone_of_the_host_once():
-    names = [
-        name.partition('.')[2]
-        for name in listed('supported', 'refused', 'unknown')
-        if name.startswith('mmpretrain.')
-    ]
-    assert names == sorted(mmpretrain.models.backbones.__all__)
-
-
-def test_page_lists_what_is_supported():
-    assert listed('supported') == supported_backbones()
-
-
-def test_page_gives_the_reasons():
-    found = {
-        name: reason
-        for names, verdict, reason, _ in rows()
-        for name in names
-        if verdict == 'refused'
-    }
-    assert found == REFUSED
+def test_page_says_of_every_backbone_of_the_host_what_is_true():
+    assert {row[1] for row in ROWS} == {'supported', 'refused', 'unknown'}
+    assert [row[0] for row in ROWS if row[1] == 'supported'] == supported_backbones()
+    assert {row[0]: row[2] for row in ROWS if row[1] == 'refused'} == REFUSED
+    listed = [row[0] for row in ROWS if row[0].startswith('mmpretrain.')]
+    assert listed == sorted(f'mmpretrain.{name}' for name in mmpretrain.models.backbones.__all__)
 
 
 @pytest.mark.parametrize(
-    'name', [name for names, *_, mark in rows() for name in names if mark and '.' not in name]
+    'name', [row[0].partition('.')[2] for row in ROWS if row[3] and row[0].startswith('mmpre')]
 )
 def test_marked_backbones_offer_contributions(name):
     build = toys.swin if name.startswith('Swin') else toys.vit

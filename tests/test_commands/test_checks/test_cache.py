@@ -71,7 +71,7 @@ def test_another_question_is_another_answer(data):
     assert look.times == 3
 
 
-@pytest.mark.parametrize('content', ['', '{', '[]', '{"found": 3}', '\0'])
+@pytest.mark.parametrize('content', ['{', '[]', '{"found": 3}'])
 def test_a_damaged_cache_is_none(data, tmp_path, content):
     _, look = data
     remembered(dict(a=1), look)

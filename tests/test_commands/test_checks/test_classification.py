@@ -116,33 +116,76 @@ def test_the_hosts_own_data_set_is_not_trusted_with_that(root):
     assert 'val_dataloader.dataset.type=mmtlalign.CustomDataset' in message
 
 
-@pytest.mark.parametrize('name', ['.ipynb_checkpoints', 'zoo', '.hidden'])
-def test_hidden_and_empty_folders_are_no_classes(root, name):
+@pytest.mark.parametrize('name, kind', [('.ipynb_checkpoints', 'hidden'), ('zoo', 'empty')])
+def test_hidden_and_empty_folders_are_no_classes(root, name, kind):
     (root / 'train' / name).mkdir()
     cfg = config(root)
     train, _ = check_data(cfg, 'train', 'val')
-    kind = 'hidden' if name[0] == '.' else 'empty'
     assert train.left_out == [f'1 {kind} folders ({name})']
-    assert labels(cfg, 'train') == {n: i for i, n in enumerate(NAMES)}
-
-
-def test_a_hidden_folder_with_images_is_no_class(root):
     write(root / 'train/.trash', ['ant'])
     write(root / 'train', ['.cache'])
-    cfg = config(root)
     check_data(cfg, 'train', 'val')
     assert labels(cfg, 'train') == {n: i for i, n in enumerate(NAMES)}
 
 
-def test_a_folder_that_the_training_does_not_know(root):
-    write(root / 'val', ['eel'])
-    message = refused(config(root))
-    assert "1 are none of the 4 classes ('eel'" in message
+def nothing(root):
+    pass
 
 
-@pytest.mark.parametrize('classes', [('dog', 'cat', 'bee', 'ant'), ('bee', 'ant', 'cat', 'dog')])
-def test_classes_in_another_order_than_the_folders(root, classes):
-    cfg = config(root, metainfo=dict(classes=classes))
+def named(*classes):
+    return dict(metainfo=dict(classes=classes))
+
+
+@pytest.mark.parametrize(
+    'change, dataset, complaint',
+    [
+        (lambda root: write(root / 'val', ['eel']), {}, "1 are none of the 4 classes ('eel'"),
+        (
+            lambda root: (root / 'val/ant').rename(root / 'val/zebra'),
+            named('A', 'B', 'C', 'D'),
+            "class 0 is 'bee' in val_dataloader.dataset and 'ant' in train_",
+        ),
+        (nothing, named('ant', 'bee', 'cat', 'eel'), 'none of the'),
+        (nothing, named('ant', 'bee', 'cat'), 'none of the'),
+        (nothing, named('ant', 'bee', 'bee', 'dog'), "'bee' twice"),
+        (nothing, dict(metainfo=dict(classes='ant')), "'ant', which is no file: give a list"),
+        (nothing, dict(metainfo=dict(classes=set(NAMES))), 'a set: give a list'),
+        (nothing, dict(extensions=['.gif']), '.gif: put them there'),
+        (nothing, dict(indices=[99]), 'train_dataloader.dataset: list index out of range'),
+        (
+            nothing,
+            dict(type='mmtlalign.ImageFolderSubset', num_samples=16),
+            'num_samples=16 needs 4 images of each class',
+        ),
+        (lambda root: (root / 'train/ant/all').symlink_to('..'), {}, "the link '"),
+        (
+            lambda root: (root / 'val/cat/cat1.png').write_bytes(b'GIF89a'),
+            {},
+            "/val/cat/cat1.png' cannot be read",
+        ),
+    ],
+)
+def test_what_is_refused(root, change, dataset, complaint):
+    change(root)
+    num_classes = len(dataset.get('metainfo', {}).get('classes', NAMES))
+    cfg = config(root, num_classes)
+    cfg.train_dataloader.dataset.update(dataset)
+    if 'metainfo' in dataset:
+        cfg.val_dataloader.dataset.update(dataset)
+    assert complaint in refused(cfg)
+
+
+def test_splits_of_other_classes(root):
+    cfg = config(root, **named(*NAMES))
+    cfg.val_dataloader.dataset.update(named('ant', 'cat', 'bee', 'dog'))
+    assert (
+        "class 1 is 'cat' in val_dataloader.dataset and 'bee' in train_dataloader.dataset"
+    ) in refused(cfg)
+
+
+def test_classes_in_another_order_than_the_folders(root):
+    classes = ('bee', 'ant', 'dog', 'cat')
+    cfg = config(root, **named(*classes))
     check_data(cfg, 'train', 'val')
     for split in ('train', 'val'):
         assert labels(cfg, split) == {name: classes.index(name) for name in NAMES}
@@ -150,29 +193,10 @@ def test_classes_in_another_order_than_the_folders(root, classes):
 
 def test_other_names_for_all_folders_go_by_their_order(root):
     names = ('Ameise', 'Biene', 'Katze', 'Hund')
-    cfg = config(root, metainfo=dict(classes=names))
+    cfg = config(root, **named(*names))
     train, _ = check_data(cfg, 'train', 'val')
     assert list(train.counts) == list(names)
     assert labels(cfg, 'train') == {n: i for i, n in enumerate(NAMES)}
-
-
-def test_folders_go_by_their_order_only_if_it_is_the_same_in_all_splits(root):
-    (root / 'val/ant').rename(root / 'val/zebra')
-    message = refused(config(root, metainfo=dict(classes=('A', 'B', 'C', 'D'))))
-    assert "class 0 is 'bee' in val_dataloader.dataset and 'ant' in train_" in message
-
-
-@pytest.mark.parametrize(
-    'classes, complaint',
-    [('ant', "'ant', which is no file: give a list"), (set(NAMES), 'a set: give a list')],
-)
-def test_classes_are_a_list(root, classes, complaint):
-    assert complaint in refused(config(root, metainfo=dict(classes=classes)))
-
-
-def test_a_link_that_leads_back(root):
-    (root / 'train/ant/all').symlink_to('..')
-    assert "the link '" in refused(config(root))
 
 
 @pytest.mark.parametrize('make', [os.mkfifo, os.mkdir])
@@ -188,33 +212,10 @@ def test_numbers_are_not_ordered_as_text(root):
     for split in ('train', 'val'):
         for number, name in zip(('1', '2', '3', '10'), NAMES):
             (root / split / name).rename(root / split / number)
-    assert 'come in the order 1, 10, 2, 3, ..., which' in refused(
-        config(root, metainfo=dict(classes=NAMES))
-    )
+    assert 'come in the order 1, 10, 2, 3, ..., which' in refused(config(root, **named(*NAMES)))
     cfg = config(root)  # classes that are called so are told by their names
     check_data(cfg, 'train', 'val')
     assert labels(cfg, 'val') == dict(ant=0, dog=1, bee=2, cat=3)
-
-
-@pytest.mark.parametrize(
-    'classes', [('ant', 'bee', 'cat', 'eel'), ('ant', 'bee', 'cat'), ('a', 'b', 'c', 'd', 'e')]
-)
-def test_names_that_are_not_the_folders(root, classes):
-    cfg = config(root, len(classes), metainfo=dict(classes=classes))
-    assert 'none of the' in refused(cfg)
-
-
-def test_splits_of_other_classes(root):
-    cfg = config(root, metainfo=dict(classes=NAMES))
-    cfg.val_dataloader.dataset.metainfo = dict(classes=('ant', 'cat', 'bee', 'dog'))
-    assert (
-        "class 1 is 'cat' in val_dataloader.dataset and 'bee' in train_dataloader.dataset"
-    ) in refused(cfg)
-
-
-def test_a_class_named_twice(root):
-    cfg = config(root, metainfo=dict(classes=('ant', 'bee', 'bee', 'dog')))
-    assert "'bee' twice" in refused(cfg)
 
 
 @pytest.mark.parametrize('place', ['model.head', 'data_preprocessor'])
@@ -234,18 +235,6 @@ def test_files_left_out_are_counted(root):
     assert train.left_out == [f'4 of 16 images in {root}/train (4 .webp)']
 
 
-def test_folders_without_a_single_image(root):
-    cfg = config(root, extensions=['.gif'])
-    assert '.gif: put them there' in refused(cfg)
-
-
-@pytest.mark.parametrize('content', [b'', b'GIF89a'])
-def test_an_unreadable_image_is_named(root, content):
-    (root / 'val/cat/cat1.png').write_bytes(content)
-    assert "image '" in refused(config(root))
-    assert 'cat1.png' in refused(config(root))
-
-
 def test_classes_of_a_checkpoint(root):
     cfg = config(root)
     check_data(cfg, 'test', trained=NAMES, checkpoint='x.pth')
@@ -257,17 +246,19 @@ def test_classes_of_a_checkpoint(root):
 
 def test_test_data_go_by_the_checkpoint_where_no_training_data_are(root):
     """Names are the checkpoint's; those of other classes are refused."""
+
+    def check():
+        cfg = config(root)
+        cfg.train_dataloader.dataset.data_root = '/gone'
+        cfg.test_dataloader.dataset.data_prefix = 'few'
+        check_data(cfg, 'test', trained=NAMES, checkpoint='x.pth')
+        return cfg
+
     write(root / 'few', ['dog', 'bee'])
-    cfg = config(root)
-    cfg.train_dataloader.dataset.data_root = '/gone'
-    cfg.test_dataloader.dataset.data_prefix = 'few'
-    check_data(cfg, 'test', trained=NAMES, checkpoint='x.pth')
-    assert labels(cfg, 'test') == dict(bee=1, dog=3)
+    assert labels(check(), 'test') == dict(bee=1, dog=3)
     write(root / 'few', ['eel'])
-    cfg = config(root)
-    cfg.train_dataloader.dataset.data_root = '/gone'
-    cfg.test_dataloader.dataset.data_prefix = 'few'
-    assert "'eel'" in refused(cfg, 'test', trained=NAMES, checkpoint='x')
+    with pytest.raises(UserError, match="'eel'"):
+        check()
 
 
 @pytest.mark.parametrize(
@@ -287,84 +278,75 @@ def test_a_part_of_the_images_is_counted_as_such(root, dataset, kept):
     ]
 
 
-def test_too_few_images_for_a_part(root):
-    cfg = config(root)
-    cfg.train_dataloader.dataset.indices = [99]
-    assert 'train_dataloader.dataset: list index out of range' in refused(cfg)
-    del cfg.train_dataloader.dataset['indices']
-    cfg.train_dataloader.dataset.update(type='mmtlalign.ImageFolderSubset', num_samples=16)
-    assert 'num_samples=16 needs 4 images of each class' in refused(cfg)
+# Annotation files of lines -------------------------------------------------
 
 
-class TestLists:
-    """Annotation files of lines."""
+@pytest.fixture
+def look(root):
+    def run(*lines, **dataset):
+        if lines:
+            (root / 'list.txt').write_text('\n'.join(lines))
+        cfg = config(root, ann_file='list.txt', **dataset)
+        return check_data(cfg, 'train')[0]
 
-    @pytest.fixture
-    def look(self, root):
-        def run(*lines, **dataset):
-            if lines:
-                (root / 'list.txt').write_text('\n'.join(lines))
-            cfg = config(root, ann_file='list.txt', **dataset)
-            return check_data(cfg, 'train')[0]
+    return run
 
-        return run
 
-    def test_sound_lists(self, look):
-        found = look(
-            'ant/ant0.png 0', 'bee/bee1.png 1', 'dog/dog2.png 3', metainfo=dict(classes=NAMES)
-        )
-        assert found.counts == dict(ant=1, bee=1, cat=0, dog=1)
-        assert found.left_out[0].startswith('9 of 12 images')
-        assert look('ant/ant0.png 3').counts == {'0': 0, '1': 0, '2': 0, '3': 1}
-        again = look('ant/ant0.png 0', 'ant/ant0.png 0', 'dog/dog0.png 3', 'dog/dog0.png 2')
-        assert again.warnings[0].startswith('1 images of train_dataloader.dataset are there with')
+def test_sound_lists(look):
+    found = look('ant/ant0.png 0', 'bee/bee1.png 1', 'dog/dog2.png 3', **named(*NAMES))
+    assert found.counts == dict(ant=1, bee=1, cat=0, dog=1)
+    assert found.left_out[0].startswith('9 of 12 images')
+    assert look('ant/ant0.png 3').counts == {'0': 0, '1': 0, '2': 0, '3': 1}
+    again = look('ant/ant0.png 0', 'ant/ant0.png 0', 'dog/dog0.png 3', 'dog/dog0.png 2')
+    assert again.warnings[0].startswith('1 images of train_dataloader.dataset are there with')
 
-    @pytest.mark.parametrize(
-        'lines, complaint',
-        [
-            (['ant/ant0.png 0', ''], None),
-            (['ant/ant0.png 0', '', ''], 'an empty line 2'),
-            (['', 'ant/ant0.png 0'], 'an empty line 1'),
-            (['ant/ant0.png\t0'], r'a tab in line 1 where a blank'),
-            (['ant/ant0.png,0'], 'a comma in line 1'),
-            (['ant/ant0.png;0'], 'a semicolon in line 1'),
-            (['ant/ant0.png 0', 'ant/ant1.png'], 'nothing in line 2'),
-            (['ant/ant0.png ant'], "the label 'ant' in line 1"),
-            (['ant/ant0.png -1'], "the label '-1' in line 1"),
-            (['ant/ant0.png 1.0'], "the label '1.0' in line 1"),
-            (
-                ['ant/ant0.png 0', 'ant/ant1.png 4'],
-                'the label 4 in line 2, but there are 4 classes, 0 to 3: correct',
-            ),
-            (
-                ['ant/ant0.png 1', 'dog/dog1.png 4'],
-                'line 2, .*no label is 0: it seems to count from 1',
-            ),
-            (
-                ['ant/ant0.png 0', 'ant/gone.png 0'],
-                "1 of 2 images that are not there, the first in line 2: '.*gone",
-            ),
-            (['ant/ant0.png, 0'], "the first in line 1: '.*ant0.png,'"),
-            (['ant/ant0.png  0'], "the first in line 1: '.*ant0.png '"),
-        ],
-    )
-    def test_each_line_is_looked_at(self, look, lines, complaint):
-        if complaint is None:
-            look(*lines)  # the end of a last line is no line
-            return
-        with pytest.raises(UserError, match=complaint) as error:
-            look(*lines)
-        assert 'list.txt' in str(error.value)
-        assert '\n' not in str(error.value)
 
-    def test_files_that_are_no_lists(self, look, root):
-        (root / 'list.txt').write_bytes(b'')
-        with pytest.raises(UserError, match='is empty; it must hold a line'):
-            look()
-        (root / 'list.txt').write_bytes('ärger.png 0'.encode('latin1'))
-        with pytest.raises(UserError, match='no text in UTF-8'):
-            look()
+@pytest.mark.parametrize(
+    'lines, complaint',
+    [
+        (['ant/ant0.png 0', ''], None),
+        (['ant/ant0.png 0', '', ''], 'an empty line 2'),
+        (['', 'ant/ant0.png 0'], 'an empty line 1'),
+        (['ant/ant0.png\t0'], r'a tab in line 1 where a blank'),
+        (['ant/ant0.png,0'], 'a comma in line 1'),
+        (['ant/ant0.png;0'], 'a semicolon in line 1'),
+        (['ant/ant0.png 0', 'ant/ant1.png'], 'nothing in line 2'),
+        (['ant/ant0.png ant'], "the label 'ant' in line 1"),
+        (['ant/ant0.png -1'], "the label '-1' in line 1"),
+        (['ant/ant0.png 1.0'], "the label '1.0' in line 1"),
+        (
+            ['ant/ant0.png 0', 'ant/ant1.png 4'],
+            'the label 4 in line 2, but there are 4 classes, 0 to 3: correct',
+        ),
+        (['ant/ant0.png 1', 'dog/dog1.png 4'], 'line 2, .*no label is 0: it seems to count from 1'),
+        (
+            ['ant/ant0.png 0', 'ant/gone.png 0'],
+            "1 of 2 images that are not there, the first in line 2: '.*gone",
+        ),
+        (['ant/ant0.png, 0'], "the first in line 1: '.*ant0.png,'"),
+        (['ant/ant0.png  0'], "the first in line 1: '.*ant0.png '"),
+    ],
+)
+def test_each_line_is_looked_at(look, lines, complaint):
+    if complaint is None:
+        look(*lines)  # the end of a last line is no line
+        return
+    with pytest.raises(UserError, match=complaint) as error:
+        look(*lines)
+    assert 'list.txt' in str(error.value)
+    assert '\n' not in str(error.value)
 
-    def test_lists_without_labels(self, look):
-        found = look('ant/ant0.png', with_label=False)
-        assert found.images == 1 and not found.counts
+
+@pytest.mark.parametrize(
+    'content, complaint',
+    [(b'', 'is empty; it must hold a line'), ('ärger.png 0'.encode('latin1'), 'no text in UTF-8')],
+)
+def test_files_that_are_no_lists(look, root, content, complaint):
+    (root / 'list.txt').write_bytes(content)
+    with pytest.raises(UserError, match=complaint):
+        look()
+
+
+def test_lists_without_labels(look):
+    found = look('ant/ant0.png', with_label=False)
+    assert found.images == 1 and not found.counts

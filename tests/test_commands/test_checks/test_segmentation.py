@@ -51,24 +51,15 @@ def refused(cfg):
     return message
 
 
-def test_good_data_pass(cfg):
-    check_data(cfg, 'train')
-
-
 def test_wrapped_data_are_checked(cfg, tmp_path):
+    check_data(cfg, 'train')
     cfg.train_dataloader.dataset = dict(
         type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset
     )
-    write(tmp_path, 0, [0, 1, 2, 3])
-    assert f'{WHERE}.dataset' in refused(cfg)
-
-
-@pytest.mark.parametrize('i', [0, 59])
-def test_class_that_does_not_exist(cfg, tmp_path, i):
-    write(tmp_path, i, [0, 1, 2, 3])
+    write(tmp_path, 59, [0, 1, 2, 3])
     message = refused(cfg)
-    assert f"{tmp_path}/maps/{i:02d}.png' " in message
-    assert 'holds the class 3' in message and '3 classes, 0 to 2' in message
+    assert f"{tmp_path}/maps/59.png' ({WHERE}.dataset) holds the class 3" in message
+    assert '3 classes, 0 to 2' in message
 
 
 def test_labels_are_read_as_in_training(cfg, tmp_path):
@@ -79,33 +70,25 @@ def test_labels_are_read_as_in_training(cfg, tmp_path):
     check_data(cfg, 'train')
 
 
-@pytest.mark.parametrize(
-    'head, key', [('decode_head', 'decode_head'), ('auxiliary_head', 'auxiliary_head')]
-)
-def test_wrong_number_of_classes(cfg, head, key):
+@pytest.mark.parametrize('head', ['decode_head', 'auxiliary_head'])
+def test_wrong_number_of_classes(cfg, head):
     cfg.model[head] = dict(num_classes=150)
     message = refused(cfg)
-    assert f'model.{key}.num_classes is 150' in message
-    assert f'--cfg-options model.{key}.num_classes=3' in message
+    assert f'model.{head}.num_classes is 150' in message
+    assert f'--cfg-options model.{head}.num_classes=3' in message
 
 
-def test_missing_label_maps(cfg, tmp_path):
+def test_files_that_are_not_there_or_damaged(cfg, tmp_path):
+    (tmp_path / 'maps/00.png').write_bytes(b'no picture')
+    assert "maps/00.png' " in refused(cfg)
     for i in (7, 8):
         (tmp_path / f'maps/{i:02d}.png').unlink()
     message = refused(cfg)
     assert '2 of 60 images' in message and "maps/07.png'" in message
     assert 'seg_map_suffix' in message
-
-
-def test_images_of_another_kind(cfg):
     cfg.train_dataloader.dataset.img_suffix = '.bmp'
     message = refused(cfg)
     assert "no image '*.bmp'" in message and '/images' in message
-
-
-def test_damaged_label_map(cfg, tmp_path):
-    (tmp_path / 'maps/00.png').write_bytes(b'no picture')
-    assert "maps/00.png' " in refused(cfg)
 
 
 def test_images_to_predict_only_need_no_label_maps(cfg):
@@ -130,27 +113,25 @@ def test_not_one_pixel_that_counts(cfg, tmp_path):
     message = refused(cfg)
     assert 'not one pixel of the 60 label maps' in message
     assert 'all are 255, to ignore, in the files' in message
-
-
-def test_one_pixel_in_a_map_that_is_not_among_the_first_read(cfg, tmp_path):
-    all_maps(tmp_path, [255] * 4)
+    # one in a map that is not among the first read is enough
     read = set(np.linspace(0, 59, 50).astype(int).tolist())
-    other = min(set(range(60)) - read)
-    write(tmp_path, other, [255, 255, 1, 255])
+    write(tmp_path, min(set(range(60)) - read), [255, 255, 1, 255])
     check_data(cfg, 'train')
 
-
-def test_classes_that_reduce_zero_label_leaves_nothing_of(cfg, tmp_path):
     all_maps(tmp_path, [0, 0, 0, 255])
     cfg.train_dataloader.dataset.reduce_zero_label = True
     message = refused(cfg)
-    assert 'BaseSegDataset has read them, with reduce_zero_label=True' in (message)
+    assert 'BaseSegDataset has read them, with reduce_zero_label=True' in message
     assert f'{WHERE}.reduce_zero_label=False' in message
 
 
 def test_own_classes_in_the_dataset_of_others(cfg, tmp_path):
     """As ADE20K's configs are used when only the folders are changed: 0, its
     wall, is left out by name, and 1 becomes 0 before."""
+    cfg.train_dataloader.dataset.type = 'ADE20KDataset'
+    message = refused(cfg)
+    assert 'ADE20KDataset, which has classes of its own' in message
+    assert f'{WHERE}.type=BaseSegDataset' in message
     cfg.train_dataloader.dataset.update(
         type='ADE20KDataset', metainfo=dict(classes=('road', 'river'))
     )
@@ -165,13 +146,6 @@ def test_own_classes_in_the_dataset_of_others(cfg, tmp_path):
     check_data(cfg, 'train')
 
 
-def test_classes_that_the_dataset_does_not_know(cfg):
-    cfg.train_dataloader.dataset.type = 'ADE20KDataset'
-    message = refused(cfg)
-    assert 'ADE20KDataset, which has classes of its own' in message
-    assert f'{WHERE}.type=BaseSegDataset' in message
-
-
 def save(folder, i, array, mode=None, suffix='.png'):
     Image.fromarray(array, mode).save(folder / f'maps/{i:02d}{suffix}')
 
@@ -184,14 +158,12 @@ VALUES = np.array([[0, 1], [2, 255]], np.uint8)
     [
         (np.dstack([VALUES] * 3), 'has 3 channels'),
         (np.dstack([VALUES, VALUES]), 'has 2 channels'),
-        (np.dstack([VALUES] * 4), 'has 4 channels'),
         (VALUES.astype(np.uint16) + 256, r'values from 256 to 511 .*8 bits'),
         (VALUES.astype(np.int32) - 1, r'values from -1 to 254 '),
         (VALUES.astype(np.float32), r'\(float32\)'),
         (np.zeros((2, 3), np.uint8), r"3x2 px, but its image '.*07.jpg' 2x2"),
-        (np.zeros((1, 1), np.uint8), '1x1 px, but its image'),
     ],
-    ids=['rgb', 'grey alpha', 'rgba', '16 bit', '32 bit', 'float', 'wide', 'half'],
+    ids=['rgb', 'grey alpha', '16 bit', '32 bit', 'float', 'wide'],
 )
 def test_values_are_judged_as_they_are_stored(cfg, tmp_path, array, complaint):
     (tmp_path / 'maps/07.png').unlink()
@@ -204,17 +176,17 @@ def test_values_are_judged_as_they_are_stored(cfg, tmp_path, array, complaint):
     assert "maps/07.png' " in str(error.value)
 
 
-@pytest.mark.parametrize('kind', ['palette', '16 bit', '1 bit', 'cmap'])
+@pytest.mark.parametrize('kind', ['palette', np.uint16, bool])
 def test_ways_to_store_that_are_sound(cfg, tmp_path, kind):
     labels = np.array([[0, 1], [1, 0]], np.uint8)
+    picture = Image.fromarray(labels).convert('P')
+    picture.putpalette([0, 0, 0, 255, 0, 0] + [0] * 750)
+    picture.putdata(labels.ravel().tolist())
     for i in range(60):
-        if kind in ('palette', 'cmap'):
-            picture = Image.fromarray(labels).convert('P')
-            picture.putpalette([0, 0, 0, 255, 0, 0] + [0] * 750)
-            picture.putdata(labels.ravel().tolist())
+        if kind == 'palette':
             picture.save(tmp_path / f'maps/{i:02d}.png')
         else:
-            save(tmp_path, i, labels.astype(dict([('16 bit', np.uint16), ('1 bit', bool)])[kind]))
+            save(tmp_path, i, labels.astype(kind))
     (found,) = check_data(cfg, 'train')
     assert found.counts == dict(a=120, b=120, c=0)
 
@@ -227,13 +199,6 @@ def test_pixels_are_counted_and_classes_without_any_named(cfg, tmp_path):
     assert list(report([found]))[-1] == (
         'warning: 1 of 3 classes of train_dataloader.dataset are in no annotation: c'
     )
-
-
-def test_two_values_of_a_mask_in_black_and_white(cfg, tmp_path):
-    """255 is to be ignored, so that only the background is learnt."""
-    all_maps(tmp_path, [0, 255, 255, 0])
-    (found,) = check_data(cfg, 'train')
-    assert any('2 of 3 classes' in line and line.endswith('b, c') for line in report([found]))
 
 
 def test_a_sample_says_nothing_of_unused_classes(cfg, tmp_path, monkeypatch):
@@ -262,7 +227,7 @@ def test_what_is_left_out_is_counted(cfg, tmp_path):
     ]
 
 
-@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('orientation', [1, 3, 6])
 @pytest.mark.parametrize('map_is_turned', [False, True])
 def test_orientation_of_images(cfg, tmp_path, orientation, map_is_turned):
     """On images of 4x2 px with maps of either view."""
@@ -277,22 +242,16 @@ def test_orientation_of_images(cfg, tmp_path, orientation, map_is_turned):
             check_data(cfg, 'train')
         return
     (found,) = check_data(cfg, 'train')
-    assert len(found.warnings) == (orientation in (2, 3, 4))
+    assert len(found.warnings) == (orientation == 3)
 
 
-def test_splits_have_the_same_classes(cfg):
+def test_splits_and_checkpoints_have_the_same_classes(cfg):
     cfg.val_dataloader = dict(
         dataset=dict(cfg.train_dataloader.dataset, metainfo=dict(classes=('b', 'a', 'c')))
     )
     cfg.val_cfg = dict()
-    with pytest.raises(
-        UserError,
-        match="class 0 is 'b' in val_dataloader.dataset and 'a' in train_dataloader.dataset",
-    ):
+    with pytest.raises(UserError, match=f"class 0 is 'b' in val_.* and 'a' in {WHERE}"):
         check_data(cfg, 'train', 'val')
-
-
-def test_classes_of_a_checkpoint(cfg):
     check_data(cfg, 'train', trained=['a', 'b', 'c'], checkpoint='x.pth')
     with pytest.raises(
         UserError, match="class 1 is 'c' in checkpoint 'x.pth' and 'b' in train_dataloader.dataset"

@@ -12,8 +12,6 @@ from mmtlalign.datasets import TokenLabels
 from mmtlalign.models.data_preprocessors.token_scores import crop_scores, expand_maps
 
 MARKER, CLASSES, GRID = 7, 10, 8
-# square, and very oblong, both ways
-SIZES = [(120, 120), (60, 300), (300, 60)]
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -85,14 +83,14 @@ def assert_found(results, atol=0.45):
     assert seen[here] > 0.5 * seen.max()
 
 
+def ours(step):
+    return TRANSFORMS.build({**padded(step), 'type': f'mmtlalign.{step["type"]}'})
+
+
 def transform(results, *steps):
     for step in steps:
         results = ours(step)(results)
     return results
-
-
-def ours(step):
-    return TRANSFORMS.build({**padded(step), 'type': f'mmtlalign.{step["type"]}'})
 
 
 def padded(step):
@@ -107,55 +105,48 @@ def is_whole(image):
     return image.max() > 200 and np.concatenate(edges).max() < 100
 
 
+def moves(kind, **options):
+    return dict(type=kind, prob=1.0, **options)
+
+
+CROP = dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.6, 0.8))
+HALF = dict(CROP, crop_ratio_range=(0.5, 0.5))
 OPERATIONS = dict(
     nothing=[],
-    flip=[dict(type='RandomFlip', prob=1.0)],
-    flip_vertical=[dict(type='RandomFlip', prob=1.0, direction='vertical')],
-    flip_both=[dict(type='RandomFlip', prob=1.0, direction='diagonal')],
-    rotate=[dict(type='Rotate', angle=20.0, prob=1.0)],
-    rotate_off_center=[dict(type='Rotate', angle=15.0, prob=1.0, center=(20.0, 10.0), scale=0.9)],
-    shear=[dict(type='Shear', magnitude=0.2, prob=1.0)],
-    shear_vertical=[dict(type='Shear', magnitude=0.2, prob=1.0, direction='vertical')],
-    translate=[dict(type='Translate', magnitude=0.2, prob=1.0)],
-    translate_vertical=[dict(type='Translate', magnitude=0.2, prob=1.0, direction='vertical')],
-    crop=[dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.6, 0.8))],
+    flip=[moves('RandomFlip')],
+    flip_vertical=[moves('RandomFlip', direction='vertical')],
+    flip_both=[moves('RandomFlip', direction='diagonal')],
+    rotate=[moves('Rotate', angle=20.0)],
+    rotate_off_center=[moves('Rotate', angle=15.0, center=(20.0, 10.0), scale=0.9)],
+    shear=[moves('Shear', magnitude=0.2)],
+    shear_vertical=[moves('Shear', magnitude=0.2, direction='vertical')],
+    translate=[moves('Translate', magnitude=0.2)],
+    translate_vertical=[moves('Translate', magnitude=0.2, direction='vertical')],
+    crop=[CROP],
     # shapes no recipe draws: a box of which one side is a third of the other
-    crop_wide=[
-        dict(
-            type='RandomResizedCrop',
-            scale=64,
-            crop_ratio_range=(0.5, 0.5),
-            aspect_ratio_range=(2.8, 3),
-        )
-    ],
-    crop_tall=[
-        dict(
-            type='RandomResizedCrop',
-            scale=64,
-            crop_ratio_range=(0.5, 0.5),
-            aspect_ratio_range=(0.33, 0.36),
-        )
-    ],
-    rotate_flip_crop=[
-        dict(type='Rotate', angle=20.0, prob=1.0),
-        dict(type='RandomFlip', prob=1.0),
-        dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.6, 0.8)),
-    ],
+    crop_wide=[dict(HALF, aspect_ratio_range=(2.8, 3))],
+    crop_tall=[dict(HALF, aspect_ratio_range=(0.33, 0.36))],
+    rotate_flip_crop=[moves('Rotate', angle=20.0), moves('RandomFlip'), CROP],
     crop_flip_shear_translate=[
-        dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.6, 0.8)),
-        dict(type='RandomFlip', prob=1.0),
-        dict(type='Shear', magnitude=0.15, prob=1.0),
-        dict(type='Translate', magnitude=0.1, prob=1.0, direction='vertical'),
+        CROP,
+        moves('RandomFlip'),
+        moves('Shear', magnitude=0.15),
+        moves('Translate', magnitude=0.1, direction='vertical'),
     ],
 )
 
 
-@pytest.mark.parametrize('mode', ['probs', 'logits'])
-@pytest.mark.parametrize('size', SIZES, ids=str)
 @pytest.mark.parametrize('name', OPERATIONS)
-def test_marker_is_found_in_its_token(name, size, mode):
-    if (name, size) in (('crop_wide', (300, 60)), ('crop_tall', (60, 300))):
-        return  # too narrow for the marker
+def test_marker_is_found_in_its_token(name):
+    """In a square image of probabilities, and very oblong ones of logits."""
+    assert_markers_are_found(name, (120, 120), 'probs')
+    if name != 'crop_wide':  # else too narrow for the marker
+        assert_markers_are_found(name, (300, 60), 'logits')
+    if name != 'crop_tall':
+        assert_markers_are_found(name, (60, 300), 'logits')
+
+
+def assert_markers_are_found(name, size, mode):
     found = 0
     for seed in range(200):
         np.random.seed(seed)
@@ -169,14 +160,14 @@ def test_marker_is_found_in_its_token(name, size, mode):
             continue  # what is left of the marker has another middle
         assert_found(results)
         found += 1
-        if found == 8:
+        if found == 4:
             return
     raise AssertionError(f'only {found} markers were in view')
 
 
 @pytest.mark.parametrize('name', OPERATIONS)
 def test_images_and_draws_are_the_hosts(name):
-    for seed in range(3):
+    for seed in range(2):
         image = np.random.default_rng(seed).integers(0, 256, (40, 60, 3), np.uint8)
         np.random.seed(seed)
         expected = dict(img=image.copy())
@@ -212,15 +203,16 @@ def randaug(kind, seed, size=(48, 64)):
     return results['token_labels'], step(results)
 
 
+@pytest.mark.slow
 def test_rand_augment_draws_as_the_host_and_moves_the_map():
     moved = 0
-    for seed in range(80):
+    for seed in range(40):
         before, ours = randaug('mmtlalign.RandAugment', seed)
         _, host = randaug('RandAugment', seed)
         np.testing.assert_array_equal(ours['img'], host['img'])
         moved += ours['token_labels'] is not before
     # two of 15 operations, 5 of them geometric, each applied half the time: 1 - (1 - 1/6)^2 = 31 %
-    assert 0.18 < moved / 80 < 0.44
+    assert 0.1 < moved / 40 < 0.52
 
 
 def test_rand_augment_by_a_list_of_policies():

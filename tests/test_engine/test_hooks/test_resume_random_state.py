@@ -8,35 +8,26 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import get_torch_safe_globals
 from mmpretrain.models import RandomBatchAugment
 from mmpretrain.models.utils.batch_augments import Mixup as HostMixup
 
-from mmtlalign.engine.hooks.resume_random_state import (
-    ResumeRandomState,
-    independent_seeds,
-    seed_everything,
-    seed_mixing,
-)
+from mmtlalign.engine.hooks import resume_random_state
+from mmtlalign.engine.hooks.resume_random_state import ResumeRandomState, seed_mixing
 from mmtlalign.engine.hooks.stop_on_signal import mixing_methods, random_states, set_random_states
 from mmtlalign.models import CutMix, Mixup, RandomMix
 from tests.tiny import write_project
 
+BY_EPOCH = 'train_cfg.update(max_epochs=2)\n'
 BY_ITERATION = """
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=9, val_interval=2)
-param_scheduler.update(T_max=9, by_epoch=False)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=7, val_interval=2)
+param_scheduler.update(T_max=7, by_epoch=False)
 default_hooks.update(
     checkpoint=dict(type='CheckpointHook', interval=2, by_epoch=False))
 train_dataloader['sampler'] = dict(type='InfiniteSampler')
 """
-WITH_WORKERS = 'train_dataloader.update(num_workers=2)'
-
-
-@pytest.fixture(autouse=True)
-def no_description_of_the_machine(monkeypatch):
-    """Its compilers and devices take a second to find."""
-    monkeypatch.setattr(Runner, '_log_env', lambda *_: None)
+WITH_WORKERS = BY_EPOCH + 'train_dataloader.update(num_workers=2)'
 
 
 class Break(Exception):
@@ -100,32 +91,46 @@ def ends(tmp_path, change, hook=True):
     return straight, end_of(build_runner(broken, change, resume=True, hook=hook))
 
 
-@pytest.mark.parametrize(
-    'change', ['', BY_ITERATION, WITH_WORKERS], ids=['epochs', 'iterations', 'workers']
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('change', [WITH_WORKERS, BY_ITERATION], ids=['workers', 'iterations'])
 def test_resumed_training_ends_bit_identical(tmp_path, change):
     straight, resumed = ends(tmp_path, change)
     assert same(straight['optimizer'], resumed['optimizer'])
     assert same(straight['weights'], resumed['weights'])
 
 
+@pytest.mark.slow
 def test_a_seed_drawn_at_start_is_resumed_too(tmp_path, monkeypatch):
-    """The data's order follows the seed of the first run, not of this one."""
-    for now in (5, 6):
-        monkeypatch.setattr('mmengine.runner.utils.sync_random_seed', lambda: now)
-        if now == 5:
-            change = 'randomness = dict(seed=None)'
-            straight = end_of(build_runner(tmp_path / 'whole', change))
-            with pytest.raises(Break):
-                build_runner(tmp_path / 'broken', change, break_at=5).train()
+    """The data's order follows the seed of the first run, not of this one;
+    what is stored of it needs no trust."""
+    change = BY_EPOCH + 'randomness = dict(seed=None)'
+    monkeypatch.setattr('mmengine.runner.utils.sync_random_seed', lambda: 5)
+    straight = end_of(build_runner(tmp_path / 'whole', change))
+    with pytest.raises(Break):
+        build_runner(tmp_path / 'broken', change, break_at=5).train()
+    monkeypatch.setattr('mmengine.runner.utils.sync_random_seed', lambda: 6)
     resumed = build_runner(tmp_path / 'broken', change, resume=True)
     assert resumed.seed == 6
     assert same(straight, end_of(resumed))
+    with torch.serialization.safe_globals(get_torch_safe_globals()):
+        checkpoint = torch.load(tmp_path / 'broken/work/epoch_1.pth', weights_only=True)
+    assert checkpoint['resume_random_state'] == dict(
+        sampler_seed=5, threads=torch.get_num_threads()
+    )
 
 
+@pytest.mark.slow
 def test_without_the_hook_it_does_not(tmp_path):
-    straight, resumed = ends(tmp_path, '', hook=False)
+    straight, resumed = ends(tmp_path, BY_EPOCH, hook=False)
     assert not same(straight['weights'], resumed['weights'])
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    """A runner that is ready to train, with workers."""
+    runner = build_runner(tmp_path_factory.mktemp('built'), WITH_WORKERS)
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    return runner
 
 
 def states_after(hook, runner, step):
@@ -139,85 +144,79 @@ def states_after(hook, runner, step):
     )
 
 
-def test_states_depend_on_seed_step_and_rank_alone(tmp_path, monkeypatch):
-    runner = build_runner(tmp_path)
-    runner._train_loop = runner.build_train_loop(runner._train_loop)
+def test_states_depend_on_seed_step_and_rank_alone(built, monkeypatch):
     hook = ResumeRandomState()
-    hook.before_train(runner)
+    hook.before_train(built)
     states = {}
     for seed, step, rank in [(3, 0, 0), (3, 1, 0), (3, 0, 1), (0, 3, 0)]:
-        monkeypatch.setattr(runner, '_seed', seed)
-        monkeypatch.setattr(runner, '_rank', rank)
-        states[seed, step, rank] = states_after(hook, runner, step)
+        monkeypatch.setattr(built, '_seed', seed)
+        monkeypatch.setattr(built, '_rank', rank)
+        states[seed, step, rank] = states_after(hook, built, step)
         draw()
-        assert states[seed, step, rank] == states_after(hook, runner, step)
+        assert states[seed, step, rank] == states_after(hook, built, step)
     numbers = [number for state in states.values() for number in state]
     assert len(set(numbers)) == len(numbers) == 20
 
 
-def test_workers_draw_anew_each_epoch(tmp_path):
+def test_workers_draw_anew_each_epoch(built):
     """mmengine's own seeding gives every epoch the same draws."""
-    runner = build_runner(tmp_path, 'train_dataloader.update(num_workers=2)')
-    runner._train_loop = runner.build_train_loop(runner._train_loop)
     hook = ResumeRandomState()
-    hook.before_train(runner)
+    hook.before_train(built)
     drawn = []
     for epoch in range(2):
-        hook._reseed(runner, epoch)
+        hook._reseed(built, epoch)
         drawn.extend(draw())  # the main process
         for worker in range(2):
-            runner.train_dataloader.worker_init_fn(worker)
+            built.train_dataloader.worker_init_fn(worker)
             drawn.extend(draw())
     assert len(set(drawn)) == len(drawn) == 18
 
 
+@pytest.fixture
+def said(monkeypatch):
+    """What the hook logs."""
+    lines = []
+    monkeypatch.setattr(resume_random_state, 'print_log', lambda line, **kwargs: lines.append(line))
+    return lines
+
+
 @pytest.mark.parametrize(
-    'change, says',
+    'loop, workers, persistent, says',
     [
-        ('train_dataloader.update(num_workers=2, persistent_workers=True)', True),
-        (BY_ITERATION + WITH_WORKERS, True),
-        (WITH_WORKERS, False),
-        ('', False),
+        (EpochBasedTrainLoop, 2, True, True),
+        (IterBasedTrainLoop, 2, False, True),
+        (EpochBasedTrainLoop, 2, False, False),
+        (IterBasedTrainLoop, 0, False, False),
     ],
 )
-def test_lasting_workers_are_reported(tmp_path, capsys, change, says):
-    runner = build_runner(tmp_path, change)
-    runner._train_loop = runner.build_train_loop(runner._train_loop)
+def test_lasting_workers_are_reported(said, loop, workers, persistent, says):
+    loader = SimpleNamespace(
+        num_workers=workers, persistent_workers=persistent, worker_init_fn=None
+    )
+    runner = SimpleNamespace(train_loop=object.__new__(loop), train_dataloader=loader, iter=0)
     ResumeRandomState().before_train(runner)
-    assert ('outlive a checkpoint' in capsys.readouterr().out) == says
+    assert ['outlive a checkpoint' in line for line in said] == [True] * says
 
 
 @pytest.mark.parametrize('more', [0, 1])
-def test_another_number_of_threads_is_reported(tmp_path, capsys, more):
-    runner = build_runner(tmp_path)
-    runner._train_loop = runner.build_train_loop(runner._train_loop)
-    runner.train_loop._iter = 3
+def test_another_number_of_threads_is_reported(built, monkeypatch, said, more):
+    monkeypatch.setattr(built.train_loop, '_iter', 3)
     now = torch.get_num_threads()
     hook = ResumeRandomState()
-    hook.after_load_checkpoint(runner, dict(resume_random_state=dict(threads=now + more)))
-    hook.before_train(runner)
+    hook.after_load_checkpoint(built, dict(resume_random_state=dict(threads=now + more)))
+    hook.before_train(built)
     report = f'Resuming with {now} threads a training started with {now + 1}'
-    assert (report in capsys.readouterr().out) == bool(more)
+    assert [report in line for line in said] == [True] * more
 
 
 @pytest.mark.parametrize('iteration, seed', [(3, 7), (0, 3)])
-def test_order_is_taken_over_by_resuming_not_by_loading(tmp_path, iteration, seed):
-    runner = build_runner(tmp_path)
-    runner._train_loop = runner.build_train_loop(runner._train_loop)
-    runner.train_loop._iter = iteration
+def test_order_is_taken_over_by_resuming_not_by_loading(built, monkeypatch, iteration, seed):
+    monkeypatch.setattr(built.train_loop, '_iter', iteration)
+    monkeypatch.setattr(built.train_dataloader.sampler, 'seed', 3)
     hook = ResumeRandomState()
-    hook.after_load_checkpoint(runner, dict(resume_random_state=dict(sampler_seed=7)))
-    hook.before_train(runner)
-    assert runner.train_dataloader.sampler.seed == seed
-
-
-def test_what_is_stored_needs_no_trust(tmp_path):
-    build_runner(tmp_path, 'train_cfg.update(max_epochs=1)').train()
-    with torch.serialization.safe_globals(get_torch_safe_globals()):
-        checkpoint = torch.load(tmp_path / 'work/epoch_1.pth', weights_only=True)
-    assert checkpoint['resume_random_state'] == dict(
-        sampler_seed=3, threads=torch.get_num_threads()
-    )
+    hook.after_load_checkpoint(built, dict(resume_random_state=dict(sampler_seed=7)))
+    hook.before_train(built)
+    assert built.train_dataloader.sampler.seed == seed
 
 
 def test_mixing_of_ours_is_seeded_inside_the_hosts_choice():
@@ -252,11 +251,3 @@ def test_states_within_an_epoch_hold_those_of_all_mixing(name):
     for generator, before in zip(generators, drawn):
         after = torch.rand(3, generator=generator.generator)
         assert torch.equal(after, before)
-
-
-def test_seeds_are_not_sums():
-    assert independent_seeds(2, 0, 1) != independent_seeds(2, 1, 0)
-    seed_everything(1, 2, 3)
-    first = draw()
-    seed_everything(1, 2, 3)
-    assert draw() == first

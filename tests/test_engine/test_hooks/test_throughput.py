@@ -5,7 +5,7 @@ import torch
 
 from mmtlalign.engine.hooks.throughput import known_peak
 
-from .test_stop_on_divergence import Model, runner
+from ..toy import Model, runner
 
 
 @pytest.mark.parametrize(
@@ -13,20 +13,14 @@ from .test_stop_on_divergence import Model, runner
     [
         ('NVIDIA H100 PCIe', 756),
         ('NVIDIA H100 80GB HBM3', 989),
-        ('NVIDIA A100-SXM4-80GB', 312),
-        ('NVIDIA L4', 121),
         ('NVIDIA A10G', None),
+        (None, None),
     ],
 )
 def test_peaks_are_those_of_exactly_this_gpu(monkeypatch, name, peak):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: name is not None)
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: name)
     assert known_peak() == peak
-
-
-def test_nobody_knows_the_peak_of_a_cpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    assert known_peak() is None
 
 
 @pytest.mark.parametrize('peak', [None, 1e-6])
@@ -43,11 +37,12 @@ def test_rates_follow_from_times_and_shapes(tmp_path, peak):
         assert flops == pytest.approx(2 * (2 * 2 * 3))
 
 
+@pytest.mark.slow
 def test_steps_are_compiled_after_the_one_that_is_counted(tmp_path):
     run = runner(tmp_path, Model(), [dict(type='mmtlalign.Throughput', peak_tflops=1.0)])
     graphs = []
-    run.model.train_step = torch.compile(
-        run.model.train_step, backend=lambda graph, inputs: graphs.append(graph) or graph.forward
+    run.model.forward = torch.compile(
+        run.model.forward, backend=lambda graph, inputs: graphs.append(graph) or graph.forward
     )
     run.train()
     assert graphs and run.message_hub.get_scalar('train/mfu').current() > 0

@@ -6,12 +6,11 @@ import pytest
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
 
 from mmtlalign.engine import keep_checkpoints_whole
 from mmtlalign.errors import UserError
 
-from .test_stop_on_divergence import Data, Model
+from ..toy import LOADER, Model, runner
 
 
 class Scores(BaseMetric):
@@ -47,34 +46,22 @@ def train(tmp_path):
     """Three epochs with these scores; gives what was seen and what is left."""
 
     def run(info=(), save_best=None, **scores):
-        loader = dict(
-            batch_size=2,
-            dataset=Data(),
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            collate_fn=dict(type='pseudo_collate'),
-        )
         names = save_best or sorted(scores)
-        runner = Runner(
-            model=Model(),
-            work_dir=str(tmp_path / 'run'),
-            experiment_name=str(tmp_path),
-            train_dataloader=loader,
-            val_dataloader=loader,
-            train_cfg=dict(by_epoch=True, max_epochs=3),
+        rule = ['greater'] * len(names)
+        hook = dict(type='CheckpointHook', save_best=names, rule=rule)
+        run = runner(
+            tmp_path / 'run',
+            Model(),
+            [watch := Watch()],
+            val_dataloader=LOADER,
             val_cfg=dict(),
             val_evaluator=[Scores(**scores)],
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
-            default_hooks=dict(
-                checkpoint=dict(
-                    type='CheckpointHook', save_best=names, rule=['greater'] * len(names)
-                )
-            ),
+            default_hooks=dict(checkpoint=hook),
         )
-        keep_checkpoints_whole(runner)
-        runner.register_hook(watch := Watch())
+        keep_checkpoints_whole(run)
         for name, value in dict(info).items():
-            runner.message_hub.update_info(name, value)
-        runner.train()
+            run.message_hub.update_info(name, value)
+        run.train()
         return watch.seen, best_in(tmp_path / 'run')
 
     return run

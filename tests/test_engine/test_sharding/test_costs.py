@@ -64,6 +64,7 @@ def step(rank):
     )
 
 
+@pytest.mark.slow
 def test_bytes_held_and_sent_are_those_computed(tmp_path):
     names = {}
     page = (ROOT / 'docs/scaling.md').read_text()

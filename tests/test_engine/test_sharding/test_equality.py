@@ -2,34 +2,63 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from mmtlalign.commands import publish
+from projects.reliability.tasks import DETECTOR, SEGMENTER, write_scenes
 from tests.conftest import needs_operators
-from tests.test_commands.test_dense_tasks import DETECTOR, SEGMENTER, data  # noqa: F401
 from tests.test_commands.test_train_and_test import load, same
-from tests.tiny import ROOT, run, write_project
+from tests.tiny import write_project
 from tests.two_processes import free_port, run_twice
 
-# Averages, clipping and 20 steps. AdamW divides by the size of gradients, and
+pytestmark = pytest.mark.slow
+IN_TURN = Path(__file__).with_name('in_turn.py')
+
+# Averages, clipping and 8 steps. AdamW divides by the size of gradients, and
 # some are zero but for rounding: eps keeps those from being steps.
 WHOLE = """
-train_cfg.update(max_epochs=10, val_interval=5)
+train_cfg.update(max_epochs=4, val_interval=2)
 optim_wrapper.update(clip_grad=dict(max_norm=.5))
 optim_wrapper['optimizer'].update(eps=1e-4)
 custom_hooks.append(dict(type='EMAHook', momentum=.1))
-default_hooks.update(checkpoint=dict(type='CheckpointHook', interval=5))
+default_hooks.update(checkpoint=dict(type='CheckpointHook', interval=2))
 """
+# SIGTERM within an epoch, of one process; they agree at the tenth step.
+STOPPED = """
+train_cfg.update(max_epochs=2)
+train_dataloader.update(batch_size=1)
+model['backbone'].update(init_cfg=dict(
+    type='Pretrained', checkpoint='fsdp/epoch_4.pth', prefix='backbone.'))
+custom_imports = dict(imports=['sender'])
+custom_hooks.append(dict(type='mmengine.Sender'))
+"""
+SENDER = """
+import os
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+@HOOKS.register_module()
+class Sender(Hook):
+    def before_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == 8 and runner.rank == 0 and not runner._resume:
+            os.kill(os.getpid(), 15)
+"""
+# How each kind resumes the other: the folder, what began it, options of what goes on.
+RESUMED = {
+    'both-fsdp': ('fsdp', ['--fsdp']),
+    'ddp-then-fsdp': ('ddp', ['--fsdp']),
+    'fsdp-then-ddp': ('fsdp', []),
+}
 
 
-def train(folder, config, work_dir, *options, report=False):
-    options += ('--launcher', 'pytorch', '--work-dir', work_dir, *['--no-report'] * (not report))
-    done = run_twice(folder, ROOT / 'tools/train.py', config, *options)
+def train(folder, *trainings):
+    jobs = [(free_port(), training.split()) for training in trainings]
+    done = run_twice(folder, IN_TURN, json.dumps(jobs))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def logged(work_dir):
@@ -37,7 +66,7 @@ def logged(work_dir):
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def assert_equal_logs(folder, names, steps=20):
+def assert_equal_logs(folder, names, steps):
     plain, sharded = logged(folder / 'ddp'), logged(folder / 'fsdp')
     assert len(plain) == len(sharded)
     for name in names:
@@ -58,94 +87,77 @@ def assert_close(a, b):
 
 @pytest.fixture(scope='module')
 def both(tmp_path_factory):
-    """A folder with the same training done in both ways."""
+    """A folder with the same training done in both ways, and what was said."""
     folder = tmp_path_factory.mktemp('both')
     write_project(folder, WHOLE)
-    train(folder, 'tiny.py', 'ddp')
-    out = train(folder, 'tiny.py', 'fsdp', '--fsdp', report=True)
+    out = train(folder, 'tiny.py --work-dir ddp --no-report', 'tiny.py --work-dir fsdp --fsdp')
+    return folder, out
+
+
+@pytest.fixture(scope='module')
+def later(both):
+    """What was said by trainings that go on from there, in the same folder."""
+    folder, _ = both
+    begin = (folder / 'tiny.py').read_text()
+    (folder / 'stopped.py').write_text(begin + STOPPED)
+    (folder / 'sender.py').write_text(SENDER)
+    for name, (begun, _) in RESUMED.items():
+        (folder / name).mkdir()
+        shutil.copy(folder / begun / 'epoch_2.pth', folder / name)
+        (folder / name / 'last_checkpoint').write_text('epoch_2.pth')
+    options = {name: ' '.join(options) for name, (_, options) in RESUMED.items()}
+    stopped = 'stopped.py --work-dir stopped --no-report --fsdp --amp'
+    return train(
+        folder,
+        *(f'tiny.py --work-dir {name} --no-report --resume {options[name]}' for name in RESUMED),
+        stopped,
+        f'{stopped} --resume',
+    )
+
+
+def test_classification(both):
+    folder, out = both
     assert 'Sharded over 2 processes: 2 transformer layers' in out and 'report: ' in out
     assert 'Epoch(train)' in out and 'Config:' not in out and 'System environment' not in out
-    return folder
-
-
-@pytest.mark.slow
-def test_classification(both):
-    assert_equal_logs(both, ('loss', 'aligned_share', 'token_fluctuation', 'grad_norm'))
-    plain, sharded = (load(both / name / 'epoch_10.pth') for name in ('ddp', 'fsdp'))
+    assert_equal_logs(folder, ('loss', 'aligned_share', 'token_fluctuation', 'grad_norm'), 8)
+    plain, sharded = (load(folder / name / 'epoch_4.pth') for name in ('ddp', 'fsdp'))
     for part in ('state_dict', 'ema_state_dict'):
         assert_close(plain[part], sharded[part])
     assert_close(plain['optimizer']['state'], sharded['optimizer']['state'])
     assert plain['meta'].keys() == sharded['meta'].keys()
     # clipped, or the comparison says nothing of it
-    assert max(row['grad_norm'] for row in logged(both / 'fsdp') if 'grad_norm' in row) > 0.5
+    assert max(row['grad_norm'] for row in logged(folder / 'fsdp') if 'grad_norm' in row) > 0.5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    'begun, options', [('fsdp', ['--fsdp']), ('ddp', ['--fsdp']), ('fsdp', [])]
-)
-def test_each_kind_resumes_the_other(both, tmp_path, begun, options):
-    write_project(tmp_path, WHOLE)
-    (tmp_path / 'work').mkdir()
-    shutil.copy(both / begun / 'epoch_5.pth', tmp_path / 'work')
-    (tmp_path / 'work/last_checkpoint').write_text('epoch_5.pth')
-    out = train(tmp_path, 'tiny.py', 'work', '--resume', *options)
-    assert 'resumed epoch: 5, iter: 10' in out
-    straight, resumed = load(both / 'fsdp/epoch_10.pth'), load(tmp_path / 'work/epoch_10.pth')
-    for part in ('state_dict', 'ema_state_dict'):
-        assert_close(straight[part], resumed[part])
-        if begun == 'fsdp' and options:
-            assert same(straight[part], resumed[part])
-    assert_close(straight['optimizer']['state'], resumed['optimizer']['state'])
+def test_each_kind_resumes_the_other(both, later):
+    folder, _ = both
+    assert later.count('resumed epoch: 2, iter: 4') == len(RESUMED)
+    straight = load(folder / 'fsdp/epoch_4.pth')
+    for name in RESUMED:
+        resumed = load(folder / name / 'epoch_4.pth')
+        for part in ('state_dict', 'ema_state_dict'):
+            assert_close(straight[part], resumed[part])
+            if name == 'both-fsdp':
+                assert same(straight[part], resumed[part])
+        assert_close(straight['optimizer']['state'], resumed['optimizer']['state'])
 
 
-@pytest.mark.slow
 def test_it_is_published_as_any_other(both, tmp_path):
-    publish.main([str(both / 'fsdp/epoch_10.pth'), str(tmp_path), '--name', 'tiny'])
+    folder, _ = both
+    publish.main([str(folder / 'fsdp/epoch_4.pth'), str(tmp_path), '--name', 'tiny'])
     (published,) = tmp_path.glob('*.safetensors')
-    assert same(load_file(published), dict(load(both / 'fsdp/epoch_10.pth')['state_dict']))
+    assert same(load_file(published), dict(load(folder / 'fsdp/epoch_4.pth')['state_dict']))
 
 
-@pytest.mark.slow
-def test_weights_are_proven_in_mixed_precision_and_a_signal_is_heeded(both, tmp_path):
+def test_weights_are_proven_in_mixed_precision_and_a_signal_is_heeded(both, later):
     """From pretrained weights; SIGTERM within an epoch, and on from there."""
-    (tmp_path / 'sender.py').write_text(
-        'import os\n'
-        'from mmengine.hooks import Hook\n'
-        'from mmengine.registry import HOOKS\n'
-        '@HOOKS.register_module()\n'
-        'class Sender(Hook):\n'
-        '    def before_train_iter(self, runner, *args, **kwargs):\n'
-        '        if runner.iter == 8 and runner.rank == 0 and not runner._resume:\n'
-        '            os.kill(os.getppid(), 15)\n'  # torchrun, which hands it on
-    )
-    checkpoint = both / 'fsdp/epoch_10.pth'
-    write_project(
-        tmp_path,
-        f"""
-train_cfg.update(max_epochs=2)
-train_dataloader.update(batch_size=1)
-model['backbone'].update(init_cfg=dict(
-    type='Pretrained', checkpoint={str(checkpoint)!r}, prefix='backbone.'))
-custom_imports = dict(imports=['sender'])
-custom_hooks.append(dict(type='mmengine.Sender'))
-""",
-    )
-    stopped = run(
-        [ROOT / 'tools/dist_train.sh', 'tiny.py', 2, '--fsdp', '--amp'],
-        tmp_path,
-        PORT=free_port(),
-        CUDA_VISIBLE_DEVICES='',
-    )
-    assert stopped.returncode == 1  # torchrun's, of whatever its processes say
-    assert 'Weights of backbone: verified, ' in stopped.stdout
-    assert 'stopped by SIGTERM after iteration 10' in stopped.stderr
-    work = tmp_path / 'work_dirs/tiny'
-    meta = load(work / 'interrupted_epoch_1_iter_10.pth')['meta']
-    assert (meta['epoch'], meta['iter']) == (1, 10)
-    out = train(tmp_path, 'tiny.py', work, '--fsdp', '--amp', '--resume')
-    assert 'Epoch 2 goes on after its first 4 batches' in out
-    assert load(work / 'epoch_2.pth')['meta']['iter'] == 12
+    folder, _ = both
+    assert 'Weights of backbone: verified, ' in later
+    assert 'stopped by SIGTERM after iteration 10' in later
+    assert 'Epoch 2 goes on after its first 4 batches' in later
+    # removed by the next regular one
+    assert not list((folder / 'stopped').glob('interrupted_*'))
+    assert load(folder / 'stopped/epoch_2.pth')['meta']['iter'] == 12
 
 
 VIT = """
@@ -154,23 +166,27 @@ model['backbone'] = dict(
     patch_size=8, arch=dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=32))
 """
 DENSE = """
-train_cfg.update(max_iters=20, val_interval=20)
+train_cfg.update(max_iters=4, val_interval=4)
 optim_wrapper.update(clip_grad=dict(max_norm=1.))
-default_hooks['checkpoint'].update(interval=20)
+default_hooks['checkpoint'].update(interval=4)
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    'config, names',
-    [(DETECTOR, ('loss', 'loss_rpn_cls', 'grad_norm')), (SEGMENTER + VIT, ('loss', 'grad_norm'))],
-    ids=['detector', 'segmenter'],
-)
-def test_dense_tasks(data, config, names):  # noqa: F811
+def test_dense_tasks(tmp_path):
     needs_operators()
-    (data / 'dense.py').write_text(config + DENSE)
-    train(data, 'dense.py', 'ddp')
-    train(data, 'dense.py', 'fsdp', '--fsdp')
-    assert_equal_logs(data, names)
-    plain, sharded = (load(data / name / 'iter_20.pth') for name in ('ddp', 'fsdp'))
-    assert_close(plain['state_dict'], sharded['state_dict'])
+    names = dict(detector=('loss', 'loss_rpn_cls', 'grad_norm'), segmenter=('loss', 'grad_norm'))
+    write_scenes(tmp_path)
+    (tmp_path / 'detector.py').write_text(DETECTOR + DENSE)
+    (tmp_path / 'segmenter.py').write_text(SEGMENTER + VIT + DENSE)
+    train(
+        tmp_path,
+        *(
+            f'{task}.py --no-report --work-dir {task}/{kind}'
+            for task in names
+            for kind in ('ddp', 'fsdp --fsdp')
+        ),
+    )
+    for task, values in names.items():
+        assert_equal_logs(tmp_path / task, values, 4)
+        plain, sharded = (load(tmp_path / task / name / 'iter_4.pth') for name in ('ddp', 'fsdp'))
+        assert_close(plain['state_dict'], sharded['state_dict'])

@@ -1,0 +1,8 @@
+import pytest
+from mmengine.runner import Runner
+
+
+@pytest.fixture(autouse=True)
+def no_description_of_the_machine(monkeypatch):
+    """Its compilers and devices take a second to find."""
+    monkeypatch.setattr(Runner, '_log_env', lambda *_: None)
