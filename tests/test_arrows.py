@@ -10,7 +10,7 @@ PACKAGE = ROOT / 'mmtlalign'
 LAYERS = (
     {'version'},
     {'', 'errors'},
-    {'old_arguments', 'output_files', 'registry'},
+    {'config_nodes', 'old_arguments', 'output_files', 'registry'},
     {'interception'},
     {'alignment'},
     {'merging'},
