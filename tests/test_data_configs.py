@@ -72,6 +72,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('text, said', HOSTILE)
 def test_code_is_refused(folder, text, said):
     (folder / 'base.yaml').write_text('_base_: evil.py')

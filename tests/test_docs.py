@@ -141,6 +141,7 @@ STOCK = {
 }
 
 
+@pytest.mark.slow
 def test_a_table_of_patch_sizes_fits_stock_configs():
     rows = re.findall(r'^\| (`.*?) \| (\d+)', SECTIONS['a'], flags=re.MULTILINE)
     sizes = {name: int(size) for row, size in rows for name in re.findall('`(.+?)`', row)}
@@ -152,6 +153,7 @@ def test_a_table_of_patch_sizes_fits_stock_configs():
         assert projection.kernel_size == (size, size)
 
 
+@pytest.mark.slow
 def test_b_plain_loop(follow, monkeypatch, capsys):
     names, differences = {}, []
     stock = F.cross_entropy

@@ -47,7 +47,7 @@ model.update(
     auxiliary_head=dict(in_channels=96, channels=32, norm_cfg=norm_cfg))
 """
 DETECTOR = """
-train_cfg = dict(max_epochs=8, val_interval=8)
+train_cfg = dict(max_epochs=5, val_interval=5)
 """
 SLIM_MASK_RCNN = """
 model.update(
@@ -62,7 +62,7 @@ model.update(
         rpn_proposal=dict(nms_pre=200, max_per_img=100),
         rcnn=dict(sampler=dict(num=64))),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)))
-train_cfg.update(max_epochs=16, val_interval=16)
+train_cfg.update(max_epochs=7, val_interval=7)
 """
 
 

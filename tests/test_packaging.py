@@ -51,6 +51,7 @@ def in_checkout(*paths):
     return {path for path in listed.stdout.splitlines() if (ROOT / path).is_file()}
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_package_configs_and_tools_and_nothing_else(built):
     folder = built / 'wheel'
     packed = {

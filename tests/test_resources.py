@@ -30,6 +30,7 @@ def test_configs_are_in_the_package_or_beside_it(tmp_path):
     assert find_root(package) == package / '.mim'
 
 
+@pytest.mark.slow
 def test_every_config_is_found_by_its_name():
     """So no two have the same."""
     command = ['git', 'ls-files', '--', 'configs/**/*.py']
@@ -89,6 +90,7 @@ def test_a_config_that_cannot_be_read_is_named(tmp_path, name, text, reason):
         open_config(tmp_path / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('base, loop', [('a.py', ''), ('b.py', '.*b.py -> ')])
 def test_a_config_that_is_its_own_base_is_named(tmp_path, base, loop):
     (tmp_path / 'a.py').write_text(f"_base_ = '{base}'")

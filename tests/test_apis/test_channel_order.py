@@ -57,6 +57,7 @@ def seen(cfg, steps, **image):
     return (inputs * preprocess.std + preprocess.mean)[0, :, :100, :100].mean((1, 2)).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS.values(), ids=lambda path: path.stem)
 def test_red_is_red_to_the_backbone_of_a_config(path, red):
     """A file, and an array where the data are in memory."""

@@ -53,6 +53,7 @@ def in_memory(cfg):
     return cfg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('to_rgb', [False, True])
 def test_a_file_and_the_array_of_it_have_equal_scores(tmp_path, to_rgb):
     """A random classifier, whichever way it was trained."""
@@ -91,6 +92,7 @@ def test_models_of_the_zoo_tell_png_files_as_they_tell_arrays(tmp_path, name):
         torch.testing.assert_close(found, score_of_array(model, image.copy()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'config, to_rgb',
     [(DETECTOR, False), (DETECTOR, True), (SEGMENTER, True)],

@@ -111,6 +111,7 @@ def test_16_bits_keep_the_figure(name):
         assert found[key] == pytest.approx(recorded[key], abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_the_zoos_weights_fit_their_models(name):
     if 'configs/classification' not in find_config(name):

@@ -73,6 +73,7 @@ def train_as(options, name=DETECTOR):
     return cfg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'options, written',
     [

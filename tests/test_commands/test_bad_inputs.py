@@ -49,6 +49,7 @@ def test_a_value_out_of_its_limits(key, value, said):
     assert f'--cfg-options {key}=VALUE' in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'option, said',
     [
@@ -73,6 +74,7 @@ def test_a_value_that_nothing_can_be_made_of(ends_with, option, said):
     assert '\n' not in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'command, line',
     [
@@ -186,6 +188,7 @@ def test_arguments_that_do_not_fit(ends_with, capsys, command, said):
 CANNOT_BE_BUILT = 'VisionTransformer cannot be built as the config says (TypeError: '
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'extra, said',
     [
@@ -254,6 +257,7 @@ train_dataloader['num_workers'] = {workers}
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 1])
 def test_a_transform_of_the_users_own_keeps_its_trace(here, own_transform, workers):
     own_transform(False, workers)
@@ -282,6 +286,7 @@ def bomb():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('content', [b'', b'no image', bomb()], ids=['empty', 'text', 'bomb'])
 def test_an_image_that_cannot_be_decoded(ends_with, tmp_path, content):
     (tmp_path / 'images/class0/0.png').write_bytes(content)
@@ -298,6 +303,7 @@ def test_an_image_that_is_cut_short(ends_with, tmp_path):
     assert said.endswith(' (with --resume, it goes on from its last checkpoint)')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'content, said',
     [

@@ -138,6 +138,7 @@ def test_boxes_and_masks_lie_where_they_are(tmp_path, masks, monkeypatch):
     assert cv2.imread(str(tmp_path / 'out.png')).shape == (1280, 1280, 3)
 
 
+@pytest.mark.slow
 def test_training_and_test_read_the_data_by_names(here, ends_with, folder, capsys):
     """From a training on both classes to a test split that lacks the first:
     accuracy is that of the names, not of the folders that are there."""

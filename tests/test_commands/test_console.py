@@ -47,6 +47,7 @@ def test_what_fills_screens_is_in_the_file_and_the_end_says_what_next(
     assert list((tmp_path / 'published').glob('a_run_*.safetensors'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'config, term',
     [

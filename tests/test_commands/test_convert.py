@@ -120,6 +120,7 @@ ONE = torch.zeros(1)
 DEIT, TINY_SWIN = {'blocks.0.norm1.weight': ONE}, {'layers.0.downsample.': ONE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'content, arguments, complaint',
     [

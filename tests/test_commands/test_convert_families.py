@@ -96,6 +96,7 @@ def swin_as_paper(state):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('layout', ['timm', 'paper'])
 def test_swin(convert, capsys, layout):
     source = sized(timm.models.SwinTransformer(**SWIN), 32)
@@ -248,6 +249,7 @@ def test_swin_v2(convert, layout):
     check(convert, source, state, host, last_map)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('layout', ['timm', 'paper'])
 def test_pvt_v2(convert, layout):
     backbones = pytest.importorskip('mmdet.models.backbones', reason='mmdet is not installed')
@@ -274,6 +276,7 @@ def name_as_pvt(key):
     return key.replace('.dwconv.', '.dwconv.dwconv.')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('windows', [None, (4, 4, 2, 2)], ids=['PCPVT', 'SVT'])
 def test_twins(convert, windows):
     source = sized(Twins(img_size=64, wss=windows, **PYRAMID), 64)

@@ -56,6 +56,7 @@ def test_panels(tmp_path, monkeypatch):
     assert [panel[0] for panel in drawn] == ['Training loss']
 
 
+@pytest.mark.slow
 def test_writes_a_picture(tmp_path, capsys):
     records = train_line(20, 2.0), train_line(40, 1.0), val_line(1, 50.0)
     out = tmp_path / 'curves.png'

@@ -57,6 +57,7 @@ def dense(here, tmp_path):
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'config, words',
     [
@@ -85,6 +86,7 @@ def test_every_task_writes_pictures(
     assert 'Predicting' in said
 
 
+@pytest.mark.slow
 def test_a_model_of_the_zoo_by_its_name(here, images, capsys):
     name = 'cutmix_deit-mini_1xb128-128e_cifar10-2500'
     here(DEMO, 'photos/a.png', name, '--device', 'cpu')
@@ -102,6 +104,7 @@ def test_no_picture_is_written_over_another(here, images, classifier, tmp_path):
     assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['a.2.png', 'a.3.png', 'a.png']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'arguments, line',
     [
@@ -136,6 +139,7 @@ def test_a_mistake_is_told_in_one_line(ends_with, classifier, images, tmp_path, 
     assert '\n' not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'size, drawn', [((32, 28), (256, 224)), ((300, 230), (300, 230)), ((4, 112), (32, 896))]
 )

@@ -260,6 +260,7 @@ def scaled(factor):
     return lambda load: lambda path: lambda images: [v * factor for v in load(path)(images)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'name, broken, complaint',
     [

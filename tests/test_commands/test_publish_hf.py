@@ -86,6 +86,7 @@ def publish_hf(tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, to_rgb', [('vit', False), *((name, True) for name in MODELS)])
 def test_timm_computes_the_same_from_the_same_photo(publish_hf, capsys, name, to_rgb):
     """From pixels on: channels and normalization are those of each side."""

@@ -49,6 +49,7 @@ def test_training_keeps_what_it_last_predicted(work_dir):
     assert found['epoch'] == 3
 
 
+@pytest.mark.slow
 def test_a_report_says_what_ran(work_dir, monkeypatch):
     monkeypatch.chdir(work_dir.parents[1])  # where its images are
     run = report.read_run(work_dir, 'tiny', trust=False)
@@ -116,6 +117,7 @@ def test_the_page_in_a_browser(two):
         assert errors == []
 
 
+@pytest.mark.slow
 def test_everything_is_escaped():
     evil = '<script>alert(1)</script>"\''
     run = Run(

@@ -8,6 +8,7 @@ import pytest
 TOOL = 'analysis_tools/robustness.py'
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_not_lost(ends_with, trained, tmp_path):
     for name in ('good', 'bad'):
         shutil.copytree('images', name)

@@ -76,6 +76,7 @@ train_dataloader = dict(dataset=dict(
 SCOPED = TOKEN_LABELS.replace("'LoadImageFromFile'", "'mmcv.LoadImageFromFile'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'annotator, extra, rgb',
     [(ANNOTATOR, TOKEN_LABELS, False), (IN_MEMORY, TOKEN_LABELS, True), (ANNOTATOR, SCOPED, False)],
@@ -138,6 +139,7 @@ def paint(project):
     save_annotator(state)
 
 
+@pytest.mark.slow
 def test_accuracy_of_the_annotator_is_said_and_kept(project, capsys):
     paint(project)
     make(force=False)
@@ -151,6 +153,7 @@ def test_accuracy_of_the_annotator_is_said_and_kept(project, capsys):
     assert index['annotator']['sha256'] == digest
 
 
+@pytest.mark.slow
 def test_an_annotator_no_better_than_chance_is_refused(project):
     """The same one, told that it was trained on BGR: red is blue to it."""
     paint(project)
@@ -253,6 +256,7 @@ CONVNEXT = """dict(type='ConvNeXt', arch=dict(
             depths=[1, 1, 1, 1], channels=[4, 8, 16, 32]))"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'classes, change, message',
     [

@@ -75,6 +75,7 @@ def test_other_forms_end_it(ends_with, tmp_path):
     assert "dict(type='Pretrained', checkpoint=FILE, prefix='backb" in said
 
 
+@pytest.mark.slow
 def test_load_from_must_fit_but_for_what_is_named(trained, here, ends_with, tmp_path):
     fourth = f"""
 load_from = '{trained}'
@@ -192,6 +193,7 @@ def test_a_file_exchanged_after_the_check_is_not_read(
     assert not (tmp_path / 'trace').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'change, complaint',
     [

@@ -118,6 +118,7 @@ def test_a_seed_draws_everything_again_and_is_kept(here, ends_with, tmp_path):
     assert load(tmp_path / 'a/epoch_2.pth')['meta']['seed'] == 5
 
 
+@pytest.mark.slow
 def test_what_is_extended_need_not_have_begun(here, tmp_path):
     write_project(tmp_path, ONE_EPOCH)
     here('train.py', 'tiny.py', '--resume', '--extend', 2)

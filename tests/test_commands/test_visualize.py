@@ -20,6 +20,7 @@ TOOL = 'analysis_tools/visualize_alignment.py'
 IMAGES = ('images/class0/0.png', 'images/class1/1.png')
 
 
+@pytest.mark.slow
 def test_shares_are_those_of_a_trace_and_the_picture_is_drawn(here, trained, capsys):
     here(TOOL, 'tiny.py', trained, '--img', *IMAGES, *'--box 0 2 1 4 --out new/a.png'.split())
     assert cv2.imread('new/a.png').std() > 0

@@ -77,6 +77,7 @@ def test_a_box_from_a_browser_is_brought_on_the_grid(box, fitted):
     assert web_demo.fit_box(box, (4, 4)) == fitted
 
 
+@pytest.mark.slow
 def test_only_models_that_are_offered_are_loaded():
     models = web_demo.Models()
     assert models.start == DIGITS

@@ -42,6 +42,7 @@ def test_list_is_complete():
     assert len(CONFIGS) > 80 and len(STEPS) == len(CONFIGS) + 8 + 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', cases(STEPS))
 def test_runs_for_one_step(path, load, jpegs):
     config = load(path)
@@ -110,6 +111,7 @@ def test_grids_are_the_backbones():
             assert cells == {56 if 'in1k' in path else 8}, path
 
 
+@pytest.mark.slow
 def test_sizes_agree():
     """Also with the name, which says it where it is not the usual one of the data."""
     for path in STEPS:
@@ -190,6 +192,7 @@ def test_recipes_of_the_authors(name):
             assert model.head.loss.loss_weight == 1 / model.head.num_classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'name, first, peak, last, warm_up',
     [
@@ -221,6 +224,7 @@ def test_learning_rates(name, first, peak, last, warm_up, load):
         assert config.optim_wrapper.optimizer.weight_decay == (0.03 if 'transmix' in name else 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backbone', ['deit', 'swin'])
 def test_arms_of_the_study_start_alike_and_see_the_same_mixes(backbone):
     losses, inputs, states = {}, {}, {}

@@ -54,6 +54,7 @@ def test_starts_from_the_named_classifier(path):
     assert ours.bgr_to_rgb == theirs.get('to_rgb') or len({*ours.mean}) == 1  # of grey images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', cases(CONFIGS))
 def test_builds(path, load):
     config = load(path)

@@ -26,6 +26,7 @@ def as_list(one_or_several):
     return one_or_several if several else [one_or_several]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', cases(CONFIGS))
 def test_maps_fit_the_anchors(path, load):
     config = load(path)
@@ -47,6 +48,7 @@ def test_maps_fit_the_anchors(path, load):
         assert extractor.finest_scale == 14 * strides[0]  # 56 at stride 4
 
 
+@pytest.mark.slow
 def test_schedules_and_metrics():
     drop_paths = {}
     for path in CONFIGS:

@@ -31,6 +31,7 @@ def test_list_is_complete():
     assert set(tracked(FOLDER)) == present(FOLDER) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('net, data, size', CASES)
 def test_config(net, data, size):
     config = read(path_of(net, data, size))

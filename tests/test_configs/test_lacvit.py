@@ -55,6 +55,7 @@ def test_list_is_complete():
     assert set(map(stem, present(FOLDER))) == {name for trio in TRIOS for name in trio}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('network, data', LARGE)
 def test_splits_do_not_leak(network, data):
     """One split is trained on and is the bank; another is tested, whole."""
@@ -83,6 +84,7 @@ def test_splits_of_the_mini_do_not_leak():
         assert train.num_samples == 5000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('trio', TRIOS, ids=lambda trio: trio[0])
 def test_three_that_belong_together(trio):
     stage1, stage2, twin = map(load, trio)

@@ -164,6 +164,7 @@ def test_command(tool, repo, monkeypatch, capsys):
         (repo / FOLDER / 'README.md').write_text('')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'change, expected',
     [

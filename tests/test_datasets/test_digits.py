@@ -6,6 +6,7 @@ from sklearn.datasets import load_digits
 from mmtlalign.datasets import Digits
 
 
+@pytest.mark.slow
 def test_splits_share_nothing_and_cover_all():
     train, val = Digits(split='train'), Digits(split='val')
     assert (len(train), len(val)) == (1437, 360)
@@ -14,6 +15,7 @@ def test_splits_share_nothing_and_cover_all():
     assert len(images) == 1797
 
 
+@pytest.mark.slow
 def test_split_is_fixed_and_balanced():
     first, again = Digits(split='val'), Digits(split='val')
     np.testing.assert_array_equal(first[0]['img'], again[0]['img'])

@@ -158,6 +158,7 @@ def assert_same_samples(ours, stock):
             assert mine['data_samples'].get(key) == theirs['data_samples'].get(key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_parquet_is_the_folder(folder, parquet, tmp_path, split):
     ours = build(parquet, tmp_path, split=split)

@@ -72,6 +72,7 @@ def test_splits_share_no_digit():
     assert len(set.union(*found.values())) == 1797
 
 
+@pytest.mark.slow
 def test_arguments_alone_decide():
     first = arrays(PlantedDigits('train', 8))
     np.random.seed(3)

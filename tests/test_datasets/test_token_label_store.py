@@ -163,6 +163,7 @@ def put(place, value):
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'name, change, message',
     [

@@ -202,6 +202,7 @@ def by_hand(scores, target, count, binary):
     return -(target * logsigmoid(scores) + rest * logsigmoid(-scores)).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'swin, loss, target',
     [

@@ -246,6 +246,7 @@ def test_samples_without_one_label_are_refused(batch, message):
 PREPROCESS = config()['data_preprocessor']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'change, error, message',
     [

@@ -160,6 +160,7 @@ def test_a_tool_runs_once_in_a_folder_and_says_how_long(tmp_path):
     assert study.read_cpu_seconds(count) > counted[-1]
 
 
+@pytest.mark.slow
 def test_what_was_trained_by_another_recipe_is_refused(fake, monkeypatch):
     calls, fail = fake
     fail.add(('bccd_tlalign', 'tools/train.py'))
@@ -174,6 +175,7 @@ def test_what_was_trained_by_another_recipe_is_refused(fake, monkeypatch):
         run(monkeypatch, '--seeds', '7')
 
 
+@pytest.mark.slow
 def test_a_tool_that_outlives_its_runner_or_fails(tmp_path):
     with open(tmp_path / 'output.txt', 'a') as output:
         fcntl.flock(output, fcntl.LOCK_EX)

@@ -89,6 +89,7 @@ def decoded(rle):
     return coco_mask.decode(coco_mask.frPyObjects(rle, *rle['size'])).astype(bool)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('split', COUNTS)
 def test_scenes_and_what_is_told_of_them(scenes, split):
     pictures, maps, coco = read(scenes, split)
@@ -292,6 +293,7 @@ JPG, PNG, MAP = 'BCCD/JPEGImages/00003.jpg', 'CamVid/val/1.png', 'CamVid/valanno
 COLOURED = cv2.imencode('.png', np.full((8, 12, 3), 20, np.uint8))[1].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'name, content, message',
     [

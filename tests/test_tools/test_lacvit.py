@@ -108,6 +108,7 @@ def test_both_stages(tmp_path):
         assert f'{name}: ' in tested.stdout, name
 
 
+@pytest.mark.slow
 def test_one_line_errors(tmp_path):
     write_project(tmp_path)
     for work_dirs, arguments, expected in (

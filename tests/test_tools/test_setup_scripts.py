@@ -117,6 +117,7 @@ def project(tmp_path):
     return Project(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'env, message',
     [
@@ -187,6 +188,7 @@ def test_operators_are_compiled_once(project):
     assert project.pip()[-1].endswith(str(wheel))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damage', ['changed', 'added', 'writable'])
 def test_a_kept_wheel_that_may_be_a_strangers_is_built_again(project, damage):
     assert project.run('setup_env.sh', '--ops').returncode == 0
@@ -341,6 +343,7 @@ def test_quickstart_goes_on_names_what_it_made_and_does_not_repeat(quickstart):
     assert quickstart.trainings() == 3 and not leftover.exists()
 
 
+@pytest.mark.slow
 def test_full_quickstart_transfers_the_digits(quickstart):
     result = quickstart.start('--full', '--fresh')
     assert result.returncode == 0, result.stderr

@@ -136,6 +136,7 @@ def named(*classes):
     return dict(metainfo=dict(classes=classes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'change, dataset, complaint',
     [
@@ -301,6 +302,7 @@ def test_sound_lists(look):
     assert again.warnings[0].startswith('1 images of train_dataloader.dataset are there with')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'lines, complaint',
     [

@@ -224,6 +224,7 @@ def test_a_missing_file_is_named_for_metrics_too(tmp_path):
         check_data(cfg, 'val')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'change, complaint',
     [

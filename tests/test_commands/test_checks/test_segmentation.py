@@ -153,6 +153,7 @@ def save(folder, i, array, mode=None, suffix='.png'):
 VALUES = np.array([[0, 1], [2, 255]], np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'array, complaint',
     [
@@ -227,6 +228,7 @@ def test_what_is_left_out_is_counted(cfg, tmp_path):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('orientation', [1, 3, 6])
 @pytest.mark.parametrize('map_is_turned', [False, True])
 def test_orientation_of_images(cfg, tmp_path, orientation, map_is_turned):

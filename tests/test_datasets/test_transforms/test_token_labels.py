@@ -136,6 +136,7 @@ OPERATIONS = dict(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', OPERATIONS)
 def test_marker_is_found_in_its_token(name):
     """In a square image of probabilities, and very oblong ones of logits."""

@@ -52,6 +52,7 @@ def steps(total):
     return [dict(type='MultiStepLR', milestones=[1, 3])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('make', [cosine, by_iteration, poly, steps])
 def test_rates_after_an_extension_are_those_of_a_longer_run(tmp_path, make):
     whole, weights = train(tmp_path / 'whole', make(4), 4)

@@ -205,6 +205,7 @@ def train_scaled(folder, spoil, fused=False, **more):
     return run, ''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('count, fused', [(1, True), (19, True), (19, False)])
 def test_skipped_steps_are_counted_and_no_divergence(tmp_path, scaled, fused, count):
     run, why = train_scaled(

@@ -178,6 +178,7 @@ def nothing(state):
 WINDOWS = r'windows of 4 and .* SwinTransformer of 2 .*mmtlalign convert FILE OUT --window-size 2'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'source, changes, change, complaint',
     [

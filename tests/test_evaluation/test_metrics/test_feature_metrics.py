@@ -161,6 +161,7 @@ def test_in_a_runner(lacvit, cfg, monkeypatch):
     assert runner.val() == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('metrics', [METRICS, []])
 def test_predictions_stay_and_features_are_dumped(metrics, cfg, tmp_path):
     """Beside the host's metrics; samples carry what was measured, and nothing without."""
@@ -175,6 +176,7 @@ def test_predictions_stay_and_features_are_dumped(metrics, cfg, tmp_path):
         torch.testing.assert_close(torch.stack(found), features_of(runner, 'others')[0])
 
 
+@pytest.mark.slow
 def test_mistakes_in_a_runner(cfg):
     few = deepcopy(cfg.test_dataloader)
     few.dataset.indices = 2

@@ -129,6 +129,7 @@ def test_heads_of_60_channels():
     assert_labels_follow(toy(arch=HEADS_OF_60), toys.images(), toys.shares(), atol=3e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_heads_of_60_channels_in_half_precision(dtype):
     """Shares as in float32; features as without a trace."""

@@ -52,6 +52,7 @@ def images(batch=3, height=12, width=20):
     return value.expand(batch, 3, height, width).clone()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mix', METHODS, ids=lambda m: type(m).__name__)
 @pytest.mark.parametrize('batch', [1, 5])
 def test_record_tells_what_is_in_the_image(mix, batch):

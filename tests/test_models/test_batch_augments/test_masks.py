@@ -74,6 +74,7 @@ def simulate_rectangles(rng, side=14, goal=112):
     return covered.sum()
 
 
+@pytest.mark.slow
 def test_tokenmix_fills_rectangles_up_to_a_part():
     drawn = shares(TokenMix(), 300, batch=2, size=(224, 224))
     assert torch.equal(drawn[:, 0], drawn[:, 1]), 'one mask per batch'
@@ -120,6 +121,7 @@ def test_fmix_amplitudes_decay_as_told():
     assert ratio == pytest.approx(expected, rel=0.15)
 
 
+@pytest.mark.slow
 def test_cutout_blanks_a_box_and_leaves_labels():
     mix = Cutout(ratio=0.5, patch_size=4)
     mix.seed(0)
