@@ -39,7 +39,6 @@ REGIMES = dict(
     o12=dict(image=24, object=12, images=1000, epochs=150),
     o8=dict(image=24, object=8, images=1000, epochs=150),
     **{'o12-2000': dict(image=24, object=12, images=2000, epochs=75)},
-    o16=dict(image=32, object=16, images=1000, epochs=150),
 )
 ARMS = dict(area='cutmix', object='object', tlalign='tlalign', contribution='contribution')
 COMPARED = ('tlalign', 'contribution')
