@@ -17,6 +17,8 @@ from mmtlalign.checkpoint.training_record import (
 from mmtlalign.errors import UserError
 from mmtlalign.resources import find_config
 
+from ..conftest import needs_operators
+
 CODE = "__import__('os').system('touch trace')"
 FALLING = "model = dict(type='mmtlalign.Falling')\n"
 
@@ -106,6 +108,7 @@ def test_the_command_repeats_the_training(options, written):
 
 
 def test_what_no_option_says_is_told():
+    needs_operators()
     options = {'randomness.seed': None, 'model.backbone.arch': 'b', 'data_hint': ''}
     for key, value in dict(a='two words', b='half a (bracket', c='12', d='x,y').items():
         options[f'env_cfg.{key}'] = value
@@ -120,6 +123,7 @@ def test_what_no_option_says_is_told():
 
 
 def test_where_training_began_is_an_option_unless_resumed():
+    needs_operators()
     trained = train_as({})
     trained.load_from = 'a.pth'
     assert 'load_from' not in find_command(trained, DETECTOR, 0)[0]

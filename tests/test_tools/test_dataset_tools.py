@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
 
 from mmtlalign.datasets import Digits
 from mmtlalign.errors import UserError
 
 from ..conftest import ROOT
+
+coco_api = pytest.importorskip('pycocotools.coco', reason='mmdet is not installed')
+from pycocotools import mask as coco_mask  # noqa: E402
 
 COUNTS = dict(train=12, val=6)
 
@@ -243,7 +244,7 @@ def test_bccd_in_cocos_format(bccd, call, refused, tmp_path):
     assert sorted(path.name for path in out.rglob('*.jpg')) == [
         f'{i:05}.jpg' for i in range(4)
     ]  # none of the test split
-    coco = COCO(out / 'annotations/instances_val.json')
+    coco = coco_api.COCO(out / 'annotations/instances_val.json')
     assert [cat['name'] for cat in coco.loadCats(coco.getCatIds())] == ['RBC', 'WBC', 'Platelets']
     names = [image['file_name'] for image in coco.loadImgs(coco.getImgIds())]
     assert names == ['00002.jpg', '00003.jpg']

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
-from pycocotools import mask
 
 from mmtlalign.commands.checks import check_data, report
 from mmtlalign.commands.checks.coco import _count_pixels
@@ -15,6 +14,7 @@ from mmtlalign.errors import UserError
 from ...conftest import needs_operators
 
 needs_operators()
+mask = pytest.importorskip('pycocotools.mask', reason='mmdet is not installed')
 
 SIZE = 120, 90
 CLASSES = ('box', 'disc')
