@@ -32,8 +32,7 @@ def run_cells(tmp_path, monkeypatch, capsys):
 
     def run(name):
         cells = code_of(ROOT / f'docs/notebooks/{name}.ipynb')
-        code = '\n'.join(''.join(cell['source']) for cell in cells)
-        exec(code.replace('EPOCHS = 15', 'EPOCHS = 10'), {})
+        exec('\n'.join(''.join(cell['source']) for cell in cells), {})
         return capsys.readouterr().out
 
     return run
@@ -44,7 +43,7 @@ def test_own_loop_learns_digits(run_cells):
     pytest.importorskip('timm')
     said = run_cells('own_loop')
     accuracy = float(said[: said.index(' % of 360')].split()[-1])
-    assert accuracy > 70
+    assert accuracy > 85
     assert 'area' in said and 'aligned label' in said
 
 

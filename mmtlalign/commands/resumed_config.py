@@ -34,6 +34,7 @@ FREE = re.compile(
     r'randomness\.(deterministic|diff_rank_seed)|'
     r'train_dataloader\.(multiprocessing_context|timeout)'
 )
+LENGTHS = ('train_cfg.max_', 'param_scheduler')  # what --extend changes
 TOO_DEEP = (RecursionError, MemoryError)  # of Python's parser
 # Hooks that change weights, data or losses; others only watch, as far as can be known.
 TRAINING = re.compile(
@@ -114,7 +115,7 @@ def differences(before: Config, today: Config, meta: dict, accepted: Iterable[st
         found.append(('custom_hooks', hooks[0], hooks[1]))
     return [
         f'{key} was {told(was)} and is {told(now)}'
-        + ' (--extend N trains longer)' * key.startswith(('train_cfg.max_', 'param_scheduler'))
+        + (' (--extend N trains longer)' if key.startswith(LENGTHS) else '')
         for key, was, now in found
         if not any(f'{key}.'.startswith(f'{free.strip(".")}.') for free in accepted)
     ]

@@ -8,7 +8,7 @@ import torch
 def free_cores(interval: float = 0.5) -> int:
     """Count the cores this process may use that nobody uses now, at least 1.
 
-    Measured over seconds, not read from the load average: that one still
+    Measured over half a second by default, not read from the load average: that one still
     remembers the installation or training that ended a minute ago.
     """
     import psutil

@@ -86,9 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
         '--workers', type=int, default=0, help='that load images for each of them (default: 0)'
     )
     parser.add_argument(
-        '--device',
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='default: cuda if there is one, else cpu; process i takes the i-th GPU',
+        '--device', help='default: cuda if there is one, else cpu; process i takes the i-th GPU'
     )
     add_trust_argument(parser)
     return parser
@@ -262,6 +260,7 @@ def watch(crew: list, store: TokenLabelStore) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
+    args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     if '://' in args.checkpoint:
         raise UserError(
             f"checkpoint '{args.checkpoint}' is no file here; download it and give its path"

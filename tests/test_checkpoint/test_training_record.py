@@ -50,12 +50,16 @@ def test_no_line_of_a_config_is_run(tmp_path, monkeypatch, text, reason):
 DETECTOR = 'faster-rcnn_tlalign-deit-mini_sfp_1xb2_bccd'
 
 
+def load(name):
+    if name == DETECTOR:
+        needs_operators()
+    return Config.fromfile(find_config(name))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['tlalign_swin-tiny_16xb64_in1k', DETECTOR])
 def test_configs_are_read_as_mmengine_reads_them(name):
-    if name == DETECTOR:
-        needs_operators()
-    text = Config.fromfile(find_config(name)).pretty_text
+    text = load(name).pretty_text
     assert read_config(text, 'a.pth', trust=False).to_dict() == (
         Config.fromstring(text, '.py').to_dict()
     )
@@ -71,9 +75,7 @@ def test_all_literals_are_read():
 
 def train_as(options, name=DETECTOR):
     """The config of a training with options, as its checkpoint holds it."""
-    if name == DETECTOR:
-        needs_operators()
-    cfg = Config.fromfile(find_config(name))
+    cfg = load(name)
     cfg.merge_from_dict(options)
     cfg.merge_from_dict(dict(launcher='none', work_dir='work_dirs/a', resume=True, load_from=None))
     return cfg

@@ -188,7 +188,7 @@ def test_channels_last_where_the_model_gains(here, ends_with, tmp_path):
 def test_a_compiled_step_trains_the_same(here, tmp_path):
     small = ('--cfg-options', 'train_cfg.max_epochs=1', 'model.backbone.arch.num_layers=1')
     here('train.py', 'tiny.py', '--work-dir', 'plain', *small)
-    options = (*small, 'compile.backend=eager')
+    options = (*small, 'compile.backend=aot_eager')
     here('train.py', 'tiny.py', '--work-dir', 'compiled', '--compile', *options)
     plain, compiled = (
         [row['loss'] for row in logged(tmp_path / name) if 'loss' in row]

@@ -113,7 +113,7 @@ def test_a_seed_drawn_at_start_is_resumed_too(tmp_path, monkeypatch):
     assert resumed.seed == 6
     assert same(straight, end_of(resumed))
     with torch.serialization.safe_globals(get_torch_safe_globals()):
-        checkpoint = torch.load(tmp_path / 'broken/work/epoch_1.pth', weights_only=True)
+        checkpoint = torch.load(tmp_path / 'broken' / 'work' / 'epoch_1.pth', weights_only=True)
     assert checkpoint['resume_random_state'] == dict(
         sampler_seed=5, threads=torch.get_num_threads()
     )

@@ -27,7 +27,7 @@ def check_uniform(counts, values):
 
 def test_maskmix_keeps_as_many_random_cells_of_each_image():
     """r uniform, so ceil(16 r) is uniform on 1 ... 16."""
-    drawn = shares(MaskMix(patch_size=4, cell_size=2), 2000, batch=3)
+    drawn = shares(MaskMix(patch_size=4, cell_size=2), 4000, batch=3)
     cells = drawn[..., ::2, ::2]
     assert torch.equal(cells.repeat_interleave(2, -1).repeat_interleave(2, -2), drawn), (
         'cells of 2x2 patches'
@@ -39,19 +39,19 @@ def test_maskmix_keeps_as_many_random_cells_of_each_image():
     differ = (drawn[part, 0] != drawn[part, 1]).flatten(1).any(1)
     assert differ.float().mean() > 0.8, 'one mask per image'
     kept = cells[:, 0].mean(0)  # (16 + 1) / 2 of 16, wherever a cell lies
-    assert (kept - 17 / 32).abs().max() < 0.055
+    assert (kept - 17 / 32).abs().max() < 0.04
 
 
 def test_gridmix_draws_every_cell_by_itself():
     """Binomial with a uniform probability: uniform on 0 ... 16."""
-    drawn = shares(GridMix(patch_size=4, cell_size=2), 2000, batch=2)
+    drawn = shares(GridMix(patch_size=4, cell_size=2), 4000, batch=2)
     assert torch.equal(drawn[:, 0], drawn[:, 1]), 'one mask per batch'
     cells = drawn[:, 0, ::2, ::2]
     check_uniform(cells.sum((-2, -1)).numpy(), range(17))
-    assert (cells.mean(0) - 0.5).abs().max() < 0.055
+    assert (cells.mean(0) - 0.5).abs().max() < 0.04
     # two cells agree with probability 2/3, whatever their distance
     agree = (cells[:, 0, 0] == cells[:, 3, 3]).float().mean().item()
-    assert agree == pytest.approx(2 / 3, abs=0.055)
+    assert agree == pytest.approx(2 / 3, abs=0.04)
 
 
 def simulate_rectangles(rng, side=14, goal=112):
@@ -76,14 +76,14 @@ def simulate_rectangles(rng, side=14, goal=112):
 
 @pytest.mark.slow
 def test_tokenmix_fills_rectangles_up_to_a_part():
-    drawn = shares(TokenMix(), 300, batch=2, size=(224, 224))
+    drawn = shares(TokenMix(), 600, batch=2, size=(224, 224))
     assert torch.equal(drawn[:, 0], drawn[:, 1]), 'one mask per batch'
     taken = (drawn[:, 0] == 0).sum((-2, -1)).numpy()
     rng = np.random.default_rng(0)
-    expected = np.array([simulate_rectangles(rng) for _ in range(300)])
+    expected = np.array([simulate_rectangles(rng) for _ in range(600)])
     assert taken.max() == expected.max() == 112
-    assert (taken == 112).mean() == pytest.approx((expected == 112).mean(), abs=0.12)
-    assert taken.mean() == pytest.approx(expected.mean(), rel=0.03)
+    assert (taken == 112).mean() == pytest.approx((expected == 112).mean(), abs=0.1)
+    assert taken.mean() == pytest.approx(expected.mean(), rel=0.02)
     half = shares(TokenMix(ratio=0.25, patch_size=4), 100)
     assert ((half == 0).sum((-2, -1)) <= 16).all()
 
@@ -93,7 +93,7 @@ def test_fmix_keeps_lam_of_the_pixels_in_few_pieces():
     mix = FMix(patch_size=4)
     mix.seed(0)
     lams, borders = [], []
-    for _ in range(600):
+    for _ in range(1500):
         record = mix.draw(torch.zeros(2, 3, 32, 24))
         mask = record.pixel_share[0]
         assert ((mask == 0) | (mask == 1)).all()
@@ -104,8 +104,8 @@ def test_fmix_keeps_lam_of_the_pixels_in_few_pieces():
         if 0.3 < lams[-1] < 0.7:
             changes = (mask[1:] != mask[:-1]).float().mean().item()
             borders.append(changes)
-    assert np.mean(lams) == pytest.approx(0.5, abs=0.045)
-    assert np.var(lams) == pytest.approx(1 / 12, rel=0.15)
+    assert np.mean(lams) == pytest.approx(0.5, abs=0.03)
+    assert np.var(lams) == pytest.approx(1 / 12, rel=0.1)
     assert np.mean(borders) < 0.15, 'of white noise every second pixel changes'
 
 
@@ -127,7 +127,7 @@ def test_cutout_blanks_a_box_and_leaves_labels():
     mix.seed(0)
     inputs = torch.rand(4, 3, 16, 24) + 1
     blanked = []
-    for _ in range(300):
+    for _ in range(500):
         record = mix.draw(inputs)
         out = mix.apply(inputs, record)
         assert (record.lam == 1).all() and (record.token_share == 1).all()
@@ -145,7 +145,7 @@ def test_cutout_blanks_a_box_and_leaves_labels():
         np.mean([min(c - n // 4 + n // 2, n) - max(c - n // 4, 0) for c in range(n)])
         for n in (16, 24)
     ]
-    assert np.mean(blanked) == pytest.approx(np.prod(sides), rel=0.04)
+    assert np.mean(blanked) == pytest.approx(np.prod(sides), rel=0.03)
     mixed, scores = mix(inputs, torch.eye(4))
     assert torch.equal(scores, torch.eye(4))
     assert (mixed == 0).any() and (inputs > 0).all()
