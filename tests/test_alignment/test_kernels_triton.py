@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mmtlalign.alignment import LabelTrace
@@ -20,10 +21,67 @@ pytestmark = [
 ]
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
+# of features and carried values; the interpreter truncates halves
+TOLERANCE = {F32: 2e-6, F16: 2e-3, BF16: 3e-2}
+every_dtype = pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+# batch, heads, queries, keys, width
+SHAPES = [
+    (1, 1, 1, 1, 8),
+    (2, 3, 5, 5, 32),
+    (3, 2, 50, 50, 48),
+    (1, 1, 64, 64, 64),
+    (1, 2, 65, 65, 80),
+    (1, 1, 129, 129, 24),
+    (1, 1, 197, 197, 64),
+    (1, 1, 37, 37, 128),
+    (1, 2, 196, 49, 64),
+    (2, 2, 3, 200, 40),
+]
+every_shape = pytest.mark.parametrize('shape', SHAPES, ids=str)
 
 
-def test_logsumexp_and_empty_outputs():
-    query, key, value, share = inputs((2, 3, 37, 37, 40), F32)
+@pytest.mark.slow
+@every_dtype
+@every_shape
+@pytest.mark.parametrize('name', ['pass', 'flash'])
+def test_against_the_matrix(name, shape, dtype):
+    path = getattr(kernels, f'share_{name}_attention')
+    tensors = inputs(shape, dtype)
+    expected = explicit(*tensors)
+    for carry in (False, True):
+        out, mixed, carried = path(*tensors, None, carry)
+        assert out.dtype == dtype and mixed.dtype == torch.float32
+        assert gap(mixed, expected[1]) < 2e-6
+        if name == 'flash':
+            assert gap(out, expected[0]) < TOLERANCE[dtype]
+            assert out.transpose(1, 2).is_contiguous()
+        else:
+            assert torch.equal(out, F.scaled_dot_product_attention(*tensors[:3]))
+        if carry:
+            assert carried.dtype == dtype
+            assert gap(carried, expected[2]) < TOLERANCE[dtype]
+        else:
+            assert carried is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('carry', [False, True])
+def test_gradients_by_the_flash_backward(carry):
+    tensors = inputs((2, 3, 37, 37, 32), F32, True)
+    out, mixed, carried = kernels.share_flash_attention(*tensors, None, carry)
+    assert not mixed.requires_grad
+    assert carried is None or not carried.requires_grad
+    grad = torch.randn_like(out)
+    found = torch.autograd.grad(out, tensors[:3], grad)
+    doubles = [x.detach().double().requires_grad_() for x in tensors[:3]]
+    expected = torch.autograd.grad(explicit(*doubles, tensors[3])[0], doubles, grad.double())
+    for ours, theirs in zip(found, expected):
+        assert gap(ours, theirs) < 1e-5
+
+
+@every_dtype
+def test_logsumexp_and_empty_outputs(dtype):
+    query, key, value, share = inputs((2, 3, 37, 37, 40), dtype)
     deviation = share - share.mean(1, keepdim=True)
     out, lse, moved, own = kernels.share_forward(query, key, value, deviation, 0.3, True, False)
     expected = explicit(query, key, value, share, 0.3)
@@ -33,7 +91,7 @@ def test_logsumexp_and_empty_outputs():
     assert torch.equal(moved, again)  # nothing depends on what is asked for
 
 
-@pytest.mark.parametrize('dtype', [F32, BF16], ids=str)
+@every_dtype
 def test_bias_that_masks(dtype):
     query, key, _, share = inputs((4, 2, 49, 49, 16), dtype)
     bias = torch.randn(1, 2, 49, 49) + torch.zeros(4, 1, 1, 1)
