@@ -4,15 +4,13 @@ import copy
 
 import pytest
 import torch
-from mmcv.cnn.bricks import DropPath
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
-from torch._dynamo.utils import counters
 
 from mmtlalign.alignment import LabelTrace
 from tests.test_alignment import toys
 from tests.test_alignment.checks import (
-    assert_all_moved,
-    assert_moved,
+    assert_equals,
+    assert_equals_oracle,
     assert_same,
     assert_untouched,
     gradients,
@@ -32,6 +30,7 @@ class FamilyContract:
         patch (int): Side of the first tokens in pixels. Defaults to 4.
         variants (list[dict]): Options to try.
         checkpointed (list[str]): Modules to checkpoint.
+        with_cp (dict, optional): Options with which the host checkpoints by itself.
         modules (list[str]): Modules of which another class is refused.
         refused (list[tuple]): Options of the backbone, of the trace, and the error.
     """
@@ -42,6 +41,7 @@ class FamilyContract:
     patch = 4
     variants: list[dict] = [{}]
     checkpointed: list[str]
+    with_cp: dict | None = None
     modules: list[str]
     refused: list[tuple[dict, dict, str]]
 
@@ -67,7 +67,9 @@ class FamilyContract:
 
     @pytest.mark.slow
     def test_checkpointing(self, run_checkpoint):
-        assert_checkpointing(self.make(), *self.inputs(), self.checkpointed, run_checkpoint)
+        assert_checkpointing(self.make(), *self.inputs(), self.checkpointed)
+        if self.with_cp:
+            assert_checkpointing(self.make(), *self.inputs(), self.make(**self.with_cp))
 
     def test_other_modules_are_refused(self):
         backbone = self.make()
@@ -101,7 +103,7 @@ class FamilyContract:
         with trace(share):
             assert_same(backbone(images), stock)
         torch.manual_seed(1)
-        assert_equals(trace, copy.deepcopy(backbone), images, share, self.oracle, 1e-5)
+        assert_equals(trace, copy.deepcopy(backbone), images, share, 1e-5, self.oracle)
 
     def assert_watched(self, watch, **cfg):
         """Rows of a matrix that sum to one, less what goes to extra tokens."""
@@ -132,12 +134,20 @@ def assert_family(backbone, images, token_share, oracle, exact=True):
         exact (bool): Whether features are bit-equal (the matrix is caught),
             or within 1e-5 (attention is fused). Defaults to True.
     """
+    trace = LabelTrace(backbone, record=True)
+    assert_stock(trace, images, token_share, exact)
+    assert_equals_oracle(trace, backbone, images, token_share, oracle=oracle)
+    # labels must have moved, or the comparison could not fail
+    assert (trace.output_share - token_share.mean((1, 2))).abs().max() > 1e-3
+
+
+def assert_stock(trace, images, token_share, exact):
+    """Features and gradients are those of the stock backbone, and nothing is left behind."""
+    backbone = trace.backbone
     before, keys = snapshot(backbone), list(backbone.state_dict())
     stock = backbone(images)
     loss_of(stock).backward()
     expected = gradients(backbone)
-
-    trace = LabelTrace(backbone, record=True)
     with trace(token_share):
         features = backbone(images)
     loss_of(features).backward()
@@ -147,65 +157,61 @@ def assert_family(backbone, images, token_share, oracle, exact=True):
     assert_same(gradients(backbone), expected)
     assert list(backbone.state_dict()) == keys
     assert_untouched(backbone, before)
-    twin = copy.deepcopy(backbone).double()
-    assert_equals(trace, twin, images.double(), token_share, oracle)
-    # labels must have moved, or the comparison could not fail
-    assert (trace.output_share - token_share.mean((1, 2))).abs().max() > 1e-3
 
 
-def assert_equals(trace, backbone, images, token_share, oracle, atol=2e-6):
-    """Compare what a recording trace holds with what an oracle finds."""
-    own, partner = toys.class_labels(len(images))
-    labels = toys.to_labels(token_share, own, partner).to(images.dtype)
-    with torch.no_grad():
-        blocks, aligned = oracle(backbone, images, labels)
-    assert_all_moved(trace, blocks, aligned, own, partner, atol)
-    sites = [site for site in trace.family.sites if site.in_block]
-    if trace.family.output in sites:  # not a merging
-        labels = blocks[sites.index(trace.family.output)]
-        labels = labels[:, trace.family.num_extra_tokens :]
-        assert_moved(trace.output_token_share.flatten(1), labels, own, partner, atol)
-
-
-def assert_limits(backbone, images, token_share):
-    """Constants stay, half precision is near, and copies follow their own backbone."""
-    trace, constant = LabelTrace(backbone), torch.full_like(token_share, 0.3)
+def assert_limits(backbone, images, token_share, propagation='tlalign', near=5e-3):
+    """Constants stay, complements do, samples do not meet, half precision is ``near``, and copies
+    follow their own backbone."""
+    trace = LabelTrace(backbone, True, propagation)
     twin = copy.deepcopy(trace)
     assert twin.backbone is not backbone
 
-    def moved(trace, share, half=False):
+    def moved(trace, share, half=False, images=images):
         with torch.autocast('cpu', torch.bfloat16, enabled=half), torch.no_grad(), trace(share):
             trace.backbone(images)
         assert trace.output_share.dtype == torch.float32
-        return trace.output_share
+        return [trace.output_share, *trace.block_shares]
 
-    expected = moved(LabelTrace(backbone, record=True), token_share)
-    assert_same(moved(trace, token_share), expected, 1e-6)
-    assert_same(moved(twin, token_share), expected, 1e-6)
-    assert (moved(trace, token_share, half=True) - expected).abs().max() < 5e-3
-    for half in (False, True):
-        assert (moved(trace, constant, half) - 0.3).abs().max() < 1e-5
+    expected = moved(trace, token_share)
+    found = (
+        moved(twin, token_share),
+        [x.flip(0) for x in moved(trace, token_share.flip(0), images=images.flip(0))],
+    )
+    assert_same(found, (expected, expected), 1e-6)
+    for own, partner in zip(expected, moved(trace, 1 - token_share)):
+        # a propagation may cut shares at 0 and 1
+        inside = (own > 0) & (own < 1) & (partner > 0) & (partner < 1)
+        assert inside.float().mean() > 0.5
+        assert (own + partner - 1)[inside].abs().max() < 2e-6
+    last = LabelTrace(backbone, False, propagation)
+    with torch.no_grad(), last(token_share):
+        backbone(images)
+    assert_same(last.output_share, expected[0], 1e-6)  # the rows that are read alone
+    assert (moved(trace, token_share, half=True)[0] - expected[0]).abs().max() < near
+    for half, constant in ((False, 0.0), (False, 0.3), (True, 0.3), (True, 1.0)):
+        for found in moved(trace, torch.full_like(token_share, constant), half):
+            assert (found - constant).abs().max() < 2e-6
 
 
-def assert_checkpointing(
-    backbone, images, token_share, modules, run_checkpoint, propagation='tlalign'
-):
+def assert_checkpointing(backbone, images, token_share, checkpointed, propagation='tlalign'):
     """Checkpointed parts give the gradients and shares of the plain one.
 
     Args:
-        modules (list[str]): Names of the modules to checkpoint.
-        run_checkpoint: The fixture of this folder's conftest, which makes
-            checkpointing of one kind.
+        checkpointed (list[str] | nn.Module): Names of the modules to checkpoint, by the kind that
+            the fixture ``run_checkpoint`` makes; or a backbone that does so.
         propagation (str | dict): See LabelTrace. Defaults to 'tlalign'.
     """
     trace = LabelTrace(backbone, propagation=propagation)
     with trace(token_share):
         loss_of(backbone(images)).backward()
     expected, share = gradients(backbone), trace.output_share
-    twin = copy.deepcopy(backbone)
-    turn_on_activation_checkpointing(twin, modules)
-    images = images.clone().requires_grad_()  # or the reentrant kind does
-    for inside in (True, False):  # nothing in the first module
+    twin = checkpointed
+    if isinstance(checkpointed, list):
+        twin = copy.deepcopy(backbone)
+        turn_on_activation_checkpointing(twin, checkpointed)
+    # or the reentrant kind passes no gradient to the first module
+    images = images.clone().requires_grad_()
+    for inside in (True, False):
         trace = LabelTrace(twin, propagation=propagation)
         with trace(token_share):
             loss = loss_of(twin(images))
@@ -215,30 +221,3 @@ def assert_checkpointing(
             loss.backward()
         assert_same(gradients(twin), expected)
         assert_same(trace.output_share, share, 1e-6)
-
-
-def assert_compiles(backbone, images, token_share, propagation='tlalign'):
-    """No more graph breaks than the stock backbone has."""
-    backbone.eval()
-    for module in backbone.modules():
-        if isinstance(module, DropPath):  # numpy floats break graphs
-            module.drop_prob = float(module.drop_prob or 0)
-    trace = LabelTrace(backbone, propagation=propagation)
-    with trace(token_share):
-        features = backbone(images)
-    share, breaks = trace.output_share, []
-    for traced in (False, True):
-        torch._dynamo.reset()
-        counters.clear()
-        # graphs break before any backend sees them
-        compiled = torch.compile(backbone, backend='aot_eager' if traced else 'eager')
-        if traced:
-            with trace(token_share):
-                found = compiled(images)
-        else:
-            found = compiled(images)
-        assert_same(found, features)
-        breaks.append(sum(counters['graph_break'].values()))
-    torch._dynamo.reset()
-    assert breaks[1] <= breaks[0]
-    assert_same(trace.output_share, share, 1e-6)

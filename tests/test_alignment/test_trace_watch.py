@@ -6,29 +6,17 @@ import pytest
 import torch
 
 from mmtlalign.alignment import LabelTrace
-from tests import oracle
-from tests.oracles import timm_vit
-from tests.oracles.geometry import record
+from tests.oracles import contribution
 from tests.test_alignment import timm_toys, toys
 from tests.test_alignment.checks import assert_same
 
 
 def last_matrix(backbone, images):
     """Head mean (B, N, N) in the block that is read, from the weights."""
-    backbone = copy.deepcopy(backbone).double()
-    if hasattr(backbone, 'encoder'):
-        block = backbone.encoder.layers[-1]
-    elif hasattr(backbone, 'blocks'):
-        block = backbone.blocks[-1]
-    else:
-        block = backbone.layers[max(backbone.out_indices)]
+    last = max(getattr(backbone, 'out_indices', [-1]))
     with torch.no_grad():
-        x = record(backbone, images.double(), [block])[0][0]
-        if hasattr(backbone, 'encoder'):
-            return timm_vit.packed_matrix(block.self_attention, block.ln_1(x)).mean(1)
-        if hasattr(backbone, 'blocks'):
-            return timm_vit.timm_matrix(block.attn, block.norm1(x)).mean(1)
-        return oracle.global_attention(block.attn, block.ln1(x)).mean(1)
+        step = contribution.steps(copy.deepcopy(backbone).double(), images.double())[last]
+    return step.keywords['matrix'].mean((1, 2))
 
 
 BACKBONES = {
@@ -76,6 +64,8 @@ def test_one_row_where_only_that_is_read():
             with trace(share):
                 backbone(images)
                 assert trace.family.output.share.shape == (2, rows)
+            with pytest.raises(ValueError, match="watch='class'"):
+                trace.attention
 
 
 @pytest.mark.parametrize(
@@ -90,12 +80,3 @@ def test_refused(make, watch, message):
     with pytest.raises(ValueError, match=message) as error:
         LabelTrace(make(), watch=watch)
     assert '\n' not in str(error.value)
-
-
-def test_asked_for_without_watch():
-    backbone = toys.vit()
-    trace = LabelTrace(backbone)
-    with trace(toys.shares()):
-        backbone(toys.images())
-    with pytest.raises(ValueError, match="watch='class'"):
-        trace.attention

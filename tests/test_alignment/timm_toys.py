@@ -3,7 +3,7 @@
 from tests.test_alignment import toys
 
 
-def vit(name='VisionTransformer', fused=True, seed=0, **cfg):
+def vit(name='VisionTransformer', fused=True, seed=0, with_cp=False, **cfg):
     """A ViT of 3 blocks, 32 channels and 4 x 4 patches of 4 pixels."""
     from timm.models import deit, vision_transformer
 
@@ -12,10 +12,11 @@ def vit(name='VisionTransformer', fused=True, seed=0, **cfg):
     backbone = known[name](**(small | cfg))
     for block in backbone.blocks:
         block.attn.fused_attn = fused
+    backbone.set_grad_checkpointing(with_cp)
     return toys.fill(backbone, seed)
 
 
-def swin(fused=False, seed=0, **cfg):
+def swin(fused=False, seed=0, with_cp=False, **cfg):
     """A Swin of 2 stages, 16 channels, patch 2 and windows of 4 x 4."""
     from timm.models.swin_transformer import SwinTransformer
 
@@ -25,6 +26,7 @@ def swin(fused=False, seed=0, **cfg):
     for stage in backbone.layers:
         for block in stage.blocks:
             block.attn.fused_attn = fused
+    backbone.set_grad_checkpointing(with_cp)
     return toys.fill(backbone, seed)
 
 

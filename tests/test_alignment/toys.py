@@ -52,6 +52,16 @@ def swin(type='SwinTransformer', seed=0, arch=None, **cfg):
     return build(type, seed, arch=arch, **cfg)
 
 
+def lvvit(seed=0, **cfg):
+    """An LV-ViT like :func:`vit`, whose branches are divided by two."""
+    from mmtlalign.models import LVViT
+
+    arch = dict(VIT, stem_channels=8, skip_lam=2.0)
+    backbone = fill(LVViT(**dict(arch=arch, img_size=16, patch_size=4) | cfg), seed)
+    backbone.eval()
+    return backbone
+
+
 def images(batch=2, size=16, seed=1):
     """Images (batch, 3, H, W); ``size`` is H = W or (H, W)."""
     height, width = (size, size) if isinstance(size, int) else size

@@ -1,6 +1,6 @@
 """Shares through BEiT, against float64."""
 
-from tests.oracles.beit import beit_labels
+from tests.oracles.vits import beit_labels
 from tests.test_alignment import toys
 from tests.test_alignment.contract import FamilyContract
 

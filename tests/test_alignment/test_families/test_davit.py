@@ -1,12 +1,12 @@
 """Shares through DaViT, against a dense oracle."""
 
-from tests.oracles.davit import dense_labels
+from tests.oracles.windows import davit_labels
 from tests.test_alignment import toys
 from tests.test_alignment.contract import FamilyContract
 
 
 class TestDaViT(FamilyContract):
-    oracle = staticmethod(dense_labels)
+    oracle = staticmethod(davit_labels)
     size = 24
     variants = [
         dict(),  # windows fit: 6 x 6, then 3 x 3 tokens

@@ -1,6 +1,6 @@
 """Shares through EVA-02, against float64."""
 
-from tests.oracles.eva02 import eva02_labels
+from tests.oracles.vits import eva02_labels
 from tests.test_alignment import toys
 from tests.test_alignment.contract import FamilyContract, assert_family
 

@@ -1,6 +1,6 @@
 """Shares through HiViT, against float64."""
 
-from tests.oracles.hivit import hivit_labels
+from tests.oracles.vits import hivit_labels
 from tests.test_alignment import toys
 from tests.test_alignment.contract import FamilyContract
 

@@ -4,7 +4,7 @@ import pytest
 from mmpretrain.models import LeViT
 
 from mmtlalign.alignment import LabelTrace
-from tests.oracles.levit import levit_labels
+from tests.oracles.pyramids import levit_labels
 from tests.test_alignment import toys
 from tests.test_alignment.contract import FamilyContract
 

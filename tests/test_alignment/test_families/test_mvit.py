@@ -1,12 +1,12 @@
 """Shares through MViT, against a dense oracle."""
 
-from tests.oracles.mvit import dense_labels
+from tests.oracles.pyramids import mvit_labels
 from tests.test_alignment import toys
 from tests.test_alignment.contract import FamilyContract
 
 
 class TestMViT(FamilyContract):
-    oracle = staticmethod(dense_labels)
+    oracle = staticmethod(mvit_labels)
     size = (28, 32)
     variants = [
         dict(size=32),

@@ -1,6 +1,6 @@
 """Shares through PoolFormer, against float64."""
 
-from tests.oracles.poolformer import poolformer_labels
+from tests.oracles.pyramids import poolformer_labels
 from tests.test_alignment import toys
 from tests.test_alignment.contract import FamilyContract
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.oracles.t2t_vit import dense_labels
+from tests.oracles.vits import t2t_labels
 from tests.test_alignment import toys
 from tests.test_alignment.contract import FamilyContract
 
 
 class TestT2TViT(FamilyContract):
-    oracle = staticmethod(dense_labels)
+    oracle = staticmethod(t2t_labels)
     size = 32
     variants = [
         dict(),

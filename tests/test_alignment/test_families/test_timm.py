@@ -6,14 +6,16 @@ from mmpretrain.models import TIMMBackbone
 from timm.models.vision_transformer import ResPostBlock
 
 from mmtlalign.alignment import LabelTrace, refused_backbones
-from tests.oracles import timm_swin, timm_vit
+from tests.oracles.vits import timm_labels
+from tests.oracles.windows import timm_swin_labels
 from tests.test_alignment import timm_toys, toys
 from tests.test_alignment.checks import assert_same
 from tests.test_alignment.contract import FamilyContract
+from tests.test_alignment.test_golden import to_mmpretrain
 
 
 class TestViT(FamilyContract):
-    oracle = staticmethod(timm_vit.timm_labels)
+    oracle = staticmethod(timm_labels)
     exact = False
     fused = True
     variants = [
@@ -29,11 +31,13 @@ class TestViT(FamilyContract):
         dict(dynamic_img_size=True, dynamic_img_pad=True, size=(18, 27)),
     ]
     checkpointed = ['blocks.0', 'blocks.2']
+    with_cp = dict(with_cp=True)
     modules = ['blocks.0', 'blocks.1.attn']
     refused = [
         (dict(global_pool='map'), {}, "global_pool='map' weighs tokens"),
         (dict(patch_drop_rate=0.5), {}, 'patch_drop_rate drops patches'),
         (dict(attn_drop_rate=0.1), {}, 'blocks.0.attn has attention dropout 0.1'),
+        (dict(gated=True), {}, 'blocks.1.attn gates its output'),
         (dict(attn_layer='diff'), {}, 'blocks.0.attn is a DiffAttention'),
         (dict(block_fn=ResPostBlock), {}, 'blocks.0 is a ResPostBlock'),
         (
@@ -43,17 +47,11 @@ class TestViT(FamilyContract):
         ),
     ]
 
-    def make(self, **cfg):
-        return timm_toys.vit(fused=self.fused, **cfg)
-
-    def test_checkpointing_of_the_host(self):
-        assert_own_checkpointing(self.make(), *self.inputs())
-
-    def test_gates_are_refused(self):
-        backbone = self.make()
-        backbone.blocks[1].attn.gate = torch.nn.Linear(32, 32)
-        with pytest.raises(ValueError, match='blocks.1.attn gates its output'):
-            LabelTrace(backbone)
+    def make(self, gated=False, **cfg):
+        backbone = timm_toys.vit(fused=self.fused, **cfg)
+        if gated:
+            backbone.blocks[1].attn.gate = torch.nn.Linear(32, 32)
+        return backbone
 
 
 class TestEagerViT(TestViT):
@@ -62,7 +60,7 @@ class TestEagerViT(TestViT):
 
 
 class TestSwin(FamilyContract):
-    oracle = staticmethod(timm_swin.labels_of)
+    oracle = staticmethod(timm_swin_labels)
     patch = 2
     variants = [
         dict(),  # 8 x 8 tokens, then 4 x 4, the size of a window
@@ -73,6 +71,7 @@ class TestSwin(FamilyContract):
         dict(head_dim=4, qkv_bias=False),
     ]
     checkpointed = ['layers.0.blocks.1', 'layers.1']
+    with_cp = dict(with_cp=True)
     modules = ['layers.0.blocks.0', 'layers.0.blocks.1.attn', 'layers.1.downsample']
     refused = [
         (dict(attn_drop_rate=0.1), {}, 'layers.0.blocks.0.attn has attention dropout 0.1'),
@@ -84,78 +83,14 @@ class TestSwin(FamilyContract):
     def make(self, **cfg):
         return timm_toys.swin(**cfg)
 
-    def test_checkpointing_of_the_host(self):
-        assert_own_checkpointing(self.make(), *self.inputs())
-
-
-def assert_own_checkpointing(backbone, images, share):
-    trace = LabelTrace(backbone)
-    with trace(share):
-        expected = backbone(images)
-    kept = trace.output_share
-    backbone.set_grad_checkpointing()
-    with trace(share):
-        features = backbone(images)
-        features.sum().backward()
-    assert_same(features, expected)
-    assert_same(trace.output_share, kept, 1e-6)
-
-
-# the same weights in mmpretrain
-
-SAME = [
-    ('mlp.fc1', 'ffn.layers.0.0'),
-    ('mlp.fc2', 'ffn.layers.1'),
-    ('patch_embed.proj', 'patch_embed.projection'),
-]
-
-
-def renamed(state, pairs):
-    """A state dict with parts of its names replaced, without the head."""
-    out = {}
-    for name, value in state.items():
-        if name.startswith('head'):
-            continue
-        for old, new in pairs:
-            name = name.replace(old, new)
-        out[name] = value
-    return out
-
 
 def test_vit_moves_what_that_of_mmpretrain_moves():
     backbone = timm_toys.vit().eval()
     twin = toys.vit(arch=dict(feedforward_channels=128), out_indices=-1)
-    pairs = [('norm.', 'ln1.'), ('blocks', 'layers'), ('norm', 'ln'), *SAME]
-    twin.load_state_dict(renamed(backbone.state_dict(), pairs))
-    features = backbone.forward_features(toys.images())[:, 0]
-    assert_moves_alike(backbone, twin, toys.shares(), features)
-
-
-def test_swin_moves_what_that_of_mmpretrain_moves():
-    backbone, twin = timm_toys.swin().eval(), toys.swin()
-    pairs = [
-        ('layers.1.downsample', 'layers.0.downsample'),
-        ('layers', 'stages'),
-        ('.attn.', '.attn.w_msa.'),
-        *SAME,
-    ]
-    state = renamed(backbone.state_dict(), pairs)
-    for name in [name for name in state if 'downsample' in name]:
-        # columns, rows, channels there; channels, rows, columns here
-        value = state[name].unflatten(-1, (2, 2, 16))
-        state[name] = value.transpose(-1, -3).flatten(-3)
-    for name in [name for name in state if name.startswith('norm.')]:
-        state[name.replace('norm.', 'norm1.')] = state.pop(name)
-    missing, unexpected = twin.load_state_dict(state, strict=False)
-    assert not unexpected
-    assert all('relative_position_index' in name for name in missing)
-    features = backbone.forward_features(toys.images()).permute(0, 3, 1, 2)
-    assert_moves_alike(backbone, twin, toys.shares(grid=8), features)
-
-
-def assert_moves_alike(backbone, twin, share, features):
-    images = toys.images()
-    assert_same(twin(images)[-1], features)
+    state = backbone.state_dict().items()
+    twin.load_state_dict({to_mmpretrain(name): x for name, x in state if 'head' not in name})
+    images, share = toys.images(), toys.shares()
+    assert_same(twin(images)[-1], backbone.forward_features(images)[:, 0])
     for propagation in ('tlalign', 'contribution'):
         traces = [LabelTrace(module, True, propagation) for module in (backbone, twin)]
         for trace in traces:

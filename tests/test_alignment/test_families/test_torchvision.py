@@ -4,7 +4,7 @@ import torch
 from torchvision.models.vision_transformer import ConvStemConfig
 
 from mmtlalign.alignment import LabelTrace
-from tests.oracles.timm_vit import torchvision_labels
+from tests.oracles.vits import torchvision_labels
 from tests.test_alignment import timm_toys
 from tests.test_alignment.checks import assert_same
 from tests.test_alignment.contract import FamilyContract

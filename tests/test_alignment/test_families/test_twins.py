@@ -1,6 +1,6 @@
 """Shares through PCPVT and SVT, against a dense oracle."""
 
-from tests.oracles.twins import dense_labels
+from tests.oracles.windows import twins_labels
 from tests.test_alignment import toys
 from tests.test_alignment.contract import FamilyContract
 
@@ -16,7 +16,7 @@ ARCH = dict(
 
 
 class TestPCPVT(FamilyContract):
-    oracle = staticmethod(dense_labels)
+    oracle = staticmethod(twins_labels)
     exact = False
     size = 24
     name, arch = 'PCPVT', ARCH

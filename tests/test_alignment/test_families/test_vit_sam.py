@@ -1,12 +1,12 @@
 """Shares through ViTSAM, against a dense oracle."""
 
-from tests.oracles.vit_sam import dense_labels
+from tests.oracles.windows import sam_labels
 from tests.test_alignment import toys
 from tests.test_alignment.contract import FamilyContract
 
 
 class TestViTSAM(FamilyContract):
-    oracle = staticmethod(dense_labels)
+    oracle = staticmethod(sam_labels)
     size = 20
     variants = [
         dict(size=24),  # windows fit

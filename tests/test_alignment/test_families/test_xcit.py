@@ -3,7 +3,7 @@
 import pytest
 
 from mmtlalign.alignment import LabelTrace
-from tests.oracles.xcit import xcit_labels
+from tests.oracles.vits import xcit_labels
 from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_same
 from tests.test_alignment.contract import FamilyContract
