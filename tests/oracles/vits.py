@@ -4,6 +4,7 @@ Of mmpretrain but for the last; matrices are rebuilt from the weights. All retur
 each block (B, N, K), and of what the head reads (B, K); see :func:`tests.oracle.labels_of`.
 """
 
+import copy
 from functools import partial
 
 import torch
@@ -24,10 +25,11 @@ from .geometry import (
 
 def flat_labels(backbone, images, token_labels, modules, matrix, extra=0):
     """Labels after each of the ``modules`` alone; ``matrix(module, x)``."""
-    labels = start(token_labels, extra)
-    return walk(
-        backbone, images, labels, None, [modules], lambda m, x, z, _: attend(matrix(m, x), z)
-    )[0]
+
+    def mix(module, x, labels, grid):
+        return attend(matrix(module, x), labels)
+
+    return walk(backbone, images, start(token_labels, extra), None, [modules], mix)[0]
 
 
 def vit_labels(backbone, images, token_labels, matrix=None):
@@ -146,6 +148,9 @@ def hivit_labels(backbone, images, token_labels):
 def _assert_apart(backbone, images):
     """The top left patch reaches its own token only."""
 
+    backbone = copy.deepcopy(backbone)
+    backbone.eval()  # returns None in the host
+
     def tokens(images):
         x = backbone.patch_embed(images)
         for block in backbone.blocks[: -backbone.num_main_blocks]:
@@ -211,15 +216,12 @@ def xcit_labels(backbone, images, token_labels):
 
 def timm_labels(backbone, images, token_labels):
     """A timm ViT."""
-    extra = backbone.num_prefix_tokens
-    blocks = flat_labels(
-        backbone,
-        images,
-        token_labels,
-        list(backbone.blocks),
-        lambda block, x: timm_matrix(block.attn, block.norm1(x)),
-        extra,
-    )
+    extra, layers = backbone.num_prefix_tokens, list(backbone.blocks)
+
+    def matrix(block, x):
+        return timm_matrix(block.attn, block.norm1(x))
+
+    blocks = flat_labels(backbone, images, token_labels, layers, matrix, extra)
     if hasattr(backbone, 'dist_token'):
         return blocks, blocks[-1][:, :2].mean(1)
     if backbone.global_pool == 'avg' or not extra:
@@ -229,14 +231,12 @@ def timm_labels(backbone, images, token_labels):
 
 def torchvision_labels(backbone, images, token_labels):
     """torchvision's ViT."""
-    blocks = flat_labels(
-        backbone,
-        images,
-        token_labels,
-        list(backbone.encoder.layers),
-        lambda layer, x: packed_matrix(layer.self_attention, layer.ln_1(x)),
-        1,
-    )
+
+    def matrix(layer, x):
+        return packed_matrix(layer.self_attention, layer.ln_1(x))
+
+    layers = list(backbone.encoder.layers)
+    blocks = flat_labels(backbone, images, token_labels, layers, matrix, 1)
     return blocks, blocks[-1][:, 0]
 
 

@@ -31,8 +31,11 @@ class FamilyContract:
         variants (list[dict]): Options to try.
         checkpointed (list[str]): Modules to checkpoint.
         with_cp (dict, optional): Options with which the host checkpoints by itself.
+        rates (dict): Of stochastic depth and dropout.
+        watched (tuple[str]): What of 'class' and 'patches' can be watched. Defaults to both.
+        watched_cfg (dict): Of the backbone then.
         modules (list[str]): Modules of which another class is refused.
-        refused (list[tuple]): Options of the backbone, of the trace, and the error.
+        refused (list[tuple]): Options of the backbone and of the trace, and the error.
     """
 
     oracle = None
@@ -42,8 +45,11 @@ class FamilyContract:
     variants: list[dict] = [{}]
     checkpointed: list[str]
     with_cp: dict | None = None
+    rates = dict(drop_path_rate=0.5, drop_rate=0.2)
+    watched: tuple[str, ...] = ('class', 'patches')
+    watched_cfg: dict = {}
     modules: list[str]
-    refused: list[tuple[dict, dict, str]]
+    refused: list[tuple[dict, str]]
 
     def make(self, **cfg):
         raise NotImplementedError
@@ -83,17 +89,19 @@ class FamilyContract:
         LabelTrace(backbone)
 
     def test_refused(self, refused):
-        cfg, options, message = refused
+        cfg, message = refused
+        options = {name: cfg[name] for name in cfg if name in ('propagation', 'watch')}
+        cfg = {name: cfg[name] for name in cfg if name not in options}
         with pytest.raises((TypeError, ValueError), match=message) as error:
             LabelTrace(self.make(**cfg), **options)
         assert '\n' not in str(error.value)
 
-    def assert_random_depth(self, **rates):
-        """Stochastic depth and dropout outside attention move no share.
+    def test_random_depth_and_dropout(self):
+        """Outside attention they move no share.
 
         The oracle repeats their draws in the type of the traced forward alone.
         """
-        backbone = self.make(**rates)
+        backbone = self.make(**self.rates)
         backbone.train()  # returns None in the host
         images, share = self.inputs(batch=4)
         trace = LabelTrace(backbone, record=True)
@@ -105,20 +113,25 @@ class FamilyContract:
         torch.manual_seed(1)
         assert_equals(trace, copy.deepcopy(backbone), images, share, 1e-5, self.oracle)
 
-    def assert_watched(self, watch, **cfg):
+    def test_watch(self):
         """Rows of a matrix that sum to one, less what goes to extra tokens."""
-        trace = LabelTrace(self.make(**cfg), record=True, watch=watch)
-        images, share = self.inputs()
-        with trace(share):
-            trace.backbone(images)
-        read = trace.output_token_share
-        assert trace.attention.shape == read.flatten(1).shape and trace.grid == read.shape[1:]
-        assert (trace.attention > 0).all()
-        whole = trace.attention.sum(1)
-        if trace.family.num_extra_tokens:
-            assert (whole < 1).all()
-        else:
-            assert_same(whole, torch.ones(2))
+        for watch in ('class', 'patches'):
+            if watch not in self.watched:
+                with pytest.raises(ValueError, match="watch='"):
+                    LabelTrace(self.make(**self.watched_cfg), watch=watch)
+                continue
+            trace = LabelTrace(self.make(**self.watched_cfg), record=True, watch=watch)
+            images, share = self.inputs()
+            with trace(share):
+                trace.backbone(images)
+            read = trace.output_token_share
+            assert trace.attention.shape == read.flatten(1).shape and trace.grid == read.shape[1:]
+            assert (trace.attention > 0).all()
+            whole = trace.attention.sum(1)
+            if trace.family.num_extra_tokens:
+                assert (whole < 1).all()
+            else:
+                assert_same(whole, torch.ones(2))
 
 
 def assert_family(backbone, images, token_share, oracle, exact=True):
@@ -159,10 +172,10 @@ def assert_stock(trace, images, token_share, exact):
     assert_untouched(backbone, before)
 
 
-def assert_limits(backbone, images, token_share, propagation='tlalign', near=5e-3):
+def assert_limits(backbone, images, token_share, near=5e-3, **options):
     """Constants stay, complements do, samples do not meet, half precision is ``near``, and copies
     follow their own backbone."""
-    trace = LabelTrace(backbone, True, propagation)
+    trace = LabelTrace(backbone, record=True, **options)
     twin = copy.deepcopy(trace)
     assert twin.backbone is not backbone
 
@@ -183,7 +196,7 @@ def assert_limits(backbone, images, token_share, propagation='tlalign', near=5e-
         inside = (own > 0) & (own < 1) & (partner > 0) & (partner < 1)
         assert inside.float().mean() > 0.5
         assert (own + partner - 1)[inside].abs().max() < 2e-6
-    last = LabelTrace(backbone, False, propagation)
+    last = LabelTrace(backbone, **options)
     with torch.no_grad(), last(token_share):
         backbone(images)
     assert_same(last.output_share, expected[0], 1e-6)  # the rows that are read alone
@@ -193,31 +206,50 @@ def assert_limits(backbone, images, token_share, propagation='tlalign', near=5e-
             assert (found - constant).abs().max() < 2e-6
 
 
-def assert_checkpointing(backbone, images, token_share, checkpointed, propagation='tlalign'):
-    """Checkpointed parts give the gradients and shares of the plain one.
+def assert_checkpointing(backbone, images, token_share, twin, forward=None, **options):
+    """A checkpointed twin gives the gradients and shares of the plain backbone.
 
     Args:
-        checkpointed (list[str] | nn.Module): Names of the modules to checkpoint, by the kind that
-            the fixture ``run_checkpoint`` makes; or a backbone that does so.
-        propagation (str | dict): See LabelTrace. Defaults to 'tlalign'.
+        twin (list[str] | nn.Module): The twin, or names of modules to checkpoint, by the kind that
+            the fixture ``run_checkpoint`` makes.
+        forward (Callable, optional): What calls the twin. Defaults to None, itself.
+        options: Of LabelTrace.
     """
-    trace = LabelTrace(backbone, propagation=propagation)
+    trace = LabelTrace(backbone, **options)
     with trace(token_share):
         loss_of(backbone(images)).backward()
     expected, share = gradients(backbone), trace.output_share
-    twin = checkpointed
-    if isinstance(checkpointed, list):
-        twin = copy.deepcopy(backbone)
-        turn_on_activation_checkpointing(twin, checkpointed)
+    if isinstance(twin, list):
+        names, twin = twin, copy.deepcopy(backbone)
+        turn_on_activation_checkpointing(twin, names)
+    forward, before = forward or twin, snapshot(twin)
     # or the reentrant kind passes no gradient to the first module
     images = images.clone().requires_grad_()
+    trace = LabelTrace(twin, **options)
     for inside in (True, False):
-        trace = LabelTrace(twin, propagation=propagation)
         with trace(token_share):
-            loss = loss_of(twin(images))
+            loss = loss_of(forward(images))
             if inside:
                 loss.backward()
         if not inside:
             loss.backward()
         assert_same(gradients(twin), expected)
         assert_same(trace.output_share, share, 1e-6)
+    # the backward of one forward runs while shares of the next are in place
+    with trace(token_share.flip(-1)):
+        loss = loss_of(forward(images))
+    with trace(token_share):
+        with torch.no_grad():
+            twin(images)
+        loss.backward()
+    assert_same(gradients(twin), expected)
+    assert_same(trace.output_share, share, 1e-6)
+    # other weights than in the forward would give other shares if the
+    # recomputation moved them
+    with trace(token_share):
+        loss = loss_of(forward(images))
+        for parameter in twin.parameters():
+            parameter.data.mul_(-2)  # unseen by autograd's version check
+        loss.backward()
+    assert_same(trace.output_share, share, 1e-6)
+    assert_untouched(twin, before)

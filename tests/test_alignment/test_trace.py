@@ -18,14 +18,7 @@ from tests.test_alignment.checks import (
     snapshot,
 )
 
-MAKERS = dict(VisionTransformer=toys.vit, SwinTransformer=toys.swin)
-GRID = dict(VisionTransformer=4, SwinTransformer=8)
-both = pytest.mark.parametrize('type', MAKERS)
-
-
-def make(type='VisionTransformer', **cfg):
-    """Backbone, images and shares of one class by name."""
-    return MAKERS[type](type, **cfg), toys.images(), toys.shares(grid=GRID[type])
+both = pytest.mark.parametrize('type', ['VisionTransformer', 'SwinTransformer'])
 
 
 # What it gives.
@@ -33,7 +26,7 @@ def make(type='VisionTransformer', **cfg):
 
 @both
 def test_what_a_traced_forward_leaves(type):
-    backbone, images, share = make(type)
+    backbone, images, share = toys.case(type)
     given, state = share.double().requires_grad_(), torch.get_rng_state()
     trace = LabelTrace(backbone, record=True)
     assert trace.grid_of(images) == tuple(share.shape[1:])
@@ -70,7 +63,7 @@ def test_what_a_traced_forward_leaves(type):
     ],
 )
 def test_backbone_is_stock_after_an_exception(type, where, error):
-    backbone, images, share = make(type)
+    backbone, images, share = toys.case(type)
     trace = LabelTrace(backbone)
 
     def fail(*args, **kwargs):
@@ -99,7 +92,7 @@ def test_backbone_is_stock_after_an_exception(type, where, error):
 def test_trace_adds_no_keys_and_no_hooks():
     # torch.compile does not guard on hooks of inner modules
     model = nn.Module()
-    model.backbone, images, share = make()
+    model.backbone, images, share = toys.case()
     before = {key: value.shape for key, value in model.state_dict().items()}
     model.trace = LabelTrace(model.backbone)
     assert list(model.children()) == [model.backbone]
@@ -124,7 +117,7 @@ def test_trace_adds_no_keys_and_no_hooks():
     ],
 )
 def test_batch_and_grid_are_compared(type, size, shape, expected):
-    trace, images = LabelTrace(MAKERS[type](type)), toys.images(size=size)
+    trace, images = LabelTrace(toys.case(type)[0]), toys.images(size=size)
     with pytest.raises(ValueError) as error:
         with trace(torch.ones(shape)):
             trace.backbone(images)
@@ -164,7 +157,7 @@ def test_traced_forward_does_not_read_values_back(type):
             assert func is not torch.ops.aten._local_scalar_dense.default
             return func(*args, **(kwargs or {}))
 
-    backbone, images, share = make(type)
+    backbone, images, share = toys.case(type)
     trace = LabelTrace(backbone)
     trace(share)
     with trace, Reads():
@@ -175,7 +168,7 @@ NAMES = ('output_share', 'output_token_share', 'block_shares')
 
 
 def test_what_is_read_too_early_or_not_kept():
-    backbone, images, share = make()
+    backbone, images, share = toys.case()
     trace, forgetful = LabelTrace(backbone, record=True), LabelTrace(backbone)
     backbone(images)
     with pytest.raises(RuntimeError):
@@ -215,7 +208,7 @@ def twice(block):
     ],
 )
 def test_number_of_moves_is_counted(type, changes, moved, expected):
-    backbone, images, share = make(type)
+    backbone, images, share = toys.case(type)
     trace = LabelTrace(backbone)
     blocks = backbone.layers if type == 'VisionTransformer' else backbone.stages[1].blocks
     for change, block in zip(changes, blocks[1:]):
@@ -232,7 +225,7 @@ def test_number_of_moves_is_counted(type, changes, moved, expected):
 
 @both
 def test_one_trace_at_a_time(type):
-    backbone, images, share = make(type)
+    backbone, images, share = toys.case(type)
     before = snapshot(backbone)
     trace, other = LabelTrace(backbone, record=True), LabelTrace(backbone)
     with trace(share):
@@ -251,7 +244,7 @@ def test_one_trace_at_a_time(type):
 
 @both
 def test_second_forward_starts_anew(type):
-    backbone, images, share = make(type)
+    backbone, images, share = toys.case(type)
     trace = LabelTrace(backbone, record=True)
     with trace(share):
         backbone(images.flip(-1))
@@ -268,7 +261,7 @@ def test_second_forward_starts_anew(type):
 def test_gradient_accumulation(type):
     # two forwards before the backwards, so that the second must not disturb
     # what the first has kept
-    backbone, images, share = make(type)
+    backbone, images, share = toys.case(type)
     for image in images:
         loss_of(backbone(image[None])).backward()
     expected = gradients(backbone)

@@ -1,7 +1,5 @@
 """Shares and ``torch.compile`` of the backbone."""
 
-from functools import partial
-
 import pytest
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -12,11 +10,6 @@ from tests.test_alignment import timm_toys, toys
 from tests.test_alignment.checks import assert_equals_oracle, assert_same, gradients, loss_of
 
 pytestmark = pytest.mark.slow
-MAKERS = {
-    'vit': (partial(toys.vit, arch=dict(num_layers=2), drop_path_rate=0.1), 4),
-    'swin': (partial(toys.swin, arch=dict(depths=[2, 1]), drop_path_rate=0.1), 8),
-    'timm vit': (partial(timm_toys.vit, depth=2), 4),
-}
 
 
 @pytest.fixture(autouse=True)
@@ -27,19 +20,21 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def make(name='vit'):
+def make(type='VisionTransformer'):
     """A backbone with random depth in evaluation mode, images and shares.
 
     The stock ViT keeps its drop rates as numpy floats, over which the
     compiler breaks the graph in every layer; here they are Python's.
     """
-    build, grid = MAKERS[name]
-    backbone = build()
+    if type == 'timm':
+        return timm_toys.vit(depth=2).eval(), toys.images(), toys.shares()
+    arch = dict(num_layers=2) if type == 'VisionTransformer' else dict(depths=[2, 1])
+    backbone, images, share = toys.case(type, arch=arch, drop_path_rate=0.1)
     backbone.eval()  # returns None in the host
     for module in backbone.modules():
         if isinstance(module, DropPath):
             module.drop_prob = float(module.drop_prob)
-    return backbone, toys.images(), toys.shares(grid=grid)
+    return backbone, images, share
 
 
 def graph_breaks():
@@ -47,15 +42,15 @@ def graph_breaks():
 
 
 @pytest.mark.parametrize(
-    'name, propagation, first',
+    'type, propagation, first',
     [
-        ('vit', 'tlalign', 'untraced'),
-        ('swin', 'tlalign', 'traced'),
-        ('timm vit', 'contribution', 'traced'),
+        ('VisionTransformer', 'tlalign', 'untraced'),
+        ('SwinTransformer', 'tlalign', 'traced'),
+        ('timm', 'contribution', 'traced'),
     ],
 )
-def test_compiled_backbone(name, propagation, first):
-    backbone, images, share = make(name)
+def test_compiled_backbone(type, propagation, first):
+    backbone, images, share = make(type)
     stock = backbone(images)
     loss_of(stock).backward()
     expected = gradients(backbone)

@@ -35,12 +35,10 @@ def average(model):
 
 
 @pytest.mark.parametrize('make_copy', [copy.deepcopy, through_pickle, average])
-@pytest.mark.parametrize(
-    'make, grid', [(toys.vit, 4), pytest.param(toys.swin, 8, marks=pytest.mark.slow)]
-)
-def test_copy_moves_its_own_shares(make, grid, make_copy):
-    model = Model(make())
-    images, share = toys.images(), toys.shares(grid=grid)
+@pytest.mark.parametrize('type', ['VisionTransformer', 'SwinTransformer'])
+def test_copy_moves_its_own_shares(type, make_copy):
+    backbone, images, share = toys.case(type)
+    model = Model(backbone)
     unused = len(pickle.dumps(model))
     model(images, share)
     kept = model.trace.output_share.clone()

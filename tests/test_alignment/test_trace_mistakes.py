@@ -58,10 +58,10 @@ class Wrapper(nn.Module):
 )
 def test_what_is_no_known_backbone(build, cfg, message):
     backbone = build(**cfg)
-    before = snapshot(backbone) if backbone else None
+    before = None if backbone is None else snapshot(backbone)
     with pytest.raises(TypeError, match=message) as error:
         LabelTrace(backbone)
-    if backbone:
+    if before:
         for name in ('VisionTransformer', 'DeiT3', 'SwinTransformerV2'):
             assert name in str(error.value)
         assert_untouched(backbone, before)

@@ -7,22 +7,18 @@ from mmtlalign.alignment import LabelTrace
 from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_equals_oracle, assert_same, gradients, loss_of
 
-DEEP = dict(
-    VisionTransformer=(toys.vit, dict(num_layers=12, embed_dims=64, num_heads=4), 4),
-    SwinTransformer=(toys.swin, dict(depths=[6, 6]), 8),
-    SwinTransformerV2=(toys.swin, dict(depths=[6, 6]), 8),
-)
-
 
 def make(type):
-    build, arch, grid = DEEP[type]
-    backbone = build(type, arch=arch)
+    arch = dict(depths=[6, 6])
+    if type == 'VisionTransformer':
+        arch = dict(num_layers=12, embed_dims=64, num_heads=4)
+    backbone, images, share = toys.case(type, 4, arch=arch)
     for name, parameter in backbone.named_parameters():
         if 'qkv' in name and parameter.ndim > 1:
             # attention as flat as early in training: sharp attention turns
             # rounded features into other weights, whatever is attended to
             parameter.data.mul_(0.5)
-    return backbone, toys.images(4), toys.shares(4, grid)
+    return backbone, images, share
 
 
 def run(backbone, images, share):

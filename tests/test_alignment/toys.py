@@ -62,6 +62,12 @@ def lvvit(seed=0, **cfg):
     return backbone
 
 
+def case(type='VisionTransformer', batch=2, **cfg):
+    """A ViT or Swin by class name, images, and shares on its grid."""
+    make, grid = (swin, 8) if type.startswith('Swin') else (vit, 4)
+    return make(type, **cfg), images(batch), shares(batch, grid)
+
+
 def images(batch=2, size=16, seed=1):
     """Images (batch, 3, H, W); ``size`` is H = W or (H, W)."""
     height, width = (size, size) if isinstance(size, int) else size

@@ -21,22 +21,16 @@ class TestBEiT(FamilyContract):
         dict(img_size=(12, 24), size=(12, 24)),
     ]
     checkpointed = ['layers.0', 'layers.2']
+    rates = dict(drop_path_rate=0.9, drop_rate=0.5)
     modules = ['layers.0', 'layers.1.attn']
     refused = [
         # the host hands its own `attn_drop_rate` on under a name that is ignored
         (
             dict(layer_cfgs=dict(attn_cfg=dict(attn_drop_rate=0.1))),
-            {},
             r'layers\.0\.attn .*dropout 0\.1',
         ),
-        (dict(out_indices=[3]), {}, 'asks for 3, but'),
+        (dict(out_indices=[3]), 'asks for 3, but'),
     ]
 
     def make(self, **cfg):
         return toys.vit('BEiTViT', **cfg)
-
-    def test_random_depth_and_dropout(self):
-        self.assert_random_depth(drop_path_rate=0.9, drop_rate=0.5)
-
-    def test_watched(self):
-        self.assert_watched('class')

@@ -21,6 +21,8 @@ class TestDaViT(FamilyContract):
         dict(stage_cfgs=dict(downsample_cfg=dict(kernel_size=3, padding=1))),
     ]
     checkpointed = ['stages.0.blocks.0', 'stages.1.blocks.1']
+    rates = dict(drop_path_rate=0.5)
+    watched = ()
     modules = [
         'stages.0.blocks.0',
         'stages.0.blocks.0.spatial_block',
@@ -32,12 +34,10 @@ class TestDaViT(FamilyContract):
     refused = [
         (
             dict(stage_cfgs=dict(block_cfgs=dict(attn_cfgs=dict(attn_drop=0.3)))),
-            {},
             '^stages.0.blocks.0.spatial_block.attn.w_msa has attention dropout 0.3',
         ),
         (
             dict(stage_cfgs=dict(downsample_cfg=dict(dilation=2))),
-            {},
             r'stages\.0\.downsample merges with dilation \(2, 2\)',
         ),
     ]
@@ -47,6 +47,3 @@ class TestDaViT(FamilyContract):
         arch = dict(embed_dims=16, depths=[1, 2], num_heads=[1, 2])
         small = dict(arch=arch, window_size=3, out_indices=(1,), pad_small_map=True)
         return toys.build('DaViT', **(small | dict(drop_path_rate=0.0) | cfg))
-
-    def test_random_depth(self):
-        self.assert_random_depth(drop_path_rate=0.5)

@@ -18,8 +18,8 @@ class TestEVA02(FamilyContract):
     checkpointed = ['layers.0', 'layers.2']
     modules = ['layers.0', 'layers.1.attn']
     refused = [
-        (dict(attn_drop_rate=0.1), {}, r'layers\.0\.attn .*dropout 0\.1'),
-        ({}, dict(propagation='contribution'), "'contribution' needs .*ViTEVA02"),
+        (dict(attn_drop_rate=0.1), r'layers\.0\.attn .*dropout 0\.1'),
+        (dict(propagation='contribution'), "'contribution' needs .*ViTEVA02"),
     ]
 
     def make(self, **cfg):

@@ -18,8 +18,9 @@ class TestHiViT(FamilyContract):
         dict(size=(24, 40)),
     ]
     checkpointed = ['blocks.0', 'blocks.3', 'blocks.5']  # 0 to 2 come before the main stage
+    watched = ('patches',)
     modules = ['blocks.3', 'blocks.4.attn']
-    refused = [(dict(attn_drop_rate=0.1), {}, r'blocks\.3\.attn .*dropout 0\.1')]
+    refused = [(dict(attn_drop_rate=0.1), r'blocks\.3\.attn .*dropout 0\.1')]
 
     def make(self, depths=(1, 4), **cfg):
         """Two stages, patches of 8 pixels with 2 x 2 inner ones.

@@ -20,17 +20,13 @@ class TestMViT(FamilyContract):
         dict(dim_mul_in_attention=False),
     ]
     checkpointed = ['blocks.0', 'blocks.1', 'blocks.2']
+    rates = dict(drop_path_rate=0.5)
+    watched = ()
     modules = ['blocks.1', 'blocks.1.attn']
-    refused = [
-        (dict(out_scales=3), {}, 'asks for 3, but'),
-        ({}, dict(watch='patches'), 'needs attention over all tokens'),
-    ]
+    refused = [(dict(out_scales=3), 'asks for 3, but')]
 
     def make(self, **cfg):
         """Four blocks, of which two leave a quarter of the tokens; keys are
         strided in the first."""
         arch = dict(embed_dims=16, num_layers=4, num_heads=1, downscale_indices=[1, 3])
         return toys.build('MViT', arch=arch, **(dict(img_size=32) | cfg))
-
-    def test_random_depth(self):
-        self.assert_random_depth(drop_path_rate=0.5)

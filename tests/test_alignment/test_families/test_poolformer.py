@@ -19,11 +19,9 @@ class TestPoolFormer(FamilyContract):
         dict(layers=(1, 1, 1), embed_dims=(8, 16, 24), out_indices=[4]),
     ]
     checkpointed = ['network.0.1', 'network.1', 'network.2']
+    watched = ()
     modules = ['network.0.0', 'network.0.1.token_mixer', 'network.1']
-    refused = [
-        ({}, dict(propagation='contribution'), "'contribution' needs .*PoolFormer"),
-        ({}, dict(watch='patches'), "watch='patches' .*PoolFormer"),
-    ]
+    refused = [(dict(propagation='contribution'), "'contribution' needs .*PoolFormer")]
 
     def make(self, layers=(2, 1), embed_dims=(8, 16), **cfg):
         """Two stages after patches of 4 pixels."""

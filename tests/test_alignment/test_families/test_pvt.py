@@ -6,7 +6,7 @@ from tests.oracles.pyramids import pvt_labels
 from tests.test_alignment import toys
 from tests.test_alignment.contract import FamilyContract
 
-NO_ROWS = (dict(sr_ratios=[2, 2]), dict(watch='patches'), 'needs attention over all tokens')
+NO_ROWS = dict(sr_ratios=[2, 2], watch='patches'), 'needs attention over all tokens'
 
 
 class PVT(FamilyContract):
@@ -22,11 +22,10 @@ class PVT(FamilyContract):
         dict(out_indices=(0,)),
     ]
     checkpointed = ['layers.0.1.1', 'layers.1.1.0']
+    watched = ('patches',)
     modules = ['layers.1.0', 'layers.0.1.1', 'layers.0.1.1.attn', 'layers.0.1.1.attn.attn']
     # hidden in `nn.MultiheadAttention.dropout`
-    refused = [
-        (dict(attn_drop_rate=0.3), {}, r'^layers.0.1.[01].attn.attn has attention dropout 0.3')
-    ]
+    refused = [(dict(attn_drop_rate=0.3), r'^layers.0.1.[01].attn.attn has attention dropout 0.3')]
 
     def make(self, **cfg):
         backbones = pytest.importorskip(
@@ -60,9 +59,6 @@ class TestPVT(PVT):
     def grid(self, side):
         return side // 4
 
-    def test_random_depth_and_dropout(self):
-        self.assert_random_depth(drop_path_rate=0.5, drop_rate=0.2)
-
 
 class TestPVTv2(PVT):
     name = 'PyramidVisionTransformerV2'
@@ -82,9 +78,3 @@ class TestMiT(PVT):
     own = dict(patch_sizes=[7, 3], mlp_ratio=2)
     with_cp = dict(with_cp=True)
     refused = [*PVT.refused, NO_ROWS]
-
-    def test_random_depth_and_dropout(self):
-        self.assert_random_depth(drop_path_rate=0.5, drop_rate=0.2)
-
-    def test_watched(self):
-        self.assert_watched('patches')

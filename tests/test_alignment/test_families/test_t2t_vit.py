@@ -1,7 +1,5 @@
 """Shares through T2T-ViT, against a dense oracle."""
 
-import pytest
-
 from tests.oracles.vits import t2t_labels
 from tests.test_alignment import toys
 from tests.test_alignment.contract import FamilyContract
@@ -32,7 +30,6 @@ class TestT2TViT(FamilyContract):
     refused = [
         (
             dict(layer_cfgs=dict(num_heads=2, attn_drop_rate=0.3)),
-            {},
             r'^encoder\.0\.attn has attention dropout 0.3',
         )
     ]
@@ -49,10 +46,3 @@ class TestT2TViT(FamilyContract):
 
     def grid(self, side):
         return (side - 3) // 4 + 1
-
-    def test_random_depth_and_dropout(self):
-        self.assert_random_depth(drop_path_rate=0.5, drop_rate=0.2)
-
-    @pytest.mark.parametrize('watch', ['class', 'patches'])
-    def test_watched(self, watch):
-        self.assert_watched(watch)

@@ -18,13 +18,11 @@ class ViT(FamilyContract):
     exact = False
     name = 'VisionTransformer'
     checkpointed = ['layers.0', 'layers.1.attn', 'layers.2']
+    rates = dict(drop_path_rate=0.9, drop_rate=0.5)
     modules = ['layers.0', 'layers.2.attn']
 
     def make(self, **cfg):
         return toys.vit(self.name, **cfg)
-
-    def test_random_depth_and_dropout(self):
-        self.assert_random_depth(drop_path_rate=0.9, drop_rate=0.5)
 
 
 class TestVisionTransformer(ViT):
@@ -43,8 +41,8 @@ class TestVisionTransformer(ViT):
         dict(frozen_stages=1, layer_cfgs=dict(ffn_type='swiglu_fused')),
     ]
     refused = [
-        (dict(layer_cfgs=dict(attn_drop_rate=0.1)), {}, r'layers\.0\.attn .*dropout 0\.1'),
-        (dict(qk_scale=0.3), {}, r'layers\.1\.attn .*qk_scale'),
+        (dict(layer_cfgs=dict(attn_drop_rate=0.1)), r'layers\.0\.attn .*dropout 0\.1'),
+        (dict(qk_scale=0.3), r'layers\.1\.attn .*qk_scale'),
     ]
 
     def make(self, qk_scale=None, **cfg):
@@ -72,7 +70,7 @@ class TestDistilledVisionTransformer(ViT):
         dict(out_type='featmap'),
         dict(out_type='raw'),
     ]
-    refused = [({}, dict(watch='rows'), "watch='rows' must be one of")]
+    refused = [(dict(watch='rows'), "watch='rows' must be one of")]
 
 
 class TestDeiT3(ViT):
@@ -85,8 +83,8 @@ class TestDeiT3(ViT):
         dict(gamma=1e-5),  # the host's default, which scales features, never shares
     ]
     refused = [
-        (dict(out_type='avg_featmap'), {}, 'avg_featmap.* mmpretrain'),
-        (dict(layer_cfgs=[{}, dict(attn_drop_rate=0.1), {}]), {}, r'layers\.1\.attn .* 0\.1'),
+        (dict(out_type='avg_featmap'), 'avg_featmap.* mmpretrain'),
+        (dict(layer_cfgs=[{}, dict(attn_drop_rate=0.1), {}]), r'layers\.1\.attn .* 0\.1'),
     ]
 
     def make(self, gamma=None, **cfg):

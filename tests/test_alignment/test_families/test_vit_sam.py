@@ -21,10 +21,11 @@ class TestViTSAM(FamilyContract):
         dict(global_attn_indexes=[]),
     ]
     checkpointed = ['layers.0', 'layers.1']
+    watched, watched_cfg = ('patches',), dict(global_attn_indexes=[2])
     modules = ['layers.0', 'layers.0.attn', 'layers.1.attn']
     refused = [
-        (dict(out_indices=3), {}, 'asks for 3, but'),
-        ({}, dict(watch='patches'), 'needs attention over all tokens'),
+        (dict(out_indices=3), 'asks for 3, but'),
+        (dict(watch='patches'), 'needs attention over all tokens'),
     ]
 
     def make(self, global_attn_indexes=(1,), **cfg):
@@ -33,9 +34,3 @@ class TestViTSAM(FamilyContract):
         arch['global_attn_indexes'] = list(global_attn_indexes)
         small = dict(img_size=20, patch_size=4, window_size=3, out_channels=8)
         return toys.build('ViTSAM', arch=arch, **(small | cfg))
-
-    def test_random_depth_and_dropout(self):
-        self.assert_random_depth(drop_path_rate=0.5, drop_rate=0.2)
-
-    def test_watched(self):
-        self.assert_watched('patches', global_attn_indexes=[2])

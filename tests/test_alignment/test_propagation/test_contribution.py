@@ -95,7 +95,7 @@ def test_limits_and_stock_features(name, measure):
     propagation = dict(type='contribution', measure=measure)
     if measure == 'projection':  # features know no measure
         assert_stock(tracer(backbone), images, share, exact=name == 'beit')
-    assert_limits(backbone, images, share, propagation, near=1e-2)
+    assert_limits(backbone, images, share, near=1e-2, propagation=propagation)
 
 
 @pytest.mark.parametrize('name', ['deit3', 'lvvit', 'swin', 'swin v2', 'timm vit', 'timm swin'])
@@ -132,7 +132,7 @@ def test_random_depth_and_output_dropout_move_no_share_in_the_first_block(name):
     ],
 )
 def test_checkpointing(name, modules, run_checkpoint):
-    assert_checkpointing(*make(name), modules, 'contribution')
+    assert_checkpointing(*make(name), modules, propagation='contribution')
 
 
 @pytest.mark.parametrize('name', SOME)
