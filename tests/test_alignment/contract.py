@@ -89,9 +89,8 @@ class FamilyContract:
         LabelTrace(backbone)
 
     def test_refused(self, refused):
-        cfg, message = refused
-        options = {name: cfg[name] for name in cfg if name in ('propagation', 'watch')}
-        cfg = {name: cfg[name] for name in cfg if name not in options}
+        cfg, message = dict(refused[0]), refused[1]
+        options = {name: cfg.pop(name) for name in ('propagation', 'watch') if name in cfg}
         with pytest.raises((TypeError, ValueError), match=message) as error:
             LabelTrace(self.make(**cfg), **options)
         assert '\n' not in str(error.value)
@@ -201,6 +200,12 @@ def assert_limits(backbone, images, token_share, near=5e-3, **options):
         backbone(images)
     assert_same(last.output_share, expected[0], 1e-6)  # the rows that are read alone
     assert (moved(trace, token_share, half=True)[0] - expected[0]).abs().max() < near
+    with torch.autocast('cpu', torch.bfloat16), torch.no_grad(), trace(token_share):
+        features = leaves(backbone(images))
+    with torch.autocast('cpu', torch.bfloat16), torch.no_grad():
+        for ours, theirs in zip(features, leaves(backbone(images)), strict=True):
+            assert ours.dtype == theirs.dtype
+            assert_same(ours, theirs, 2e-2 * theirs.abs().max().item())
     for half, constant in ((False, 0.0), (False, 0.3), (True, 0.3), (True, 1.0)):
         for found in moved(trace, torch.full_like(token_share, constant), half):
             assert (found - constant).abs().max() < 2e-6

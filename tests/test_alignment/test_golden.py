@@ -79,42 +79,29 @@ def to_mmpretrain(name):
     return name
 
 
-def vit_of(case):
-    """A ViT with the weights of a case, and its number of classes."""
-    img_size, patch_size, width, depth, heads, num_classes, _ = case['meta'].tolist()
+def vit_of(case, weights):
+    """A ViT with the weights of a case."""
+    img_size, patch_size, width, depth, heads, *_ = case['meta'].tolist()
     arch = dict(embed_dims=width, num_layers=depth, num_heads=heads)
-    arch['feedforward_channels'] = case['weight/blocks.0.mlp.fc1.bias'].numel()
+    arch['feedforward_channels'] = weights['blocks.0.mlp.fc1.bias'].numel()
     backbone = VisionTransformer(arch, img_size=img_size, patch_size=patch_size)
-    weights = weights_of(case).items()
-    backbone.load_state_dict({to_mmpretrain(n): value for n, value in weights if 'head' not in n})
-    return backbone, num_classes
+    weights = {to_mmpretrain(name): x for name, x in weights.items() if 'head' not in name}
+    backbone.load_state_dict(weights)
+    return backbone
 
 
-def swin_of(case):
+def swin_of(case, weights):
     """The same of a Swin."""
-    img_size, patch_size, window_size, num_classes, _ = case['meta'].tolist()
-    arch = dict(
-        embed_dims=case['embed_dims'].item(),
-        depths=case['depths'].tolist(),
-        num_heads=case['heads'].tolist(),
-    )
-    backbone = SwinTransformer(
-        arch,
-        img_size=img_size,
-        patch_size=patch_size,
-        window_size=window_size,
-        pad_small_map=True,
-        drop_path_rate=0.0,
-        out_indices=range(len(arch['depths'])),
-    )
+    img_size, patch_size, window_size, *_ = case['meta'].tolist()
+    names = dict(embed_dims='embed_dims', depths='depths', num_heads='heads')
+    arch = {ours: case[theirs].tolist() for ours, theirs in names.items()}
+    sizes = dict(img_size=img_size, patch_size=patch_size, window_size=window_size)
+    stages = dict(drop_path_rate=0.0, out_indices=range(len(arch['depths'])))
+    backbone = SwinTransformer(arch, pad_small_map=True, **sizes, **stages)
     # the file leaves these buffers out, as they follow from the window size
     indices = {k: v for k, v in backbone.state_dict().items() if k.endswith('position_index')}
-    backbone.load_state_dict(weights_of(case) | indices)
-    return backbone, num_classes
-
-
-def weights_of(case):
-    return {n.removeprefix('weight/'): v for n, v in case.items() if n.startswith('weight/')}
+    backbone.load_state_dict(weights | indices)
+    return backbone
 
 
 def case_of(path):
@@ -127,7 +114,9 @@ def case_of(path):
         backbone, images = generate.build_case(json.loads(str(case['config'])))
         share, own, partner = (case[name] for name in ('token_share', 'own', 'partner'))
         return case, backbone, images, share, own.double(), partner.double()
-    backbone, num_classes = (vit_of if path in VIT else swin_of)(case)
+    weights = {n.removeprefix('weight/'): x for n, x in case.items() if n.startswith('weight/')}
+    backbone = (vit_of if path in VIT else swin_of)(case, weights)
+    num_classes = case['meta'][-2].item()
     smoothing = case.get('smoothing', torch.zeros(())).item()
     own = F.one_hot(case['labels'], num_classes).double()
     own = own * (1 - smoothing) + smoothing / num_classes

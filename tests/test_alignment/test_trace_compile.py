@@ -6,7 +6,7 @@ from mmcv.cnn.bricks import DropPath
 from torch._dynamo.utils import counters
 
 from mmtlalign.alignment import LabelTrace
-from tests.test_alignment import timm_toys, toys
+from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_equals_oracle, assert_same, gradients, loss_of
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ def make(type='VisionTransformer'):
     compiler breaks the graph in every layer; here they are Python's.
     """
     if type == 'timm':
-        return timm_toys.vit(depth=2).eval(), toys.images(), toys.shares()
+        return toys.timm_vit(depth=2).eval(), toys.images(), toys.shares()
     arch = dict(num_layers=2) if type == 'VisionTransformer' else dict(depths=[2, 1])
     backbone, images, share = toys.case(type, arch=arch, drop_path_rate=0.1)
     backbone.eval()  # returns None in the host

@@ -7,7 +7,7 @@ import torch
 
 from mmtlalign.alignment import LabelTrace
 from tests.oracles import contribution
-from tests.test_alignment import timm_toys, toys
+from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_same
 
 
@@ -25,9 +25,9 @@ BACKBONES = {
     'patches read': (lambda: toys.vit(out_type='avg_featmap'), 1),
     'distilled': (lambda: toys.vit('DistilledVisionTransformer'), 2),
     'no class token': (lambda: toys.vit(with_cls_token=False, out_type='avg_featmap'), 0),
-    'timm': (lambda: timm_toys.vit(reg_tokens=2), 3),
-    'timm, eager': (lambda: timm_toys.vit(fused=False), 1),
-    'torchvision': (timm_toys.torchvision_vit, 1),
+    'timm': (lambda: toys.timm_vit(reg_tokens=2), 3),
+    'timm, eager': (lambda: toys.timm_vit(fused=False), 1),
+    'torchvision': (toys.torchvision_vit, 1),
 }
 
 

@@ -10,7 +10,7 @@ from mmtlalign.alignment import LabelTrace
 from mmtlalign.alignment.propagation import build_propagation
 from mmtlalign.alignment.sites import Parts
 from tests.oracles import contribution
-from tests.test_alignment import timm_toys, toys
+from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_same
 from tests.test_alignment.contract import assert_checkpointing, assert_limits, assert_stock
 from tests.test_alignment.test_trace_memory import bytes_kept
@@ -33,11 +33,11 @@ BACKBONES = {
     'swin padded': partial(toys.swin, **PADDED),
     'swin v2': swin_v2,
     'swin v2 padded': partial(swin_v2, **PADDED),
-    'timm vit': timm_toys.vit,
-    'timm vit, eager': partial(timm_toys.vit, fused=False, qk_norm=True, init_values=0.5),
-    'timm swin': timm_toys.swin,
-    'timm swin padded': partial(timm_toys.swin, img_size=(26, 18), always_partition=True),
-    'torchvision vit': timm_toys.torchvision_vit,
+    'timm vit': toys.timm_vit,
+    'timm vit, eager': partial(toys.timm_vit, fused=False, qk_norm=True, init_values=0.5),
+    'timm swin': toys.timm_swin,
+    'timm swin padded': partial(toys.timm_swin, img_size=(26, 18), always_partition=True),
+    'torchvision vit': toys.torchvision_vit,
     'beit': partial(toys.vit, 'BEiTViT'),
     'beit with bias': partial(toys.vit, 'BEiTViT', bias=True, layer_scale_init_value=0.0),
     'beit without bias': partial(toys.vit, 'BEiTViT', bias=False, use_rel_pos_bias=False),
