@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmtlalign.alignment import LabelTrace
+from mmtlalign.alignment import LabelTrace, Propagation
 from tests.test_alignment import toys
 from tests.test_alignment.checks import (
     assert_equals_oracle,
@@ -147,6 +147,28 @@ def with_one(value):
 def test_shares_are_checked_before_anything_runs(share, error, word):
     with pytest.raises(error, match=word):
         LabelTrace(toys.vit())(share)
+
+
+@pytest.mark.parametrize('propagation', [None, ['tlalign'], Propagation])
+def test_what_is_no_propagation(propagation):
+    with pytest.raises(TypeError, match='must be a name, a dict'):
+        LabelTrace(toys.vit(), propagation=propagation)
+
+
+def test_parts_are_given_to_a_propagation_that_needs_nothing_else():
+
+    class Recorder(Propagation):
+        needs = frozenset({'values'})
+        seen = []
+
+        def __call__(self, share, mixed, parts=None):
+            self.seen.append(parts)
+            return mixed
+
+    backbone = toys.vit()
+    with LabelTrace(backbone, propagation=Recorder())(toys.shares()):
+        backbone(toys.images())
+    assert len(Recorder.seen) == 3 and None not in Recorder.seen
 
 
 @both

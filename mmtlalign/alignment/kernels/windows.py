@@ -15,7 +15,7 @@ def mean_heads_of_windows(matrix: Tensor, channels: Tensor) -> Tensor:
 
 def attend_windows(matrix: Tensor, channels: Tensor) -> Tensor:
     """The same by what reads the matrix fastest here: that, or Triton's kernel."""
-    if matrix.device.type != 'cuda' or torch.compiler.is_compiling():
+    if matrix.device.type not in choice.TIMED or torch.compiler.is_compiling():
         return mean_heads_of_windows(matrix, channels)
 
     def gap(kernel) -> float:
