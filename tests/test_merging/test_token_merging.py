@@ -139,7 +139,7 @@ def test_merging_nothing_is_the_stock_backbone(make):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('make, propagation', zip(MAKERS, ['contribution', 'tlalign']))
+@pytest.mark.parametrize('make, propagation', list(zip(MAKERS, ['contribution', 'tlalign'])))
 def test_checkpointed_blocks_repeat_what_was_merged(make, propagation, run_checkpoint):
     images = IMAGES.clone().requires_grad_()
     backbone = vit()

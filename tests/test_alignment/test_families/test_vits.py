@@ -141,7 +141,6 @@ class TestEVA02(FamilyContract):
         dict(out_type='raw', qkv_bias=False),
         dict(out_type='raw', with_cls_token=False),
         dict(layer_cfgs=dict(rope=None, qk_scale=0.5)),
-        dict(size=(12, 23)),  # the host keeps the angles of a size it was given
     ]
     checkpointed = ['layers.0', 'layers.2']
     modules = ['layers.0', 'layers.1.attn']
@@ -152,6 +151,11 @@ class TestEVA02(FamilyContract):
 
     def make(self, **cfg):
         return toys.vit('ViTEVA02', **cfg)
+
+    def test_image_of_another_size(self):
+        backbone, (images, share) = self.make(), self.inputs((12, 23))
+        backbone(images)  # the host now keeps the angles of this size
+        assert_family(backbone, images, share, self.oracle)
 
 
 class TestHiViT(FamilyContract):
