@@ -66,17 +66,3 @@ def test_one_row_where_only_that_is_read():
                 assert trace.family.output.share.shape == (2, rows)
             with pytest.raises(ValueError, match="watch='class'"):
                 trace.attention
-
-
-@pytest.mark.parametrize(
-    'make, watch, message',
-    [
-        (toys.swin, 'patches', 'which SwinTransformer does not have; leave it'),
-        (BACKBONES['no class token'][0], 'class', "use watch='patches'"),
-        (toys.vit, 'rows', "watch='rows' must be one of"),
-    ],
-)
-def test_refused(make, watch, message):
-    with pytest.raises(ValueError, match=message) as error:
-        LabelTrace(make(), watch=watch)
-    assert '\n' not in str(error.value)
