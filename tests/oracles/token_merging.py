@@ -12,7 +12,7 @@ import math
 import torch
 
 from .contribution import step
-from .geometry import query_key_value, softmax_of
+from .geometry import query_key_value, record, softmax_of, start
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def merging_vit(backbone, images, token_labels, choose, proportional=True, contr
         block, label of what the head reads (B, K), sizes (B, N).
     """
     results = [
-        _one(backbone, image[None], labels.flatten(0, 1), choose, proportional, contribution)
+        _one(backbone, image[None], labels[None], choose, proportional, contribution)
         for image, labels in zip(images, token_labels)
     ]
     features, blocks, outputs, sizes = zip(*results)
@@ -52,8 +52,9 @@ def merging_vit(backbone, images, token_labels, choose, proportional=True, contr
 
 
 def _one(backbone, image, labels, choose, proportional, contribution):
-    x, labels = _embed(backbone, image, labels)
     extra = backbone.num_extra_tokens
+    ((x,),) = record(backbone, image, backbone.layers[:1])
+    x, labels = x[0], start(labels, extra)[0]
     sizes = torch.ones(len(x), dtype=x.dtype)
     blocks = []
     is_deit3 = type(backbone).__name__ == 'DeiT3'
@@ -81,20 +82,6 @@ def _one(backbone, image, labels, choose, proportional, contribution):
     part = sizes[extra:] / sizes[extra:].sum()
     features = (backbone.ln2(part @ x[extra:])[None],)
     return features, blocks, part @ labels[extra:], sizes
-
-
-def _embed(backbone, image, labels):
-    """Tokens (N, C) and their labels (N, K), extra tokens first."""
-    tokens = backbone.patch_embed(image)[0][0]
-    extra = [backbone.cls_token[0]] if backbone.cls_token is not None else []
-    if hasattr(backbone, 'dist_token'):
-        extra.append(backbone.dist_token[0])
-    if type(backbone).__name__ == 'DeiT3':
-        tokens = torch.cat(extra + [tokens + backbone.pos_embed[0]])
-    else:
-        tokens = torch.cat(extra + [tokens]) + backbone.pos_embed[0]
-    mean = labels.mean(0, keepdim=True)
-    return tokens, torch.cat([mean] * len(extra) + [labels])
 
 
 def _merge(x, labels, sizes, groups, summed):

@@ -59,6 +59,8 @@ def test_marked_backbones_offer_contributions(name):
 
 VIT = dict(arch=toys.VIT, img_size=16, patch_size=4)
 
+SIZES = dict(patch_size=[4, 4], embed_dim=8, depths=[1], num_heads=[1], window_size=[4, 4])
+
 
 class OtherOutput(VisionTransformer):
     """Keeps ``forward``, and changes what that hands on to."""
@@ -86,7 +88,7 @@ class Wrapper(nn.Module):
         (lambda: None, {}, 'not a NoneType'),
         (Wrapper, dict(module=toys.vit()), r'what it wraps \(.module\)'),
         (torch.compile, dict(model=toys.vit()), r'what it wraps \(._orig_mod\)'),
-        (torchvision.models.swin_t, {}, 'SwinTransformer of torchvision; '),
+        (torchvision.models.SwinTransformer, SIZES, 'SwinTransformer of torchvision; '),
         (OtherOutput, VIT, 'OtherOutput of .* overrides _format_output'),
         (ChangedSwin, dict(arch=toys.SWIN, out_indices=(1,)), 'ChangedSwin '),
         (ImageClassifier, dict(backbone=dict(type='ResNet', depth=18)), 'ImageClassifier'),
