@@ -59,7 +59,7 @@ def test_marked_backbones_offer_contributions(name):
 
 VIT = dict(arch=toys.VIT, img_size=16, patch_size=4)
 
-SIZES = dict(patch_size=[4, 4], embed_dim=8, depths=[1], num_heads=[1], window_size=[4, 4])
+SIZES = dict(patch_size=[4, 4], embed_dim=8, depths=[2], num_heads=[1], window_size=[4, 4])
 
 
 class OtherOutput(VisionTransformer):
