@@ -76,11 +76,7 @@ def deeper():
         ('tlalign_deit-digit_1xb32_digits', {}, f"that come along.*'{NAME}'"),
         ('gone.py', {}, "config 'gone.py' does not exist"),
         (NAME, dict(pretrained=''), "pretrained='' names no checkpoint"),
-        (
-            NAME,
-            dict(device='foo'),
-            r"device 'foo' cannot be used \(.*device string: foo.*; choose cpu",
-        ),
+        (NAME, dict(device='foo'), r"device 'foo' cannot be used \(.*string: foo.*; choose cpu"),
         (deeper(), dict(pretrained='weights'), 'does not fit.*12 keys missing'),
     ],
 )

@@ -1,5 +1,8 @@
+"""Necks: the feature pyramid against an independent computation, and pooling."""
+
 import pytest
 import torch
+from mmengine.registry import MODELS
 from torch.nn import functional as F
 
 from mmtlalign.models.necks import SimpleFeaturePyramid
@@ -87,3 +90,11 @@ def test_other_pyramids(scales, num_outs, sizes):
 def test_what_cannot_be_built_is_refused(options, complaint):
     with pytest.raises(ValueError, match=complaint):
         build(**options)
+
+
+def test_mean_of_the_last_map_of_a_list():
+    neck = MODELS.build(dict(type='mmtlalign.LastMapPooling'))
+    last = torch.arange(24.0).view(2, 3, 2, 2)
+    (pooled,) = neck([torch.full((2, 5, 4, 4), torch.nan), last])
+    # each channel holds four numbers in a row
+    assert pooled.tolist() == [[1.5, 5.5, 9.5], [13.5, 17.5, 21.5]]
