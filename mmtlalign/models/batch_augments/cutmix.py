@@ -37,8 +37,8 @@ class CutMix(BatchMix):
         )
 
     def draw_box(self, size: tuple[int, int], even_sides: bool = False) -> Box:
-        """A box ``(yl, yu, xl, xu)`` inside (rows, cols), half-open; with ``even_sides`` they are
-        rounded down to even numbers, as published implementations do."""
+        """A box ``(yl, yu, xl, xu)`` inside (rows, cols), half-open; with ``even_sides`` its sides
+        are rounded down to even numbers, as published implementations do."""
         ratio = math.sqrt(1 - self.draw_lam(self.alpha))
         step = 2 if even_sides else 1
         return self.place_box(size, [int(length * ratio) // step * step for length in size])
