@@ -14,12 +14,8 @@ SYNC_BNS = ('SyncBN', 'MMSyncBN', 'SyncBatchNorm')
 
 
 def check_host(cfg: Config) -> None:
-    """Raise if the config's host package or mmcv's operators are missing; classification needs
-    neither.
-
-    Raises:
-        UserError: Naming what is missing and the command that installs it.
-    """
+    """Raise a UserError if the config's host package or mmcv's operators are missing, naming the
+    command that installs them; classification needs neither."""
     host = cfg.get('default_scope')
     if host not in ('mmdet', 'mmseg'):
         return
@@ -46,11 +42,7 @@ def check_device(device: str | torch.device | None) -> None:
 
 
 def check_sync_bn(cfg: Config) -> None:
-    """Raise if the model is to synchronize batch norms without a GPU.
-
-    Raises:
-        UserError: Naming the config entry and what to set instead.
-    """
+    """Raise a UserError if the model is to synchronize batch norms without a GPU."""
     if torch.cuda.is_available():
         return
     for where, kind in walk(cfg.model, 'model'):

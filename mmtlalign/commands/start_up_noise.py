@@ -12,9 +12,8 @@ KNOWN_NOISE = (
     'Could not import OneDL',
     'Could not import OneDL. Skipping OneDL datasets.',
     # mmcv without compiled operators; classification needs none
-    'Fail to import ``MultiScaleDeformableAttention`` from '
-    '``mmcv.ops.multi_scale_deform_attn``, You should install ``mmcv`` rather '
-    'than ``mmcv-lite`` if you need this module. ',
+    'Fail to import ``MultiScaleDeformableAttention`` from ``mmcv.ops.multi_scale_deform_attn``, '
+    'You should install ``mmcv`` rather than ``mmcv-lite`` if you need this module. ',
     # mmdet: a lane detector's operator, whichever model is built
     'Line NMS is not compiled. Most likely when installing the package cuda '
     'was not available.\n'

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from mmtlalign.commands.checks import is_first_process
-from mmtlalign.commands.command_line import make_work_dir
+from mmtlalign.commands.command_line import make_out_folder
 from mmtlalign.errors import UserError, warn
 
 LOCK = '.lock'
@@ -30,17 +30,11 @@ def lock_work_dir(path: str) -> None:
     Raises:
         UserError: If the folder cannot be written, or another process, which is named, has it.
     """
-    make_work_dir(path)
+    make_out_folder(path, '--work-dir', 'work dir')
     key = osp.realpath(path)
     if key in _locks or not is_first_process():
         return
-    try:
-        file = open(osp.join(path, LOCK), 'a+')
-    except OSError as error:
-        raise UserError(
-            f"work dir '{path}' cannot be written "
-            f'({error.strerror}); choose another with --work-dir'
-        ) from None
+    file = open(osp.join(path, LOCK), 'a+')
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
