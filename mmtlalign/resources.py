@@ -117,11 +117,11 @@ def find_loop(frames: list[FrameType]) -> str | None:
     """The files, out of many, that name each other as their base."""
     code = Config._file2dict.__code__
     read = [frame.f_locals['filename'] for frame in frames if frame.f_code is code]
-    again = next((path for path in read if read.count(path) > 1), None)
-    if again is None:
+    if len(set(read)) == len(read):
         return None
-    start = read.index(again)
-    return ' -> '.join(map(os.path.relpath, read[start : read.index(again, start + 1) + 1]))
+    loop = list(dict.fromkeys(read[len(read) // 2 :]))  # well within it
+    loop = loop[loop.index(min(loop)) :] + loop[: loop.index(min(loop))]
+    return ' -> '.join(map(os.path.relpath, [*loop, loop[0]]))
 
 
 def check_model(cfg: Config) -> None:

@@ -34,7 +34,7 @@ channels = [24, 48, 96, 192]
 """
 SEGMENTER = """
 train_pipeline[3].crop_size = (64, 64)
-train_cfg = dict(max_iters=40, val_interval=40)
+train_cfg = dict(max_iters=20, val_interval=20)
 """
 SLIM_UPERNET = """
 norm_cfg = dict(type='BN', requires_grad=True)
@@ -42,9 +42,10 @@ model.update(
     data_preprocessor=dict(size=(64, 64)),
     decode_head=dict(in_channels=channels, channels=32, norm_cfg=norm_cfg),
     auxiliary_head=dict(in_channels=96, channels=32, norm_cfg=norm_cfg))
+train_cfg.update(max_iters=40, val_interval=40)
 """
 DETECTOR = """
-train_cfg = dict(max_epochs=5, val_interval=5)
+train_cfg = dict(max_epochs=3, val_interval=3)
 """
 SLIM_MASK_RCNN = """
 model.update(

@@ -119,16 +119,14 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
         '--check',
         choices=['sample', 'full'],
         default='sample',
-        help='how much is read of large data sets beforehand: all annotation '
-        'files, and of images and label maps some (default) or all; what was '
-        'read once is not read again',
+        help='how much is read of large data sets beforehand: all annotation files, and of '
+        'images and label maps some (default) or all; what was read once is not read again',
     )
     parser.add_argument(
         '--apply-exif',
         action='store_true',
-        help='detection and segmentation: turn images as their EXIF '
-        'orientation says where sizes leave open which way up they were '
-        'annotated',
+        help='detection and segmentation: turn images as their EXIF orientation says where sizes '
+        'leave open which way up they were annotated',
     )
 
 

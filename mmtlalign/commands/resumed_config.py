@@ -46,8 +46,8 @@ def check_same_run(
     """Hold the config that a checkpoint was trained with against today's.
 
     Args:
-        cfg (Config): Today's. Modified if ``extend`` is given, and if it
-            gives no seed, which then is the checkpoint's.
+        cfg (Config): Today's. Modified if ``extend`` is given, and if it gives no seed, which then
+            is the checkpoint's.
         checkpoint (dict): Read as data.
         path (str): Only for messages.
         accepted (Iterable[str]): Keys that may differ, with all below them.

@@ -120,17 +120,15 @@ class TrackRun(Hook):
     def after_train(self, runner: Runner) -> None:
         """Record the picture of two validation images, if there can be one."""
         model = getattr(runner.model, 'module', runner.model)
-        if any(isinstance(weight, DTensor) for weight in model.parameters()):
-            print_log('no alignment picture: one process has not all weights', logger='current')
-            return
+        dataset = runner.val_dataloader.dataset if runner.val_loop else []
         try:
+            if any(isinstance(weight, DTensor) for weight in model.parameters()):
+                raise ValueError('one process has not all weights')
             LabelTrace(model.backbone)
+            if len(dataset) < 2 or not hasattr(model.head, 'num_classes'):
+                raise ValueError('it is of two validation images')
         except (AttributeError, TypeError, ValueError) as error:
             print_log(f'no alignment picture: {error}', logger='current')
-            return
-        dataset = runner.val_dataloader.dataset if runner.val_loop else None
-        if dataset is None or len(dataset) < 2 or not hasattr(model.head, 'num_classes'):
-            print_log('no alignment picture: it is of two validation images', logger='current')
             return
         picture = draw(model, [dataset[0], dataset[len(dataset) // 2]], runner.cfg)
         runner.visualizer.add_image('alignment', picture, step=runner.iter)

@@ -52,9 +52,9 @@ KEYS = {
     'auto_scale_lr': 'enable base_batch_size'.split(),
     'env_cfg': 'cudnn_benchmark mp_cfg dist_cfg resource_limit'.split(),
     'optim_wrapper.paramwise_cfg': """
-        bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult
-        dwconv_decay_mult dcn_offset_lr_mult bypass_duplicate custom_keys
-        layer_decay_rate num_layers decay_rate decay_type""".split(),
+        bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult dwconv_decay_mult num_layers
+        dcn_offset_lr_mult bypass_duplicate custom_keys layer_decay_rate decay_rate decay_type
+        """.split(),
 }
 LOADER = 'dataset sampler batch_sampler collate_fn worker_init_fn num_batch_per_epoch'.split()
 READERS = {

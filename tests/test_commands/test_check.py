@@ -1,8 +1,10 @@
 """The command that reads data, and what train and test say of them."""
 
 import json
+from itertools import product
 
 import cv2
+import mmcv
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
@@ -31,20 +33,16 @@ param_scheduler = None
 default_hooks['checkpoint'] = dict(type='CheckpointHook', interval=20)
 """
 )
-NAMES = {'apple': (255, 0, 0), 'berry': (0, 0, 255)}
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A config with red apples and blue berries."""
     (tmp_path / 'fruit.py').write_text(FRUIT)
-    for split in ('train', 'val'):
-        for name, colour in NAMES.items():
-            (tmp_path / 'data' / split / name).mkdir(parents=True)
-            for i in range(4):
-                Image.new('RGB', (16, 16), colour).save(
-                    tmp_path / 'data' / split / name / f'{i}.png'
-                )
+    for split, i in product(('train', 'val'), range(4)):
+        for name, bgr in dict(apple=(0, 0, 255), berry=(255, 0, 0)).items():
+            path = str(tmp_path / f'data/{split}/{name}/{i}.png')
+            mmcv.imwrite(np.full((16, 16, 3), bgr, np.uint8), path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -107,10 +107,7 @@ def test_no_picture_is_written_over_another_and_labels_on_small_images_have_room
         ('gone.png tiny.py a.pth', "'gone.png' is no image, no folder with images in it"),
         ('empty tiny.py a.pth', "'empty' is no image, no folder with images in it"),
         ('photos gone.py a.pth', "config 'gone.py' does"),
-        (
-            'photos tiny.py',
-            "no weights are published for 'tiny': train it, and give its checkpoint",
-        ),
+        ('photos tiny.py', "no weights are published for 'tiny': train it, and give its check"),
         ('photos tiny.py b.pth', "checkpoint 'b.pth' does not exist"),
         ('photos/broken.jpg tiny.py a.pth', "none of the 1 files of 'photos/broken.jpg' can be re"),
         ('photos tiny.py a.pth --out-dir tiny.py', "folder 'tiny.py' cannot be made (File exists)"),
