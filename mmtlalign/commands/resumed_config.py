@@ -147,13 +147,9 @@ def epoch_length(checkpoint: dict) -> int | None:
 
 
 def extend_schedule(cfg: Config, total: int, length: int | None = None) -> None:
-    """Give a config another total, and schedules that end with it as well: of epochs, or of
-    iterations where training is counted in them. Schedules counted in iterations where training is
-    in epochs need the length of an epoch.
-
-    Raises:
-        UserError: If it is less than the config's.
-    """
+    """Give a config another total, not less than its own, and schedules that end with it as well:
+    of epochs, or of iterations where training is counted in them. Schedules counted in iterations
+    where training is in epochs need the length of an epoch."""
     train = cfg.train_cfg
     key = 'max_epochs' if train.get('max_epochs') else 'max_iters'
     old = train.get(key)

@@ -83,11 +83,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 
 
 def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Write options into a config.
-
-    Raises:
-        UserError: Where one cannot work here.
-    """
+    """Write options into a config; a UserError where one cannot work here."""
     if args.peak_tflops is not None and not 0 < args.peak_tflops < inf:
         raise UserError(f'--peak-tflops {args.peak_tflops} must be greater than 0, and finite')
     if args.fsdp:

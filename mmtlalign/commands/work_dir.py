@@ -21,14 +21,12 @@ _locks: dict[str, IO] = {}
 
 
 def lock_work_dir(path: str) -> None:
-    """Make the folder and keep other trainings out until this process ends.
+    """Make the folder and keep other trainings out until this process ends; a UserError names the
+    process that has it.
 
-    Only rank 0 locks, and nobody who only reads. The lock is one of POSIX
-    (``lockf``): the kernel releases it whichever way the process dies, it is
-    not inherited by data-loading workers, and NFS has it too.
-
-    Raises:
-        UserError: If the folder cannot be written, or another process, which is named, has it.
+    Only rank 0 locks, and nobody who only reads. The lock is one of POSIX (``lockf``): the kernel
+    releases it whichever way the process dies, it is not inherited by data-loading workers, and
+    NFS has it too.
     """
     make_out_folder(path, '--work-dir', 'work dir')
     key = osp.realpath(path)
@@ -90,12 +88,8 @@ def left_by_run(path: str | os.PathLike) -> list[Path]:
 
 
 def remove_earlier_run(path: str, keep: str | None) -> None:
-    """Delete checkpoints, so that none is taken for the new run's.
-
-    Args:
-        path (str): The work dir.
-        keep (str, optional): A checkpoint that the new run starts from.
-    """
+    """Delete checkpoints, but for one that the new run starts from, so that none is taken for the
+    new run's."""
     for old in left_by_run(path):
         if not (keep and old.exists() and osp.exists(keep) and osp.samefile(old, keep)):
             old.unlink()
