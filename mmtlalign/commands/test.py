@@ -105,8 +105,9 @@ def main(argv: list[str] | None = None) -> None:
         if path:
             make_folder_of(path, option)
     checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
-    is_full, trained = args.check == 'full', classes_in(checkpoint)
-    findings = check_data(cfg, 'test', full=is_full, trained=trained, checkpoint=args.checkpoint)
+    full = args.check == 'full'
+    trained = classes_in(checkpoint)
+    findings = check_data(cfg, 'test', full=full, trained=trained, checkpoint=args.checkpoint)
     if findings:
         print('\n'.join(report(findings)))
     if args.tta:

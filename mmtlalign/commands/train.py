@@ -185,13 +185,15 @@ def look_at_data(
     """Read what will be trained on, say what is there, draw it if asked."""
     trained = classes_in(checkpoint) if start else None
     is_resumed = bool(cfg.get('resume'))
-    is_full, same = args.check == 'full', trained if is_resumed else None
-    findings = check_data(cfg, 'train', 'val', full=is_full, trained=same, checkpoint=start or '')
-    if findings:
-        print('\n'.join(report(findings)))
+    full = args.check == 'full'
+    expected = trained if is_resumed else None
+    findings = check_data(cfg, 'train', 'val', full=full, trained=expected, checkpoint=start or '')
+    warning = None
     if start and not is_resumed:
         warning = warn_of_start(trained, start, *training_classes(cfg))
-        if warning and findings:
+    if findings:
+        print('\n'.join(report(findings)))
+        if warning:
             warn(warning)
     if args.check_picture and is_first_process():
         make_folder_of_picture(args.check_picture, '--check-picture')

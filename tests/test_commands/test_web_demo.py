@@ -97,7 +97,8 @@ def test_without_gradio_one_line_says_how_to_get_it(monkeypatch):
 def address():
     """Of the page, served as the command does."""
     gradio = pytest.importorskip('gradio', reason='gradio is not installed; pip install gradio')
-    largest, port = Image.MAX_IMAGE_PIXELS, free_port()
+    largest = Image.MAX_IMAGE_PIXELS
+    port = free_port()
     served = threading.Thread(target=demo.main, args=(['--web', '--port', port],), daemon=True)
     served.start()
     while not answers(port):
