@@ -9,7 +9,6 @@ from contextlib import contextmanager, redirect_stdout
 import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.logging import logger as mmengine_logger
 from mmengine.visualization import Visualizer
 
 from mmtlalign.commands.convert import main
@@ -35,13 +34,10 @@ def project_in(folder):
         runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
 
     write_project(folder)
-    factory = logging.getLogRecordFactory()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv('OMP_NUM_THREADS', '1')
-        patch.setattr(mmengine_logger, 'print', print, raising=False)
         yield run
-    logging.setLogRecordFactory(factory)
     logging.disable(logging.NOTSET)  # visualize_alignment.py has disabled it
 
 
@@ -78,6 +74,14 @@ def ends_with(here):
         return ended.value.code
 
     return run
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Standard output is a terminal that can move its cursor, 150 characters wide."""
+    monkeypatch.delenv('TTY_INTERACTIVE', raising=False)
+    for name, value in dict(TTY_COMPATIBLE='1', TERM='xterm', COLUMNS='150').items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
