@@ -9,7 +9,6 @@ from mmtlalign.commands.checks import check_data
 
 from .conftest import config, refused
 
-
 DIGITS = dict(type='mmtlalign.Digits', split='train')
 GONE = dict(type='CustomDataset', data_root='gone')
 
