@@ -178,6 +178,8 @@ def test_parquet_is_the_folder(build, stock, parquet, split):
     assert ours.get_gt_labels().tolist() == theirs.get_gt_labels().tolist()
     name = os.path.basename(theirs[2]['data_samples'].img_path)
     assert ours[2]['data_samples'].img_path == str(parquet / split / '2' / name)
+    names = 'Katze', 'Hund', 'Emu'
+    assert build(parquet, split=split, classes=names).metainfo['classes'] == names
 
 
 @pytest.mark.slow
@@ -362,11 +364,6 @@ def test_what_does_not_fit_is_told_before_converting(build, parquet, cache, kwar
     assert '\n' not in str(raised.value)
     assert str(parquet) in str(raised.value)
     assert not list(cache.glob('**/*.arrow'))
-
-
-def test_classes_may_be_renamed(build, parquet):
-    names = 'Katze', 'Hund', 'Emu'
-    assert build(parquet, classes=names).metainfo['classes'] == names
 
 
 TWO = dict(classes=['a', 'b'])

@@ -53,18 +53,27 @@ def test_the_view_is_told_by_the_size(orientation):
 
 @pytest.mark.parametrize('suffix, backend', [('.jpg', 'cv2'), ('.png', 'pillow'), ('.webp', 'cv2')])
 @each_orientation
-def test_boxes_are_of_what_is_loaded(image, orientation, backend, suffix):
+def test_annotations_are_of_what_is_loaded(image, tmp_path, orientation, backend, suffix):
     path, stored, turned = image(orientation, suffix=suffix)
     load = LoadAnnotatedImage(imdecode_backend=backend)
 
-    def loaded(width, height):
-        return load(dict(img_path=path, width=width, height=height))['img']
+    def loaded(**annotation):
+        results = load(dict(img_path=path, **annotation))
+        assert results['ori_shape'] == results['img'].shape[:2]
+        return results['img']
 
-    assert same(loaded(60, 40), stored)
+    def label_map(view):
+        Image.fromarray(view[..., 0]).save(tmp_path / 'map.png')
+        return str(tmp_path / 'map.png')
+
     if orientation > 4:
-        assert same(loaded(40, 60), turned)
-        assert loaded(40, 60).shape == (60, 40, 3)
-    assert same(loaded(60, 40), stored)  # a call leaves nothing behind
+        assert same(loaded(width=40, height=60), turned)
+        assert same(loaded(seg_map_path=label_map(turned)), turned)
+    assert same(loaded(seg_map_path=label_map(stored)), stored)
+    # without an annotation as people see it, and as the host's loader has it for classification
+    assert same(loaded(), turned)
+    assert same(LoadImageFromFile(imdecode_backend='pillow')(dict(img_path=path))['img'], turned)
+    assert same(loaded(width=60, height=40), stored)  # other calls leave nothing behind
 
 
 @each_orientation
@@ -76,26 +85,6 @@ def test_the_tag_is_applied_where_asked(image, orientation, size):
     is_unclear = size == SQUARE or orientation < 5
     asked = LoadAnnotatedImage(apply_tag=True)(dict(results))['img']
     assert same(asked, turned if is_unclear else stored)
-
-
-@each_orientation
-@pytest.mark.parametrize('is_turned', [False, True])
-def test_label_maps_are_of_what_is_loaded(image, tmp_path, orientation, is_turned):
-    path, stored, turned = image(orientation)
-    view = turned if is_turned else stored
-    Image.fromarray(view[..., 0]).save(tmp_path / 'map.png')
-    results = LoadAnnotatedImage()(dict(img_path=path, seg_map_path=str(tmp_path / 'map.png')))
-    assert same(results['img'], view if orientation > 4 else stored)
-
-
-@each_orientation
-def test_without_an_annotation_images_are_as_people_see_them(image, orientation):
-    """As in the host's loader, which serves classification and the demo."""
-    path, _, turned = image(orientation, suffix='.jpg')
-    for load in (LoadAnnotatedImage(), LoadImageFromFile(imdecode_backend='pillow')):
-        results = load(dict(img_path=path))
-        assert same(results['img'], turned)
-        assert results['ori_shape'] == turned.shape[:2]
 
 
 def test_a_damaged_tag_and_no_image(tmp_path):

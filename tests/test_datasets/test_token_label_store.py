@@ -123,10 +123,6 @@ def test_killed_while_it_was_laid_out(tmp_path, monkeypatch):
     [
         (dict(classes=('cat', 'owl', 'dog')), "classes=.*'dog', 'owl'.*remove"),
         (dict(names=NAMES[1:]), 'num_images=6 instead of 5'),
-        (
-            dict(names=[*NAMES[:5], 'owl/7.png']),
-            "number 5 is 'owl/1.png' there and 'owl/7.png' here",
-        ),
         (dict(score_mode='logits'), 'score_mode=probs instead of logits'),
         (dict(annotator=dict(size=64)), "annotator={} instead of {'size': 64}"),
     ],

@@ -273,9 +273,8 @@ def test_what_comes_into_view_is_even(mode, magnitudes):
     results = transform(marked((80, 80), (0.5, 0.2), mode), *steps)
     scores = token_scores(results['token_labels'])
     np.testing.assert_allclose(scores[:, :3], 1 / CLASSES, atol=2e-3)
-    is_seen = len(steps) == 1
-    assert (results['img'].max() > 0) == is_seen
-    assert ((scores[:, 5:] - 1 / CLASSES).max() > 0.3) == is_seen
+    assert (scores[:, 5:] - 1 / CLASSES).max() > 0.3
+    assert (results['img'].max() > 0) == (len(steps) == 1)
 
 
 def test_warped_map_against_a_dense_one():
