@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -131,17 +133,15 @@ def bucket(reader, monkeypatch):
     from mmengine.fileio import io
     from mmengine.fileio.backends import backends, prefix_to_backends
 
-    tables = backends, prefix_to_backends, io.backend_instances
-    before = [dict(table) for table in tables]
     opened = fsspec.open
     monkeypatch.setattr(
         fsspec, 'open', lambda path, mode: opened(path.replace('s3://', 'memory://'), mode)
     )
-    yield fsspec.filesystem('memory')
+    with ExitStack() as stack:
+        for table in (backends, prefix_to_backends, io.backend_instances):
+            stack.enter_context(patch.dict(table))
+        yield fsspec.filesystem('memory')
     fsspec.filesystem('memory').store.clear()
-    for table, entries in zip(tables, before):
-        table.clear()
-        table.update(entries)
     sys.modules.pop('object_storage', None)
 
 

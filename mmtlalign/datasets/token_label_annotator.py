@@ -31,9 +31,7 @@ class TokenLabelAnnotator:
 
     def __init__(self, model: nn.Module, batch_size: int = 64, num_workers: int = 0) -> None:
         neck, head = getattr(model, 'neck', None), getattr(model, 'head', None)
-        self.model = model.eval()
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.model, self.batch_size, self.num_workers = model.eval(), batch_size, num_workers
         if not (
             type(neck) is GlobalAveragePooling
             and isinstance(head, LinearClsHead)

@@ -67,16 +67,10 @@ class TokenLabels:
             top, left, height, width (int): Of the part, in pixels.
             image_size (tuple[int]): Rows and columns it was resized to.
         """
-        x1, y1, x2, y2 = self.box
-        scale_y = (y2 - y1) / self.image_size[0]
-        scale_x = (x2 - x1) / self.image_size[1]
-        box = [
-            x1 + left * scale_x,
-            y1 + top * scale_y,
-            x1 + (left + width) * scale_x,
-            y1 + (top + height) * scale_y,
-        ]
-        return replace(self, box=np.array(box, np.float32), image_size=image_size)
+        start, scale = self.box[:2], (self.box[2:] - self.box[:2]) / self.image_size[::-1]
+        corners = np.array([[left, top], [left + width, top + height]])
+        box = (start + corners * scale).astype(np.float32).reshape(4)
+        return replace(self, box=box, image_size=image_size)
 
     def warped(self, matrix: np.ndarray) -> 'TokenLabels':
         """After an affine map of the image that keeps its size.

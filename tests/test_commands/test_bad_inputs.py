@@ -129,21 +129,7 @@ DIGITS = 'tlalign_deit-digits_1xb32_digits'
         (f'{VISUALIZE} tiny.py {IMAGES} --out a.txt', "--out 'a.txt' must end in .png, .jpg, .pdf"),
         (f'{VISUALIZE} tiny.py {IMAGES} --box 0 5 0 2', 'box 0 5 0 2 does not lie on the grid of '),
         (f'{VISUALIZE} {DIGITS} TRAINED {IMAGES}', "checkpoint 'TRAINED' does not fit the config"),
-    ],
-)
-def test_a_mistake_is_told_in_one_line(ends_with, trained, capsys, command, said):
-    torch.save(dict(state_dict={}), 'empty.pth')
-    Path('empty/class0').mkdir(parents=True)
-    Path('a.pth').touch()
-    line = ends_with(*command.replace('TRAINED', str(trained)).split(' '))
-    assert line.startswith(f'{Path(command.split()[0]).name}: ')
-    assert said.replace('TRAINED', str(trained)) in line and '\n' not in line
-    assert 'test images' not in capsys.readouterr().err  # before measuring
-
-
-@pytest.mark.parametrize(
-    'command, said',
-    [
+        # those that argparse refuses
         ('test.py tiny.py a.pth --out a.json', "--out: 'a.json' must end in .pkl or .pickle"),
         ('test.py tiny.py a.pth --bootstrap a.pkl', "--bootstrap: 'a.pkl' must end in .json"),
         ('train.py tiny.py --extend 0', '--extend: 0 must be at least 1'),
@@ -160,9 +146,16 @@ def test_a_mistake_is_told_in_one_line(ends_with, trained, capsys, command, said
         ('export_model.py tiny.py --out a.pt2 --dynamic --batch 2', '--batch goes with --shape'),
     ],
 )
-def test_arguments_that_do_not_fit(ends_with, capsys, command, said):
-    assert ends_with(*command.split()) == 2
-    assert said in capsys.readouterr().err
+def test_a_mistake_is_told_in_one_line(ends_with, trained, capsys, command, said):
+    torch.save(dict(state_dict={}), 'empty.pth')
+    Path('empty/class0').mkdir(parents=True)
+    Path('a.pth').touch()
+    line = ends_with(*command.replace('TRAINED', str(trained)).split(' '))
+    err = capsys.readouterr().err
+    line = err.splitlines()[-1] if line == 2 else line
+    assert line.startswith(f'{Path(command.split()[0]).name}: ')
+    assert said.replace('TRAINED', str(trained)) in line and '\n' not in line
+    assert 'test images' not in err  # before measuring
 
 
 CANNOT_BE_BUILT = 'VisionTransformer cannot be built as the config says (TypeError: '

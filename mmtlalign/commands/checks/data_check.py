@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
 from mmtlalign.apis.channel_order import channel_order, trained_order
+from mmtlalign.config_nodes import walk
 from mmtlalign.errors import UserError
 
 from .cache import remembered
@@ -299,18 +300,13 @@ def _what_for(leaf: Leaf, cfg: Config) -> tuple[bool, bool]:
     steps = leaf.dataset.get('pipeline') or ()
     loads = [step for step in steps if str(step['type']).endswith('LoadAnnotations')]
     with_masks = any(step.get('with_mask') for step in loads)
-    if loads and not with_masks and _has_mask_head(cfg.get('model', {})):
+    parts = {key.rpartition('.')[2] for key, part in walk(cfg.get('model')) if part}
+    if loads and not with_masks and 'mask_head' in parts:
         raise UserError(
             f"{leaf.where}.pipeline loads no masks, which the model's mask_head is trained on: "
             'set with_mask=True in its LoadAnnotations, or take a model without a mask_head'
         )
     return False, with_masks
-
-
-def _has_mask_head(config) -> bool:
-    if isinstance(config, dict):
-        return bool(config.get('mask_head')) or any(map(_has_mask_head, config.values()))
-    return isinstance(config, (list, tuple)) and any(map(_has_mask_head, config))
 
 
 def is_first_process() -> bool:

@@ -14,15 +14,7 @@ from mmtlalign.errors import UserError, first_line
 
 from .class_names import check_heads
 from .findings import Findings
-from .images import (
-    count_unread,
-    folders_of,
-    missing_files,
-    read_header,
-    sample,
-    say_unclear,
-    say_unread,
-)
+from .images import folders_of, missing_files, read_header, sample, say_unclear, say_unread
 from .progress import in_threads
 
 SAMPLE = 200  # label maps read unless all are to be
@@ -58,16 +50,12 @@ def look_at_label_maps(
     found = Findings(where, len(infos), 'pixels', files=folders_of(images))
     found.files += [built.ann_file] * bool(built.ann_file)
     _check_present(images, where, 'img_suffix')
-    found.left_out += say_unread(count_unread(folder, images), folder, len(images))
+    found.left_out += say_unread(folder, images)
     if 'seg_map_path' not in infos[0]:
         return found  # images to predict only
     maps = [info['seg_map_path'] for info in infos]
     _check_present(maps, where, 'seg_map_suffix')
-    maps_folder = built.data_prefix['seg_map_path']
-    found.left_out += [
-        said.replace('images', 'label maps', 1)
-        for said in say_unread(count_unread(maps_folder, maps), maps_folder, len(maps))
-    ]
+    found.left_out += say_unread(built.data_prefix['seg_map_path'], maps, 'label maps')
     check_heads(cfg, built.metainfo.get('classes', ()), where)
     pairs = list(zip(images, maps))
     looked_at = sample(pairs, full, SAMPLE)
@@ -113,7 +101,7 @@ def _count_pixels(
     for is_unclear, pixels in in_threads(checker, looked_at, 'label maps'):
         unclear, counts = unclear + is_unclear, counts + pixels
     if not counts[becomes != built.ignore_index].any():
-        rest = [pair for pair in pairs if pair not in set(looked_at)]
+        rest = sorted(set(pairs) - set(looked_at))
         if not any(
             pixels[becomes != built.ignore_index].any()
             for _, pixels in in_threads(checker, rest, 'more label maps')

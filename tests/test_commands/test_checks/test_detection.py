@@ -1,6 +1,5 @@
 """Annotation files in COCO's format: names, and faults that they have in the field."""
 
-import json
 import re
 
 import numpy as np
@@ -188,9 +187,7 @@ def test_heads_have_as_many_classes(write, roi_head, place):
         ),
         (as_text('image_id'), "annotation 1 has the image_id '1', a str and no whole number"),
         (as_text('category_id'), "annotation 1 has the category_id '1', a str"),
-        (lambda coco: '', 'is empty'),
         (lambda coco: '{"images": [', 'is no JSON'),
-        (lambda coco: [], 'holds a list'),
         (lambda coco: {}, 'has no images'),
         *(
             (replaced(**{key: []}), f'has no {key}')
@@ -235,7 +232,6 @@ def test_heads_have_as_many_classes(write, roi_head, place):
         (second('id', 1), 'there twice'),
         (second('name', 'box'), 'there twice'),
         (second('name', 3), 'the name 3'),
-        (replaced(more=json.loads('[' * 200 + ']' * 200)), 'more than 100 deep'),
     ],
 )
 def test_faults_are_refused_in_one_line(write, change, complaint):
