@@ -176,12 +176,11 @@ def _from_memory(step):
 
 def _check_columns(features: 'Features', columns: tuple[str, str], where: str) -> None:
     """Raise a UserError if a column is missing or of another type."""
-    for column, name, fits, wanted in zip(
-        columns,
-        ('image_column', 'label_column'),
-        (_is_image, _is_label),
-        ('encoded images', 'class labels or integers'),
-    ):
+    kinds = dict(
+        image_column=(_is_image, 'encoded images'),
+        label_column=(_is_label, 'class labels or integers'),
+    )
+    for column, (name, (fits, wanted)) in zip(columns, kinds.items()):
         if column not in features:
             raise UserError(
                 f"{where} has no column '{column}', only {', '.join(features)}: set {name}"

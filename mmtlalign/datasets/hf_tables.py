@@ -40,13 +40,9 @@ def open_table(
     for it. Of images in folders, the cache holds the paths.
 
     Args:
-        root (str): A folder, or ``hf://datasets/OWNER/NAME``, to which
-            ``@REVISION`` may be appended.
-        split (str): As in the names of files or folders; ``'val'`` is also ``'validation'``.
+        root, split, config_name, cache_dir: See :class:`HFImageDataset`.
         check (Callable): Called with the features before anything is
             converted; raises if they will not do.
-        config_name (str, optional): Of a data set that has several. Defaults to None.
-        cache_dir (str, optional): Defaults to None, the library's own (``HF_DATASETS_CACHE``).
 
     Raises:
         UserError: If the library is missing, or the data set cannot be

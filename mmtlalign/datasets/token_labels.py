@@ -98,12 +98,8 @@ class TokenLabels:
         )
 
     def _sources(self, matrix):
-        """Where the content of each cell comes from.
-
-        Returns:
-            tuple[np.ndarray]: x and y on the map, where 0 is the middle of
-            the first cell, and 1 or, from outside the image, 0; each (N,).
-        """
+        """Where the content of each cell comes from: x and y on the map, where 0 is the middle of
+        the first cell, and 1 or, from outside the image, 0; each (N,)."""
         rows, cols = self.ids.shape[:2]
         origin, scale = self.box[:2], self.box[2:] - self.box[:2]
         size = np.array(self.image_size[::-1])
@@ -116,12 +112,8 @@ class TokenLabels:
         return x, y, seen.astype(np.float64)
 
     def _expanded(self):
-        """Scores of all classes that occur in the map.
-
-        Returns:
-            tuple[np.ndarray]: the classes (C,), their scores in every cell
-            less that of the others (N, C), and that of the others (N,).
-        """
+        """Classes that occur in the map (C,), their scores in every cell less that of the others
+        (N, C), and that of the others (N,)."""
         k = self.ids.shape[-1]
         classes, columns = np.unique(self.ids, return_inverse=True)
         scores = self.scores.reshape(-1, k).astype(np.float64)

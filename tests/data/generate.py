@@ -80,21 +80,12 @@ def compute(config):
     own, partner = toys.class_labels(batch=3)
     share = toys.shares(batch=3, grid=tuple(grid))
     blocks, aligned = dense_labels(backbone, images, toys.to_labels(share, own, partner))
-    arrays = dict(
-        config=np.array(json.dumps(config)),
-        token_share=share,
-        own=own,
-        partner=partner,
-        aligned_label=aligned,
-    )
-    arrays.update({f'block_labels/{k}': b for k, b in enumerate(blocks)})
-    if isinstance(features[0], tuple):
-        features = features[0]
-    arrays.update({f'features/{i}': f for i, f in enumerate(features)})
-    return {
-        name: value if isinstance(value, np.ndarray) else value.numpy().astype(np.float32)
-        for name, value in arrays.items()
-    }
+    features = features[0] if isinstance(features[0], tuple) else features
+    arrays = dict(token_share=share, own=own, partner=partner, aligned_label=aligned)
+    arrays.update({f'block_labels/{k}': block for k, block in enumerate(blocks)})
+    arrays.update({f'features/{i}': feature for i, feature in enumerate(features)})
+    arrays = {name: value.numpy().astype(np.float32) for name, value in arrays.items()}
+    return dict(arrays, config=np.array(json.dumps(config)))
 
 
 if __name__ == '__main__':

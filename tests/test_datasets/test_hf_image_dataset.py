@@ -366,27 +366,27 @@ def test_what_does_not_fit_is_told_before_converting(build, parquet, cache, kwar
     assert not list(cache.glob('**/*.arrow'))
 
 
-TWO = dict(classes=['a', 'b'])
+EMPTY, TWO = [b'', b''], dict(classes=['a', 'b'])
 
 
 @pytest.mark.parametrize(
     'images, labels, kwargs, message',
     [
-        ([b'', b''], [0, 1], {}, "column 'label', have no names: set classes to them"),
+        (EMPTY, [0, 1], {}, "column 'label', have no names: set classes to them"),
         (
-            [b'', b''],
+            EMPTY,
             [0, 2],
             TWO,
             'has 1 labels that are none of its 2 classes; the first is 2, in row 1',
         ),
         (
-            [b'', b''],
+            EMPTY,
             [-1, -1],
             TWO,
             'has 2 labels that .* the first is -1, in row 0: is it a split without labels',
         ),
-        ([b'', b''], [0, None], TWO, 'the first is None, in row 1'),
-        ([b'', b''], ['a', 'b'], {}, r"is of type Value\('string'\), and class labels or"),
+        (EMPTY, [0, None], TWO, 'the first is None, in row 1'),
+        (EMPTY, ['a', 'b'], {}, r"is of type Value\('string'\), and class labels or"),
         ([b'', None], [0, 0], TWO, 'has no image in row 1'),
         ([], np.array([], int), TWO, "made' cannot be read .*hold images"),
     ],
@@ -433,6 +433,9 @@ def a_script(root):
     (root / f'{root.name}.py').write_text(f'open({str(root.parent / "executed")!r}, "w")')
 
 
+UNREADABLE = "made' cannot be read .*it must hold images in"
+
+
 @pytest.mark.parametrize(
     'make, message',
     [
@@ -442,18 +445,12 @@ def a_script(root):
             'hub is written hf://datasets/OWNER/NAME',
         ),
         (lambda root: root.write_text(''), "made' is no folder"),
-        (lambda root: root.mkdir(), "made' cannot be read .*it must hold images in"),
-        (
-            written('train.parquet', b'PAR1' + bytes(40)),
-            "made' cannot be read .*it must hold images in",
-        ),
-        (
-            written('train.csv', b'image,label\na.jpg,0\n'),
-            "made' is in the format csv, not in one of parquet, ",
-        ),
+        (lambda root: root.mkdir(), UNREADABLE),
+        (written('train.parquet', b'PAR1' + bytes(40)), UNREADABLE),
+        (written('train.csv', b'image,label\na.jpg,0\n'), "made' is in the format csv, not in one"),
         (a_script, 'scripts are no longer supported, but found made.py'),
-        (written('train.pkl', lambda root: pickle.dumps(Evil(root))), "made' cannot be read"),
-        (weights_in_a_tar, "made' cannot be read"),
+        (written('train.pkl', lambda root: pickle.dumps(Evil(root))), UNREADABLE),
+        (weights_in_a_tar, UNREADABLE),
     ],
 )
 def test_what_is_no_data_set_is_told_and_not_executed(build, tmp_path, make, message):

@@ -97,12 +97,8 @@ def opens_as_labelled(cls: type | None) -> bool:
 
 
 def look_at_images(data: LabelledImages, num_classes: int | None, full: bool = False) -> Findings:
-    """Labels, files and headers of a data set with the right classes.
-
-    Args:
-        data (LabelledImages): The data set.
-        num_classes (int, optional): What labels must stay below.
-        full (bool): Read all headers, not a sample.
+    """Labels, which stay below ``num_classes``, files and headers of a data set; ``full``: all of
+    these, not a sample.
 
     Raises:
         UserError: Naming the folder, or file and line, and what to do.

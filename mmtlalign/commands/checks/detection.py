@@ -32,12 +32,9 @@ def look_at_coco(
     of an epoch, or of a test, for keys that are missing.
 
     Args:
-        where (str): Place of the data set in the config.
-        dataset (ConfigDict): One whose images are files here.
-        path (str): Its annotation file; it exists.
+        path (str): The annotation file of the data set at ``where`` in the config; it exists.
         classes (list[str]): Names the config expects, in order.
         evaluated, with_masks (bool): What the file, and its masks, are for.
-        full (bool): Read all headers, not a sample.
 
     Raises:
         UserError: Naming the file, the record and what to do.

@@ -26,13 +26,8 @@ def look_at_label_maps(
     """Read label maps as they are stored, and the headers of their images.
 
     Every label map must exist; some of them, evenly spread, are read, and if none of their pixels
-    counts, all. The host would fail later, without the name of the file, or train on nothing.
-
-    Args:
-        where (str): Place of the data set in the config.
-        dataset (ConfigDict): An mmseg data set without wrappers, of files here.
-        cfg (Config): Says how many classes the heads tell apart.
-        full (bool): Read all label maps, not a sample.
+    counts, all (``full``: in any case). The host would fail later, without the name of the file,
+    or train on nothing.
 
     Raises:
         UserError: Naming the file or number, the limit, and what to do.
@@ -148,7 +143,14 @@ class _PairCheck:
             only = 'it must have one, whose values are the classes: convert it'
             raise self.refuse(path, f'has {channels} channels; {only}')
         height, width = stored.shape
-        unclear = self.compare_sizes(image, path, (width, height))
+        header = read_header(image)
+        view = annotated_view(*header, (width, height))
+        if view is None:
+            raise self.refuse(
+                path,
+                f"has {width}x{height} px, but its image '{image}' "
+                f'{header.size[0]}x{header.size[1]}: make them the same',
+            )
         if stored.dtype.kind == 'b':
             stored = stored.astype(np.uint8)
         if stored.dtype.kind not in 'ui' or stored.min() < 0 or (stored.max() > 255):
@@ -168,22 +170,10 @@ class _PairCheck:
                 f'{self.num_classes} classes, 0 to {self.num_classes - 1} (and {self.ignored} to '
                 f'ignore): correct the file, or the classes in {self.where}.metainfo',
             )
-        return unclear, counts
+        return view == UNCLEAR, counts
 
     def refuse(self, path: str, complaint: str) -> UserError:
         return UserError(f"label map '{path}' ({self.where}) {complaint}")
-
-    def compare_sizes(self, image: str, path: str, size: tuple[int, int]) -> bool:
-        """Whether the sizes, which must agree, leave open which way is up."""
-        header = read_header(image)
-        view = annotated_view(*header, size)
-        if view is None:
-            raise self.refuse(
-                path,
-                f"has {size[0]}x{size[1]} px, but its image '{image}' "
-                f'{header.size[0]}x{header.size[1]}: make them the same',
-            )
-        return view == UNCLEAR
 
 
 def _why_nothing_counts(dataset: Dataset, where: str) -> str:

@@ -86,13 +86,9 @@ def assert_found(results, atol=0.45):
     assert seen[here] > 0.5 * seen.max()
 
 
-def ours(step):
-    return TRANSFORMS.build({**padded(step), 'type': f'mmtlalign.{step["type"]}'})
-
-
 def transform(results, *steps):
     for step in steps:
-        results = ours(step)(results)
+        results = TRANSFORMS.build({**padded(step), 'type': f'mmtlalign.{step["type"]}'})(results)
     return results
 
 
