@@ -152,12 +152,8 @@ def _narrow(builder: 'DatasetBuilder', split: str, cache_dir: str | None) -> 'Da
     kind, files = _format(builder), builder.config.data_files
     if kind == 'imagefolder' or len(files) == 1:
         return builder
-    return load_dataset_builder(
-        kind,
-        data_files={split: list(files[split])},
-        cache_dir=cache_dir,
-        features=builder.info.features,
-    )
+    alone = dict(data_files={split: list(files[split])}, features=builder.info.features)
+    return load_dataset_builder(kind, cache_dir=cache_dir, **alone)
 
 
 def _convert(builder: 'DatasetBuilder', what: str) -> None:

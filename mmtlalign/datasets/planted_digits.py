@@ -92,12 +92,8 @@ class PlantedDigits(BaseDataset):
         indices = np.arange(len(labels))
         parts = {}
         for name in ('val', 'test'):
-            indices, parts[name] = train_test_split(
-                indices,
-                test_size=self.SPLITS[name],
-                random_state=self.seed,
-                stratify=labels[indices],
-            )
+            options = dict(random_state=self.seed, stratify=labels[indices])
+            indices, parts[name] = train_test_split(indices, test_size=self.SPLITS[name], **options)
         chosen = parts.get(self.split, indices)
         size = (self.object_size, self.object_size)
         inks = [mmcv.imresize(image.reshape(8, 8) / 16, size) for image in images[chosen]]

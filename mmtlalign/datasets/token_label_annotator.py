@@ -51,12 +51,9 @@ class TokenLabelAnnotator:
 
     def batches(self, dataset: BaseDataset, rows: np.ndarray) -> Iterator[tuple]:
         """Images of some rows: their numbers, samples, and normalised inputs."""
-        loader: DataLoader = DataLoader(
-            Subset(dataset, rows.tolist()),
-            self.batch_size,
-            num_workers=self.num_workers,
-            collate_fn=default_collate,
-        )
+        images: Subset = Subset(dataset, rows.tolist())
+        options = dict(num_workers=self.num_workers, collate_fn=default_collate)
+        loader: DataLoader = DataLoader(images, self.batch_size, **options)
         parts = np.split(rows, range(self.batch_size, len(rows), self.batch_size))
         for part, data in zip(parts, loader):
             inputs = self.model.data_preprocessor(data, training=False)['inputs']

@@ -194,14 +194,10 @@ class TokenLabelStore:
             raise self._damage(row, 'its sum is not the one it was written with')
         # The whole image, 0 to 1, in cells of the map.
         cells = self.index['grid'][::-1] / (rectangle[2:] - rectangle[:2])
-        box = np.concatenate([-rectangle[:2] * cells, (1 - rectangle[:2]) * cells])
+        start = rectangle[:2]
+        box = np.concatenate([-start * cells, (1 - start) * cells]).astype(np.float32)
         return TokenLabels(
-            ids,
-            scores,
-            box.astype(np.float32),
-            tuple(image_size),
-            len(self.classes),
-            self.index['score_mode'],
+            ids, scores, box, tuple(image_size), len(self.classes), self.index['score_mode']
         )
 
     def _check_map(
@@ -317,12 +313,10 @@ def _open_array(path: str, name: str, shape: tuple, dtype: type, writable: bool)
         array = np.load(osp.join(path, f'{name}.npy'), mmap_mode='r+' if writable else 'r')
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path, str(error).splitlines()[0]) from None
-    if (getattr(array, 'shape', None), getattr(array, 'dtype', None)) != (shape, dtype):
-        raise _damaged(
-            path,
-            f'{name}.npy holds {getattr(array, "dtype", "no")} '
-            f'{getattr(array, "shape", "array")}, not {dtype.__name__} {shape} as index.json says',
-        )
+    size, kind = getattr(array, 'shape', 'array'), getattr(array, 'dtype', 'no')
+    if (size, kind) != (shape, dtype):
+        stated = f'{dtype.__name__} {shape} as index.json says'
+        raise _damaged(path, f'{name}.npy holds {kind} {size}, not {stated}')
     return array
 
 

@@ -3,6 +3,7 @@
 import os.path as osp
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.fileio import list_from_file
@@ -64,7 +65,8 @@ def numbered_parts(cfg: Config) -> Iterator[tuple[str, int]]:
     """Places in the config and ``num_classes`` of the parts of a model."""
     names = PARTS[task_of(cfg)]
     parts = {key: cfg.get(key) for key in ('model', 'data_preprocessor')}
-    for where, count in walk(parts):
+    nodes: Iterator[tuple[str, Any]] = walk(parts)
+    for where, count in nodes:
         place, _, key = where.rpartition('.')
         kind = re.sub(r'\.\d+$', '', place).rpartition('.')[2]  # that of a list of heads
         if key == 'num_classes' and count is not None and kind in names:

@@ -20,9 +20,8 @@ def downloads_itself(dataset: dict, cls: type | None) -> bool:
 def check_paths(where: str, dataset: dict, hint: str) -> None:
     """Check one dataset's root, annotation file and prefixes, in order."""
     for key, path in named_paths(dataset):
-        check_is_there(
-            f'dataset {"file" if key == "ann_file" else "folder"}', path, where, key, hint
-        )
+        kind = 'file' if key == 'ann_file' else 'folder'
+        check_is_there(f'dataset {kind}', path, where, key, hint)
 
 
 def check_is_there(what: str, path: str, where: str, key: str, hint: str) -> None:

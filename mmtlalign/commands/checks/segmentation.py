@@ -146,11 +146,9 @@ class _PairCheck:
         header = read_header(image)
         view = annotated_view(*header, (width, height))
         if view is None:
-            raise self.refuse(
-                path,
-                f"has {width}x{height} px, but its image '{image}' "
-                f'{header.size[0]}x{header.size[1]}: make them the same',
-            )
+            size = 'x'.join(map(str, header.size))
+            said = f"has {width}x{height} px, but its image '{image}' {size}: make them the same"
+            raise self.refuse(path, said)
         if stored.dtype.kind == 'b':
             stored = stored.astype(np.uint8)
         if stored.dtype.kind not in 'ui' or stored.min() < 0 or (stored.max() > 255):

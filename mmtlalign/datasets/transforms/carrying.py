@@ -54,7 +54,8 @@ class RandomCrop(_Crop, HostRandomCrop):
     """The host's ``RandomCrop``, with what lies on the image.
 
     Args:
-        *args: As in the host. **kwargs: As in the host, other than ``pad_if_needed`` and modes that
+        *args: As in the host.
+        **kwargs: As in the host, other than ``pad_if_needed`` and modes that
             pad with the image itself, which would show objects twice.
 
     Raises:
@@ -149,7 +150,8 @@ class RandAugment(auto_augment.RandAugment):
     Args:
         policies (str | list[dict]): As in the host. ``Rotate``, ``Shear`` and
             ``Translate`` stand for those of this module.
-        *args: Other arguments of the host's. **kwargs: Other arguments of the host's.
+        *args: Other arguments of the host's.
+        **kwargs: Other arguments of the host's.
     """
 
     GEOMETRIC = ('Rotate', 'Shear', 'Translate')
