@@ -45,13 +45,15 @@ def reader(folder, monkeypatch):
 def imagenet(folder):
     """An image a class, each of its own size, in folders and packed."""
     pytest.importorskip('lmdb')
+    root = folder / 'data/imagenet'
+    for i, name in enumerate(CLASSES):
+        (root / 'train' / name).mkdir(parents=True)
+        image = np.full((4, 4 + i % 50, 3), i % 256, np.uint8)
+        cv2.imwrite(str(root / 'train' / name / f'{i}.png'), image)
+    (root / 'val').symlink_to('train')
     for split in ('train', 'val'):
-        for i, name in enumerate(CLASSES):
-            path = folder / 'data/imagenet' / split / name / f'{i}.png'
-            path.parent.mkdir(parents=True)
-            cv2.imwrite(str(path), np.full((4, 4 + i % 50, 3), i % 256, np.uint8))
         pack(f'data/imagenet/{split}', f'data/{split}.lmdb', folder)
-    return folder / 'data/imagenet'
+    return root
 
 
 def pack(source, packed, folder):

@@ -267,4 +267,4 @@ def test_an_image_that_is_exchanged_after_the_check(tmp_path, content, said, wor
     assert line.startswith('train.py: ') and said.format(path) in line
     assert ': get the file again or take it out of the data set' in line
     assert line.endswith('(with --resume, it goes on from its last checkpoint)') == resumable
-    assert '\n' not in line
+    assert '\n' not in line and 'Traceback' not in line

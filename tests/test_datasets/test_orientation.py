@@ -8,7 +8,6 @@ from PIL import Image, ImageOps
 
 from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.datasets import LoadAnnotatedImage
-from mmtlalign.datasets.orientation import STORED, TURNED, UNCLEAR, annotated_view
 from mmtlalign.errors import UserError
 
 WIDE, SQUARE = (60, 40), (40, 40)
@@ -38,17 +37,6 @@ def image(tmp_path):
 def same(one, other):
     """But for what decoders of JPEG differ in."""
     return one.shape == other.shape and np.abs(one.astype(int) - other.astype(int)).mean() < 3
-
-
-@each_orientation
-def test_the_view_is_told_by_the_size(orientation):
-    exchanged = orientation > 4
-    assert annotated_view((6, 4), orientation, (6, 4)) == (
-        STORED if exchanged or orientation == 1 else UNCLEAR
-    )
-    assert annotated_view((6, 4), orientation, (4, 6)) == (TURNED if exchanged else None)
-    assert annotated_view((4, 4), orientation, (4, 4)) == (STORED if orientation == 1 else UNCLEAR)
-    assert annotated_view((6, 4), orientation, (6, 5)) is None
 
 
 @pytest.mark.parametrize('suffix, backend', [('.jpg', 'cv2'), ('.png', 'pillow'), ('.webp', 'cv2')])
