@@ -7,14 +7,6 @@ import sys
 from contextlib import contextmanager, redirect_stdout
 
 import pytest
-import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.visualization import Visualizer
-
-from mmtlalign.commands.convert import main
-from mmtlalign.errors import one_line_errors
-
-from ..tiny import ROOT, without_report, write_project
 
 
 @contextmanager
@@ -24,6 +16,10 @@ def project_in(folder):
     Yields:
         Callable: Runs a tool in this process.
     """
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.visualization import Visualizer
+
+    from ..tiny import ROOT, without_report, write_project
 
     def run(name, *arguments, report=False):
         # By names that end in seconds: two runs of one second would share them
@@ -87,6 +83,10 @@ def terminal(monkeypatch):
 @pytest.fixture
 def convert(tmp_path):
     """Save a checkpoint, convert it in this process, load what was written."""
+    import torch
+
+    from mmtlalign.commands.convert import main
+    from mmtlalign.errors import one_line_errors
 
     def run(content, *arguments, out='out.pth'):
         source, out = tmp_path / 'in.pth', tmp_path / out
