@@ -1,7 +1,6 @@
 """How the tests of configs list, read, build and feed them."""
 
 import os
-import subprocess
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache, partial
@@ -29,25 +28,10 @@ SPARED = ('cls_token', 'pos_embed', 'relative_position_bias_table')
 # Lists ---------------------------------------------------------------------
 
 
-def tracked(folder):
-    """Configs in a folder that git knows of."""
-    listed = subprocess.run(
-        ['git', 'ls-files', '--', f'{folder}/*.py'],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.split()
-    return [path for path in listed if '/_base_/' not in path]
-
-
-def present(folder):
-    """Configs in a folder, known or not."""
-    return {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / folder).rglob('*.py')
-        if '_base_' not in path.parts
-    }
+def listed(folder):
+    """Configs in a folder, without the parts that they are made of."""
+    paths = (path for path in (ROOT / folder).rglob('*.py') if '_base_' not in path.parts)
+    return sorted(path.relative_to(ROOT).as_posix() for path in paths)
 
 
 def stem(path):
@@ -174,9 +158,9 @@ def without_storage():
         yield
 
 
-def run_for_one_step(config, model, jpegs):
-    """Train a model on two images and test it on one; gives the log, and
-    whether each parameter has changed."""
+def train_for_one_step(config, model, jpegs):
+    """Train a model on two images; gives their batch, the log, and whether each parameter has
+    changed."""
     optimizer = build_optim_wrapper(model.train(), config.optim_wrapper)
     if 'paramwise_cfg' in config.optim_wrapper:
         check_weight_decay(model, optimizer.optimizer)
@@ -185,13 +169,16 @@ def run_for_one_step(config, model, jpegs):
     log = model.train_step(data, optimizer)
     assert torch.isfinite(log['loss'])
     changed = {name: not torch.equal(p, before[name]) for name, p in model.named_parameters()}
+    return data, log, changed
 
+
+def predict_one(config, model, jpegs):
+    """Test a model on an image."""
     data = run_pipeline(config.val_dataloader, jpegs, labels=[3])
     with torch.no_grad():
         (sample,) = model.eval().val_step(data)
     assert sample.pred_score.shape == (config.model.head.num_classes,)
     assert sample.pred_score.sum() == pytest.approx(1, abs=1e-4)
-    return log, changed
 
 
 def first_steps(paths, batch):
@@ -236,16 +223,9 @@ def learning_rates(config, epoch_length=4):
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=optim.lr)
     schedulers = []
     for schedule in config.param_scheduler:
-        schedule = dict(schedule)
-        schedule.pop('_scope_', None)
         schedule.setdefault('end', config.train_cfg.max_epochs)
-        cls = PARAM_SCHEDULERS.get(schedule.pop('type'))
-        if schedule.pop('convert_to_iter_based', False):
-            schedulers.append(
-                cls.build_iter_from_epoch(optimizer, **schedule, epoch_length=epoch_length)
-            )
-        else:
-            schedulers.append(cls(optimizer, **schedule))
+        defaults = dict(optimizer=optimizer, epoch_length=epoch_length)
+        schedulers.append(PARAM_SCHEDULERS.build(schedule, default_args=defaults))
     rates = []
     for i in range(config.train_cfg.max_epochs * epoch_length):
         rates.append(optimizer.param_groups[0]['lr'])

@@ -10,17 +10,18 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from torch import nn
 
+from mmtlalign.models import LVViT
+
 from ..conftest import needs_operators
-from .recipes import SPARED, cases, present, read, stem, tracked, without_storage
+from .recipes import SPARED, cases, listed, read, stem, without_storage
 
 needs_operators()
 
-CONFIGS = [*tracked('configs/detection'), *tracked('configs/segmentation')]
-CLASSIFIERS = {stem(path): path for path in tracked('configs/classification')}
+CONFIGS = [*listed('configs/detection'), *listed('configs/segmentation')]
+CLASSIFIERS = {stem(path): path for path in listed('configs/classification')}
 
 
 def test_list_is_complete():
-    assert set(CONFIGS) == present('configs/detection') | present('configs/segmentation')
     for place, count in (('_coco', 12), ('_bccd', 2), ('ade20k', 9), ('camvid', 8), ('scenes', 2)):
         assert len([path for path in CONFIGS if place in path]) == count
 
@@ -60,6 +61,10 @@ def test_builds(path, load):
     config = load(path)
     model = build(config.model)
     check_optimizer(model, config.optim_wrapper)
+    if 'detection' in path:
+        check_maps(config.model, model.eval())
+    else:
+        check_logits(model.eval())
     modules = list(model.modules())
     if 'ade20k' in path:
         assert any(isinstance(module, nn.SyncBatchNorm) for module in modules)
@@ -93,6 +98,42 @@ def build(model):
         return MODELS.build(model)
 
 
+def as_list(one_or_several):
+    """A cascade has lists where others have a single head or sampler."""
+    several = isinstance(one_or_several, (list, nn.ModuleList))
+    return one_or_several if several else [one_or_several]
+
+
+def check_maps(config, model):
+    """Maps and regions fit the anchors."""
+    strides = config.rpn_head.anchor_generator.strides
+    is_deit = 'VisionTransformer' in config.backbone.type
+    patch = config.backbone.get('patch_size', 4)
+    assert strides[0] == {2: 2, 4: 2 if is_deit else 4, 16: 4}[patch]
+    with without_storage():
+        maps = model.extract_feat(torch.randn(1, 3, 64, 128))
+    assert [tuple(m.shape[2:]) for m in maps] == [
+        (64 // stride, 128 // stride) for stride in strides
+    ]
+    extractors = as_list(model.roi_head.bbox_roi_extractor)
+    if model.with_mask:
+        extractors = [*extractors, *as_list(model.roi_head.mask_roi_extractor)]
+    for extractor in extractors:
+        used = extractor.featmap_strides
+        assert used == strides[: len(used)]
+        assert extractor.finest_scale == 14 * strides[0]  # 56 at stride 4
+
+
+def check_logits(model):
+    """Outputs of the backbone, the last of them among these, fit the heads."""
+    with without_storage():
+        maps = model.extract_feat(torch.randn(1, 3, 64, 64))
+        for head in filter(None, (model.decode_head, getattr(model, 'auxiliary_head', None))):
+            assert head(maps).shape[1] == model.num_classes
+    if isinstance(model.backbone, LVViT):
+        assert max(model.backbone.out_indices) == len(model.backbone.layers) - 1
+
+
 def check_optimizer(model, optim_wrapper):
     """Rate and decay of every parameter, found from the modules: no decay of
     norms, tokens, positions and bias tables."""
@@ -122,19 +163,30 @@ def check_optimizer(model, optim_wrapper):
     assert not found
 
 
-def save_classifier(backbone, path):
-    """Save what training the named classifier, as narrow, would leave; give
-    the weights of its backbone."""
+def start_from_classifier(model, folder, unread=()):
+    """Build a model from what training the classifier that it names, as narrow, would leave: all
+    of its backbone's weights but some have arrived, and the norms of outputs are new."""
+    backbone = model.backbone
     config = read(CLASSIFIERS[Path(backbone.init_cfg.checkpoint).parts[-2]])
-    model = Config(dict(model=config.model)).model
-    model.backbone.arch = backbone.arch
-    model.head.in_channels = backbone.arch['embed_dims'] * 2 ** (
-        len(backbone.arch.get('depths', [1])) - 1
-    )
-    model.data_preprocessor = config.data_preprocessor
+    classifier = Config(dict(model=config.model)).model
+    classifier.backbone.arch = backbone.arch
+    stages = len(backbone.arch.get('depths', [1]))
+    classifier.head.in_channels = backbone.arch['embed_dims'] * 2 ** (stages - 1)
+    classifier.data_preprocessor = config.data_preprocessor
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        classifier = MODELS.build(model)
+        classifier = MODELS.build(classifier)
     classifier.init_weights()
-    torch.save(dict(state_dict=classifier.state_dict(), meta={}), path)
-    backbone.init_cfg.checkpoint = str(path)
-    return classifier.backbone.state_dict()
+    backbone.init_cfg.checkpoint = str(folder / 'classifier.pth')
+    torch.save(dict(state_dict=classifier.state_dict(), meta={}), backbone.init_cfg.checkpoint)
+    saved = classifier.backbone.state_dict()
+
+    built = MODELS.build(model)
+    built.init_weights()
+    loaded = built.backbone.state_dict()
+    new = {f'norm{i}.{kind}' for i in range(stages - 1) for kind in ('weight', 'bias')}
+    assert loaded.keys() - saved.keys() == new
+    assert saved.keys() - loaded.keys() == set(unread)
+    assert len(saved) > 20
+    for key in loaded.keys() & saved.keys():
+        assert torch.equal(loaded[key], saved[key]), key
+    return built

@@ -8,12 +8,12 @@ from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.host_check import check_host
 
 from ..conftest import needs_operators
-from .recipes import read, tracked
+from .recipes import listed, read
 
 
 @pytest.mark.slow
 def test_heads_are_for_the_classes_of_the_data():
-    for path in tracked('configs'):
+    for path in listed('configs'):
         if 'classification' not in path:
             needs_operators()
         cfg = read(path)

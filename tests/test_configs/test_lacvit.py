@@ -4,12 +4,9 @@ from itertools import product
 
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, MODELS
-from mmpretrain.utils import register_all_modules
 
-from .recipes import build_model, changes, present, read, run_pipeline, stem
+from .recipes import build_model, changes, listed, stem, train_for_one_step
 
 FOLDER = 'configs/classification/lacvit'
 KINDS = (
@@ -40,24 +37,18 @@ CIFAR = tuple(kind.format('deit-small', 'cifar10') for kind in KINDS)
 FILES = tuple(kind.format('vit-base', 'flowers102') for kind in KINDS)
 
 
-def load(name):
-    return read(f'{FOLDER}/{name}.py')
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    register_all_modules(init_default_scope=False)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        yield
+@pytest.fixture
+def load(load):
+    return lambda name: load(f'{FOLDER}/{name}.py')
 
 
 def test_list_is_complete():
-    assert set(map(stem, present(FOLDER))) == {name for trio in TRIOS for name in trio}
+    assert set(map(stem, listed(FOLDER))) == {name for trio in TRIOS for name in trio}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('network, data', LARGE)
-def test_splits_do_not_leak(network, data):
+def test_splits_do_not_leak(network, data, load):
     """One split is trained on and is the bank; another is tested, whole."""
     type, split, num_classes = DATA[data]
     for kind in KINDS:
@@ -76,7 +67,7 @@ def test_splits_do_not_leak(network, data):
     assert classes is None or len(classes) == num_classes
 
 
-def test_splits_of_the_mini_do_not_leak():
+def test_splits_of_the_mini_do_not_leak(load):
     for name in MINI:
         config = load(name)
         train, test = (config[f'{phase}_dataloader'].dataset for phase in ('train', 'test'))
@@ -86,7 +77,7 @@ def test_splits_of_the_mini_do_not_leak():
 
 @pytest.mark.slow
 @pytest.mark.parametrize('trio', TRIOS, ids=lambda trio: trio[0])
-def test_three_that_belong_together(trio):
+def test_three_that_belong_together(trio, load):
     stage1, stage2, twin = map(load, trio)
     # Both ways start from the same weights and the same network ...
     assert stage1.model.backbone == twin.model.backbone
@@ -100,6 +91,10 @@ def test_three_that_belong_together(trio):
         step for step in stage1.train_dataloader.dataset.pipeline if step.type == 'MultiView'
     ]
     assert views.num_views == 2
+    # Greyscale weighs the channels in the order in which they come.
+    weights = views.transforms[0][3].channel_weights
+    assert (weights[0] > weights[2]) == (not stage1.data_preprocessor.to_rgb)
+    assert weights[1] == max(weights)
     # Stage 2 is the twin, frozen, from the last epoch of stage 1.
     depth = 6 if 'mini' in trio[0] else 12
     epochs = stage1.train_cfg.max_epochs
@@ -126,7 +121,7 @@ def test_three_that_belong_together(trio):
         assert [metric.type for metric in config.test_evaluator] == ['Accuracy', *measured]
 
 
-def test_published_recipe():
+def test_published_recipe(load):
     stage1, stage2, twin = map(load, TRIOS[0])
     for config, lr, last, decay, epochs in (
         (stage1, 1e-3, 0, 1e-4, 500),
@@ -142,52 +137,33 @@ def test_published_recipe():
     assert stage1.model.loss.temperature == 0.1
 
 
-def changed_by_a_step(config, jpegs):
-    """Whether each parameter has changed."""
-    model = build_model(config).train()
-    optimizer = build_optim_wrapper(model, config.optim_wrapper)
-    before = {name: p.clone() for name, p in model.named_parameters()}
-    data = run_pipeline(config.train_dataloader, jpegs, labels=[3, 7])
-    assert torch.isfinite(model.train_step(data, optimizer)['loss'])
-    return {name: not torch.equal(p, before[name]) for name, p in model.named_parameters()}
-
-
-@pytest.mark.parametrize('trio', [CIFAR, FILES, MINI], ids=['cifar', 'files', 'mini'])
-def test_a_step(trio, jpegs):
-    """Stage 1 trains the encoder; stage 2 the head alone."""
-    for name, part in zip(trio, ('neck', 'head')):
-        changed = changed_by_a_step(load(name), jpegs)
-        assert any(value for key, value in changed.items() if key.startswith(part))
-        encoder = [value for key, value in changed.items() if key.startswith('backbone')]
-        assert not any(encoder) if 'stage2' in name else sum(encoder) > 0.8 * len(encoder)
-
-
-@pytest.mark.parametrize('name', [FILES[1], MINI[1]])
-def test_a_frozen_encoder_is_not_disturbed(name):
-    """In train mode, which is how the host trains, too."""
-    model = build_model(load(name))
-    image = torch.rand(8, 3, *model.backbone.img_size)
-    with torch.no_grad():
-        trained = model.train().extract_feat(image)[0]
-        assert torch.equal(trained, model.eval().extract_feat(image)[0])
-
-
-def test_fine_tuning_is_a_switch(jpegs):
-    config = load(CIFAR[1])
-    config.merge_from_dict({'model.backbone.frozen_stages': -1})
-    config.model.backbone.pop('frozen_stages')
-    assert changed_by_a_step(config, jpegs)['backbone.layers.0.attn.qkv.weight']
-
-
-@pytest.mark.parametrize('name, size', [(CIFAR[0], 224), (FILES[0], 224), (MINI[0], 32)])
-def test_two_views(name, size, jpegs):
-    config = load(name)
-    loader = config.train_dataloader
-    first, second = run_pipeline(loader, jpegs, [1, 1])['inputs']
+@pytest.mark.parametrize(
+    'trio, size', [(CIFAR, 224), (FILES, 224), (MINI, 32)], ids=['cifar', 'files', 'mini']
+)
+def test_a_step(trio, size, load, jpegs):
+    """Stage 1 trains the encoder, on two views; stage 2 the head alone."""
+    stage1, stage2, _ = map(load, trio)
+    data, _, changed = train_for_one_step(stage1, build_model(stage1), jpegs)
+    first, second = data['inputs']
     assert first.shape == second.shape == (2, 3, size, size)
     assert not torch.equal(first, second)
-    # Greyscale weighs the channels in the order in which they come.
-    (jitter,) = [step for step in loader.dataset.pipeline if step.type == 'MultiView']
-    weights = jitter.transforms[0][3].channel_weights
-    green_between = (weights[0] > weights[2]) == (not config.data_preprocessor.to_rgb)
-    assert green_between and weights[1] == max(weights)
+    assert any(changed[key] for key in changed if key.startswith('neck'))
+    encoder = [key for key in changed if key.startswith('backbone')]
+    assert sum(changed[key] for key in encoder) > 0.8 * len(encoder)
+
+    model = build_model(stage2)
+    *_, changed = train_for_one_step(stage2, model, jpegs)
+    assert any(changed[key] for key in changed if key.startswith('head'))
+    assert not any(changed[key] for key in encoder)
+    # nor is it disturbed in train mode, which is how the host trains
+    images = torch.rand(8, 3, size, size)
+    with torch.no_grad():
+        trained = model.train().extract_feat(images)[0]
+        assert torch.equal(trained, model.eval().extract_feat(images)[0])
+
+
+def test_fine_tuning_is_a_switch(load, jpegs):
+    config = load(CIFAR[1])
+    config.merge_from_dict({'model.backbone.frozen_stages': -1})
+    *_, changed = train_for_one_step(config, build_model(config), jpegs)
+    assert changed['backbone.layers.0.attn.qkv.weight']

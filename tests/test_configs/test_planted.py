@@ -17,17 +17,12 @@ def path_of(arm):
     return f'{FOLDER}/{arm}_deit-micro_1xb50-150e_planted-24px.py'
 
 
-@pytest.fixture(scope='module')
-def batch():
-    """The first of the training images, through their own pipeline."""
+@pytest.mark.slow
+def test_pairs_start_alike_and_see_the_same_mixes():
     config = read(path_of('object'))
     config.train_dataloader.dataset.num_images = 50
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return next(iter(Runner.build_dataloader(config.train_dataloader, seed=0)))
-
-
-@pytest.mark.slow
-def test_pairs_start_alike_and_see_the_same_mixes(batch):
+        batch = next(iter(Runner.build_dataloader(config.train_dataloader, seed=0)))
     inputs, losses, data = first_steps(map(path_of, ARMS), batch)
     assert all(torch.equal(one, inputs[0]) for one in inputs)
     assert not torch.equal(inputs[0][0], inputs[0][1])

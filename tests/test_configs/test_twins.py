@@ -2,10 +2,10 @@
 
 import pytest
 
-from .recipes import changes, present, read, stem, tracked
+from .recipes import changes, listed, read, stem
 
 CLASSIFICATION = 'configs/classification'
-TLALIGN = tracked(f'{CLASSIFICATION}/tlalign')
+TLALIGN = listed(f'{CLASSIFICATION}/tlalign')
 SMALL, TINY = 'deit-small_8xb128_in1k', 'swin-tiny_16xb64_in1k'
 MINI, DIGITS = 'deit-mini_1xb128_cifar10', 'deit-digits_1xb32_digits'
 SWINS = (TINY, 'swin-mini_1xb128_cifar10', 'swin-mini_1xb32_digits')
@@ -88,7 +88,7 @@ def test_nothing_else_differs(name, expected, base):
 def test_lists_are_complete(folder, own):
     """All configs are twins, or recipes of their own."""
     twins = [name.split('/')[1] for name, *_ in TWINS if name.startswith(f'{folder}/')]
-    assert sorted(map(stem, present(f'{CLASSIFICATION}/{folder}'))) == sorted([*twins, *own])
+    assert sorted(map(stem, listed(f'{CLASSIFICATION}/{folder}'))) == sorted([*twins, *own])
 
 
 def test_with_and_without_token_labels():
