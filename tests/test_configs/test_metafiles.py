@@ -53,9 +53,10 @@ def zoo():
     count_parameters = module.count_parameters
 
     def count(config):
-        config.model.target = None
-        config.model.backbone.pop('init_cfg', None)
-        key = str(config.model)
+        model = deepcopy(config.model)
+        model.pop('target', None)
+        model.backbone.pop('init_cfg', None)
+        key = str(model)
         if key not in counts:
             counts[key] = count_parameters(config)
         return counts[key]
