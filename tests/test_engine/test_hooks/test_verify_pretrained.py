@@ -1,6 +1,5 @@
 """Weights arrive, or training does not start."""
 
-import copy
 from types import SimpleNamespace
 
 import pytest
@@ -46,28 +45,21 @@ def pretrained(path, backbone, spoil=lambda state: None, **changes):
     return dict(backbone, **changes, init_cfg=init_cfg)
 
 
-class Watch(Hook):
-    """Keep the weights of the first step."""
-
-    def before_train_iter(self, runner, *args, **kwargs):
-        self.weights = copy.deepcopy(runner.model.backbone.state_dict())
-
-
 def train(folder, backbone, *hooks, **options):
-    """One step; return the weights before it and the log."""
-    watch = Watch()
+    """One step, which changes nothing; return the weights and the log."""
     size = backbone['img_size']
     run = runner(
         folder / 'work',
         Toy(ConfigDict(backbone)),
-        [VerifyPretrained(), *hooks, watch],
+        [VerifyPretrained(), *hooks],
         train_dataloader=DataLoader([dict(inputs=torch.rand(3, size, size))]),
         train_cfg=dict(by_epoch=False, max_iters=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
         **options,
     )
     run.train()
     (log,) = folder.glob('work/*/*.log')
-    return watch.weights, log.read_text()
+    return run.model.backbone.state_dict(), log.read_text()
 
 
 def refused(backbone, said):
@@ -148,18 +140,6 @@ def drop(*keys):
     return lambda state: [state.pop(f'backbone.{key}') for key in keys]
 
 
-def add_one(state):
-    state['backbone.more'] = torch.zeros(1)
-
-
-def not_finite(state):
-    state['backbone.layers.0.ln1.bias'][0] = torch.nan
-
-
-def nothing(state):
-    pass
-
-
 WINDOWS = r'windows of 4 and .* SwinTransformer of 2 .*mmtlalign convert FILE OUT --window-size 2'
 
 
@@ -168,23 +148,15 @@ WINDOWS = r'windows of 4 and .* SwinTransformer of 2 .*mmtlalign convert FILE OU
     'source, changes, change, complaint',
     [
         (VIT, {}, drop('ln1.bias', 'pos_embed'), r'2 keys missing .*\(first: pos_embed\)'),
-        (VIT, {}, add_one, r'1 keys unknown to the model \(first: more\)'),
         (
             VIT,
             dict(arch=dict(VIT['arch'], embed_dims=16)),
-            nothing,
+            drop(),
             r'model\.backbone \(VisionTransformer\): size mismatch for cls_token',
-        ),
-        (
-            VIT,
-            dict(SWIN, patch_size=4, patch_cfg=dict(norm_cfg=None)),
-            nothing,
-            'keys missing in the file .*keys unknown to the model',
         ),
         (DISTILLED, {}, drop('dist_token'), r'1 keys missing .*\(first: dist_token\)'),
         (SWIN, {}, drop('norm2.weight', 'norm2.bias'), r'lacks all norms .*\(first: norm2\.weight'),
-        (VIT, {}, not_finite, 'layers.0.ln1.bias holds values that are not fin'),
-        (SWIN, dict(window_size=2), nothing, WINDOWS),
+        (SWIN, dict(window_size=2), drop(), WINDOWS),
     ],
 )
 def test_a_misfit_stops_before_training(tmp_path, source, changes, change, complaint):

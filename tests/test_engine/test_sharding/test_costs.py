@@ -1,6 +1,5 @@
 """What docs/scaling.md computes, counted in a step of two processes."""
 
-import re
 import tempfile
 from functools import partial
 
@@ -12,7 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from mmtlalign.engine import FSDP2Strategy
 from tests.test_engine.toy import VIT
-from tests.tiny import ROOT
+from tests.test_tools.test_scaling_page import block
 from tests.two_processes import run_two_processes
 
 # By the names of torch 2.10 and of 2.13, each of which calls one of a pair.
@@ -65,8 +64,7 @@ def step(rank):
 @pytest.mark.slow
 def test_bytes_held_and_sent_are_those_computed(tmp_path):
     names = {}
-    page = (ROOT / 'docs/scaling.md').read_text()
-    exec(re.search(r'^```python\n(.*?)^```$', page, flags=re.DOTALL | re.MULTILINE)[1], names)
+    exec(block('python'), names)
     found = run_two_processes(step, tmp_path)
     weights = found[0]['weights']
     # Gradients are freed by the step; weights and AdamW's two are 12 of 16.
