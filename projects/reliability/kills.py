@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -43,25 +44,19 @@ def same(a, b) -> bool:
     return a == b
 
 
-class Uninterrupted:
-    """The whole training of every task, run once each when first asked for."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench, self.found = bench, {}
-
-    def __getitem__(self, task: str) -> tuple[dict, float, float]:
-        """Last checkpoint, and after how many seconds the first and it were there."""
-        if task not in self.found:
-            arguments, last = command(task)
-            folder, begin = self.bench.copy(), time.time()
-            outcome = self.bench.expect('train', arguments, folder)
-            end = folder / last
-            first = min(path.stat().st_mtime for path in end.parent.glob('*.pth')) - begin
-            self.found[task] = load(end), first, outcome.seconds
-        return self.found[task]
+@cache
+def whole(task: str, bench: Bench) -> tuple[dict, float, float]:
+    """The last checkpoint of a training that nobody kills, and after how many seconds the first
+    one was there, and the end."""
+    arguments, last = command(task)
+    folder, begin = bench.copy(), time.time()
+    outcome = bench.expect('train', arguments, folder)
+    end = folder / last
+    first = min(path.stat().st_mtime for path in end.parent.glob('*.pth')) - begin
+    return load(end), first, outcome.seconds
 
 
-def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
+def kill(task: str, seed: int, bench: Bench) -> dict:
     """Kill one training, go on with it, and compare.
 
     Args:
@@ -69,14 +64,13 @@ def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
         seed (int): Of the time, which is drawn from the first checkpoint to the end; before, there
             is nothing to go on from. Drawn again, earlier, where the training ended first.
         bench (Bench): Gives the folder.
-        whole (Uninterrupted): What it should come to.
 
     Returns:
         dict: Seconds to the kill, checkpoints that lay there, how both legs
         ended, and whether weights and optimizer are those of the whole one.
     """
     arguments, last = command(task)
-    wanted, first, seconds = whole[task]
+    wanted, first, seconds = whole(task, bench)
     draw = random.Random(f'{task} {seed}').uniform
     moment, killed = seconds, None
     while killed is None or killed.status != 128 + 9:  # it had ended: kill earlier
@@ -101,8 +95,5 @@ def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
 
 def all_kills(count: int, bench: Bench) -> dict[str, Callable[[], dict]]:
     """By name, that many kills, over the tasks in turn."""
-    whole, names = Uninterrupted(bench), list(TASKS)
-    return {
-        f'{names[i % 3]} {i // 3}': lambda i=i: kill(names[i % 3], i // 3, bench, whole)
-        for i in range(count)
-    }
+    drawn = [(list(TASKS)[i % 3], i // 3) for i in range(count)]
+    return {f'{task} {seed}': partial(kill, task, seed, bench) for task, seed in drawn}
