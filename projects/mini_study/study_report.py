@@ -257,12 +257,8 @@ def add_line(ax: plt.Axes, arm: str, lines: np.ndarray) -> None:
         ax.fill_between(x, low, high, color=COLOURS[arm], alpha=0.2, linewidth=0)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--folder', type=Path, default=STUDY, help='of the units and the pictures')
-    folder = parser.parse_args().folder
+def write_report(folder: Path) -> None:
+    """The tables and the pictures, beside the units."""
     table = read_units(folder)
     path = folder / 'report.md'
     path.write_text(write_tables(table))
@@ -272,6 +268,14 @@ def main() -> None:
         arms = {arm: [*table.get(('cifar10', backbone, arm), {}).values()] for arm in NAMES}
         draw(backbone, arms).savefig(path, dpi=110)
         print(f'wrote {path}')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--folder', type=Path, default=STUDY, help='of the units and the pictures')
+    write_report(parser.parse_args().folder)
 
 
 if __name__ == '__main__':
