@@ -91,11 +91,11 @@ def result_file(backbone: str, seed: int) -> Path:
     return RESULTS / f'{backbone}_seed{seed}.json'
 
 
-def run_job(job: Job, folder: Path, seed: int, show: Callable[[str], None]) -> dict:
+def run_job(job: Job, folder: Path, seed: int, show: Callable[[str], None] | None = None) -> dict:
     """Train and, for classifiers, keep how they err.
 
     Args:
-        show (Callable): Called with the time left, as the training tells it.
+        show (Callable, optional): Called with the time left, as the training tells it.
 
     Returns:
         dict: Final figure, what it is on images drawn anew, curve, CPU
