@@ -34,38 +34,19 @@ from mmtlalign.alignment.kernels.windows import mean_heads_of_windows  # noqa: E
 
 DEVICE = torch.device('cpu' if REHEARSE else 'cuda')
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-# heads, queries, keys, width
-SHAPES = (
-    ((1, 20, 7, 24),)
-    if REHEARSE
-    else (
-        (6, 197, 197, 64),
-        (6, 577, 577, 64),
-        (6, 1025, 1025, 64),
-        (3, 50, 50, 32),
-        (4, 197, 197, 80),
-        (2, 196, 49, 64),
-    )
-)
-# batch, heads, queries, keys, width: DeiT-S at 224, 384, 512 px and ViT-B
-TIMED = (
-    ((1, 2, 5, 5, 16),)
-    if REHEARSE
-    else (
-        (128, 6, 197, 197, 64),
-        (64, 6, 577, 577, 64),
-        (32, 6, 1025, 1025, 64),
-        (128, 12, 197, 197, 64),
-    )
-)
-# windows, heads, positions: Swin-T's first stage
-WINDOWS = (2, 2, 9) if REHEARSE else (8192, 3, 49)
-# case of the benchmark -> batch
-STEPS = (
-    dict(tiny=1)
-    if REHEARSE
-    else {'deit-s-224': 128, 'deit-s-384': 64, 'deit-s-512': 32, 'swin-t-224': 128}
-)
+# Heads, queries, keys, width; with a batch before them, of DeiT-S at 224, 384, 512 px and ViT-B;
+# windows, heads, positions of Swin-T's first stage; batches of the benchmark's cases.
+if REHEARSE:
+    SHAPES, TIMED, WINDOWS = ((1, 20, 7, 24),), ((1, 2, 5, 5, 16),), (2, 2, 9)
+    STEPS, NAMES = dict(tiny=1), tuple(choice.KERNELS)
+else:
+    SHAPES = ((6, 197, 197, 64), (6, 577, 577, 64), (6, 1025, 1025, 64))
+    SHAPES += ((3, 50, 50, 32), (4, 197, 197, 80), (2, 196, 49, 64))
+    TIMED = ((128, 6, 197, 197, 64), (64, 6, 577, 577, 64))
+    TIMED += ((32, 6, 1025, 1025, 64), (128, 12, 197, 197, 64))
+    WINDOWS = (8192, 3, 49)
+    STEPS = {'deit-s-224': 128, 'deit-s-384': 64, 'deit-s-512': 32, 'swin-t-224': 128}
+    NAMES = choice.ORDER['cuda']
 overhead.CASES['tiny'] = (
     overhead.MMPRETRAIN,
     'VisionTransformer',
@@ -74,7 +55,6 @@ overhead.CASES['tiny'] = (
     16,
     1,
 )
-NAMES = tuple(choice.KERNELS) if REHEARSE else choice.ORDER['cuda']
 RECIPE = 'configs/classification/tlalign/tlalign_deit-digits_1xb32_digits.py'
 
 

@@ -106,20 +106,18 @@ def write_checkpoints(folder: Path, trained: Path) -> list[Path]:
     changed = {f'added_{name}': dict(whole, more=part) for name, part in OBJECTS.items()}
     changed['hub'] = dict(whole, message_hub=OBJECTS['system'])
     changed['optimizer'] = dict(whole, optimizer=OBJECTS['exec'])
-    meta = whole['meta']
-    program = f'{CODE}\nmodel = dict()\n'
-    changed['meta_config'] = dict(whole, meta=dict(meta, config=program, cfg=meta['cfg']))
-    changed['meta_cfg'] = dict(whole, meta=dict(meta, cfg=program))
+    meta, program = whole['meta'], f'{CODE}\nmodel = dict()\n'
     init_cfg = dict(type='Pretrained', checkpoint='added_system.pth')
     backbone = dict(type='VisionTransformer', init_cfg=init_cfg)
-    for name, model in {
-        'dotted': dict(type='os.system', command=SHELL),
-        'clip': dict(type='mmpretrain.CLIPGenerator', tokenizer_path='added_system.pth'),
-        'pretrained': dict(type='mmpretrain.ImageClassifier', backbone=backbone),
-    }.items():
-        changed[f'model_{name}'] = dict(whole, meta=dict(meta, cfg=f'model = {model!r}\n'))
-    imports = "custom_imports = dict(imports=['evil'])\n"
-    changed['imports'] = dict(whole, meta=dict(meta, cfg=imports + meta['cfg']))
+    for name, part in dict(
+        meta_config=dict(config=program),
+        meta_cfg=dict(cfg=program),
+        model_dotted=in_config(type='os.system', command=SHELL),
+        model_clip=in_config(type='mmpretrain.CLIPGenerator', tokenizer_path='added_system.pth'),
+        model_pretrained=in_config(type='mmpretrain.ImageClassifier', backbone=backbone),
+        imports=dict(cfg="custom_imports = dict(imports=['evil'])\n" + meta['cfg']),
+    ).items():
+        changed[name] = dict(whole, meta=meta | part)
     paths = []
     for name, content in changed.items():
         for archive in (True, False):
@@ -133,11 +131,19 @@ def write_checkpoints(folder: Path, trained: Path) -> list[Path]:
     return paths + lay_each(folder, {'lies.safetensors': lies})
 
 
+def in_config(**model) -> dict:
+    return dict(cfg=f'model = {model!r}\n')
+
+
 def write_archive(path: Path, program: bytes) -> None:
     """As torch.save does, of a pickle of one's own."""
     with zipfile.ZipFile(path, 'w') as file:
         file.writestr('archive/data.pkl', program)
         file.writestr('archive/byteorder', 'little')
+
+
+def in_loaders(text: str) -> str:
+    return f'train_dataloader: {text}\ntest_dataloader: {text}'
 
 
 # What makes the tiny config hostile, in YAML.
@@ -155,24 +161,18 @@ CONFIGS = dict(
     constructor='optim_wrapper: {constructor: os.system}',
     hook='custom_hooks: [{type: os.system, command: touch ran}]',
     preprocessor='data_preprocessor: {type: os.system, command: touch ran}',
-    pipeline="""train_dataloader: {dataset: {pipeline: [{type: os.system, command: touch ran}]}}
-test_dataloader: {dataset: {pipeline: [{type: os.system, command: touch ran}]}}""",
-    collate="""train_dataloader: {collate_fn: {type: os.system}}
-test_dataloader: {collate_fn: {type: os.system}}""",
+    pipeline=in_loaders('{dataset: {pipeline: [{type: os.system, command: touch ran}]}}'),
+    collate=in_loaders('{collate_fn: {type: os.system}}'),
     runner='runner_type: os.system',
     visualizer='visualizer: {type: os.system, command: touch ran}',
     weights='load_from: added_system.pth',
     pretrained='model: {backbone: {init_cfg: {type: Pretrained, checkpoint: added_system.pth}}}',
     nms='model: {test_cfg: {nms: {type: exec("open(1)")}}}',
     teacher='model: {teacher_config: evil.py}',
-    dtype="""train_dataloader: {dataset: {pipeline: [{type: torchvision/ConvertImageDtype,
-  dtype: "half if __import__('evil') else 0"}]}}
-test_dataloader: {dataset: {pipeline: [{type: torchvision/ConvertImageDtype,
-  dtype: "half if __import__('evil') else 0"}]}}""",
-    memcached="""train_dataloader: {dataset: {pipeline: [{type: LoadImageFromFile, backend_args:
-  {backend: memcached, server_list_cfg: a, client_cfg: a, sys_path: modules}}]}}
-test_dataloader: {dataset: {pipeline: [{type: LoadImageFromFile, backend_args:
-  {backend: memcached, server_list_cfg: a, client_cfg: a, sys_path: modules}}]}}""",
+    dtype=in_loaders("""{dataset: {pipeline: [{type: torchvision/ConvertImageDtype,
+  dtype: "half if __import__('evil') else 0"}]}}"""),
+    memcached=in_loaders("""{dataset: {pipeline: [{type: LoadImageFromFile, backend_args:
+  {backend: memcached, server_list_cfg: a, client_cfg: a, sys_path: modules}}]}}"""),
 )
 
 

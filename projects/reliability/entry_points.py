@@ -34,8 +34,8 @@ convert {checkpoint} out.pth
 convert hf:{hub} out.pth
 robustness {config} tiny.pth
 robustness tiny.py {checkpoint}
-fidelity {config} tiny.pth
-fidelity tiny.py {checkpoint}
+fidelity {config} tiny.pth --mixes 20
+fidelity tiny.py {checkpoint} --mixes 20
 visualize {config} tiny.pth --img photo.png photo.png
 visualize tiny.py {checkpoint} --img photo.png photo.png
 visualize tiny.py --img {image} photo.png

@@ -70,11 +70,10 @@ def weights(change: Callable) -> Callable:
 def each_weight(change: Callable) -> Callable:
     """Likewise, every one of its weights."""
 
-    def change_all(content: dict) -> dict:
-        state = {key: change(value) for key, value in content['state_dict'].items()}
-        return dict(content, state_dict=state)
+    def change_all(state: dict) -> dict:
+        return {key: change(value) for key, value in state.items()}
 
-    return weights(change_all)
+    return weights(lambda content: dict(content, state_dict=change_all(content['state_dict'])))
 
 
 def cut(path: Path) -> None:
@@ -105,20 +104,16 @@ ANY: dict[str, Content] = dict(
 )
 
 
-def some(names: str, ending: str = '', **own: Content) -> dict[str, Content]:
-    """Contents by the names of files: some of those above, and others."""
-    return {name + ending: content for name, content in (pick(names) | own).items()}
-
-
-def pick(names: str) -> dict[str, Content]:
-    return {name: ANY[name] for name in names.split()}
+def pick(names: str, ending: str = '') -> dict[str, Content]:
+    """Some of those above, by the names of files."""
+    return {name + ending: ANY[name] for name in names.split()}
 
 
 TEXTS = 'absent empty text latin list deep folder'
 # By kind of file.
 SPOILT: dict[str, dict[str, Content]] = dict(
     config={
-        **some('absent empty folder', '.py'),
+        **pick('absent empty folder', '.py'),
         'syntax.py': b'model = dict(',
         'latin.py': b'a = "\xe9"',
         'null.py': b'a = 1\0',
@@ -133,7 +128,9 @@ SPOILT: dict[str, dict[str, Content]] = dict(
         'other.txt': b'model = dict()',
     },
     checkpoint={
-        **some('absent empty text folder', '.pth', cut=cut, flipped=flipped),
+        **pick('absent empty text folder', '.pth'),
+        'cut.pth': cut,
+        'flipped.pth': flipped,
         'number.pth': weights(lambda content: 7),
         'nothing.pth': weights(lambda content: {}),
         'noweights.pth': weights(lambda content: dict(state_dict={})),
@@ -143,15 +140,13 @@ SPOILT: dict[str, dict[str, Content]] = dict(
         'complex.pth': each_weight(lambda value: value * 1j),
         'sparse.pth': each_weight(lambda value: value.to_sparse()),
         'texts.pth': each_weight(lambda value: 'text'),
-        **some('absent text', '.safetensors'),
+        **pick('absent text', '.safetensors'),
     },
-    image=some('absent empty text bomb cut', '.png'),
-    log=some(
-        'absent empty text latin list deep folder', '.json', wrong=b'{"step": "x", "loss": "y"}\n'
-    ),
-    json=some('absent empty text latin list deep folder', '.json', wrong=b'{"a": NaN}'),
-    bccd=some('absent folder', file=b'no folder'),
-    camvid=some('absent folder', file=b'no folder'),
+    image=pick('absent empty text bomb cut', '.png'),
+    log=pick(TEXTS, '.json') | {'wrong.json': b'{"step": "x", "loss": "y"}\n'},
+    json=pick(TEXTS, '.json') | {'wrong.json': b'{"a": NaN}'},
+    bccd=pick('absent folder') | {'file': b'no folder'},
+    camvid=pick('absent folder') | {'file': b'no folder'},
 )
 
 
@@ -170,7 +165,8 @@ def spoilt_files() -> Iterator[Case]:
 
 def slot(call: list[str]) -> str:
     """The kind of file that a call is open for, if it is."""
-    return next(iter(re.findall(r'\{(\w+)\}', ' '.join(call))), '')
+    found = re.search(r'\{(\w+)\}', ' '.join(call))
+    return found[1] if found else ''
 
 
 # Values ----------------------------------------------------------------------

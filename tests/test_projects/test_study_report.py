@@ -13,23 +13,20 @@ from mmtlalign.errors import UserError
 from ..tiny import ROOT
 
 
-def job(value, mixed):
+def job(value, fluctuation=((1, 0.01), (2, 0.02))):
+    top1 = {'clean': value, 'drop 0.25': value - 5, 'drop 0.5': value - 9}
+    top1 |= {'fgsm 1/255': value / 2, 'fgsm 2/255': value / 4}
     return dict(
         config_hash='a',
         curve=[[4, value], [8, value + 10]],
-        fluctuation=[[1, 0.01], [2, 0.02]] if mixed else [],
+        fluctuation=fluctuation,
         final=value + 10,
         redrawn=' '.join(str(value + 10 + step) for step in range(-20, 21)),
-        robustness=dict(
-            confidence=40.0,
-            calibration_error=3.0,
-            top1={'clean': value, 'drop 0.25': value - 5, 'drop 0.5': value - 9}
-            | {'fgsm 1/255': value / 2, 'fgsm 2/255': value / 4},
-        ),
+        robustness=dict(confidence=40.0, calibration_error=3.0, top1=top1),
     )
 
 
-def write(folder, seed, jobs):
+def write(folder, seed, **jobs):
     unit = dict(backbone='deit-mini', seed=seed, jobs=jobs)
     (folder / f'deit-mini_seed{seed}.json').write_text(json.dumps(unit))
 
@@ -37,15 +34,16 @@ def write(folder, seed, jobs):
 @pytest.fixture
 def units(tmp_path):
     """Two seeds of two arms, one of no mixing."""
-    for seed in range(2):
-        jobs = dict(
-            cifar10_tlalign=job(50 + 4 * seed, True),
-            cifar10_cutmix=job(48, True),
-            bccd_tlalign=dict(final=1.0, config_hash='b'),
-        )
-        if not seed:
-            jobs['cifar10_none'] = job(40, False)
-        write(tmp_path, seed, jobs)
+    dense = dict(final=1.0, config_hash='b')
+    write(
+        tmp_path,
+        0,
+        cifar10_tlalign=job(50),
+        cifar10_cutmix=job(48),
+        cifar10_none=job(40, []),
+        bccd_tlalign=dense,
+    )
+    write(tmp_path, 1, cifar10_tlalign=job(54), cifar10_cutmix=job(48), bccd_tlalign=dense)
     return tmp_path
 
 
@@ -124,7 +122,7 @@ def test_differences_and_their_intervals(tmp_path):
             )
             for i, arm in enumerate(('tlalign', 'cutmix'))
         }
-        write(tmp_path, seed, jobs)
+        write(tmp_path, seed, **jobs)
     *_, text = study_report.difference_rows(study_report.read_units(tmp_path))
     expected = stats.ttest_rel(*finals).confidence_interval()
     middle, half = map(float, text.split('|')[4].split('±'))
