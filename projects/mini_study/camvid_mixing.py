@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 
 from mini_study import ROOT, Job, run_job, run_tool, write
-from study_report import interval, mean_and_spread, paired_gaps
+from study_report import interval, mean_and_spread, paired_gaps, row
 
 from mmtlalign.errors import UserError, one_line_errors
 
@@ -96,7 +96,7 @@ def report() -> str:
             finals = [result['final'] for result in arm.values()]
             cells.append(f'{mean_and_spread(finals)} ({len(finals)})')
         gaps = paired_gaps(cutmix, none), paired_gaps(aligned, cutmix)
-        rows.append(f'| {" | ".join([backbone, *cells, *map(interval, gaps)])} |')
+        rows.append(row(backbone, *cells, *map(interval, gaps)))
     return '\n'.join(rows)
 
 
