@@ -129,24 +129,13 @@ def decide() -> dict:
     for regime in REGIMES:
         gaps = differences('screen', regime, 'object', SCREEN_SEEDS)
         mean, spread = gaps.mean(), gaps.std(ddof=1)
-        cost = sum(
-            json.loads(Unit('screen', regime, arm, seed).file.read_text())['cpu_seconds']
-            for arm in ('area', 'object')
-            for seed in SCREEN_SEEDS
-        )
+        units = [unit for unit in screen_units() if unit.regime == regime]
+        cost = sum(json.loads(unit.file.read_text())['cpu_seconds'] for unit in units)
         limit = upper_limit(spread, len(gaps))
-        ranked.append(
-            dict(
-                regime=regime,
-                mean=mean,
-                sd=spread,
-                rank=mean / spread,
-                cpu_seconds=cost,
-                sd_limit=limit,
-                pairs=pairs_needed(limit),
-                smallest=smallest_found(limit, pairs_needed(limit)),
-            )
-        )
+        pairs = pairs_needed(limit)
+        row = dict(regime=regime, mean=mean, sd=spread, rank=mean / spread, cpu_seconds=cost)
+        row |= dict(sd_limit=limit, pairs=pairs, smallest=smallest_found(limit, pairs))
+        ranked.append(row)
     ranked.sort(key=lambda row: (-row['rank'], row['cpu_seconds']))
     return dict(screen=ranked, tries=[row['regime'] for row in ranked if row['mean'] > 0][:2])
 

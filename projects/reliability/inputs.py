@@ -348,10 +348,7 @@ READ_CLASSES = dict(
 )
 
 
-def to_both(config: str) -> dict[str, list[str]]:
-    return dict(train=[config], check=[config])
-
-
+DETECT, SEGMENT = ['detector.py'], ['segmenter.py']
 # What is spoilt, how, for which calls, and what the line must name.
 DATA = (
     ('image', 'images/class0/0.png', pick('empty text bomb cut'), READ_CLASSES, 'class0/0.png'),

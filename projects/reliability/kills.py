@@ -4,17 +4,13 @@ import random
 import time
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 
 import torch
 from bench import Bench
 
 # By task: the config and options of a training of some seconds, and its last checkpoint.
-DENSE = [
-    'train_cfg.max_iters=20',
-    'train_cfg.val_interval=20',
-    'default_hooks.checkpoint.interval=2',
-]
+DENSE = ['train_cfg.max_iters=20', 'train_cfg.val_interval=20']
+DENSE += ['default_hooks.checkpoint.interval=2']
 TASKS = dict(
     classification=('tiny', ['train_cfg.max_epochs=20'], 'epoch_20.pth'),
     detection=('detector', DENSE, 'iter_20.pth'),
@@ -27,10 +23,6 @@ def command(task: str) -> tuple[list[str], str]:
     config, options, last = TASKS[task]
     arguments = [f'{config}.py', '--no-report', '--cfg-options', *options]
     return arguments, f'work_dirs/{config}/{last}'
-
-
-def load(path: Path) -> dict:
-    return torch.load(path, weights_only=False)
 
 
 def same(a, b) -> bool:
@@ -53,7 +45,7 @@ def whole(task: str, bench: Bench) -> tuple[dict, float, float]:
     outcome = bench.expect('train', arguments, folder)
     end = folder / last
     first = min(path.stat().st_mtime for path in end.parent.glob('*.pth')) - begin
-    return load(end), first, outcome.seconds
+    return torch.load(end, weights_only=False), first, outcome.seconds
 
 
 def kill(task: str, seed: int, bench: Bench) -> dict:
@@ -79,18 +71,11 @@ def kill(task: str, seed: int, bench: Bench) -> dict:
     left = sorted(path.name for path in folder.glob('work_dirs/*/*.pth'))
     resumed = bench.call('train', [*arguments, '--resume'], folder)
     path = folder / last
-    found = load(path) if path.is_file() else {}
-    return dict(
-        seconds=round(moment, 2),
-        left=left,
-        status=resumed.status,
-        line=resumed.line,
-        identical=all(
-            part in found and same(found[part], wanted[part])
-            for part in ('state_dict', 'optimizer', 'param_schedulers')
-            if part in wanted
-        ),
-    )
+    found = torch.load(path, weights_only=False) if path.is_file() else {}
+    parts = {'state_dict', 'optimizer', 'param_schedulers'} & wanted.keys()
+    identical = all(part in found and same(found[part], wanted[part]) for part in parts)
+    ended = dict(status=resumed.status, line=resumed.line)
+    return dict(seconds=round(moment, 2), left=left, **ended, identical=identical)
 
 
 def all_kills(count: int, bench: Bench) -> dict[str, Callable[[], dict]]:
