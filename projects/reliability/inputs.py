@@ -223,7 +223,7 @@ ARGUMENTS = [
     ('export', 'tiny.py tiny.pth --shape 16 16 --out a.txt', 'a.txt'),
     ('export', 'tiny.py tiny.pth --out a.pt2 --shape 0 16', 'shape'),
     ('export', 'detector.py detector.pth --out a.pt2', ''),
-    ('convert', 'tiny.pth gone/out.pth', 'gone'),
+    ('convert', 'tiny.pth tiny.py/out.pth', 'tiny.py'),
     ('convert', 'tiny.pth tiny.pth', 'tiny.pth'),
     ('convert', 'tiny.pth a.pth --window-size 0', 'window-size'),
     ('robustness', 'tiny.py tiny.pth --drop 2', 'drop'),
