@@ -15,7 +15,8 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,13 +38,14 @@ RECIPE = f'1xb128-{EPOCHS}e_cifar10-2500'
 BACKBONES = ('deit-mini', 'swin-mini')
 SEEDS = dict(tlalign=range(6), cutmix=range(6), none=range(2), random=())
 TRANSFER_SEEDS = dict(tlalign=range(3), cutmix=range(3), none=range(1), random=range(1))
-DETECTORS = {
-    'deit-mini': 'faster-rcnn_tlalign-deit-mini_sfp_1xb2_bccd.py',
-    'swin-mini': 'faster-rcnn_tlalign-swin-mini_fpn_1xb2_bccd.py',
-}
-SEGMENTERS = {
-    'deit-mini': 'tlalign-deit-mini_upernet_1xb4-600_camvid-120x90.py',
-    'swin-mini': 'tlalign-swin-mini_upernet_1xb4-600_camvid-240x180.py',
+TRANSFERS = dict(
+    bccd='configs/detection/tlalign/faster-rcnn_tlalign-{}_1xb2_bccd.py',
+    camvid='configs/segmentation/tlalign/tlalign-{}.py',
+)
+# What a backbone has in their names.
+NAMED = {
+    'deit-mini': dict(bccd='deit-mini_sfp', camvid='deit-mini_upernet_1xb4-600_camvid-120x90'),
+    'swin-mini': dict(bccd='swin-mini_fpn', camvid='swin-mini_upernet_1xb4-600_camvid-240x180'),
 }
 # Name of the metric in the logs, and what makes it percent.
 METRICS = dict(cifar10=('accuracy/top1', 1), bccd=('coco/bbox_mAP', 100), camvid=('mIoU', 1))
@@ -68,16 +70,12 @@ def plan(backbone: str, seed: int) -> list[Job]:
     for arm in ('none', 'cutmix', 'tlalign'):  # the pilots come first
         if seed in SEEDS[arm]:
             jobs.append(Job('cifar10', arm, CLASSIFIERS + (f'{arm}_{backbone}_{RECIPE}.py'), []))
-    for task, folder, configs in (
-        ('bccd', 'configs/detection/tlalign/', DETECTORS),
-        ('camvid', 'configs/segmentation/tlalign/', SEGMENTERS),
-    ):
-        for arm, seeds in TRANSFER_SEEDS.items():
-            if seed in seeds:
-                start = unit_dir(backbone, seed) / f'cifar10_{arm}'
-                weights = '=None' if arm == 'random' else f'.checkpoint={start}/epoch_{EPOCHS}.pth'
-                weights = f'model.backbone.init_cfg{weights}'
-                jobs.append(Job(task, arm, folder + configs[backbone], [weights]))
+    for task, arm in product(TRANSFERS, TRANSFER_SEEDS):
+        if seed in TRANSFER_SEEDS[arm]:
+            start = unit_dir(backbone, seed) / f'cifar10_{arm}/epoch_{EPOCHS}.pth'
+            weights = '=None' if arm == 'random' else f'.checkpoint={start}'
+            weights = f'model.backbone.init_cfg{weights}'
+            jobs.append(Job(task, arm, TRANSFERS[task].format(NAMED[backbone][task]), [weights]))
     return jobs
 
 
@@ -145,16 +143,12 @@ def run_tool(folder: Path, *command, show: Callable[[str], None] | None = None) 
         run_held(output, *command, show=show)
 
 
-def read_records(folder: Path) -> Iterator[dict]:
-    """What the logger wrote, of all parts of a resumed run."""
+def read_scalars(folder: Path, key: str, by: str, factor: float, digits: int) -> list:
+    """What the logger wrote last under a key, of every step or epoch, in all parts of a run."""
     checkpoint = (folder / 'last_checkpoint').read_text()
     log = read_log(str(folder / Path(checkpoint).name), {})
-    yield from map(json.loads, log.splitlines())
-
-
-def read_scalars(folder: Path, key: str, by: str, factor: float, digits: int) -> list:
-    """What was logged last under a key of every step or epoch."""
-    last = {r[by]: round(factor * r[key], digits) for r in read_records(folder) if key in r}
+    records = [record for record in map(json.loads, log.splitlines()) if key in record]
+    last = {record[by]: round(factor * record[key], digits) for record in records}
     return [[step, last[step]] for step in sorted(last)]
 
 
@@ -168,12 +162,8 @@ def read_draws(path: Path, factor: float) -> str:
 def read_versions(checkpoint: Path) -> dict:
     """What trained a checkpoint, and the commit it was at."""
     mmengine, commit = split_version(load_checkpoint_safely(str(checkpoint))['meta'])
-    return dict(
-        commit=commit,
-        mmtlalign=mmtlalign.__version__,
-        mmengine=mmengine,
-        torch=str(torch.__version__),
-    )
+    versions = dict(mmtlalign=mmtlalign.__version__, mmengine=mmengine)
+    return dict(commit=commit, **versions, torch=str(torch.__version__))
 
 
 def hash_of(config: str, options: list) -> str:
