@@ -15,7 +15,7 @@ import mmtlalign
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import save_whole, write_whole
 
-from .loading import get_weights, hash8, load_checkpoint_safely, load_strictly
+from .loading import check_finite, get_weights, hash8, load_checkpoint_safely, load_strictly
 from .training_record import find_command, split_version, tell_legs
 
 
@@ -84,12 +84,8 @@ def prepare(state: dict, path: str, backbone_only: bool, half: bool) -> dict[str
         state = {key: value for key, value in state.items() if key.startswith('backbone.')}
     if not state:
         raise UserError(f"checkpoint '{path}' has no weights of a backbone")
+    check_finite(state, path)
     for key, value in state.items():
-        if not value.isfinite().all():
-            raise UserError(
-                f"checkpoint '{path}': {key} is not finite; the "
-                'training has diverged, publish an earlier one'
-            )
         if half and value.is_floating_point():
             if value.abs().amax() > torch.finfo(torch.float16).max:
                 raise UserError(

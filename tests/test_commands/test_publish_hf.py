@@ -2,6 +2,7 @@
 
 import json
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -158,28 +159,17 @@ def test_a_folder_of_others(tmp_path, capsys):
         convert.main([f'hf:{tmp_path}', str(tmp_path / 'out.pth')])
 
 
-class FakeApi:
-    """Of huggingface_hub; keeps what it is asked for."""
-
-    calls: list = []
-
-    def create_repo(self, repo_id, **options):
-        self.calls.append(('create', repo_id, options))
-        return f'https://hub/{repo_id}'
-
-    def upload_folder(self, *, repo_id, folder_path, **options):
-        self.calls.append(('upload', repo_id, sorted(path.name for path in folder_path.iterdir())))
-
-
 def test_upload(publish_hf, monkeypatch, capsys):
-    monkeypatch.setattr('huggingface_hub.HfApi', FakeApi)
+    api = Mock()
+    api.create_repo.return_value = 'https://hub/me/photos'
+    monkeypatch.setattr('huggingface_hub.HfApi', lambda: api)
     monkeypatch.setattr('huggingface_hub.get_token', lambda: 'hf_x')
-    FakeApi.calls.clear()
     _, folder = publish_hf('vit', '--upload', 'me/photos')
-    assert FakeApi.calls == [
-        ('create', 'me/photos', dict(private=True, exist_ok=True)),
-        ('upload', 'me/photos', ['README.md', 'config.json', 'model.safetensors']),
-    ]
+    api.create_repo.assert_called_once_with('me/photos', private=True, exist_ok=True)
+    (sent,) = api.upload_folder.call_args_list
+    assert (sent.kwargs['repo_id'], sent.kwargs['folder_path']) == ('me/photos', folder)
+    files = {path.name for path in folder.iterdir()}
+    assert files == {'README.md', 'config.json', 'model.safetensors'}
     assert "timm.create_model('hf-hub:me/photos', pretrained=True)" in read_card(folder)
     assert capsys.readouterr().out.endswith('https://hub/me/photos\n')
 
