@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, HOOKS, MODELS
 from mmpretrain.structures import DataSample
 
-from .conftest import (
+from .recipes import (
     SPARED,
     build_model,
     cases,
@@ -33,7 +33,6 @@ STEPS = [
     and not re.search('/(finetune|lacvit)/.*(cifar100|cub200|pets|cars)', path)
 ]
 CONFIGS = [path for path in STEPS if not re.search('/finetune/|/lacvit/', path)]
-MIXING = [path for path in CONFIGS if read(path).model.get('train_cfg')]
 AREA, ALIGNED = 'mmtlalign.AreaTarget', 'mmtlalign.AlignedTarget'
 
 
@@ -50,12 +49,13 @@ def test_runs_for_one_step(path, load, jpegs):
     is_traced = target['type'] != AREA or 'monitor' in target
     if config.model.type != 'mmtlalign.TLAlignClassifier' and '/tlalign_' not in path:
         is_traced = False  # token labels, and the host's classifier
+    mixes = path in CONFIGS and config.model.get('train_cfg')
     model = build_model(config)
     if '/tokenlabel/' in path:
         model.init_weights()
     assert 'paramwise_cfg' in config.optim_wrapper or '/crossentropy_' in path
     log, changed = run_for_one_step(config, model, jpegs)
-    if path in MIXING and '/tokenlabel_' not in path and '/mixtoken_' not in path:
+    if mixes and '/tokenlabel_' not in path and '/mixtoken_' not in path:
         assert log['lam'] == 1 if '/cutout_' in path else 0 <= log['lam'] <= 1
     assert ('aligned_share' in log) == is_traced
     if is_traced:
@@ -86,8 +86,10 @@ def test_any_mask_trains_with_aligned_labels(path, load, jpegs):
 
 
 def test_grids_are_the_backbones():
-    for path in MIXING:
+    for path in CONFIGS:
         model = read(path).model
+        if not model.get('train_cfg'):
+            continue
         augments = model.train_cfg.augments
         # 4 px are the first grid of hierarchical backbones
         patch_size = model.backbone.get('patch_size', 16 if 'lvvit-s' in path else 4)

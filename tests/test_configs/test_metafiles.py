@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import save_file
 
 from ..conftest import needs_operators
-from .conftest import ROOT, read, stem, tracked
+from .recipes import ROOT, read, stem, tracked
 
 FOLDER = Path('configs', 'classification', 'tlalign')
 NAMES = ('tlalign_deit-digits_1xb32_digits', 'cutmix_deit-digits_1xb32_digits')

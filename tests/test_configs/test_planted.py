@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 
 from mmtlalign.models.targets import visible_share
 
-from .conftest import read
+from .recipes import read
 
 FOLDER = 'configs/classification/planted'
 ARMS = ('cutmix', 'object', 'tlalign', 'contribution')
