@@ -245,6 +245,15 @@ def test_memory_outside_is_not_read(tmp_path, state, old, new):
         load_checkpoint_safely(path)
 
 
+@pytest.mark.parametrize('archive', [True, False])
+def test_a_number_does_not_become_a_million_millions(tmp_path, archive):
+    few = torch.ones(2, 1).expand(2, 5)
+    assert torch.equal(read_saved_data(save(tmp_path / 'few', few, archive)), few)
+    many = dict(state_dict=dict(a=torch.ones(1).expand(10**12)))
+    with pytest.raises(UserError, match='1000000000000 numbers that repeat a few'):
+        load_checkpoint_safely(save(tmp_path / 'a.pth', many, archive))
+
+
 def test_a_flipped_bit_is_found(tmp_path):
     path = tmp_path / 'a.pth'
     save(path, dict(a=torch.ones(1000)))
