@@ -186,6 +186,7 @@ def main(argv: list[str] | None = None) -> None:
     check_data(cfg, 'test')
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     classes = class_labels(dataset)
+    picture = Path(args.out).with_suffix('.png')
     result, pairs = {}, None
     for label, checkpoint in zip(labels, args.checkpoints):
         model = get_model(cfg, checkpoint, args.device, trust=args.trust)
@@ -197,22 +198,17 @@ def main(argv: list[str] | None = None) -> None:
                 torch.Generator().manual_seed(args.seed),
             )
         result[label] = measure(model, dataset, pairs, args, label)
-        save(args, pairs, result)
+        save(args, pairs, result, picture)
     print('\n'.join(write_table(result)))
-    print(f'figures: {args.out}, picture: {picture_of(args.out)}')
+    print(f'figures: {args.out}, picture: {picture}')
 
 
-def save(args: argparse.Namespace, pairs: Pairs, result: dict) -> None:
+def save(args: argparse.Namespace, pairs: Pairs, result: dict, picture: Path) -> None:
     """Write figures and picture of the checkpoints so far."""
     name = Path(args.config).stem
     figures = dict(config=name, seed=args.seed, mixes=pairs.mixes, pairs=len(pairs.images))
     figures['checkpoints'] = result
     write_whole(args.out, json.dumps(figures, indent=1) + '\n')
     title = f'{name}: {pairs.mixes} mixes of {len(pairs.images)} pairs'
-    with written_beside(picture_of(args.out)) as beside:
+    with written_beside(picture) as beside:
         draw_fidelity(result, title).savefig(beside, dpi=110)
-
-
-def picture_of(out: str) -> Path:
-    """Beside the figures."""
-    return Path(out).with_suffix('.png')

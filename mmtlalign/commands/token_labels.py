@@ -83,7 +83,10 @@ def make_parser() -> argparse.ArgumentParser:
         help='annotators at work at the same time, one per GPU or CPU core (default: 1)',
     )
     parser.add_argument(
-        '--workers', type=int, default=0, help='that load images for each of them (default: 0)'
+        '--workers',
+        type=number(int, 0),
+        default=0,
+        help='that load images for each of them (default: 0)',
     )
     parser.add_argument(
         '--device', help='default: cuda if there is one, else cpu; process i takes the i-th GPU'

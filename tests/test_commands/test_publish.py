@@ -120,7 +120,7 @@ NAN, LARGE = (
 @pytest.mark.parametrize(
     'change, arguments, message',
     [
-        (NAN, '', r'head\.weight is not finite'),
+        (NAN, '', r'head\.weight holds values that are not finite'),
         (LARGE, '--half', r'head\.weight is too large .* leave out --half'),
         (lambda c: c['state_dict'].pop('backbone.cls_token'), '', r'1 keys missing in the file'),
         (lambda c: c['meta'].pop('cfg'), '', 'does not hold the config'),

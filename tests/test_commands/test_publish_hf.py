@@ -1,7 +1,9 @@
 """``mmtlalign publish --format hf``: what timm makes of it, on random weights."""
 
 import json
+import shutil
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -134,6 +136,10 @@ def test_the_card_says_what_was_trained(publish_hf, tmp_path):
         assert line in card, line
     _, folder = publish_hf('vit')
     assert 'None were recorded' in read_card(folder)
+    shutil.rmtree(folder)
+    folder.touch()
+    with pytest.raises(SystemExit, match='File exists.*; remove it, or write elsewhere'):
+        publish_hf('vit')
 
 
 @pytest.mark.parametrize('name, to_rgb', [('deit', True), ('swin', False)])
@@ -158,28 +164,17 @@ def test_a_folder_of_others(tmp_path, capsys):
         convert.main([f'hf:{tmp_path}', str(tmp_path / 'out.pth')])
 
 
-class FakeApi:
-    """Of huggingface_hub; keeps what it is asked for."""
-
-    calls: list = []
-
-    def create_repo(self, repo_id, **options):
-        self.calls.append(('create', repo_id, options))
-        return f'https://hub/{repo_id}'
-
-    def upload_folder(self, *, repo_id, folder_path, **options):
-        self.calls.append(('upload', repo_id, sorted(path.name for path in folder_path.iterdir())))
-
-
 def test_upload(publish_hf, monkeypatch, capsys):
-    monkeypatch.setattr('huggingface_hub.HfApi', FakeApi)
+    api = Mock()
+    api.create_repo.return_value = 'https://hub/me/photos'
+    monkeypatch.setattr('huggingface_hub.HfApi', lambda: api)
     monkeypatch.setattr('huggingface_hub.get_token', lambda: 'hf_x')
-    FakeApi.calls.clear()
     _, folder = publish_hf('vit', '--upload', 'me/photos')
-    assert FakeApi.calls == [
-        ('create', 'me/photos', dict(private=True, exist_ok=True)),
-        ('upload', 'me/photos', ['README.md', 'config.json', 'model.safetensors']),
-    ]
+    api.create_repo.assert_called_once_with('me/photos', private=True, exist_ok=True)
+    (sent,) = api.upload_folder.call_args_list
+    assert (sent.kwargs['repo_id'], sent.kwargs['folder_path']) == ('me/photos', folder)
+    files = {path.name for path in folder.iterdir()}
+    assert files == {'README.md', 'config.json', 'model.safetensors'}
     assert "timm.create_model('hf-hub:me/photos', pretrained=True)" in read_card(folder)
     assert capsys.readouterr().out.endswith('https://hub/me/photos\n')
 
@@ -229,13 +224,6 @@ def test_what_timm_does_not_compute_is_refused(publish_hf, monkeypatch, tmp_path
     with pytest.raises(SystemExit, match=told):
         publish_hf('other')
     assert not (tmp_path / 'out/photos_vit').exists()
-
-
-def test_a_file_in_the_place_of_the_folder(publish_hf, tmp_path):
-    (tmp_path / 'out').mkdir()
-    (tmp_path / 'out/photos_vit').touch()
-    with pytest.raises(SystemExit, match='File exists.*; remove it, or write elsewhere'):
-        publish_hf('vit')
 
 
 def test_a_file_of_the_zoo(tmp_path, capsys):

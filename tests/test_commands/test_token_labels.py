@@ -73,19 +73,11 @@ train_dataloader = dict(dataset=dict(
     type='CIFAR10', pipeline=[dict(type='PackInputs')]))
 """
 )
-SCOPED = TOKEN_LABELS.replace("'LoadImageFromFile'", "'mmcv.LoadImageFromFile'")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    'annotator, extra, rgb',
-    [(ANNOTATOR, TOKEN_LABELS, False), (IN_MEMORY, TOKEN_LABELS, True), (ANNOTATOR, SCOPED, False)],
-    ids=['of files', 'of arrays', 'a loader with a scope'],
-)
-def test_maps_are_those_of_the_annotator(project, capsys, annotator, extra, rgb):
+def test_maps_are_those_of_the_annotator(project, capsys):
     """Against features of every image as Pillow reads it, position by position."""
-    write_annotator(project, config=annotator)
-    write_project(project, extra)
     make('--top-k', 2)
     judged, made = capsys.readouterr().out.splitlines()
     assert judged.startswith('annotator: top-1 ')
@@ -99,8 +91,7 @@ def test_maps_are_those_of_the_annotator(project, capsys, annotator, extra, rgb)
     for row, name in enumerate(names):
         image = Image.open(project / 'images' / name).convert('RGB')
         image = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
-        pixels = np.asarray(image, np.float32)
-        pixels = pixels if rgb else pixels[..., ::-1].copy()
+        pixels = np.asarray(image, np.float32)[..., ::-1].copy()
         inputs = torch.from_numpy((pixels - 127) / 60).permute(2, 0, 1)
         with torch.no_grad():
             feature = model.backbone(inputs[None])[0][0]
@@ -140,7 +131,7 @@ def paint(project):
 
 
 @pytest.mark.slow
-def test_accuracy_of_the_annotator_is_said_and_kept(project, capsys):
+def test_the_annotator_is_held_against_chance(project, capsys):
     paint(project)
     make(force=False)
     assert capsys.readouterr().out.splitlines()[0] == (
@@ -151,24 +142,18 @@ def test_accuracy_of_the_annotator_is_said_and_kept(project, capsys):
     assert index['accuracy'] == dict(top1=100.0, images=12)
     digest = hashlib.sha256((project / CHECKPOINT).read_bytes()).hexdigest()
     assert index['annotator']['sha256'] == digest
-
-
-@pytest.mark.slow
-def test_an_annotator_no_better_than_chance_is_refused(project):
-    """The same one, told that it was trained on BGR: red is blue to it."""
-    paint(project)
+    # The same one, told that it was trained on BGR: red is blue to it.
     (project / 'annotator.py').write_text(ANNOTATOR)
     said = 'no better than chance .top-1 33.33 % on 12 labelled images.*74.16 % can be luck.*--forc'
     with pytest.raises(UserError, match=said):  # 1/3 + 3 sqrt(1/3 * 2/3 / 12)
-        make(force=False)
-    assert not (project / 'maps').exists()
-    make()
-    assert TokenLabelStore('maps').index['accuracy']['top1'] == pytest.approx(100 / 3)
+        make('--out', 'forced', force=False)
+    assert not (project / 'forced').exists()
+    make('--out', 'forced')
+    assert TokenLabelStore('forced').index['accuracy']['top1'] == pytest.approx(100 / 3)
 
 
 def test_naming_the_most_frequent_class_is_no_merit(project, monkeypatch):
     """7 of 12 images are of one class, which all are said to be."""
-    paint(project)
     for i in (3, 6, 9):
         (project / f'images/class0/{i}.png').rename(project / f'images/class1/{i}.png')
     monkeypatch.setattr(
@@ -258,26 +243,29 @@ CONVNEXT = """dict(type='ConvNeXt', arch=dict(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'classes, change, message',
+    'old, new, message',
     [
-        (CLASSES, ('GlobalAveragePooling', 'GeneralizedMeanPooling'), 'ResNet_CIFAR.*its neck is'),
-        (
-            CLASSES,
-            ('LinearClsHead', 'VisionTransformerClsHead'),
-            'its head VisionTransformerClsHea',
-        ),
-        (CLASSES, (RESNET, CONVNEXT), r'ConvNeXt.*shape \(5, 32\)'),  # norm after pooling
-        (
-            ('class0', 'class2', 'class1'),
-            ('', ''),
-            "class 1 is 'class2' in checkpoint '.*' and 'class1' in tiny.py.*as other classes",
-        ),
-        (CLASSES[:2], ('', ''), "2 classes in checkpoint '.*', 3 in tiny.py.*as other classes"),
-        (None, ('num_classes=3, in', 'num_classes=4, in'), "knows 4 classes, 'tiny.py' has 3"),
+        ('GlobalAveragePooling', 'GeneralizedMeanPooling', 'ResNet_CIFAR.*its neck is'),
+        ('LinearClsHead', 'VisionTransformerClsHead', 'its head VisionTransformerClsHea'),
+        (RESNET, CONVNEXT, r'ConvNeXt.*shape \(5, 32\)'),  # norm after pooling
+        ('num_classes=3, in', 'num_classes=4, in', "knows 4 classes, 'tiny.py' has 3"),
     ],
 )
-def test_other_annotators_are_refused(project, classes, change, message):
-    write_annotator(project, classes, ANNOTATOR.replace(*change))
+def test_other_annotators_are_refused(project, old, new, message):
+    write_annotator(project, None, ANNOTATOR.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    'classes, message',
+    [
+        (('class0', 'class2', 'class1'), "class 1 is 'class2' in checkpoint '.*' and 'class1' in"),
+        (CLASSES[:2], "2 classes in checkpoint '.*', 3 in tiny.py.*as other classes"),
+    ],
+)
+def test_annotators_of_other_classes_are_refused(project, classes, message):
+    write_annotator(project, classes)
     with pytest.raises(UserError, match=message):
         make()
 
@@ -310,6 +298,12 @@ def test_no_place_to_write(project):
     write_project(project)  # without LoadTokenLabels
     with pytest.raises(UserError, match="'tiny.py' has no .*--out"):
         make()
+
+
+def test_fewer_than_no_workers(project, capsys):
+    with pytest.raises(SystemExit):
+        make('--workers', -1)
+    assert '--workers: -1 must be at least 0' in capsys.readouterr().err
 
 
 @pytest.mark.slow
