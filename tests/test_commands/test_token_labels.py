@@ -135,7 +135,8 @@ def painted(project, monkeypatch):
     return say
 
 
-def test_accuracy_of_the_annotator_is_said_and_kept(project, painted, capsys):
+def test_an_annotator_no_better_than_chance_is_refused(project, painted, capsys):
+    """The same one, told that it was trained on BGR: red is blue to it."""
     make(force=False)
     assert capsys.readouterr().out.splitlines()[0] == (
         'annotator: top-1 100.00 % on 12 labelled images, mean over classes '
@@ -146,16 +147,16 @@ def test_accuracy_of_the_annotator_is_said_and_kept(project, painted, capsys):
     digest = hashlib.sha256((project / CHECKPOINT).read_bytes()).hexdigest()
     assert index['annotator']['sha256'] == digest
 
-
-def test_an_annotator_no_better_than_chance_is_refused(project, painted):
-    """The same one, told that it was trained on BGR: red is blue to it."""
     (project / 'annotator.py').write_text(ANNOTATOR)
     said = 'no better than chance .top-1 33.33 % on 12 labelled images.*74.16 % can be luck.*--forc'
     with pytest.raises(UserError, match=said):  # 1/3 + 3 sqrt(1/3 * 2/3 / 12)
-        make(force=False)
-    assert not (project / 'maps').exists()
-    make()
-    assert TokenLabelStore('maps').index['accuracy']['top1'] == pytest.approx(100 / 3)
+        make('--out', 'other', force=False)
+    assert not (project / 'other').exists()
+    make('--out', 'other', '--score-mode', 'logits')
+    index = TokenLabelStore('other').index
+    assert index['accuracy']['top1'] == pytest.approx(100 / 3)
+    assert index['score_mode'] == 'logits'
+    assert not np.allclose(contents('other')['scores'].sum(-1, dtype=float), 1)
 
 
 def test_naming_the_most_frequent_class_is_no_merit(project, painted):
@@ -216,12 +217,6 @@ def test_several_processes(made, project, monkeypatch, capsys):
         make('--processes', 2, '--out', 'failed')
 
 
-def test_logits(project):
-    make('--score-mode', 'logits')
-    assert TokenLabelStore('maps').index['score_mode'] == 'logits'
-    assert not np.allclose(contents('maps')['scores'].sum(-1, dtype=float), 1)
-
-
 RESNET = """dict(type='ResNet_CIFAR', depth=18, base_channels=4,
                   stem_channels=4, out_indices=(3, ))"""
 CONVNEXT = """dict(type='ConvNeXt', arch=dict(
@@ -254,13 +249,6 @@ def test_other_annotators_are_refused(project, classes, change, message):
         make()
 
 
-def test_what_does_not_average_to_the_prediction_is_refused(project, monkeypatch):
-    scores = TokenLabelAnnotator.position_scores
-    monkeypatch.setattr(TokenLabelAnnotator, 'position_scores', lambda *args: scores(*args) + 1)
-    with pytest.raises(UserError, match='differs from its own logits by 1.0'):
-        make()
-
-
 def test_maps_of_another_annotator_are_not_gone_on_with(made, project):
     with pytest.raises(UserError, match=r'grid=\[6, 6\] instead of \[8, 8\]'):
         make('--size', 64, '--out', made / 'maps')
@@ -269,13 +257,17 @@ def test_maps_of_another_annotator_are_not_gone_on_with(made, project):
         make('--out', made / 'maps')
 
 
-def test_what_is_refused_before_anything_is_made(project, capsys):
+def test_what_is_refused_before_anything_is_made(project, monkeypatch, capsys):
     address = 'https://example.invalid/annotator.pth'
     with pytest.raises(UserError, match=f"'{address}' is no file.*download"):
         make(checkpoint=address)
     with pytest.raises(SystemExit):
         make('--workers', -1)
     assert 'argument --workers: -1 must be at least 0' in capsys.readouterr().err
+    scores = TokenLabelAnnotator.position_scores
+    monkeypatch.setattr(TokenLabelAnnotator, 'position_scores', lambda *args: scores(*args) + 1)
+    with pytest.raises(UserError, match='differs from its own logits by 1.0'):
+        make()
     write_project(project)  # without LoadTokenLabels
     with pytest.raises(UserError, match="'tiny.py' has no .*--out"):
         make()
