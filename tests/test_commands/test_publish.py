@@ -165,10 +165,7 @@ def test_what_is_not_published(edited, publish, tmp_path, monkeypatch, change, a
 @pytest.mark.parametrize(
     'results, message',
     [
-        (
-            '[51.24]',
-            'a.json. holds a list, not figures by name; give the one that tools/test.py writes',
-        ),
+        ('[51.24]', 'a.json. holds a list, not figures by name; give the one that tools/test.py'),
         ('[' * 100_000, 'a.json. is no JSON'),
         ('# no results', 'a.json. is no JSON'),
         ('{"mIoU": NaN}', 'a.json.: mIoU is nan, not a finite number; test again'),
@@ -211,20 +208,15 @@ def test_a_config_that_mmengine_would_rewrite_is_not(edited, publish, tmp_path):
 @pytest.mark.parametrize(
     'model, message',
     [
-        *(
-            (f'dict(type={arguments})', NOT_PLAIN)
-            for arguments in (
-                "'os.system', command='touch trace'",
-                "'mmpretrain.CLIPGenerator', tokenizer_path='trace'",
-                "'CLIPGenerator', tokenizer_path='trace'",
-                "'mmdet.KnowledgeDistillationSingleStageDetector'",
-                "'ImageClassifier', more=[dict(a=dict(type='os.system'))]",
-                "'mmtlalign.models.Falling'",
-                "'mmtlalign.Gone'",
-                "'evil.ImageClassifier'",
-                "('os', 'system')",
-            )
-        ),
+        ("dict(type='os.system', command='touch trace')", NOT_PLAIN),
+        ("dict(type='mmpretrain.CLIPGenerator', tokenizer_path='trace')", NOT_PLAIN),
+        ("dict(type='CLIPGenerator', tokenizer_path='trace')", NOT_PLAIN),
+        ("dict(type='mmdet.KnowledgeDistillationSingleStageDetector')", NOT_PLAIN),
+        ("dict(type='ImageClassifier', more=[dict(a=dict(type='os.system'))])", NOT_PLAIN),
+        ("dict(type='mmtlalign.models.Falling')", NOT_PLAIN),
+        ("dict(type='mmtlalign.Gone')", NOT_PLAIN),
+        ("dict(type='evil.ImageClassifier')", NOT_PLAIN),
+        ("dict(type=('os', 'system'))", NOT_PLAIN),
         (EVIL, FOREIGN),
         ("dict(type='ImageClassifier')\ndefault_scope = 'evil'", FOREIGN),
     ],

@@ -87,6 +87,7 @@ train_dataloader = dict(dataset=dict(type='CIFAR10', pipeline=[dict(type='PackIn
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('annotator, rgb', [(ANNOTATOR, False), (IN_MEMORY, True)])
 def test_maps_are_those_of_the_annotator(project, capsys, annotator, rgb):
     """Against features of every image as Pillow reads it, position by position."""
