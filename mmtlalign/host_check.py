@@ -14,12 +14,8 @@ SYNC_BNS = ('SyncBN', 'MMSyncBN', 'SyncBatchNorm')
 
 
 def check_host(cfg: Config) -> None:
-    """Raise if the config's host package or mmcv's operators are missing; classification needs
-    neither.
-
-    Raises:
-        UserError: Naming what is missing and the command that installs it.
-    """
+    """Raise a UserError if the config's host package or mmcv's operators are missing, naming the
+    command that installs them; classification needs neither."""
     host = cfg.get('default_scope')
     if host not in ('mmdet', 'mmseg'):
         return
@@ -46,22 +42,14 @@ def check_device(device: str | torch.device | None) -> None:
 
 
 def check_sync_bn(cfg: Config) -> None:
-    """Raise if the model is to synchronize batch norms without a GPU.
-
-    Raises:
-        UserError: Naming the config entry and what to set instead.
-    """
+    """Raise a UserError if the model is to synchronize batch norms without a GPU."""
     if torch.cuda.is_available():
         return
-    for where, kind in walk(cfg.model, 'model'):
-        kind = getattr(kind, '__name__', kind)
-        if where.endswith('.type') and str(kind).split('.')[-1] in SYNC_BNS:
+    kinds = [(where, getattr(kind, '__name__', kind)) for where, kind in walk(cfg.model, 'model')]
+    for where, kind in [*kinds, ('sync_bn', cfg.get('sync_bn'))]:
+        is_layer = where.endswith('.type') and str(kind).split('.')[-1] in SYNC_BNS
+        if is_layer or (where == 'sync_bn' and kind):
             raise UserError(
-                f'{where}={kind} needs a GPU and this machine has none; '
-                f'set --cfg-options {where}=BN'
+                f'{where}={kind} needs a GPU and this machine has none; set --cfg-options '
+                f'{where}={"BN" if is_layer else None}'
             )
-    if cfg.get('sync_bn'):
-        raise UserError(
-            f'sync_bn={cfg.sync_bn} needs a GPU and this machine '
-            'has none; set --cfg-options sync_bn=None'
-        )

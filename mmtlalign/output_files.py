@@ -22,14 +22,8 @@ OF_THE_DISK = {
 
 @contextmanager
 def written_beside(path: str | os.PathLike) -> Iterator[Path]:
-    """Write a file under another name, and rename it when it is whole.
-
-    Args:
-        path (str | PathLike): Of the file; what is there is replaced at
-            once, or stays if writing fails.
-
-    Yields:
-        Path: To write to, in the same folder and with the same suffix.
+    """Write a file under another name, which is yielded and has the same folder and suffix, and
+    rename it when it is whole: what was there is replaced at once, or stays if writing fails.
 
     Raises:
         UserError: If the disk is full or cannot be written.

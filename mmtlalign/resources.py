@@ -50,8 +50,7 @@ def find_config(config: str | os.PathLike) -> str:
             (``'tlalign_deit-small_8xb128_in1k'``), with or without ``.py``.
 
     Raises:
-        UserError: If there is none, naming the closest one, or the file is
-            no config.
+        UserError: If there is none, naming the closest one, or the file is no config.
     """
     path = Path(config)
     configs = list_configs()
@@ -67,16 +66,12 @@ def find_config(config: str | os.PathLike) -> str:
         return os.fspath(config)
     if path.is_file():
         raise UserError(
-            f"config '{config}' is no config: its name ends in "
-            f'none of {", ".join(SUFFIXES)}; the config is named '
-            'first, then the checkpoint'
+            f"config '{config}' is no config: its name ends in none of {', '.join(SUFFIXES)}; the "
+            'config is named first, then the checkpoint'
         )
-    folder = '/'.join(path.parts[-3:-1])
-    name = path.name.removesuffix('.py')
-    if folder in MOVED and name in configs:
-        raise UserError(
-            f"config '{config}' has moved: it is now 'configs/{MOVED[folder]}/{name}.py'"
-        )
+    moved = MOVED.get('/'.join(path.parts[-3:-1]))
+    if moved and path.stem in configs:
+        raise UserError(f"config '{config}' has moved: it is now 'configs/{moved}/{path.stem}.py'")
     close = get_close_matches(path.stem, configs, n=1)
     raise UserError(
         f"config '{config}' does not exist: no such file, and none of the "
@@ -87,14 +82,11 @@ def find_config(config: str | os.PathLike) -> str:
 
 
 def open_config(config: str | os.PathLike, trust: bool = False) -> Config:
-    """Read what :func:`find_config` finds.
-
-    A config in Python is code, and is run; one in YAML or JSON is data.
+    """Read a config; one in Python is code, and is run, and one in YAML or JSON is data.
 
     Args:
         config (str | PathLike): See :func:`find_config`.
-        trust (bool): Let one in YAML or JSON name code, too. Defaults to
-            False.
+        trust (bool): Let one in YAML or JSON name code, too. Defaults to False.
 
     Raises:
         UserError: If there is none, or it or one that its ``_base_`` names
@@ -123,22 +115,21 @@ def open_config(config: str | os.PathLike, trust: bool = False) -> Config:
 
 def find_loop(frames: list[FrameType]) -> str | None:
     """The files, out of many, that name each other as their base."""
-    read = [
-        frame.f_locals['filename'] for frame in frames if frame.f_code is Config._file2dict.__code__
-    ]
+    code = Config._file2dict.__code__
+    read = [frame.f_locals['filename'] for frame in frames if frame.f_code is code]
     if len(set(read)) == len(read):
         return None
     loop = list(dict.fromkeys(read[len(read) // 2 :]))  # well within it
     loop = loop[loop.index(min(loop)) :] + loop[: loop.index(min(loop))]
-    return ' -> '.join(os.path.relpath(path) for path in [*loop, loop[0]])
+    return ' -> '.join(map(os.path.relpath, [*loop, loop[0]]))
 
 
 def check_model(cfg: Config) -> None:
     """Raise a UserError for a part of configs that has no model."""
     if 'model' not in cfg:
         raise UserError(
-            f"config '{cfg.filename}' has no model: it is a part "
-            'of others; give one that names it in its _base_'
+            f"config '{cfg.filename}' has no model: it is a part of others; give one that names it "
+            'in its _base_'
         )
 
 

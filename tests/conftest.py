@@ -1,18 +1,25 @@
+"""Imports of torch and the hosts wait for a test: the process that hands
+tests out to others reads this file and those beside it, too."""
+
 import random
 import signal
+from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from mmengine.registry import DefaultScope
-
-from .once import settle
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """Files with many slow tests come first: two processes then end together."""
+    slow = Counter(item.path for item in items if item.get_closest_marker('slow'))
+    items.sort(key=lambda item: -slow[item.path])
+
+
 def pytest_collection_finish():
+    from .once import settle
+
     settle()
 
 
@@ -35,6 +42,9 @@ def hangup_ends():
 @pytest.fixture(autouse=True)
 def fixed_seed():
     """Every test starts from the same random state, in whatever order."""
+    import numpy as np
+    import torch
+
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -43,6 +53,8 @@ def fixed_seed():
 @pytest.fixture(autouse=True)
 def no_default_scope():
     """No test finds the scope that a runner of an earlier one has set."""
+    from mmengine.registry import DefaultScope
+
     DefaultScope._instance_dict.clear()
 
 

@@ -45,11 +45,6 @@ def test_a_base_in_a_host_that_is_missing(monkeypatch, tmp_path):
     'cfg, where, instead',
     [
         (
-            dict(model=dict(decode_head=dict(norm_cfg=dict(type='SyncBN')))),
-            'model.decode_head.norm_cfg.type=SyncBN',
-            'BN',
-        ),
-        (
             dict(model=dict(heads=[dict(type='A'), dict(norm_cfg=dict(type='mmcv.SyncBN'))])),
             'model.heads.1.norm_cfg.type=mmcv.SyncBN',
             'BN',

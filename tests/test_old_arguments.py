@@ -21,17 +21,20 @@ ALIGNED = dict(type='mmtlalign.AlignedTarget')
 
 
 @pytest.mark.parametrize(
-    'old, now, is_default',
+    'built, old, now, is_default',
     [
-        (dict(aligned=False), AREA, False),
-        (dict(aligned=False, monitor=True), MONITORED, False),
-        (dict(aligned=True), ALIGNED, True),
+        (test_tlalign, dict(aligned=False), AREA, False),
+        (test_tlalign, dict(aligned=False, monitor=True), MONITORED, False),
+        (test_tlalign, dict(aligned=True), ALIGNED, True),
+        # where labels went by area unless told otherwise
+        (test_token_label, dict(aligned=False), AREA, True),
+        (test_token_label, dict(aligned=True), ALIGNED, False),
     ],
 )
-def test_labels(old, now, is_default):
+def test_labels(built, old, now, is_default):
     written, told = (', '.join(f'{k}={v!r}' for k, v in part.items()) for part in (old, now))
     line = f'{written} is now target=dict({told})'
-    cfg = test_tlalign.config()
+    cfg = built.config()
     written = {**copy.deepcopy(cfg), **old}
     assert modernise(written) == [line]
     assert written == (cfg if is_default else {**cfg, 'target': now})
@@ -39,15 +42,6 @@ def test_labels(old, now, is_default):
     with pytest.raises(TypeError) as error:
         MODELS.build({**copy.deepcopy(cfg), **old})
     assert line in str(error.value) and '\n' not in str(error.value)
-
-
-def test_labels_of_token_labeling():
-    """Where labels went by area unless told otherwise."""
-    cfg = test_token_label.config()
-    for old, target in ((dict(aligned=False), None), (dict(aligned=True), ALIGNED)):
-        written = {**copy.deepcopy(cfg), **old}
-        assert len(modernise(written)) == 1
-        assert written == ({**cfg, 'target': target} if target else cfg)
 
 
 def test_binary_cross_entropy():

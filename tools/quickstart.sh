@@ -3,8 +3,7 @@
 # .venv, trains a small DeiT with TL-Align on handwritten digits and tests it.
 #
 #   bash tools/quickstart.sh           goes on if it was interrupted; a run
-#                                      that is finished is only tested again,
-#                                      unless its config has changed
+#                                      that is finished is only tested again
 #   bash tools/quickstart.sh --full    instead: pretrains a small Swin with
 #                                      TL-Align on the digits, then starts a
 #                                      detector (Mask R-CNN) and a segmenter
@@ -25,34 +24,14 @@ PY=$ROOT/.venv/bin/python
 say() { printf 'quickstart: %s\n' "$*"; }
 fail() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
 
-# check_recipe FOLDER PATH...: a run of another recipe can neither go on nor
-# be tested with this one. The paths, below $ROOT, are what a run depends on.
-check_recipe() {
-    local folder=$1 recipe
-    shift
-    recipe=$(cd "$ROOT" && find "$@" -name '*.py' -exec cksum {} + |
-        sort | cksum)
-    if [ -d "$folder" ] && [ "$(cat "$folder/recipe" 2>/dev/null)" != "$recipe" ]
-    then
-        say 'the config has changed since the last run: training anew'
-        rm -rf "$folder"
-    fi
-    mkdir -p "$folder"
-    printf '%s\n' "$recipe" >"$folder/recipe"
-}
-
-# train FOLDER CONFIG WHAT [OPTION...]
+# train FOLDER CONFIG WHAT [OPTION...]: a run that is finished stays as it is, and
+# one of another config is refused.
 train() {
-    local folder=$1 config=$2 what=$3
+    local folder=$1 config=$2
+    say "training $3"
     shift 3
-    if [ -f "$folder/finished" ]; then
-        say "already trained in $folder (--fresh trains anew)"
-        return
-    fi
-    say "training $what"
-    "$PY" "$ROOT/tools/train.py" "$config" --work-dir "$folder" --resume \
-        "$@" || fail 'training did not end: run the same command to go on'
-    touch "$folder/finished"
+    "$PY" "$ROOT/tools/train.py" "$config" --work-dir "$folder" --resume "$@" ||
+        fail 'training did not end: run the same command to go on (--fresh: anew)'
 }
 
 # checkpoint FOLDER: the last one of a run.
@@ -121,7 +100,6 @@ run_short() {
     local name=configs/classification/tlalign/tlalign_deit-digits_1xb32_digits.py
     bash "$ROOT/tools/setup_env.sh"
     ! $FRESH || rm -rf "$out"
-    check_recipe "$out" configs/classification/_base_ "$name"
     train "$out" "$ROOT/$name" \
         'a small DeiT on digits: about three minutes on two cores'
     run_test "$out" "$ROOT/$name"
@@ -182,8 +160,6 @@ run_full() {
     bash "$ROOT/tools/setup_env.sh" --ops
     cd "$ROOT"
     ! $FRESH || rm -rf "$out"
-    check_recipe "$out" configs/{classification,detection,segmentation}/_base_ \
-        "$DIGITS" "$DETECTOR" "$SEGMENTER" "$SCENES"
     make_scenes
     write_scenes "$out/scenes"
     start=model.backbone.init_cfg=None

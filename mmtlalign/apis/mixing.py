@@ -9,7 +9,6 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
-from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 from mmtlalign.alignment import LabelTrace
@@ -104,9 +103,9 @@ def load_images(cfg: Config, paths: Sequence[str], size: int | None = None) -> d
     samples = [pipeline(dict(img_path=path, gt_label=0)) for path in paths]
     if size:
         for sample in samples:
-            image = sample['inputs'][None].float()
-            image = nn.functional.interpolate(image, to_2tuple(size), mode='area')
-            sample['inputs'] = image[0].round().to(sample['inputs'].dtype)
+            image = sample['inputs']
+            resized = nn.functional.interpolate(image[None].float(), size, mode='area')[0]
+            sample['inputs'] = resized.round().to(image.dtype)
     shapes = [tuple(sample['inputs'].shape) for sample in samples]
     if shapes[0] != shapes[1]:
         raise UserError(

@@ -5,7 +5,7 @@ never looked up, only found in one of the tables below, which say how to rebuild
 plain data. Whatever is in none of them is refused.
 """
 
-import pickletools
+import pickle
 import struct
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
@@ -22,7 +22,10 @@ from torch import Tensor, nn
 
 # How files of torch before 1.6 begin, which are no archives.
 MAGIC_NUMBER, PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
+# Operations that find or call something by themselves.
+REFUSED = pickle.INST + pickle.OBJ + pickle.NEWOBJ_EX + pickle.EXT1 + pickle.EXT2 + pickle.EXT4
 BUFFER = 'mmengine.logging.history_buffer.HistoryBuffer'
+MAX_REPEATED = 2**28  # numbers of a tensor that is larger than what is stored of it
 STATISTICS = ('min', 'max', 'current', 'mean')
 
 
@@ -71,8 +74,8 @@ def _read_archive(file: BinaryIO):
     with zipfile.ZipFile(file) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise ValueError('members are compressed')
-        (pickle,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
-        folder = pickle.removesuffix('data.pkl')
+        (content,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
+        folder = content.removesuffix('data.pkl')
         if f'{folder}byteorder' in archive.namelist() and (
             archive.read(f'{folder}byteorder') != b'little'
         ):
@@ -84,7 +87,7 @@ def _read_archive(file: BinaryIO):
                 storages[key] = _allocate(archive.read(f'{folder}data/{key}'))
             return Storage(storages[key], dtype)
 
-        return Unpickler(BytesIO(archive.read(pickle)), find_storage).load()
+        return Unpickler(BytesIO(archive.read(content)), find_storage).load()
 
 
 def _read_stream(file: BufferedReader | BytesIO):
@@ -129,8 +132,18 @@ def _allocate(content: bytes | bytearray) -> torch.UntypedStorage:
     return torch.frombuffer(content, dtype=torch.uint8).untyped_storage()
 
 
-class Unpickler:
+class Operations(dict):
+    """Those of a pickle, by code; the others are refused."""
+
+    def __missing__(self, code: int):
+        raise UnpicklingError(f'{bytes([code])!r} is no operation that data need')
+
+
+class Unpickler(pickle._Unpickler):
     """Reads one pickle of any protocol from where a file stands.
+
+    The standard library's reader, but that a name stays a name, and that each operation that would
+    call or change what a name stands for asks the tables below, or is none.
 
     Args:
         file (BinaryIO): Left behind the pickle.
@@ -138,126 +151,60 @@ class Unpickler:
             torch writes in its place. Defaults to None: there are none.
     """
 
+    stack: list
+    readline: Callable[[], bytes]
+    dispatch = Operations(
+        (code, load) for code, load in pickle._Unpickler.dispatch.items() if code not in REFUSED
+    )
+
     def __init__(self, file: BinaryIO, find_storage=None) -> None:
-        self.file = file
+        super().__init__(file, encoding='latin1')
         self.find_storage = find_storage
-        self.stack: list = []
-        self.marks: list[int] = []
-        self.memo: dict = {}
 
-    def load(self):
-        """What the pickle holds.
+    def find_class(self, module: str, name: str):
+        """A dtype, or a name that a table knows."""
+        if module == '__builtin__':  # protocol 2 writes for Python 2
+            module = 'builtins'
+        full = f'{module}.{name}'
+        if full in DTYPES:
+            return DTYPES[full]
+        if not (full in REBUILD or full in OBJECTS or full in STORAGES or full in BY_NAME_ONLY):
+            raise NotData(full)
+        return Name(full)
 
-        Raises:
-            NotData: See :func:`read_saved_data`.
-            Exception: Any, if the pickle is damaged.
-        """
-        for opcode, argument, _ in pickletools.genops(self.file):
-            name = opcode.name
-            if name in LITERALS:
-                self.stack.append(argument)
-            elif name in EMPTY:
-                self.stack.append(EMPTY[name]())
-            elif name in TUPLES:
-                self.stack.append(tuple(self.pop(TUPLES[name])))
-            elif name in ('PUT', 'BINPUT', 'LONG_BINPUT'):
-                self.memo[argument] = self.stack[-1]
-            elif name in ('GET', 'BINGET', 'LONG_BINGET'):
-                self.stack.append(self.memo[argument])
-            elif name == 'GLOBAL':
-                self.stack.append(_find_name(*argument.split(' ', 1)))
-            elif name not in ('PROTO', 'FRAME', 'STOP'):
-                operation = getattr(self, f'do_{name.lower()}', None)
-                if operation is None:
-                    raise ValueError(f'unexpected {name} in a pickle')
-                operation()
-        return self.stack.pop()
+    def load_global(self) -> None:
+        module, name = self.readline(), self.readline()
+        if not name.endswith(b'\n'):
+            raise EOFError('cut short')
+        self.stack.append(self.find_class(module[:-1].decode(), name[:-1].decode()))
 
-    def pop(self, count: int) -> list:
-        """The topmost objects, taken off the stack."""
-        start = len(self.stack) - count
-        items = self.stack[start:]
-        del self.stack[start:]
-        return items
-
-    def pop_mark(self) -> list:
-        """The objects above the latest mark, taken off the stack."""
-        return self.pop(len(self.stack) - self.marks.pop())
-
-    def do_mark(self):
-        self.marks.append(len(self.stack))
-
-    def do_pop(self):
-        self.stack.pop()
-
-    def do_pop_mark(self):
-        self.pop_mark()
-
-    def do_memoize(self):
-        self.memo[len(self.memo)] = self.stack[-1]
-
-    def do_tuple(self):
-        self.stack.append(tuple(self.pop_mark()))
-
-    def do_list(self):
-        self.stack.append(self.pop_mark())
-
-    def do_dict(self):
-        self.stack.append(dict(_pairs(self.pop_mark())))
-
-    def do_frozenset(self):
-        self.stack.append(frozenset(self.pop_mark()))
-
-    def do_append(self):
-        item = self.stack.pop()
-        _expect(self.stack[-1], list).append(item)
-
-    def do_appends(self):
-        items = self.pop_mark()
-        _expect(self.stack[-1], list).extend(items)
-
-    def do_additems(self):
-        items = self.pop_mark()
-        _expect(self.stack[-1], set).update(items)
-
-    def do_setitem(self):
-        items = self.pop(2)
-        _expect(self.stack[-1], dict).update(_pairs(items))
-
-    def do_setitems(self):
-        items = self.pop_mark()
-        _expect(self.stack[-1], dict).update(_pairs(items))
-
-    def do_stack_global(self):
-        self.stack.append(_find_name(*self.pop(2)))
-
-    def do_binpersid(self):
-        kind, storage, *where = _expect(self.stack.pop(), tuple)
+    def persistent_load(self, pid) -> Storage:
+        kind, storage, *where = _expect(pid, tuple)
         if kind != 'storage' or storage not in STORAGES:
             raise NotData(str(storage))
-        self.stack.append(self.find_storage(STORAGES[storage], *where))
+        return self.find_storage(STORAGES[storage], *where)
 
-    def do_reduce(self):
-        name, arguments = self.pop(2)
-        self.stack.append(_rebuild(name, *_expect(arguments, tuple)))
+    def load_reduce(self) -> None:
+        arguments = self.stack.pop()
+        self.stack[-1] = _rebuild(self.stack[-1], *_expect(arguments, tuple))
 
-    def do_newobj(self):
-        name, arguments = self.pop(2)
+    def load_newobj(self) -> None:
+        arguments, name = self.stack.pop(), self.stack[-1]
         if type(name) is not Name or name not in OBJECTS or arguments != ():
             raise NotData(str(name))
-        self.stack.append(OBJECTS[name]())
+        self.stack[-1] = OBJECTS[name]()
 
-    def do_build(self):
-        state = self.stack.pop()
-        target = self.stack[-1]
+    def load_build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
         for kind, set_state in SET_STATE.items():
             if isinstance(target, kind):
                 return set_state(target, state)
         raise NotData(target if isinstance(target, Name) else type(target).__name__)
 
-
-def _pairs(items: list):
-    return zip(items[::2], items[1::2], strict=True)
+    dispatch[pickle.GLOBAL[0]] = load_global
+    dispatch[pickle.REDUCE[0]] = load_reduce
+    dispatch[pickle.NEWOBJ[0]] = load_newobj
+    dispatch[pickle.BUILD[0]] = load_build
 
 
 def _expect(value, kind: type):
@@ -265,18 +212,6 @@ def _expect(value, kind: type):
     if not isinstance(value, kind):
         raise ValueError(f'a {type(value).__name__} in place of a {kind.__name__}')
     return value
-
-
-def _find_name(module: str, name: str):
-    """A dtype, or a name that a table knows."""
-    if module == '__builtin__':  # protocol 2 writes for Python 2
-        module = 'builtins'
-    full = f'{module}.{name}'
-    if full in DTYPES:
-        return DTYPES[full]
-    if not (full in REBUILD or full in OBJECTS or full in STORAGES or full in BY_NAME_ONLY):
-        raise NotData(full)
-    return Name(full)
 
 
 def _rebuild(name: Name, *arguments):
@@ -295,6 +230,8 @@ def _tensor(
     tensor = torch.empty(0, dtype=storage.dtype).set_(storage.data, offset, size, stride)
     if storage.data.nbytes() != numbytes:  # torch has enlarged it
         raise ValueError('a tensor larger than its storage')
+    if tensor.numel() > max(numbytes, MAX_REPEATED):  # of strides of zero
+        raise ValueError(f'a tensor of {tensor.numel()} numbers that repeat a few')
     return tensor
 
 
@@ -397,21 +334,6 @@ STORAGES = {
     'torch.storage.UntypedStorage': torch.uint8,
 }
 
-LITERALS = (
-    'INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING '
-    'UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8'
-).split()
-EMPTY = dict(
-    NONE=lambda: None,
-    NEWTRUE=lambda: True,
-    NEWFALSE=lambda: False,
-    EMPTY_DICT=dict,
-    EMPTY_LIST=list,
-    EMPTY_TUPLE=tuple,
-    EMPTY_SET=set,
-)
-TUPLES = dict(TUPLE1=1, TUPLE2=2, TUPLE3=3)
-
 # What makes plain data of the arguments that a pickle gives to a name.
 REBUILD: dict[str, Callable] = {
     'builtins.bytes': lambda: b'',
@@ -458,7 +380,7 @@ OBJECTS = {
     'argparse.Namespace': Attributes,
     'mmengine.config.config.Config': Attributes,
 }
-SET_STATE = {
+SET_STATE: dict[type, Callable] = {
     Attributes: _fill_attributes,
     HistoryBuffer: _fill_buffer,
     OrderedDict: _keep_versions,

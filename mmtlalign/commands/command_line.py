@@ -11,7 +11,7 @@ from math import inf
 from mmengine.config import Config, DictAction
 
 from mmtlalign.commands.own_loaders import use_own_loaders
-from mmtlalign.commands.unread_keys import merge_options, warn_of_unread_variables
+from mmtlalign.commands.unread_keys import merge_options, unread_variables
 from mmtlalign.errors import UserError, warn
 from mmtlalign.resources import check_model, open_config
 
@@ -119,16 +119,14 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
         '--check',
         choices=['sample', 'full'],
         default='sample',
-        help='how much is read of large data sets beforehand: all annotation '
-        'files, and of images and label maps some (default) or all; what was '
-        'read once is not read again',
+        help='how much is read of large data sets beforehand: all annotation files, and of '
+        'images and label maps some (default) or all; what was read once is not read again',
     )
     parser.add_argument(
         '--apply-exif',
         action='store_true',
-        help='detection and segmentation: turn images as their EXIF '
-        'orientation says where sizes leave open which way up they were '
-        'annotated',
+        help='detection and segmentation: turn images as their EXIF orientation says where sizes '
+        'leave open which way up they were annotated',
     )
 
 
@@ -155,19 +153,15 @@ def load_config(args: argparse.Namespace) -> Config:
     name = osp.splitext(osp.basename(cfg.filename))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
     if os.environ['LOCAL_RANK'] == '0':
-        warn_of_unread_variables(cfg)
+        for name, near in unread_variables(cfg).items():
+            warn(f"nothing reads {name} of '{cfg.filename}'; the nearest that is read is {near}")
     merge_options(cfg, args.cfg_options, args.allow_unread)
     use_own_loaders(cfg, args.apply_exif)
     return cfg
 
 
-def make_work_dir(path: str) -> None:
-    """Create the folder before anything slow; a UserError if impossible."""
-    make_out_folder(path, '--work-dir', 'work dir')
-
-
 def make_out_folder(path: str | os.PathLike, option: str = '--out', what: str = 'folder') -> None:
-    """Likewise, a folder that the option names, or one in it."""
+    """Create a folder that an option names, or one in it; a UserError if impossible."""
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
@@ -179,8 +173,7 @@ def make_out_folder(path: str | os.PathLike, option: str = '--out', what: str = 
 
 
 def make_folder_of(path: str | os.PathLike, option: str = '--out') -> None:
-    """Likewise, the folder of the file that an option names; a folder in the
-    file's own place is refused."""
+    """Likewise, the folder of the file that an option names, which must be no folder itself."""
     if osp.isdir(path):
         raise UserError(f"'{path}' is a folder; name a file with {option}")
     make_out_folder(osp.dirname(path) or '.', option)

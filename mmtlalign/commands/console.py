@@ -30,12 +30,8 @@ FILE_ONLY = re.compile(
 
 def console_handlers(logger: logging.Logger) -> list[logging.StreamHandler]:
     """Those that write no file."""
-    return [
-        handler
-        for handler in logger.handlers
-        if isinstance(handler, logging.StreamHandler)
-        and not isinstance(handler, logging.FileHandler)
-    ]
+    streams = [one for one in logger.handlers if isinstance(one, logging.StreamHandler)]
+    return [one for one in streams if not isinstance(one, logging.FileHandler)]
 
 
 def is_for_console(record: logging.LogRecord) -> bool:

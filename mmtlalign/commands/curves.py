@@ -88,19 +88,10 @@ def draw(train, val, out):
         for title, label, keys in TRAINING
         if any(series(train, key)[0] for key in keys)
     ]
-    if series(val, ACCURACY)[0]:
-        by_epoch = any('epoch' in record for record in train.values())
-        last = series(val, ACCURACY)[1][-1]
-        panels.insert(
-            1,
-            (
-                f'Accuracy on held-out images (last: {last:.1f} %)',
-                'top-1, %',
-                (ACCURACY,),
-                val,
-                'epoch' if by_epoch else 'iteration',
-            ),
-        )
+    if accuracies := series(val, ACCURACY)[1]:
+        title = f'Accuracy on held-out images (last: {accuracies[-1]:.1f} %)'
+        unit = 'epoch' if any('epoch' in record for record in train.values()) else 'iteration'
+        panels.insert(1, (title, 'top-1, %', (ACCURACY,), val, unit))
     rows = (len(panels) + 1) // 2
     figure, axes = plt.subplots(
         rows, 2, figsize=(10, 3.4 * rows), squeeze=False, layout='constrained'

@@ -11,6 +11,8 @@ import argparse
 import glob
 import os.path as osp
 import sys
+from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 
 import cv2
@@ -68,14 +70,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def find_images(where: str) -> list[str]:
     """Paths of the image, of those in a folder, or that fit a pattern."""
-    if osp.isdir(where):
-        found = sorted(
-            path
-            for path in glob.glob(osp.join(glob.escape(where), '*'))
-            if path.lower().endswith(SUFFIXES)
-        )
-    elif osp.isfile(where):
+    if osp.isfile(where):
         return [where]
+    if osp.isdir(where):
+        files = glob.glob(osp.join(glob.escape(where), '*'))
+        found = sorted(path for path in files if path.lower().endswith(SUFFIXES))
     else:
         found = sorted(filter(osp.isfile, glob.glob(where, recursive=True)))
     if not found:
@@ -90,22 +89,17 @@ def name_pictures(paths: list[str], folder: str) -> list[str]:
     """``folder/NAME.png`` for each image; where that is taken, ``NAME.2.png`` and so on."""
     names: list[str] = []
     for path in paths:
-        stem, copy = Path(path).stem, 1
-        name = f'{stem}.png'
-        while name in names:
-            copy += 1
-            name = f'{stem}.{copy}.png'
-        names.append(name)
+        stem = Path(path).stem
+        numbered = (f'{stem}.{number}.png' for number in count(2))
+        names.append(next(name for name in chain([f'{stem}.png'], numbered) if name not in names))
     return [str(Path(folder) / name) for name in names]
 
 
 def is_readable(path: str) -> bool:
     """Whether OpenCV can decode it; one that it cannot is warned of."""
-    try:
+    with suppress(OSError, ValueError, cv2.error):  # empty, or far too large
         if mmcv.imread(path) is not None:
             return True
-    except (OSError, ValueError, cv2.error):  # empty, or far too large
-        pass
     warn(f"'{path}' cannot be read as an image, and is left out")
     return False
 
@@ -119,9 +113,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     args = make_parser().parse_args(argv)
     cfg = open_config(args.config, args.trust)
-    checkpoint = args.checkpoint
-    if checkpoint is None:
-        checkpoint = find_weights(Path(cfg.filename).stem)
+    checkpoint = args.checkpoint or find_weights(Path(cfg.filename).stem)
     check_file(checkpoint, 'checkpoint')
     paths = find_images(args.image)
     make_out_folder(args.out_dir, '--out-dir')

@@ -15,14 +15,11 @@ from mmtlalign.errors import UserError
 
 
 def use_gloo_without_gpu(cfg: Config) -> None:
-    """Prepare a config for distributed training on CPUs; else do nothing.
+    """Prepare a config for distributed training on CPUs, for which the launcher is ``pytorch``.
 
     mmengine's ``init_dist`` always selects a CUDA device, and its default wrapper always passes
     device ids. It leaves a process group that already exists alone, so on a machine without a GPU
     the group is made here, with gloo, and the wrapper is configured without device ids.
-
-    Raises:
-        UserError: If the launcher is not ``pytorch``.
     """
     if cfg.launcher == 'none' or torch.cuda.is_available():
         return

@@ -55,11 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def write_report(work_dirs: Sequence[str], out: str, trust: bool = False) -> None:
-    """Write the page; with ``trust``, a config that does more than name values is run.
-
-    Raises:
-        UserError: If nothing was logged in one of them.
-    """
+    """Write the page; with ``trust``, a config that does more than name values is run."""
     names = [Path(folder).resolve().name for folder in work_dirs]
     if len({*names}) < len(names):
         names = [str(folder) for folder in work_dirs]
@@ -77,10 +73,9 @@ def read_run(folder: Path, name: str, trust: bool) -> Run:
             'give the work dir of one'
         )
     train, val = read_log([str(part / 'vis_data/scalars.json') for part in parts])
-    run = Run(name, train=train, val=val)
     logs = [read_head(part / f'{part.name}.log') for part in parts]
-    for log in logs:
-        run.warnings.update(Counter(run.warnings) + Counter(log['warnings']))
+    warnings: Counter[str] = sum((log['warnings'] for log in logs), Counter())
+    run = Run(name, train=train, val=val, warnings=warnings)
     head = logs[-1]['head']
     run.facts['command'] = ''
     cfg = read_run_config(folder, parts[-1], run, trust, head.get('seed'))
@@ -107,17 +102,17 @@ def find_parts(folder: Path) -> list[Path]:
     for log in sorted(folder.glob('*/vis_data/scalars.json')):
         with open(log) as file:
             first = next(filter(str.strip, file), '')
-        step = re.search(r'"step": (\d+)', first)
-        if step and int(step[1]) <= begin:  # begun anew
-            parts, begin = [], int(step[1])
-        parts += [log.parents[1]] if step else []
+        if step := re.search(r'"step": (\d+)', first):
+            if int(step[1]) <= begin:  # begun anew
+                parts, begin = [], int(step[1])
+            parts.append(log.parents[1])
     return parts
 
 
 def read_head(path: Path) -> dict:
     """Duration, warnings, and the head of a log: what ran on what."""
     text = path.read_text(errors='replace') if path.is_file() else ''
-    lines = [TIME.match(line).groups() for line in text.splitlines() if TIME.match(line)]
+    lines = [found.groups() for line in text.splitlines() if (found := TIME.match(line))]
     times = [datetime.strptime(time, '%Y/%m/%d %H:%M:%S') for time, _, _ in lines]
     head = text.partition(' - Config:')[0]
     return dict(

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 
 from mmengine.config import Config
@@ -14,16 +14,9 @@ from mmtlalign.errors import UserError, warn
 from mmtlalign.old_arguments import modernise
 
 # Entries that make a training what it is, all below them included.
-OF_THE_RUN = (
-    'model',
-    'data_preprocessor',
-    'optim_wrapper',
-    'param_scheduler',
-    'train_cfg',
-    'train_dataloader',
-    'randomness',
-    'auto_scale_lr',
-)
+OF_THE_RUN = """
+    model data_preprocessor optim_wrapper param_scheduler train_cfg train_dataloader randomness
+    auto_scale_lr""".split()
 # But for these: where data lie, who reads them, how often is looked at it,
 # and where weights came from that have been replaced since.
 FREE = re.compile(
@@ -53,8 +46,8 @@ def check_same_run(
     """Hold the config that a checkpoint was trained with against today's.
 
     Args:
-        cfg (Config): Today's. Modified if ``extend`` is given, and if it
-            gives no seed, which then is the checkpoint's.
+        cfg (Config): Today's. Modified if ``extend`` is given, and if it gives no seed, which then
+            is the checkpoint's.
         checkpoint (dict): Read as data.
         path (str): Only for messages.
         accepted (Iterable[str]): Keys that may differ, with all below them.
@@ -82,13 +75,16 @@ def check_same_run(
             'that they are the same is for you to see'
         )
         before = None
-    candidates = [cfg]
-    if extend is not None:  # once more, or the first time
-        candidates.append(deepcopy(cfg))
+    unextended = deepcopy(cfg)
+    if extend is not None:
         extend_schedule(cfg, extend, epoch_length(checkpoint))
     if before is None:
         return []
-    for today in candidates:
+    known = [cfg, unextended]  # as it will be, or as it was before it was extended
+    if extend is not None and total_of(before) > total_of(unextended):  # it had been already
+        known.append(deepcopy(unextended))
+        extend_schedule(known[-1], total_of(before), epoch_length(checkpoint))
+    for today in known:
         lines = differences(before, today, meta, accepted)
         if not lines:
             return differences(before, today, meta, ())
@@ -121,7 +117,7 @@ def differences(before: Config, today: Config, meta: dict, accepted: Iterable[st
     ]
 
 
-def other_totals(before: Config, today: Config, meta: dict):
+def other_totals(before: Config, today: Config, meta: dict) -> Iterator[tuple]:
     """The images of an optimizer step, if there are more or less of them."""
     processes = meta.get('world_size')
     alone = today.get('launcher', 'none') == 'none'
@@ -154,35 +150,42 @@ def epoch_length(checkpoint: dict) -> int | None:
         return None
 
 
-def extend_schedule(cfg: Config, total: int, length: int | None = None) -> None:
-    """Give a config another total, and schedules that end with it as well: of epochs, or of
-    iterations where training is counted in them. Schedules counted in iterations where training is
-    in epochs need the length of an epoch.
+def total_of(cfg: Config) -> int:
+    """Epochs or iterations that a config trains for."""
+    train = cfg.get('train_cfg') or {}
+    total = train.get('max_epochs') or train.get('max_iters')
+    return total if isinstance(total, int) else 0
 
-    Raises:
-        UserError: If it is less than the config's.
-    """
+
+def extend_schedule(cfg: Config, total: int, length: int | None = None) -> None:
+    """Give a config another total, not less than its own, and schedules that end with it as well:
+    of epochs, or of iterations where training is counted in them. Schedules counted in iterations
+    where training is in epochs need the length of an epoch."""
     train = cfg.train_cfg
     key = 'max_epochs' if train.get('max_epochs') else 'max_iters'
-    old = train.get(key)
+    old = total_of(cfg)
     if not old or total < old:
         raise UserError(
             f'--extend {total} is less than train_cfg.{key}={old} of the config; give more'
         )
     train[key] = total
-    schedules = cfg.get('param_scheduler') or []
-    for schedule in [schedules] if isinstance(schedules, dict) else schedules:
+    for schedule in schedules_of(cfg):
         same_unit = schedule.get('by_epoch', True) == (key == 'max_epochs')
         scale = 1 if same_unit else (length or 0) * (key == 'max_epochs')
-        if not scale:
+        if not scale or schedule.get('end', old * scale) != old * scale:
             continue
-        begin = schedule.get('begin', 0)
-        if schedule.get('end') == old * scale:
+        if 'end' in schedule:
             schedule['end'] = total * scale
+        begin = schedule.get('begin', 0)
         for duration in ('T_max', 'total_iters', 'total_steps'):
-            if 'end' not in schedule or schedule['end'] == total * scale:
-                if schedule.get(duration) == old * scale - begin:
-                    schedule[duration] = total * scale - begin
+            if schedule.get(duration) == old * scale - begin:
+                schedule[duration] = total * scale - begin
+
+
+def schedules_of(cfg: Config) -> list[dict]:
+    """Of the learning rate and such."""
+    schedules = cfg.get('param_scheduler') or []
+    return [schedules] if isinstance(schedules, dict) else schedules
 
 
 def look_up(node, keys: tuple):

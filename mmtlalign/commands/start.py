@@ -2,6 +2,7 @@
 
 import os.path as osp
 import re
+from collections.abc import Iterable
 from math import isfinite
 from pathlib import Path
 
@@ -20,7 +21,7 @@ SCHEDULES = re.compile(r'^param_scheduler = (dict\(|\[)\s*\w', re.MULTILINE)  # 
 
 
 def read_start(cfg: Config, trust: bool) -> tuple[str | None, dict | None]:
-    """The checkpoint that training starts from, if any, and what it holds.
+    """The path of the checkpoint that training starts from, if any, and what it holds.
 
     ``--resume`` without a name takes the one that ``last_checkpoint`` names, by its name alone if
     it lies beside, since work dirs are moved and copied. If that one is gone or damaged, the newest
@@ -30,30 +31,20 @@ def read_start(cfg: Config, trust: bool) -> tuple[str | None, dict | None]:
         cfg (Config): Its ``resume``, ``load_from`` and ``work_dir`` are read.
         trust (bool): See :func:`load_checkpoint_safely`.
 
-    Returns:
-        tuple[str | None, dict | None]: Path and content.
-
     Raises:
         UserError: If there is no such file, or no sound one, or it holds more than data.
     """
     start = cfg.get('load_from')
-    if not cfg.get('resume'):
-        if start is None:
-            return None, None
-        check_file(start, 'checkpoint')
-        return start, load_checkpoint_safely(start, trust)
     if start is None:
-        return read_latest(cfg.work_dir, trust)
+        return read_latest(cfg.work_dir, trust) if cfg.get('resume') else (None, None)
     check_file(start, 'checkpoint')
+    if not cfg.get('resume'):
+        return start, load_checkpoint_safely(start, trust)
     try:
         return start, read_resumable(start, trust)
     except DamagedFile as error:
-        others = [
-            path
-            for path in checkpoints_in(osp.dirname(start) or '.')
-            if not osp.samefile(path, start)
-        ]
-        sound, _, _ = first_sound(others, trust)
+        beside = checkpoints_in(osp.dirname(start) or '.')
+        sound, _, _ = first_sound([path for path in beside if not path.samefile(start)], trust)
         raise UserError(
             str(error)
             + (f"; the newest sound one beside it is '{sound}': --resume {sound}" if sound else '')
@@ -63,21 +54,16 @@ def read_start(cfg: Config, trust: bool) -> tuple[str | None, dict | None]:
 def read_latest(folder: str, trust: bool) -> tuple[str | None, dict | None]:
     """The newest sound checkpoint of a work dir; see :func:`read_start`."""
     named, trouble = read_last_checkpoint(folder)
-    candidates = [str(path) for path in checkpoints_in(folder)]
-    if named:
-        candidates = [named, *(path for path in candidates if path != named)]
-    if not candidates:
-        if trouble:
-            raise UserError(
-                f'{trouble}, and no other checkpoint lies there; give one with --resume '
-                f"CHECKPOINT, or begin anew: remove '{osp.join(folder, 'last_checkpoint')}'"
-            )
-        return None, None
-    start, checkpoint, errors = first_sound(candidates, trust)
-    if start is None:
+    found = [named, *map(str, checkpoints_in(folder))]
+    start, checkpoint, errors = first_sound(dict.fromkeys(filter(None, found)), trust)
+    if start is None and errors:
         raise errors[0]
-    troubles = [*filter(None, [trouble]), *map(str, errors)]
-    if troubles:
+    if start is None and trouble:
+        raise UserError(
+            f'{trouble}, and no other checkpoint lies there; give one with --resume '
+            f"CHECKPOINT, or begin anew: remove '{osp.join(folder, 'last_checkpoint')}'"
+        )
+    if troubles := [*filter(None, [trouble]), *map(str, errors)]:
         warn(f"going on from '{start}', the newest sound checkpoint: {'; '.join(troubles)}")
     return start, checkpoint
 
@@ -86,8 +72,7 @@ def read_last_checkpoint(folder: str) -> tuple[str | None, str | None]:
     """What ``last_checkpoint`` names, and what is wrong with it."""
     path = Path(folder, 'last_checkpoint')
     if not path.is_file():
-        found = checkpoints_in(folder)
-        return None, f"'{path}' is missing" if found else None
+        return None, f"'{path}' is missing" if checkpoints_in(folder) else None
     try:
         named = path.read_text().strip()
     except UnicodeDecodeError:
@@ -100,7 +85,7 @@ def read_last_checkpoint(folder: str) -> tuple[str | None, str | None]:
     return None, f"'{path}' names '{named}', which does not exist"
 
 
-def first_sound(paths: list, trust: bool) -> tuple[str | None, dict | None, list[DamagedFile]]:
+def first_sound(paths: Iterable, trust: bool) -> tuple[str | None, dict | None, list[DamagedFile]]:
     """The first checkpoint that can be resumed, its content, and what is
     wrong with those before it."""
     errors: list[DamagedFile] = []
@@ -129,22 +114,18 @@ def read_resumable(path: str, trust: bool) -> dict:
 def check_resumable(checkpoint: dict, start: str) -> None:
     """Raise if there is nothing but weights to go on from."""
     parts = {**checkpoint, **checkpoint.get('meta', {})}
-    missing = [part for part in RESUMED if part not in parts]
-    if missing:
+    if missing := [part for part in RESUMED if part not in parts]:
         raise UserError(
             f"checkpoint '{start}' cannot be resumed: it has no "
             f'{", ".join(missing)}; to begin a training with its weights, '
             f'give --cfg-options load_from={start} instead of --resume'
         )
     for part, kind in (RESUMED | MAY_LACK).items():
-        if part not in parts:
-            continue
-        if not isinstance(parts[part], kind) or parts[part] is True:
-            raise damaged(
-                start, f'{part} is of type {type(parts[part]).__name__}, not {kind.__name__}'
-            )
-        if kind is int and parts[part] < 0:
-            raise damaged(start, f'{part} is {parts[part]}')
+        value = parts.get(part, kind())  # which some lack
+        if not isinstance(value, kind) or value is True:
+            raise damaged(start, f'{part} is of type {type(value).__name__}, not {kind.__name__}')
+        if isinstance(value, int) and value < 0:
+            raise damaged(start, f'{part} is {value}')
     hub = parts['message_hub']
     for part in ('log_scalars', 'runtime_info', 'resumed_keys'):
         if not isinstance(hub.get(part), dict):

@@ -12,9 +12,8 @@ KNOWN_NOISE = (
     'Could not import OneDL',
     'Could not import OneDL. Skipping OneDL datasets.',
     # mmcv without compiled operators; classification needs none
-    'Fail to import ``MultiScaleDeformableAttention`` from '
-    '``mmcv.ops.multi_scale_deform_attn``, You should install ``mmcv`` rather '
-    'than ``mmcv-lite`` if you need this module. ',
+    'Fail to import ``MultiScaleDeformableAttention`` from ``mmcv.ops.multi_scale_deform_attn``, '
+    'You should install ``mmcv`` rather than ``mmcv-lite`` if you need this module. ',
     # mmdet: a lane detector's operator, whichever model is built
     'Line NMS is not compiled. Most likely when installing the package cuda '
     'was not available.\n'
@@ -45,23 +44,13 @@ def silence_known_noise() -> None:
     """
     for message in KNOWN_NOISE:
         warnings.filterwarnings('ignore', re.escape(message) + r'\Z')
-    logging.setLogRecordFactory(_demoting(logging.getLogRecordFactory()))
-    mmengine_logger.print = _print_unless_known
+    make_record = logging.getLogRecordFactory()
 
-
-def _demoting(make_record):
-    """Wrap a record factory."""
-
-    def make(*args, **kwargs) -> logging.LogRecord:
+    def make_demoted(*args, **kwargs) -> logging.LogRecord:
         record = make_record(*args, **kwargs)
         if isinstance(record.msg, str) and record.msg in KNOWN_NOISE:
             record.levelno, record.levelname = logging.DEBUG, 'DEBUG'
         return record
 
-    return make
-
-
-def _print_unless_known(message: str) -> None:
-    """Stand in for ``print`` in mmengine's logging module."""
-    if message not in KNOWN_NOISE:
-        print(message)
+    logging.setLogRecordFactory(make_demoted)
+    mmengine_logger.print = lambda message: message in KNOWN_NOISE or print(message)

@@ -26,7 +26,7 @@ from mmtlalign.commands.command_line import (
     ending,
     load_config,
     make_folder_of,
-    make_work_dir,
+    make_out_folder,
     new_parser,
 )
 from mmtlalign.commands.distributed import use_gloo_without_gpu
@@ -67,8 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def save_bootstrap(metric: BaseMetric, results: list, figures: dict, path: str) -> None:
-    """Write the figure of a metric and its draws, given what it gathered of every image, and say
-    in which range they lie."""
+    """Write the figure of a metric and its draws, given what it gathered of every image."""
     name, draws = figure_of(metric), redraw(metric, results)
     low, high = np.percentile(draws, [2.5, 97.5])
     found = dict(metric=name, figure=float(figures[name]), interval=[low, high])
@@ -101,18 +100,14 @@ def main(argv: list[str] | None = None) -> None:
     cfg.load_from = args.checkpoint
     cfg.resume = False
     check_host(cfg)
-    make_work_dir(cfg.work_dir)
+    make_out_folder(cfg.work_dir, '--work-dir', 'work dir')
     for option, path in (('--out', args.out), ('--bootstrap', args.bootstrap)):
         if path:
             make_folder_of(path, option)
     checkpoint = load_checkpoint_safely(args.checkpoint, args.trust)
-    findings = check_data(
-        cfg,
-        'test',
-        full=args.check == 'full',
-        trained=classes_in(checkpoint),
-        checkpoint=args.checkpoint,
-    )
+    full = args.check == 'full'
+    trained = classes_in(checkpoint)
+    findings = check_data(cfg, 'test', full=full, trained=trained, checkpoint=args.checkpoint)
     if findings:
         print('\n'.join(report(findings)))
     if args.tta:

@@ -21,15 +21,10 @@ def free_cores(interval: float = 0.5) -> int:
 
 
 def set_threads(distributed: bool) -> str:
-    """Set torch's thread count and say, in a line for the log, what was chosen.
-
-    ``OMP_NUM_THREADS``, if set, is obeyed. Otherwise a single process takes
-    the free cores, and each of several processes takes one.
-    """
-    if 'OMP_NUM_THREADS' in os.environ:
-        return (
-            f'Threads: {torch.get_num_threads()} (OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]})'
-        )
+    """Set torch's thread count and say, in a line for the log, what was chosen:
+    ``OMP_NUM_THREADS``, else the free cores for a single process, and one for each of several."""
+    if given := os.environ.get('OMP_NUM_THREADS'):
+        return f'Threads: {torch.get_num_threads()} (OMP_NUM_THREADS={given})'
     threads = 1 if distributed else free_cores()
     torch.set_num_threads(threads)
     why = 'one per process' if distributed else 'the cores that are free now'

@@ -55,27 +55,19 @@ def add_track_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def use_trackers(cfg: Config, names: list[str], checkpoint: dict | None) -> None:
-    """Add the backends to the config's visualizer.
-
-    Raises:
-        UserError: If one is not installed.
-    """
+    """Add the backends to the config's visualizer; a UserError if one is not installed."""
     check_installed(names)
     if not names:
         return
     ids = earlier_ids(cfg.work_dir, checkpoint) if cfg.get('resume') else {}
-    visualizer = cfg.get('visualizer') or dict(
-        type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
-    )
-    backends = visualizer.get('vis_backends') or []
+    local = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    visualizer = cfg.get('visualizer') or local
+    backends = [*(visualizer.get('vis_backends') or [])]
     for name in names:
-        backend = dict(
-            type=TRACKERS[name],
-            save_dir=cfg.work_dir if name == 'wandb' else osp.join(cfg.work_dir, name),
-        )
-        if name != 'tensorboard':  # which goes on where there are files
-            backend['run_id'] = ids.get(name)
-        backends = [*backends, backend]
+        folder = cfg.work_dir if name == 'wandb' else osp.join(cfg.work_dir, name)
+        # tensorboard goes on where there are files
+        run = {} if name == 'tensorboard' else dict(run_id=ids.get(name))
+        backends.append(dict(type=TRACKERS[name], save_dir=folder, **run))
     cfg.visualizer = dict(visualizer, vis_backends=backends)
 
 
@@ -88,11 +80,8 @@ def check_installed(names: list[str]) -> None:
 
 
 def earlier_ids(work_dir: str, checkpoint: dict | None) -> dict[str, str]:
-    """The ids of the training so far: of its checkpoint, or its work dir.
-
-    Raises:
-        UserError: If what stands there is none by tracker.
-    """
+    """The ids of the training so far, of its checkpoint or its work dir; a UserError if what stands
+    there is none by tracker."""
     file = Path(work_dir, IDS)
     ids = (checkpoint or {}).get('meta', {}).get('trackers')
     try:
@@ -131,17 +120,15 @@ class TrackRun(Hook):
     def after_train(self, runner: Runner) -> None:
         """Record the picture of two validation images, if there can be one."""
         model = getattr(runner.model, 'module', runner.model)
-        if any(isinstance(weight, DTensor) for weight in model.parameters()):
-            print_log('no alignment picture: one process has not all weights', logger='current')
-            return
+        dataset = runner.val_dataloader.dataset if runner.val_loop else []
         try:
+            if any(isinstance(weight, DTensor) for weight in model.parameters()):
+                raise ValueError('one process has not all weights')
             LabelTrace(model.backbone)
+            if len(dataset) < 2 or not hasattr(model.head, 'num_classes'):
+                raise ValueError('it is of two validation images')
         except (AttributeError, TypeError, ValueError) as error:
             print_log(f'no alignment picture: {error}', logger='current')
-            return
-        dataset = runner.val_dataloader.dataset if runner.val_loop else None
-        if dataset is None or len(dataset) < 2 or not hasattr(model.head, 'num_classes'):
-            print_log('no alignment picture: it is of two validation images', logger='current')
             return
         picture = draw(model, [dataset[0], dataset[len(dataset) // 2]], runner.cfg)
         runner.visualizer.add_image('alignment', picture, step=runner.iter)

@@ -44,7 +44,7 @@ from mmtlalign.commands.command_line import (
 from mmtlalign.commands.console import progress_bar, say_what_next
 from mmtlalign.commands.distributed import use_gloo_without_gpu
 from mmtlalign.commands.report import write_report
-from mmtlalign.commands.resumed_config import check_same_run, extend_schedule
+from mmtlalign.commands.resumed_config import check_same_run, extend_schedule, schedules_of
 from mmtlalign.commands.runner import build_runner
 from mmtlalign.commands.start import read_start
 from mmtlalign.commands.threads import set_threads
@@ -52,7 +52,7 @@ from mmtlalign.commands.trackers import TrackRun, add_track_argument, check_inst
 from mmtlalign.commands.training_options import add_training_options, apply_training_options
 from mmtlalign.commands.work_dir import check_no_earlier_run, lock_work_dir, remove_earlier_run
 from mmtlalign.engine import DryRunEnded, VerifyPretrained, keep_checkpoints_whole
-from mmtlalign.errors import UserError, in_one_line, warn
+from mmtlalign.errors import UserError, warn
 from mmtlalign.host_check import check_host, check_sync_bn
 from mmtlalign.old_arguments import modernise
 from mmtlalign.output_files import check_space
@@ -102,39 +102,28 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def count_accumulation(cfg: Config) -> None:
-    """Let the host's scaling see the batch of a step, not of a forward.
-
-    It multiplies the batch size by the number of processes only.
-    """
+    """Let the host's scaling of the learning rate, which multiplies the batch size by the number of
+    processes only, see the batch of a step, not of a forward."""
     steps = (cfg.get('optim_wrapper') or {}).get('accumulative_counts') or 1
     if steps > 1 and (cfg.get('auto_scale_lr') or {}).get('enable'):
         cfg.auto_scale_lr.base_batch_size /= steps
 
 
 def check_schedule(cfg: Config) -> None:
-    """Raise a UserError if training ends before one of its schedules begins.
-
-    Only schedules that last until the end of training are looked at: the host
-    takes that end for theirs.
-    """
-    schedules = cfg.get('param_scheduler') or []
-    for schedule in [schedules] if isinstance(schedules, dict) else schedules:
+    """Raise a UserError if training ends before a schedule begins that lasts until that end."""
+    for schedule in schedules_of(cfg):
         key = 'max_epochs' if schedule.get('by_epoch', True) else 'max_iters'
         last, begin = cfg.train_cfg.get(key), schedule.get('begin', 0)
         if last is not None and last <= begin and 'end' not in schedule:
             raise UserError(
-                f'train_cfg.{key}={last} ends within the warm-up, before '
-                f'{schedule["type"]} begins at {begin}; set --cfg-options '
-                f'train_cfg.{key}={begin + 1} or more'
+                f'train_cfg.{key}={last} ends within the warm-up, before {schedule["type"]} begins '
+                f'at {begin}; set --cfg-options train_cfg.{key}={begin + 1} or more'
             )
 
 
 def translate_old_arguments(cfg: Config) -> None:
-    """Resume what an older release began; a new training is written anew.
-
-    Raises:
-        UserError: With all that has to be changed.
-    """
+    """Resume what an older release began; raise a UserError for a new training with all that has
+    to be changed."""
     changes = modernise(cfg.model)
     if changes and not cfg.get('resume'):
         raise UserError(
@@ -156,18 +145,16 @@ def has_ended(cfg: Config, checkpoint: dict) -> bool:
         total, done = cfg.train_cfg.get(key), checkpoint['meta'][unit]
         if total and done >= total:
             print(
-                f'nothing left to do: {key}={total}, and the checkpoint has '
-                f'seen {done}; to train longer, give --extend N with a '
-                'larger N'
+                f'nothing left to do: {key}={total}, and the checkpoint has seen {done}; to train '
+                'longer, give --extend N with a larger N'
             )
             return True
     return False
 
 
 def check_room(runner: Runner, work_dir: str) -> None:
-    """Raise a UserError if the disk has no room for two checkpoints: the one
-    that is there when the next one is written. An optimizer such as AdamW
-    holds two numbers for each weight."""
+    """Raise a UserError if the disk has no room for two checkpoints: the one that is there when the
+    next one is written. An optimizer such as AdamW holds two numbers for each weight."""
     folder = Path(work_dir).absolute()
     while not folder.is_dir():  # none is made for a dry run
         folder = folder.parent
@@ -195,27 +182,19 @@ def register_hooks(runner: Runner, args: argparse.Namespace) -> None:
 def look_at_data(
     cfg: Config, args: argparse.Namespace, checkpoint: dict | None, start: str | None
 ) -> None:
-    """Read what will be trained on, say what is there, draw it if asked.
-
-    Raises:
-        UserError: See :func:`check_data`.
-    """
+    """Read what will be trained on, say what is there, draw it if asked."""
     trained = classes_in(checkpoint) if start else None
     is_resumed = bool(cfg.get('resume'))
-    findings = check_data(
-        cfg,
-        'train',
-        'val',
-        full=args.check == 'full',
-        trained=trained if is_resumed else None,
-        checkpoint=start or '',
-    )
-    lines = list(report(findings))
+    full = args.check == 'full'
+    expected = trained if is_resumed else None
+    findings = check_data(cfg, 'train', 'val', full=full, trained=expected, checkpoint=start or '')
+    warning = None
     if start and not is_resumed:
         warning = warn_of_start(trained, start, *training_classes(cfg))
-        lines += [in_one_line(f'warning: {warning}')] * bool(warning)
     if findings:
-        print('\n'.join(lines))
+        print('\n'.join(report(findings)))
+        if warning:
+            warn(warning)
     if args.check_picture and is_first_process():
         make_folder_of_picture(args.check_picture, '--check-picture')
         draw_samples(cfg, args.check_picture)

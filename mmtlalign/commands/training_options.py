@@ -14,13 +14,8 @@ from mmtlalign.errors import UserError
 
 COMPILE_MODES = ('default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs')
 # Entries that mmengine's FlexibleRunner, or sharding, would pass over.
-NOT_SHARDED = (
-    'activation_checkpointing',
-    'compile',
-    'efficient_conv_bn_eval',
-    'model_wrapper_cfg',
-    'strategy',
-)
+NOT_SHARDED = """
+    activation_checkpointing compile efficient_conv_bn_eval model_wrapper_cfg strategy""".split()
 # Of mmengine.
 REFUSED_STRATEGIES = dict(
     FSDPStrategy='clips gradients by the norms of single shards and cannot average weights',
@@ -88,11 +83,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 
 
 def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Write options into a config.
-
-    Raises:
-        UserError: Where one cannot work here.
-    """
+    """Write options into a config; a UserError where one cannot work here."""
     if args.peak_tflops is not None and not 0 < args.peak_tflops < inf:
         raise UserError(f'--peak-tflops {args.peak_tflops} must be greater than 0, and finite')
     if args.fsdp:
@@ -101,13 +92,16 @@ def apply_training_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.amp or args.amp_dtype:
         use_amp(cfg, args.amp_dtype, args.fsdp)
     if args.auto_scale_lr or (cfg.get('auto_scale_lr') or {}).get('enable'):
-        scale_lr(cfg)
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UserError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
+        cfg.auto_scale_lr.enable = True
     if args.compile:
         use_compile(cfg, args.compile)
-    if args.channels_last:
-        add_hook(cfg, type='mmtlalign.ChannelsLast')
+    hooks = [dict(type='mmtlalign.ChannelsLast')] * args.channels_last
     if args.profile:
-        add_hook(cfg, type='mmtlalign.ProfileSteps', steps=args.profile)
+        hooks.append(dict(type='mmtlalign.ProfileSteps', steps=args.profile))
+    if hooks:
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *hooks]
     given = dict(seed=args.seed, deterministic=args.deterministic or None)
     given = {key: value for key, value in given.items() if value is not None}
     if given:
@@ -123,10 +117,6 @@ def use_own_runner(cfg: Config) -> None:
     strategy = (cfg.get('strategy') or {}).get('type')
     if strategy in REFUSED_STRATEGIES:
         raise UserError(f"strategy.type '{strategy}' {REFUSED_STRATEGIES[strategy]}: give --fsdp")
-
-
-def add_hook(cfg: Config, **hook) -> None:
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
 
 
 def use_amp(cfg: Config, dtype: str | None = None, sharded: bool = False) -> None:
@@ -158,13 +148,6 @@ def use_amp(cfg: Config, dtype: str | None = None, sharded: bool = False) -> Non
     wrapper.setdefault('loss_scale', 'dynamic')
     if dtype:
         wrapper.dtype = 'float16'
-
-
-def scale_lr(cfg: Config) -> None:
-    """Switch on mmengine's scaling of the learning rate."""
-    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-        raise UserError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
-    cfg.auto_scale_lr.enable = True
 
 
 def use_compile(cfg: Config, mode: str) -> None:

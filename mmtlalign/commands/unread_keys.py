@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,14 +20,12 @@ from mmtlalign.errors import UserError, first_line, warn
 # What the hosts' runners and config readers look up at the top of a config.
 READ_BY_HOSTS = frozenset(
     """
-    activation_checkpointing auto_scale_lr compile custom_hooks custom_imports
-    data_preprocessor default_hooks default_scope efficient_conv_bn_eval
-    env_cfg experiment_name find_unused_parameters
-    init_weights_for_test_or_val launcher load_from log_level log_processor
-    model model_wrapper_cfg optim_wrapper param_scheduler randomness resume
-    runner_type strategy sync_bn test_cfg test_dataloader test_evaluator
-    train_cfg train_dataloader val_cfg val_dataloader val_evaluator visualizer
-    work_dir""".split()
+    activation_checkpointing auto_scale_lr compile custom_hooks custom_imports data_preprocessor
+    default_hooks default_scope efficient_conv_bn_eval env_cfg experiment_name
+    find_unused_parameters init_weights_for_test_or_val launcher load_from log_level log_processor
+    model model_wrapper_cfg optim_wrapper param_scheduler randomness resume runner_type strategy
+    sync_bn test_cfg test_dataloader test_evaluator train_cfg train_dataloader val_cfg
+    val_dataloader val_evaluator visualizer work_dir""".split()
 )
 READ_BY_US = frozenset('data_hint load_from_allowed tta_model tta_pipeline'.split())
 READ = READ_BY_HOSTS | READ_BY_US
@@ -53,9 +52,9 @@ KEYS = {
     'auto_scale_lr': 'enable base_batch_size'.split(),
     'env_cfg': 'cudnn_benchmark mp_cfg dist_cfg resource_limit'.split(),
     'optim_wrapper.paramwise_cfg': """
-        bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult
-        dwconv_decay_mult dcn_offset_lr_mult bypass_duplicate custom_keys
-        layer_decay_rate num_layers decay_rate decay_type""".split(),
+        bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult dwconv_decay_mult num_layers
+        dcn_offset_lr_mult bypass_duplicate custom_keys layer_decay_rate decay_rate decay_type
+        """.split(),
 }
 LOADER = 'dataset sampler batch_sampler collate_fn worker_init_fn num_batch_per_epoch'.split()
 READERS = {
@@ -68,12 +67,8 @@ ROOTS = [value for value in vars(registries).values() if isinstance(value, Regis
 
 
 def merge_options(cfg: Config, options: dict, allow_unread: bool = False) -> None:
-    """Merge ``--cfg-options``, by dotted keys, into a config; each must be read by something.
-
-    Raises:
-        UserError: For one that nothing reads, unless that is allowed, naming the nearest that is
-            read, and for one that has no place.
-    """
+    """Merge ``--cfg-options``, by dotted keys, into a config; a UserError for one that has no
+    place, and, unless that is allowed, for one that nothing reads."""
     for key, value in options.items() if not allow_unread else ():
         check_option(cfg, key, value)
     try:
@@ -82,8 +77,7 @@ def merge_options(cfg: Config, options: dict, allow_unread: bool = False) -> Non
         reason = str(error.args[0]) if error.args else first_line(error)
         raise UserError(
             f'--cfg-options {" ".join(options)} has no place in '
-            f"'{cfg.filename}' ({reason}); compare its keys with those of "
-            'the config'
+            f"'{cfg.filename}' ({reason}); compare its keys with those of the config"
         ) from error
 
 
@@ -125,8 +119,7 @@ def unread_variable(cfg: Config, key: str, top: str, parts: list[str]) -> UserEr
             f"'{top}' is a variable that the config has expanded already, "
             'and setting it now changes nothing'
         )
-        places = [path for path, value in nodes(cfg) if value == cfg[top]]
-        near = [path + rest for path in places]
+        near = [path + rest for path, value in nodes(cfg) if value == cfg[top]]
     else:
         what = f"nothing reads '{top}'"
         near = [path for path, _ in nodes(cfg) if path.endswith(f'.{key}')]
@@ -146,11 +139,7 @@ def nodes(cfg: Config) -> Iterator[tuple[str, object]]:
 
 
 def check_new_key(cfg: Config, path: str, node: dict, key: str) -> None:
-    """Hold a new key against what reads the dict that it is put into.
-
-    Raises:
-        UserError: If that takes no such key.
-    """
+    """Raise a UserError if what reads the dict that a new key is put into takes no such key."""
     accepted, is_open, whose = reader_of(cfg, path, node)
     if accepted is None or key in accepted:
         return
@@ -185,36 +174,29 @@ def reader_of(cfg: Config, path: str, node: dict) -> tuple[set | None, bool, str
 
 
 def parameters(cls) -> tuple[set[str], bool]:
-    """Names that a class takes, its parents' too if it hands them on, and
+    """Names that a class or function takes, a class's parents' too if it hands them on, and
     whether it takes any other."""
-    names, is_open = set(), True
-    inits = (
-        [vars(parent)['__init__'] for parent in cls.__mro__ if '__init__' in vars(parent)]
-        if inspect.isclass(cls)
-        else [cls]
-    )
-    for i, init in enumerate(inits):
+    names: set[str] = set()
+    inits = [vars(parent).get('__init__') for parent in getattr(cls, '__mro__', ())] or [cls]
+    for i, init in enumerate(filter(None, inits)):
         found = inspect.signature(init).parameters.values()
-        names |= {one.name for one in found}
+        names |= {one.name for one in found} - {'self', 'args', 'kwargs'}
         if not any(one.kind is one.VAR_KEYWORD for one in found):
-            is_open = i > 0  # the first may use some of them itself
-            break
-    return names - {'self', 'args', 'kwargs'}, is_open
+            return names, i > 0  # the first may use some of them itself
+    return names, True
 
 
 def find_type(cfg: Config, name):
     """The class that a type stands for; None if it is not to be found."""
     if name is None or not isinstance(name, str):
         return name
-    scope = cfg.get('default_scope', 'mmengine')
     for root in ROOTS:
-        try:
-            with root.switch_scope_and_registry(scope) as registry:
-                cls = registry.get(name)
-        except (ImportError, AttributeError):  # of a host that is not there
-            continue
-        if cls is not None:
-            return cls
+        with (
+            suppress(ImportError, AttributeError),  # of a host that is not there
+            root.switch_scope_and_registry(cfg.get('default_scope', 'mmengine')) as registry,
+        ):
+            if (cls := registry.get(name)) is not None:
+                return cls
     return None
 
 
@@ -223,12 +205,11 @@ def unread_variables(cfg: Config) -> dict[str, str]:
     reads and nothing was made of, with the nearest that is read."""
     spent = [without_scopes(value) for _, value in nodes(cfg)]
     found = {}
-    for name in cfg:
-        near = OF_OLDER_HOSTS.get(name) or next(
-            iter(get_close_matches(name, READ, n=1, cutoff=0.85)), None
-        )
-        if near and name not in READ and without_scopes(cfg[name]) not in spent:
-            found[name] = near
+    for name in sorted(cfg.keys() - READ):
+        near = [OF_OLDER_HOSTS[name]] if name in OF_OLDER_HOSTS else []
+        near += get_close_matches(name, READ, n=1, cutoff=0.85)
+        if near and without_scopes(cfg[name]) not in spent:
+            found[name] = near[0]
     return found
 
 
@@ -239,9 +220,3 @@ def without_scopes(node):
     if isinstance(node, (list, tuple)):
         return [without_scopes(value) for value in node]
     return node
-
-
-def warn_of_unread_variables(cfg: Config) -> None:
-    """Name them, with the nearest that is read."""
-    for name, near in unread_variables(cfg).items():
-        warn(f"nothing reads {name} of '{cfg.filename}'; the nearest that is read is {near}")

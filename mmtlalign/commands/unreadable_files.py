@@ -32,7 +32,12 @@ def name_unreadable_files() -> None:
             frames = [f for f, _ in traceback.walk_tb(error.__traceback__)]
             if path is None or is_own_code(frames):
                 raise
-            raise LocalError(unreadable(path, error)) from error
+            reason = first_line(error)
+            if path not in reason:
+                reason = f'failed to load image: {path} ({type(error).__name__}: {reason})'
+            raise LocalError(
+                f'{reason}: get the file again or take it out of the data set'
+            ) from error
 
     BaseTransform.__call__ = load
 
@@ -43,11 +48,3 @@ def path_in_hand(step: BaseTransform, results) -> str | None:
         return None
     keys = PATHS if 'Image' in type(step).__name__ else PATHS[::-1]
     return next((str(results[key]) for key in keys if results.get(key)), None)
-
-
-def unreadable(path: str, error: Exception) -> str:
-    """What to say of a file, given what its reader says."""
-    reason = first_line(error)
-    if path not in reason:
-        reason = f'failed to load image: {path} ({type(error).__name__}: {reason})'
-    return f'{reason}: get the file again or take it out of the data set'

@@ -36,8 +36,7 @@ PROPAGATIONS = ('tlalign', 'contribution')
 MAX_FILE_SIZE = '10mb'
 MAX_PIXELS = 2**24  # of an image, before it is decoded
 
-# Image A under the grid of patches, and the box to drag or, by its corner, to
-# stretch.
+# Image A under the grid of patches, and the box to drag or, by its corner, to stretch.
 PICKER = """
 <svg viewBox="0 0 ${value.cols} ${value.rows}">
 <image href="${value.picture}" width="${value.cols}" height="${value.rows}"
@@ -110,15 +109,6 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """What is given, if it fits together."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    if args.config and not args.checkpoint:
-        parser.error('CONFIG needs its CHECKPOINT')
-    return args
-
-
 class Models:
     """Models of the page by name, each loaded when it is first asked for; one of the user's own
     before those of the zoo."""
@@ -159,11 +149,8 @@ def fit_box(box: list[int], grid: tuple[int, int]) -> Box:
 
 
 def mix(model: BaseModel, paths: list[str], box: list[int] | None) -> tuple[MixTrace, Box]:
-    """Mix two images for a model, labels moved in each way that it has.
-
-    Returns:
-        tuple[MixTrace, tuple[int, ...]]: What came of it, and the box that was pasted.
-    """
+    """Mix two images for a model, labels moved in each way that it has; what came of it, and the
+    box that was pasted."""
     batch = load_images(model.cfg, paths, model.cfg.model.backbone.get('img_size'))
     image = model.data_preprocessor(batch)['inputs'][:1]
     rows, cols = LabelTrace(model.backbone).grid_of(image)
@@ -203,8 +190,7 @@ def told_in_the_page(function: Callable) -> Callable:
 
 
 def write_examples(folder: str) -> tuple[list[str], list[str]]:
-    """Paths of two held-out digits, and of the two photographs that come with
-    scikit-learn."""
+    """Paths of two held-out digits, and of the two photographs that come with scikit-learn."""
     digits = Digits('val', pipeline=[])
     shown = [
         next(d['img'] for d in map(digits.get_data_info, range(360)) if d['gt_label'] == label)
@@ -229,15 +215,12 @@ def build_page(models: Models, folder: str):
         found, box = mix(models.classifier(name), [a, b], box)
         rows, cols = next(iter(found.share_maps.values()))[0].shape
         classes = models.classifier(name).dataset_meta.get('classes') or range(len(found.scores))
-        picker = dict(
-            picture=predictions.to_uri(found.images[0][..., ::-1] * 255),
-            rows=rows,
-            cols=cols,
-            box=list(box),
+        own, mixed = (
+            predictions.to_uri(image[..., ::-1] * 255) for image in (found.images[0], found.mixed)
         )
         return (
-            picker,
-            img(predictions.to_uri(found.mixed[..., ::-1] * 255), 'mix'),
+            dict(picture=own, rows=rows, cols=cols, box=list(box)),
+            img(mixed, 'mix'),
             img(figures.to_uri(draw_share_maps(found.share_maps)), 'share maps'),
             tell_labels(found),
             {str(label): float(score) for label, score in zip(classes, found.scores)},
@@ -312,7 +295,10 @@ def image_input(label: str, path: str):
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.config and not args.checkpoint:
+        parser.error('CONFIG needs its CHECKPOINT')
     if gr is None:
         raise UserError(
             'the page needs gradio: pip install "mmtlalign[web]", or pip install gradio'

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from mmtlalign.commands.checks import is_first_process
-from mmtlalign.commands.command_line import make_work_dir
+from mmtlalign.commands.command_line import make_out_folder
 from mmtlalign.errors import UserError, warn
 
 LOCK = '.lock'
@@ -21,26 +21,18 @@ _locks: dict[str, IO] = {}
 
 
 def lock_work_dir(path: str) -> None:
-    """Make the folder and keep other trainings out until this process ends.
+    """Make the folder and keep other trainings out until this process ends; a UserError names the
+    process that has it.
 
-    Only rank 0 locks, and nobody who only reads. The lock is one of POSIX
-    (``lockf``): the kernel releases it whichever way the process dies, it is
-    not inherited by data-loading workers, and NFS has it too.
-
-    Raises:
-        UserError: If the folder cannot be written, or another process, which is named, has it.
+    Only rank 0 locks, and nobody who only reads. The lock is one of POSIX (``lockf``): the kernel
+    releases it whichever way the process dies, it is not inherited by data-loading workers, and
+    NFS has it too.
     """
-    make_work_dir(path)
+    make_out_folder(path, '--work-dir', 'work dir')
     key = osp.realpath(path)
     if key in _locks or not is_first_process():
         return
-    try:
-        file = open(osp.join(path, LOCK), 'a+')
-    except OSError as error:
-        raise UserError(
-            f"work dir '{path}' cannot be written "
-            f'({error.strerror}); choose another with --work-dir'
-        ) from None
+    file = open(osp.join(path, LOCK), 'a+')
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -96,12 +88,8 @@ def left_by_run(path: str | os.PathLike) -> list[Path]:
 
 
 def remove_earlier_run(path: str, keep: str | None) -> None:
-    """Delete checkpoints, so that none is taken for the new run's.
-
-    Args:
-        path (str): The work dir.
-        keep (str, optional): A checkpoint that the new run starts from.
-    """
+    """Delete checkpoints, but for one that the new run starts from, so that none is taken for the
+    new run's."""
     for old in left_by_run(path):
         if not (keep and old.exists() and osp.exists(keep) and osp.samefile(old, keep)):
             old.unlink()

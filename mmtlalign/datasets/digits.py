@@ -40,12 +40,11 @@ class Digits(BaseDataset):
             np.arange(len(labels)), test_size=360, random_state=0, stratify=labels
         )[self.SPLITS.index(self.split)]
         pixels = np.rint(digits * 255 / 16).astype(np.uint8)
-        return [dict(img=self._upscale(pixels[i]), gt_label=int(labels[i])) for i in indices]
-
-    @staticmethod
-    def _upscale(pixels: np.ndarray) -> np.ndarray:
-        grey = mmcv.imresize(pixels.reshape(8, 8), (32, 32), interpolation='bicubic')
-        return np.repeat(grey[..., None], 3, axis=2)
+        samples = []
+        for i in indices:
+            grey = mmcv.imresize(pixels[i].reshape(8, 8), (32, 32), interpolation='bicubic')
+            samples.append(dict(img=np.repeat(grey[..., None], 3, 2), gt_label=int(labels[i])))
+        return samples
 
     def extra_repr(self) -> list[str]:
         """The split, instead of the file names the host would print."""

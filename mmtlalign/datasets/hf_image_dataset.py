@@ -74,11 +74,15 @@ class HFImageDataset(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Rows, labels, and names for messages; the images stay on disk."""
         table = self._open()
+        from datasets import Image
+
         if not len(table):
             raise UserError(f'{self._where} is empty')
         image_column, label_column = self.columns
         labels = self._read_labels(table.data.column(label_column))
-        self._images = _encoded(table, image_column)
+        # as (bytes, path), none of them decoded
+        images = table.select_columns([image_column])
+        self._images = images.cast_column(image_column, Image(decode=False))
         return [
             dict(image, gt_label=label)
             for image, label in zip(self._find_images(), labels.tolist())
@@ -112,12 +116,7 @@ class HFImageDataset(BaseDataset):
         self._name_classes(features[self.columns[1]])
 
     def _name_classes(self, feature) -> None:
-        """Take the names from the features, unless the config renames them.
-
-        Raises:
-            UserError: If nobody names the classes, or the config names
-                another number of them, or the same in another order.
-        """
+        """Take the names from the features, unless the config renames them all in this order."""
         own = getattr(feature, 'names', None)
         given = self._metainfo.get('classes')
         if given is None and own is None:
@@ -177,12 +176,11 @@ def _from_memory(step):
 
 def _check_columns(features: 'Features', columns: tuple[str, str], where: str) -> None:
     """Raise a UserError if a column is missing or of another type."""
-    for column, name, fits, wanted in zip(
-        columns,
-        ('image_column', 'label_column'),
-        (_is_image, _is_label),
-        ('encoded images', 'class labels or integers'),
-    ):
+    kinds = dict(
+        image_column=(_is_image, 'encoded images'),
+        label_column=(_is_label, 'class labels or integers'),
+    )
+    for column, (name, (fits, wanted)) in zip(columns, kinds.items()):
         if column not in features:
             raise UserError(
                 f"{where} has no column '{column}', only {', '.join(features)}: set {name}"
@@ -209,10 +207,3 @@ def _is_label(feature) -> bool:
     from pyarrow.types import is_integer
 
     return isinstance(feature, (ClassLabel, Value)) and is_integer(feature.pa_type)
-
-
-def _encoded(table: 'Dataset', column: str) -> 'Dataset':
-    """The column of images alone, as (bytes, path), none of them decoded."""
-    from datasets import Image
-
-    return table.select_columns([column]).cast_column(column, Image(decode=False))

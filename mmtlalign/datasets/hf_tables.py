@@ -9,6 +9,7 @@ import os.path as osp
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from mmengine.logging import print_log
@@ -39,19 +40,20 @@ def open_table(
     for it. Of images in folders, the cache holds the paths.
 
     Args:
-        root (str): A folder, or ``hf://datasets/OWNER/NAME``, to which
-            ``@REVISION`` may be appended.
-        split (str): As in the names of files or folders; ``'val'`` is also ``'validation'``.
+        root, split, config_name, cache_dir: See :class:`HFImageDataset`.
         check (Callable): Called with the features before anything is
             converted; raises if they will not do.
-        config_name (str, optional): Of a data set that has several. Defaults to None.
-        cache_dir (str, optional): Defaults to None, the library's own (``HF_DATASETS_CACHE``).
 
     Raises:
         UserError: If the library is missing, or the data set cannot be
             read, is in another format or has no such split.
     """
-    _check_library()
+    try:
+        from datasets import Dataset, concatenate_datasets
+    except ImportError:
+        raise UserError(
+            "HFImageDataset needs Hugging Face's datasets: pip install 'mmtlalign[hf]'"
+        ) from None
     if not root.startswith(HUB) and not osp.isdir(root):
         raise UserError(
             f"data_root '{root}' is no folder: set another; a data set of the "
@@ -64,21 +66,13 @@ def open_table(
         split = _find_split(root, split, builder.config.data_files)
         files = builder.config.data_files[split]
         if _format(builder) == 'arrow' and all(map(_is_stream, files)):
-            return _map_files(files)
+            tables = [Dataset.from_file(file, in_memory=False) for file in files]
+            return concatenate_datasets(tables)
         builder = _narrow(builder, split, cache_dir)
         if not osp.isdir(builder.cache_dir):
             check(builder.as_streaming_dataset(split=split).features)
             _convert(builder, f"'{root}', split '{split}'")
         return builder.as_dataset(split=split, in_memory=False)
-
-
-def _check_library() -> None:
-    try:
-        import datasets  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "HFImageDataset needs Hugging Face's datasets: pip install 'mmtlalign[hf]'"
-        ) from None
 
 
 @contextmanager
@@ -147,12 +141,6 @@ def _is_stream(file: str) -> bool:
         return opened.read(6) != b'ARROW1'
 
 
-def _map_files(files: list[str]) -> 'Dataset':
-    from datasets import Dataset, concatenate_datasets
-
-    return concatenate_datasets([Dataset.from_file(file, in_memory=False) for file in files])
-
-
 def _narrow(builder: 'DatasetBuilder', split: str, cache_dir: str | None) -> 'DatasetBuilder':
     """Leave other splits out, which the library would convert as well.
 
@@ -164,18 +152,15 @@ def _narrow(builder: 'DatasetBuilder', split: str, cache_dir: str | None) -> 'Da
     kind, files = _format(builder), builder.config.data_files
     if kind == 'imagefolder' or len(files) == 1:
         return builder
-    return load_dataset_builder(
-        kind,
-        data_files={split: list(files[split])},
-        cache_dir=cache_dir,
-        features=builder.info.features,
-    )
+    alone = dict(data_files={split: list(files[split])}, features=builder.info.features)
+    return load_dataset_builder(kind, cache_dir=cache_dir, **alone)
 
 
 def _convert(builder: 'DatasetBuilder', what: str) -> None:
     """Fill the cache; of several processes, one does."""
     cache = builder.cache_dir
-    size = sum(map(_size_to_copy, _all_files(builder)))
+    files = chain.from_iterable(builder.config.data_files.values())
+    size = sum(map(_size_to_copy, files))
     if size:
         print_log(
             f'{what}: converting it once, into about {decimal(size)} under {cache}',
@@ -191,10 +176,6 @@ def _convert(builder: 'DatasetBuilder', what: str) -> None:
             f"'{cache}' has {decimal(free)} free; set cache_dir to a place on another"
         )
     builder.download_and_prepare()
-
-
-def _all_files(builder: 'DatasetBuilder') -> list[str]:
-    return [file for files in builder.config.data_files.values() for file in files]
 
 
 def _size_to_copy(file: str) -> int:

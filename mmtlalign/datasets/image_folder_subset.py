@@ -31,29 +31,23 @@ class ImageFolderSubset(CustomDataset):
     def filter_data(self) -> list[dict]:
         """Keep the drawn samples, in their original order."""
         labels = np.array([info['gt_label'] for info in self.data_list])
-        per_class = self._samples_per_class(labels)
-        rng = np.random.default_rng(self.seed)
-        kept = np.concatenate(
-            [
-                rng.choice(np.flatnonzero(labels == label), per_class, replace=False)
-                for label in range(len(self.CLASSES))
-            ]
-        )
-        return [self.data_list[i] for i in np.sort(kept)]
-
-    def _samples_per_class(self, labels: np.ndarray) -> int:
         num_classes = len(self.CLASSES)
         per_class, rest = divmod(self.num_samples, num_classes)
         if per_class < 1 or rest:
             raise ValueError(
-                f'num_samples={self.num_samples} must be a positive multiple '
-                f'of the {num_classes} classes in {self.img_prefix!r}'
+                f'num_samples={self.num_samples} must be a positive multiple of the {num_classes} '
+                f'classes in {self.img_prefix!r}'
             )
         counts = np.bincount(labels, minlength=num_classes)
         if counts.min() < per_class:
             raise ValueError(
-                f'num_samples={self.num_samples} needs {per_class} images of '
-                f'each class, but {self.CLASSES[counts.argmin()]!r} in '
-                f'{self.img_prefix!r} has {counts.min()}; lower num_samples'
+                f'num_samples={self.num_samples} needs {per_class} images of each class, but '
+                f'{self.CLASSES[counts.argmin()]!r} in {self.img_prefix!r} has {counts.min()}; '
+                'lower num_samples'
             )
-        return per_class
+        rng = np.random.default_rng(self.seed)
+        kept = [
+            rng.choice(np.flatnonzero(labels == label), per_class, replace=False)
+            for label in range(num_classes)
+        ]
+        return [self.data_list[i] for i in np.sort(np.concatenate(kept))]

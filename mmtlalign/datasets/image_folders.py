@@ -24,11 +24,8 @@ class FoldersByName:
         if not self.with_label:
             return super()._find_samples()
         folders = [name for name in find_folders(self.img_prefix)[0] if not name.startswith('.')]
-        samples, empty = get_samples(
-            self.img_prefix,
-            {name: i for i, name in enumerate(folders)},
-            is_valid_file=self.is_valid_file,
-        )
+        numbers = {name: i for i, name in enumerate(folders)}
+        samples, empty = get_samples(self.img_prefix, numbers, is_valid_file=self.is_valid_file)
         used = [name for name in folders if name not in empty]
         labels = number_folders(used, self.CLASSES, self.img_prefix)
         self.folder_to_idx = labels

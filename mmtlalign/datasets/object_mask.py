@@ -1,5 +1,4 @@
-"""Which pixels of one image show its object, on their way through the
-pipeline."""
+"""Which pixels of one image show its object, on their way through the pipeline."""
 
 from dataclasses import dataclass, replace
 

@@ -65,9 +65,7 @@ class PlantedDigits(BaseDataset):
         if num_images < 1:
             raise ValueError(f'num_images={num_images} must be at least 1.')
         if not 1 <= num_objects <= 10:
-            raise ValueError(
-                f'num_objects={num_objects} must be from 1 to 10, the number of classes.'
-            )
+            raise ValueError(f'num_objects={num_objects} must be from 1 to 10: one of each class.')
         if not 0 <= clutter <= 1:
             raise ValueError(f'clutter={clutter} must be from 0 to 1.')
         self.cells = math.ceil(math.sqrt(num_objects))
@@ -76,13 +74,9 @@ class PlantedDigits(BaseDataset):
                 f'object_size={object_size} must be from 1 to {image_size // self.cells}: '
                 f'{num_objects} of them must fit into an image of {image_size} pixels.'
             )
-        self.split = split
-        self.num_images = num_images
-        self.object_size = object_size
-        self.num_objects = num_objects
-        self.clutter = clutter
-        self.image_size = image_size
-        self.seed = seed
+        self.split, self.num_images, self.seed = split, num_images, seed
+        self.num_objects, self.object_size = num_objects, object_size
+        self.clutter, self.image_size = clutter, image_size
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -98,12 +92,8 @@ class PlantedDigits(BaseDataset):
         indices = np.arange(len(labels))
         parts = {}
         for name in ('val', 'test'):
-            indices, parts[name] = train_test_split(
-                indices,
-                test_size=self.SPLITS[name],
-                random_state=self.seed,
-                stratify=labels[indices],
-            )
+            options = dict(random_state=self.seed, stratify=labels[indices])
+            indices, parts[name] = train_test_split(indices, test_size=self.SPLITS[name], **options)
         chosen = parts.get(self.split, indices)
         size = (self.object_size, self.object_size)
         inks = [mmcv.imresize(image.reshape(8, 8) / 16, size) for image in images[chosen]]

@@ -31,9 +31,7 @@ class TokenLabelAnnotator:
 
     def __init__(self, model: nn.Module, batch_size: int = 64, num_workers: int = 0) -> None:
         neck, head = getattr(model, 'neck', None), getattr(model, 'head', None)
-        self.model = model.eval()
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.model, self.batch_size, self.num_workers = model.eval(), batch_size, num_workers
         if not (
             type(neck) is GlobalAveragePooling
             and isinstance(head, LinearClsHead)
@@ -53,12 +51,9 @@ class TokenLabelAnnotator:
 
     def batches(self, dataset: BaseDataset, rows: np.ndarray) -> Iterator[tuple]:
         """Images of some rows: their numbers, samples, and normalised inputs."""
-        loader: DataLoader = DataLoader(
-            Subset(dataset, rows.tolist()),
-            self.batch_size,
-            num_workers=self.num_workers,
-            collate_fn=default_collate,
-        )
+        images: Subset = Subset(dataset, rows.tolist())
+        options = dict(num_workers=self.num_workers, collate_fn=default_collate)
+        loader: DataLoader = DataLoader(images, self.batch_size, **options)
         parts = np.split(rows, range(self.batch_size, len(rows), self.batch_size))
         for part, data in zip(parts, loader):
             inputs = self.model.data_preprocessor(data, training=False)['inputs']

@@ -29,8 +29,7 @@ class TokenLabelStore:
     - ``index.json``: format, number of images, grid, k, score mode, classes,
       and what is to be known of the annotator, its accuracy included;
     - ``names.txt``: one image per line, see :func:`image_names`;
-    - ``ids.npy``: (images, rows, cols, k), int16 (int32 for more than 32,767
-      classes);
+    - ``ids.npy``: (images, rows, cols, k), int16 (int32 for more than 32,767 classes);
     - ``scores.npy``: (images, rows, cols, k), float16;
     - ``rectangles.npy``: (images, 4), float32: x1, y1, x2, y2 of what a map
       covers, as parts of the image's width and height;
@@ -193,18 +192,10 @@ class TokenLabelStore:
         self._check_map(row, ids, scores, rectangle)
         if 'sums' in self._arrays and (_sum(ids, scores, rectangle) != self._arrays['sums'][row]):
             raise self._damage(row, 'its sum is not the one it was written with')
-        x1, y1, x2, y2 = rectangle
-        rows, cols = self.index['grid']
         # The whole image, 0 to 1, in cells of the map.
-        box = np.array(
-            [
-                -x1 / (x2 - x1) * cols,
-                -y1 / (y2 - y1) * rows,
-                (1 - x1) / (x2 - x1) * cols,
-                (1 - y1) / (y2 - y1) * rows,
-            ],
-            np.float32,
-        )
+        cells = self.index['grid'][::-1] / (rectangle[2:] - rectangle[:2])
+        start = rectangle[:2]
+        box = np.concatenate([-start * cells, (1 - start) * cells]).astype(np.float32)
         return TokenLabels(
             ids, scores, box, tuple(image_size), len(self.classes), self.index['score_mode']
         )
@@ -322,12 +313,10 @@ def _open_array(path: str, name: str, shape: tuple, dtype: type, writable: bool)
         array = np.load(osp.join(path, f'{name}.npy'), mmap_mode='r+' if writable else 'r')
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path, str(error).splitlines()[0]) from None
-    if (getattr(array, 'shape', None), getattr(array, 'dtype', None)) != (shape, dtype):
-        raise _damaged(
-            path,
-            f'{name}.npy holds {getattr(array, "dtype", "no")} '
-            f'{getattr(array, "shape", "array")}, not {dtype.__name__} {shape} as index.json says',
-        )
+    size, kind = getattr(array, 'shape', 'array'), getattr(array, 'dtype', 'no')
+    if (size, kind) != (shape, dtype):
+        stated = f'{dtype.__name__} {shape} as index.json says'
+        raise _damaged(path, f'{name}.npy holds {kind} {size}, not {stated}')
     return array
 
 

@@ -67,16 +67,10 @@ class TokenLabels:
             top, left, height, width (int): Of the part, in pixels.
             image_size (tuple[int]): Rows and columns it was resized to.
         """
-        x1, y1, x2, y2 = self.box
-        scale_y = (y2 - y1) / self.image_size[0]
-        scale_x = (x2 - x1) / self.image_size[1]
-        box = [
-            x1 + left * scale_x,
-            y1 + top * scale_y,
-            x1 + (left + width) * scale_x,
-            y1 + (top + height) * scale_y,
-        ]
-        return replace(self, box=np.array(box, np.float32), image_size=image_size)
+        start, scale = self.box[:2], (self.box[2:] - self.box[:2]) / self.image_size[::-1]
+        corners = np.array([[left, top], [left + width, top + height]])
+        box = (start + corners * scale).astype(np.float32).reshape(4)
+        return replace(self, box=box, image_size=image_size)
 
     def warped(self, matrix: np.ndarray) -> 'TokenLabels':
         """After an affine map of the image that keeps its size.
@@ -104,12 +98,8 @@ class TokenLabels:
         )
 
     def _sources(self, matrix):
-        """Where the content of each cell comes from.
-
-        Returns:
-            tuple[np.ndarray]: x and y on the map, where 0 is the middle of
-            the first cell, and 1 or, from outside the image, 0; each (N,).
-        """
+        """Where the content of each cell comes from: x and y on the map, where 0 is the middle of
+        the first cell, and 1 or, from outside the image, 0; each (N,)."""
         rows, cols = self.ids.shape[:2]
         origin, scale = self.box[:2], self.box[2:] - self.box[:2]
         size = np.array(self.image_size[::-1])
@@ -122,12 +112,8 @@ class TokenLabels:
         return x, y, seen.astype(np.float64)
 
     def _expanded(self):
-        """Scores of all classes that occur in the map.
-
-        Returns:
-            tuple[np.ndarray]: the classes (C,), their scores in every cell
-            less that of the others (N, C), and that of the others (N,).
-        """
+        """Classes that occur in the map (C,), their scores in every cell less that of the others
+        (N, C), and that of the others (N,)."""
         k = self.ids.shape[-1]
         classes, columns = np.unique(self.ids, return_inverse=True)
         scores = self.scores.reshape(-1, k).astype(np.float64)

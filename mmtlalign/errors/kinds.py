@@ -7,10 +7,10 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 from .user_error import UserError, first_line
 
@@ -141,26 +141,21 @@ def by_kind(error: Exception, frames: list[FrameType]) -> str | None:
         return f'{what} cannot be used ({os.strerror(error.errno)}); {BY_ERRNO[error.errno]}'
     if isinstance(error, MemoryError):
         return f'out of memory ({first_line(error)}): set a smaller batch_size'
+    if isinstance(error, UnicodeEncodeError):
+        name = f"the name '{error.object:.200}'"
+        return f'{name} is not UTF-8, and cannot be written; rename the file'
     if isinstance(error, UnicodeError):
-        return unicode_trouble(error, path)
+        what = repr(path) if path else 'a file'
+        return (
+            f'{what} is not text in UTF-8 ({error}); convert it (iconv -f latin1 -t utf8), or '
+            'give another'
+        )
     if path and is_of_a_reader(error):
         return (
             f"'{path}' cannot be read ({type(error).__name__}: "
             f'{first_line(error)}); get the file again, or correct it'
         )
     return None
-
-
-def unicode_trouble(error: UnicodeError, path: str | None) -> str:
-    """A name or a file that is not UTF-8."""
-    if isinstance(error, UnicodeEncodeError):
-        return (
-            f"the name '{error.object:.200}' is not UTF-8, and cannot be written; rename the file"
-        )
-    return (
-        f'{repr(path) if path else "a file"} is not text in UTF-8 ({error}); convert it (iconv '
-        '-f latin1 -t utf8), or give another'
-    )
 
 
 def is_of_a_reader(error: Exception) -> bool:
@@ -190,21 +185,22 @@ def by_refusal(error: Exception, frames: list[FrameType]) -> str | None:
 
 def by_place(error: Exception, frames: list[FrameType]) -> str | None:
     """An error out of the host, by what the host was doing."""
-    for frame, line in hosts_at_work(frames):
-        return line(error, frame)
+    places = hosts_at_work()
+    for frame in reversed(frames):
+        if frame.f_code in places:
+            return places[frame.f_code](error, frame)
     return None
 
 
-def hosts_at_work(
-    frames: list[FrameType],
-) -> Iterator[tuple[FrameType, Callable[[Exception, FrameType], str]]]:
-    """Frames, the innermost first, of what makes something of a user's."""
+def hosts_at_work() -> dict[CodeType, Callable[[Exception, FrameType], str]]:
+    """What to say of an error below each function that makes something of a user's."""
     runner = getattr(sys.modules.get('mmengine.runner'), 'Runner', None)
     registry = sys.modules.get('mmengine.registry')
     if not (runner and registry):
-        return
+        return {}
     evaluator = sys.modules['mmengine.evaluator'].Evaluator
-    places = {
+    parts = 'dataloader train_loop val_loop test_loop optim_wrapper param_scheduler evaluator model'
+    return {
         evaluator.process.__code__: cannot_be_measured,
         evaluator.evaluate.__code__: cannot_be_measured,
         registry.build_from_cfg.__code__: cannot_be_built,
@@ -212,17 +208,8 @@ def hosts_at_work(
         runner.load_or_resume.__code__: cannot_be_resumed,
         runner.__init__.__code__: no_runner,
         runner.from_cfg.__func__.__code__: no_runner,
-        **{
-            getattr(runner, f'build_{part}').__code__: no_runner
-            for part in (
-                'dataloader train_loop val_loop test_loop optim_wrapper param_scheduler evaluator '
-                'model'
-            ).split()
-        },
+        **{getattr(runner, f'build_{part}').__code__: no_runner for part in parts.split()},
     }
-    for frame in reversed(frames):
-        if frame.f_code in places:
-            yield frame, places[frame.f_code]
 
 
 def cannot_be_measured(error: Exception, frame: FrameType) -> str:
@@ -257,21 +244,14 @@ def unknown_type(kind: str, registry) -> str:
     from difflib import get_close_matches
 
     root = registry.parent or registry
-    names = {
-        *registry.module_dict,
-        *root.module_dict,
-        *(
-            f'{scope}.{name}'
-            for scope, child in root.children.items()
-            for name in child.module_dict
-        ),
-    }
+    names = {*registry.module_dict, *root.module_dict}
+    for scope, child in root.children.items():
+        names.update(f'{scope}.{name}' for name in child.module_dict)
     close = get_close_matches(str(kind), names, n=1)
+    closest = f" (closest: '{close[0]}')" if close else ''
     return (
         f"type '{kind}' of the config is unknown among the {registry.name}s of '{registry.scope}'"
-        + (f" (closest: '{close[0]}')" if close else '')
-        + '; correct it, or name the module that has it in '
-        'custom_imports'
+        f'{closest}; correct it, or name the module that has it in custom_imports'
     )
 
 
@@ -305,8 +285,7 @@ def file_in_hand(frames: list[FrameType]) -> str | None:
 
 def readers() -> dict:
     """By code, the variable that holds the path of what is read."""
-    found = {}
-    for module, function, variable in (
+    known = (
         ('mmengine.fileio', 'load', 'file'),
         ('mmengine.fileio', 'get', 'filepath'),
         ('mmengine.fileio', 'get_text', 'filepath'),
@@ -314,8 +293,9 @@ def readers() -> dict:
         ('mmengine.fileio', 'dict_from_file', 'filename'),
         ('mmcv', 'imread', 'img_or_path'),
         ('pycocotools.coco', 'COCO.__init__', 'annotation_file'),
-    ):
-        if module in sys.modules:
-            code = attrgetter(f'{function}.__code__')(sys.modules[module])
-            found[code] = variable
-    return found
+    )
+    return {
+        attrgetter(f'{function}.__code__')(sys.modules[module]): variable
+        for module, function, variable in known
+        if module in sys.modules
+    }

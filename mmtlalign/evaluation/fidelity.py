@@ -160,17 +160,11 @@ class Fidelity:
             return None
         if name == 'tlalign' and 'attention' in self.traces:
             return self.traces['attention']
-        watch = None
+        backbone, watch = self.model.backbone, None
         if name == 'attention':
-            tokens = build_family(self.model.backbone).num_extra_tokens
-            watch = 'class' if tokens else 'patches'
-        return LabelTrace(
-            self.model.backbone,
-            record=True,
-            watch=watch,
-            token_merging=getattr(self.model, 'token_merging', None),
-            **arguments,
-        )
+            watch = 'class' if build_family(backbone).num_extra_tokens else 'patches'
+        merging = getattr(self.model, 'token_merging', None)
+        return LabelTrace(backbone, record=True, watch=watch, token_merging=merging, **arguments)
 
     def grid_of(self, dataset) -> tuple[int, int]:
         """Rows and columns of patches of the first image."""
@@ -237,16 +231,13 @@ class Fidelity:
             with trace(mixes.record.token_share):
                 feats = self.model.backbone(mixes.mixed)
             for name in self.names:
-                if self.traces[name] is trace:
-                    shares[name] = self._read_trace(name, trace, mixes)
+                if name == 'attention' and self.traces[name] is trace:
+                    shares[name] = attended_share(mixes.record, trace)[None]
+                elif self.traces[name] is trace:
+                    shares[name] = torch.stack([trace.read(s) for s in trace.block_shares])
         if feats is None:
             return shares, self.model.extract_feat(mixes.mixed)
         return shares, (self.model.neck(feats) if self.model.with_neck else feats)
-
-    def _read_trace(self, name: str, trace: LabelTrace, mixes: 'Mixes') -> Tensor:
-        if name == 'attention':
-            return attended_share(mixes.record, trace)[None]
-        return torch.stack([trace.read(s) for s in trace.block_shares])
 
     def _what_is_read(self, feats: tuple) -> Tensor:
         """(N, C), what the head's last layer is given."""
@@ -287,8 +278,7 @@ class Mixes:
         return (scores.gather(1, own) - scores.gather(1, partner))[:, 0].sigmoid()
 
     def truth(self) -> Tensor:
-        """(N,), visible pixels of the own object over those of both; NaN
-        where neither shows one."""
+        """(N,), visible pixels of the own object over those of both; NaN where there are none."""
         own, partner = visible_objects(self.record, self.samples)
         both = own + partner
         return torch.where(both < 1, torch.nan, own / both.clamp(min=1))

@@ -1,54 +1,22 @@
 """A block that passes on fewer tokens than it is given."""
 
 import copy
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmtlalign.alignment.families import Family
-from mmtlalign.alignment.families.vit import StockAttention
 from mmtlalign.alignment.kernels import num_spare
-from mmtlalign.alignment.sites import Attention, Site
+from mmtlalign.alignment.sites import Site
 from mmtlalign.interception import Interception, find_class
 
 from .plan import Plan
 
 
-class MergingBlock(NamedTuple):
-    """A block whose tokens can be merged between attention and ffn.
-
-    Attributes:
-        module (nn.Module): The block, ``module(x)``.
-        attention (Attention): Its ``module`` calls its ``scaled_dot_product_attention`` once.
-        norm (nn.Module): What the ffn is given has passed.
-        ffn (nn.Module): Called as ``ffn(norm(x), identity=x)`` at the end.
-    """
-
-    module: nn.Module
-    attention: Attention
-    norm: nn.Module
-    ffn: nn.Module
-
-
-def merging_blocks(backbone: nn.Module, family: Family) -> list[MergingBlock]:
-    """All blocks of a ViT of mmpretrain or of ours; of others none."""
-    sites = [site for site in family.sites if isinstance(site, StockAttention)]
-    layers = getattr(backbone, 'layers', ())
-    if len(sites) != len(layers):  # such as Twins
-        return []
-    # DeiT-III of mmpretrain calls `ln1` twice and never `ln2`.
-    norm = 'ln1' if find_class(backbone, 'mmpretrain.DeiT3') else 'ln2'
-    return [
-        MergingBlock(layer, site, getattr(layer, norm), layer.ffn)
-        for layer, site in zip(layers, sites)
-    ]
-
-
 class ReducedBlock(Site):
-    """Stands in for the forward of a block, and while it runs for parts of it, so that one run can
-    be repeated whatever has become of the rest."""
+    """Stands in for the forward of a block of mmpretrain's ViT, and while it runs for its
+    attention and its ``ffn(norm(x), identity=x)`` at the end, so that one run can be repeated
+    whatever has become of the rest."""
 
     in_block = False
     # Of one run: what it merges, the sizes (B, N) before it, their bias
@@ -56,11 +24,13 @@ class ReducedBlock(Site):
     size: Tensor
     bias: Tensor | None
 
-    def __init__(self, reduction, index: int, block: MergingBlock) -> None:
-        super().__init__(block.module)
+    def __init__(self, reduction, index: int, layer: nn.Module) -> None:
+        super().__init__(layer)
         self.reduction = reduction
         self.index = index
-        self.block = block
+        # DeiT-III of mmpretrain calls `ln1` twice and never `ln2`.
+        is_deit3 = find_class(reduction.backbone, 'mmpretrain.DeiT3')
+        self.norm = layer.ln1 if is_deit3 else layer.ln2
 
     @torch._disable_dynamo
     def forward(self, x: Tensor) -> Tensor:
@@ -93,7 +63,7 @@ class ReducedBlock(Site):
         attention.share = share  # which is that after the block
 
     def __call__(self, x: Tensor) -> Tensor:
-        attn, ffn = self.block.attention.module, self.block.ffn
+        attn, ffn = self.module.attn, self.module.ffn
         self.stock_attention = attn.scaled_dot_product_attention
         self.stock_ffn = ffn.forward
         interception = Interception()
@@ -131,5 +101,5 @@ class ReducedBlock(Site):
     def feed_forward(self, normed: Tensor, identity: Tensor) -> Tensor:
         if self.planned is not None:
             identity = self.reduction.reduce(self.planned, identity)
-            normed = self.block.norm(identity)
+            normed = self.norm(identity)
         return self.stock_ffn(normed, identity=identity)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mmtlalign.alignment.families import build_family
+from mmtlalign.alignment.families.vit import StockAttention
 from mmtlalign.interception import Interception, name_of
 
 from .plan import Plan
-from .reduced_block import ReducedBlock, merging_blocks
+from .reduced_block import ReducedBlock
 
 
 class TokenReduction:
@@ -28,8 +29,9 @@ class TokenReduction:
         self.backbone = backbone
         self.family = build_family(backbone)
         name = f'{type(self).__name__} of {type(backbone).__name__}'
-        blocks = merging_blocks(backbone, self.family)
-        if not blocks:
+        layers = getattr(backbone, 'layers', ())
+        attentions = [site for site in self.family.sites if isinstance(site, StockAttention)]
+        if not layers or len(attentions) != len(layers):
             raise TypeError(
                 f'{name}: its family does not say where blocks can merge tokens; ViT, DeiT and '
                 'LV-ViT do.'
@@ -39,7 +41,7 @@ class TokenReduction:
                 f'{name}: out_type={self.family.out_type!r} must be one of {self.out_types}; '
                 'merged tokens are no grid of patches.'
             )
-        self.sites = [ReducedBlock(self, index, block) for index, block in enumerate(blocks)]
+        self.sites = [ReducedBlock(self, index, layer) for index, layer in enumerate(layers)]
         self.interception = Interception()
         # (B, N) by N: of how many patches tokens were made, last forward
         self.sizes: dict[int, Tensor] = {}
@@ -76,8 +78,7 @@ class TokenReduction:
 
     def attach(self, trace) -> None:
         """Take hold of the backbone on behalf of a trace, or of itself."""
-        attentions = [site.block.attention.module for site in self.sites]
-        for module in (self.backbone, *attentions):
+        for module in (self.backbone, *(site.module.attn for site in self.sites)):
             if 'forward' in module.__dict__:
                 raise RuntimeError(
                     f'{name_of(self.backbone, module)}.forward is not the stock one: leave the '

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 def encoder_features(backbone: nn.Module, outputs) -> Tensor:
     """Reduce a backbone's last output to what a linear head would read.
 
-    Shapes: B images, C channels, N tokens, H x W positions.
-
     Args:
         backbone (nn.Module): Where the outputs come from.
         outputs (tuple | Tensor): As its ``forward`` returns them. Of the last one is taken

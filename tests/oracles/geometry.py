@@ -28,10 +28,44 @@ def start(token_labels, num_extra_tokens=0):
     return torch.cat([mean] * num_extra_tokens + [patches], 1)
 
 
+def walk(backbone, images, labels, grid, stages, mix, merge=None):
+    """Labels (B, N, K) moved through stages of blocks, by half in each.
+
+    Args:
+        stages (list[list[nn.Module]]): What attends, or the blocks around it.
+        mix (Callable): ``(module, x, labels, grid)`` -> what tokens attend to (B, N, K), where the
+            module is given x.
+        merge (Callable, optional): ``(number, labels, grid)`` -> labels and grid with which stages
+            but the first begin.
+
+    Returns:
+        tuple: labels after each block, and labels and grid after each stage.
+    """
+    calls, steps, ends = iter(record(backbone, images, sum(stages, []))), [], []
+    for number, modules in enumerate(stages):
+        if number:
+            labels, grid = merge(number, labels, grid)
+        for module in modules:
+            labels = (labels + mix(module, next(calls)[0], labels, grid)) / 2
+            steps.append(labels)
+        ends.append((labels, grid))
+    return steps, ends
+
+
+def pyramid(backbone, images, token_labels, stages, mix, merge):
+    """:func:`walk` from patch labels (B, rows, cols, K): labels after each block, and their mean
+    after the last stage that is read."""
+    grid = token_labels.shape[1:3]
+    steps, ends = walk(backbone, images, start(token_labels), grid, stages, mix, merge)
+    last = max(getattr(backbone, 'out_indices', [len(stages) - 1]))
+    return steps, ends[last][0].mean(1)
+
+
 def read(backbone, labels, num_extra_tokens):
-    """What the head of a ViT of mmpretrain with one class token, or none, reads."""
+    """What the head of a ViT of mmpretrain reads; of a distilled pair the average."""
     if num_extra_tokens and backbone.out_type in ('cls_token', 'raw'):
-        return labels[:, 0]
+        count = num_extra_tokens if backbone.out_type == 'cls_token' else 1
+        return labels[:, :count].mean(1)
     return labels[:, num_extra_tokens:].mean(1)
 
 
@@ -47,14 +81,19 @@ def offsets(rows, cols):
 
 
 def split_heads(x, num_heads):
-    """(B, N, C) -> (B, h, N, C / h)."""
-    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+    """(..., N, C) -> (..., h, N, C / h)."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(-3, -2)
 
 
-def softmax_of(query, key, factor):
-    """Matrix (B, h, N, M) of query (B, h, N, c) and key (B, h, M, c)."""
-    logits = factor * torch.einsum('bhic,bhjc->bhij', query, key)
-    return logits.softmax(-1)
+def query_key_value(packed, num_heads):
+    """(..., N, 3 C) -> three of (..., h, N, C / h)."""
+    return [split_heads(x, num_heads) for x in packed.chunk(3, dim=-1)]
+
+
+def softmax_of(query, key, factor=None, bias=0.0):
+    """Matrix (..., h, N, M) of query (..., h, N, c) and key (..., h, M, c)."""
+    factor = query.shape[-1] ** -0.5 if factor is None else factor
+    return (factor * torch.einsum('...ic,...jc->...ij', query, key) + bias).softmax(-1)
 
 
 def attend(matrix, labels):
@@ -96,14 +135,15 @@ def windows(grid, size):
     return shifted_windows(grid, size, 0)[0]
 
 
-def reduced(reduction, norm, x, labels, grid, ratio):
-    """Labels and features (B, M, ...) of the keys of attention that a strided convolution pools
-    from tokens (B, N, ...)."""
+def reduced(attn, x, labels, grid):
+    """Labels and features (B, M, ...) of the keys of attention that a strided convolution ``sr``
+    pools from tokens (B, N, ...)."""
+    ratio = attn.sr_ratio
     if ratio == 1:
         return labels, x
     maps = x.transpose(1, 2).unflatten(2, tuple(grid))
-    source = F.conv2d(maps, reduction.weight, reduction.bias, stride=ratio)
-    return pool(labels, grid, ratio, ratio)[0], norm(source.flatten(2).transpose(1, 2))
+    source = F.conv2d(maps, attn.sr.weight, attn.sr.bias, stride=ratio)
+    return pool(labels, grid, ratio, ratio)[0], attn.norm(source.flatten(2).transpose(1, 2))
 
 
 def shifted_windows(grid, size, shift, pads_first=True):
@@ -167,17 +207,11 @@ def relative_table(table, num_queries, num_keys):
     table = resize_table(table, 2 * max(num_queries, num_keys) - 1)
     query_step = max(num_keys / num_queries, 1)
     key_step = max(num_queries / num_keys, 1)
-    return torch.stack(
-        [
-            torch.stack(
-                [
-                    table[int(i * query_step - j * key_step + (num_keys - 1) * key_step)]
-                    for j in range(num_keys)
-                ]
-            )
-            for i in range(num_queries)
-        ]
-    )
+    places = [
+        [int(i * query_step - (j - num_keys + 1) * key_step) for j in range(num_keys)]
+        for i in range(num_queries)
+    ]
+    return table[torch.tensor(places)]
 
 
 def relative_logits(query, query_grid, key_grid, rows, cols):
@@ -185,11 +219,5 @@ def relative_logits(query, query_grid, key_grid, rows, cols):
     rows and columns (L, c) -> (..., N, M)."""
     by_row = relative_table(rows, query_grid[0], key_grid[0])
     by_col = relative_table(cols, query_grid[1], key_grid[1])
-    key_rows = [y for y in range(key_grid[0]) for _ in range(key_grid[1])]
-    key_cols = list(range(key_grid[1])) * key_grid[0]
-    added = []
-    for number in range(query_grid[0] * query_grid[1]):
-        row, col = divmod(number, query_grid[1])
-        vectors = by_row[row, key_rows] + by_col[col, key_cols]
-        added.append(query[..., number, :] @ vectors.T)
-    return torch.stack(added, -2)
+    vectors = by_row[:, None, :, None] + by_col[None, :, None]
+    return torch.einsum('...ic,ijc->...ij', query, vectors.flatten(2, 3).flatten(0, 1))

@@ -11,6 +11,9 @@ import math
 
 import torch
 
+from .contribution import step
+from .geometry import query_key_value, record, softmax_of, start
+
 
 @torch.no_grad()
 def merging_vit(backbone, images, token_labels, choose, proportional=True, contribution=False):
@@ -24,8 +27,8 @@ def merging_vit(backbone, images, token_labels, choose, proportional=True, contr
         token_labels (Tensor): (B, rows, cols, K).
         choose (Callable): ``(block, keys (N, D), seen (N,))`` of one sample
             -> groups: for every new token a list of pairs (old token, weight)
-            where the weight None stands for the size; and whether features
-            are summed instead of averaged.
+            where the weight None stands for the size. Its ``summed`` says
+            whether features are summed instead of averaged.
         proportional (bool): Whether log sizes are added to scores.
         contribution (bool): Whether labels follow what the images contribute
             to the residual stream (their projection) instead of half of what
@@ -36,7 +39,7 @@ def merging_vit(backbone, images, token_labels, choose, proportional=True, contr
         block, label of what the head reads (B, K), sizes (B, N).
     """
     results = [
-        _one(backbone, image[None], labels.flatten(0, 1), choose, proportional, contribution)
+        _one(backbone, image[None], labels[None], choose, proportional, contribution)
         for image, labels in zip(images, token_labels)
     ]
     features, blocks, outputs, sizes = zip(*results)
@@ -49,21 +52,26 @@ def merging_vit(backbone, images, token_labels, choose, proportional=True, contr
 
 
 def _one(backbone, image, labels, choose, proportional, contribution):
-    x, labels = _embed(backbone, image, labels)
     extra = backbone.num_extra_tokens
+    ((x,),) = record(backbone, image, backbone.layers[:1])
+    x, labels = x[0], start(labels, extra)[0]
     sizes = torch.ones(len(x), dtype=x.dtype)
     blocks = []
     is_deit3 = type(backbone).__name__ == 'DeiT3'
     for index, layer in enumerate(backbone.layers):
-        query, key, value, matrix = _attention(layer.attn, layer.ln1(x), sizes, proportional)
-        mixed = torch.cat(list(matrix @ value), dim=-1)
-        if contribution:
-            labels = _contribution(layer.attn, x, value, matrix, labels)
+        attn = layer.attn
+        query, key, value = query_key_value(attn.qkv(layer.ln1(x)), attn.num_heads)
+        matrix = softmax_of(query, key, None, sizes.log() if proportional else 0.0)
+        after = attn.out_drop(attn.gamma1(torch.ones_like(x[0])))
+        if contribution:  # every class's part
+            tokens = torch.arange(len(x))[None]
+            parts = x[None], tokens, matrix[None, None], value[None, None], attn.proj, after
+            labels = step(labels.T, 'projection', *parts).T
         else:
             labels = (labels + matrix.mean(0) @ labels) / 2
-        x = x + _after(layer.attn, layer.attn.proj(mixed))
-        groups, summed = choose(index, key.mean(0), matrix.mean(0)[0])
-        x, labels, sizes = _merge(x, labels, sizes, groups, summed)
+        x = x + after * attn.proj(torch.cat(list(matrix @ value), dim=-1))
+        groups = choose(index, key.mean(0), matrix.mean(0)[0])
+        x, labels, sizes = _merge(x, labels, sizes, groups, choose.summed)
         norm = layer.ln1 if is_deit3 else layer.ln2
         x = layer.ffn(norm(x)[None], identity=x[None])[0]
         blocks.append(labels)
@@ -74,51 +82,6 @@ def _one(backbone, image, labels, choose, proportional, contribution):
     part = sizes[extra:] / sizes[extra:].sum()
     features = (backbone.ln2(part @ x[extra:])[None],)
     return features, blocks, part @ labels[extra:], sizes
-
-
-def _embed(backbone, image, labels):
-    """Tokens (N, C) and their labels (N, K), extra tokens first."""
-    tokens = backbone.patch_embed(image)[0][0]
-    extra = [backbone.cls_token[0]] if backbone.cls_token is not None else []
-    if hasattr(backbone, 'dist_token'):
-        extra.append(backbone.dist_token[0])
-    if type(backbone).__name__ == 'DeiT3':
-        tokens = torch.cat(extra + [tokens + backbone.pos_embed[0]])
-    else:
-        tokens = torch.cat(extra + [tokens]) + backbone.pos_embed[0]
-    mean = labels.mean(0, keepdim=True)
-    return tokens, torch.cat([mean] * len(extra) + [labels])
-
-
-def _attention(attn, x, sizes, proportional):
-    """Query, key and value (heads, N, D) and the matrix (heads, N, N)."""
-    heads = attn.num_heads
-    query, key, value = (
-        part.unflatten(-1, (heads, -1)).transpose(0, 1) for part in attn.qkv(x).chunk(3, dim=-1)
-    )
-    scores = query @ key.transpose(1, 2) / math.sqrt(query.size(-1))
-    if proportional:
-        scores = scores + sizes.log()
-    exp = (scores - scores.max()).exp()
-    return query, key, value, exp / exp.sum(-1, keepdim=True)
-
-
-def _after(attn, branch):
-    return attn.out_drop(attn.gamma1(branch))
-
-
-def _contribution(attn, x, value, matrix, labels):
-    """Labels by the projection of every class's part on the whole."""
-    proj = attn.proj
-    mixed = torch.cat(list(matrix @ value), dim=-1)
-    whole = x + _after(attn, proj(mixed))
-    moved = []
-    for label in labels.T:
-        part = torch.cat(list(matrix @ (label[:, None] * value)), dim=-1)
-        bias = (matrix.mean(0) @ label)[:, None] * proj.bias
-        own = label[:, None] * x + _after(attn, part @ proj.weight.T + bias)
-        moved.append((own * whole).sum(-1) / (whole * whole).sum(-1))
-    return torch.stack(moved, dim=-1)
 
 
 def _merge(x, labels, sizes, groups, summed):
@@ -146,26 +109,18 @@ def similar_tokens(amounts, extra):
         num = len(keys)
         count = min(amounts[block], (num - extra) // 2)
         if count == 0:
-            return [[(token, None)] for token in range(num)], False
+            return [[(token, None)] for token in range(num)]
+        first, second = ([t for t in range(odd, num, 2) if t >= extra] for odd in (0, 1))
         candidates = []
-        for a in range(0, num, 2):
-            if a < extra:
-                continue
-            best = max(
-                (torch.cosine_similarity(keys[a], keys[b], dim=0).item(), b)
-                for b in range(1, num, 2)
-                if b >= extra
-            )
-            candidates.append((*best, a))
+        for a in first:
+            similar = [(torch.cosine_similarity(keys[a], keys[b], dim=0).item(), b) for b in second]
+            candidates.append((*max(similar), a))
         candidates.sort(reverse=True)
         into = {a: b for _, b, a in candidates[:count]}
-        order = list(range(extra))
-        order += [a for a in range(0, num, 2) if a >= extra and a not in into]
-        order += [b for b in range(1, num, 2) if b >= extra]
-        return [
-            [(new, None)] + [(a, None) for a, b in into.items() if b == new] for new in order
-        ], False
+        order = [*range(extra), *(a for a in first if a not in into), *second]
+        return [[(new, None)] + [(a, None) for a, b in into.items() if b == new] for new in order]
 
+    choose.summed = False
     return choose
 
 
@@ -183,6 +138,7 @@ def attended_tokens(keep_rate, blocks, extra):
         rest = [token for token in range(extra, num) if token not in kept]
         if rest:
             groups.append([(token, seen[token]) for token in rest])
-        return groups, True
+        return groups
 
+    choose.summed = True
     return choose

@@ -1,9 +1,11 @@
 """Comparisons that several alignment tests share."""
 
+import copy
+
 import torch
 
 from mmtlalign.alignment import LabelTrace
-from tests.oracle import dense_labels
+from tests.oracle import labels_of
 from tests.test_alignment import toys
 
 
@@ -16,11 +18,27 @@ def assert_labels_follow(backbone, inputs, token_share, atol=2e-6):
     return features
 
 
-def assert_equals_oracle(trace, backbone, inputs, token_share, atol=2e-6):
-    """Compare what a recording trace holds with the dense oracle; labels may differ by ``atol``."""
-    own, partner = toys.class_labels(len(inputs))
-    labels = toys.to_labels(token_share, own, partner)
-    assert_all_moved(trace, *dense_labels(backbone, inputs, labels), own, partner, atol)
+def assert_equals_oracle(trace, backbone, inputs, token_share, atol=2e-6, oracle=labels_of):
+    """:func:`assert_equals` in float64."""
+    twin = copy.deepcopy(backbone).double()
+    assert_equals(trace, twin, inputs.double(), token_share, atol, oracle)
+
+
+def assert_equals(trace, backbone, images, token_share, atol, oracle):
+    """Compare what a recording trace holds with what an oracle finds; labels may differ by
+    ``atol``."""
+    own, partner = toys.class_labels(len(images))
+    labels = toys.to_labels(token_share, own, partner).to(images.dtype)
+    with torch.no_grad():
+        blocks, aligned = oracle(backbone, images, labels)
+    assert_all_moved(trace, blocks, aligned, own, partner, atol)
+    sites = [site for site in trace.family.sites if site.in_block]
+    read = trace.output_token_share.flatten(1)
+    if trace.family.output in sites:
+        labels = blocks[sites.index(trace.family.output)]
+        assert_moved(read, labels[:, trace.family.num_extra_tokens :], own, partner, atol)
+    else:  # a merging
+        assert_same(read.mean(1), trace.output_share)
 
 
 def assert_all_moved(trace, blocks, aligned, own, partner, atol):

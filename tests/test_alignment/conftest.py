@@ -3,15 +3,14 @@
 import functools
 
 import pytest
-from mmengine.runner import activation_checkpointing
-from torch.utils import checkpoint
-
-from mmtlalign.alignment.kernels import choice
 
 
 @pytest.fixture(params=[True, False], ids=['reentrant', 'non-reentrant'])
 def run_checkpoint(request, monkeypatch):
     """``checkpoint`` of one kind, also where the hosts call it."""
+    from mmengine.runner import activation_checkpointing
+    from torch.utils import checkpoint
+
     one_kind = functools.partial(checkpoint.checkpoint, use_reentrant=request.param)
     monkeypatch.setattr(checkpoint, 'checkpoint', one_kind)
     monkeypatch.setattr(activation_checkpointing, 'checkpoint', one_kind)
@@ -21,6 +20,8 @@ def run_checkpoint(request, monkeypatch):
 @pytest.fixture
 def logged(monkeypatch):
     """(level, line) of the log of the choice of kernels; nothing has been chosen yet."""
+    from mmtlalign.alignment.kernels import choice
+
     lines = []
     monkeypatch.setattr(choice, '_chosen', {})
     monkeypatch.setattr(

@@ -4,15 +4,13 @@ import copy
 
 import pytest
 import torch
-from mmcv.cnn.bricks import DropPath
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
-from torch._dynamo.utils import counters
 
 from mmtlalign.alignment import LabelTrace
 from tests.test_alignment import toys
 from tests.test_alignment.checks import (
-    assert_all_moved,
-    assert_moved,
+    assert_equals,
+    assert_equals_oracle,
     assert_same,
     assert_untouched,
     gradients,
@@ -32,8 +30,12 @@ class FamilyContract:
         patch (int): Side of the first tokens in pixels. Defaults to 4.
         variants (list[dict]): Options to try.
         checkpointed (list[str]): Modules to checkpoint.
+        with_cp (dict, optional): Options with which the host checkpoints by itself.
+        rates (dict): Of stochastic depth and dropout.
+        watched (tuple[str]): What of 'class' and 'patches' can be watched. Defaults to both.
+        watched_cfg (dict): Of the backbone then.
         modules (list[str]): Modules of which another class is refused.
-        refused (list[tuple]): Options of the backbone, of the trace, and the error.
+        refused (list[tuple]): Options of the backbone and of the trace, and the error.
     """
 
     oracle = None
@@ -42,8 +44,12 @@ class FamilyContract:
     patch = 4
     variants: list[dict] = [{}]
     checkpointed: list[str]
+    with_cp: dict | None = None
+    rates = dict(drop_path_rate=0.5, drop_rate=0.2)
+    watched: tuple[str, ...] = ('class', 'patches')
+    watched_cfg: dict = {}
     modules: list[str]
-    refused: list[tuple[dict, dict, str]]
+    refused: list[tuple[dict, str]]
 
     def make(self, **cfg):
         raise NotImplementedError
@@ -63,11 +69,21 @@ class FamilyContract:
 
     @pytest.mark.slow
     def test_limits(self):
-        assert_limits(self.make(), *self.inputs())
+        backbone, (images, share) = self.make(), self.inputs()
+        assert_limits(backbone, images, share)
+        with torch.autocast('cpu', torch.bfloat16), torch.no_grad():
+            stock = leaves(backbone(images))
+            with LabelTrace(backbone)(share):
+                features = leaves(backbone(images))
+        for ours, theirs in zip(features, stock, strict=True):
+            assert ours.dtype == theirs.dtype
+            assert_same(ours, theirs, 2e-2 * theirs.abs().max().item())
 
     @pytest.mark.slow
     def test_checkpointing(self, run_checkpoint):
-        assert_checkpointing(self.make(), *self.inputs(), self.checkpointed, run_checkpoint)
+        assert_checkpointing(self.make(), *self.inputs(), self.checkpointed)
+        if self.with_cp:
+            assert_checkpointing(self.make(), *self.inputs(), self.make(**self.with_cp))
 
     def test_other_modules_are_refused(self):
         backbone = self.make()
@@ -81,17 +97,18 @@ class FamilyContract:
         LabelTrace(backbone)
 
     def test_refused(self, refused):
-        cfg, options, message = refused
+        cfg, message = dict(refused[0]), refused[1]
+        options = {name: cfg.pop(name) for name in ('propagation', 'watch') if name in cfg}
         with pytest.raises((TypeError, ValueError), match=message) as error:
             LabelTrace(self.make(**cfg), **options)
         assert '\n' not in str(error.value)
 
-    def assert_random_depth(self, **rates):
-        """Stochastic depth and dropout outside attention move no share.
+    def test_random_depth_and_dropout(self):
+        """Outside attention they move no share.
 
         The oracle repeats their draws in the type of the traced forward alone.
         """
-        backbone = self.make(**rates)
+        backbone = self.make(**self.rates)
         backbone.train()  # returns None in the host
         images, share = self.inputs(batch=4)
         trace = LabelTrace(backbone, record=True)
@@ -101,22 +118,29 @@ class FamilyContract:
         with trace(share):
             assert_same(backbone(images), stock)
         torch.manual_seed(1)
-        assert_equals(trace, copy.deepcopy(backbone), images, share, self.oracle, 1e-5)
+        assert_equals(trace, copy.deepcopy(backbone), images, share, 1e-5, self.oracle)
 
-    def assert_watched(self, watch, **cfg):
+    def test_watch(self):
         """Rows of a matrix that sum to one, less what goes to extra tokens."""
-        trace = LabelTrace(self.make(**cfg), record=True, watch=watch)
-        images, share = self.inputs()
-        with trace(share):
-            trace.backbone(images)
-        read = trace.output_token_share
-        assert trace.attention.shape == read.flatten(1).shape and trace.grid == read.shape[1:]
-        assert (trace.attention > 0).all()
-        whole = trace.attention.sum(1)
-        if trace.family.num_extra_tokens:
-            assert (whole < 1).all()
-        else:
-            assert_same(whole, torch.ones(2))
+        for watch in ('class', 'patches'):
+            if watch not in self.watched:
+                message = "needs attention over all tokens|has no class .*; use watch='patches'"
+                with pytest.raises(ValueError, match=message) as error:
+                    LabelTrace(self.make(**self.watched_cfg), watch=watch)
+                assert '\n' not in str(error.value)
+                continue
+            trace = LabelTrace(self.make(**self.watched_cfg), record=True, watch=watch)
+            images, share = self.inputs()
+            with trace(share):
+                trace.backbone(images)
+            read = trace.output_token_share
+            assert trace.attention.shape == read.flatten(1).shape and trace.grid == read.shape[1:]
+            assert (trace.attention > 0).all()
+            whole = trace.attention.sum(1)
+            if trace.family.num_extra_tokens:
+                assert (whole < 1).all()
+            else:
+                assert_same(whole, torch.ones(2))
 
 
 def assert_family(backbone, images, token_share, oracle, exact=True):
@@ -132,12 +156,20 @@ def assert_family(backbone, images, token_share, oracle, exact=True):
         exact (bool): Whether features are bit-equal (the matrix is caught),
             or within 1e-5 (attention is fused). Defaults to True.
     """
+    trace = LabelTrace(backbone, record=True)
+    assert_stock(trace, images, token_share, exact)
+    assert_equals_oracle(trace, backbone, images, token_share, oracle=oracle)
+    # labels must have moved, or the comparison could not fail
+    assert (trace.output_share - token_share.mean((1, 2))).abs().max() > 1e-3
+
+
+def assert_stock(trace, images, token_share, exact):
+    """Features and gradients are those of the stock backbone, and nothing is left behind."""
+    backbone = trace.backbone
     before, keys = snapshot(backbone), list(backbone.state_dict())
     stock = backbone(images)
     loss_of(stock).backward()
     expected = gradients(backbone)
-
-    trace = LabelTrace(backbone, record=True)
     with trace(token_share):
         features = backbone(images)
     loss_of(features).backward()
@@ -147,98 +179,69 @@ def assert_family(backbone, images, token_share, oracle, exact=True):
     assert_same(gradients(backbone), expected)
     assert list(backbone.state_dict()) == keys
     assert_untouched(backbone, before)
-    twin = copy.deepcopy(backbone).double()
-    assert_equals(trace, twin, images.double(), token_share, oracle)
-    # labels must have moved, or the comparison could not fail
-    assert (trace.output_share - token_share.mean((1, 2))).abs().max() > 1e-3
 
 
-def assert_equals(trace, backbone, images, token_share, oracle, atol=2e-6):
-    """Compare what a recording trace holds with what an oracle finds."""
-    own, partner = toys.class_labels(len(images))
-    labels = toys.to_labels(token_share, own, partner).to(images.dtype)
-    with torch.no_grad():
-        blocks, aligned = oracle(backbone, images, labels)
-    assert_all_moved(trace, blocks, aligned, own, partner, atol)
-    sites = [site for site in trace.family.sites if site.in_block]
-    if trace.family.output in sites:  # not a merging
-        labels = blocks[sites.index(trace.family.output)]
-        labels = labels[:, trace.family.num_extra_tokens :]
-        assert_moved(trace.output_token_share.flatten(1), labels, own, partner, atol)
-
-
-def assert_limits(backbone, images, token_share):
-    """Constants stay, half precision is near, and copies follow their own backbone."""
-    trace, constant = LabelTrace(backbone), torch.full_like(token_share, 0.3)
+def assert_limits(backbone, images, token_share, near=5e-3, **options):
+    """Constants stay, complements do, samples do not meet, half precision is ``near``, and copies
+    follow their own backbone."""
+    trace = LabelTrace(backbone, record=True, **options)
     twin = copy.deepcopy(trace)
     assert twin.backbone is not backbone
 
-    def moved(trace, share, half=False):
+    def moved(trace, share, half=False, images=images):
         with torch.autocast('cpu', torch.bfloat16, enabled=half), torch.no_grad(), trace(share):
             trace.backbone(images)
         assert trace.output_share.dtype == torch.float32
-        return trace.output_share
+        return [trace.output_share, *trace.block_shares]
 
-    expected = moved(LabelTrace(backbone, record=True), token_share)
-    assert_same(moved(trace, token_share), expected, 1e-6)
-    assert_same(moved(twin, token_share), expected, 1e-6)
-    assert (moved(trace, token_share, half=True) - expected).abs().max() < 5e-3
-    for half in (False, True):
-        assert (moved(trace, constant, half) - 0.3).abs().max() < 1e-5
+    expected = moved(trace, token_share)
+    found = (
+        moved(twin, token_share),
+        [x.flip(0) for x in moved(trace, token_share.flip(0), images=images.flip(0))],
+    )
+    assert_same(found, (expected, expected), 1e-6)
+    for own, partner in zip(expected, moved(trace, 1 - token_share)):
+        # a propagation may cut shares at 0 and 1
+        inside = (own > 0) & (own < 1) & (partner > 0) & (partner < 1)
+        assert inside.float().mean() > 0.5
+        assert (own + partner - 1)[inside].abs().max() < 2e-6
+    last = LabelTrace(backbone, **options)
+    with torch.no_grad(), last(token_share):
+        backbone(images)
+    assert_same(last.output_share, expected[0], 1e-6)  # the rows that are read alone
+    assert (moved(trace, token_share, half=True)[0] - expected[0]).abs().max() < near
+    for half, constant in ((False, 0.0), (False, 0.3), (True, 0.3), (True, 1.0)):
+        for found in moved(trace, torch.full_like(token_share, constant), half):
+            assert (found - constant).abs().max() < 2e-6
 
 
-def assert_checkpointing(
-    backbone, images, token_share, modules, run_checkpoint, propagation='tlalign'
-):
-    """Checkpointed parts give the gradients and shares of the plain one.
+def assert_checkpointing(backbone, images, token_share, twin, forward=None, **options):
+    """A checkpointed twin gives the gradients and shares of the plain backbone.
 
     Args:
-        modules (list[str]): Names of the modules to checkpoint.
-        run_checkpoint: The fixture of this folder's conftest, which makes
-            checkpointing of one kind.
-        propagation (str | dict): See LabelTrace. Defaults to 'tlalign'.
+        twin (list[str] | nn.Module): The twin, or names of modules to checkpoint, by the kind that
+            the fixture ``run_checkpoint`` makes.
+        forward (Callable, optional): What calls the twin. Defaults to None, itself.
+        options: Of LabelTrace.
     """
-    trace = LabelTrace(backbone, propagation=propagation)
+    trace = LabelTrace(backbone, **options)
     with trace(token_share):
         loss_of(backbone(images)).backward()
     expected, share = gradients(backbone), trace.output_share
-    twin = copy.deepcopy(backbone)
-    turn_on_activation_checkpointing(twin, modules)
-    images = images.clone().requires_grad_()  # or the reentrant kind does
-    for inside in (True, False):  # nothing in the first module
-        trace = LabelTrace(twin, propagation=propagation)
+    if isinstance(twin, list):
+        names, twin = twin, copy.deepcopy(backbone)
+        turn_on_activation_checkpointing(twin, names)
+    forward, before = forward or twin, snapshot(twin)
+    # or the reentrant kind passes no gradient to the first module
+    images = images.clone().requires_grad_()
+    trace = LabelTrace(twin, **options)
+    for inside in (True, False):
         with trace(token_share):
-            loss = loss_of(twin(images))
+            loss = loss_of(forward(images))
             if inside:
                 loss.backward()
         if not inside:
             loss.backward()
         assert_same(gradients(twin), expected)
         assert_same(trace.output_share, share, 1e-6)
-
-
-def assert_compiles(backbone, images, token_share, propagation='tlalign'):
-    """No more graph breaks than the stock backbone has."""
-    backbone.eval()
-    for module in backbone.modules():
-        if isinstance(module, DropPath):  # numpy floats break graphs
-            module.drop_prob = float(module.drop_prob or 0)
-    trace = LabelTrace(backbone, propagation=propagation)
-    with trace(token_share):
-        features = backbone(images)
-    share, breaks = trace.output_share, []
-    for traced in (False, True):
-        torch._dynamo.reset()
-        counters.clear()
-        # graphs break before any backend sees them
-        compiled = torch.compile(backbone, backend='aot_eager' if traced else 'eager')
-        if traced:
-            with trace(token_share):
-                found = compiled(images)
-        else:
-            found = compiled(images)
-        assert_same(found, features)
-        breaks.append(sum(counters['graph_break'].values()))
-    torch._dynamo.reset()
-    assert breaks[1] <= breaks[0]
-    assert_same(trace.output_share, share, 1e-6)
+    assert_untouched(twin, before)

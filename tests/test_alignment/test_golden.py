@@ -20,9 +20,6 @@ OWN = sorted(generate.FOLDER.glob('*.npz'))
 # dense Swin reference; they live beside the repository, not in it
 SHARED = Path(__file__).resolve().parents[3] / 'shared' / 'golden'
 VIT, SWIN = (sorted(SHARED.glob(f'{kind}_*.npz')) for kind in ('vit', 'swin'))
-needs_shared = pytest.mark.skipif(
-    not SHARED.is_dir(), reason='reference data (../shared) is not present'
-)
 LABEL_ATOL, OTHER_ATOL = 2e-5, 1e-4
 
 
@@ -40,7 +37,7 @@ def load(path):
 
 
 def assert_labels(shares, labels, own, partner):
-    moved = toys.to_labels(shares, own.double(), partner.double())
+    moved = toys.to_labels(shares, own, partner)
     torch.testing.assert_close(moved, labels.double().view_as(moved), rtol=0, atol=LABEL_ATOL)
 
 
@@ -59,28 +56,7 @@ def test_oracle_reproduces_own_file(path):
         assert_same(torch.from_numpy(arrays[name]), value, atol=1e-6)
 
 
-@pytest.mark.parametrize('path', OWN, ids=stem)
-def test_trace_reproduces_own_file(path):
-    stored = load(path)
-    config = json.loads(str(stored['config']))
-    backbone, images = generate.build_case(config)
-    trace = LabelTrace(backbone, record=True)
-    with trace(stored['token_share']):
-        features = backbone(images)
-
-    own, partner = stored['own'], stored['partner']
-    blocks = [name for name in stored if name.startswith('block_labels')]
-    assert len(trace.block_shares) == len(blocks)
-    for k, share in enumerate(trace.block_shares):
-        assert_labels(share, stored[f'block_labels/{k}'], own, partner)
-    assert_labels(trace.output_share, stored['aligned_label'], own, partner)
-    if isinstance(features[0], tuple):
-        features = features[0]
-    for i, feature in enumerate(features):
-        assert_same(feature, stored[f'features/{i}'], OTHER_ATOL)
-
-
-@needs_shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason='reference data (../shared) is not present')
 def test_shared_files_are_there():
     assert VIT and SWIN
 
@@ -103,70 +79,63 @@ def to_mmpretrain(name):
     return name
 
 
-def vit_of(case):
-    """A ViT with the weights of a case, and its number of classes."""
-    img_size, patch_size, width, depth, heads, num_classes, _ = case['meta'].tolist()
+def vit_of(case, weights):
+    """A ViT with the weights of a case."""
+    img_size, patch_size, width, depth, heads, *_ = case['meta'].tolist()
     arch = dict(embed_dims=width, num_layers=depth, num_heads=heads)
-    arch['feedforward_channels'] = case['weight/blocks.0.mlp.fc1.bias'].numel()
+    arch['feedforward_channels'] = weights['blocks.0.mlp.fc1.bias'].numel()
     backbone = VisionTransformer(arch, img_size=img_size, patch_size=patch_size)
-    weights = weights_of(case).items()
-    backbone.load_state_dict({to_mmpretrain(n): value for n, value in weights if 'head' not in n})
-    return backbone, num_classes
+    weights = {to_mmpretrain(name): x for name, x in weights.items() if 'head' not in name}
+    backbone.load_state_dict(weights)
+    return backbone
 
 
-def swin_of(case):
+def swin_of(case, weights):
     """The same of a Swin."""
-    img_size, patch_size, window_size, num_classes, _ = case['meta'].tolist()
-    arch = dict(
-        embed_dims=case['embed_dims'].item(),
-        depths=case['depths'].tolist(),
-        num_heads=case['heads'].tolist(),
-    )
-    backbone = SwinTransformer(
-        arch,
-        img_size=img_size,
-        patch_size=patch_size,
-        window_size=window_size,
-        pad_small_map=True,
-        drop_path_rate=0.0,
-        out_indices=range(len(arch['depths'])),
-    )
+    img_size, patch_size, window_size, *_ = case['meta'].tolist()
+    names = dict(embed_dims='embed_dims', depths='depths', num_heads='heads')
+    arch = {ours: case[theirs].tolist() for ours, theirs in names.items()}
+    sizes = dict(img_size=img_size, patch_size=patch_size, window_size=window_size)
+    stages = dict(drop_path_rate=0.0, out_indices=range(len(arch['depths'])))
+    backbone = SwinTransformer(arch, pad_small_map=True, **sizes, **stages)
     # the file leaves these buffers out, as they follow from the window size
     indices = {k: v for k, v in backbone.state_dict().items() if k.endswith('position_index')}
-    backbone.load_state_dict(weights_of(case) | indices)
-    return backbone, num_classes
+    backbone.load_state_dict(weights | indices)
+    return backbone
 
 
-def weights_of(case):
-    return {n.removeprefix('weight/'): v for n, v in case.items() if n.startswith('weight/')}
-
-
-def shared_case(path):
-    """Arrays, backbone with their weights, shares, own and partner labels."""
+def case_of(path):
+    """Arrays, backbone with their weights, images, shares, own and partner labels."""
     case = load(path)
-    backbone, num_classes = (vit_of if path in VIT else swin_of)(case)
+    count = sum(name.startswith('block_labels/') for name in case)
+    if count:
+        case['block_labels'] = [case[f'block_labels/{k}'] for k in range(count)]
+    if path in OWN:
+        backbone, images = generate.build_case(json.loads(str(case['config'])))
+        share, own, partner = (case[name] for name in ('token_share', 'own', 'partner'))
+        return case, backbone, images, share, own.double(), partner.double()
+    weights = {n.removeprefix('weight/'): x for n, x in case.items() if n.startswith('weight/')}
+    backbone = (vit_of if path in VIT else swin_of)(case, weights)
+    num_classes = case['meta'][-2].item()
     smoothing = case.get('smoothing', torch.zeros(())).item()
     own = F.one_hot(case['labels'], num_classes).double()
     own = own * (1 - smoothing) + smoothing / num_classes
     share = (1 - case['partner_mask']).expand(len(own), -1, -1)
-    if 'block_labels' not in case:  # a Swin's, whose blocks differ in size
-        count = sum(name.startswith('block_labels/') for name in case)
-        case['block_labels'] = [case[f'block_labels/{k}'].flatten(1, 2) for k in range(count)]
-    return case, backbone, share, own, own.flip(0)
+    return case, backbone, case['mixed_images'], share, own, own.flip(0)
 
 
-@needs_shared
-@pytest.mark.parametrize('path', VIT + SWIN, ids=stem)
-def test_trace_reproduces_the_references(path):
-    case, backbone, token_share, own, partner = shared_case(path)
+@pytest.mark.parametrize('path', OWN + VIT + SWIN, ids=stem)
+def test_trace_reproduces(path):
+    case, backbone, images, token_share, own, partner = case_of(path)
     trace = LabelTrace(backbone, record=True)
     with trace(token_share):
-        features = backbone(case['mixed_images'])
+        features = backbone(images)
 
     for share, labels in zip(trace.block_shares, case['block_labels'], strict=True):
         assert_labels(share, labels, own, partner)
     assert_labels(trace.output_share, case['aligned_label'], own, partner)
-    if path in SWIN:
+    if path not in VIT:
+        features = features[0] if isinstance(features[0], tuple) else features
         for i, feature in enumerate(features):
             assert_same(feature, case[f'features/{i}'], OTHER_ATOL)
         return
@@ -187,14 +156,13 @@ def test_trace_reproduces_the_references(path):
         assert_same(actual, case[name], OTHER_ATOL)
 
 
-@needs_shared
 @pytest.mark.parametrize('path', VIT + SWIN, ids=stem)
 def test_oracle_reproduces_the_references(path):
-    case, backbone, token_share, own, partner = shared_case(path)
+    case, backbone, images, token_share, own, partner = case_of(path)
     start = toys.to_labels(token_share, own, partner)
     if path in VIT:
         assert_same(start.flatten(1, 2).float(), case['token_labels'][:, 1:])
-    blocks, aligned = dense_labels(backbone, case['mixed_images'], start)
+    blocks, aligned = dense_labels(backbone, images, start)
     for labels, expected in zip(blocks, case['block_labels'], strict=True):
-        assert_same(labels.float(), expected, 1e-6)
+        assert_same(labels.float(), expected.view_as(labels), 1e-6)
     assert_same(aligned.float(), case['aligned_label'].float(), 1e-6)

@@ -1,8 +1,8 @@
 """The ways to carry shares through global attention."""
 
-import importlib.util
 import logging
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,73 +12,48 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mmtlalign.alignment import LabelTrace, kernels
 from mmtlalign.alignment.kernels import channels, choice, fused
 from tests.test_alignment import toys
-from tests.test_alignment.attention import explicit, gap, inputs
+from tests.test_alignment.attention import BF16, F16, F32, F64, assert_agrees, explicit, inputs
 from tests.test_alignment.checks import assert_labels_follow, assert_same, loss_of
 
-F64, F32, F16, BF16 = torch.float64, torch.float32, torch.float16, torch.bfloat16
 PATHS = [
     kernels.fused_share_attention,
     kernels.padded_share_attention,
     kernels.separate_share_attention,
 ]
-TRITON = []
-if importlib.util.find_spec('triton'):
-    names = ('triton', 'triton_flash') if choice.load('triton', 'INTERPRET') else ()
-    TRITON = [choice.load(*choice.KERNELS[name]) for name in names]
-CPU = torch.device('cpu')
 all_paths = pytest.mark.parametrize('path', PATHS, ids=lambda path: path.__name__)
-# of features, carried values and gradients, and of shares
-TOLERANCES = {F64: (1e-12, 1e-6), F32: (1e-5, 2e-6), F16: (3e-2, 5e-3), BF16: (3e-2, 5e-3)}
-# batch, heads, queries, keys, width
-CASES = [
-    ((1, 1, 1, 1, 8), F32, None),
-    ((2, 2, 5, 5, 1), F32, 0.3),
-    ((1, 2, 65, 65, 88), F32, None),
-    ((1, 1, 37, 37, 128), F32, None),
-    ((2, 2, 3, 200, 40), F32, 0.2),
-    ((2, 3, 70, 70, 24), F16, None),
-    ((2, 3, 65, 65, 16), BF16, None),
-]
+# of features and carried values, of shares, of gradients
+TOLERANCES = {
+    F64: (1e-12, 1e-6, 1e-12),
+    F32: (1e-5, 2e-6, 1e-5),
+    F16: (3e-2, 5e-3, 3e-2),
+    BF16: (3e-2, 5e-3, 3e-2),
+}
 
 
+@all_paths
 @pytest.mark.parametrize(
-    'path, shape, dtype, scale',
+    'shape, dtype, scale',
     [
-        *((path, (2, 3, 17, 17, 16), F64, None) for path in PATHS),
-        *((path, *case) for path in PATHS for case in CASES),
-        *((path, *CASES[0]) for path in TRITON),
-        *(  # interpreted
-            pytest.param(path, *case, marks=pytest.mark.slow)
-            for path in TRITON
-            for case in CASES[2::2]
-        ),
+        ((2, 3, 17, 17, 16), F64, None),
+        ((1, 1, 1, 1, 8), F32, None),
+        ((2, 2, 5, 5, 1), F32, 0.3),
+        ((1, 2, 65, 65, 88), F32, None),
+        ((1, 1, 37, 37, 128), F32, None),
+        ((2, 2, 3, 200, 40), F32, 0.2),
+        ((2, 3, 70, 70, 24), F16, None),
+        ((2, 3, 65, 65, 16), BF16, None),
     ],
-    ids=lambda x: getattr(x, '__name__', str(x)),
+    ids=str,
 )
 def test_kernels_agree_with_the_matrix(path, shape, dtype, scale):
-    tensors = inputs(shape, dtype, True)
-    tolerance, share_tolerance = TOLERANCES[dtype]
-    doubles = [x.detach().double().requires_grad_() for x in tensors[:3]]
-    expected, moved, own, _ = explicit(*doubles, tensors[3], scale)
-    expected_grads = torch.autograd.grad(loss_of([expected]), doubles)
-    for carry in (False, True):
-        out, mixed, carried = path(*tensors, scale, carry)
-        assert out.dtype == dtype and mixed.dtype == F32 and not mixed.requires_grad
-        assert gap(out, expected) < tolerance
-        assert gap(mixed, moved) < share_tolerance
-        for ours, theirs in zip(torch.autograd.grad(loss_of([out]), tensors[:3]), expected_grads):
-            assert ours.dtype == dtype and gap(ours, theirs) < tolerance
-        if carry:
-            assert carried.dtype == dtype and not carried.requires_grad
-            assert gap(carried, own) < max(tolerance, 1e-7)  # shares are float32
-        else:
-            assert carried is None
-    _, mixed, carried = path(*tensors[:3], torch.full_like(tensors[3], 0.3), scale, True)
+    assert_agrees(path, shape, dtype, scale, *TOLERANCES[dtype])
+    *tensors, share = inputs(shape, dtype)
+    _, mixed, carried = path(*tensors, torch.full_like(share, 0.3), scale, True)
     assert_same(mixed, torch.full_like(mixed, 0.3), 1e-6)
     assert carried.abs().max() < 1e-6
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, BF16], ids=str)
+@pytest.mark.parametrize('dtype', [F32, BF16], ids=str)
 def test_what_lies_behind_the_query_in_memory_does_not_count(dtype):
     torch.manual_seed(0)
     query = torch.randn(2, 5, 3, 8).to(dtype).transpose(1, 2)
@@ -114,27 +89,18 @@ def test_buffers_are_written_over_and_never_read_again():
         assert_same(mixed, moved.float(), 2e-6)
         found = torch.autograd.grad(loss_of([out]), tensors[:3])
         assert_same(found, torch.autograd.grad(loss_of([expected]), tensors[:3]))
+    for tokens in range(1, 3 * fused.MAX_BUFFERS):  # they do not pile up
+        kernels.fused_share_attention(*inputs((1, 1, tokens, tokens, 8), F32), buffers=buffers)
+        assert 0 < len(buffers) <= fused.MAX_BUFFERS
 
 
-@all_paths
-@pytest.mark.parametrize('carry', [False, True])
-@pytest.mark.parametrize('width', [60, 63, 64])
-def test_half_precision_fills_heads_up_to_a_multiple_of_eight(path, width, carry, monkeypatch):
-    widths = set()
-    widen = channels.widen
-
-    def watched(tensor, width, *args, **kwargs):
-        widths.add(width)
-        return widen(tensor, width, *args, **kwargs)
-
-    monkeypatch.setattr(channels, 'widen', watched)
-    tensors = inputs((2, 3, 17, 17, width), BF16)
-    _, mixed, _ = path(*tensors, None, carry)
-    single = 64 if width < 64 else 72
-    if path is kernels.separate_share_attention and not carry:
-        single = None  # the head itself
-    assert widths == ({single} if single else set())
-    assert gap(mixed, explicit(*tensors)[1]) < 2e-3
+@pytest.mark.parametrize('width, wider', [(60, 64), (63, 64), (64, 72)])
+def test_half_precision_fills_heads_up_to_a_multiple_of_eight(width, wider, monkeypatch):
+    widen = Mock(wraps=channels.widen)
+    monkeypatch.setattr(channels, 'widen', widen)
+    for path in PATHS:
+        path(*inputs((2, 3, 17, 17, width), BF16), None, True)
+    assert {call.args[1] for call in widen.call_args_list} == {wider}
 
 
 @all_paths
@@ -150,7 +116,7 @@ def test_features_under_autocast_are_those_of_the_public_function(path):
 
 
 def chosen():
-    return choice.choose_kernel(choice.default_case(CPU, torch.float32))
+    return choice.choose_kernel(choice.default_case(torch.device('cpu'), F32))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +164,7 @@ def test_fallback_is_chosen_and_logged_once(logged, name, instead, reason, monke
 
 @pytest.mark.parametrize(
     'path, dtype',
-    [(None, BF16), *((path, torch.float32) for path in PATHS)],
+    [(None, BF16), *((path, F32) for path in PATHS)],
     ids=lambda x: getattr(x, '__name__', None),
 )
 def test_only_the_fused_backend_is_needed(path, dtype, monkeypatch):
@@ -212,10 +178,3 @@ def test_only_the_fused_backend_is_needed(path, dtype, monkeypatch):
         with LabelTrace(backbone)(toys.shares()):
             features = backbone(toys.images().to(dtype))
         loss_of(features).backward()
-
-
-def test_buffers_of_many_shapes_do_not_pile_up():
-    buffers = {}
-    for tokens in range(1, 3 * fused.MAX_BUFFERS):
-        kernels.fused_share_attention(*inputs((1, 1, tokens, tokens, 8), F32), buffers=buffers)
-        assert 0 < len(buffers) <= fused.MAX_BUFFERS

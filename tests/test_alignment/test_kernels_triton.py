@@ -9,7 +9,7 @@ from mmtlalign.alignment import LabelTrace
 from mmtlalign.alignment.kernels import choice
 from mmtlalign.alignment.kernels.windows import mean_heads_of_windows
 from tests.test_alignment import toys
-from tests.test_alignment.attention import explicit, gap, inputs
+from tests.test_alignment.attention import BF16, F16, F32, assert_agrees, explicit, gap, inputs
 from tests.test_alignment.checks import assert_same, gradients, loss_of
 
 kernels = pytest.importorskip(
@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.skipif(not kernels.INTERPRET, reason='Triton was imported to compile'),
 ]
 
-F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
 # of features and carried values; the interpreter truncates halves
 TOLERANCE = {F32: 2e-6, F16: 2e-3, BF16: 3e-2}
 every_dtype = pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
@@ -37,46 +36,28 @@ SHAPES = [
     (1, 2, 196, 49, 64),
     (2, 2, 3, 200, 40),
 ]
-every_shape = pytest.mark.parametrize('shape', SHAPES, ids=str)
 
 
-@pytest.mark.slow
-@every_dtype
-@every_shape
 @pytest.mark.parametrize('name', ['pass', 'flash'])
-def test_against_the_matrix(name, shape, dtype):
+@pytest.mark.parametrize(
+    'shape, dtype, scale',
+    [
+        *((shape, dtype, None) for shape in SHAPES for dtype in TOLERANCE),
+        ((1, 2, 65, 65, 88), F32, None),
+        ((2, 2, 3, 200, 40), F32, 0.2),
+        ((2, 3, 65, 65, 16), BF16, None),
+    ],
+    ids=str,
+)
+def test_against_the_matrix(name, shape, dtype, scale):
     path = getattr(kernels, f'share_{name}_attention')
-    tensors = inputs(shape, dtype)
-    expected = explicit(*tensors)
-    for carry in (False, True):
-        out, mixed, carried = path(*tensors, None, carry)
-        assert out.dtype == dtype and mixed.dtype == torch.float32
-        assert gap(mixed, expected[1]) < 2e-6
-        if name == 'flash':
-            assert gap(out, expected[0]) < TOLERANCE[dtype]
-            assert out.transpose(1, 2).is_contiguous()
-        else:
-            assert torch.equal(out, F.scaled_dot_product_attention(*tensors[:3]))
-        if carry:
-            assert carried.dtype == dtype
-            assert gap(carried, expected[2]) < TOLERANCE[dtype]
-        else:
-            assert carried is None
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('carry', [False, True])
-def test_gradients_by_the_flash_backward(carry):
-    tensors = inputs((2, 3, 37, 37, 32), F32, True)
-    out, mixed, carried = kernels.share_flash_attention(*tensors, None, carry)
-    assert not mixed.requires_grad
-    assert carried is None or not carried.requires_grad
-    grad = torch.randn_like(out)
-    found = torch.autograd.grad(out, tensors[:3], grad)
-    doubles = [x.detach().double().requires_grad_() for x in tensors[:3]]
-    expected = torch.autograd.grad(explicit(*doubles, tensors[3])[0], doubles, grad.double())
-    for ours, theirs in zip(found, expected):
-        assert gap(ours, theirs) < 1e-5
+    tolerance = TOLERANCE[dtype]
+    out = assert_agrees(path, shape, dtype, scale, tolerance, 2e-6, max(tolerance, 1e-5))
+    if name == 'flash':
+        assert out.transpose(1, 2).is_contiguous()
+    else:
+        stock = F.scaled_dot_product_attention(*inputs(shape, dtype)[:3], scale=scale)
+        assert torch.equal(out, stock)
 
 
 @every_dtype
@@ -125,26 +106,21 @@ def test_too_wide_heads_are_refused():
         kernels.share_pass_attention(*tensors)
 
 
+GIVEN, ASKED = (inputs((2, 2, 9, 9, 16), F32, asked) for asked in (False, True))
+
+
 @pytest.mark.parametrize(
-    'name, more',
+    'name, args',
     [
-        ('share_pass', (0.2, torch.randn(1, 2, 9, 9))),
-        ('share_forward', (0.2, True, True)),
-        ('share_forward', (0.2, False, True)),
+        ('share_pass', (*GIVEN[:2], GIVEN[3], 0.2, torch.randn(1, 2, 9, 9))),
+        ('share_forward', (*ASKED, 0.2, True, True)),
+        ('share_forward', (*GIVEN, 0.2, False, True)),
+        ('window_pass', (torch.randn(3, 2, 16, 16).softmax(-1), torch.rand(3, 16, 2))),
     ],
+    ids=['pass', 'flash', 'carry', 'windows'],
 )
-def test_operators_keep_what_they_promise(name, more):
-    asked = name == 'share_forward' and more[1]
-    query, key, value, share = inputs((2, 2, 9, 9, 16), F32, asked)
-    tensors = [x.detach().requires_grad_(asked) for x in (query, key, value)]
-    if name == 'share_pass':
-        tensors = tensors[:2]
-    torch.library.opcheck(getattr(kernels, name), (*tensors, share - 0.5, *more))
-
-
-def test_operator_of_windows_keeps_what_it_promises():
-    matrix = torch.randn(3, 2, 16, 16).softmax(-1)
-    torch.library.opcheck(kernels.window_pass, (matrix, torch.rand(3, 16, 2)))
+def test_operators_keep_what_they_promise(name, args):
+    torch.library.opcheck(getattr(kernels, name), args)
 
 
 @pytest.mark.parametrize('positions, dtype', [(1, F32), (49, F32), (64, F16), (144, BF16)])
@@ -160,48 +136,36 @@ def test_windows_in_one_reading(positions, dtype):
     assert torch.equal(kernels.window_pass(turned, channels), found)
 
 
-@pytest.fixture
-def chosen(request, monkeypatch):
-    monkeypatch.setenv('MMTLALIGN_KERNEL', request.param)
-    monkeypatch.setattr(choice, '_chosen', {})
-
-
 @pytest.mark.parametrize(
-    'chosen, propagation',
-    [('triton', 'contribution'), ('triton_flash', 'tlalign')],
-    indirect=['chosen'],
+    'name, propagation', [('triton', 'contribution'), ('triton_flash', 'tlalign')]
 )
-def test_a_traced_backbone(chosen, propagation):
-    backbone, images = toys.vit(), toys.images()
+def test_a_traced_backbone(name, propagation, logged, monkeypatch):
+    backbone, images, share = toys.vit(), toys.images(), toys.shares()
     stock = backbone(images)
     loss_of(stock).backward()
     expected = gradients(backbone)
-    trace = LabelTrace(backbone, propagation=propagation, record=True)
-    with trace(toys.shares()):
-        features = backbone(images)
+
+    def run(share):
+        trace = LabelTrace(backbone, propagation=propagation, record=True)
+        with trace(share):
+            features = backbone(images)
+        return features, trace
+
+    _, usual = run(share)
+    choice._chosen.clear()
+    monkeypatch.setenv('MMTLALIGN_KERNEL', name)
+    features, trace = run(share)
     loss_of(features).backward()
     assert_same(features, stock)
     assert_same(gradients(backbone), expected)
-    choice._chosen.clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv('MMTLALIGN_KERNEL')
-        usual = LabelTrace(backbone, propagation=propagation, record=True)
-        with usual(toys.shares()):
-            backbone(images)
+    assert any(f'go through {name} ' in line for _, line in logged)
     for ours, theirs in zip(trace.block_shares, usual.block_shares):
         assert_same(ours, theirs, 2e-6)
-
-
-@pytest.mark.parametrize('chosen', ['triton', 'triton_flash'], indirect=True)
-def test_autocast_takes_the_features_down_and_no_share(chosen):
-    backbone, images = toys.vit(), toys.images()
-    trace = LabelTrace(backbone)
-    with torch.autocast('cpu', BF16), trace(toys.shares()):
-        features = backbone(images)
+    choice._chosen.clear()
+    with torch.autocast('cpu', BF16):  # takes the features down and no share
+        features, trace = run(torch.full_like(share, 0.3))
     loss_of(features).backward()
     assert trace.output_share.dtype == F32
-    with trace(torch.full_like(toys.shares(), 0.3)):
-        backbone(images)
     assert_same(trace.output_share, torch.full((len(images),), 0.3), 1e-6)
 
 

@@ -10,10 +10,6 @@ from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_equals_oracle, assert_same, gradients, loss_of
 
 pytestmark = pytest.mark.slow
-MAKERS = dict(
-    VisionTransformer=lambda **cfg: toys.vit(arch=dict(num_layers=2), **cfg),
-    SwinTransformer=lambda **cfg: toys.swin(arch=dict(depths=[2, 1]), **cfg),
-)
 
 
 @pytest.fixture(autouse=True)
@@ -30,12 +26,15 @@ def make(type='VisionTransformer'):
     The stock ViT keeps its drop rates as numpy floats, over which the
     compiler breaks the graph in every layer; here they are Python's.
     """
-    backbone = MAKERS[type](drop_path_rate=0.1)
-    backbone.eval()
+    if type == 'timm':
+        return toys.timm_vit(depth=2).eval(), toys.images(), toys.shares()
+    arch = dict(num_layers=2) if type == 'VisionTransformer' else dict(depths=[2, 1])
+    backbone, images, share = toys.case(type, arch=arch, drop_path_rate=0.1)
+    backbone.eval()  # returns None in the host
     for module in backbone.modules():
         if isinstance(module, DropPath):
             module.drop_prob = float(module.drop_prob)
-    return backbone, toys.images(), toys.shares(grid=4 if type == 'VisionTransformer' else 8)
+    return backbone, images, share
 
 
 def graph_breaks():
@@ -43,9 +42,14 @@ def graph_breaks():
 
 
 @pytest.mark.parametrize(
-    'type, first', [('VisionTransformer', 'untraced'), ('SwinTransformer', 'traced')]
+    'type, propagation, first',
+    [
+        ('VisionTransformer', 'tlalign', 'untraced'),
+        ('SwinTransformer', 'tlalign', 'traced'),
+        ('timm', 'contribution', None),  # no stock graph besides
+    ],
 )
-def test_compiled_backbone(type, first):
+def test_compiled_backbone(type, propagation, first):
     backbone, images, share = make(type)
     stock = backbone(images)
     loss_of(stock).backward()
@@ -54,23 +58,22 @@ def test_compiled_backbone(type, first):
     compiled = torch.compile(backbone, backend='aot_eager')
     if first == 'untraced':
         assert_same(compiled(images), stock)
-    trace = LabelTrace(backbone, record=True)
-    with trace(share):
-        features = compiled(images)
-    loss_of(features).backward()
-    assert_same(features, stock)
-    assert_same(gradients(backbone), expected)
-    assert_equals_oracle(trace, backbone, images, share)
-
-    # other shares, and the stock again: nothing of the first is baked in
-    kept = trace.output_share
-    with trace(share.flip(-1)):
-        compiled(images)
-    assert_equals_oracle(trace, backbone, images, share.flip(-1))
-    assert not torch.equal(trace.output_share, kept)
-    kept = trace.output_share
-    assert_same(compiled(images), stock)
-    assert torch.equal(trace.output_share, kept)
+    trace = LabelTrace(backbone, record=True, propagation=propagation)
+    # other shares the second time: nothing of the first is baked in
+    for token_share in (share, share.flip(-1)):
+        with trace(token_share):
+            features = compiled(images)
+        loss_of(features).backward()
+        assert_same(features, stock)
+        assert_same(gradients(backbone), expected)
+        kept = trace.block_shares
+        if first:
+            assert_same(compiled(images), stock)
+            assert trace.block_shares[0] is kept[0]
+        with trace(token_share):
+            backbone(images)
+        for ours, theirs in zip(kept, trace.block_shares):
+            assert_same(ours, theirs, 1e-6)
     assert graph_breaks() == 0
 
 
@@ -93,10 +96,7 @@ def test_no_more_graph_breaks_than_stock():
         features = torch.compile(backbone, backend='eager')(images)
     assert graph_breaks() <= stock_breaks
     assert_same(features, stock)
-    kept = trace.output_share
-    with trace(share):
-        backbone(images)
-    assert_same(trace.output_share, kept)
+    assert_equals_oracle(trace, backbone, images, share)
 
 
 def test_step_compiled_with_its_trace():

@@ -12,7 +12,7 @@ from tests.test_alignment.test_trace_copies import Model
 from tests.two_processes import run_two_processes
 
 BATCH = 4
-GRID = dict(vit=4, swin=8)
+TYPES = ['VisionTransformer', 'SwinTransformer']
 
 
 def loss_of(model, images, share):
@@ -23,24 +23,22 @@ def loss_of(model, images, share):
     return (inner.trace.output_share * per_sample).mean()
 
 
-def batch(type):
-    return toys.images(BATCH), toys.shares(BATCH, GRID[type])
+def case(type=TYPES[0]):
+    backbone, images, share = toys.case(type, BATCH)
+    return Model(backbone), images, share
 
 
 def half_batch(rank):
     """One of two processes: half of the batch, through each backbone."""
-    results = {}
-    for type in GRID:
-        model = Model(getattr(toys, type)())
-        images, share = batch(type)
-        half = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
+    results, half = {}, slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
+    for type in TYPES:
+        model, images, share = case(type)
         parallel = DistributedDataParallel(model)
         loss_of(parallel, images[half], share[half]).backward()
         results[type] = gradients(model), model.trace.output_share
-    sharded = Model(toys.vit())
+    sharded, images, share = case()
     for module in (*sharded.backbone.layers, sharded):
         fully_shard(module, mesh=init_device_mesh('cpu', (2,)))
-    images, share = batch('vit')
     loss_of(sharded, images[half], share[half]).backward()
     whole = {name: grad.full_tensor() for name, grad in gradients(sharded).items()}
     results['sharded'] = whole, sharded.trace.output_share
@@ -50,9 +48,8 @@ def half_batch(rank):
 @pytest.mark.slow
 def test_gradients_equal_those_of_one_process(tmp_path):
     ranks = run_two_processes(half_batch, tmp_path)
-    for way, type in (('vit', 'vit'), ('swin', 'swin'), ('sharded', 'vit')):
-        model = Model(getattr(toys, type)())
-        images, share = batch(type)
+    for way, type in (*zip(TYPES, TYPES), ('sharded', TYPES[0])):
+        model, images, share = case(type)
         loss_of(model, images, share).backward()
         expected = gradients(model)
         assert_equals_oracle(model.trace, model.backbone, images, share)

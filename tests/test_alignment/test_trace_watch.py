@@ -6,29 +6,17 @@ import pytest
 import torch
 
 from mmtlalign.alignment import LabelTrace
-from tests import oracle
-from tests.oracles import timm_vit
-from tests.oracles.geometry import record
-from tests.test_alignment import timm_toys, toys
+from tests.oracles import contribution
+from tests.test_alignment import toys
 from tests.test_alignment.checks import assert_same
 
 
 def last_matrix(backbone, images):
     """Head mean (B, N, N) in the block that is read, from the weights."""
-    backbone = copy.deepcopy(backbone).double()
-    if hasattr(backbone, 'encoder'):
-        block = backbone.encoder.layers[-1]
-    elif hasattr(backbone, 'blocks'):
-        block = backbone.blocks[-1]
-    else:
-        block = backbone.layers[max(backbone.out_indices)]
+    last = max(getattr(backbone, 'out_indices', [-1]))
     with torch.no_grad():
-        x = record(backbone, images.double(), [block])[0][0]
-        if hasattr(backbone, 'encoder'):
-            return timm_vit.packed_matrix(block.self_attention, block.ln_1(x)).mean(1)
-        if hasattr(backbone, 'blocks'):
-            return timm_vit.timm_matrix(block.attn, block.norm1(x)).mean(1)
-        return oracle.global_attention(block.attn, block.ln1(x)).mean(1)
+        step = contribution.steps(copy.deepcopy(backbone).double(), images.double())[last]
+    return step.keywords['matrix'].mean((1, 2))
 
 
 BACKBONES = {
@@ -37,9 +25,9 @@ BACKBONES = {
     'patches read': (lambda: toys.vit(out_type='avg_featmap'), 1),
     'distilled': (lambda: toys.vit('DistilledVisionTransformer'), 2),
     'no class token': (lambda: toys.vit(with_cls_token=False, out_type='avg_featmap'), 0),
-    'timm': (lambda: timm_toys.vit(reg_tokens=2), 3),
-    'timm, eager': (lambda: timm_toys.vit(fused=False), 1),
-    'torchvision': (timm_toys.torchvision_vit, 1),
+    'timm': (lambda: toys.timm_vit(reg_tokens=2), 3),
+    'timm, eager': (lambda: toys.timm_vit(fused=False), 1),
+    'torchvision': (toys.torchvision_vit, 1),
 }
 
 
@@ -76,26 +64,5 @@ def test_one_row_where_only_that_is_read():
             with trace(share):
                 backbone(images)
                 assert trace.family.output.share.shape == (2, rows)
-
-
-@pytest.mark.parametrize(
-    'make, watch, message',
-    [
-        (toys.swin, 'patches', 'which SwinTransformer does not have; leave it'),
-        (BACKBONES['no class token'][0], 'class', "use watch='patches'"),
-        (toys.vit, 'rows', "watch='rows' must be one of"),
-    ],
-)
-def test_refused(make, watch, message):
-    with pytest.raises(ValueError, match=message) as error:
-        LabelTrace(make(), watch=watch)
-    assert '\n' not in str(error.value)
-
-
-def test_asked_for_without_watch():
-    backbone = toys.vit()
-    trace = LabelTrace(backbone)
-    with trace(toys.shares()):
-        backbone(toys.images())
-    with pytest.raises(ValueError, match="watch='class'"):
-        trace.attention
+            with pytest.raises(ValueError, match="watch='class'"):
+                trace.attention

@@ -52,6 +52,57 @@ def swin(type='SwinTransformer', seed=0, arch=None, **cfg):
     return build(type, seed, arch=arch, **cfg)
 
 
+def lvvit(seed=0, **cfg):
+    """An LV-ViT like :func:`vit`, whose branches are divided by two."""
+    from mmtlalign.models import LVViT
+
+    arch = dict(VIT, stem_channels=8, skip_lam=2.0)
+    backbone = fill(LVViT(**dict(arch=arch, img_size=16, patch_size=4) | cfg), seed)
+    backbone.eval()
+    return backbone
+
+
+def timm_vit(name='VisionTransformer', seed=0, fused=True, with_cp=False, **cfg):
+    """The same of timm."""
+    from timm.models import deit, vision_transformer
+
+    known = {**vars(vision_transformer), **vars(deit)}
+    small = dict(img_size=16, patch_size=4, embed_dim=32, depth=3, num_heads=2, num_classes=5)
+    return _of_timm(known[name](**(small | cfg)), seed, fused, with_cp)
+
+
+def timm_swin(seed=0, fused=False, with_cp=False, **cfg):
+    """A Swin of timm like :func:`swin`."""
+    from timm.models.swin_transformer import SwinTransformer
+
+    stages = dict(depths=(2, 2), num_heads=(2, 4), window_size=4, drop_path_rate=0.0)
+    small = dict(img_size=16, patch_size=2, embed_dim=16, num_classes=5, **stages)
+    return _of_timm(SwinTransformer(**(small | cfg)), seed, fused, with_cp)
+
+
+def _of_timm(backbone, seed, fused, with_cp):
+    for module in backbone.modules():
+        if hasattr(module, 'fused_attn'):
+            module.fused_attn = fused
+    backbone.set_grad_checkpointing(with_cp)
+    return fill(backbone, seed)
+
+
+def torchvision_vit(seed=0, **cfg):
+    """The ViT of torchvision with 3 blocks of 32 channels."""
+    from torchvision.models import VisionTransformer
+
+    sizes = dict(image_size=16, patch_size=4, num_layers=3, num_heads=2)
+    small = dict(hidden_dim=32, mlp_dim=64, num_classes=5, **sizes)
+    return fill(VisionTransformer(**(small | cfg)), seed)
+
+
+def case(type='VisionTransformer', batch=2, **cfg):
+    """A ViT or Swin by class name, images, and shares on its grid."""
+    make, grid = (swin, 8) if type.startswith('Swin') else (vit, 4)
+    return make(type, **cfg), images(batch), shares(batch, grid)
+
+
 def images(batch=2, size=16, seed=1):
     """Images (batch, 3, H, W); ``size`` is H = W or (H, W)."""
     height, width = (size, size) if isinstance(size, int) else size

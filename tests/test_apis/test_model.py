@@ -64,31 +64,18 @@ def test_pretrained_is_load_from_or_what_is_published(checkpoint):
         mmtlalign.get_model(given, pretrained=True)
 
 
-def deeper():
-    cfg = Config.fromfile(CONFIG)
-    cfg.model.backbone.arch.num_layers += 1
-    return cfg
-
-
-@pytest.mark.parametrize(
-    'model, arguments, complaint',
-    [
+def test_mistakes(checkpoint):
+    deeper = Config.fromfile(CONFIG)
+    deeper.model.backbone.arch.num_layers += 1
+    for model, arguments, complaint in (
         ('tlalign_deit-digit_1xb32_digits', {}, f"that come along.*'{NAME}'"),
         ('gone.py', {}, "config 'gone.py' does not exist"),
         (NAME, dict(pretrained=''), "pretrained='' names no checkpoint"),
-        (
-            NAME,
-            dict(device='foo'),
-            r"device 'foo' cannot be used \(.*device string: foo.*; choose cpu",
-        ),
-        (deeper(), dict(pretrained='weights'), 'does not fit.*12 keys missing'),
-    ],
-)
-def test_mistakes(model, arguments, complaint, checkpoint):
-    if arguments.get('pretrained'):
-        arguments = dict(pretrained=checkpoint)
-    with pytest.raises(UserError, match=complaint):
-        mmtlalign.get_model(model, **arguments)
+        (NAME, dict(device='foo'), r"device 'foo' cannot be used \(.*string: foo.*; choose cpu"),
+        (deeper, dict(pretrained=checkpoint), 'does not fit.*12 keys missing'),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            mmtlalign.get_model(model, **arguments)
 
 
 def test_the_package_itself_stays_light():

@@ -7,15 +7,6 @@ import sys
 from contextlib import contextmanager, redirect_stdout
 
 import pytest
-import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.logging import logger as mmengine_logger
-from mmengine.visualization import Visualizer
-
-from mmtlalign.commands.convert import main
-from mmtlalign.errors import one_line_errors
-
-from ..tiny import ROOT, without_report, write_project
 
 
 @contextmanager
@@ -25,6 +16,10 @@ def project_in(folder):
     Yields:
         Callable: Runs a tool in this process.
     """
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.visualization import Visualizer
+
+    from ..tiny import ROOT, without_report, write_project
 
     def run(name, *arguments, report=False):
         # By names that end in seconds: two runs of one second would share them
@@ -35,13 +30,10 @@ def project_in(folder):
         runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
 
     write_project(folder)
-    factory = logging.getLogRecordFactory()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv('OMP_NUM_THREADS', '1')
-        patch.setattr(mmengine_logger, 'print', print, raising=False)
         yield run
-    logging.setLogRecordFactory(factory)
     logging.disable(logging.NOTSET)  # visualize_alignment.py has disabled it
 
 
@@ -81,8 +73,20 @@ def ends_with(here):
 
 
 @pytest.fixture
+def terminal(monkeypatch):
+    """Standard output is a terminal that can move its cursor, 150 characters wide."""
+    monkeypatch.delenv('TTY_INTERACTIVE', raising=False)
+    for name, value in dict(TTY_COMPATIBLE='1', TERM='xterm', COLUMNS='150').items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
 def convert(tmp_path):
     """Save a checkpoint, convert it in this process, load what was written."""
+    import torch
+
+    from mmtlalign.commands.convert import main
+    from mmtlalign.errors import one_line_errors
 
     def run(content, *arguments, out='out.pth'):
         source, out = tmp_path / 'in.pth', tmp_path / out

@@ -1,8 +1,10 @@
 """The command that reads data, and what train and test say of them."""
 
 import json
+from itertools import product
 
 import cv2
+import mmcv
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
@@ -13,45 +15,34 @@ from mmtlalign.commands import check
 from mmtlalign.commands.checks import picture
 from mmtlalign.commands.checks.picture import draw_samples
 from mmtlalign.errors import UserError
+from projects.reliability.tasks import DETECTOR
 
 from ..conftest import needs_operators
+from ..tiny import CONFIG
 
-CONFIG = """
-default_scope = 'mmpretrain'
-data_preprocessor = dict(num_classes=2, mean=[0.] * 3, std=[1.] * 3, to_rgb=True)
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(type='VisionTransformer', arch=dict(
-        embed_dims=8, num_layers=1, num_heads=1, feedforward_channels=8),
-        img_size=8, patch_size=4),
-    head=dict(type='VisionTransformerClsHead', num_classes=2, in_channels=8))
-folder = dict(type='CustomDataset', data_root='data', pipeline=[
-    dict(type='LoadImageFromFile'), dict(type='PackInputs')])
-loader = dict(batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-              collate_fn=dict(type='default_collate'))
-train_dataloader = dict(dataset=dict(data_prefix='train', **folder), **loader)
-val_dataloader = dict(dataset=dict(data_prefix='val', **folder), **loader)
-test_dataloader = val_dataloader
-val_evaluator = dict(type='Accuracy', topk=1)
-test_evaluator = val_evaluator
-train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=20)
-val_cfg = dict()
-test_cfg = dict()
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=.1))
-default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=20))
+FRUIT = (
+    CONFIG
+    + """
+data_preprocessor.update(num_classes=2, to_rgb=True)
+model['head']['num_classes'] = 2
+pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+train_dataloader['dataset'].update(data_root='data', data_prefix='train', pipeline=pipeline)
+val_dataloader['dataset'].update(data_root='data', data_prefix='val')
+train_cfg.update(max_epochs=20, val_interval=20)
+param_scheduler = None
+default_hooks['checkpoint'] = dict(type='CheckpointHook', interval=20)
 """
-NAMES = {'apple': (255, 0, 0), 'berry': (0, 0, 255)}
+)
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A config with red apples and blue berries."""
-    (tmp_path / 'fruit.py').write_text(CONFIG)
-    for split in ('train', 'val'):
-        for name, colour in NAMES.items():
-            (tmp_path / 'data' / split / name).mkdir(parents=True)
-            for i in range(4):
-                Image.new('RGB', (8, 8), colour).save(tmp_path / 'data' / split / name / f'{i}.png')
+    (tmp_path / 'fruit.py').write_text(FRUIT)
+    for split, i in product(('train', 'val'), range(4)):
+        for name, bgr in dict(apple=(0, 0, 255), berry=(255, 0, 0)).items():
+            path = str(tmp_path / f'data/{split}/{name}/{i}.png')
+            mmcv.imwrite(np.full((16, 16, 3), bgr, np.uint8), path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -93,28 +84,20 @@ def test_the_picture_shows_colours_as_the_model_takes_them(folder, monkeypatch):
     assert drawn[0][0, 0].tolist() == [0, 0, 255]  # an apple, now blue
 
 
-def dense_config(tmp_path, masks):
-    Image.new('RGB', (40, 30), (200, 0, 0)).save(tmp_path / '0.jpg')
+def dense_config(folder, masks):
+    """Of one image with a box, and its mask."""
+    Image.new('RGB', (40, 30), (200, 0, 0)).save(folder / '0.jpg')
     box = dict(id=1, image_id=1, category_id=1, bbox=[10, 5, 20, 15], area=300, iscrowd=0)
     box['segmentation'] = [[10, 5, 30, 5, 30, 20, 10, 20]]
     image = dict(id=1, file_name='0.jpg', width=40, height=30)
     content = dict(images=[image], categories=[dict(id=1, name='box')], annotations=[box])
-    (tmp_path / 'boxes.json').write_text(json.dumps(content))
-    dataset = dict(
-        type='CocoDataset',
-        data_root=str(tmp_path),
-        ann_file='boxes.json',
-        data_prefix=dict(img=''),
-        metainfo=dict(classes=('box',)),
-        pipeline=[
-            dict(type='mmtlalign.LoadAnnotatedImage'),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=masks),
-            dict(type='PackDetInputs'),
-        ],
-    )
-    model = dict(data_preprocessor=dict(bgr_to_rgb=True))
-    dataloader = dict(dataset=dataset)
-    return Config(dict(default_scope='mmdet', model=model, train_dataloader=dataloader))
+    (folder / 'boxes.json').write_text(json.dumps(content))
+    cfg = Config.fromstring(DETECTOR, '.py')
+    dataset = cfg.train_dataloader.dataset
+    dataset.update(data_root=str(folder), data_prefix=dict(img=''), metainfo=dict(classes=('box',)))
+    dataset.pipeline[1].with_mask = masks
+    del dataset.pipeline[2]  # RandomFlip
+    return cfg
 
 
 @pytest.mark.slow

@@ -1,4 +1,3 @@
-import argparse
 import os
 
 import pytest
@@ -9,27 +8,24 @@ from mmtlalign.commands.command_line import (
     load_config,
     make_folder_of,
     make_out_folder,
-    make_work_dir,
+    new_parser,
 )
+from mmtlalign.commands.work_dir import lock_work_dir
 from mmtlalign.errors import UserError
 
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path, monkeypatch):
+    # set and taken back, so that what the code sets is taken back too
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.delenv('LOCAL_RANK')
     path = tmp_path / 'name.py'
     path.write_text('a = dict(b=1)\nmodel = dict()\n')
     return path
 
 
-@pytest.fixture(autouse=True)
-def no_rank(monkeypatch):
-    # set and taken back, so that what the code sets is taken back too
-    monkeypatch.setenv('LOCAL_RANK', '0')
-    monkeypatch.delenv('LOCAL_RANK')
-
-
 def parse(config, *arguments):
-    parser = argparse.ArgumentParser()
+    parser = new_parser('')
     parser.add_argument('config')
     add_common_arguments(parser)
     return load_config(parser.parse_args([str(config), *arguments]))
@@ -67,13 +63,13 @@ def test_a_folder_is_made_or_refused(config, tmp_path, monkeypatch):
         (make_folder_of, config / 'a', "folder '.*name.py' cannot be made .* another with --out"),
         (make_out_folder, config, 'choose another with --out'),
         (make_folder_of, tmp_path / 'new', 'new.* is a folder; name a file'),
-        (make_work_dir, config, "work dir '.*name.py' cannot be made .* another with --work-dir"),
+        (lock_work_dir, config, "work dir '.*name.py' cannot be made .* another with --work-dir"),
     ):
         with pytest.raises(UserError, match=said):
             make(path)
     monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)
     with pytest.raises(UserError, match='cannot be written'):
-        make_work_dir(str(tmp_path / 'new'))
+        make_out_folder(tmp_path / 'new')
 
 
 def test_a_missing_file_is_named_and_an_address_is_not_looked_up(config):

@@ -1,7 +1,7 @@
 import json
-import struct
 
 import pytest
+from PIL import Image
 
 from mmtlalign.commands import curves
 from mmtlalign.errors import UserError
@@ -22,29 +22,31 @@ def write_log(path, *records):
 
 
 def test_a_resumed_run_is_one_run(tmp_path):
-    """What was trained again after an interruption replaces the first try."""
-    logs = [
-        write_log(tmp_path / 'a.json', train_line(20, 2.0), val_line(1, 50.0), train_line(40, 1.5)),
-        write_log(tmp_path / 'b.json', train_line(40, 1.4), train_line(60, 1.0), val_line(2, 60.0)),
-    ]
-    train, val = curves.read_log(logs)
+    """What was trained again after an interruption replaces the first try; of a training that was
+    killed as it wrote, half a record is left out."""
+    first = train_line(20, 2.0), val_line(1, 50.0), train_line(40, 1.5), train_line(50, 1.2)
+    first = write_log(tmp_path / 'a.json', *first)
+    (tmp_path / 'a.json').write_text((tmp_path / 'a.json').read_text()[:-9])
+    assert [*curves.read_log([first])[0]] == [20, 40]
+    second = train_line(40, 1.4), train_line(60, 1.0), val_line(2, 60.0)
+    train, val = curves.read_log([first, write_log(tmp_path / 'b.json', *second)])
     assert curves.series(train, 'loss') == [[20, 40, 60], [2, 1.4, 1]]
     assert curves.series(val, 'accuracy/top1') == [[1, 2], [50, 60]]
     assert curves.series(train, 'absent') == [[], []]
 
 
-def test_half_a_record_of_a_killed_training_is_left_out(tmp_path):
-    log = write_log(tmp_path / 'a.json', train_line(20, 2.0), train_line(40, 1.5))
-    whole = (tmp_path / 'a.json').read_text()
-    (tmp_path / 'a.json').write_text(whole[:-9])
-    assert list(curves.read_log([log])[0]) == [20]
-
-
-def test_panels(tmp_path, monkeypatch):
-    """One panel for each kind of figure that the log has, rightly labelled."""
-    drawn = []
-    monkeypatch.setattr(curves, 'draw_panel', lambda axis, *panel: drawn.append(panel))
-    curves.draw({20: train_line(20, 2.0)}, {1: val_line(1, 51.25)}, tmp_path / 'a.png')
+@pytest.mark.slow
+def test_a_picture_has_a_panel_for_each_kind_of_figure(tmp_path, monkeypatch, capsys):
+    drawn, draw_panel = [], curves.draw_panel
+    monkeypatch.setattr(
+        curves, 'draw_panel', lambda axis, *panel: drawn.append(panel) or draw_panel(axis, *panel)
+    )
+    records = train_line(20, 2.0), train_line(40, 1.0), val_line(1, 51.25)
+    out = tmp_path / 'curves.png'
+    curves.main([write_log(tmp_path / 'scalars.json', *records), '--out', str(out)])
+    assert str(out) in capsys.readouterr().out
+    width, height = Image.open(out).size
+    assert width > height > 500
     assert [(panel[0], panel[-1]) for panel in drawn] == [
         ('Training loss', 'iteration'),
         ('Accuracy on held-out images (last: 51.2 %)', 'epoch'),
@@ -54,18 +56,6 @@ def test_panels(tmp_path, monkeypatch):
     drawn.clear()
     curves.draw({20: dict(loss=1.0, step=20)}, {}, tmp_path / 'b.png')
     assert [panel[0] for panel in drawn] == ['Training loss']
-
-
-@pytest.mark.slow
-def test_writes_a_picture(tmp_path, capsys):
-    records = train_line(20, 2.0), train_line(40, 1.0), val_line(1, 50.0)
-    out = tmp_path / 'curves.png'
-    curves.main([write_log(tmp_path / 'scalars.json', *records), '--out', str(out)])
-    content = out.read_bytes()
-    assert content.startswith(b'\x89PNG')
-    width, height = struct.unpack('>II', content[16:24])
-    assert width > height > 500
-    assert str(out) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """One script looks at images with a classifier, detector or segmenter."""
 
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -29,32 +30,26 @@ def images(here, tmp_path):
     return folder
 
 
-def save(config, path, classes):
-    """Random weights of a config's model, with the names of its classes."""
+def save(config, classes, path='a.pth'):
+    """Random weights of a config's model, with the names of its classes; both paths."""
     model = mmtlalign.get_model(Config.fromfile(config))
     palette = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
     meta = dict(classes=classes, palette=palette[: len(classes)])
     torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=meta)), path)
+    return config, path
 
 
 @pytest.fixture
 def classifier(here):
     """Config and checkpoint of the tiny classifier."""
-    save('tiny.py', 'a.pth', ('one', 'two', 'three'))
-    return 'tiny.py', 'a.pth'
+    return save('tiny.py', ('one', 'two', 'three'))
 
 
-@pytest.fixture
-def dense(here, tmp_path):
+def dense(config):
     """Config and checkpoint of a detector or segmenter."""
-
-    def write(config):
-        needs_operators()
-        (tmp_path / 'dense.py').write_text(config)
-        save('dense.py', 'a.pth', ('a', 'b'))
-        return 'dense.py', 'a.pth'
-
-    return write
+    needs_operators()
+    Path('dense.py').write_text(config)
+    return save('dense.py', ('a', 'b'))
 
 
 @pytest.mark.slow
@@ -67,9 +62,7 @@ def dense(here, tmp_path):
     ],
     ids=['classifier', 'detector', 'segmenter'],
 )
-def test_every_task_writes_pictures(
-    here, images, classifier, dense, tmp_path, capsys, config, words
-):
+def test_every_task_writes_pictures(here, images, classifier, tmp_path, capsys, config, words):
     model = dense(config) if config else classifier
     here(DEMO, 'photos', *model, '--score-thr', '0', '--device', 'cpu')
     said = capsys.readouterr().out
@@ -96,12 +89,15 @@ def test_a_model_of_the_zoo_by_its_name(here, images, capsys):
     assert 'Predicting' not in said  # no bar for a single file
 
 
-def test_no_picture_is_written_over_another(here, images, classifier, tmp_path):
-    (tmp_path / 'more/deep').mkdir(parents=True)
-    for copy in ('more/a.jpg', 'more/deep/a.png'):
-        (tmp_path / copy).write_bytes((images / 'a.png').read_bytes())
+@pytest.mark.slow
+def test_no_picture_is_written_over_another_and_labels_on_small_images_have_room(here, classifier):
+    Path('more/deep').mkdir(parents=True)
+    sizes = {'a.jpg': (32, 28), 'more/a.jpg': (300, 230), 'more/deep/a.png': (4, 112)}
+    for path, size in sizes.items():
+        cv2.imwrite(path, np.zeros((*size, 3), np.uint8))
     here(DEMO, '**/a.*g', *classifier, '--out-dir', 'out')
-    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['a.2.png', 'a.3.png', 'a.png']
+    drawn = {path.name: cv2.imread(str(path)).shape[:2] for path in Path('out').iterdir()}
+    assert drawn == {'a.png': (256, 224), 'a.2.png': (300, 230), 'a.3.png': (32, 896)}
 
 
 @pytest.mark.slow
@@ -111,10 +107,7 @@ def test_no_picture_is_written_over_another(here, images, classifier, tmp_path):
         ('gone.png tiny.py a.pth', "'gone.png' is no image, no folder with images in it"),
         ('empty tiny.py a.pth', "'empty' is no image, no folder with images in it"),
         ('photos gone.py a.pth', "config 'gone.py' does"),
-        (
-            'photos tiny.py',
-            "no weights are published for 'tiny': train it, and give its checkpoint",
-        ),
+        ('photos tiny.py', "no weights are published for 'tiny': train it, and give its check"),
         ('photos tiny.py b.pth', "checkpoint 'b.pth' does not exist"),
         ('photos/broken.jpg tiny.py a.pth', "none of the 1 files of 'photos/broken.jpg' can be re"),
         ('photos tiny.py a.pth --out-dir tiny.py', "folder 'tiny.py' cannot be made (File exists)"),
@@ -133,21 +126,10 @@ def test_no_picture_is_written_over_another(here, images, classifier, tmp_path):
 )
 def test_a_mistake_is_told_in_one_line(ends_with, classifier, images, tmp_path, arguments, line):
     (tmp_path / 'empty').mkdir()
-    save('tiny.py', 'two.pth', ('one', 'two'))
+    save('tiny.py', ('one', 'two'), 'two.pth')
     said = ends_with(DEMO, *arguments.split())
     assert said.startswith(f'image_demo.py: {line}')
     assert '\n' not in said
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    'size, drawn', [((32, 28), (256, 224)), ((300, 230), (300, 230)), ((4, 112), (32, 896))]
-)
-def test_labels_on_small_images_have_room(here, classifier, tmp_path, size, drawn):
-    cv2.imwrite('a.png', np.zeros((*size, 3), np.uint8))
-    here(DEMO, 'a.png', *classifier)
-    picture = cv2.imread(str(tmp_path / 'work_dirs/demo/a.png'))
-    assert picture.shape[:2] == drawn
 
 
 @pytest.mark.parametrize(
@@ -159,7 +141,7 @@ def test_labels_on_small_images_have_room(here, classifier, tmp_path, size, draw
     ids=['detector', 'segmenter'],
 )
 def test_no_dense_model_runs_on_weights_that_do_not_fit(
-    ends_with, images, dense, config, change, complaint
+    ends_with, images, config, change, complaint
 ):
     said = ends_with(DEMO, 'photos', *dense(config), '--cfg-options', change)
     assert re.search(f"'a.pth' does not fit the config's {complaint}", said)

@@ -11,30 +11,23 @@ from ..forked import run_forked
 from ..tiny import environment
 
 
-@pytest.fixture
-def groups(monkeypatch):
-    """Backends of the process groups that would have been made."""
+@pytest.mark.parametrize(
+    'launcher, gpu', [('none', False), ('pytorch', True), ('slurm', True), ('pytorch', False)]
+)
+def test_without_gpu_there_is_a_group_and_the_model_is_wrapped_without_devices(
+    monkeypatch, launcher, gpu
+):
     made = []
     monkeypatch.setattr(torch.distributed, 'init_process_group', made.append)
-    return made
-
-
-@pytest.mark.parametrize('launcher, gpu', [('none', False), ('pytorch', True), ('slurm', True)])
-def test_nothing_happens_where_mmengine_manages(monkeypatch, groups, launcher, gpu):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
-    cfg = Config(dict(launcher=launcher))
+    before = dict(launcher=launcher, find_unused_parameters=True)
+    before['model_wrapper_cfg'] = dict(static_graph=True)
+    cfg = Config(before)
     use_gloo_without_gpu(cfg)
-    assert groups == []
-    assert cfg.to_dict() == dict(launcher=launcher)
-
-
-def test_without_gpu_the_model_is_wrapped_without_devices(monkeypatch, groups):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    wrapper = dict(static_graph=True)
-    cfg = dict(launcher='pytorch', find_unused_parameters=True, model_wrapper_cfg=wrapper)
-    cfg = Config(cfg)
-    use_gloo_without_gpu(cfg)
-    assert groups == ['gloo']
+    if gpu or launcher == 'none':  # mmengine manages
+        assert made == [] and cfg.to_dict() == before
+        return
+    assert made == ['gloo']
     assert cfg.model_wrapper_cfg == dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 
+import mmengine
 import pytest
 import torch
 from safetensors import safe_open
@@ -17,7 +18,7 @@ from mmtlalign.commands import publish as publish_model
 from mmtlalign.errors import UserError
 from mmtlalign.resources import list_configs
 
-from ..test_configs.conftest import read
+from ..test_configs.recipes import read
 from ..tiny import CONFIG, write_project
 from .test_train_and_test import load, same
 
@@ -74,8 +75,7 @@ def test_the_weights_of_the_last_step(trained, publish, tmp_path):
     assert "type='mmtlalign.TLAlignClassifier'" in meta['config']
     assert meta['command'] == 'python tools/train.py tiny.py'
     assert 'no config of this name' in meta['beyond_command']
-    version, commit = split_version(written['meta'])
-    assert meta['versions'] == dict(mmengine=version, commit=commit) and version
+    assert meta['versions']['mmengine'] == mmengine.__version__
     assert set(meta['published_with']) == {'mmtlalign', 'torch'}
     (log,) = (tmp_path / 'zoo').glob('*.log.json')
     rows = map(json.loads, log.read_text().splitlines())
@@ -130,7 +130,7 @@ NAN, LARGE = (
 @pytest.mark.parametrize(
     'change, arguments, message',
     [
-        (NAN, '', r'head\.weight is not finite'),
+        (NAN, '', r'head\.weight holds values that are not finite'),
         (LARGE, '--half', r'head\.weight is too large .* leave out --half'),
         (lambda c: c['state_dict'].pop('backbone.cls_token'), '', r'1 keys missing in the file'),
         (lambda c: c['meta'].pop('cfg'), '', 'does not hold the config'),
@@ -175,16 +175,6 @@ def test_results_without_figures_are_refused(tmp_path, results, message):
     (tmp_path / 'a.json').write_text(results)
     with pytest.raises(UserError, match=message):
         publishing.read_metrics(str(tmp_path / 'a.json'))
-
-
-def test_places_are_looked_at_first(tmp_path):
-    file = tmp_path / 'file'
-    file.touch()
-    said = "folder '.*/file/sub' cannot be made .*; choose another with out_dir"
-    with pytest.raises(UserError, match=said):
-        publish_model.main([str(file), f'{file}/sub'])
-    with pytest.raises(UserError, match="checkpoint 'gone.pth' does not exist"):
-        publish_model.main(['gone.pth', str(tmp_path)])
 
 
 CODE = "__import__('os').system('touch trace')"

@@ -1,6 +1,7 @@
 """``mmtlalign publish --format hf``: what timm makes of it, on random weights."""
 
 import json
+import shutil
 import sys
 from unittest.mock import MagicMock
 
@@ -120,6 +121,10 @@ def test_the_card_says_what_was_trained(publish_hf, tmp_path):
         assert line in card, line
     _, folder = publish_hf('vit')
     assert 'None were recorded' in read_card(folder)
+    shutil.rmtree(folder)
+    folder.touch()
+    with pytest.raises(SystemExit, match='File exists.*; remove it, or write elsewhere'):
+        publish_hf('vit')
 
 
 @pytest.mark.parametrize('name, to_rgb', [('deit', True), ('swin', False)])
@@ -202,9 +207,6 @@ def test_what_timm_does_not_compute_is_refused(publish_hf, monkeypatch, tmp_path
     with pytest.raises(SystemExit, match=told):
         publish_hf('other')
     assert not (tmp_path / 'out/photos_vit').exists()
-    (tmp_path / 'out/photos_vit').touch()
-    with pytest.raises(SystemExit, match='File exists.*; remove it, or write elsewhere'):
-        publish_hf('vit')
 
 
 def test_a_file_of_the_zoo(tmp_path, capsys):

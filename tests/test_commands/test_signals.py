@@ -4,48 +4,25 @@ import signal
 
 import pytest
 
-from ..tiny import write_project
+from ..tiny import run_tool, write_project
+from .happens import write_disturbed
 from .test_train_and_test import load, same
 
-SENDER = """
-import os
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 
-@HOOKS.register_module()
-class Sender(Hook):
-    priority = 'VERY_LOW'
-
-    def __init__(self, number, at):
-        self.number, self.at = number, at
-
-    def before_train_iter(self, runner, *args, **kwargs):
-        self.send(f'iter_{runner.iter}')
-
-    def before_save_checkpoint(self, runner, checkpoint):
-        self.send(f'save_{runner.epoch + 1}')
-
-    def after_val_iter(self, runner, *args, **kwargs):
-        self.send(f'val_{runner.epoch}')
-
-    def send(self, moment):
-        if moment == self.at:
-            self.at = None
-            os.kill(os.getpid(), self.number)
-"""
+def interrupt(folder, number, at, extra=''):
+    """Write a project whose training gets a signal."""
+    return write_disturbed(folder, at, f'os.kill(os.getpid(), {int(number)})', extra)
 
 
-def interrupt(folder, monkeypatch, number, at, extra=''):
-    """Write a project that sends itself a signal."""
-    (folder / 'sender.py').write_text(SENDER)
-    monkeypatch.syspath_prepend(folder)
-    write_project(
-        folder,
-        f"""
-custom_imports = dict(imports=['sender'])
-custom_hooks.append(dict(type='mmengine.Sender', number={int(number)}, at={at!r}))
-{extra}""",
-    )
+def resumed(here, trained, folder):
+    """What it has after going on undisturbed: bit for bit that of an uninterrupted training."""
+    write_project(folder)
+    here('train.py', 'tiny.py', '--resume')
+    straight, broken = load(trained), load(folder / 'work_dirs/tiny/epoch_3.pth')
+    for part in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert same(straight[part], broken[part]), part
+    assert broken['meta']['iter'] == straight['meta']['iter'] == 9
+    return broken
 
 
 @pytest.mark.parametrize(
@@ -58,9 +35,9 @@ custom_hooks.append(dict(type='mmengine.Sender', number={int(number)}, at={at!r}
     ],
 )
 def test_it_goes_on_bit_identical(
-    hangup_ends, trained, ends_with, here, tmp_path, capsys, monkeypatch, number, at, step, name
+    hangup_ends, trained, ends_with, here, tmp_path, capsys, number, at, step, name
 ):
-    interrupt(tmp_path, monkeypatch, number, at)
+    interrupt(tmp_path, number, at)
     assert ends_with('train.py', 'tiny.py') == 128 + number
     work = tmp_path / 'work_dirs/tiny'
     assert capsys.readouterr().err.splitlines()[-1] == (
@@ -69,15 +46,18 @@ def test_it_goes_on_bit_identical(
     )
     assert (work / name).is_file()
     assert (work / 'last_checkpoint').read_text().endswith(name)
-
-    write_project(tmp_path)
-    here('train.py', 'tiny.py', '--resume')
-    straight, broken = load(trained), load(work / 'epoch_3.pth')
-    for part in ('state_dict', 'optimizer', 'param_schedulers'):
-        assert same(straight[part], broken[part]), part
-    assert broken['meta']['iter'] == straight['meta']['iter'] == 9
+    broken = resumed(here, trained, tmp_path)
     assert not [*work.glob('interrupted*')]
     assert [leg['iter'] for leg in broken['meta']['legs']] == [0, step]
+
+
+@pytest.mark.slow
+def test_a_killed_one_goes_on_from_its_last_checkpoint(trained, here, tmp_path, capsys):
+    killed = run_tool('train.py', interrupt(tmp_path, signal.SIGKILL, 'iter_4'), folder=tmp_path)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [path.name for path in tmp_path.glob('work_dirs/tiny/*.pth')] == ['epoch_1.pth']
+    resumed(here, trained, tmp_path)
+    assert 'resumed epoch: 1, iter: 3' in capsys.readouterr().out
 
 
 BY_ITER = """
@@ -88,10 +68,10 @@ default_hooks['checkpoint'] = dict(type='CheckpointHook', by_epoch=False, interv
 
 
 @pytest.mark.slow
-def test_iterations_without_epochs(ends_with, here, tmp_path, monkeypatch):
+def test_iterations_without_epochs(ends_with, here, tmp_path):
     write_project(tmp_path, BY_ITER)
     here('train.py', 'tiny.py', '--work-dir', 'straight')
-    interrupt(tmp_path, monkeypatch, signal.SIGTERM, 'iter_3', BY_ITER)
+    interrupt(tmp_path, signal.SIGTERM, 'iter_3', BY_ITER)
     assert ends_with('train.py', 'tiny.py', '--work-dir', 'broken') == 143
     assert load(tmp_path / 'broken/interrupted_epoch_0_iter_4.pth')['meta']['iter'] == 4
     write_project(tmp_path, BY_ITER)
@@ -101,9 +81,7 @@ def test_iterations_without_epochs(ends_with, here, tmp_path, monkeypatch):
     assert same(a['optimizer'], b['optimizer'])
 
 
-def test_other_commands_end_with_the_status_of_the_signal(ends_with, tmp_path, monkeypatch, capsys):
-    (tmp_path / 'ends.py').write_text('import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n')
-    monkeypatch.syspath_prepend(tmp_path)
-    write_project(tmp_path, "custom_imports = dict(imports=['ends'])\n")
+def test_other_commands_end_with_the_status_of_the_signal(ends_with, tmp_path, capsys):
+    write_project(tmp_path, 'import os\nos.kill(os.getpid(), 15)\n')
     assert ends_with('test.py', 'tiny.py', 'a.pth') == 143
     assert capsys.readouterr().err.splitlines()[-1] == 'test.py: stopped by SIGTERM'

@@ -1,7 +1,6 @@
 """``--track``: the real libraries hold what mmengine's own log holds.
 
-Each in an environment of its own, ``.venv-NAME`` (docs/tracking.md says how to
-make one), offline.
+Each in an environment of its own, ``.venv-NAME`` (docs/tracking.md says how to make one), offline.
 """
 
 import json

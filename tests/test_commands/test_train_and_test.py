@@ -1,9 +1,8 @@
-"""The commands as a user runs them; a training killed, resumed, tested."""
+"""The commands as a user runs them."""
 
 import json
 import pickle
 import re
-import signal
 
 import numpy as np
 import pytest
@@ -14,19 +13,8 @@ from mmtlalign.commands import train
 from mmtlalign.commands.start_up_noise import KNOWN_NOISE
 from mmtlalign.errors import UserError
 
-from ..tiny import run_tool, write_project
-
-KILL = """
-import os, signal
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-
-@HOOKS.register_module()
-class Kill(Hook):
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == 4:
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
+from ..tiny import write_project
+from .happens import write_disturbed
 
 
 def load(path):
@@ -45,7 +33,7 @@ def same(a, b):
 
 
 def test_training_shows_progress_and_no_noise(whole):
-    folder, said = whole
+    _, said = whole
     assert re.search(r'Epoch\(train\) \[2\]\[1/3\].* eta: \d:\d\d:\d\d', said)
     assert re.search(r'Epoch\(val\) .* eta: ', said)
     assert 'token_fluctuation: ' in said
@@ -53,26 +41,6 @@ def test_training_shows_progress_and_no_noise(whole):
     assert 'Weights: random (no init_cfg' in said
     for message in KNOWN_NOISE:
         assert message.split('. ')[0] not in said
-    assert 'paramwise_options' not in said
-    (log,) = folder.glob('work_dirs/tiny/*/*.log')
-    assert 'paramwise_options' in log.read_text()
-
-
-@pytest.mark.slow
-def test_a_killed_training_resumes_bit_identical(trained, here, tmp_path, capsys):
-    (tmp_path / 'kill.py').write_text(KILL)
-    extra = "custom_imports = dict(imports=['kill'])\ncustom_hooks.append(dict(type='Kill'))\n"
-    killed = run_tool('train.py', write_project(tmp_path, extra), folder=tmp_path)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    work = tmp_path / 'work_dirs/tiny'
-    assert sorted(p.name for p in work.glob('*.pth')) == ['epoch_1.pth']
-
-    write_project(tmp_path)
-    here('train.py', 'tiny.py', '--resume')
-    assert 'resumed epoch: 1, iter: 3' in capsys.readouterr().out
-    straight, broken = load(trained), load(work / 'epoch_3.pth')
-    for part in ('state_dict', 'optimizer', 'param_schedulers'):
-        assert same(straight[part], broken[part]), part
 
 
 def test_testing_gives_the_accuracy_of_training(whole, trained, here, tmp_path, capsys):
@@ -109,23 +77,6 @@ def test_a_checkpoint_of_another_model_is_refused(trained, ends_with):
     assert 'size mismatch for head.layers.head.weight' in said and '\n' not in said
 
 
-@pytest.mark.parametrize('named', [True, False])
-def test_weights_alone_are_not_resumed(trained, ends_with, tmp_path, named):
-    weights = tmp_path / 'work_dirs/tiny/weights.pth'
-    weights.parent.mkdir(parents=True)
-    torch.save(dict(state_dict=load(trained)['state_dict'], meta=dict(epoch=3)), weights)
-    (weights.parent / 'last_checkpoint').write_text(str(weights))
-    said = ends_with('train.py', 'tiny.py', '--resume', *[weights] * named)
-    path = weights if named else 'work_dirs/tiny/weights.pth'
-    assert said == (
-        f"train.py: checkpoint '{path}' cannot be resumed: it has no iter, "
-        'message_hub, optimizer; to begin a training with its weights, give '
-        f'--cfg-options load_from={path} instead of --resume'
-    )
-    left = sorted(path.name for path in weights.parent.iterdir())
-    assert left == ['.lock', 'last_checkpoint', 'weights.pth']  # no log of a run
-
-
 def test_only_schedules_of_the_same_unit_must_begin_in_time():
     warm_up = dict(type='LinearLR', by_epoch=False, end=50)
     decay = dict(type='PolyLR', by_epoch=False, begin=50)
@@ -138,40 +89,16 @@ def test_only_schedules_of_the_same_unit_must_begin_in_time():
     train.check_schedule(cfg)
 
 
-POISON = """
-import os
-
-import torch
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-
-
-@HOOKS.register_module()
-class Poison(Hook):
-
-    def before_train_iter(self, runner, batch_idx, data_batch):
-        if os.environ.get('POISON') and runner.epoch == 1:
-            data_batch['inputs'] = [
-                image * torch.nan for image in data_batch['inputs']]
-"""
-
-
 @pytest.mark.slow
 def test_a_training_that_diverges_leaves_its_last_sound_checkpoint(
-    here, ends_with, tmp_path, monkeypatch, capsys
+    here, ends_with, tmp_path, capsys
 ):
-    """NaN from the second of three epochs on, one checkpoint kept."""
-    (tmp_path / 'poison.py').write_text(POISON)
-    monkeypatch.syspath_prepend(tmp_path)
-    write_project(
-        tmp_path,
-        """
-custom_imports = dict(imports=['poison'])
-custom_hooks.append(dict(type='mmengine.Poison'))
-default_hooks['checkpoint'] = dict(type='CheckpointHook', interval=1, max_keep_ckpts=1)
-""",
+    """NaN in the second of three epochs, one checkpoint kept."""
+    keep_one = (
+        "default_hooks['checkpoint'] = dict(type='CheckpointHook', max_keep_ckpts=1, interval=1)"
     )
-    monkeypatch.setenv('POISON', '1')
+    poison = "batch['inputs'] = [image * torch.nan for image in batch['inputs']]"
+    write_disturbed(tmp_path, 'iter_3', poison, keep_one)
     said = ends_with('train.py', 'tiny.py')
     assert said.startswith(
         'train.py: training has diverged: a loss is not finite, by iteration 4 (epoch 2)'
@@ -181,7 +108,7 @@ default_hooks['checkpoint'] = dict(type='CheckpointHook', interval=1, max_keep_c
     assert [*sound.parent.glob('*.pth')] == [sound]
     assert all(value.isfinite().all() for value in load(sound)['state_dict'].values())
 
-    monkeypatch.delenv('POISON')
+    write_project(tmp_path, keep_one)
     capsys.readouterr()
     here('train.py', 'tiny.py', '--resume')
     assert 'resumed epoch: 1, iter: 3' in capsys.readouterr().out

@@ -11,7 +11,8 @@ from mmengine.runner import Runner
 
 from mmtlalign.checkpoint.saved_data import read_saved_data
 
-from ..tiny import write_project
+from ..tiny import CONFIG, write_project
+from .happens import write_disturbed
 from .test_train_and_test import load
 
 PRETRAINED = """
@@ -42,37 +43,23 @@ def test_weights_are_verified_and_a_resume_needs_no_file(trained, here, tmp_path
     assert 'nothing left to do: max_epochs=2' in capsys.readouterr().out
 
 
-EARLIER = 'work_dirs/tlalign_deit-mini_1xb128_cifar10/epoch_10.pth'
-
-
 @pytest.mark.parametrize(
-    'extra, said',
+    'path, train_it_first',
     [
+        ('gone.pth', ''),
         (
-            PRETRAINED,
-            "checkpoint 'pretrained.pth' does not exist: give another with --cfg-options "
-            'model.backbone.init_cfg.checkpoint=PATH',
-        ),
-        (
-            PRETRAINED.replace('pretrained.pth', EARLIER),
-            f"checkpoint '{EARLIER}' does not exist: train tlalign_deit-mini_1xb128_cifar10 "
-            'first, or give another with --cfg-options model.backbone.init_cfg.checkpoint=PATH',
+            'work_dirs/tlalign_deit-mini_1xb128_cifar10/epoch_10.pth',
+            'train tlalign_deit-mini_1xb128_cifar10 first, or ',
         ),
     ],
 )
-def test_a_missing_pretraining_file_ends_it(ends_with, tmp_path, extra, said):
-    write_project(tmp_path, extra)
-    assert ends_with('train.py', 'tiny.py').startswith(f'train.py: {said}')
-    assert not (tmp_path / 'work_dirs').exists()  # nothing was built
-
-
-def test_other_forms_end_it(ends_with, tmp_path):
-    write_project(
-        tmp_path, PRETRAINED + "model['backbone']['init_cfg'] = [model['backbone']['init_cfg']]\n"
+def test_a_missing_pretraining_file_ends_it(ends_with, tmp_path, path, train_it_first):
+    write_project(tmp_path, PRETRAINED.replace('pretrained.pth', path))
+    assert ends_with('train.py', 'tiny.py').startswith(
+        f"train.py: checkpoint '{path}' does not exist: {train_it_first}give another with "
+        '--cfg-options model.backbone.init_cfg.checkpoint=PATH'
     )
-    said = ends_with('train.py', 'tiny.py')
-    assert said.startswith('train.py: model.backbone.init_cfg=[')
-    assert "dict(type='Pretrained', checkpoint=FILE, prefix='backb" in said
+    assert not (tmp_path / 'work_dirs').exists()  # nothing was built
 
 
 @pytest.mark.slow
@@ -111,39 +98,17 @@ class WritesAFile:
         'train.py tiny.py --cfg-options load_from=bad.pth',
         'train.py pretrained.py',
         'test.py tiny.py bad.pth',
+        'test.py tiny.py bad.pth --trust',
     ],
 )
-def test_no_command_runs_code_in_a_checkpoint(trained, ends_with, tmp_path, arguments):
-    weights = load(trained)['state_dict']
-    torch.save(dict(state_dict=weights, meta=WritesAFile()), 'bad.pth')
-    init = "dict(type='Pretrained', checkpoint='bad.pth', prefix='backbone.')"
-    (tmp_path / 'pretrained.py').write_text(
-        f"_base_ = 'tiny.py'\nmodel = dict(backbone=dict(init_cfg={init}))\n"
-    )
-    said = ends_with(*arguments.split())
-    assert "checkpoint 'bad.pth' holds more than weights" in said
-    assert not (tmp_path / 'trace').exists()
-
-
-def test_trust_runs_it(ends_with, tmp_path):
-    """What the test above would miss if nothing could have run."""
+def test_no_command_runs_code_in_a_checkpoint_that_is_not_trusted(ends_with, tmp_path, arguments):
     torch.save(dict(state_dict=dict(other=torch.zeros(1)), more=WritesAFile()), 'bad.pth')
-    said = ends_with('test.py', 'tiny.py', 'bad.pth', '--trust')
-    assert (tmp_path / 'trace').exists()
-    assert "checkpoint 'bad.pth' does not fit" in said
-
-
-@pytest.fixture
-def resumable(trained, tmp_path):
-    """Change a copy of a checkpoint; return its path."""
-
-    def change(change):
-        checkpoint = load(trained)
-        change(checkpoint)
-        torch.save(checkpoint, tmp_path / 'changed.pth')
-        return tmp_path / 'changed.pth'
-
-    return change
+    pretrained = CONFIG + PRETRAINED.replace('pretrained.pth', 'bad.pth')
+    (tmp_path / 'pretrained.py').write_text(pretrained)
+    is_trusted = '--trust' in arguments
+    what = 'does not fit' if is_trusted else 'holds more than weights'
+    assert f"checkpoint 'bad.pth' {what}" in ends_with(*arguments.split())
+    assert (tmp_path / 'trace').exists() == is_trusted
 
 
 RUNS = "import os; os.system('echo ran > trace')"
@@ -151,23 +116,13 @@ RUNS = "import os; os.system('echo ran > trace')"
 
 @pytest.mark.slow
 @pytest.mark.parametrize('trust', [[], ['--trust']])
-def test_a_config_in_a_checkpoint_is_not_run(resumable, here, tmp_path, capsys, trust):
-    path = resumable(lambda c: c['meta'].update(config=RUNS, cfg=RUNS))
-    here('train.py', 'tiny.py', '--resume', path, '--extend', '4', *trust)
+def test_a_config_in_a_checkpoint_is_not_run(trained, here, tmp_path, capsys, trust):
+    checkpoint = load(trained)
+    checkpoint['meta'].update(config=RUNS, cfg=RUNS)
+    torch.save(checkpoint, 'changed.pth')
+    here('train.py', 'tiny.py', '--resume', 'changed.pth', '--extend', '4', *trust)
     assert 'resumed epoch: 3' in capsys.readouterr().out
     assert (tmp_path / 'trace').exists() == bool(trust)
-
-
-SWAP = """
-import os
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-
-@HOOKS.register_module()
-class Swap(Hook):
-    def before_run(self, runner):
-        os.replace('bad.pth', 'good.pth')
-"""
 
 
 @pytest.mark.slow
@@ -179,41 +134,13 @@ class Swap(Hook):
         'test.py tiny.py good.pth',
     ],
 )
-def test_a_file_exchanged_after_the_check_is_not_read(
-    trained, here, tmp_path, monkeypatch, arguments
-):
+def test_a_file_exchanged_after_the_check_is_not_read(trained, here, tmp_path, arguments):
     (tmp_path / 'good.pth').write_bytes(trained.read_bytes())
     torch.save(WritesAFile(), tmp_path / 'bad.pth')
-    (tmp_path / 'swap.py').write_text(SWAP)
-    monkeypatch.syspath_prepend(tmp_path)
-    extra = "custom_imports = dict(imports=['swap'])\ncustom_hooks.append(dict(type='Swap'))\n"
-    write_project(tmp_path, extra)
+    write_disturbed(tmp_path, 'run', "os.replace('bad.pth', 'good.pth')")
     here(*arguments.split())
     assert not (tmp_path / 'bad.pth').exists()
     assert not (tmp_path / 'trace').exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    'change, complaint',
-    [
-        (lambda c: c.update(message_hub=None), 'message_hub is of type NoneType'),
-        (lambda c: c['meta'].update(epoch='3'), 'epoch is of type str, not int; '),
-        (lambda c: c['meta'].update(iter=10**30), 'iter is 1e+30, beyond its total of 9'),
-        (lambda c: c.update(within_epoch=[]), 'within_epoch is of type list, not dict; '),
-        (lambda c: c.update(within_epoch=dict(batches=1)), 'optimizer or within_epoch holds'),
-        (lambda c: c['optimizer']['param_groups'][0].update(lr='x'), 'optimizer or within_epoch'),
-        (lambda c: c.pop('param_schedulers'), 'param_schedulers are missing: '),
-        (
-            lambda c: c['message_hub']['runtime_info'].update(keep_ckpt_ids=['/x']),
-            "message_hub has ['/x'] for",
-        ),
-    ],
-)
-def test_what_is_to_be_resumed_must_be_what_it_was(resumable, ends_with, change, complaint):
-    said = ends_with('train.py', 'tiny.py', '--resume', resumable(change))
-    assert f'cannot be resumed: its {complaint}' in said
-    assert said.endswith('it is damaged, resume an earlier one')
 
 
 STOCK = """

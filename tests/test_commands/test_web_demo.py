@@ -19,6 +19,7 @@ from mmtlalign.errors import UserError
 
 from ..browser import is_too_wide, opened
 from ..tiny import write_project
+from ..two_processes import free_port
 
 DIGITS = 'tlalign_deit-digits_1xb32_digits'
 
@@ -97,10 +98,8 @@ def address():
     """Of the page, served as the command does."""
     gradio = pytest.importorskip('gradio', reason='gradio is not installed; pip install gradio')
     largest = Image.MAX_IMAGE_PIXELS
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    served = threading.Thread(target=demo.main, args=(['--web', '--port', f'{port}'],), daemon=True)
+    port = free_port()
+    served = threading.Thread(target=demo.main, args=(['--web', '--port', port],), daemon=True)
     served.start()
     while not answers(port):
         assert served.is_alive()
@@ -112,7 +111,7 @@ def address():
 
 def answers(port):
     with socket.socket() as probe:
-        return probe.connect_ex(('127.0.0.1', port)) == 0
+        return probe.connect_ex(('127.0.0.1', int(port))) == 0
 
 
 def labels(page):

@@ -40,10 +40,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def resume(folder, load_from=None):
+def resume(folder, load_from=None, trust=False):
     """Name and epoch of what is gone on from."""
     cfg = Config(dict(resume=True, load_from=load_from, work_dir=str(folder)))
-    path, checkpoint = start.read_start(cfg, False)
+    path, checkpoint = start.read_start(cfg, trust)
     return path and (path.rpartition('/')[2], checkpoint['meta']['epoch'])
 
 
@@ -53,7 +53,7 @@ def hold(path, pipe):
     pipe.recv()  # for ever
 
 
-def test_a_second_training_is_kept_out_until_the_first_dies(tmp_path):
+def test_a_second_training_is_kept_out_until_the_first_dies(tmp_path, monkeypatch):
     ours, theirs = FORK.Pipe()
     holder = FORK.Process(target=hold, args=(str(tmp_path), theirs))
     holder.start()
@@ -70,15 +70,12 @@ def test_a_second_training_is_kept_out_until_the_first_dies(tmp_path):
         holder.join()
     lock_work_dir(str(tmp_path))
     lock_work_dir(str(tmp_path))  # ours already
-
-
-def test_only_the_first_process_locks(tmp_path, monkeypatch):
     monkeypatch.setenv('RANK', '1')
-    lock_work_dir(str(tmp_path / 'new'))
+    lock_work_dir(str(tmp_path / 'new'))  # which the first process does
     assert not (tmp_path / 'new' / work_dir.LOCK).exists()
 
 
-def test_checkpoints_of_another_run_are_not_lost(folder, tmp_path):
+def test_checkpoints_of_another_run_are_not_lost(folder, tmp_path_factory):
     said = (
         r'holds 3 checkpoints of another run \(the newest: epoch_10.pth\); .*--resume, '
         '.*--work-dir, .*--overwrite'
@@ -87,16 +84,15 @@ def test_checkpoints_of_another_run_are_not_lost(folder, tmp_path):
         check_no_earlier_run(str(folder))
     remove_earlier_run(str(folder), keep=str(folder / 'epoch_2.pth'))
     assert [path.name for path in folder.glob('*.pth')] == ['epoch_2.pth']
-    check_no_earlier_run(str(tmp_path / 'new'))
-
-
-@pytest.mark.parametrize('name', ['best_accuracy_epoch_2.pth', 'last_checkpoint'])
-def test_a_run_is_also_known_by_what_else_it_leaves(tmp_path, name):
-    (tmp_path / name).touch()  # beside checkpoints of names of the config's own, perhaps
-    with pytest.raises(UserError, match=f'holds {name} of another run; go on .*--resume'):
-        check_no_earlier_run(str(tmp_path))
-    remove_earlier_run(str(tmp_path), keep=None)
-    check_no_earlier_run(str(tmp_path))
+    new = tmp_path_factory.mktemp('new')
+    check_no_earlier_run(str(new))
+    # what a run leaves beside checkpoints of names of the config's own, perhaps
+    for name in ('best_accuracy_epoch_2.pth', 'last_checkpoint'):
+        (new / name).touch()
+        with pytest.raises(UserError, match=f'holds {name} of another run; go on .*--resume'):
+            check_no_earlier_run(str(new))
+        remove_earlier_run(str(new), keep=None)
+        check_no_earlier_run(str(new))
 
 
 def test_the_newest_is_known_by_its_name(tmp_path):
@@ -148,13 +144,22 @@ def cut(path):
 
 
 def flip(path):
-    """One bit of a weight."""
+    """One bit of a weight, over which torch reads."""
     content = bytearray(path.read_bytes())
     content[content.index(torch.full((4,), 10.0).numpy().tobytes())] ^= 1
     path.write_bytes(content)
+    assert torch.load(path)['state_dict']['w'][0] != 10
 
 
 INFINITE = dict(state={0: dict(exp_avg=torch.tensor([torch.inf]))}, param_groups=[])
+
+
+def hub(**info):
+    return dict(message_hub=dict(log_scalars={}, runtime_info=info, resumed_keys={}))
+
+
+def meta(epoch=10, iter=30, **more):
+    return dict(meta=dict(epoch=epoch, iter=iter, **more))
 
 
 @pytest.mark.parametrize(
@@ -163,44 +168,54 @@ INFINITE = dict(state={0: dict(exp_avg=torch.tensor([torch.inf]))}, param_groups
         (cut, ''),
         (flip, ''),
         (lambda path: path.write_bytes(b''), ''),
-        (lambda path: save(path, 10, state_dict=dict(w=torch.full((3,), torch.nan))), ''),
-        (lambda path: save(path, 10, message_hub=dict(log_scalars={})), 'has no runtime_info'),
-        (lambda path: save(path, 10, meta=dict(epoch=-1, iter=30)), 'epoch is -1'),
-        (lambda path: save(path, 10, optimizer=[1]), 'is of type list, not dict'),
-        (lambda path: save(path, 10, optimizer=INFINITE), 'exp_avg holds values that are not fin'),
-        (lambda path: save(path, 10, ema_state_dict=INFINITE), 'exp_avg holds values that are no'),
+        (dict(state_dict=dict(w=torch.full((3,), torch.nan))), ''),
+        (dict(message_hub=None), 'message_hub is of type NoneType'),
+        (dict(message_hub=dict(log_scalars={})), 'has no runtime_info'),
+        (hub(keep_ckpt_ids=['/x']), "message_hub has ['/x'] for"),
+        (meta(epoch=-1), 'epoch is -1'),
+        (meta(epoch='3'), 'epoch is of type str, not int; '),
+        (hub(max_iters=9) | meta(iter=10**30), 'iter is 1e+30, beyond its total of 9'),
+        (meta(cfg="param_scheduler = dict(type='PolyLR')"), 'param_schedulers are missing: '),
+        (dict(within_epoch=[]), 'within_epoch is of type list, not dict; '),
+        (dict(within_epoch=dict(batches=1)), 'optimizer or within_epoch holds'),
+        (dict(optimizer=dict(state={}, param_groups=[dict(lr='x')])), 'optimizer or within_epoch'),
+        (dict(optimizer=[1]), 'is of type list, not dict'),
+        (dict(optimizer=INFINITE), 'exp_avg holds values that are not fin'),
+        (dict(ema_state_dict=INFINITE), 'exp_avg holds values that are no'),
     ],
-    ids='cut flipped empty diverged hub epoch list optimizer average'.split(),
 )
 def test_damaged_checkpoints_are_passed_over(folder, damage, said, capsys):
-    damage(folder / 'epoch_10.pth')
+    path = folder / 'epoch_10.pth'
+    save(path, 10, **damage) if isinstance(damage, dict) else damage(path)
     assert resume(folder) == ('epoch_9.pth', 9)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"warning: going on from '{folder}/epoch_9.pth'")
-    assert f"checkpoint '{folder}/epoch_10.pth' " in line and said in line
+    assert f"checkpoint '{path}' " in line and said in line
+    assert ('it is damaged, resume an earlier one' in line) == ('cannot be resumed' in line)
     instead = (
         "epoch_10.pth'.*; the newest sound one beside it is "
         rf"'{folder}/epoch_9.pth': --resume {folder}/epoch_9.pth"
     )
-    with pytest.raises(UserError, match=instead):
-        resume(folder, str(folder / 'epoch_10.pth'))
-
-
-def test_torch_reads_over_a_flipped_bit_also_where_it_is_trusted(folder):
-    """What the checksums are verified for."""
-    path = folder / 'epoch_10.pth'
-    flip(path)
-    assert torch.load(path)['state_dict']['w'][0] != 10
     for trust in (False, True):
-        with pytest.raises(UserError, match='cannot be read .*Bad CRC-32'):
-            start.read_resumable(str(path), trust)
-
-
-def test_nothing_sound_is_left(folder):
-    for path in folder.glob('epoch_*.pth'):
-        cut(path)
-    with pytest.raises(UserError, match="epoch_10.pth' cannot be read"):
+        with pytest.raises(UserError, match=instead):
+            resume(folder, str(path), trust)
+    for other in folder.glob('epoch_[29].pth'):
+        cut(other)
+    with pytest.raises(UserError, match='epoch_10.pth'):  # nothing sound is left
         resume(folder)
+
+
+@pytest.mark.parametrize('named', [False, True])
+def test_weights_alone_are_not_resumed(tmp_path, named):
+    path = str(tmp_path / 'weights.pth')
+    torch.save(dict(state_dict=dict(w=torch.ones(3)), meta=dict(epoch=3)), path)
+    (tmp_path / 'last_checkpoint').write_text(path)
+    with pytest.raises(UserError) as error:
+        resume(tmp_path, path if named else None)
+    assert str(error.value) == (
+        f"checkpoint '{path}' cannot be resumed: it has no iter, message_hub, optimizer; to begin "
+        f'a training with its weights, give --cfg-options load_from={path} instead of --resume'
+    )
 
 
 def test_a_new_work_dir_has_no_start(tmp_path):

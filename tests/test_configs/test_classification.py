@@ -5,14 +5,14 @@ import re
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import DefaultScope
-from mmpretrain.registry import DATASETS, HOOKS, MODELS
+from mmpretrain.registry import DATASETS, HOOKS
 from mmpretrain.structures import DataSample
 
-from .conftest import (
+from .recipes import (
     SPARED,
     build_model,
     cases,
+    first_steps,
     learning_rates,
     present,
     read,
@@ -33,7 +33,6 @@ STEPS = [
     and not re.search('/(finetune|lacvit)/.*(cifar100|cub200|pets|cars)', path)
 ]
 CONFIGS = [path for path in STEPS if not re.search('/finetune/|/lacvit/', path)]
-MIXING = [path for path in CONFIGS if read(path).model.get('train_cfg')]
 AREA, ALIGNED = 'mmtlalign.AreaTarget', 'mmtlalign.AlignedTarget'
 
 
@@ -50,12 +49,13 @@ def test_runs_for_one_step(path, load, jpegs):
     is_traced = target['type'] != AREA or 'monitor' in target
     if config.model.type != 'mmtlalign.TLAlignClassifier' and '/tlalign_' not in path:
         is_traced = False  # token labels, and the host's classifier
+    mixes = path in CONFIGS and config.model.get('train_cfg')
     model = build_model(config)
     if '/tokenlabel/' in path:
         model.init_weights()
     assert 'paramwise_cfg' in config.optim_wrapper or '/crossentropy_' in path
     log, changed = run_for_one_step(config, model, jpegs)
-    if path in MIXING and '/tokenlabel_' not in path and '/mixtoken_' not in path:
+    if mixes and '/tokenlabel_' not in path and '/mixtoken_' not in path:
         assert log['lam'] == 1 if '/cutout_' in path else 0 <= log['lam'] <= 1
     assert ('aligned_share' in log) == is_traced
     if is_traced:
@@ -86,8 +86,10 @@ def test_any_mask_trains_with_aligned_labels(path, load, jpegs):
 
 
 def test_grids_are_the_backbones():
-    for path in MIXING:
+    for path in CONFIGS:
         model = read(path).model
+        if not model.get('train_cfg'):
+            continue
         augments = model.train_cfg.augments
         # 4 px are the first grid of hierarchical backbones
         patch_size = model.backbone.get('patch_size', 16 if 'lvvit-s' in path else 4)
@@ -227,23 +229,13 @@ def test_learning_rates(name, first, peak, last, warm_up, load):
 @pytest.mark.slow
 @pytest.mark.parametrize('backbone', ['deit', 'swin'])
 def test_arms_of_the_study_start_alike_and_see_the_same_mixes(backbone):
-    losses, inputs, states = {}, {}, {}
-    for arm in ('none', 'cutmix', 'tlalign'):
-        config = read(f'{FOLDER}/tlalign/{arm}_{backbone}-mini_1xb128-128e_cifar10-2500.py')
-        torch.manual_seed(0)
-        with DefaultScope.overwrite_default_scope('mmpretrain'):
-            model = MODELS.build(dict(config.model, data_preprocessor=config.data_preprocessor))
-            model.init_weights()
-        states[arm] = model.train().state_dict()
-        torch.manual_seed(1)
-        images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
-        samples = [DataSample().set_gt_label(i) for i in range(4)]
-        data = model.data_preprocessor(dict(inputs=list(images), data_samples=samples), True)
-        inputs[arm] = data['inputs']
-        losses[arm] = model.loss(**data)
-    for arm in ('none', 'cutmix'):
-        assert all(torch.equal(value, states['tlalign'][key]) for key, value in states[arm].items())
-    assert torch.equal(inputs['cutmix'], inputs['tlalign'])
-    assert not torch.equal(inputs['none'], inputs['tlalign'])
-    assert {'token_fluctuation', 'lam'} <= set(losses['cutmix'])
-    assert set(losses['none']) == {'loss'}
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    samples = [DataSample().set_gt_label(i) for i in range(4)]
+    arms = [
+        f'{FOLDER}/tlalign/{arm}_{backbone}-mini_1xb128-128e_cifar10-2500.py'
+        for arm in ('none', 'cutmix', 'tlalign')
+    ]
+    inputs, losses, _ = first_steps(arms, dict(inputs=list(images), data_samples=samples))
+    assert torch.equal(inputs[1], inputs[2])
+    assert not torch.equal(inputs[0], inputs[1])
+    assert losses[0].keys() == {'loss'} and losses[1].keys() >= {'token_fluctuation', 'lam'}

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from torch import nn
 
 from ..conftest import needs_operators
-from .conftest import SPARED, cases, present, read, stem, tracked, without_storage
+from .recipes import SPARED, cases, present, read, stem, tracked, without_storage
 
 needs_operators()
 

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from ..conftest import needs_operators
-from .conftest import cases, read, stem, tracked, without_storage
+from .recipes import cases, read, stem, tracked, without_storage
 from .test_dense import build, save_classifier, shorten
 
 needs_operators()

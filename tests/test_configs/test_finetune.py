@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmpretrain.registry import DATASETS
 
-from .conftest import present, read, tracked
+from .recipes import present, read, tracked
 
 FOLDER = 'configs/classification/finetune'
 CLASSES = {

@@ -8,7 +8,7 @@ from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.host_check import check_host
 
 from ..conftest import needs_operators
-from .conftest import read, tracked
+from .recipes import read, tracked
 
 
 @pytest.mark.slow

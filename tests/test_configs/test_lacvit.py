@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, MODELS
 from mmpretrain.utils import register_all_modules
 
-from .conftest import build_model, changes, present, read, run_pipeline, stem
+from .recipes import build_model, changes, present, read, run_pipeline, stem
 
 FOLDER = 'configs/classification/lacvit'
 KINDS = (

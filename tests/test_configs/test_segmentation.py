@@ -18,7 +18,7 @@ from mmtlalign.errors import UserError
 from mmtlalign.models import LVViT
 
 from ..conftest import needs_operators
-from .conftest import read, tracked
+from .recipes import read, tracked
 from .test_dense import CLASSIFIERS, save_classifier, shorten
 
 needs_operators()

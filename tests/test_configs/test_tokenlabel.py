@@ -1,6 +1,6 @@
 """Recipes of token labels: images, labels and the steps that move both."""
 
-from .conftest import read, tracked
+from .recipes import read, tracked
 
 FOLDER = 'configs/classification/tokenlabel'
 CONFIGS = tracked(FOLDER)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .conftest import changes, present, read, stem, tracked
+from .recipes import changes, present, read, stem, tracked
 
 CLASSIFICATION = 'configs/classification'
 TLALIGN = tracked(f'{CLASSIFICATION}/tlalign')

@@ -8,11 +8,10 @@ from PIL import Image, ImageOps
 
 from mmtlalign.commands.own_loaders import use_own_loaders
 from mmtlalign.datasets import LoadAnnotatedImage
-from mmtlalign.datasets.orientation import STORED, TURNED, UNCLEAR, annotated_view
 from mmtlalign.errors import UserError
 
-ORIENTATIONS = range(1, 9)
 WIDE, SQUARE = (60, 40), (40, 40)
+each_orientation = pytest.mark.parametrize('orientation', range(1, 9))
 
 
 @pytest.fixture
@@ -28,8 +27,7 @@ def image(tmp_path):
         tags = Image.Exif()
         tags[0x0112] = orientation
         path = tmp_path / f'{orientation}-{width}{suffix}'
-        picture = Image.fromarray(pixels)
-        picture.save(path, exif=tags, quality=95)
+        Image.fromarray(pixels).save(path, exif=tags, quality=95)
         turned = np.asarray(ImageOps.exif_transpose(Image.open(path)))
         return (str(path), np.asarray(Image.open(path))[..., ::-1], turned[..., ::-1])
 
@@ -41,34 +39,32 @@ def same(one, other):
     return one.shape == other.shape and np.abs(one.astype(int) - other.astype(int)).mean() < 3
 
 
-@pytest.mark.parametrize('orientation', ORIENTATIONS)
-def test_the_view_is_told_by_the_size(orientation):
-    exchanged = orientation > 4
-    assert annotated_view((6, 4), orientation, (6, 4)) == (
-        STORED if exchanged or orientation == 1 else UNCLEAR
-    )
-    assert annotated_view((6, 4), orientation, (4, 6)) == (TURNED if exchanged else None)
-    assert annotated_view((4, 4), orientation, (4, 4)) == (STORED if orientation == 1 else UNCLEAR)
-    assert annotated_view((6, 4), orientation, (6, 5)) is None
-
-
 @pytest.mark.parametrize('suffix, backend', [('.jpg', 'cv2'), ('.png', 'pillow'), ('.webp', 'cv2')])
-@pytest.mark.parametrize('orientation', ORIENTATIONS)
-def test_boxes_are_of_what_is_loaded(image, orientation, backend, suffix):
+@each_orientation
+def test_annotations_are_of_what_is_loaded(image, tmp_path, orientation, backend, suffix):
     path, stored, turned = image(orientation, suffix=suffix)
     load = LoadAnnotatedImage(imdecode_backend=backend)
 
-    def loaded(width, height, load=load):
-        return load(dict(img_path=path, width=width, height=height))['img']
+    def loaded(**annotation):
+        results = load(dict(img_path=path, **annotation))
+        assert results['ori_shape'] == results['img'].shape[:2]
+        return results['img']
 
-    assert same(loaded(60, 40), stored)
+    def label_map(view):
+        Image.fromarray(view[..., 0]).save(tmp_path / 'map.png')
+        return str(tmp_path / 'map.png')
+
     if orientation > 4:
-        assert same(loaded(40, 60), turned)
-        assert loaded(40, 60).shape == (60, 40, 3)
-    assert same(loaded(60, 40), stored)  # a call leaves nothing behind
+        assert same(loaded(width=40, height=60), turned)
+        assert same(loaded(seg_map_path=label_map(turned)), turned)
+    assert same(loaded(seg_map_path=label_map(stored)), stored)
+    # without an annotation as people see it, and as the host's loader has it for classification
+    assert same(loaded(), turned)
+    assert same(LoadImageFromFile(imdecode_backend='pillow')(dict(img_path=path))['img'], turned)
+    assert same(loaded(width=60, height=40), stored)  # other calls leave nothing behind
 
 
-@pytest.mark.parametrize('orientation', ORIENTATIONS)
+@each_orientation
 @pytest.mark.parametrize('size', [WIDE, SQUARE])
 def test_the_tag_is_applied_where_asked(image, orientation, size):
     path, stored, turned = image(orientation, size)
@@ -79,49 +75,23 @@ def test_the_tag_is_applied_where_asked(image, orientation, size):
     assert same(asked, turned if is_unclear else stored)
 
 
-@pytest.mark.parametrize('orientation', ORIENTATIONS)
-@pytest.mark.parametrize('is_turned', [False, True])
-def test_label_maps_are_of_what_is_loaded(image, tmp_path, orientation, is_turned):
-    path, stored, turned = image(orientation)
-    view = turned if is_turned else stored
-    Image.fromarray(view[..., 0]).save(tmp_path / 'map.png')
-    results = LoadAnnotatedImage()(dict(img_path=path, seg_map_path=str(tmp_path / 'map.png')))
-    assert results['img'].shape == view.shape
-    expected = view if orientation > 4 else stored
-    assert same(results['img'], expected)
-
-
-@pytest.mark.parametrize('orientation', ORIENTATIONS)
-def test_without_an_annotation_images_are_as_people_see_them(image, orientation):
-    """As in the host's loader, which serves classification and the demo."""
-    path, _, turned = image(orientation, suffix='.jpg')
-    for load in (LoadAnnotatedImage(), LoadImageFromFile(imdecode_backend='pillow')):
-        results = load(dict(img_path=path))
-        assert same(results['img'], turned)
-        assert results['ori_shape'] == turned.shape[:2]
-
-
 def test_a_damaged_tag_and_no_image(tmp_path):
-    Image.new('RGB', (6, 4)).save(tmp_path / 'a.jpg', exif=b'Exif\0\0MM\0*bad')
-    image = LoadAnnotatedImage()(dict(img_path=str(tmp_path / 'a.jpg'), width=6, height=4))['img']
-    assert image.shape == (4, 6, 3)
-    (tmp_path / 'b.jpg').write_bytes(b'no image')
+    load, path = LoadAnnotatedImage(), tmp_path / 'a.jpg'
+    Image.new('RGB', (6, 4)).save(path, exif=b'Exif\0\0MM\0*bad')
+    assert load(dict(img_path=str(path), width=6, height=4))['img'].shape == (4, 6, 3)
+    path.write_bytes(b'no image')
     # an AssertionError of the host, which commands tell in their own words
     with pytest.raises((AssertionError, UserError), match='failed to load image'):
-        LoadAnnotatedImage()(dict(img_path=str(tmp_path / 'b.jpg'), width=1, height=1))
+        load(dict(img_path=str(path), width=1, height=1))
 
 
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg', 'mmpretrain'])
 def test_runs_read_with_it(scope):
     steps = [dict(type='mmcv.LoadImageFromFile'), dict(type='Resize')]
     dataset = dict(type='RepeatDataset', dataset=dict(type='CustomDataset', pipeline=steps))
-    cfg = Config(
-        dict(
-            default_scope=scope,
-            tta_pipeline=[dict(type='LoadImageFromFile')],
-            train_dataloader=dict(dataset=dataset),
-        )
-    )
+    loader = dict(dataset=dataset)
+    tta = [dict(type='LoadImageFromFile')]
+    cfg = Config(dict(default_scope=scope, tta_pipeline=tta, train_dataloader=loader))
     use_own_loaders(cfg)
     inner = cfg.train_dataloader.dataset.dataset
     is_dense = scope != 'mmpretrain'

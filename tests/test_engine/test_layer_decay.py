@@ -9,6 +9,8 @@ from torch import nn
 from mmtlalign.errors import UserError
 from mmtlalign.models.necks import SimpleFeaturePyramid
 
+from . import toy
+
 LR, DECAY, RATE = 1e-3, 0.05, 0.5
 
 # Of two blocks, the rate over LR, whether it decays, and the parameters' names or modules. Norms,
@@ -25,12 +27,7 @@ GROUPS = """
 1 no    backbone.ln1 neck.levels.0.1.ln neck.levels.0.2.ln
 1 yes   neck.levels.0.0 neck.levels.0.1.conv neck.levels.0.2.conv head
 """
-VIT = dict(
-    type='mmpretrain.VisionTransformer',
-    img_size=8,
-    patch_size=4,
-    arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16),
-)
+VIT = dict(toy.VIT, arch=dict(toy.VIT['arch'], num_layers=2))
 
 
 class Detector(nn.Module):

@@ -101,11 +101,9 @@ def detected(path, images):
             common = dict(id=len(annotations) + 1, image_id=number, iscrowd=0)
             annotations.append(dict(common, category_id=label, area=box[2] * box[3], bbox=box))
         results.append((dict(img_id=number), dict(found, img_id=number)))
-    coco = dict(
-        images=[dict(id=n, width=99, height=99) for n in range(len(images))],
-        annotations=annotations,
-        categories=[dict(id=0, name='a'), dict(id=1, name='b')],
-    )
+    shown = [dict(id=number, width=99, height=99) for number in range(len(images))]
+    categories = [dict(id=0, name='a'), dict(id=1, name='b')]
+    coco = dict(images=shown, annotations=annotations, categories=categories)
     path.write_text(json.dumps(coco))
     metric = metrics.CocoMetric(ann_file=str(path), metric='bbox')
     metric.dataset_meta = dict(classes=('a', 'b'))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
-from mmpretrain.registry import MODELS
+from mmpretrain.models import ImageClassifier
 
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.datasets import PlantedDigits
@@ -17,6 +17,7 @@ from mmtlalign.evaluation.fidelity import (
     join,
     summarize,
 )
+from tests.test_models import test_tlalign
 
 
 def generator(seed=0):
@@ -31,21 +32,12 @@ def planted(count=24, keys=('object_mask',)):
 
 def classifier(**backbone):
     """A tiny one whose attention is far from even."""
-    torch.manual_seed(0)
-    arch = dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)
-    vit = dict(type='VisionTransformer', arch=arch, img_size=16, patch_size=4)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(
-            dict(
-                type='ImageClassifier',
-                backbone=vit | backbone,
-                head=dict(type='LinearClsHead', num_classes=10, in_channels=16),
-                data_preprocessor=dict(mean=[118.0] * 3, std=[42.0] * 3),
-            )
-        )
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.3)
+    model = test_tlalign.build(
+        target=dict(type='mmtlalign.AreaTarget'),
+        backbone=test_tlalign.config()['backbone'] | backbone,
+        head=dict(type='LinearClsHead', num_classes=10, in_channels=16),
+        data_preprocessor=dict(num_classes=10, mean=[118.0] * 3, std=[42.0] * 3),
+    )
     return model.eval()
 
 
@@ -70,9 +62,7 @@ def test_pairs_are_disjoint_and_of_two_classes():
     assert len(areas) == 3
     again = draw_pairs(labels, (4, 6), 100, generator(1))
     assert torch.equal(again.shares, pairs.shares)
-
-
-def test_few_mixes_take_few_pairs_and_large_grids_few_areas():
+    # few mixes take few pairs, large grids few areas
     pairs = draw_pairs(list(range(100)), (56, 56), 30, generator())
     assert pairs.shares.shape == (15, 1, 2, 56, 56)
     many = draw_pairs(list(range(100)), (56, 56), 600, generator())
@@ -158,10 +148,7 @@ def test_without_masks_there_is_no_truth():
 
 def test_shares_that_a_backbone_lacks():
     """Pooling has no vectors to compare, and attends to nothing."""
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(
-            dict(type='ImageClassifier', backbone=dict(type='PoolFormer', arch='s12'), head=None)
-        )
+    model = ImageClassifier(dict(type='PoolFormer', arch='s12'), head=None)
     fidelity = Fidelity(model)
     assert fidelity.names == ['area', 'tlalign']
     assert set(fidelity.left_out) == {'contribution', 'contribution-norm', 'attention'}

@@ -40,25 +40,12 @@ def test_impossible_drops(fraction, size, message):
         drop_patches(torch.zeros(1, 3, 12, 16), fraction, size)
 
 
-@pytest.mark.parametrize(
-    'side, token, expected',
-    [
-        # as in the paper, and as near to it as the side permits
-        (224, 16, 16),
-        (224, 4, 16),
-        (384, 4, 24),
-        (384, 16, 32),
-        (518, 14, 14),
-        (32, 1, 2),
-        # nothing that divides 30 is made of patches of 4
-        (30, 4, 2),
-    ],
-)
-def test_patches_that_fit(side, token, expected):
-    assert fitting_patch_size(side, side, token) == expected
-
-
-def test_patches_that_fit_images_of_any_shape():
+def test_patches_that_fit():
+    """As in the paper, or as near to it as the side permits."""
+    sides = {(224, 16): 16, (224, 4): 16, (384, 4): 24, (384, 16): 32, (518, 14): 14, (32, 1): 2}
+    sides[30, 4] = 2  # nothing that divides it is made of patches of 4
+    for (side, token), expected in sides.items():
+        assert fitting_patch_size(side, side, token) == expected
     for height, width in np.ndindex(20, 20):
         size = fitting_patch_size(height + 1, width + 1, 2)
         drop_patches(torch.zeros(1, 1, height + 1, width + 1), 0.5, size)
@@ -115,8 +102,11 @@ def test_tool(tmp_path):
         for name in ('class0', 'class2'):
             image = np.random.RandomState(0).randint(0, 255, (16, 16, 3))
             mmcv.imwrite(image.astype(np.uint8), str(tmp_path / f'corrupt/{tree}/{name}/0.png'))
-    arguments = 'tiny.py a.pth --drop 0 1 --fgsm 0 4 --folders C=corrupt'
-    process = run_tool('analysis_tools/robustness.py', *arguments.split(), folder=tmp_path)
+
+    def measure(arguments):
+        return run_tool('analysis_tools/robustness.py', *arguments.split(), folder=tmp_path)
+
+    process = measure('tiny.py a.pth --drop 0 1 --fgsm 0 4 --folders C=corrupt')
     assert process.returncode == 0, process.stderr
     result = json.loads((tmp_path / 'robustness.json').read_text())
     top1 = result['top1']
@@ -137,12 +127,6 @@ def test_tool(tmp_path):
     assert top1['C'] == pytest.approx(50)
     assert result['num_images'] == 12
     assert cv2.imread(str(tmp_path / 'robustness.png')).std() > 0
-
-
-@pytest.mark.slow
-def test_a_folder_without_a_name(tmp_path):
-    write_project(tmp_path)
-    arguments = ['tiny.py', 'tiny.py', '--folders', 'A']
-    process = run_tool('analysis_tools/robustness.py', *arguments, folder=tmp_path)
+    process = measure('tiny.py a.pth --folders A')
     assert process.returncode != 0
     assert "'A' must be NAME=FOLDER" in process.stderr and process.stderr.count('\n') == 1

@@ -8,18 +8,19 @@ from mmpretrain.models import ClsHead
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from mmtlalign.models import AlignedLabelHead, MixRecord
+from mmtlalign.models import MixRecord
 from mmtlalign.models.heads.tlalign_head import ALIGNED_FORMS
 
 from .test_tlalign import BCE, SOFT_CE, config
 
 CLASSES, DIMS = 5, 16
 SOFT = dict(type='CrossEntropyLoss', use_soft=True)
+BINARY = dict(type='CrossEntropyLoss', use_sigmoid=True)
 OTHER_LOSSES = [
     dict(type='LabelSmoothLoss', label_smooth_val=0.2, mode='classy_vision'),
     SOFT,
     BCE,
-    dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1 / CLASSES),
+    dict(BINARY, loss_weight=1 / CLASSES),
 ]
 WIDE = dict(num_classes=CLASSES, in_channels=DIMS)
 HEADS = dict(  # arguments of the stock head
@@ -59,8 +60,7 @@ def samples(scores):
 
 
 def test_every_soft_label_head_of_the_host_has_a_form():
-    found = set()
-    todo = [ClsHead]
+    found, todo = set(), [ClsHead]
     while todo:
         cls = todo.pop()
         todo += cls.__subclasses__()
@@ -69,6 +69,9 @@ def test_every_soft_label_head_of_the_host_has_a_form():
     hard = {'ArcFaceClsHead', 'RegressionHead', 'LinearRegressionHead'}
     assert {stock.__name__ for stock in ALIGNED_FORMS} == found - hard
     assert set(HEADS) == found - hard
+    for stock, form in ALIGNED_FORMS.items():
+        assert form.__name__ == f'TLAlign{stock.__name__}'
+        assert pickle.loads(pickle.dumps(form)) is form
 
 
 @pytest.mark.parametrize(
@@ -97,13 +100,6 @@ def test_loss_is_the_hosts_on_aligned_scores(name, loss):
     torch.testing.assert_close(aligned.loss(feats, samples(own)), stock.loss(feats, samples(own)))
 
 
-def test_forms_are_classes_of_their_module():
-    for stock, form in ALIGNED_FORMS.items():
-        assert issubclass(form, (AlignedLabelHead, stock))
-        assert form.__name__ == f'TLAlign{stock.__name__}'
-        assert pickle.loads(pickle.dumps(form)) is form
-
-
 def test_a_stock_head_in_a_config_is_built_in_its_aligned_form():
     cfg = config()
     named = MODELS.build(cfg)
@@ -114,23 +110,14 @@ def test_a_stock_head_in_a_config_is_built_in_its_aligned_form():
 @pytest.mark.parametrize(
     'head, error, message',
     [
-        (dict(type='ArcFaceClsHead'), TypeError, 'ArcFaceClsHead cannot'),
-        (
-            dict(type='MultiLabelLinearClsHead'),
-            TypeError,
-            'MultiLabelLinearClsHead cannot be trained on mixed labels.*VisionTransformerClsHead',
-        ),
+        (dict(type='MultiLabelLinearClsHead'), TypeError, 'MultiLabel.* mixed .*VisionTransformer'),
         (dict(type='LeViTClsHead'), ValueError, 'LeViTClsHead .*distillation=True'),
         (dict(type='EfficientFormerClsHead'), ValueError, 'distillation=True'),
         (dict(cal_acc=True), ValueError, 'cal_acc=True'),
         (dict(loss=dict(SOFT_CE, mode='multi_label')), ValueError, "mode='multi_label'"),
         (dict(loss=dict(type='SeesawLoss', num_classes=5)), ValueError, 'Seesaw.* hard labels'),
         (dict(loss=dict(SOFT_CE, use_sigmoid=True)), ValueError, 'loss_weight: 1/.* = 1/5'),
-        (
-            dict(loss=dict(type='CrossEntropyLoss', use_sigmoid=True)),
-            ValueError,
-            'loss_weight: 1/num_classes = 1/5',
-        ),
+        (dict(loss=BINARY), ValueError, 'loss_weight: 1/num_classes = 1/5'),
     ],
 )
 def test_heads_that_cannot_be_trained_on_mixed_labels(head, error, message):

@@ -14,13 +14,10 @@ from torch.distributed.fsdp import (
 )
 
 from ..two_processes import run_two_processes
-from .test_tlalign import build, data
+from .test_tlalign import build, data, mixing
 
 BF16 = torch.bfloat16
-MIXUP = dict(augments=[dict(type='mmtlalign.Mixup', patch_size=4)])
 FIELDS = ('partner', 'token_share', 'lam', 'pixel_share')
-
-
 WRAPPERS = dict(
     ddp=MMDistributedDataParallel,
     fsdp1=partial(
@@ -34,10 +31,10 @@ WRAPPERS = dict(
 
 
 def send(rank):
-    """What each wrapper was given, and what arrived in `loss`."""
-    results = {}
+    """Hand a batch to every wrapper; what was drawn, if that is what arrived in ``loss``."""
+    drawn = []
     for name, wrap in WRAPPERS.items():
-        model = build(train_cfg=MIXUP)
+        model = build(train_cfg=mixing('Mixup'))
         model.data_preprocessor.batch_augments.seed(rank)
         batch = model.data_preprocessor(data(), training=True)
         sent = copy.deepcopy(batch['mix'])
@@ -51,28 +48,18 @@ def send(rank):
         losses = wrap(model)(**batch, mode='loss')
         losses['loss'].backward()
         ((record, dtype),) = arrived
-        results[name] = dict(
-            sent=[getattr(sent, name) for name in FIELDS],
-            arrived=[getattr(record, name) for name in FIELDS],
-            dtype=str(dtype),
-            finite=bool(losses['loss'].isfinite()),
-            lam=losses['lam'].detach(),
-        )
-    return results
+        assert dtype == (torch.float32 if name == 'ddp' else BF16), name
+        for field in FIELDS:
+            before, after = getattr(sent, field), getattr(record, field)
+            assert before.dtype == after.dtype and torch.equal(before, after), (name, field)
+        assert (sent.lam != sent.lam.bfloat16()).all(), 'a cast would show'
+        assert losses['loss'].isfinite() and torch.allclose(losses['lam'], sent.lam.mean())
+        drawn.append(sent.lam)
+    return torch.stack(drawn)
 
 
 @pytest.mark.slow
 def test_untouched_by_ddp_fsdp1_and_fsdp2_in_bfloat16(tmp_path):
+    """Images are cast, unlike the record."""
     ranks = run_two_processes(send, tmp_path)
-    for results in ranks:
-        dtypes = {name: result['dtype'] for name, result in results.items()}
-        cast = 'torch.bfloat16'  # inputs are, unlike the record
-        assert dtypes == dict(ddp='torch.float32', fsdp1=cast, fsdp2=cast)
-        for result in results.values():
-            for sent, arrived in zip(result['sent'], result['arrived']):
-                assert sent.dtype == arrived.dtype
-                assert torch.equal(sent, arrived)
-            lam = result['sent'][2]
-            assert (lam != lam.bfloat16()).all(), 'a cast would show'
-            assert result['finite'] and torch.allclose(result['lam'], lam.mean())
-    assert not torch.equal(ranks[0]['ddp']['sent'][2], ranks[1]['ddp']['sent'][2])
+    assert len(ranks[0]) == 3 and not torch.equal(*ranks)

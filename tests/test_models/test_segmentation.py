@@ -13,22 +13,18 @@ from torch.nn.functional import logsigmoid
 from tests.conftest import needs_operators
 from tests.oracle import dense_labels
 from tests.oracles.geometry import resize_table
-from tests.test_models.test_tlalign import config as classifier
+from tests.test_models import test_tlalign
+from tests.test_models.test_tlalign import MEAN, STD, TOKEN_CUTMIX, mixing
 
 needs_operators()
 
-from mmseg.models import SegDataPreProcessor  # noqa: E402
 from mmseg.structures import SegDataSample  # noqa: E402
 
 from mmtlalign.engine.hooks.resume_random_state import mixing_of  # noqa: E402
-from mmtlalign.models import MixSegDataPreProcessor, TLAlignEncoderDecoder  # noqa: E402
+from mmtlalign.models import MixSegDataPreProcessor  # noqa: E402
 from mmtlalign.models.segmentation.tlalign_encoder_decoder import mixed_losses  # noqa
 
 CLASSES, IGNORED = 4, 255
-MEAN, STD = [10.0, 20.0, 30.0], [2.0, 3.0, 4.0]
-CUTMIX = dict(augments=[dict(type='mmtlalign.CutMix', patch_size=4)])
-TOKEN_CUTMIX = dict(augments=[dict(type='mmtlalign.TokenCutMix', patch_size=4)])
-MIXUP = dict(augments=[dict(type='mmtlalign.Mixup', patch_size=4)])
 CE = dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True)
 BINARY = dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True)
 
@@ -50,12 +46,11 @@ def data(sizes=((16, 16),) * 4, edges=False):
     return dict(inputs=inputs, data_samples=samples)
 
 
-def preprocessor(batch_augments=CUTMIX, seed=1, **kwargs):
-    made = MixSegDataPreProcessor(
-        mean=MEAN, std=STD, batch_augments=batch_augments, **{'size_divisor': 4, **kwargs}
-    )
+def preprocessor(batch_augments=mixing('CutMix'), size_divisor=4):
+    sizes = dict(mean=MEAN, std=STD, size_divisor=size_divisor)
+    made = MixSegDataPreProcessor(batch_augments=batch_augments, **sizes)
     if made.mixing is not None:
-        made.mixing.seed(seed)
+        made.mixing.seed(1)
     return made
 
 
@@ -63,7 +58,7 @@ def preprocessor(batch_augments=CUTMIX, seed=1, **kwargs):
 def test_every_pixel_comes_with_its_label(kind):
     """Also where images were padded; one mask per batch, or one per sample."""
     raw = data(sizes=((16, 12), (13, 16), (10, 9), (16, 16)), edges=True)
-    made = preprocessor(dict(augments=[dict(type=f'mmtlalign.{kind}', patch_size=4)]))
+    made = preprocessor(mixing(kind))
     batch = made(copy.deepcopy(raw), training=True)
     assert batch.keys() == {'inputs', 'data_samples'}
     made.mixing.seed(1)
@@ -81,17 +76,6 @@ def test_every_pixel_comes_with_its_label(kind):
         assert torch.equal(found, torch.where(kept, own, own[partner]))
 
 
-def test_all_but_training_is_the_host():
-    raw = data()
-    stock = SegDataPreProcessor(mean=MEAN, std=STD, size_divisor=4)
-    for made, training in ((preprocessor(), False), (preprocessor(None), True)):
-        found = made(copy.deepcopy(raw), training)
-        expected = stock(copy.deepcopy(raw), training)
-        assert torch.equal(found['inputs'], expected['inputs'])
-        for ours, theirs in zip(found['data_samples'], expected['data_samples']):
-            assert torch.equal(ours.gt_sem_seg.data, theirs.gt_sem_seg.data)
-
-
 def test_a_resumed_training_finds_what_to_seed():
     made = preprocessor()
     runner = SimpleNamespace(model=SimpleNamespace(data_preprocessor=made))
@@ -100,7 +84,7 @@ def test_a_resumed_training_finds_what_to_seed():
 
 def test_blended_pixels_have_no_class():
     with pytest.raises(ValueError, match='one class a pixel; .*CutMix'):
-        preprocessor(MIXUP)(data(), training=True)
+        preprocessor(mixing('Mixup'))(data(), training=True)
     with pytest.raises(ValueError, match='patch_size=4'):
         preprocessor(size_divisor=3)(data(sizes=((15, 15),) * 2), True)
 
@@ -108,27 +92,18 @@ def test_blended_pixels_have_no_class():
 # Labels that follow the tokens
 
 
-def config(swin=False, loss=CE, aux=0, **kwargs):
-    backbone = dict(
-        classifier(swin)['backbone'], drop_path_rate=0.0, _scope_='mmpretrain', out_indices=(0, 1)
-    )
-    if not swin:
+def config(swin=False, loss=CE, aux=0, batch_augments=TOKEN_CUTMIX, **kwargs):
+    backbone = dict(test_tlalign.config(swin)['backbone'], drop_path_rate=0.0)
+    backbone.update(_scope_='mmpretrain', out_indices=(0, 1))
+    if swin:
+        batch_augments = mixing('TokenCutMix', 2)
+    else:
         backbone.update(out_type='featmap')
-    head = dict(
-        type='mmseg.FCNHead',
-        channels=8,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.0,
-        num_classes=CLASSES,
-        norm_cfg=None,
-        align_corners=False,
-        loss_decode=loss,
-        in_index=1,
-        in_channels=16,
-    )
+    layers = dict(channels=8, num_convs=1, concat_input=False, dropout_ratio=0.0, norm_cfg=None)
+    fitted = dict(num_classes=CLASSES, align_corners=False, loss_decode=loss)
+    head = dict(type='mmseg.FCNHead', in_index=1, in_channels=16, **layers, **fitted)
     auxiliary = [dict(head, in_index=0, in_channels=8 if swin else 16) for _ in range(aux)]
-    mix = dict(type='mmtlalign.TokenCutMix', patch_size=backbone['patch_size'])
+    preprocess = dict(mean=MEAN, std=STD, size_divisor=4, batch_augments=batch_augments)
     return (
         dict(
             type='mmtlalign.TLAlignEncoderDecoder',
@@ -137,13 +112,7 @@ def config(swin=False, loss=CE, aux=0, **kwargs):
             auxiliary_head=auxiliary[0] if aux == 1 else auxiliary or None,
             train_cfg=dict(),
             test_cfg=ConfigDict(mode='whole'),
-            data_preprocessor=dict(
-                type='mmtlalign.MixSegDataPreProcessor',
-                mean=MEAN,
-                std=STD,
-                size_divisor=4,
-                batch_augments=dict(augments=[mix]),
-            ),
+            data_preprocessor=dict(preprocess, type='mmtlalign.MixSegDataPreProcessor'),
         )
         | kwargs
     )
@@ -156,9 +125,13 @@ def build(**kwargs):
     for param in model.parameters():
         if param.ndim > 1:
             torch.nn.init.normal_(param, std=0.3)
-    if getattr(model.data_preprocessor, 'mixing', None) is not None:
+    if model.data_preprocessor.mixing is not None:
         model.data_preprocessor.mixing.seed(1)
     return model
+
+
+def mixed(model):
+    return model.data_preprocessor(data(), training=True)
 
 
 def oracle_share(model, batch):
@@ -173,21 +146,16 @@ def oracle_share(model, batch):
 
 def enlarge(maps, size):
     """(B, rows, cols) -> (B, H, W), linearly along one axis and the other."""
-    out = []
-    for each in maps:
-        columns = resize_table(each, size[0])  # (H, cols)
-        out.append(resize_table(columns.T, size[1]).T)
-    return torch.stack(out)
+    columns = [resize_table(each, size[0]) for each in maps]  # (H, cols)
+    return torch.stack([resize_table(each.T, size[1]).T for each in columns])
 
 
 def target_of(samples, partner, share):
-    """Soft labels (B, K, H, W) of a share of every pixel (B, H, W)."""
-    maps = torch.stack([s.gt_sem_seg.data[0] for s in samples])
-    target = torch.zeros(len(maps), CLASSES, *maps.shape[1:], dtype=torch.float64)
-    for i in range(len(maps)):
-        for k in range(CLASSES):
-            target[i, k] = share[i] * (maps[i] == k) + (1 - share[i]) * (maps[partner[i]] == k)
-    return target, (maps != IGNORED).sum().item()
+    """Soft labels (B, K, H, W) of a share of every pixel (B, H, W); and how many are labelled."""
+    maps = torch.stack([sample.gt_sem_seg.data[0] for sample in samples])
+    own = torch.stack([maps == k for k in range(CLASSES)], 1).double()
+    share = share[:, None]
+    return share * own + (1 - share) * own[partner], (maps != IGNORED).sum().item()
 
 
 def scores_on_pixels(head, maps):
@@ -215,7 +183,7 @@ def by_hand(scores, target, count, binary):
 )
 def test_loss_is_that_of_dense_labels(swin, loss, target):
     model = build(swin=swin, loss=loss, aux=1, target=dict(type=f'mmtlalign.{target}'))
-    batch = model.data_preprocessor(data(), training=True)
+    batch = mixed(model)
     mix, samples = batch['mix'], batch['data_samples']
     assert 0 < mix.lam[0] < 1
     for sample, raw in zip(samples, data()['data_samples']):
@@ -229,7 +197,7 @@ def test_loss_is_that_of_dense_labels(swin, loss, target):
         moved = model.trace.output_token_share.double()
         torch.testing.assert_close(moved, share, atol=2e-6, rtol=0)
         assert found['token_fluctuation'] > 1e-2
-    target, count = target_of(samples, mix.partner.tolist(), enlarge(share, (16, 16)))
+    target, count = target_of(samples, mix.partner, enlarge(share, (16, 16)))
     maps = model.extract_feat(batch['inputs'])
     for prefix, head in (('decode', model.decode_head), ('aux', model.auxiliary_head)):
         expected = by_hand(scores_on_pixels(head, maps), target, count, loss is BINARY)
@@ -268,7 +236,7 @@ def test_where_tokens_are_pixels_it_is_cutmix(loss):
 def test_several_heads_and_losses():
     two = [CE, dict(CE, loss_name='loss_twice', loss_weight=2.0)]
     model = build(aux=2, loss=two)
-    losses = model.loss(**model.data_preprocessor(data(), training=True))
+    losses = model.loss(**mixed(model))
     heads, names = ('decode', 'aux_0', 'aux_1'), ('loss_ce', 'loss_twice')
     assert {key for key in losses if 'loss' in key} == {
         f'{head}.{name}' for head in heads for name in names
@@ -276,78 +244,58 @@ def test_several_heads_and_losses():
     for head in heads:
         torch.testing.assert_close(losses[f'{head}.loss_twice'], 2 * losses[f'{head}.loss_ce'])
     same, once = (
-        model.loss(**model.data_preprocessor(data(), training=True))['decode.loss_ce']
-        for model in (build(loss=[CE, CE]), build())
+        model.loss(**mixed(model))['decode.loss_ce'] for model in (build(loss=[CE, CE]), build())
     )
     torch.testing.assert_close(same, 2 * once)
 
 
 def test_unmixed_batches_predictions_and_weights_are_the_hosts():
-    cfg = config()
-    for batch_augments in (None, dict(TOKEN_CUTMIX, probs=[0.0])):
-        cfg['data_preprocessor']['batch_augments'] = batch_augments
-        model = build(data_preprocessor=cfg['data_preprocessor'])
-        stock = MODELS.build(dict(cfg, type='mmseg.EncoderDecoder'))
+    stock = dict(type='mmseg.SegDataPreProcessor', mean=MEAN, std=STD, size_divisor=4)
+    stock = MODELS.build(config(type='mmseg.EncoderDecoder', data_preprocessor=stock))
+    for batch_augments in (TOKEN_CUTMIX, None, dict(TOKEN_CUTMIX, probs=[0.0])):
+        model = build(batch_augments=batch_augments)
         stock.load_state_dict(model.state_dict(), strict=True)
-        found, expected = (
-            m.loss(**m.data_preprocessor(data(), training=True)) for m in (model, stock)
-        )
-        for key in expected:
-            torch.testing.assert_close(found[key], expected[key])
-    raw = data(sizes=((16, 16),))
-    with torch.no_grad():
-        ours, theirs = (m.eval().test_step(copy.deepcopy(raw))[0] for m in (model, stock))
-    assert torch.equal(ours.seg_logits.data, theirs.seg_logits.data)
+        if batch_augments is not TOKEN_CUTMIX:
+            found, expected = (m.train().loss(**mixed(m)) for m in (model, stock))
+            torch.testing.assert_close({key: found[key] for key in expected}, expected)
+        raw = data(sizes=((13, 16),))
+        with torch.no_grad():
+            ours, theirs = (m.eval().test_step(copy.deepcopy(raw))[0] for m in (model, stock))
+        assert torch.equal(ours.seg_logits.data, theirs.seg_logits.data)
+        assert torch.equal(ours.gt_sem_seg.data, theirs.gt_sem_seg.data)
 
 
 def test_a_segmentor_of_the_host_trains_on_pasted_labels():
-    stock = MODELS.build(dict(config(), type='mmseg.EncoderDecoder'))
-    batch = stock.data_preprocessor(data(), training=True)
+    stock = MODELS.build(config(type='mmseg.EncoderDecoder'))
+    batch = mixed(stock)
     assert 'mix' not in batch
     stock(**batch, mode='loss')['decode.loss_ce'].backward()
 
 
 def test_blending_is_trained_on_both_labels():
-    cfg = dict(config()['data_preprocessor'], batch_augments=MIXUP)
-    model = build(data_preprocessor=cfg)
-    batch = model.data_preprocessor(data(), training=True)
+    model = build(batch_augments=mixing('Mixup'))
+    batch = mixed(model)
     found = model.loss(**batch)
     torch.testing.assert_close(found['aligned_share'], batch['mix'].lam[0])
     assert found['token_fluctuation'] < 1e-5
 
 
-OHEM = dict(type='mmseg.OHEMPixelSampler', thresh=0.7)
+STOCK = dict(type='mmseg.SegDataPreProcessor', size_divisor=4)
+ALIGNED = dict(type='mmtlalign.AlignedTarget')
+SAMPLER = dict(type='mmseg.OHEMPixelSampler', thresh=0.7)
+SAMPLING = dict(config()['decode_head'], sampler=SAMPLER)
 ENC_HEAD = dict(type='mmseg.EncHead', num_codes=4, in_index=[0, 1], in_channels=[16, 16])
+ENC_HEAD.update(channels=8, num_classes=CLASSES, norm_cfg=None)
 
 
 @pytest.mark.parametrize(
     'change, error, message',
     [
-        (
-            dict(data_preprocessor=dict(type='mmseg.SegDataPreProcessor', size_divisor=4)),
-            TypeError,
-            "set data_preprocessor.type to 'mmtlalign.MixSegDataPreProcessor'",
-        ),
-        (
-            dict(loss=dict(type='mmseg.DiceLoss')),
-            ValueError,
-            'DiceLoss of FCNHead is not linear in the label',
-        ),
-        (
-            dict(target=dict(type='mmtlalign.AlignedTarget')),
-            TypeError,
-            'AlignedTarget weighs images, not tokens; .*AlignedTokenTarget',
-        ),
-        (
-            dict(decode_head=dict(config()['decode_head'], sampler=OHEM)),
-            ValueError,
-            'OHEMPixelSampler of FCNHead picks pixels .* leave out `sampler`',
-        ),
-        (
-            dict(decode_head=dict(ENC_HEAD, channels=8, num_classes=CLASSES, norm_cfg=None)),
-            TypeError,
-            'EncHead brings its own `loss_by_feat`',
-        ),
+        (dict(data_preprocessor=STOCK), TypeError, "type to 'mmtlalign.MixSegDataPreProcessor'"),
+        (dict(loss=dict(type='mmseg.DiceLoss')), ValueError, 'DiceLoss of FCNHead is not linear'),
+        (dict(target=ALIGNED), TypeError, 'AlignedTarget weighs images, .*AlignedTokenTarget'),
+        (dict(decode_head=SAMPLING), ValueError, 'OHEMPixelSampler of FCNHead .* `sampler`'),
+        (dict(decode_head=ENC_HEAD), TypeError, 'EncHead brings its own `loss_by_feat`'),
     ],
     ids=['preprocessor', 'loss', 'target', 'sampler', 'head'],
 )
@@ -355,4 +303,3 @@ def test_what_cannot_be_trained(change, error, message):
     with pytest.raises(error, match=message) as info:
         build(**change)
     assert '\n' not in str(info.value)
-    assert isinstance(build(), TLAlignEncoderDecoder)

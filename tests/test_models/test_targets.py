@@ -8,44 +8,39 @@ import torch
 from mmpretrain.structures import DataSample
 
 from mmtlalign.alignment import LabelTrace
-from mmtlalign.models import AlignedTarget, AreaTarget, AttentionTarget, MixRecord, TokenMixTarget
+from mmtlalign.datasets import ObjectMask
+from mmtlalign.models import (
+    AttentionTarget,
+    CutMix,
+    MixRecord,
+    ObjectTarget,
+    TokenCutMix,
+    TokenMixTarget,
+)
 
-from .test_tlalign import build, data
+from .test_tlalign import AREA, DISTILLED, build, config, cross_entropy, data
 
 BATCH, GRID, CLASSES = 3, (4, 6), 5
 
 
-def record(seed=0):
+def record():
     """Masks of single patches, one per sample; sample 2 is left alone."""
-    generator = torch.Generator().manual_seed(seed)
-    share = (torch.rand(BATCH, *GRID, generator=generator) > 0.4).float()
+    share = (torch.rand(BATCH, *GRID) > 0.4).float()
     share[2] = 1
     return MixRecord(torch.tensor([1, 2, 0]), share, share.mean((1, 2)))
 
 
-def trace(grid=GRID):
-    generator = torch.Generator().manual_seed(1)
-    return SimpleNamespace(
-        attention=torch.rand(BATCH, grid[0] * grid[1], generator=generator),
-        grid=grid,
-        output_share=torch.tensor([0.2, 0.5, 1.0]),
-    )
-
-
 def samples(maps=False):
-    rng = np.random.default_rng(0)
     out = [DataSample().set_gt_score(torch.eye(CLASSES)[i]) for i in range(BATCH)]
     for sample in out if maps else []:
-        sample.gt_token_score = torch.from_numpy(
-            rng.dirichlet(np.ones(CLASSES), GRID[0] * GRID[1])
-        ).float()
+        sample.gt_token_score = torch.randn(GRID[0] * GRID[1], CLASSES).softmax(1)
     return out
 
 
-def attended(mix, trace, i, grid=GRID):
+def attended(mix, trace, i):
     """Sample i's attention on own patches over that on all."""
     rows, cols = trace.grid
-    v, u = grid[0] // rows, grid[1] // cols
+    v, u = (grid // n for grid, n in zip(mix.token_share.shape[1:], trace.grid))
     own = total = 0
     for row, col in np.ndindex(rows, cols):
         weight = trace.attention[i, row * cols + col].item()
@@ -55,58 +50,19 @@ def attended(mix, trace, i, grid=GRID):
     return own / total
 
 
-def test_area():
-    mix = record()
-    target = AreaTarget()
-    assert target.trace_cfg is None
-    assert torch.equal(target.share(mix, None, None, None), mix.lam)
-    assert target.logged_share(None, mix.lam) is None
-    monitored = AreaTarget(monitor=True)
-    assert monitored.trace_cfg is not None
-    assert torch.equal(monitored.share(mix, trace(), None, None), mix.lam)
-    assert torch.equal(monitored.logged_share(trace(), mix.lam), trace().output_share)
-
-
-def test_aligned():
-    target = AlignedTarget()
-    share = target.share(record(), trace(), None, None)
-    assert torch.equal(share, trace().output_share)
-    assert torch.equal(target.logged_share(trace(), share), share)
-    assert AlignedTarget('contribution').trace_cfg == dict(propagation='contribution')
-
-
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('grid', [GRID, (2, 3), (4, 2)])
 @pytest.mark.parametrize('ratio', [0.0, 0.8, 1.0])
-def test_attention(grid, ratio):
-    mix, found = record(), trace(grid)
-    target = AttentionTarget(ratio=ratio)
-    assert target.trace_cfg == dict(watch='class')
-    assert AttentionTarget(watch='patches').trace_cfg == dict(watch='patches')
-    share = target.share(mix, found, None, None)
+def test_attention(grid, ratio, dtype):
+    """In single precision and without gradient, whatever the attention has."""
+    attention = torch.rand(BATCH, grid[0] * grid[1], dtype=dtype, requires_grad=True)
+    mix, found = record(), SimpleNamespace(attention=attention, grid=grid)
+    share = AttentionTarget(ratio=ratio).share(mix, found, None, None)
     for i in range(BATCH):
         expected = ratio * mix.lam[i].item() + (1 - ratio) * attended(mix, found, i)
         assert share[i].item() == pytest.approx(expected, abs=1e-6)
     assert share[2].item() == pytest.approx(1)
     assert share.dtype == torch.float32 and not share.requires_grad
-
-
-def test_attention_that_has_gradient_or_half_precision():
-    mix, found = record(), trace()
-    expected = AttentionTarget().share(mix, found, None, None)
-    found.attention = found.attention.bfloat16().requires_grad_()
-    share = AttentionTarget().share(mix, found, None, None)
-    assert not share.requires_grad and share.dtype == torch.float32
-    torch.testing.assert_close(share, expected, rtol=0, atol=2e-2)
-
-
-def progressive(mix, found, scores, i, grid=GRID):
-    """By hand, with gradient through the factor alone."""
-    area = torch.zeros(CLASSES)
-    area[i] += mix.lam[i]
-    area[mix.partner[i]] += 1 - mix.lam[i]
-    prediction = scores[i].exp() / scores[i].exp().sum()
-    factor = (area * prediction).sum() / ((area**2).sum().sqrt() * (prediction**2).sum().sqrt())
-    return factor * attended(mix, found, i, grid) + (1 - factor) * mix.lam[i]
 
 
 def test_token_mix():
@@ -123,13 +79,9 @@ def test_token_mix():
     assert (weights[:2].sum(1) - 1).abs().min() > 1e-3, 'need not sum to one'
     assert weights[2].tolist() == pytest.approx([1, 0], abs=1e-6)
     assert torch.equal(target.logged_share(None, weights), weights[:, 0])
-
-
-def test_token_mix_with_a_map_of_zeros_goes_by_area():
-    mix, labelled = record(), samples(maps=True)
-    for sample in labelled:
+    for sample in labelled:  # maps of zeros go by area
         sample.gt_token_score = torch.zeros_like(sample.gt_token_score)
-    weights = TokenMixTarget().share(mix, None, None, labelled)
+    weights = target.share(mix, None, None, labelled)
     torch.testing.assert_close(weights, torch.stack((mix.lam, 1 - mix.lam), 1))
 
 
@@ -141,40 +93,159 @@ def test_mistakes():
             AttentionTarget(ratio=ratio)
 
 
+# What is visible of objects, counted pixel by pixel
+
+SIZE = 16  # of four images, with masks of an object
+
+
+def masks(seed=0):
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (4, SIZE, SIZE)).astype(np.uint8)
+    pixels[rng.random(pixels.shape) < 0.7] = 0
+    return pixels
+
+
+def masked(pixels):
+    out = [DataSample() for _ in pixels]
+    for sample, mask in zip(out, pixels):
+        sample.object_mask = ObjectMask(mask)
+    return out
+
+
+def target_share(record, data_samples):
+    return ObjectTarget().share(record, None, torch.zeros(len(data_samples), 3), data_samples)
+
+
 @pytest.mark.parametrize(
-    'target',
-    [
-        dict(type='AttentionTarget', ratio=0.3),
-        dict(type='AttentionTarget', watch='patches'),
-        dict(type='ProgressiveTarget'),
-    ],
+    'mix',
+    [TokenCutMix(patch_size=4, partner='random'), CutMix(patch_size=4)],
+    ids=['on the grid', 'between'],
 )
-def test_training_by_attention(target):
-    """Share, loss and gradient of a step; the factor of progressive labels is trained through."""
-    cfg = dict(target, type=f'mmtlalign.{target["type"]}')
-    model = build(target=cfg, loss=dict(type='CrossEntropyLoss', use_soft=True)).eval()
-    model.data_preprocessor.batch_augments.seed(1)
-    batch = model.data_preprocessor(data(), training=True)
-    losses, mix = model.loss(**batch), batch['mix']
+def test_object_share_is_what_is_visible(mix):
+    mix.seed(2)
+    pixels, shares = masks(), []
+    for _ in range(3):
+        record = mix.draw(torch.rand(4, 3, SIZE, SIZE))
+        share = target_share(record, masked(pixels))
+        for i, j in enumerate(record.partner.tolist()):
+            if i == j:
+                continue
+            # where an image of ones mixed with zeros is one, the pixel is kept
+            ones = torch.zeros(4, 1, SIZE, SIZE)
+            ones[i] = 1
+            kept = mix.apply(ones, record)[i, 0].numpy()
+            own, partner = (kept * pixels[i]).sum(), ((1 - kept) * pixels[j]).sum()
+            assert share[i].item() == pytest.approx(own / (own + partner), abs=1e-5)
+            shares.append((share[i] - record.lam[i]).abs().item())
+    assert max(shares) > 0.02
+
+
+def test_area_where_nothing_is_visible():
+    pixels = np.zeros((2, SIZE, SIZE), np.uint8)
+    token_share = torch.ones(2, 4, 4)
+    token_share[:, :2] = 0
+    record = MixRecord(torch.tensor([1, 0]), token_share, token_share.mean((1, 2)))
+    for changes, expected in (
+        ({}, [0.5, 0.5]),
+        # covered in the first, seen in the second: less than a pixel, and a whole one
+        ({(0, 0, 0): 254}, [0.5, 0.5]),
+        ({(0, 0, 1): 255}, [0.5, 0]),
+        # seen in the second, covered in the first
+        ({(1, 12, 3): 255}, [0.5, 1 / (1 + 1 + 254 / 255)]),
+        ({(0, 9, 9): 255, (0, 9, 8): 255}, [1, 1 / (1 + 1 + 254 / 255)]),
+    ):
+        for place, value in changes.items():
+            pixels[place] = value
+        assert target_share(record, masked(pixels)).tolist() == pytest.approx(expected)
+
+
+def test_mistakes_about_objects():
+    record = TokenCutMix(patch_size=4).draw(torch.rand(4, 3, SIZE, SIZE))
+    with pytest.raises(ValueError, match='samples have none.*algorithm_keys'):
+        target_share(record, [DataSample() for _ in range(4)])
+    uneven = masked(masks())
+    uneven[1].object_mask = ObjectMask(np.zeros((8, 8), np.uint8))
+    with pytest.raises(ValueError, match=r'\(8, 8\), \(16, 16\)'):
+        target_share(record, uneven)
+    record.source = torch.zeros(4, 4, 4)
+    with pytest.raises(ValueError, match='moves patches'):
+        target_share(record, masked(masks()))
+
+
+# One training step
+
+
+def target(name, **kwargs):
+    return dict(target=dict(type=f'mmtlalign.{name}', **kwargs))
+
+
+CASES = {
+    'aligned': {},
+    'swin': dict(swin=True),
+    'distilled': dict(backbone=DISTILLED, head=dict(config()['head'], type='DeiTClsHead')),
+    'contribution': target('AlignedTarget', propagation='contribution'),
+    'area': dict(target=AREA),
+    'monitored area': dict(target=dict(AREA, monitor=True)),
+    'attention': target('AttentionTarget', ratio=0.3),
+    'patches': target('AttentionTarget', watch='patches'),
+    'progressive': target('ProgressiveTarget'),
+    'object': target('ObjectTarget'),
+}
+
+
+def share_by_hand(case, batch, trace, scores):
+    """(B,); gradient flows through the factor of progressive labels alone."""
+    mix = batch['mix']
+    if 'area' in case:
+        return mix.lam
+    if case == 'object':
+        return target_share(mix, batch['data_samples'])
+    if trace.watch is None:
+        return trace.output_share
+    part = torch.tensor([attended(mix, trace, i) for i in range(4)])
+    factor = dict(attention=0.7, patches=0.5).get(case)
+    if factor is None:
+        area = mix.lam[:, None] * torch.eye(CLASSES)[:4]
+        area = area + (1 - mix.lam[:, None]) * torch.eye(CLASSES)[mix.partner]
+        chance = scores.softmax(1)
+        factor = (area * chance).sum(1) / (area.norm(dim=1) * chance.norm(dim=1))
+    return factor * part + (1 - factor) * mix.lam
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_training(case):
+    """Share, loss and gradient of a step, with a LabelTrace of its own."""
+    model, raw = build(**CASES[case]), data()
+    assert (model.trace is None) == (case in ('area', 'object'))
+    for sample, mask in zip(raw['data_samples'], masks()):
+        sample.object_mask = ObjectMask(mask)
+    batch = model.data_preprocessor(raw, training=True)
+    mix, weight = batch['mix'], model.backbone.patch_embed.projection.weight
+    torch.manual_seed(5)  # drop path
+    losses = model(**batch, mode='loss')
     losses['loss'].backward()
-    weight = model.head.layers.head.weight
     found, weight.grad = weight.grad, None
 
-    found_trace = LabelTrace(model.backbone, watch=target.get('watch', 'class'))
-    with found_trace(mix.token_share):
-        scores = model(batch['inputs'])
-    part = torch.tensor([attended(mix, found_trace, i, (4, 4)) for i in range(4)])
-    if target['type'] == 'AttentionTarget':
-        ratio = target.get('ratio', 0.5)
-        share = ratio * mix.lam + (1 - ratio) * part
-    else:
-        share = torch.stack([progressive(mix, found_trace, scores, i, (4, 4)) for i in range(4)])
-    assert 0 < mix.lam[0] < 1 and (share - mix.lam).abs().max() > 1e-3
-    assert losses['aligned_share'].item() == pytest.approx(share.mean().item(), rel=1e-5)
-    assert not losses['aligned_share'].requires_grad
-    labels, share = torch.eye(CLASSES)[:4], share[:, None]
-    label = share * labels + (1 - share) * labels.flip(0)
-    loss = -(label * scores.log_softmax(1)).sum(1).mean()
+    watch = dict(attention='class', progressive='class', patches='patches').get(case)
+    propagation = 'contribution' if case == 'contribution' else 'tlalign'
+    trace = LabelTrace(model.backbone, propagation=propagation, watch=watch)
+    torch.manual_seed(5)
+    with trace(mix.token_share):
+        feats = model.backbone(batch['inputs'])
+    scores = model.head(model.neck(feats) if model.with_neck else feats)
+    share = share_by_hand(case, batch, trace, scores)
+    own = share[:, None] * torch.eye(CLASSES)[:4]
+    loss = cross_entropy(scores, own + (1 - share[:, None]) * torch.eye(CLASSES)[:4].flip(0))
     assert losses['loss'].item() == pytest.approx(loss.item(), rel=1e-5)
     loss.backward()
     torch.testing.assert_close(found, weight.grad)
+
+    assert 0 < mix.lam[0] < 1 and losses['lam'].item() == pytest.approx(mix.lam[0].item())
+    assert ('aligned_share' in losses) == (case != 'area')
+    if case != 'area':
+        logged = trace.output_share if 'area' in case else share
+        moved = (logged - mix.lam).abs().mean().item()
+        assert losses['aligned_share'].item() == pytest.approx(logged.mean().item(), rel=1e-5)
+        assert losses['token_fluctuation'].item() == pytest.approx(moved, rel=1e-4)
+        assert moved > 1e-4
+    assert not any(value.requires_grad for key, value in losses.items() if key != 'loss')

@@ -8,10 +8,10 @@ import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage as EMA
 from mmengine.optim import OptimWrapper
-from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample, MultiTaskDataSample
 
+from mmtlalign import TokenKeeping, TokenMerging
 from mmtlalign.alignment import LabelTrace
 from mmtlalign.alignment.families import supported_backbones
 from mmtlalign.checkpoint.plain_types import PLAIN
@@ -21,37 +21,31 @@ MEAN, STD = [10.0, 20.0, 30.0], [2.0, 3.0, 4.0]
 SOFT_CE = dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')
 BCE = dict(SOFT_CE, use_sigmoid=True, loss_weight=1 / 5)  # of 5 classes
 AREA = dict(type='mmtlalign.AreaTarget')
-MIX_TOKEN = dict(augments=[dict(type='mmtlalign.MixToken', patch_size=4)])
-TOKEN_CUTMIX = dict(augments=[dict(type='mmtlalign.TokenCutMix', patch_size=4)])
+
+
+def mixing(kind, patch_size=4, **kwargs):
+    mix = dict(type=f'mmtlalign.{kind}', patch_size=patch_size, **kwargs)
+    return dict(augments=[mix])
+
+
+MIX_TOKEN, TOKEN_CUTMIX = mixing('MixToken'), mixing('TokenCutMix')
 
 
 def config(swin=False, loss=SOFT_CE, **kwargs):
     if swin:
-        backbone = dict(
-            type='SwinTransformer',
-            img_size=16,
-            patch_size=2,
-            window_size=4,
-            out_indices=(1,),
-            arch=dict(embed_dims=8, depths=[2, 2], num_heads=[1, 2]),
-        )
+        arch = dict(embed_dims=8, depths=[2, 2], num_heads=[1, 2])
+        backbone = dict(type='SwinTransformer', patch_size=2, window_size=4, out_indices=(1,))
     else:
-        backbone = dict(
-            type='VisionTransformer',
-            img_size=16,
-            patch_size=4,
-            drop_path_rate=0.1,
-            arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
-        )
+        arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+        backbone = dict(type='VisionTransformer', patch_size=4, drop_path_rate=0.1)
     head = f'mmtlalign.TLAlign{"Linear" if swin else "VisionTransformer"}ClsHead'
-    mix = dict(type='mmtlalign.TokenCutMix', patch_size=backbone['patch_size'])
     return (
         dict(
             type='mmtlalign.TLAlignClassifier',
-            backbone=backbone,
+            backbone=dict(backbone, img_size=16, arch=arch),
             neck=dict(type='GlobalAveragePooling') if swin else None,
             head=dict(type=head, num_classes=5, in_channels=16, loss=loss),
-            train_cfg=dict(augments=[mix]),
+            train_cfg=mixing('TokenCutMix', backbone['patch_size']),
             data_preprocessor=dict(num_classes=5, mean=MEAN, std=STD),
         )
         | kwargs
@@ -65,7 +59,12 @@ def build(**kwargs):
     for param in model.parameters():
         if param.ndim > 1:
             torch.nn.init.normal_(param, std=0.3)
+    if model.data_preprocessor.batch_augments is not None:
+        model.data_preprocessor.batch_augments.seed(1)
     return model
+
+
+DISTILLED = dict(config()['backbone'], type='DistilledVisionTransformer')
 
 
 def data(batch=4, size=16):
@@ -81,9 +80,7 @@ def cross_entropy(scores, target):
 
 
 def test_preprocessor_hands_on_the_record():
-    preprocessor = build().data_preprocessor
-    preprocessor.batch_augments.seed(1)
-    raw = data()
+    preprocessor, raw = build().data_preprocessor, data()
     plain = (raw['inputs'] - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
     batch = preprocessor(copy.deepcopy(raw), training=True)
     assert batch.keys() == {'inputs', 'data_samples', 'mix'}
@@ -111,65 +108,6 @@ def test_a_classifier_that_would_not_take_the_record_is_refused():
         stock.train_step(data(), OptimWrapper(torch.optim.SGD(stock.parameters(), lr=0.1)))
     assert '\n' not in str(error.value)
     assert len(stock.test_step(data())) == 4, 'it may be tested'
-
-
-@pytest.mark.parametrize(
-    'change',
-    [
-        dict(),
-        dict(swin=True),
-        dict(
-            backbone=dict(config()['backbone'], type='DistilledVisionTransformer'),
-            head=dict(config()['head'], type='DeiTClsHead'),
-        ),
-    ],
-    ids=['vit', 'swin', 'distilled'],
-)
-def test_loss_is_that_of_aligned_labels(change):
-    """Recomputed with a LabelTrace of its own."""
-    model = build(**change)
-    batch = model.data_preprocessor(data(), training=True)
-    mix = batch['mix']
-    torch.manual_seed(5)  # drop path
-    losses = model(**batch, mode='loss')
-
-    trace = LabelTrace(copy.deepcopy(model.backbone))
-    torch.manual_seed(5)
-    with trace(mix.token_share):
-        feats = trace.backbone(batch['inputs'])
-    feats = model.neck(feats) if model.with_neck else feats
-    share = trace.output_share
-    target = share[:, None] * torch.eye(5)[:4] + (1 - share[:, None]) * torch.eye(5)[:4].flip(0)
-    expected = cross_entropy(model.head(feats), target)
-    assert losses['loss'].item() == pytest.approx(expected.item(), rel=1e-5)
-    assert losses['lam'].item() == pytest.approx(mix.lam[0].item())
-    assert losses['aligned_share'].item() == pytest.approx(share.mean().item())
-    moved = (share - mix.lam).abs().mean().item()
-    assert losses['token_fluctuation'].item() == pytest.approx(moved, rel=1e-4)
-    assert moved > 1e-4
-    losses['loss'].backward()
-    assert not any(v.requires_grad for k, v in losses.items() if k != 'loss')
-
-
-def test_area_target_trains_on_area_labels_without_a_trace():
-    baseline, monitored = build(target=AREA), build(target=dict(AREA, monitor=True))
-    assert baseline.trace is None
-    batch = baseline.data_preprocessor(data(), training=True)
-    head = dict(config()['head'], type='VisionTransformerClsHead')
-    stock = ImageClassifier(config()['backbone'], head=head)
-    for model in (monitored, stock):
-        model.load_state_dict(baseline.state_dict(), strict=True)
-    lam, eye = batch['mix'].lam[0], torch.eye(5)[:4]
-    labels = lam * eye + (1 - lam) * eye.flip(0)
-    samples = [DataSample().set_gt_score(label) for label in labels]
-    torch.manual_seed(5)  # drop path
-    expected = stock(batch['inputs'], samples, mode='loss')['loss']
-    for model in (baseline, monitored):
-        torch.manual_seed(5)
-        losses = model(**batch, mode='loss')
-        assert losses['loss'].item() == pytest.approx(expected.item())
-        assert ('aligned_share' in losses) == (model is monitored)
-    assert losses['token_fluctuation'] > 1e-4
 
 
 def test_unmixed_batches_need_no_special_case():
@@ -215,6 +153,39 @@ def test_copies_trace_their_own_backbone(copied):
         model.trace.output_share
 
 
+KEEP = dict(keep_rate=0.5, blocks=[0])
+
+
+@pytest.mark.parametrize(
+    'cfg, cls, arguments',
+    [(dict(r=3), TokenMerging, dict(r=3)), (dict(KEEP, type='TokenKeeping'), TokenKeeping, KEEP)],
+    ids=['merging', 'keeping'],
+)
+@pytest.mark.parametrize('target', ['AreaTarget', 'AlignedTarget'])
+def test_training_and_inference_merge_alike(cfg, cls, arguments, target):
+    kwargs = dict(target=dict(type=f'mmtlalign.{target}'))
+    model, plain = build(token_merging=cfg, **kwargs), build(**kwargs)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    model.load_state_dict(plain.state_dict())
+    model.eval(), plain.eval()  # no random depth
+    batch = model.data_preprocessor(data(), training=True)
+    images, record = batch['inputs'], batch['mix']
+    losses = model(**batch, mode='loss')
+    reduction = cls(plain.backbone, **arguments)
+    trace = LabelTrace(plain.backbone, token_merging=reduction)
+    with trace(record.token_share):
+        feats = plain.extract_feat(images)
+    share = trace.output_share if target == 'AlignedTarget' else record.lam
+    expected = plain.head.loss(feats, batch['data_samples'], mix=record, share=share)
+    torch.testing.assert_close(losses['loss'], expected['loss'])
+
+    with cls(plain.backbone, **arguments):
+        merged = plain(images)[0]
+    torch.testing.assert_close(model(images)[0], merged)
+    assert (merged - plain(images)[0]).abs().max() > 1e-3
+    assert 'forward' not in vars(model.backbone)
+
+
 def test_soft_labels_may_come_with_the_data():
     batch, scores = data(), torch.rand(4, 5).softmax(1)
     batch['data_samples'] = [DataSample().set_gt_score(score) for score in scores]
@@ -222,57 +193,36 @@ def test_soft_labels_may_come_with_the_data():
     torch.testing.assert_close(torch.stack([sample.gt_score for sample in samples]), scores)
 
 
-def with_samples(*samples):
-    return dict(inputs=torch.rand(len(samples), 3, 16, 16), data_samples=list(samples))
-
-
 @pytest.mark.parametrize(
-    'batch, message',
+    'samples, message',
     [
-        (
-            with_samples(DataSample().set_gt_label(1), DataSample().set_gt_label([1, 3])),
-            r'Sample 1 .*\[1, 3\]',
-        ),
-        (with_samples(DataSample()), r'Sample 0 has labels \[\]'),
-        (with_samples(MultiTaskDataSample()), 'MultiTaskDataSample'),
-        (dict(inputs=torch.rand(1, 3, 16, 16)), 'NoneType'),
+        ([DataSample().set_gt_label(1), DataSample().set_gt_label([1, 3])], r'Sample 1 .*\[1, 3\]'),
+        ([DataSample()], r'Sample 0 has labels \[\]'),
+        ([MultiTaskDataSample()], 'MultiTaskDataSample'),
+        (None, 'NoneType'),
     ],
 )
-def test_samples_without_one_label_are_refused(batch, message):
+def test_samples_without_one_label_are_refused(samples, message):
+    batch = dict(inputs=torch.rand(len(samples or [0]), 3, 16, 16), data_samples=samples)
     with pytest.raises(ValueError, match=message):
         build().data_preprocessor(batch, training=True)
 
 
-PREPROCESS = config()['data_preprocessor']
+def preprocess(**kwargs):
+    return dict(data_preprocessor=dict(config()['data_preprocessor'], **kwargs))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'change, error, message',
     [
-        (
-            dict(data_preprocessor=dict(PREPROCESS, num_classes=None)),
-            ValueError,
-            '`num_classes`.*top level',
-        ),
-        (dict(data_preprocessor=dict(PREPROCESS, mean=None)), ValueError, '`mean`.*top level'),
-        (
-            dict(data_preprocessor=dict(type='ClsDataPreprocessor')),
-            TypeError,
-            'ClsDataPreprocessor leaves no record',
-        ),
-        (dict(data_preprocessor=dict(PREPROCESS, to_onehot=False)), ValueError, 'to_onehot=False'),
-        (
-            dict(data_preprocessor=dict(PREPROCESS, batch_augments=MIX_TOKEN)),
-            TypeError,
-            'named twice',
-        ),
+        (preprocess(num_classes=None), ValueError, '`num_classes`.*top level'),
+        (preprocess(mean=None), ValueError, '`mean`.*top level'),
+        (preprocess(type='ClsDataPreprocessor'), TypeError, 'ClsDataPreprocessor leaves no record'),
+        (preprocess(to_onehot=False), ValueError, 'to_onehot=False'),
+        (preprocess(batch_augments=MIX_TOKEN), TypeError, 'named twice'),
         (dict(backbone=dict(type='ResNet', depth=18)), TypeError, 'ResNet'),
-        (
-            dict(backbone=dict(type='DistilledVisionTransformer')),
-            TypeError,
-            'DistilledVisionTransformer outputs two tokens.*DeiTClsHead',
-        ),
+        (dict(backbone=DISTILLED), TypeError, 'DistilledVision.* outputs two tokens.*DeiTClsHead'),
         (dict(head=None), TypeError, 'need a head'),
         (dict(token_merging='r'), TypeError, "token_merging='r'"),
         (dict(token_merging={}), TypeError, r'such as dict\(r=13\)'),

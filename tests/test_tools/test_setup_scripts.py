@@ -20,8 +20,8 @@ from ..conftest import ROOT
 COMMANDS = (
     'awk bash basename cat cksum dirname du find getconf grep gzip head ls mkdir mv rm '
     'sha256sum sleep sort tail tar touch uname wc'
-).split()
-FOR_THE_STAND_IN = ['cp']
+)
+FOR_THE_STAND_IN = 'cp'
 
 FAKE_PYTHON = r"""#!/usr/bin/env bash
 last=${!#}
@@ -74,11 +74,11 @@ class Project:
         for script in ('setup_env.sh', 'quickstart.sh'):
             shutil.copy(ROOT / 'tools' / script, self.root / 'tools')
         self.bin.mkdir()
-        for command in COMMANDS + FOR_THE_STAND_IN:
+        for command in f'{COMMANDS} {FOR_THE_STAND_IN}'.split():
             (self.bin / command).symlink_to(shutil.which(command))
         self.put('python3', FAKE_PYTHON)
         self.put('g++', '#!/usr/bin/env bash\n')
-        self.set_free_disk(100)
+        self.put('df', '#!/usr/bin/env bash\necho header\necho disk 0 0 100000000 0% /\n')
         self.env = dict(
             PATH=str(self.bin),
             HOME=str(folder),
@@ -90,12 +90,6 @@ class Project:
     def put(self, name, text):
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
-
-    def set_free_disk(self, gigabytes):
-        self.put(
-            'df',
-            f'#!/usr/bin/env bash\necho header\necho disk 0 0 {gigabytes * 1000 * 1000} 0% /\n',
-        )
 
     def run(self, script, *options, **env):
         """From another folder, as somebody might."""
@@ -259,13 +253,6 @@ def test_flavour_of_the_operators(tmp_path, monkeypatch, capsys, gpu, nvcc, has,
 
 # The quickstart with a stand-in for the trained model --------------------
 
-USED_CONFIGS = (
-    'classification/tlalign/tlalign_deit-digits_1xb32_digits.py',
-    'classification/tlalign/tlalign_swin-mini_1xb32_digits.py',
-    'detection/tlalign/mask-rcnn_tlalign-swin-mini_fpn_1xb4-2e_digits-scenes.py',
-    'segmentation/tlalign/tlalign-swin-mini_upernet_1xb4-500_digits-scenes.py',
-)
-SCENES = 'tools/dataset_tools/make_digit_scenes.py'
 GOOD = {'accuracy/top1': 95.0, 'coco/segm_mAP_50': 0.955, 'mIoU': 96.5}
 FAKE_VENV_PYTHON = r"""#!/usr/bin/env bash
 echo "$*" >>"$FAKE_LOG"
@@ -288,83 +275,77 @@ esac
 """
 
 
-class Quickstart(Project):
-    def __init__(self, folder: Path):
-        super().__init__(folder)
-        self.out = self.root / 'work_dirs' / 'quickstart'
-        (self.root / '.venv' / 'bin').mkdir(parents=True)
-        self.put('../a checkout/.venv/bin/python', FAKE_VENV_PYTHON)
-        (self.root / 'tools' / 'setup_env.sh').write_text('echo set up\n')
-        bases = [f'{task}/_base_/a.py' for task in ('classification', 'detection', 'segmentation')]
-        for file in (*(f'configs/{name}' for name in (*USED_CONFIGS, *bases)), SCENES):
-            (self.root / file).parent.mkdir(parents=True, exist_ok=True)
-            (self.root / file).touch()
-
-    def start(self, *options, metrics=GOOD, **env):
-        env.update(FAKE_METRICS=json.dumps(metrics), REAL_PYTHON=sys.executable)
-        return self.run('quickstart.sh', *options, **env)
-
-    def trainings(self):
-        return self.log.read_text().count('tools/train.py')
-
-
 @pytest.fixture
-def quickstart(tmp_path):
-    return Quickstart(tmp_path)
+def quickstart(project):
+    """Run the quickstart in a checkout that is set up."""
+    (project.root / '.venv/bin').mkdir(parents=True)
+    project.put('../a checkout/.venv/bin/python', FAKE_VENV_PYTHON)
+    (project.root / 'tools/setup_env.sh').write_text('echo set up\n')
+
+    def start(*options, metrics=GOOD, **env):
+        env.update(FAKE_METRICS=json.dumps(metrics), REAL_PYTHON=sys.executable)
+        return project.run('quickstart.sh', *options, **env)
+
+    return start
 
 
-@pytest.mark.parametrize('accuracy, status', [(91.99, 1), (92, 0)])
-def test_quickstart_fails_below_its_bar(quickstart, accuracy, status):
-    result = quickstart.start(metrics={'accuracy/top1': accuracy})
-    assert result.returncode == status
-    assert result.stderr.count('\n') == status
-    assert ('below 92 %' in result.stderr) is bool(status)
+def trained(project):
+    """Commands so far, relative to the checkout, whose own path has a blank."""
+    log = project.log.read_text().replace(f'{project.root}/', '')
+    return [line for line in log.splitlines() if line.startswith('tools/train.py')]
 
 
-def test_quickstart_goes_on_names_what_it_made_and_does_not_repeat(quickstart):
-    killed = quickstart.start(FAKE_KILLED='1')
-    assert killed.returncode == 1
-    assert 'to go on' in killed.stderr
-    result = quickstart.start()
+def test_quickstart_goes_on_and_names_what_it_made(quickstart, project):
+    killed = quickstart(FAKE_KILLED='1')
+    assert killed.returncode == 1 and 'to go on' in killed.stderr
+    result = quickstart()
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith('set up\n')
     accuracy, *lines = result.stdout.splitlines()[-5:]
     assert '95.00 %' in accuracy
-    run = '20250101_000000'
+    out, run = project.root / 'work_dirs/quickstart', '20250101_000000'
     made = ('epoch_2.pth', f'{run}/{run}.log', 'curves.png', 'alignment.png')
     for line, name in zip(lines, made, strict=True):
-        assert line.endswith(str(quickstart.out / name))
-    assert quickstart.trainings() == quickstart.log.read_text().count('--resume') == 2
-    leftover = quickstart.out / 'leftover'
-    leftover.touch()
-    assert 'already trained' in quickstart.start().stdout
-    assert quickstart.trainings() == 2 and leftover.exists()
-    assert quickstart.start('--fresh').returncode == 0
-    assert quickstart.trainings() == 3 and not leftover.exists()
+        assert line.endswith(str(out / name))
+    assert len(trained(project)) == 2 and all('--resume' in line for line in trained(project))
+    (out / 'leftover').touch()
+    for accuracy, status in ((91.99, 1), (92, 0)):
+        again = quickstart(metrics={'accuracy/top1': accuracy})
+        assert again.returncode == again.stderr.count('\n') == status
+        assert ('below 92 %' in again.stderr) is bool(status)
+    assert (out / 'leftover').exists()
+    assert quickstart('--fresh').returncode == 0
+    assert not (out / 'leftover').exists()
 
 
 @pytest.mark.slow
-def test_full_quickstart_transfers_the_digits(quickstart):
-    result = quickstart.start('--full', '--fresh')
+def test_full_quickstart_transfers_the_digits(quickstart, project):
+    result = quickstart('--full', '--fresh')
     assert result.returncode == 0, result.stderr
-    # relative to the checkout, whose own path has a blank, which --cfg-options drops
-    log = quickstart.log.read_text().replace(f'{quickstart.root}/', '')
     out = 'work_dirs/quickstart-full'
     start = f' --resume --cfg-options model.backbone.init_cfg.checkpoint={out}/digits/epoch_2.pth'
-    trained = [line for line in log.splitlines() if line.startswith('tools/train.py')]
-    assert trained == [
+    assert trained(project) == [
         f'tools/train.py configs/{config} --work-dir {out}/{task}{options}'
-        for config, task, options in zip(
-            USED_CONFIGS[1:], ('digits', 'detection', 'segmentation'), (' --resume', start, start)
+        for config, task, options in (
+            ('classification/tlalign/tlalign_swin-mini_1xb32_digits.py', 'digits', ' --resume'),
+            (
+                'detection/tlalign/mask-rcnn_tlalign-swin-mini_fpn_1xb4-2e_digits-scenes.py',
+                'detection',
+                start,
+            ),
+            (
+                'segmentation/tlalign/tlalign-swin-mini_upernet_1xb4-500_digits-scenes.py',
+                'segmentation',
+                start,
+            ),
         )
     ]
     assert 'mask AP50 95.50 %' in result.stdout and 'mIoU 96.50 %' in result.stdout
     for task in ('detection', 'segmentation'):
-        assert f'{out}/{task}/epoch_2.pth --out-dir {out}/{task}/pictures ' in log
-    assert 'already trained' in quickstart.start('--full').stdout
-    assert quickstart.trainings() == 3
-    failed = quickstart.start('--full', metrics={**GOOD, 'mIoU': 0.01})
+        shown = f'{out}/{task}/epoch_2.pth --out-dir '
+        assert shown in project.log.read_text().replace(f'{project.root}/', '')
+    failed = quickstart('--full', metrics={**GOOD, 'mIoU': 0.01})
     assert failed.returncode == 1 and 'the mIoU of 0.01 % is below' in failed.stderr
-    random = quickstart.start('--full', '--random', metrics={**GOOD, 'mIoU': 1.0})
+    random = quickstart('--full', '--random', metrics={**GOOD, 'mIoU': 1.0})
     assert random.returncode == 0
-    assert quickstart.log.read_text().count('model.backbone.init_cfg=None') == 2
+    assert project.log.read_text().count('model.backbone.init_cfg=None') == 2

@@ -16,23 +16,19 @@ class DaViT(Family):
     """Blocks mix tokens inside windows; convolutions, not dilated ones, merge them after stages."""
 
     def __init__(self, backbone: nn.Module) -> None:
+        blocks = dict(
+            spatial_block='mmpretrain.SpatialBlock', channel_block='mmpretrain.ChannelBlock'
+        )
         stages: list[list[Site]] = []
         merging: list[Site] = []
         for stage in backbone.stages:
-            stages.append(merging + [_attention(backbone, block) for block in stage.blocks])
+            for block in stage.blocks:
+                stock(backbone, block, 'mmpretrain.DaViTBlock', **blocks)
+            attentions = (block.spatial_block.attn for block in stage.blocks)
+            stages.append(merging + [shifted_windows(backbone, attn) for attn in attentions])
             if stage.downsample is not None:
-                merging = [_merging(backbone, stage.downsample)]
+                down = stock(backbone, stage.downsample, 'mmpretrain.DaViTDownSample')
+                require(backbone, down, down.projection, dilation=(1, 1))
+                # The host's adaptive padding never pads the map: it is given (B, N, C).
+                merging = [Merging(down, Cells(down.projection))]
         self.lay_out(Start(backbone.patch_embed), stages, backbone.out_indices)
-
-
-def _attention(backbone: nn.Module, block: nn.Module) -> Site:
-    parts = dict(spatial_block='mmpretrain.SpatialBlock', channel_block='mmpretrain.ChannelBlock')
-    stock(backbone, block, 'mmpretrain.DaViTBlock', **parts)
-    return shifted_windows(backbone, block.spatial_block.attn)
-
-
-def _merging(backbone: nn.Module, merging: nn.Module) -> Merging:
-    convolution = stock(backbone, merging, 'mmpretrain.DaViTDownSample').projection
-    require(backbone, merging, convolution, dilation=(1, 1))
-    # The host's adaptive padding never pads the map: it is given (B, N, C).
-    return Merging(merging, Cells(convolution))

@@ -52,13 +52,16 @@ def scale_of(query: Tensor, scale: float | None) -> float:
     return query.size(-1) ** -0.5 if scale is None else scale
 
 
+def precision(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """Of attention, which autocast takes down."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return dtype
+
+
 def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """What autocast does for the public function alone."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
-    return tuple(x.to(dtype) for x in tensors)
+    return tuple(x.to(precision(x.device, x.dtype)) for x in tensors)
 
 
 @torch.no_grad()

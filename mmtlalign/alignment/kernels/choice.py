@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mmtlalign.interception import inside_checkpoint
 
-from .channels import Attended, separate_share_attention
+from .channels import Attended, precision, separate_share_attention
 from .fused import fused_share_attention
 
 logger = logging.getLogger('mmtlalign')
@@ -73,7 +73,7 @@ class ShareAttention:
     def prepare(self, device: torch.device) -> None:
         """Choose for where nothing can be tried: in compiled code, and in what activation
         checkpointing repeats."""
-        case = default_case(device, _precision(device, torch.float32))
+        case = default_case(device, precision(device, torch.float32))
         if case == self.case or torch.compiler.is_compiling():
             return
         self.case = case
@@ -87,20 +87,13 @@ class ShareAttention:
 
     def _kernel_for(self, query: Tensor, key: Tensor, carry: bool) -> Callable:
         device, beside = query.device, inside_checkpoint()
-        dtype = _precision(device, query.dtype)
+        dtype = precision(device, query.dtype)
         if device.type in TIMED and not beside and not torch.compiler.is_compiling():
             b, h, n, d = query.shape
             return choose_kernel(Case(device, dtype, h, n, key.size(2), d, carry), b)
         if self.case != default_case(device, dtype):
             return separate_share_attention
         return self.beside if beside else self.kernel
-
-
-def _precision(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """Of attention, which autocast takes down."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.get_autocast_dtype(device.type)
-    return dtype
 
 
 def choose_kernel(case: Case, batch: int | None = None, beside: bool = False) -> Callable:
@@ -164,21 +157,20 @@ def choose(loaders: dict[str, Callable], gap: Callable, timer, label: str) -> Ca
         timer (Callable, optional): Its seconds. None keeps the first sound one, and asks no other.
         label (str): For the log.
     """
-    kernels, notes, times, failed = {}, [], {}, False
+    kernels, notes, times = {}, [], {}
     for name, load in loaders.items():
         try:
             kernel = load()
-            off = gap(kernel)
+            note = f'{name} off by {gap(kernel):.0e}'
             times[name] = timer(kernel) if timer else 0.0
         except Exception as error:  # compilers and drivers raise anything
-            failed = True
             notes.append(f'{name} left out: {first_line(error)}')
             continue
         kernels[name] = kernel
-        time = f', {times[name] * 1e6:.0f} us' if timer else ''
-        notes.append(f'{name} off by {off:.0e}{time}')
+        notes.append(note + (f', {times[name] * 1e6:.0f} us' if timer else ''))
         if timer is None:
             break
+    level = logging.WARNING if len(notes) > len(kernels) else logging.INFO
     limit = MARGIN * min(times.values(), default=0.0)
     best = next((name for name in kernels if times[name] <= limit), None)
     if timer is not None:
@@ -187,7 +179,6 @@ def choose(loaders: dict[str, Callable], gap: Callable, timer, label: str) -> Ca
         kernels[name], best = load(), name
     if best is None:
         raise RuntimeError(f'no kernel for shares works on {label}: {"; ".join(notes)}.')
-    level = logging.WARNING if failed else logging.INFO
     logger.log(level, 'Shares on %s go through %s (%s).', label, best, '; '.join(notes))
     return kernels[best]
 
@@ -250,21 +241,6 @@ def limited(gap: float, limit: float) -> float:
     if not gap <= limit:  # NaN is not
         raise ArithmeticError(f'differs from the public function by {gap:.1e}')
     return gap
-
-
-def choose_for_windows(public: Callable, matrix: Tensor, channels: Tensor) -> Callable:
-    """What reads a softmax (W, H, P, P) fastest: the public way, or Triton's."""
-
-    def gap(kernel: Callable) -> float:
-        expected = matrix[:2].double().mean(dim=1) @ channels[:2].double()
-        return limited((kernel(matrix[:2], channels[:2]) - expected).abs().max().item(), 1e-5)
-
-    return choose_once(
-        (matrix.device, matrix.dtype, *matrix.shape[1:], 'windows'),
-        lambda: dict(triton=partial(load, 'triton', 'window_pass'), mean=lambda: public),
-        gap,
-        lambda kernel: seconds(partial(kernel, matrix, channels)),
-    )
 
 
 @torch.no_grad()

@@ -305,30 +305,15 @@ def _setup_context(ctx, inputs, output) -> None:
 def _backward(ctx, grad, *_):
     """PyTorch's flash backward, on the original tensors."""
     query, key, value, out, lse = ctx.saved_tensors
-    aten = torch.ops.aten
+    given = grad, query, key, value, out, lse
     if query.device.type == 'cpu':
-        grads = aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            grad, query, key, value, out, lse, 0.0, False, scale=ctx.scale
-        )
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        grads = flash(*given, 0.0, False, scale=ctx.scale)
     else:
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_backward
         unused = query.new_empty((), dtype=torch.uint64)  # for dropout only
-        grads = aten._scaled_dot_product_flash_attention_backward(
-            grad,
-            query,
-            key,
-            value,
-            out,
-            lse,
-            None,
-            None,
-            query.size(2),
-            key.size(2),
-            0.0,
-            False,
-            unused,
-            unused,
-            scale=ctx.scale,
-        )
+        more = None, None, query.size(2), key.size(2), 0.0, False, unused, unused
+        grads = flash(*given, *more, scale=ctx.scale)
     return (*grads, None, None, None, None)
 
 
@@ -342,7 +327,7 @@ def share_pass_attention(query, key, value, share, scale=None, carry=False) -> A
     scale = scale_of(query, scale)
     with torch.no_grad():
         query, key, value = as_autocast(query, key, value)
-        deviation, mean = _deviation(share)
+        deviation, mean = centred(share, share)
         if not carry:
             moved = share_pass(query, key, deviation, scale)
             return out, decode(moved, mean), None
@@ -356,13 +341,8 @@ def share_flash_attention(query, key, value, share, scale=None, carry=False) -> 
     query, key, value = as_autocast(query, key, value)
     if query.device.type != 'cpu' and query.dtype.itemsize > 2:
         raise NotImplementedError('PyTorch has flash attention for half precision only')
-    deviation, mean = _deviation(share)
+    deviation, mean = centred(share, share)
     out, _, moved, own = share_forward(
         query, key, value, deviation, scale_of(query, scale), True, carry
     )
     return out, decode(moved, mean), own if carry else None
-
-
-def _deviation(share: Tensor) -> tuple[Tensor, Tensor]:
-    deviation, mean = centred(share, share)
-    return deviation[:, 0, :, 0], mean

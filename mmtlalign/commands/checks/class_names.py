@@ -1,11 +1,14 @@
 """Whether all that numbers classes means the same ones."""
 
 import os.path as osp
+import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.fileio import list_from_file
 
+from mmtlalign.config_nodes import walk
 from mmtlalign.errors import UserError
 
 
@@ -61,29 +64,19 @@ PARTS = dict(
 def numbered_parts(cfg: Config) -> Iterator[tuple[str, int]]:
     """Places in the config and ``num_classes`` of the parts of a model."""
     names = PARTS[task_of(cfg)]
-    parts = dict(model=cfg.get('model') or {})
-    if 'data_preprocessor' in names and cfg.get('data_preprocessor'):
-        parts['data_preprocessor'] = cfg.data_preprocessor
-    yield from _numbered(parts, names, '')
+    parts = {key: cfg.get(key) for key in ('model', 'data_preprocessor')}
+    nodes: Iterator[tuple[str, Any]] = walk(parts)
+    for where, count in nodes:
+        place, _, key = where.rpartition('.')
+        kind = re.sub(r'\.\d+$', '', place).rpartition('.')[2]  # that of a list of heads
+        if key == 'num_classes' and count is not None and kind in names:
+            yield place, count
 
 
 def task_of(cfg: Config) -> str:
     """The host that a config is for; mmpretrain unless it says so."""
     scope = cfg.get('default_scope')
     return scope if scope in PARTS else 'mmpretrain'
-
-
-def _numbered(parts, names: tuple[str, ...], place: str) -> Iterator[tuple[str, int]]:
-    """Of a dict or list, with all that is in it."""
-    for key, part in parts.items() if isinstance(parts, dict) else enumerate(parts):
-        inner = f'{place}.{key}'.lstrip('.')
-        if not isinstance(part, (dict, list, tuple)):
-            continue
-        # a list of heads has the key of one
-        kind = key if isinstance(key, str) else place.rpartition('.')[2]
-        if kind in names and isinstance(part, dict) and (part.get('num_classes') is not None):
-            yield inner, part['num_classes']
-        yield from _numbered(part, names, inner)
 
 
 def check_trained_classes(
@@ -112,9 +105,8 @@ def classes_in(checkpoint: dict) -> list[str] | None:
 def warn_of_start(
     trained: Sequence[str] | None, path: str, names: Sequence[str] | None, where: str
 ) -> str | None:
-    """The warning on weights that a training begins with, where all names of
-    classes are others, as in transfer; where some are the same, but not all in
-    their order, it is a UserError."""
+    """The warning on weights that a training begins with, where all names of classes are others, as
+    in transfer; where some are the same, but not all in their order, it is a UserError."""
     if trained is None or names is None or list(trained) == list(names):
         return None
     if set(trained) & set(names) and len(trained) == len(names):

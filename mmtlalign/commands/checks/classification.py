@@ -2,6 +2,7 @@
 
 import os
 import os.path as osp
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from mmengine.config import ConfigDict
@@ -12,7 +13,7 @@ from mmtlalign.datasets.image_folders import FoldersByName, number_folders
 from mmtlalign.errors import UserError
 
 from .findings import Findings
-from .images import count_unread, folders_of, missing_files, read_headers, sample, say_unread
+from .images import folders_of, missing_files, read_headers, sample, say_unread
 from .paths import has_image_files
 
 
@@ -96,12 +97,8 @@ def opens_as_labelled(cls: type | None) -> bool:
 
 
 def look_at_images(data: LabelledImages, num_classes: int | None, full: bool = False) -> Findings:
-    """Labels, files and headers of a data set with the right classes.
-
-    Args:
-        data (LabelledImages): The data set.
-        num_classes (int, optional): What labels must stay below.
-        full (bool): Read all headers, not a sample.
+    """Labels, which stay below ``num_classes``, files and headers of a data set; ``full``: all of
+    these, not a sample.
 
     Raises:
         UserError: Naming the folder, or file and line, and what to do.
@@ -116,7 +113,7 @@ def look_at_images(data: LabelledImages, num_classes: int | None, full: bool = F
     found.images = len(paths)
     if not has_image_files(data.config):
         return found
-    found.left_out += say_unread(count_unread(data.folder, paths), data.folder, len(paths))
+    found.left_out += say_unread(data.folder, paths)
     _leave_out(data, found)
     looked_at = sample(paths, full)
     read_headers(looked_at)
@@ -149,11 +146,9 @@ def _read_folders(data: LabelledImages, found: Findings) -> list[str]:
         labels = number_folders([*data.files], data.classes, data.folder)
     except ValueError as error:
         raise UserError(f'{error}: correct {data.where}.metainfo.classes or the folders') from None
-    counts = dict.fromkeys(data.classes, 0)
-    for name, files in data.files.items():
-        counts[data.classes[labels[name]]] += len(files)
-    found.counts = counts
-    absent = [name for name in data.classes if not counts[name]]
+    every = (labels[name] for name, files in data.files.items() for _ in files)
+    found.counts = _by_name(every, data.classes)
+    absent = [name for name, count in found.counts.items() if not count]
     if absent and not isinstance(data.built, FoldersByName):
         raise data.refuse(
             f'has no folder for {", ".join(map(repr, absent[:5]))}, and '
@@ -177,8 +172,13 @@ def _leave_out(data: LabelledImages, found: Findings) -> None:
     )
     found.images = len(data.built)
     if found.counts:
-        labels = data.built.get_gt_labels().tolist()
-        found.counts = {name: labels.count(i) for i, name in enumerate(found.counts)}
+        found.counts = _by_name(data.built.get_gt_labels().tolist(), found.counts)
+
+
+def _by_name(labels: Iterable[int], classes: Iterable[str]) -> dict[str, int]:
+    """How many labels are of each class."""
+    counts = Counter(labels)
+    return {name: counts[i] for i, name in enumerate(classes)}
 
 
 def _read_list(data: LabelledImages, num_classes: int | None, found: Findings) -> list[str]:
@@ -194,13 +194,10 @@ def _read_list(data: LabelledImages, num_classes: int | None, found: Findings) -
     for number, line in enumerate(lines, 1):
         if not line.strip():
             raise data.refuse(f'has an empty line {number}: remove it')
-        if not data.built.with_label:
-            names.append(line)
-            continue
-        name, label = _parse_line(data, number, line)
+        name, label = _parse_line(data, number, line) if data.built.with_label else (line, None)
         names.append(name)
         labels.append(label)
-    if labels:
+    if data.built.with_label:
         _check_range(data, labels, num_classes)
         again = len(set(zip(names, labels))) - len(set(names))
         if again:
@@ -208,10 +205,8 @@ def _read_list(data: LabelledImages, num_classes: int | None, found: Findings) -
                 f'{again} images of {data.where} are there with one label, and with another: the '
                 'list says so in two lines each'
             )
-        classes = data.classes or list(map(str, range(num_classes or max(labels) + 1)))
-        found.counts = dict.fromkeys(classes, 0)
-        for label in labels:
-            found.counts[classes[label]] += 1
+        classes = data.classes or map(str, range(num_classes or max(labels) + 1))
+        found.counts = _by_name(labels, classes)
     paths = [osp.join(data.folder, name) for name in names]
     missing = missing_files(paths) if has_image_files(data.config) else []
     if missing:

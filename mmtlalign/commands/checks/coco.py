@@ -39,12 +39,8 @@ def read_coco(path: str, what: str) -> CocoFile:
     hundred MB: records are looked at one by one, and what is needed of
     annotations is kept as columns.
 
-    Args:
-        path (str): The file; it exists.
-        what (str): What messages call it.
-
     Raises:
-        UserError: Naming what is wrong with the file, or its first such record.
+        UserError: Naming the file as ``what``, and what is wrong with it or a record.
     """
     reader = _Reader()
     take = dict(
@@ -153,7 +149,10 @@ class _Reader:
         if counts is None or size is None:
             return USELESS_MASK
         is_size = isinstance(size, list) and [type(value) for value in size] == [int, int]
-        if not (is_size and _are_counts(counts)):
+        are_counts = isinstance(counts, list) and all(
+            type(count) is int and count >= 0 for count in counts
+        )
+        if not (is_size and (are_counts or isinstance(counts, str))):
             raise _Fault('has a segmentation whose size and counts are no run lengths')
         pixels = sum(counts) if isinstance(counts, list) else _count_pixels(counts)
         if pixels != size[0] * size[1]:
@@ -178,14 +177,6 @@ def _check_row(row, keys: tuple) -> None:
 def _are_numbers(values: list) -> bool:
     """Finite ones: the parser refuses others."""
     return NUMBERS.issuperset(map(type, values))
-
-
-def _are_counts(counts) -> bool:
-    return (
-        isinstance(counts, str)
-        or isinstance(counts, list)
-        and all(type(count) is int and count >= 0 for count in counts)
-    )
 
 
 def _count_pixels(counts: str) -> int | None:

@@ -4,12 +4,13 @@ import os
 import os.path as osp
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
 from mmtlalign.apis.channel_order import channel_order, trained_order
+from mmtlalign.config_nodes import walk
 from mmtlalign.errors import UserError
 
 from .cache import remembered
@@ -267,23 +268,22 @@ def look(leaf: Leaf, cfg: Config, names: list[str] | None, full: bool) -> Findin
     """Read a data set, or recall what was read; None if it is not in files
     here or of an unknown kind."""
     where, dataset = leaf.where, leaf.dataset
-    question = dict(
-        where=where, dataset=dataset, names=names, full=full, parts=list(numbered_parts(cfg))
-    )
     if not is_here(dataset):
         return None
+    parts = list(numbered_parts(cfg))
+    question = dict(where=where, dataset=dataset, names=names, full=full, parts=parts)
     if leaf.is_coco and osp.isfile(_ann_file(leaf)):
-        needed = dict(zip(('evaluated', 'with_masks'), _what_for(leaf, cfg)))
-        return remembered(
-            dict(question, **needed),
-            lambda: look_at_coco(where, dataset, _ann_file(leaf), names or [], full=full, **needed),
-        )
-    if leaf.is_segmented:
-        return remembered(question, lambda: look_at_label_maps(where, dataset, cfg, full))
-    if opens_as_labelled(leaf.cls) and task_of(cfg) == 'mmpretrain':
-        count = next((count for _, count in numbered_parts(cfg)), None)
-        return remembered(question, lambda: look_at_images(leaf.images.renamed(names), count, full))
-    return None
+        needed = dict(zip(('evaluated', 'with_masks'), _what_for(leaf, cfg)), full=full)
+        question.update(needed)
+        look_at = partial(look_at_coco, where, dataset, _ann_file(leaf), names or [], **needed)
+    elif leaf.is_segmented:
+        look_at = partial(look_at_label_maps, where, dataset, cfg, full)
+    elif opens_as_labelled(leaf.cls) and task_of(cfg) == 'mmpretrain':
+        count = next((count for _, count in parts), None)
+        look_at = partial(look_at_images, leaf.images.renamed(names), count, full)
+    else:
+        return None
+    return remembered(question, look_at)
 
 
 def _ann_file(leaf: Leaf) -> str:
@@ -299,18 +299,13 @@ def _what_for(leaf: Leaf, cfg: Config) -> tuple[bool, bool]:
     steps = leaf.dataset.get('pipeline') or ()
     loads = [step for step in steps if str(step['type']).endswith('LoadAnnotations')]
     with_masks = any(step.get('with_mask') for step in loads)
-    if loads and not with_masks and _has_mask_head(cfg.get('model', {})):
+    parts = {key.rpartition('.')[2] for key, part in walk(cfg.get('model')) if part}
+    if loads and not with_masks and 'mask_head' in parts:
         raise UserError(
             f"{leaf.where}.pipeline loads no masks, which the model's mask_head is trained on: "
             'set with_mask=True in its LoadAnnotations, or take a model without a mask_head'
         )
     return False, with_masks
-
-
-def _has_mask_head(config) -> bool:
-    if isinstance(config, dict):
-        return bool(config.get('mask_head')) or any(map(_has_mask_head, config.values()))
-    return isinstance(config, (list, tuple)) and any(map(_has_mask_head, config))
 
 
 def is_first_process() -> bool:

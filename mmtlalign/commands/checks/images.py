@@ -2,7 +2,7 @@
 
 import os
 import os.path as osp
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -75,31 +75,24 @@ def folders_of(paths: Iterable[str]) -> list[str]:
     return sorted({osp.dirname(path) or '.' for path in paths})
 
 
-def count_unread(folder: str, read: Sequence[str]) -> dict[str, int]:
-    """Image files below a folder, but for hidden ones, that are not among those
-    read: their number by suffix, most frequent first."""
+def say_unread(folder: str, read: Sequence[str], what: str = 'images') -> list[str]:
+    """What a report says of image files below a folder, but for hidden ones, that are not among
+    those read: their number by suffix, most frequent first; nothing of none."""
     known = {osp.normpath(path) for path in read}
-    counts: dict[str, int] = defaultdict(int)
+    counts: Counter[str] = Counter()
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith('.')]
         for name in names:
             suffix = osp.splitext(name)[1]
-            if (
-                suffix.lower() in SUFFIXES
-                and not name.startswith('.')
-                and osp.normpath(osp.join(place, name)) not in known
-            ):
+            is_image = suffix.lower() in SUFFIXES and not name.startswith('.')
+            if is_image and osp.normpath(osp.join(place, name)) not in known:
                 counts[suffix] += 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def say_unread(counts: dict[str, int], folder: str, used: int) -> list[str]:
-    """What a report says of :func:`count_unread`; nothing of none."""
     if not counts:
         return []
-    kinds = ', '.join(f'{count} {suffix}' for suffix, count in counts.items())
-    total = used + sum(counts.values())
-    return [f'{sum(counts.values())} of {total} images in {folder} ({kinds})']
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    kinds = ', '.join(f'{count} {suffix}' for suffix, count in ranked)
+    left = counts.total()
+    return [f'{left} of {len(read) + left} {what} in {folder} ({kinds})']
 
 
 def say_unclear(count: int, looked_at: int, where: str) -> str:

@@ -114,15 +114,12 @@ class _OneList:
         if len(levels):
             self.level, self.in_text = int(levels[-1]), bool(in_text[-1])
         if not self.before and chunk.lstrip():
-            self.check_beginning(chunk.lstrip()[:1])
+            first = chunk.lstrip()[:1]
+            if first in (b'[', b'"') or first.isdigit():  # only an object has lists under keys
+                kind = {b'[': 'a list', b'"': 'a text'}.get(first, 'a number')
+                raise JSONRowsError(f'it holds {kind} and no object')
         self.before = chunk[:end].rstrip()[-1:] or self.before
         return pieces
-
-    def check_beginning(self, first: bytes) -> None:
-        """Only an object has lists under keys."""
-        if first in (b'[', b'"') or first.isdigit():
-            kind = {b'[': 'a list', b'"': 'a text'}.get(first, 'a number')
-            raise JSONRowsError(f'it holds {kind} and no object')
 
     def pieces_at(self, chunk: bytes, texts: list) -> list:
         """Cut before the texts that are keys; rename those of the lists."""

@@ -20,12 +20,17 @@ def downloads_itself(dataset: dict, cls: type | None) -> bool:
 def check_paths(where: str, dataset: dict, hint: str) -> None:
     """Check one dataset's root, annotation file and prefixes, in order."""
     for key, path in named_paths(dataset):
-        if path and ':' not in path and not osp.exists(path):
-            kind = 'file' if key == 'ann_file' else 'folder'
-            raise UserError(
-                f"dataset {kind} '{path}' ({where}.{key}) does not exist: {hint}, or set another "
-                f'place with --cfg-options {where}.{key}=PATH'
-            )
+        kind = 'file' if key == 'ann_file' else 'folder'
+        check_is_there(f'dataset {kind}', path, where, key, hint)
+
+
+def check_is_there(what: str, path: str, where: str, key: str, hint: str) -> None:
+    """Raise a UserError if a local path is given, and leads nowhere."""
+    if path and ':' not in path and not osp.exists(path):
+        raise UserError(
+            f"{what} '{path}' ({where}.{key}) does not exist: {hint}, or set another place with "
+            f'--cfg-options {where}.{key}=PATH'
+        )
 
 
 def named_paths(dataset: dict) -> list[tuple[str, str]]:
@@ -54,13 +59,9 @@ def check_evaluator(where: str, cfg: Config, hint: str, read: list[str]) -> None
     sets read a single one, it must be theirs, too."""
     for evaluator in evaluators(cfg, where):
         path = evaluator.get('ann_file') or ''
+        check_is_there('annotation file', path, where, 'ann_file', hint)
         if not path or ':' in path:
             continue
-        if not osp.exists(path):
-            raise UserError(
-                f"annotation file '{path}' ({where}.ann_file) does not exist: {hint}, or set "
-                f'another with --cfg-options {where}.ann_file=PATH'
-            )
         if len(read) == 1 and osp.realpath(path) != osp.realpath(read[0]):
             raise UserError(
                 f"{where}.ann_file is '{path}', but the images are those of "

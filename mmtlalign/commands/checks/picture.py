@@ -78,11 +78,8 @@ def _draw_instances(ax: Axes, instances, names: list) -> None:
     for i, (x1, y1, x2, y2) in enumerate(boxes):
         label = int(instances.labels[i])
         colour = COLOURS[label % len(COLOURS)]
-        ax.add_patch(
-            Rectangle(
-                (x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.5
-            )
-        )
+        box = dict(fill=False, edgecolor=colour, linewidth=1.5)
+        ax.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, **box))
         _write(ax, x1, y1, _name(names, label), colour)
         if masks is not None:
             _overlay(ax, masks[i] > 0, colour)
@@ -107,13 +104,6 @@ def _overlay(ax: Axes, pixels: np.ndarray, colour: tuple) -> None:
 
 
 def _write(ax: Axes, x: float, y: float, words: str, colour: tuple) -> None:
-    ax.text(
-        x,
-        y,
-        words,
-        fontsize=8,
-        clip_on=True,
-        verticalalignment='top',
-        color='black' if sum(colour) > 1.5 else 'white',
-        bbox=dict(facecolor=colour, edgecolor='none', pad=1),
-    )
+    ink = 'black' if sum(colour) > 1.5 else 'white'
+    paper = dict(facecolor=colour, edgecolor='none', pad=1)
+    ax.text(x, y, words, fontsize=8, clip_on=True, va='top', color=ink, bbox=paper)

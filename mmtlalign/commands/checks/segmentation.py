@@ -14,15 +14,7 @@ from mmtlalign.errors import UserError, first_line
 
 from .class_names import check_heads
 from .findings import Findings
-from .images import (
-    count_unread,
-    folders_of,
-    missing_files,
-    read_header,
-    sample,
-    say_unclear,
-    say_unread,
-)
+from .images import folders_of, missing_files, read_header, sample, say_unclear, say_unread
 from .progress import in_threads
 
 SAMPLE = 200  # label maps read unless all are to be
@@ -34,13 +26,8 @@ def look_at_label_maps(
     """Read label maps as they are stored, and the headers of their images.
 
     Every label map must exist; some of them, evenly spread, are read, and if none of their pixels
-    counts, all. The host would fail later, without the name of the file, or train on nothing.
-
-    Args:
-        where (str): Place of the data set in the config.
-        dataset (ConfigDict): An mmseg data set without wrappers, of files here.
-        cfg (Config): Says how many classes the heads tell apart.
-        full (bool): Read all label maps, not a sample.
+    counts, all (``full``: in any case). The host would fail later, without the name of the file,
+    or train on nothing.
 
     Raises:
         UserError: Naming the file or number, the limit, and what to do.
@@ -58,16 +45,12 @@ def look_at_label_maps(
     found = Findings(where, len(infos), 'pixels', files=folders_of(images))
     found.files += [built.ann_file] * bool(built.ann_file)
     _check_present(images, where, 'img_suffix')
-    found.left_out += say_unread(count_unread(folder, images), folder, len(images))
+    found.left_out += say_unread(folder, images)
     if 'seg_map_path' not in infos[0]:
         return found  # images to predict only
     maps = [info['seg_map_path'] for info in infos]
     _check_present(maps, where, 'seg_map_suffix')
-    maps_folder = built.data_prefix['seg_map_path']
-    found.left_out += [
-        said.replace('images', 'label maps', 1)
-        for said in say_unread(count_unread(maps_folder, maps), maps_folder, len(maps))
-    ]
+    found.left_out += say_unread(built.data_prefix['seg_map_path'], maps, 'label maps')
     check_heads(cfg, built.metainfo.get('classes', ()), where)
     pairs = list(zip(images, maps))
     looked_at = sample(pairs, full, SAMPLE)
@@ -113,7 +96,7 @@ def _count_pixels(
     for is_unclear, pixels in in_threads(checker, looked_at, 'label maps'):
         unclear, counts = unclear + is_unclear, counts + pixels
     if not counts[becomes != built.ignore_index].any():
-        rest = [pair for pair in pairs if pair not in set(looked_at)]
+        rest = sorted(set(pairs) - set(looked_at))
         if not any(
             pixels[becomes != built.ignore_index].any()
             for _, pixels in in_threads(checker, rest, 'more label maps')
@@ -160,7 +143,12 @@ class _PairCheck:
             only = 'it must have one, whose values are the classes: convert it'
             raise self.refuse(path, f'has {channels} channels; {only}')
         height, width = stored.shape
-        unclear = self.compare_sizes(image, path, (width, height))
+        header = read_header(image)
+        view = annotated_view(*header, (width, height))
+        if view is None:
+            size = 'x'.join(map(str, header.size))
+            said = f"has {width}x{height} px, but its image '{image}' {size}: make them the same"
+            raise self.refuse(path, said)
         if stored.dtype.kind == 'b':
             stored = stored.astype(np.uint8)
         if stored.dtype.kind not in 'ui' or stored.min() < 0 or (stored.max() > 255):
@@ -180,22 +168,10 @@ class _PairCheck:
                 f'{self.num_classes} classes, 0 to {self.num_classes - 1} (and {self.ignored} to '
                 f'ignore): correct the file, or the classes in {self.where}.metainfo',
             )
-        return unclear, counts
+        return view == UNCLEAR, counts
 
     def refuse(self, path: str, complaint: str) -> UserError:
         return UserError(f"label map '{path}' ({self.where}) {complaint}")
-
-    def compare_sizes(self, image: str, path: str, size: tuple[int, int]) -> bool:
-        """Whether the sizes, which must agree, leave open which way is up."""
-        header = read_header(image)
-        view = annotated_view(*header, size)
-        if view is None:
-            raise self.refuse(
-                path,
-                f"has {size[0]}x{size[1]} px, but its image '{image}' "
-                f'{header.size[0]}x{header.size[1]}: make them the same',
-            )
-        return view == UNCLEAR
 
 
 def _why_nothing_counts(dataset: Dataset, where: str) -> str:

@@ -76,8 +76,7 @@ LIMITS = (
     Limit(r'param_scheduler(\.\d+)?\.(begin|end)', low=0),
     Limit(r'param_scheduler(\.\d+)?\.(T_max|total_iters|step_size)'),
     Limit(
-        r'param_scheduler(\.\d+)?\.(eta_min|gamma|start_factor|end_factor|'
-        r'factor|power)',
+        r'param_scheduler(\.\d+)?\.(eta_min|gamma|start_factor|end_factor|factor|power)',
         whole=False,
         low=0,
     ),

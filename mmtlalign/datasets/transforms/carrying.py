@@ -1,9 +1,8 @@
 """Transforms that carry along what lies on the image: token labels, masks.
 
-Each is the host's of the same name: the same arguments, random draws and
-images. Where nothing lies on the image they are the host's altogether. What
-does has the methods ``flipped``, ``cropped`` and ``warped``, see
-:class:`TokenLabels` and :class:`ObjectMask`.
+Each is the host's of the same name: the same arguments, random draws and images. Where nothing lies
+on the image they are the host's altogether. What does has the methods ``flipped``, ``cropped`` and
+``warped``, see :class:`TokenLabels` and :class:`ObjectMask`.
 """
 
 import cv2
@@ -41,8 +40,17 @@ class RandomFlip(HostRandomFlip):
         return carry(results, 'flipped', results['flip_direction'])
 
 
+class _Crop:
+    """Mixin: a host's crop at a random place."""
+
+    def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:
+        """Draw top, left, height and width in pixels, and note them."""
+        self.part = super().rand_crop_params(img)
+        return self.part
+
+
 @TRANSFORMS.register_module()
-class RandomCrop(HostRandomCrop):
+class RandomCrop(_Crop, HostRandomCrop):
     """The host's ``RandomCrop``, with what lies on the image.
 
     Args:
@@ -62,24 +70,12 @@ class RandomCrop(HostRandomCrop):
                 'lies on an image can follow `padding` with a constant only.'
             )
 
-    def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:
-        """Draw top, left, height and width in pixels, and note them."""
-        self.part = super().rand_crop_params(img)
-        return self.part
-
     def transform(self, results: dict) -> dict:
         results = super().transform(results)
         top, left, height, width = self.part
         pad_left, pad_top = self._padding()
-        return carry(
-            results,
-            'cropped',
-            top - pad_top,
-            left - pad_left,
-            height,
-            width,
-            results['img'].shape[:2],
-        )
+        place = top - pad_top, left - pad_left
+        return carry(results, 'cropped', *place, height, width, results['img'].shape[:2])
 
     def _padding(self) -> tuple[int, int]:
         """Pixels added at the left and at the top."""
@@ -89,13 +85,8 @@ class RandomCrop(HostRandomCrop):
 
 
 @TRANSFORMS.register_module()
-class RandomResizedCrop(HostRandomResizedCrop):
+class RandomResizedCrop(_Crop, HostRandomResizedCrop):
     """The host's ``RandomResizedCrop``, with what lies on the image."""
-
-    def rand_crop_params(self, img: np.ndarray) -> tuple[int, int, int, int]:
-        """Draw top, left, height and width in pixels, and note them."""
-        self.part = super().rand_crop_params(img)
-        return self.part
 
     def transform(self, results: dict) -> dict:
         results = super().transform(results)

@@ -1,5 +1,7 @@
 """Reads token labels, which geometric transforms then carry along."""
 
+from functools import cached_property
+
 from mmcv.transforms import BaseTransform
 
 from mmtlalign.registry import TRANSFORMS
@@ -24,14 +26,11 @@ class LoadTokenLabels(BaseTransform):
 
     def __init__(self, store: str) -> None:
         self.path = store
-        self._store: TokenLabelStore | None = None
 
-    @property
+    @cached_property
     def store(self) -> TokenLabelStore:
         """TokenLabelStore: Opened when it is first needed."""
-        if self._store is None:
-            self._store = TokenLabelStore(self.path)
-        return self._store
+        return TokenLabelStore(self.path)
 
     def transform(self, results: dict) -> dict:
         results['token_labels'] = self.store.read(
@@ -41,7 +40,7 @@ class LoadTokenLabels(BaseTransform):
 
     def __getstate__(self) -> dict:
         """Workers open the store for themselves."""
-        return {**self.__dict__, '_store': None}
+        return dict(path=self.path)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(store={self.path!r})'

@@ -37,26 +37,16 @@ class CutMix(BatchMix):
         )
 
     def draw_box(self, size: tuple[int, int], even_sides: bool = False) -> Box:
-        """A box ``(yl, yu, xl, xu)`` inside (rows, cols), half-open.
-
-        Args:
-            size (tuple[int]): Rows and columns to draw in.
-            even_sides (bool): Round the sides down to even numbers, as
-                published implementations do. Defaults to False.
-        """
+        """A box ``(yl, yu, xl, xu)`` inside (rows, cols), half-open; with ``even_sides`` its sides
+        are rounded down to even numbers, as published implementations do."""
         ratio = math.sqrt(1 - self.draw_lam(self.alpha))
         step = 2 if even_sides else 1
         return self.place_box(size, [int(length * ratio) // step * step for length in size])
 
 
 def covered(box: Box, grid: tuple[int, int], cell: int = 1) -> Tensor:
-    """The part of each cell, (rows, cols), in [0, 1], that a box covers.
-
-    Args:
-        box (tuple[int]): ``(yl, yu, xl, xu)``, half-open.
-        grid (tuple[int]): Rows and columns of cells.
-        cell (int): Edge of a cell in units of the box. Defaults to 1.
-    """
+    """The part of each cell of a grid, (rows, cols), in [0, 1], that a box ``(yl, yu, xl, xu)``,
+    half-open, covers. The edge of a cell is in units of the box; it defaults to 1."""
     sides = []
     for low, high, count in ((*box[:2], grid[0]), (*box[2:], grid[1])):
         start = torch.arange(count) * cell

@@ -16,15 +16,7 @@ class GridMix(MaskMix):
     Each is an own one with probability ``r ~ Beta(alpha, alpha)``; ``lam`` is
     then the part that is. One ``r`` and one mask per batch.
 
-    Args:
-        alpha (float): Of Beta(alpha, alpha). Defaults to 1.
-        cell_size (int): Edge of a cell in patches, which must divide the grid
-            of patches. Defaults to 2.
-        partner (str): As in :class:`BatchMix`. Defaults to 'random'.
-        **kwargs: ``patch_size`` of :class:`BatchMix`.
-
-    Raises:
-        ValueError: As :class:`MaskMix`.
+    Args: Those of :class:`MaskMix`, which also tells what is raised.
     """
 
     def draw(self, inputs: Tensor) -> MixRecord:

@@ -17,11 +17,7 @@ class MixToken(TokenCutMix):
     is then of one image alone. Only partner and box are drawn here; the classifier swaps the tokens
     inside the backbone.
 
-    Args:
-        alpha (float): Of Beta(alpha, alpha). Defaults to 1.
-        even_sides (bool): Boxes with an even number of patches per side only,
-            as in the published implementation. Defaults to False.
-        **kwargs: ``patch_size`` and ``partner`` of :class:`BatchMix`.
+    Args: Those of :class:`TokenCutMix`.
     """
 
     def draw(self, inputs: Tensor) -> MixRecord:
@@ -45,9 +41,8 @@ def swap_tokens(tokens: Tensor, token_share: Tensor, partner: Tensor) -> Tensor:
         token_share (Tensor): (B, rows, cols), 0 or 1, equal in all samples.
         partner (Tensor): (B,), int64: where the other tokens come from.
     """
-    partner = partner.to(tokens.device, non_blocking=True)
     own = token_share.flatten(1)[..., None] > 0.5
-    own = own.to(tokens.device, non_blocking=True)
+    own, partner = (x.to(tokens.device, non_blocking=True) for x in (own, partner))
     return torch.where(own, tokens, tokens[partner])
 
 

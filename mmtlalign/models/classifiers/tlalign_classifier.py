@@ -65,8 +65,8 @@ class TLAlignClassifier(ImageClassifier):
         if data_preprocessor is None or isinstance(data_preprocessor, dict):
             if train_cfg and (data_preprocessor or {}).get('batch_augments'):
                 raise TypeError(
-                    'mixing is named twice, in train_cfg and in '
-                    'data_preprocessor.batch_augments; leave out one.'
+                    'mixing is named twice, in train_cfg and in data_preprocessor.batch_augments; '
+                    'leave out one.'
                 )
             data_preprocessor = {
                 'type': 'mmtlalign.TLAlignDataPreprocessor',
@@ -82,9 +82,8 @@ class TLAlignClassifier(ImageClassifier):
         )
         if not isinstance(self.data_preprocessor, TLAlignDataPreprocessor):
             raise TypeError(
-                f'{type(self.data_preprocessor).__name__} leaves no record of '
-                'what it mixed; leave out `type` in data_preprocessor, or set '
-                "it to 'mmtlalign.TLAlignDataPreprocessor'."
+                f'{type(self.data_preprocessor).__name__} leaves no record of what it mixed; leave '
+                "out `type` in data_preprocessor, or set it to 'mmtlalign.TLAlignDataPreprocessor'."
             )
         self.data_preprocessor.record_is_taken = True
         if self.data_preprocessor.batch_augments is not None:
@@ -93,19 +92,12 @@ class TLAlignClassifier(ImageClassifier):
         self.target: LabelTarget = MODELS.build(target)
         _check_tokens(self.head, self.target)
         self.token_merging = _build_merging(token_merging, self.backbone)
-        self.trace = None
-        if self.target.trace_cfg is not None:
-            self.trace = LabelTrace(
-                self.backbone, token_merging=self.token_merging, **self.target.trace_cfg
-            )
+        cfg, merging = self.target.trace_cfg, self.token_merging
+        self.trace = (
+            None if cfg is None else LabelTrace(self.backbone, token_merging=merging, **cfg)
+        )
 
-    def forward(
-        self,
-        inputs: Tensor,
-        data_samples: list[DataSample] | None = None,
-        mode: str = 'tensor',
-        mix: MixRecord | None = None,
-    ):
+    def forward(self, inputs, data_samples=None, mode='tensor', mix: MixRecord | None = None):
         """The host's entry; ``mix`` is the preprocessor's record of a mixed batch, for 'loss'."""
         if mode == 'loss':
             return self.loss(inputs, data_samples, mix)
@@ -130,7 +122,7 @@ class TLAlignClassifier(ImageClassifier):
         """
         if mix is None:
             return super().loss(inputs, data_samples)
-        shares = []
+        shares = []  # which need the scores that the head makes in its loss
 
         def share(scores):
             shares.append(self.target.share(mix, self.trace, scores, data_samples))
@@ -139,10 +131,10 @@ class TLAlignClassifier(ImageClassifier):
         traced = self.trace(mix.token_share) if self.trace else nullcontext()
         with self.mixed_tokens(mix), traced:
             feats = self.extract_feat(inputs)
-        tokens = {}
+        given = dict(mix=mix, share=share)
         if self.head.reads_token_share:
-            tokens['token_share'] = self.target.token_share(mix, self.trace)
-        losses = self.head.loss(feats, data_samples, mix=mix, share=share, **tokens)
+            given['token_share'] = self.target.token_share(mix, self.trace)
+        losses = self.head.loss(feats, data_samples, **given)
         lam = mix.lam.to(inputs.device, non_blocking=True)
         losses['lam'] = lam.mean()
         logged = self.target.logged_share(self.trace, shares[-1])
@@ -196,8 +188,7 @@ def _check_head(head: nn.Module | None) -> None:
     if not isinstance(head, AlignedLabelHead):
         names = ', '.join(stock.__name__ for stock in ALIGNED_FORMS)
         raise TypeError(
-            f'{type(head).__name__} cannot be trained on mixed labels; name '
-            f'one of these in the config: {names}.'
+            f'{type(head).__name__} cannot be trained on mixed labels; name one of these: {names}.'
         )
     head.check_mixing()
 

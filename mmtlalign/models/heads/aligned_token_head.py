@@ -1,11 +1,9 @@
 """A head that trains every token on the label it arrives with."""
 
-from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from mmtlalign.registry import MODELS
 
-from ..batch_augments import MixRecord
 from .token_head import TokenHead, mix_token_scores
 
 
@@ -18,21 +16,19 @@ class AlignedTokenHead(TokenHead):
     of the image is that of Token Labeling (arXiv 2104.10858, section 3.1). Predictions read the
     class token, or the mean of the map, alone.
 
-    The model needs a target that weighs tokens:
-    :class:`AlignedTokenTarget`, or :class:`AreaTarget` as the baseline.
+    The model needs a target that weighs tokens: :class:`AlignedTokenTarget`, or, as the baseline,
+    :class:`AreaTarget`.
 
     Args:
         num_classes (int): Number of classes.
         in_channels (int): Channels of a token.
-        dense_weight (float): Weight of the patch tokens' loss. Defaults to
-            0.5, as in the paper on Token Labeling.
-        init_cfg (dict, optional): Defaults to a truncated normal distribution
-            of standard deviation 0.02.
-        **kwargs: Other arguments of the host's ``VisionTransformerClsHead``.
+        dense_weight (float): Weight of the patch tokens' loss. Defaults to 0.5, as in the paper on
+            Token Labeling.
+        **kwargs: Other arguments of :class:`TokenHead`.
 
     Raises:
-        ValueError: As :class:`TokenHead`; if the backbone gives another
-            number of tokens than there are shares.
+        ValueError: As :class:`TokenHead`; if the backbone gives another number of tokens than there
+            are shares.
     """
 
     reads_token_share = True
@@ -42,9 +38,7 @@ class AlignedTokenHead(TokenHead):
     ) -> None:
         super().__init__(num_classes, in_channels, dense_weight, **kwargs)
 
-    def dense_loss(
-        self, tokens: Tensor, data_samples: list[DataSample], mix: MixRecord, token_share: Tensor
-    ) -> Tensor:
+    def dense_loss(self, tokens, data_samples, mix, token_share) -> Tensor:
         rows, cols = token_share.shape[1:]
         if tokens.size(1) != rows * cols:
             raise ValueError(

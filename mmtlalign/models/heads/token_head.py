@@ -19,13 +19,13 @@ class TokenHead(TLAlignVisionTransformerClsHead):
         in_channels (int): Channels of a token.
         dense_weight (float): Weight of the patch tokens' loss; with 0 they
             are not trained. Defaults to 1.
-        init_cfg (dict, optional): Defaults to a truncated normal distribution
-            of standard deviation 0.02.
+        init_cfg (dict, optional): Defaults to a truncated normal distribution of standard
+            deviation 0.02.
         **kwargs: Other arguments of the host's ``VisionTransformerClsHead``.
 
     Raises:
-        ValueError: If ``dense_weight`` is negative; in training, if the
-            features are no tokens, or batches come without a record.
+        ValueError: If ``dense_weight`` is negative; in training, if the features are no tokens, or
+            batches come without a record.
     """
 
     def __init__(
@@ -93,18 +93,12 @@ class TokenHead(TLAlignVisionTransformerClsHead):
         found = self._get_loss(self.class_score(feats), data_samples, mix, **kwargs)
         losses = dict(loss_cls=found['loss'])
         if self.dense_weight > 0:
-            tokens = self.split(feats)[1]
-            losses['loss_dense'] = self.dense_weight * self.dense_loss(
-                tokens, data_samples, mix, token_share
-            )
+            dense = self.dense_loss(self.split(feats)[1], data_samples, mix, token_share)
+            losses['loss_dense'] = self.dense_weight * dense
         return losses
 
     def dense_loss(
-        self,
-        tokens: Tensor,
-        data_samples: list[DataSample],
-        mix: MixRecord,
-        token_share: Tensor | None,
+        self, tokens: Tensor, data_samples: list[DataSample], mix: MixRecord, token_share
     ) -> Tensor:
         """Mean loss of patch tokens (B, N, C)."""
         raise NotImplementedError
@@ -116,11 +110,7 @@ class TokenHead(TLAlignVisionTransformerClsHead):
 
 
 def mix_token_scores(own: Tensor, partner: Tensor, share: Tensor) -> Tensor:
-    """``share * own + (1 - share) * partner`` of every token.
-
-    Args:
-        own, partner (Tensor): (B, N or 1, K).
-        share (Tensor): (B, rows, cols), of N tokens.
-    """
+    """``share * own + (1 - share) * partner`` of every token: scores (B, N or 1, K) and shares
+    (B, rows, cols) of N tokens."""
     share = share.flatten(1)[..., None].to(own, non_blocking=True)
     return share * own + (1 - share) * partner

@@ -61,16 +61,9 @@ class TokenLabelHead(TokenHead):
         cls_score = self.class_score(feats)
         if self.dense_weight == 0:
             return cls_score
-        token_score = self.aux_head(self.split(feats)[1])
-        return cls_score + self.max_weight * token_score.amax(dim=1)
+        return cls_score + self.max_weight * self.aux_head(self.split(feats)[1]).amax(dim=1)
 
-    def loss(
-        self,
-        feats: tuple[Tensor],
-        data_samples: list[DataSample],
-        mix: MixRecord | None = None,
-        **kwargs,
-    ) -> dict:
+    def loss(self, feats, data_samples, mix: MixRecord | None = None, **kwargs) -> dict:
         """As in :class:`TokenHead`, with samples as left by :class:`TokenLabelDataPreprocessor`."""
         needed = self.dense_weight > 0 or self.cls_target != 'ground_truth'
         if needed and mix is not None and 'gt_token_score' not in data_samples[0]:
@@ -93,13 +86,7 @@ class TokenLabelHead(TokenHead):
         weight = torch.where(agree, 0.5, 0.9)[:, None]
         return weight * machine + (1 - weight) * truth
 
-    def dense_loss(
-        self,
-        tokens: Tensor,
-        data_samples: list[DataSample],
-        mix: MixRecord,
-        token_share: Tensor | None,
-    ) -> Tensor:
+    def dense_loss(self, tokens, data_samples, mix, token_share) -> Tensor:
         """Each token against the scores of the image it came from, or, where
         pixels were mixed, against their mix."""
         target = torch.stack([sample.gt_token_score for sample in data_samples])

@@ -1,5 +1,7 @@
 """Supervised contrastive loss (arXiv 2004.11362), as LaCViT uses it."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_gather, get_rank, get_world_size
@@ -85,12 +87,9 @@ class SupervisedContrastiveLoss(nn.Module):
             if self.chunk_size is None:
                 losses = self._rows(everyone, all_labels, index)
             else:
-                losses = torch.cat(
-                    [
-                        checkpoint(self._rows, everyone, all_labels, rows, use_reentrant=False)
-                        for rows in index.split(self.chunk_size)
-                    ]
-                )
+                chunks = index.split(self.chunk_size)
+                rows = partial(checkpoint, self._rows, everyone, all_labels, use_reentrant=False)
+                losses = torch.cat([rows(chunk) for chunk in chunks])
             # The mean over all rows, once DDP has averaged the processes
             loss = losses.sum() * get_world_size() / paired.sum()
             return (loss * self.temperature / self.base_temperature, (~paired).sum())
@@ -110,10 +109,8 @@ class SupervisedContrastiveLoss(nn.Module):
         others.scatter_(1, index[:, None], False)
         positive = others & (all_labels[index, None] == all_labels)
         similarity = everyone[index] @ everyone.T / self.temperature
-        log_prob = similarity - similarity.masked_fill(~others, -torch.inf).logsumexp(
-            1, keepdim=True
-        )
-        return -(log_prob * positive).sum(1) / positive.sum(1)
+        every = similarity.masked_fill(~others, -torch.inf).logsumexp(1, keepdim=True)
+        return -((similarity - every) * positive).sum(1) / positive.sum(1)
 
 
 def has_positive(labels: Tensor) -> Tensor:

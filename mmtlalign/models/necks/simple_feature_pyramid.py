@@ -25,20 +25,19 @@ class SimpleFeaturePyramid(BaseModule):
     Args:
         in_channels (int): Channels C of the map.
         out_channels (int): Channels of every level.
-        scales (Sequence[float]): Size of each level over that of the map,
-            finest first; powers of two. Defaults to (4, 2, 1, 0.5), which
-            makes strides 4, 8, 16 and 32 of patches of 16 px.
-        num_outs (int): Levels in all. Those beyond ``scales`` take every
-            second position of the level before. Defaults to 5.
+        scales (Sequence[float]): Size of each level over that of the map, finest first; powers of
+            two. Defaults to (4, 2, 1, 0.5), which makes strides 4 to 32 of patches of 16 px.
+        num_outs (int): Levels in all. Those beyond ``scales`` take every second position of the
+            level before. Defaults to 5.
         norm_cfg (dict): Norm over channels at each position. Defaults to
             ``dict(type='mmpretrain.LN2d')``.
-        init_cfg (dict, optional): Defaults to None: PyTorch's for the
-            deconvolutions, mmcv's for the convolutions.
+        init_cfg (dict, optional): Defaults to None: PyTorch's for the deconvolutions, mmcv's for
+            the convolutions.
 
     Raises:
-        ValueError: If a scale is no power of two, ``scales`` do not descend,
-            ``in_channels`` cannot be halved as often as the finest level
-            needs, or ``num_outs`` is less than there are scales.
+        ValueError: If a scale is no power of two, ``scales`` do not descend, ``in_channels`` cannot
+            be halved as often as the finest level needs, or there are more scales than
+            ``num_outs``.
     """
 
     def __init__(
@@ -86,25 +85,17 @@ def _check(in_channels: int, scales: Sequence[float], num_outs: int) -> None:
         )
 
 
-def _level(in_channels: int, out_channels: int, scale: float, norm_cfg: dict) -> nn.Sequential:
+def _level(channels: int, out_channels: int, scale: float, norm_cfg: dict) -> nn.Sequential:
     """The layers from the map to one level."""
-    layers, channels = _resize(in_channels, scale, norm_cfg)
+    layers = [nn.MaxPool2d(int(1 / scale))] if scale < 1 else []
+    while scale > 1:
+        layers.append(nn.ConvTranspose2d(channels, channels // 2, 2, stride=2))
+        channels, scale = channels // 2, scale / 2
+        if scale > 1:
+            layers += [build_norm_layer(norm_cfg, channels)[1], nn.GELU()]
     convs = dict(norm_cfg=norm_cfg, act_cfg=None)
     return nn.Sequential(
         *layers,
         ConvModule(channels, out_channels, 1, **convs),
         ConvModule(out_channels, out_channels, 3, padding=1, **convs),
     )
-
-
-def _resize(channels: int, scale: float, norm_cfg: dict) -> tuple[list[nn.Module], int]:
-    """Layers that scale the map, and the number of channels they leave."""
-    if scale < 1:
-        return [nn.MaxPool2d(int(1 / scale))], channels
-    layers = []
-    while scale > 1:
-        layers.append(nn.ConvTranspose2d(channels, channels // 2, 2, stride=2))
-        channels, scale = channels // 2, scale / 2
-        if scale > 1:
-            layers += [build_norm_layer(norm_cfg, channels)[1], nn.GELU()]
-    return layers, channels

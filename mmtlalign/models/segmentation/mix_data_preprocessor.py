@@ -56,12 +56,9 @@ class MixSegDataPreProcessor(SegDataPreProcessor):
 
 
 def paste_label_maps(data_samples: list[SegDataSample], record: MixRecord, kept: Tensor) -> None:
-    """Paste all maps (classes, edges, depth) of samples as their images were pasted.
+    """Paste all maps (classes, edges, depth) of B samples of one size, as their images were.
 
-    Args:
-        data_samples (list[SegDataSample]): B of them, padded to one size.
-        record (MixRecord): Tells the partners.
-        kept (Tensor): (B or 1, H, W), 1 where a pixel is its own image's, 0 where the partner's.
+    ``kept``, (B or 1, H, W), is 1 where a pixel is its own image's, 0 where the partner's.
 
     Raises:
         ValueError: If pixels were blended.

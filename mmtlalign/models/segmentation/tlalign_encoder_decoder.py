@@ -19,6 +19,8 @@ from ..batch_augments import MixRecord
 from ..targets import LabelTarget
 from .mix_data_preprocessor import MixSegDataPreProcessor
 
+PASTING = "the host's EncoderDecoder, which trains on pasted labels."
+
 
 @MODELS.register_module()
 class TLAlignEncoderDecoder(EncoderDecoder):
@@ -65,31 +67,22 @@ class TLAlignEncoderDecoder(EncoderDecoder):
         self.target: LabelTarget = MODELS.build(target)
         if not self.target.weighs_tokens:
             raise TypeError(
-                f'{type(self.target).__name__} weighs images, not tokens; set '
-                "target to dict(type='mmtlalign.AlignedTokenTarget')."
+                f'{type(self.target).__name__} weighs images, not tokens; set target to '
+                "dict(type='mmtlalign.AlignedTokenTarget')."
             )
-        self.trace = None
-        if self.target.trace_cfg is not None:
-            self.trace = LabelTrace(self.backbone, **self.target.trace_cfg)
+        cfg = self.target.trace_cfg
+        self.trace = None if cfg is None else LabelTrace(self.backbone, **cfg)
 
     def heads(self) -> Iterator[tuple[str, nn.Module]]:
         """Every head, and what the host puts before names of its losses."""
         yield 'decode', self.decode_head
-        if not self.with_auxiliary_head:
-            return
-        if isinstance(self.auxiliary_head, nn.ModuleList):
-            for i, head in enumerate(self.auxiliary_head):
-                yield f'aux_{i}', head
-        else:
-            yield 'aux', self.auxiliary_head
+        auxiliary = getattr(self, 'auxiliary_head', None)
+        if isinstance(auxiliary, nn.ModuleList):
+            yield from ((f'aux_{i}', head) for i, head in enumerate(auxiliary))
+        elif auxiliary is not None:
+            yield 'aux', auxiliary
 
-    def forward(
-        self,
-        inputs: Tensor,
-        data_samples: list[SegDataSample] | None = None,
-        mode: str = 'tensor',
-        mix: MixRecord | None = None,
-    ):
+    def forward(self, inputs, data_samples=None, mode='tensor', mix: MixRecord | None = None):
         """The host's entry; ``mix`` is the preprocessor's record of a mixed batch, for 'loss'."""
         if mode == 'loss':
             return self.loss(inputs, data_samples, mix)
@@ -175,9 +168,8 @@ def _check_head(head: nn.Module) -> None:
     for method in ('loss', 'loss_by_feat'):
         if getattr(type(head), method, None) is not getattr(BaseDecodeHead, method):
             raise TypeError(
-                f'{name} brings its own `{method}`, which knows no mixed '
-                'label maps; use a head such as UPerHead or FCNHead, or the '
-                "host's EncoderDecoder, which trains on pasted labels."
+                f'{name} brings its own `{method}`, which knows no mixed label maps; use a head '
+                f'such as UPerHead or FCNHead, or {PASTING}'
             )
     if head.sampler is not None:
         raise ValueError(
@@ -187,7 +179,6 @@ def _check_head(head: nn.Module) -> None:
     for loss in _losses_of(head):
         if type(loss) is not CrossEntropyLoss or loss.use_mask:
             raise ValueError(
-                f'{type(loss).__name__} of {name} is not linear in the label, '
-                "so it cannot be weighed; use CrossEntropyLoss, or the host's "
-                'EncoderDecoder, which trains on pasted labels.'
+                f'{type(loss).__name__} of {name} is not linear in the label, so it cannot be '
+                f'weighed; use CrossEntropyLoss, or {PASTING}'
             )

@@ -46,12 +46,7 @@ class LaCViT(BaseSelfSupervisor):
         )
         self.loss_module = MODELS.build(loss)
 
-    def forward(
-        self,
-        inputs: Tensor | list[Tensor],
-        data_samples: list[DataSample] | None = None,
-        mode: str = 'tensor',
-    ):
+    def forward(self, inputs, data_samples=None, mode='tensor'):
         """As in the host, and with ``mode='predict'``."""
         if mode == 'predict':
             return self.predict(inputs, data_samples)
@@ -89,7 +84,7 @@ def check_projector(neck: nn.Module, width: int, backbone: nn.Module) -> None:
     first = next((m for m in neck.modules() if isinstance(m, nn.Linear)), None)
     if first is not None and first.in_features != width:
         raise UserError(
-            f'the projector (model.neck) takes {first.in_features} channels, '
-            f'but {type(backbone).__name__} (model.backbone) puts out {width};'
-            f' set model.neck.in_channels={width}'
+            f'the projector (model.neck) takes {first.in_features} channels, but '
+            f'{type(backbone).__name__} (model.backbone) puts out {width}; set '
+            f'model.neck.in_channels={width}'
         )

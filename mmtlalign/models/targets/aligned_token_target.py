@@ -13,9 +13,7 @@ class AlignedTokenTarget(AlignedTarget):
 
     TL-Align trains on the former alone and drops the others, which it has computed, too.
 
-    Args:
-        propagation (str | dict): How shares are updated where tokens mix, as
-            in :class:`LabelTrace`. Defaults to 'tlalign'.
+    Args: Those of :class:`AlignedTarget`.
     """
 
     weighs_tokens = True

@@ -62,10 +62,3 @@ def test_rates_after_an_extension_are_those_of_a_longer_run(tmp_path, make):
     assert rest == pytest.approx(whole[2 * ITERS :], rel=1e-12)
     if make is steps:  # the beginning did not depend on the total
         assert all(torch.equal(weights[key], found[key]) for key in weights)
-
-
-def test_without_it_the_old_schedule_stays(tmp_path):
-    """What the test above would miss if the host did it."""
-    train(tmp_path, poly(2), 2)
-    rest, _ = train(tmp_path, poly(4), 4, resume=True)
-    assert max(rest) < 0.0025  # what the longer run ends with

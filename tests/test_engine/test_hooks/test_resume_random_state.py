@@ -53,15 +53,14 @@ def draw():
     return random.random(), np.random.rand(), torch.rand(()).item()
 
 
-def build_runner(folder, change='', break_at=None, resume=False, hook=True):
+def build_runner(folder, change='', break_at=None, resume=False):
     """A runner on the tiny config, which validates with random draws."""
     cfg = Config.fromfile(write_project(folder, change))
     for name in ('train', 'val', 'test'):
         cfg[f'{name}_dataloader'].dataset.data_root = str(folder / 'images')
     cfg.work_dir = str(folder / 'work')
     cfg.resume = resume
-    cfg.custom_hooks = cfg.custom_hooks if hook else []
-    cfg.experiment_name = f'{folder.name}{break_at}{resume}{hook}'
+    cfg.experiment_name = f'{folder.name}{break_at}{resume}'
     runner = Runner.from_cfg(cfg)
     runner.register_hook(BreakAt(break_at))
     return runner
@@ -82,13 +81,13 @@ def same(a, b):
     return torch.equal(a, b)
 
 
-def ends(tmp_path, change, hook=True):
+def ends(tmp_path, change):
     """Ends of an uninterrupted and of a broken-off and resumed training."""
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-    straight = end_of(build_runner(whole, change, hook=hook))
+    straight = end_of(build_runner(whole, change))
     with pytest.raises(Break):
-        build_runner(broken, change, break_at=5, hook=hook).train()
-    return straight, end_of(build_runner(broken, change, resume=True, hook=hook))
+        build_runner(broken, change, break_at=5).train()
+    return straight, end_of(build_runner(broken, change, resume=True))
 
 
 @pytest.mark.slow
@@ -117,12 +116,6 @@ def test_a_seed_drawn_at_start_is_resumed_too(tmp_path, monkeypatch):
     assert checkpoint['resume_random_state'] == dict(
         sampler_seed=5, threads=torch.get_num_threads()
     )
-
-
-@pytest.mark.slow
-def test_without_the_hook_it_does_not(tmp_path):
-    straight, resumed = ends(tmp_path, BY_EPOCH, hook=False)
-    assert not same(straight['weights'], resumed['weights'])
 
 
 @pytest.fixture(scope='module')

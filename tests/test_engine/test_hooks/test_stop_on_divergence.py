@@ -150,21 +150,14 @@ def test_after_a_training(tmp_path):
 
 def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
     """Flags become Python's only where they are read."""
-    reads = []
+    reads, inside = [], []
     run = runner(tmp_path, Model(), train_cfg=dict(by_epoch=True, max_epochs=1))
-    check = StopOnDivergence._check_steps
-    monkeypatch.setattr(
-        StopOnDivergence, '_check_steps', lambda *args: (reads.append(run.iter + 1), check(*args))
-    )
-    (hook,) = (h for h in run.hooks if isinstance(h, StopOnDivergence))
-    inside = []
+    check, step = StopOnDivergence._check_steps, StopOnDivergence.after_train_iter
     to_bool = torch.Tensor.__bool__
 
     def watched(tensor):
         inside.append(run.iter + 1)
         return to_bool(tensor)
-
-    step = hook.after_train_iter
 
     def after_train_iter(*args, **kwargs):
         with monkeypatch.context() as patch:
@@ -172,7 +165,10 @@ def test_no_step_waits_for_the_device(tmp_path, monkeypatch):
             patch.setattr(torch.Tensor, 'item', watched)
             step(*args, **kwargs)
 
-    hook.after_train_iter = after_train_iter
+    monkeypatch.setattr(
+        StopOnDivergence, '_check_steps', lambda *args: (reads.append(run.iter + 1), check(*args))
+    )
+    monkeypatch.setattr(StopOnDivergence, 'after_train_iter', after_train_iter)
     run.train()
     assert reads == [2, 4, 5]  # two logs, the end of the epoch
     assert {*inside} <= {2, 4}

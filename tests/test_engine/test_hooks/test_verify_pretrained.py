@@ -17,21 +17,9 @@ from mmtlalign.checkpoint import find_pretrained
 from mmtlalign.engine import VerifyPretrained
 from mmtlalign.errors import UserError
 
-VIT = dict(
-    type='mmpretrain.VisionTransformer',
-    img_size=16,
-    patch_size=4,
-    arch=dict(embed_dims=8, num_layers=3, num_heads=2, feedforward_channels=16),
-)
+from ..toy import SWIN, VIT
+
 DISTILLED = dict(VIT, type='mmpretrain.DistilledVisionTransformer')
-SWIN = dict(
-    type='mmpretrain.SwinTransformer',
-    img_size=32,
-    patch_size=2,
-    window_size=4,
-    out_indices=(2,),
-    arch=dict(embed_dims=8, depths=[1, 2, 1], num_heads=[1, 2, 2]),
-)
 
 
 class Toy(BaseModel):

@@ -6,20 +6,7 @@ from torch import nn
 
 from mmtlalign.engine.sharding.layers import transformer_layers
 
-VIT = dict(
-    type='mmpretrain.VisionTransformer',
-    img_size=16,
-    patch_size=4,
-    arch=dict(embed_dims=8, num_layers=3, num_heads=2, feedforward_channels=16),
-)
-SWIN = dict(
-    type='mmpretrain.SwinTransformer',
-    img_size=32,
-    patch_size=2,
-    window_size=4,
-    out_indices=(1,),
-    arch=dict(embed_dims=8, depths=[2, 1], num_heads=[1, 2]),
-)
+from ..toy import SWIN, VIT
 
 
 def model(cfg):
@@ -32,7 +19,7 @@ def model(cfg):
     'cfg, names',
     [
         (VIT, ['layers.0', 'layers.1', 'layers.2']),
-        (SWIN, ['stages.0.blocks.0', 'stages.0.blocks.1', 'stages.1.blocks.0']),
+        (SWIN, [f'stages.{i}.blocks.{k}' for i, k in ((0, 0), (1, 0), (1, 1), (2, 0))]),
         (dict(type='mmpretrain.ResNet', depth=18, base_channels=4), []),
     ],
 )

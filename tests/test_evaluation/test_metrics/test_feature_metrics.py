@@ -1,8 +1,9 @@
-"""k-NN and linear probe, recomputed; both in a runner."""
+"""k-NN, linear probe and isotropy, recomputed; all in a runner."""
 
 import math
 import pickle
 from copy import deepcopy
+from itertools import combinations
 from pathlib import Path
 
 import mmcv
@@ -12,11 +13,19 @@ import torch
 from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
+from scipy.spatial.distance import cosine
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from mmtlalign.errors import UserError
-from mmtlalign.evaluation import Isotropy, KNNAccuracy, LinearProbe
+from mmtlalign.evaluation import (
+    Isotropy,
+    KNNAccuracy,
+    LinearProbe,
+    iso_score,
+    mean_cosine,
+    partition_score,
+)
 from tests.tiny import write_project
 
 
@@ -64,9 +73,8 @@ def test_probe_chooses_on_a_part_of_the_bank():
     bank, bank_labels, features, tested = (
         array.numpy() for array in (bank, bank_labels, features, labels)
     )
-    part, held_out, part_labels, held_out_labels = train_test_split(
-        bank, bank_labels, test_size=18, random_state=0, stratify=bank_labels
-    )
+    split = train_test_split(bank, bank_labels, test_size=18, random_state=0, stratify=bank_labels)
+    part, held_out, part_labels, held_out_labels = split
     scores = [accuracy(c, part, part_labels, held_out, held_out_labels) for c in grid]
     best = grid[scores.index(max(scores))]
     assert len(set(scores)) > 1
@@ -74,6 +82,63 @@ def test_probe_chooses_on_a_part_of_the_bank():
     assert found == dict(C=best, top1=pytest.approx(top1))
     # in which tested labels have no say
     assert metric.measure(torch.from_numpy(features), (labels + 1) % 3)['C'] == best
+
+
+# Isotropy of clouds whose answers are known
+
+
+def cross(dimensions, channels):
+    """Both ends of the first few axes: even in just those dimensions."""
+    axes = np.eye(channels)[:dimensions]
+    return np.concatenate([axes, -axes])
+
+
+def test_iso_score():
+    """(k - 1) / (C - 1) if k of C dimensions are used, and all alike."""
+    for used in (1, 2, 3, 8):
+        assert iso_score(cross(used, 8)) == pytest.approx((used - 1) / 7, abs=1e-12)
+    assert iso_score(np.zeros((7, 5))) == iso_score(np.full((7, 5), 0.1)) == 0
+    # formula of the docstring by hand, for variances 3 and 1 of two
+    cloud = cross(2, 2) * np.sqrt([[3], [1], [3], [1]])
+    v = [math.sqrt(2) * part / math.hypot(3, 1) for part in (3, 1)]
+    delta = math.hypot(v[0] - 1, v[1] - 1) / math.sqrt(2 * (2 - math.sqrt(2)))
+    phi = (2 - delta**2 * (2 - math.sqrt(2))) ** 2 / 4
+    assert iso_score(cloud) == pytest.approx(2 * phi - 1) == pytest.approx(0.6)
+    # place, scale and rotation say nothing
+    rng = np.random.default_rng(0)
+    cloud = rng.normal(size=(50, 4)) * [1, 2, 3, 4]
+    rotation, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    assert iso_score(7 * cloud @ rotation + 5) == pytest.approx(iso_score(cloud))
+
+
+def test_mean_cosine_is_that_of_all_pairs():
+    cloud = np.random.default_rng(0).normal(size=(20, 3)) + 0.5
+    cosines = [1 - cosine(a, b) for a, b in combinations(cloud, 2)]
+    assert mean_cosine(cloud) == pytest.approx(np.mean(cosines))
+    assert mean_cosine(np.full((7, 5), 0.1)) == pytest.approx(1)
+
+
+def test_partition_score_by_both_signs():
+    """One axis holds 2 and -1; the other nothing: Z is known for each."""
+    cloud = np.array([[2.0, 0.0], [-1.0, 0.0]])
+    z = [math.exp(2) + math.exp(-1), math.exp(-2) + math.exp(1), 2]
+    assert partition_score(cloud) == pytest.approx(min(z) / max(z))
+    assert partition_score(-cloud) == pytest.approx(min(z) / max(z))
+    assert partition_score(cross(4, 4)) == pytest.approx(1)
+    # exp(-3999) and less, without an overflow
+    assert partition_score(np.array([[2000.0, 0.0], [1999.0, 0.0]])) == 0
+
+
+def test_isotropy_normalizes():
+    cloud = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -2.0]])
+    labels = torch.zeros(4)
+    at_length_one = Isotropy().measure(cloud, labels)
+    as_it_is = Isotropy(normalize=False).measure(cloud, labels)
+    assert at_length_one['iso_score'] == pytest.approx(1)
+    assert at_length_one['partition_score'] == pytest.approx(1)
+    assert as_it_is['iso_score'] == pytest.approx(iso_score(cloud.numpy()))
+    assert as_it_is['iso_score'] < 0.9
+    assert at_length_one['mean_cosine'] == as_it_is['mean_cosine'] == (pytest.approx(-1 / 3))
 
 
 def test_mistakes():
@@ -92,6 +157,9 @@ def test_mistakes():
     for grid in [0.0, 1.0], []:
         with pytest.raises(UserError, match='hold numbers above 0'):
             LinearProbe(grid=grid)
+    for shape in (1, 5), (5, 1):
+        with pytest.raises(UserError, match=f'not {shape[0]} and {shape[1]}'):
+            Isotropy().measure(torch.ones(shape), torch.ones(shape[0]))
 
 
 # In a runner, on other images than those of the training
@@ -135,11 +203,14 @@ def features_of(runner, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('lacvit', [False, True])
-def test_in_a_runner(lacvit, cfg, monkeypatch):
-    """From the training images in the test pipeline, extracted once for all metrics."""
+def test_in_a_runner(lacvit, cfg, tmp_path, monkeypatch):
+    """From the training images in the test pipeline, extracted once for all metrics, beside the
+    host's; samples carry what was measured."""
     if lacvit:
         cfg.model = dict(type='mmtlalign.LaCViT', backbone=cfg.model.backbone, neck=NECK, loss=LOSS)
         del cfg.data_preprocessor['num_classes']
+    else:
+        cfg.test_evaluator = [*METRICS, dict(type='Accuracy')]
     runner = Runner.from_cfg(cfg)
     built, stock = [], runner.build_dataloader
     monkeypatch.setattr(
@@ -147,33 +218,32 @@ def test_in_a_runner(lacvit, cfg, monkeypatch):
         'build_dataloader',
         lambda config, **kwargs: built.append(config) or stock(config, **kwargs),
     )
+    runner.test_evaluator.metrics.append(DumpResults(str(tmp_path / 'all.pkl')))
     found = runner.test()
     assert [Path(config['dataset']['data_root']).name for config in built] == ['others', 'images']
+    features, labels = features_of(runner, 'others')
+    dumped = pickle.loads((tmp_path / 'all.pkl').read_bytes())
+    torch.testing.assert_close(torch.stack([sample['feature'] for sample in dumped]), features)
     expected = {}
     for metric in (KNNAccuracy(k=3), LinearProbe(grid=[1.0]), Isotropy()):
         metric.bank = features_of(runner, 'images')
-        for name, value in metric.measure(*features_of(runner, 'others')).items():
+        for name, value in metric.measure(features, labels).items():
             expected[f'{metric.prefix}/{name}'] = pytest.approx(value, rel=1e-4)
-    assert found == expected
-    assert len(found) == 6
-    for module in runner.model.modules():
-        assert not module._forward_hooks
-    assert runner.val() == found
+    assert ('accuracy/top1' in found) != lacvit
+    assert {key: found[key] for key in found if 'accuracy' not in key} == expected
+    assert len(expected) == 6
+    assert not any(module._forward_hooks for module in runner.model.modules())
+    assert runner.val() == expected
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('metrics', [METRICS, []])
-def test_predictions_stay_and_features_are_dumped(metrics, cfg, tmp_path):
-    """Beside the host's metrics; samples carry what was measured, and nothing without."""
-    cfg.test_evaluator = [*metrics, dict(type='Accuracy')]
+def test_samples_carry_no_features_without_a_metric_of_them(cfg, tmp_path):
+    cfg.test_evaluator = dict(type='Accuracy')
     runner = Runner.from_cfg(cfg)
     runner.test_evaluator.metrics.append(DumpResults(str(tmp_path / 'all.pkl')))
     assert 'accuracy/top1' in runner.test()
     dumped = pickle.loads((tmp_path / 'all.pkl').read_bytes())
-    found = [sample['feature'] for sample in dumped if 'feature' in sample]
-    assert len(found) == (12 if metrics else 0)
-    if metrics:
-        torch.testing.assert_close(torch.stack(found), features_of(runner, 'others')[0])
+    assert len(dumped) == 12 and not any('feature' in sample for sample in dumped)
 
 
 @pytest.mark.slow

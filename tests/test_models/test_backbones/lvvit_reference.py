@@ -4,49 +4,44 @@ Plain functions of a state dict; nothing of the package or of mmpretrain is
 used, so that an error there cannot hide here as well.
 """
 
+import math
+
 import torch
 from torch.nn import functional as F
 
 
 def build_state(dims, depth, stem, num_patches, num_classes, patch=16, seed=0):
     """Random weights by published key; vectors too differ from 0 and 1."""
-    shapes = {'cls_token': (1, 1, dims), 'pos_embed': (1, num_patches + 1, dims)}
+    generator = torch.Generator().manual_seed(seed)
 
-    def add(name, *weight):
-        shapes.update({f'{name}.weight': weight, f'{name}.bias': weight[:1]})
+    def vector(length):
+        return 0.3 * torch.randn(length, generator=generator)
 
-    channels = 3
+    def weight(*shape):
+        return 1.5 * torch.randn(shape, generator=generator) / math.prod(shape[1:]) ** 0.5
+
+    def add(name, *shape):
+        state[f'{name}.weight'] = weight(*shape) if shape[1:] else 1 + vector(*shape)
+        state[f'{name}.bias'] = vector(shape[0])
+
+    state = dict(cls_token=weight(1, 1, dims), pos_embed=weight(1, num_patches + 1, dims))
     for i, size in enumerate((7, 3, 3), 1):
-        shapes[f'patch_embed.conv{i}.weight'] = (stem, channels, size, size)
+        state[f'patch_embed.conv{i}.weight'] = weight(stem, stem if i > 1 else 3, size, size)
         add(f'patch_embed.bn{i}', stem)
-        for name in ('running_mean', 'running_var'):
-            shapes[f'patch_embed.bn{i}.{name}'] = (stem,)
-        shapes[f'patch_embed.bn{i}.num_batches_tracked'] = ()
-        channels = stem
+        state[f'patch_embed.bn{i}.running_mean'] = vector(stem)
+        state[f'patch_embed.bn{i}.running_var'] = 1 + vector(stem).abs()
+        state[f'patch_embed.bn{i}.num_batches_tracked'] = torch.tensor(7)
     add('patch_embed.proj', dims, stem, patch // 2, patch // 2)
     for block in (f'blocks.{i}.' for i in range(depth)):
         add(f'{block}norm1', dims)
         add(f'{block}norm2', dims)
-        shapes[f'{block}attn.qkv.weight'] = (3 * dims, dims)
+        state[f'{block}attn.qkv.weight'] = weight(3 * dims, dims)
         add(f'{block}attn.proj', dims, dims)
         add(f'{block}mlp.fc1', 3 * dims, dims)
         add(f'{block}mlp.fc2', dims, 3 * dims)
     add('norm', dims)
     add('head', num_classes, dims)
     add('aux_head', num_classes, dims)
-    generator = torch.Generator().manual_seed(seed)
-    state = {}
-    for key, shape in shapes.items():
-        value = torch.randn(shape, generator=generator)
-        if len(shape) > 1:
-            value = value / value[0].numel() ** 0.5 * 1.5
-        elif key.endswith('running_var'):
-            value = 1 + value.abs()
-        elif not shape:
-            value = torch.tensor(7)
-        else:
-            value = 0.3 * value + key.endswith('weight')
-        state[key] = value
     return state
 
 

@@ -15,23 +15,15 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 1, 3, 0])  # 2 and 3 are alone
 
 
 def loop(features, labels, temperature):
-    """Loss and number of anchors without a positive, pair by pair."""
-    rows = [[x / math.sqrt(sum(v * v for v in row)) for x in row] for row in features.tolist()]
-    losses, skipped = [], 0
-    for i, anchor in enumerate(rows):
-        exp = {
-            k: math.exp(sum(a * b for a, b in zip(anchor, other)) / temperature)
-            for k, other in enumerate(rows)
-            if k != i
-        }
-        positives = [k for k in exp if labels[k] == labels[i]]
-        if not positives:
-            skipped += 1
-            continue
-        losses.append(
-            -sum(math.log(exp[k] / sum(exp.values())) for k in positives) / len(positives)
-        )
-    return sum(losses) / len(losses), skipped
+    """Loss and number of anchors without a positive, one by one."""
+    rows = features.double() / features.double().norm(dim=1, keepdim=True)
+    losses = []
+    for i, label in enumerate(labels):
+        others = [k for k in range(len(rows)) if k != i]
+        log_prob = (rows[others] @ rows[i] / temperature).log_softmax(0)
+        if (labels[others] == label).any():
+            losses.append(-log_prob[labels[others] == label].mean().item())
+    return sum(losses) / len(losses), len(rows) - len(losses)
 
 
 @pytest.mark.parametrize('temperature', [0.1, 0.5])

@@ -9,27 +9,17 @@ from mmtlalign.errors import UserError
 from mmtlalign.models import LaCViT, SupervisedContrastiveLoss
 from mmtlalign.models.encoder_features import encoder_features
 
-VIT = dict(
-    type='mmpretrain.VisionTransformer',
-    img_size=16,
-    patch_size=4,
-    arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16),
-)
-SWIN = dict(
-    type='mmpretrain.SwinTransformer',
-    img_size=32,
-    patch_size=2,
-    window_size=4,
-    arch=dict(embed_dims=8, depths=[1, 1], num_heads=[1, 2]),
-    out_indices=(1,),
-)
+from ..test_tlalign import config
+
+PLAIN = dict(_scope_='mmpretrain', drop_path_rate=0.0)
+VIT, SWIN = (dict(config(swin)['backbone'], **PLAIN) for swin in (False, True))
 
 
-def build(backbone=VIT, width=8, **neck):
-    projector = dict(type='mmpretrain.MoCoV2Neck', hid_channels=8, out_channels=4)
+def build(backbone=VIT, **neck):
+    projector = dict(type='mmpretrain.MoCoV2Neck', in_channels=16, hid_channels=8, out_channels=4)
     return LaCViT(
         backbone=backbone,
-        neck=dict(projector, in_channels=width, **neck),
+        neck={**projector, **neck},
         loss=dict(type='mmtlalign.SupervisedContrastiveLoss'),
         data_preprocessor=dict(mean=[1.0] * 3, std=[2.0] * 3, to_rgb=True),
     )
@@ -40,20 +30,19 @@ def samples(labels):
 
 
 @pytest.mark.parametrize(
-    'backbone, width, pool',
+    'backbone, pool',
     [
-        (VIT, 8, True),
-        (dict(VIT, out_type='avg_featmap'), 8, False),
-        (dict(VIT, out_type='raw'), 8, False),
-        (SWIN, 16, True),
-        (SWIN, 16, False),
+        (VIT, True),
+        (dict(VIT, out_type='avg_featmap'), False),
+        (dict(VIT, out_type='raw'), False),
+        (SWIN, True),
+        (SWIN, False),
     ],
 )
-def test_loss_of_two_views(backbone, width, pool):
+def test_loss_of_two_views(backbone, pool):
     """The same as with everything done by hand, on any backbone."""
-    model = build(backbone, width, with_avg_pool=pool).eval()
-    size = backbone['img_size']
-    views = [torch.randn(3, 3, size, size) for _ in range(2)]
+    model = build(backbone, with_avg_pool=pool).eval()
+    views = [torch.randn(3, 3, 16, 16) for _ in range(2)]
     losses = model.loss(views, samples([4, 4, 1]))
 
     outputs = [model.backbone(view)[-1] for view in views]
@@ -97,17 +86,17 @@ def test_train_step_from_a_loaders_batch():
 def test_modes_and_a_projector_of_another_width():
     model = build().eval()
     images = torch.randn(2, 3, 16, 16)
-    assert model(images).shape == (2, 8)
+    assert model(images).shape == (2, 16)
     given = samples([0, 1])
     assert model(images, given, mode='predict') is given
     with pytest.raises(RuntimeError, match='Invalid mode'):
         model(images, given, mode='x')
     message = (
-        r'\(model.neck\) takes 12 channels, but VisionTransformer .* puts out 8; set '
-        'model.neck.in_channels=8'
+        r'\(model.neck\) takes 12 channels, but VisionTransformer .* puts out 16; set '
+        'model.neck.in_channels=16'
     )
     with pytest.raises(UserError, match=message):
-        build(width=12).loss([images] * 2, given)
+        build(in_channels=12).loss([images] * 2, given)
 
 
 def test_features_of_a_distilled_pair_and_of_tokens_alone():

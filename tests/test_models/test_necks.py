@@ -1,5 +1,8 @@
+"""Necks: the feature pyramid against an independent computation, and pooling."""
+
 import pytest
 import torch
+from mmengine.registry import MODELS
 from torch.nn import functional as F
 
 from mmtlalign.models.necks import SimpleFeaturePyramid
@@ -59,18 +62,15 @@ def test_equals_an_independent_computation(size):
     assert all(p.grad.abs().sum() > 0 for p in neck.parameters())
 
 
-@pytest.mark.parametrize(
-    'scales, num_outs, sizes',
-    [
+def test_other_pyramids():
+    for scales, num_outs, sizes in (
         ((1, 0.5, 0.25, 0.125), 4, [8, 4, 2, 1]),
         ((1,), 1, [8]),
         ((0.5,), 4, [4, 2, 1, 1]),
         ((8,), 2, [64, 32]),
-    ],
-)
-def test_other_pyramids(scales, num_outs, sizes):
-    outs = build(scales=scales, num_outs=num_outs)((torch.randn(1, 16, 8, 8),))
-    assert [out.shape for out in outs] == [(1, 6, n, n) for n in sizes]
+    ):
+        outs = build(scales=scales, num_outs=num_outs)((torch.randn(1, 16, 8, 8),))
+        assert [out.shape for out in outs] == [(1, 6, n, n) for n in sizes]
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,11 @@ def test_other_pyramids(scales, num_outs, sizes):
 def test_what_cannot_be_built_is_refused(options, complaint):
     with pytest.raises(ValueError, match=complaint):
         build(**options)
+
+
+def test_mean_of_the_last_map_of_a_list():
+    neck = MODELS.build(dict(type='mmtlalign.LastMapPooling'))
+    last = torch.arange(24.0).view(2, 3, 2, 2)
+    (pooled,) = neck([torch.full((2, 5, 4, 4), torch.nan), last])
+    # each channel holds four numbers in a row
+    assert pooled.tolist() == [[1.5, 5.5, 9.5], [13.5, 17.5, 21.5]]
