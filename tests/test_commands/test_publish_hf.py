@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from unittest.mock import Mock
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -16,12 +16,11 @@ from mmtlalign.apis import get_model
 from mmtlalign.commands import convert, publish
 from mmtlalign.errors import UserError, one_line_errors
 
-from ..tiny import ROOT
+from ..tiny import CONFIG, ROOT
 from .test_convert import randomize, same_tensors
 
-ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
-VIT = dict(type='VisionTransformer', arch=ARCH, img_size=16, patch_size=4)
-VIT_HEAD = dict(type='mmtlalign.TLAlignVisionTransformerClsHead', num_classes=3, in_channels=16)
+TINY = Config.fromstring(CONFIG, '.py')
+VIT, VIT_HEAD = TINY.model.backbone, TINY.model.head
 LINEAR_HEAD = dict(type='LinearClsHead', num_classes=3, in_channels=16)
 SWIN_ARCH = dict(embed_dims=8, depths=[2, 2], num_heads=[2, 4])
 SWIN = dict(type='SwinTransformer', arch=SWIN_ARCH, img_size=16, patch_size=2, window_size=4)
@@ -40,25 +39,12 @@ MODELS = dict(
         backbone=dict(SWIN_V2, out_indices=(1,), pretrained_window_sizes=[0, 0]), **POOLED
     ),
 )
-LOAD, PACK = dict(type='LoadImageFromFile'), dict(type='PackInputs')
 RESIZE = [
+    dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=20, interpolation='bicubic'),
     dict(type='CenterCrop', crop_size=16),
 ]
-PHOTOS = dict(type='CustomDataset', data_root='data/photos')
-NORMALIZE = dict(type='ClsDataPreprocessor', mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0])
-
-
-def make_config(name, to_rgb=True):
-    return Config(
-        dict(
-            default_scope='mmpretrain',
-            model=dict(type='ImageClassifier', **MODELS[name]),
-            data_preprocessor=dict(NORMALIZE, num_classes=3, to_rgb=to_rgb),
-            train_dataloader=dict(dataset=dict(PHOTOS, pipeline=[LOAD, PACK])),
-            test_dataloader=dict(dataset=dict(PHOTOS, pipeline=[LOAD, *RESIZE, PACK])),
-        )
-    )
+NORMALIZE = dict(mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0], num_classes=3)
 
 
 @pytest.fixture
@@ -66,18 +52,17 @@ def publish_hf(tmp_path):
     """Save random weights as training does, publish; the model and the folder."""
 
     def run(name, *options, to_rgb=True):
-        cfg = make_config(name, to_rgb)
-        model = randomize(get_model(cfg))
-        meta = dict(
-            cfg=cfg.pretty_text,
-            experiment_name='some',
-            time='20260101_000000',
-            mmengine_version='0.10.12',
-            seed=5,
-            epoch=2,
-            iter=8,
-            dataset_meta=dict(classes=['a', 'b', 'c']),
+        cfg = Config(
+            dict(
+                model=dict(type='ImageClassifier', **MODELS[name]),
+                data_preprocessor=dict(NORMALIZE, type='ClsDataPreprocessor', to_rgb=to_rgb),
+                train_dataloader=TINY.train_dataloader,
+                test_dataloader=dict(dataset=dict(type='CustomDataset', pipeline=RESIZE)),
+            )
         )
+        model = randomize(get_model(cfg))
+        meta = dict(cfg=cfg.pretty_text, seed=5, epoch=2, iter=8)
+        meta['dataset_meta'] = dict(classes=['a', 'b', 'c'])
         file = tmp_path / 'photos_vit/epoch_2.pth'
         file.parent.mkdir(exist_ok=True)
         torch.save(dict(meta=meta, state_dict=model.state_dict()), file)
@@ -124,7 +109,7 @@ def test_the_card_says_what_was_trained(publish_hf, tmp_path):
     for line in (
         'license: mit',
         'A VisionTransformer for 16x16 px images',
-        '`CustomDataset`, data_root `data/photos`',
+        '`CustomDataset`, data_root `images`',
         '`python tools/train.py photos_vit.py`; but for any options',
         '2 epochs, 8 steps; seed 5',
         '| accuracy/top1 | 51.23 (95 % interval 49.00 to 53.50, bootstrap over 2000 test images) |',
@@ -147,9 +132,7 @@ def test_the_other_way(publish_hf, tmp_path, name, to_rgb):
     model, folder = publish_hf(name, to_rgb=to_rgb)
     convert.main([f'hf:{folder}', str(tmp_path / 'back.pth')])
     back = torch.load(tmp_path / 'back.pth', weights_only=True)
-    if name == 'swin':  # the converter's name of a linear head
-        assert 'head.fc.weight' in back['state_dict']
-    same_tensors(back['state_dict'], dict(model.state_dict()))
+    same_tensors(back['state_dict'], dict(model.state_dict()))  # head.fc: a linear head's
     assert back['meta']['dataset_meta'] == dict(classes=['a', 'b', 'c'])
     assert back['meta']['seed'] == 5
 
@@ -165,16 +148,16 @@ def test_a_folder_of_others(tmp_path, capsys):
 
 
 def test_upload(publish_hf, monkeypatch, capsys):
-    api = Mock()
+    api = MagicMock()
     api.create_repo.return_value = 'https://hub/me/photos'
     monkeypatch.setattr('huggingface_hub.HfApi', lambda: api)
     monkeypatch.setattr('huggingface_hub.get_token', lambda: 'hf_x')
     _, folder = publish_hf('vit', '--upload', 'me/photos')
     api.create_repo.assert_called_once_with('me/photos', private=True, exist_ok=True)
-    (sent,) = api.upload_folder.call_args_list
-    assert (sent.kwargs['repo_id'], sent.kwargs['folder_path']) == ('me/photos', folder)
-    files = {path.name for path in folder.iterdir()}
-    assert files == {'README.md', 'config.json', 'model.safetensors'}
+    sent = api.upload_folder.call_args.kwargs
+    assert (sent['repo_id'], sent['folder_path']) == ('me/photos', folder)
+    files = sorted(path.name for path in folder.iterdir())
+    assert files == ['README.md', 'config.json', 'model.safetensors']
     assert "timm.create_model('hf-hub:me/photos', pretrained=True)" in read_card(folder)
     assert capsys.readouterr().out.endswith('https://hub/me/photos\n')
 
