@@ -39,10 +39,10 @@ def write_card(
     """
     augments = (cfg.model.get('train_cfg') or {}).get('augments') or []
     augments = [augments] if isinstance(augments, dict) else augments
-    figures = {
-        key: f'{value:.2f}' if isinstance(value, float) else value
-        for key, value in (info.get('metrics') or {}).items()
-    }
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    figures = dict(info.get('metrics') or {})
     if interval:
         low, high = interval['interval']
         figures[interval['metric']] = (
@@ -62,24 +62,8 @@ def write_card(
         mixing=', '.join(f'`{augment["type"]}`' for augment in augments) or 'nothing',
         source=source,
         license=license,
-        data=tell_data(cfg),
-        recipe='; but for '.join(
-            filter(None, [f'`{info["command"]}`', info.get('beyond_command')])
-        ),
+        dataset=dataset,
         versions=', '.join(f'{key} {value}' for key, value in info['versions'].items() if value),
         figures=figures,
         num_classes=model_args['num_classes'],
     )
-
-
-def tell_data(cfg: Config) -> str:
-    """The innermost data set of a training, in a line."""
-    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    told = [
-        f'{key} `{dataset[key]}`'
-        for key in ('data_root', 'ann_file', 'data_prefix', 'split', 'num_samples')
-        if dataset.get(key)
-    ]
-    return ', '.join([f'`{dataset.get("type", "not in the config")}`', *told])
