@@ -2,6 +2,7 @@
 
 import os.path as osp
 from pathlib import Path
+from types import SimpleNamespace
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
@@ -24,7 +25,11 @@ class WholeCheckpointHook(CheckpointHook):
     """
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        obsolete = self._count(runner, step)
+        obsolete: list[int] = []
+        if self.max_keep_ckpts > 0 and step not in [*self.keep_ckpt_ids][-1:]:
+            obsolete = [*self.keep_ckpt_ids][: len(self.keep_ckpt_ids) + 1 - self.max_keep_ckpts]
+            self.keep_ckpt_ids.append(step)  # drops them, as its length is that
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -55,27 +60,20 @@ class WholeCheckpointHook(CheckpointHook):
                 f'save_best of the CheckpointHook names {", ".join(sorted(missing))}, which no '
                 f'metric gives; there are {", ".join(metrics)}'
             )
-        before = dict(self._best)
-        self._best = dict.fromkeys(before)  # so that the host removes nothing
+        # The host asks for an old one before it removes it: it finds none, and all are noted.
+        backend, old = self.file_backend, []
+        self.file_backend = SimpleNamespace(
+            join_path=backend.join_path, isfile=old.append, isdir=lambda path: False
+        )
         super()._save_best_checkpoint(runner, metrics)
-        after = dict(self._best)
-        self._best = {key: after[key] or old for key, old in before.items()}
-        for old, new in zip(before.values(), after.values()):
-            if old and new and osp.basename(old) != osp.basename(new) and is_main_process():
-                self._remove(osp.basename(old))
-
-    @property
-    def _best(self) -> dict[str, str | None]:
-        """The best checkpoint by each of the metrics, which the host keeps in two ways."""
-        several = getattr(self, 'best_ckpt_path_dict', None)
-        return {'': self.best_ckpt_path} if several is None else several
-
-    @_best.setter
-    def _best(self, paths: dict[str, str | None]) -> None:
-        if '' in paths:
-            self.best_ckpt_path = paths['']
-        else:
-            self.best_ckpt_path_dict = paths
+        self.file_backend = backend
+        infos = runner.message_hub.runtime_info
+        kept = [
+            osp.basename(infos[key]) for key in infos if key.startswith(('best_ckpt', 'last_ckpt'))
+        ]
+        for name in map(osp.basename, old):
+            if name not in kept:
+                self._remove(name)
 
     def _remove(self, name: str) -> None:
         """A checkpoint of this run."""
@@ -84,15 +82,6 @@ class WholeCheckpointHook(CheckpointHook):
             self.file_backend.remove(path)
         elif self.file_backend.isdir(path):  # of sharded trainings
             self.file_backend.rmtree(path)
-
-    def _count(self, runner: Runner, step: int) -> list[int]:
-        """Note a step among those kept; returns those to remove."""
-        if self.max_keep_ckpts <= 0 or step in [*self.keep_ckpt_ids][-1:]:
-            return []
-        obsolete = [*self.keep_ckpt_ids][: len(self.keep_ckpt_ids) + 1 - self.max_keep_ckpts]
-        self.keep_ckpt_ids.append(step)  # drops them, as its length is that
-        runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        return obsolete
 
 
 def keep_checkpoints_whole(runner: Runner) -> None:
