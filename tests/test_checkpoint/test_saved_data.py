@@ -254,17 +254,6 @@ def test_a_number_does_not_become_a_million_millions(tmp_path, archive):
         load_checkpoint_safely(save(tmp_path / 'a.pth', many, archive))
 
 
-def test_a_flipped_bit_is_found(tmp_path):
-    path = tmp_path / 'a.pth'
-    save(path, dict(a=torch.ones(1000)))
-    content = bytearray(path.read_bytes())
-    content[content.index(torch.ones(9).numpy().tobytes()) + 100] ^= 1
-    path.write_bytes(content)
-    torch.load(path)  # which takes no notice
-    with pytest.raises(UserError, match=r'cannot be read \(BadZipFile: Bad CRC-32 .*it is damaged'):
-        load_checkpoint_safely(str(path))
-
-
 @pytest.mark.parametrize('archive', [True, False])
 def test_a_damaged_file_is_said_to_be_one(tmp_path, archive):
     path = tmp_path / 'a.pth'
