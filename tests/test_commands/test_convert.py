@@ -14,6 +14,7 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2 as TimmSwinV2
 
 from mmtlalign.checkpoint.conversion import recognise
 from mmtlalign.errors import UserError
+from tests.test_models.test_backbones.lvvit_reference import build_state
 
 SWIN = dict(
     img_size=32,
@@ -49,6 +50,16 @@ def swin_state():
 
 def vit_state(cls=timm.models.VisionTransformer, **kwargs):
     return dict(randomize(cls(**VIT, **kwargs)).state_dict())
+
+
+def lvvit_release():
+    """A state in the layout that LV-ViTs are published in."""
+    return build_state(240, 3, 8, num_patches=16, num_classes=5)
+
+
+def without(state, key):
+    del state[key]
+    return state
 
 
 def host_swin(cls=SwinTransformer, window_size=4, **kwargs):
@@ -155,6 +166,10 @@ DEIT, TINY_SWIN = {'blocks.0.norm1.weight': ONE}, {'layers.0.downsample.': ONE}
             '',
             'is a PVT v2 of linear attention',
         ),
+        (lambda: without(lvvit_release(), 'patch_embed.conv1.weight'), '', 'which no model of th'),
+        (lambda: lvvit_release() | dict(extra=ONE), '', "holds 'extra'"),
+        (lambda: without(lvvit_release(), 'blocks.1.norm2.bias'), '', '1 keys missing'),
+        (lambda: lvvit_release() | dict(pos_embed=torch.ones(1, 16, 240)), '', '15 patches, which'),
     ],
 )
 def test_mistakes_are_told_in_one_line(convert, tmp_path, content, arguments, complaint):

@@ -26,6 +26,10 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2 as TimmSwinV2
 from timm.models.twins import Twins
 from torch import nn
 
+from mmtlalign.checkpoint import load_strictly
+from mmtlalign.models import LVViT, TokenLabelHead
+from tests.test_models.test_backbones.lvvit_reference import both_scores, predict
+
 from .test_convert import (
     BEIT,
     PYRAMID,
@@ -33,6 +37,7 @@ from .test_convert import (
     VIT,
     host_swin,
     host_vit,
+    lvvit_release,
     part,
     randomize,
     same_tensors,
@@ -175,18 +180,12 @@ def test_plain_vits(convert, capsys, release, kwargs, host_kwargs):
 
 
 def test_a_distilled_deit(convert):
-    source = randomize(VisionTransformerDistilled(**VIT))
-    converted = convert(dict(source.state_dict()))
-    host = host_vit(DistilledVisionTransformer)
-    host.load_state_dict(part(converted, 'backbone.'), strict=True)
-    images = torch.randn(2, 3, 16, 16)
-    with torch.no_grad():
-        (tokens,) = host(images)
-        features = source.forward_features(images)
-    for i in range(2):
-        torch.testing.assert_close(tokens[i], features[:, i], rtol=1e-4, atol=1e-4)
+    """What timm computes of it, both ways, is compared where models are published."""
+    state = dict(randomize(VisionTransformerDistilled(**VIT)).state_dict())
+    converted = convert(state)
+    host_vit(DistilledVisionTransformer).load_state_dict(part(converted, 'backbone.'), strict=True)
     assert 'head.layers.head_dist.weight' in converted['state_dict']
-    same_tensors(convert(converted, '--to', 'timm'), dict(source.state_dict()))
+    same_tensors(convert(converted, '--to', 'timm'), state)
 
 
 def test_deit_iii_of_mmpretrain(convert):
@@ -196,14 +195,9 @@ def test_deit_iii_of_mmpretrain(convert):
     written = convert({f'backbone.{key}': value for key, value in host.state_dict().items()})
     plain = host_vit(layer_scale_init_value=1.0)
     plain.load_state_dict(part(written, 'backbone.'), strict=True)
-    kwargs = dict(VIT, num_classes=0, init_values=1.0, no_embed_class=True)
-    source = timm.models.VisionTransformer(**kwargs).eval()
-    source.load_state_dict(convert(written, '--to', 'timm'), strict=True)
     images = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
-        (expected,) = host(images)
-        torch.testing.assert_close(plain(images)[0], expected, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(class_token(source, images), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(plain(images), host(images), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -269,3 +263,29 @@ def test_twins(convert, windows):
         if isinstance(module, nn.LayerNorm):
             module.eps = 1e-6
     check(convert, source, dict(source.state_dict()), host, side=64)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_lvvit(convert, capsys):
+    """Against the published layout's own arithmetic."""
+    release = lvvit_release()
+    converted = convert(release)['state_dict']
+    assert f'{len(release)} tensors' in capsys.readouterr().out
+    arch = dict(embed_dims=240, num_layers=3, num_heads=4, feedforward_channels=720)
+    backbone = LVViT(dict(arch, stem_channels=8, skip_lam=2.0), img_size=64, out_type='raw')
+    head = TokenLabelHead(5, 240, loss=dict(type='mmpretrain.CrossEntropyLoss'))
+    model = nn.ModuleDict(dict(backbone=backbone, head=head)).eval()
+    load_strictly(model, converted, 'release.pth')
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        feats = backbone(images)
+        found = head(feats)
+        dense = head.aux_head(feats[0][:, 1:])
+    score, token_scores = both_scores(release, images, 4, 2.0)
+    torch.testing.assert_close(dense, token_scores, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, predict(release, images, 4, 2.0), rtol=1e-4, atol=1e-4)
+    assert found.std() > 0.1 and (found - score).abs().max() > 0.1
+    same_tensors(convert(converted, '--to', 'timm'), release)
+    for key in ('aux_head.weight', 'aux_head.bias'):
+        del release[key]
+    assert 'head.aux_head.weight' not in convert(release)['state_dict']
