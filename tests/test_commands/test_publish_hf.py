@@ -47,19 +47,23 @@ RESIZE = [
 NORMALIZE = dict(mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0], num_classes=3)
 
 
+def make_config(name, to_rgb=True):
+    return Config(
+        dict(
+            model=dict(type='ImageClassifier', **MODELS[name]),
+            data_preprocessor=dict(NORMALIZE, type='ClsDataPreprocessor', to_rgb=to_rgb),
+            train_dataloader=TINY.train_dataloader,
+            test_dataloader=dict(dataset=dict(type='CustomDataset', pipeline=RESIZE)),
+        )
+    )
+
+
 @pytest.fixture
 def publish_hf(tmp_path):
     """Save random weights as training does, publish; the model and the folder."""
 
     def run(name, *options, to_rgb=True):
-        cfg = Config(
-            dict(
-                model=dict(type='ImageClassifier', **MODELS[name]),
-                data_preprocessor=dict(NORMALIZE, type='ClsDataPreprocessor', to_rgb=to_rgb),
-                train_dataloader=TINY.train_dataloader,
-                test_dataloader=dict(dataset=dict(type='CustomDataset', pipeline=RESIZE)),
-            )
-        )
+        cfg = make_config(name, to_rgb)
         model = randomize(get_model(cfg))
         meta = dict(cfg=cfg.pretty_text, seed=5, epoch=2, iter=8)
         meta['dataset_meta'] = dict(classes=['a', 'b', 'c'])

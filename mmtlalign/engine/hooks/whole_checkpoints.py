@@ -2,7 +2,6 @@
 
 import os.path as osp
 from pathlib import Path
-from types import SimpleNamespace
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
@@ -60,20 +59,27 @@ class WholeCheckpointHook(CheckpointHook):
                 f'save_best of the CheckpointHook names {", ".join(sorted(missing))}, which no '
                 f'metric gives; there are {", ".join(metrics)}'
             )
-        # The host asks for an old one before it removes it: it finds none, and all are noted.
-        backend, old = self.file_backend, []
-        self.file_backend = SimpleNamespace(
-            join_path=backend.join_path, isfile=old.append, isdir=lambda path: False
-        )
+        before = dict(self._best)
+        self._best = dict.fromkeys(before)  # so that the host removes nothing
         super()._save_best_checkpoint(runner, metrics)
-        self.file_backend = backend
-        infos = runner.message_hub.runtime_info
-        kept = [
-            osp.basename(infos[key]) for key in infos if key.startswith(('best_ckpt', 'last_ckpt'))
-        ]
-        for name in map(osp.basename, old):
-            if name not in kept:
-                self._remove(name)
+        after = dict(self._best)
+        self._best = {key: after[key] or old for key, old in before.items()}
+        for old, new in zip(before.values(), after.values()):
+            if old and new and osp.basename(old) != osp.basename(new) and is_main_process():
+                self._remove(osp.basename(old))
+
+    @property
+    def _best(self) -> dict[str, str | None]:
+        """The best checkpoint by each of the metrics, which the host keeps in two ways."""
+        several = getattr(self, 'best_ckpt_path_dict', None)
+        return {'': self.best_ckpt_path} if several is None else several
+
+    @_best.setter
+    def _best(self, paths: dict[str, str | None]) -> None:
+        if '' in paths:
+            self.best_ckpt_path = paths['']
+        else:
+            self.best_ckpt_path_dict = paths
 
     def _remove(self, name: str) -> None:
         """A checkpoint of this run."""
