@@ -27,6 +27,7 @@ from mmtlalign.registry import BATCH_AUGMENTS
 from mmtlalign.registry import MODELS as OUR_MODELS
 from projects.reliability.tasks import write_scenes
 from tests.oracle import dense_labels
+from tests.oracles.vits import flat_labels, global_attention
 from tests.test_alignment import toys
 
 from .conftest import needs_operators
@@ -242,27 +243,6 @@ def test_c_backbone_of_a_detector_and_a_segmenter(follow):
             assert ' '.join(line.split()) in log
 
 
-def own_shares(backbone, images, token_share):
-    """Shares after every block of MyTransformer, from its weights alone."""
-    backbone = copy.deepcopy(backbone).double()
-    seen = []
-    for block in backbone.blocks:
-        block.attn.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    with torch.no_grad():
-        backbone(images.double())
-    share = token_share.double().flatten(1)
-    shares = []
-    for block, x in zip(backbone.blocks, seen, strict=True):
-        attn = block.attn
-        query, key, _ = F.linear(x, attn.qkv.weight, attn.qkv.bias).chunk(3, dim=-1)
-        query, key = (y.unflatten(-1, (attn.num_heads, -1)) for y in (query, key))
-        logits = torch.einsum('bihc,bjhc->bhij', query, key)
-        weights = (logits / query.size(-1) ** 0.5).softmax(-1).mean(1)
-        share = (share + (weights @ share[..., None])[..., 0]) / 2
-        shares.append(share)
-    return shares
-
-
 def test_d_family_of_another_backbone(follow, capsys):
     follow('a', execute=False)
     names = follow('d')
@@ -272,9 +252,14 @@ def test_d_family_of_another_backbone(follow, capsys):
     with names['trace'](token_share):
         feats = backbone(images)
     assert torch.equal(feats[0], backbone(images)[0])
-    expected = own_shares(backbone, images, token_share)
-    found = names['trace'].block_shares
-    for share, exact in zip(found, expected, strict=True):
+    twin = copy.deepcopy(backbone).double()
+    layers = [block.attn for block in twin.blocks]
+    with torch.no_grad():
+        expected = flat_labels(
+            twin, images.double(), token_share[..., None].double(), layers, global_attention
+        )
+    expected = [share[..., 0] for share in expected]
+    for share, exact in zip(names['trace'].block_shares, expected, strict=True):
         torch.testing.assert_close(share.double(), exact, rtol=0, atol=2e-6)
     output = expected[-1].mean(1)
     torch.testing.assert_close(names['trace'].output_share.double(), output, rtol=0, atol=2e-6)
@@ -345,15 +330,3 @@ def test_e_mixing_method(follow):
     assert len(lams) > 2 and all(0 < lam < 1 for lam in lams)
 
     assert Config.fromfile('mine.py').custom_imports.imports == ['patch_mix']
-
-    # In a stock classifier, labels are mixed by area.
-    preprocessor = Config.fromfile('mine.py').data_preprocessor
-    preprocessor.update(to_onehot=True, batch_augments=dict(augments=[mix]))
-    samples = noise(labels=(0, 1, 0, 1))
-    stock = MODELS.build(dict(preprocessor, type='ClsDataPreprocessor'))
-    mix.seed(0)
-    lam = mix.draw(samples['inputs']).lam
-    mix.seed(0)
-    stock(samples, training=True)
-    for i, sample in enumerate(samples['data_samples']):
-        assert sample.gt_score[i % 2].item() == pytest.approx(lam[i].item())

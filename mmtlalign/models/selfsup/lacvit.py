@@ -25,25 +25,15 @@ class LaCViT(BaseSelfSupervisor):
         backbone (dict): Any backbone of the host or ours.
         neck (dict): The projector, such as the host's ``MoCoV2Neck`` (linear, ReLU, linear).
         loss (dict): :class:`SupervisedContrastiveLoss`.
-        data_preprocessor (dict, optional): Arguments of the host's
-            ``SelfSupDataPreprocessor``, its default type.
-        init_cfg (dict, optional): As in the host. Defaults to None.
+        **kwargs: ``data_preprocessor``, arguments of the host's ``SelfSupDataPreprocessor``, its
+            default type, and ``init_cfg``, as in the host.
 
     Raises:
         UserError: In the first step, if the projector does not take what the backbone puts out.
     """
 
-    def __init__(
-        self,
-        backbone: dict,
-        neck: dict,
-        loss: dict,
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(
-            backbone=backbone, neck=neck, data_preprocessor=data_preprocessor, init_cfg=init_cfg
-        )
+    def __init__(self, backbone: dict, neck: dict, loss: dict, **kwargs) -> None:
+        super().__init__(backbone=backbone, neck=neck, **kwargs)
         self.loss_module = MODELS.build(loss)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
