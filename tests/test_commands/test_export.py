@@ -33,8 +33,9 @@ CONFIG = TWO_LAYERS.replace('num_layers=2', 'num_layers=1')
 LVVIT = CONFIG.replace("'VisionTransformer'", "'mmtlalign.LVViT'")
 SWIN = make_config('swin').pretty_text
 DISTILLED = make_config('deit').pretty_text
-# of both sorts of windows
-ARCH = dict(embed_dims=8, depths=[2, 1], num_heads=[2, 4])
+# a stage with shifted windows, and one without
+MAPS = dict(type='mmpretrain.SwinTransformer', out_indices=(0, 1))
+MAPS['arch'] = dict(publish_hf.SWIN_ARCH, depths=[2, 1])
 UPERNET = f"""
 default_scope = 'mmseg'
 model = dict(
@@ -42,9 +43,7 @@ model = dict(
     data_preprocessor=dict(
         type='SegDataPreProcessor', mean=[120., 110., 100.],
         std=[60., 50., 40.], bgr_to_rgb=True, test_cfg=dict(size_divisor=64)),
-    backbone={
-    dict(publish_hf.SWIN, arch=ARCH, type='mmpretrain.SwinTransformer', out_indices=(0, 1))
-},
+    backbone={publish_hf.SWIN | MAPS},
     decode_head=dict(
         type='UPerHead', in_channels=[8, 16], in_index=[0, 1], channels=8,
         pool_scales=(1, 2, 3), num_classes=2,

@@ -15,6 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS, PARAM_SCHEDULERS, TRANSFORMS
 
 from mmtlalign.datasets import TokenLabelStore
@@ -191,6 +192,27 @@ def run_for_one_step(config, model, jpegs):
     assert sample.pred_score.shape == (config.model.head.num_classes,)
     assert sample.pred_score.sum() == pytest.approx(1, abs=1e-4)
     return log, changed
+
+
+def first_steps(paths, batch):
+    """Inputs and losses of recipes that are compared, and their last data: they start from the
+    same weights and draw with the same seeds."""
+    inputs, losses, states = [], [], []
+    for path in paths:
+        config = read(path)
+        torch.manual_seed(0)
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            model = MODELS.build(dict(config.model, data_preprocessor=config.data_preprocessor))
+            model.init_weights()
+        states.append(model.state_dict())
+        torch.manual_seed(1)
+        if model.data_preprocessor.batch_augments:
+            model.data_preprocessor.batch_augments.seed(3)
+        data = model.train().data_preprocessor(deepcopy(batch), True)
+        inputs.append(data['inputs'])
+        losses.append(model.loss(**data))
+    torch.testing.assert_close(states[1:], [states[0]] * (len(states) - 1), rtol=0, atol=0)
+    return inputs, losses, data
 
 
 def check_weight_decay(model, optimizer):

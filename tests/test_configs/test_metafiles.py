@@ -199,6 +199,7 @@ def test_command(tool, repo, monkeypatch, capsys):
             "URL '2210.06455' is not of the form",
         ),
         (lambda m, c, a: c.update(README='nowhere.md'), 'README nowhere.md does not exist'),
+        (lambda m, c, a: m.update(Weights='zoo/a_20260101-00000000.safetensors'), 'No such file'),
     ],
 )
 def test_each_problem_is_told(tool, repo, change, expected):
@@ -274,12 +275,6 @@ def test_weights_of_the_zoo(tool, repo, change, results, problem):
 
     found = problems_after(tool, repo, publish)
     assert re.search(problem, found) if problem else not found
-
-
-def test_absent_weights(tool, repo):
-    assert 'No such file' in problems_after(
-        tool, repo, lambda model, *_: model.update(Weights='zoo/a_20260101-00000000.safetensors')
-    )
 
 
 def test_model_zoo_states_what_configs_say(repo, zoo):

@@ -4,46 +4,34 @@ import copy
 
 import pytest
 import torch
-from mmengine.model import BaseModel
 from mmengine.registry import OPTIM_WRAPPERS
-from torch import nn
+from mmengine.runner import Runner
 
 from mmtlalign.engine.optimizers import bfloat16_optim_wrapper
 
-
-class Toy(BaseModel):
-    """A layer that remembers what it computed in."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(4, 2)
-
-    def forward(self, inputs, data_samples=None, mode='loss'):
-        out = self.layer(inputs)
-        self.dtype = out.dtype
-        return dict(loss=out.float().square().sum())
+from .toy import LOADER, Model
 
 
-def step(model, wrapper, inputs):
+def step(model, wrapper):
     wrapper = OPTIM_WRAPPERS.build(
         dict(type=wrapper, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
     )
-    model.train_step(dict(inputs=inputs), wrapper)
-    return model.layer.weight.detach()
+    model.train_step(next(iter(Runner.build_dataloader(LOADER))), wrapper)
+    return model.linear.weight.detach()
 
 
 def test_a_step_computes_in_bfloat16_and_keeps_weights_in_float32():
-    torch.manual_seed(0)
-    model, inputs = Toy(), torch.randn(3, 4)
+    model, computed = Model(), []
+    model.linear.register_forward_hook(lambda module, inputs, out: computed.append(out.dtype))
     twin = copy.deepcopy(model)
-    weight = step(model, 'mmtlalign.BFloat16OptimWrapper', inputs)
-    expected = step(twin, 'OptimWrapper', inputs)
-    assert model.dtype == torch.bfloat16 and twin.dtype == torch.float32
+    expected = step(twin, 'OptimWrapper')
+    weight = step(model, 'mmtlalign.BFloat16OptimWrapper')
     assert weight.dtype == torch.float32
     assert not torch.equal(weight, expected)
     torch.testing.assert_close(weight, expected, rtol=0, atol=1e-2)
-    model(inputs)
-    assert model.dtype == torch.float32, 'outside of steps nothing is cast'
+    model.linear(torch.ones(1, 3))
+    # outside of steps nothing is cast
+    assert computed == [torch.float32, torch.bfloat16, torch.float32]
 
 
 @pytest.mark.parametrize('native', [True, False])
@@ -54,5 +42,5 @@ def test_a_processor_that_emulates_it_is_named(native, monkeypatch):
         bfloat16_optim_wrapper, 'print_log', lambda words, **kwargs: said.append(words)
     )
     monkeypatch.setattr(bfloat16_optim_wrapper, 'get_device', lambda: 'cpu')
-    step(Toy(), 'mmtlalign.BFloat16OptimWrapper', torch.randn(3, 4))
+    step(Model(), 'mmtlalign.BFloat16OptimWrapper')
     assert [words.startswith('bfloat16 is slow here') for words in said] == [True] * (not native)

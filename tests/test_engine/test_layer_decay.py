@@ -1,3 +1,6 @@
+"""The hosts' rates, for models of which the host knows no depth; those of every detector are in
+``test_configs/test_dense.py``."""
+
 import re
 
 import pytest
@@ -7,40 +10,10 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmtlalign.errors import UserError
-from mmtlalign.models.necks import SimpleFeaturePyramid
+
+from .toy import VIT
 
 LR, DECAY, RATE = 1e-3, 0.05, 0.5
-
-# Of two blocks, the rate over LR, whether it decays, and the parameters' names or modules. Norms,
-# the class token and positions do not; biases do, as in the recipes for detection.
-GROUPS = """
-1/8 no  backbone.cls_token backbone.pos_embed
-1/8 yes backbone.patch_embed.projection
-1/4 no  backbone.layers.0.ln1 backbone.layers.0.ln2
-1/4 yes backbone.layers.0.attn.qkv backbone.layers.0.attn.proj
-1/4 yes backbone.layers.0.ffn.layers.0.0 backbone.layers.0.ffn.layers.1
-1/2 no  backbone.layers.1.ln1 backbone.layers.1.ln2
-1/2 yes backbone.layers.1.attn.qkv backbone.layers.1.attn.proj
-1/2 yes backbone.layers.1.ffn.layers.0.0 backbone.layers.1.ffn.layers.1
-1 no    backbone.ln1 neck.levels.0.1.ln neck.levels.0.2.ln
-1 yes   neck.levels.0.0 neck.levels.0.1.conv neck.levels.0.2.conv head
-"""
-VIT = dict(
-    type='mmpretrain.VisionTransformer',
-    img_size=8,
-    patch_size=4,
-    arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16),
-)
-
-
-class Detector(nn.Module):
-    """The parts of a detector, by their names."""
-
-    def __init__(self):
-        super().__init__()
-        self.backbone = MODELS.build(dict(VIT, out_type='featmap'))
-        self.neck = SimpleFeaturePyramid(8, 4, scales=(2,), num_outs=1)
-        self.head = nn.Linear(4, 2)
 
 
 def build(model, constructor='mmtlalign.LayerDecayOptimWrapperConstructor'):
@@ -62,39 +35,6 @@ def build(model, constructor='mmtlalign.LayerDecayOptimWrapperConstructor'):
         groups[names.pop(id(parameter))] = (group['lr'], group['weight_decay'])
     assert not names  # every parameter is in exactly one group
     return groups
-
-
-def expected(model):
-    """The same by the listing above, in which every parameter is once."""
-    found = {}
-    for name, _ in model.named_parameters():
-        (line,) = (
-            line
-            for line in GROUPS.split('\n')
-            if {name, name.rpartition('.')[0]} & {*line.split()[2:]}
-        )
-        rate, decays = line.split()[:2]
-        numerator, _, denominator = rate.partition('/')
-        rate = LR * int(numerator) / int(denominator or 1)
-        found[name] = (pytest.approx(rate, rel=1e-12), DECAY if decays == 'yes' else 0)
-    return found
-
-
-def test_rate_and_decay_of_every_parameter():
-    model = Detector()
-    assert build(model) == expected(model)
-
-
-def test_wrapped_and_frozen_models():
-    model = Detector()
-    model.backbone.patch_embed.requires_grad_(False)
-    wrapped = nn.Module()
-    wrapped.module = model  # as DistributedDataParallel does
-    groups = build(wrapped)
-    assert not any('patch_embed' in name for name in groups)
-    assert {name.removeprefix('module.'): rate for name, (rate, _) in groups.items()} == {
-        name: rate for name, (rate, _) in expected(model).items() if 'patch_embed' not in name
-    }
 
 
 def test_equals_the_hosts_constructor_on_its_own_classifier():

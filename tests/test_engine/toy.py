@@ -9,6 +9,20 @@ from torch.utils.data import Dataset
 import mmtlalign.engine  # noqa: F401
 
 ITERS = 4  # an epoch
+VIT = dict(
+    type='mmpretrain.VisionTransformer',
+    img_size=16,
+    patch_size=4,
+    arch=dict(embed_dims=8, num_layers=3, num_heads=2, feedforward_channels=16),
+)
+SWIN = dict(
+    type='mmpretrain.SwinTransformer',
+    img_size=32,
+    patch_size=2,
+    window_size=4,
+    out_indices=(2,),
+    arch=dict(embed_dims=8, depths=[1, 2, 1], num_heads=[1, 2, 2]),
+)
 
 
 class Data(Dataset):

@@ -117,48 +117,41 @@ def test_a_mistake_is_told_in_one_line_and_nothing_runs(tmp_path, command, env, 
     assert not (tmp_path / 'planted').exists()
 
 
-def stand_in(path):
-    """A program that prints its arguments, one a line."""
-    path.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    path.chmod(0o755)
-    return path
-
-
-def test_torchrun_gets_every_argument_unbroken(tmp_path):
+@pytest.mark.parametrize(
+    'command, env, expected',
+    [
+        (
+            ['dist_test.sh', 'a config.py', 'a checkpoint.pth', 2, '--out', 'the file'],
+            dict(NNODES='3', NODE_RANK='1', MASTER_ADDR='first', PORT='1234'),
+            [
+                *('-m', 'torch.distributed.run', '--nnodes=3', '--node_rank=1'),
+                *('--master_addr=first', '--master_port=1234', '--nproc_per_node=2'),
+                *(f'{ROOT}/tools/test.py', 'a config.py', 'a checkpoint.pth'),
+                *('--launcher', 'pytorch', '--out', 'the file'),
+            ],
+        ),
+        (
+            ['slurm_train.sh', 'gpu', 'my job', 'a config.py', 'work', '--cfg-options', 'a=b c'],
+            dict(GPUS='4', SRUN_ARGS='--time=1:00:00 --mem=9G'),
+            [
+                *('--partition=gpu', '--job-name=my job', '--ntasks=4', '--ntasks-per-node=4'),
+                *('--gres=gpu:4', '--cpus-per-task=5', '--kill-on-bad-exit=1', '--time=1:00:00'),
+                *('--mem=9G', 'python', '-u', f'{ROOT}/tools/train.py', 'a config.py'),
+                *('--work-dir', 'work', '--launcher', 'slurm', '--cfg-options', 'a=b c'),
+            ],
+        ),
+    ],
+)
+def test_the_launcher_gets_every_argument_unbroken(tmp_path, command, env, expected):
     for name in ('a config.py', 'a checkpoint.pth'):
         (tmp_path / name).touch()
+    for name in ('python', 'srun'):  # print their arguments, one a line
+        (tmp_path / name).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    script, *arguments = command
+    path = f'{tmp_path}{os.pathsep}{os.environ["PATH"]}'
     process = run(
-        [ROOT / 'tools/dist_test.sh', 'a config.py', 'a checkpoint.pth', 2, '--out', 'the file'],
-        tmp_path,
-        PYTHON=str(stand_in(tmp_path / 'python')),
-        NNODES='3',
-        NODE_RANK='1',
-        MASTER_ADDR='first',
-        PORT='1234',
+        [ROOT / 'tools' / script, *arguments], tmp_path, PATH=path, PYTHON='python', **env
     )
     assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines() == [
-        *('-m', 'torch.distributed.run', '--nnodes=3', '--node_rank=1', '--master_addr=first'),
-        *('--master_port=1234', '--nproc_per_node=2', f'{ROOT}/tools/test.py', 'a config.py'),
-        *('a checkpoint.pth', '--launcher', 'pytorch', '--out', 'the file'),
-    ]
-
-
-def test_slurm_gets_every_argument_unbroken(tmp_path):
-    stand_in(tmp_path / 'srun')
-    arguments = ['gpu', 'my job', 'a config.py', 'the work', '--cfg-options', 'a=b c']
-    process = run(
-        [ROOT / 'tools/slurm_train.sh', *arguments],
-        tmp_path,
-        PATH=f'{tmp_path}{os.pathsep}{os.environ["PATH"]}',
-        GPUS='4',
-        SRUN_ARGS='--time=1:00:00 --mem=9G',
-        PYTHON='py',
-    )
-    assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines() == [
-        *('--partition=gpu', '--job-name=my job', '--ntasks=4', '--ntasks-per-node=4'),
-        *('--gres=gpu:4', '--cpus-per-task=5', '--kill-on-bad-exit=1', '--time=1:00:00'),
-        *('--mem=9G', 'py', '-u', f'{ROOT}/tools/train.py', 'a config.py'),
-        *('--work-dir', 'the work', '--launcher', 'slurm', '--cfg-options', 'a=b c'),
-    ]
+    assert process.stdout.splitlines() == expected

@@ -11,6 +11,7 @@ from torch import distributed
 from torch.distributed.tensor import DTensor
 
 from mmtlalign.engine import FSDP2Strategy
+from tests.test_engine.toy import VIT
 from tests.tiny import ROOT
 from tests.two_processes import run_two_processes
 
@@ -25,10 +26,7 @@ MODEL = dict(
     type='mmpretrain.ImageClassifier',
     data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', num_classes=3),
     backbone=dict(
-        type='mmpretrain.VisionTransformer',
-        img_size=16,
-        patch_size=4,
-        arch=dict(embed_dims=64, num_layers=4, num_heads=2, feedforward_channels=128),
+        VIT, arch=dict(embed_dims=64, num_layers=4, num_heads=2, feedforward_channels=128)
     ),
     head=dict(type='mmpretrain.VisionTransformerClsHead', num_classes=3, in_channels=64),
 )
