@@ -65,6 +65,7 @@ def optimizer_like(optimizer) -> torch.optim.Optimizer:
     """One with the same groups, as they were at the beginning, and no weights."""
     groups = []
     for group in optimizer.param_groups:
-        first = {key[8:]: group[key] for key in group if key.startswith('initial_')}
+        begun = [key for key in group if key.startswith('initial_')]
+        first = {key.removeprefix('initial_'): group[key] for key in begun}
         groups.append({**group, **first, 'params': [torch.zeros(1)]})
     return torch.optim.SGD(groups, lr=0.0)
