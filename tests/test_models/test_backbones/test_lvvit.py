@@ -1,4 +1,4 @@
-"""LV-ViT against an independent reference, and its published sizes."""
+"""LV-ViT: its published sizes, and labels that follow its tokens."""
 
 import pytest
 import torch
