@@ -1,6 +1,6 @@
-import importlib.util
 import io
 import json
+import runpy
 import shutil
 from types import SimpleNamespace
 
@@ -20,27 +20,20 @@ from pycocotools import mask as coco_mask  # noqa: E402
 COUNTS = dict(train=12, val=6)
 
 
-def load_tool(name):
-    """Import ``tools/dataset_tools/<name>.py``."""
-    folder = ROOT / 'tools' / 'dataset_tools'
-    spec = importlib.util.spec_from_file_location(name, folder / f'{name}.py')
-    tool = importlib.util.module_from_spec(spec)
+def run_tool(name, *arguments):
+    """Call the main function of a tool in this process."""
+    folder = ROOT / 'tools/dataset_tools'
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        spec.loader.exec_module(tool)
-    return tool
+        patch.setattr('sys.argv', [name, *map(str, arguments)])
+        runpy.run_path(f'{folder}/{name}.py')['main']()
 
 
 @pytest.fixture
 def call(tmp_path, monkeypatch):
     """Run a tool here."""
     monkeypatch.chdir(tmp_path)
-
-    def call(name, *arguments):
-        monkeypatch.setattr('sys.argv', [name, *arguments])
-        load_tool(name).main()
-
-    return call
+    return run_tool
 
 
 @pytest.fixture
@@ -57,18 +50,10 @@ def refused(call):
 
 
 @pytest.fixture(scope='module')
-def scene_tool():
-    return load_tool('make_digit_scenes')
-
-
-@pytest.fixture(scope='module')
-def scenes(scene_tool, tmp_path_factory):
+def scenes(tmp_path_factory):
     """The scenes of both splits."""
     folder = tmp_path_factory.mktemp('made') / 'scenes'
-    with pytest.MonkeyPatch.context() as patch:
-        options = ['--train', '12', '--val', '6', '--out', str(folder)]
-        patch.setattr('sys.argv', ['make_digit_scenes.py', *options])
-        scene_tool.main()
+    run_tool('make_digit_scenes', '--train', 12, '--val', 6, '--out', folder)
     return folder
 
 
@@ -126,9 +111,9 @@ def test_scenes_and_what_is_told_of_them(scenes, split):
     np.testing.assert_array_equal(maps, union)
 
 
-def test_scenes_follow_the_seed(scenes, scene_tool, tmp_path):
+def test_scenes_follow_the_seed(scenes, call, tmp_path):
     for name, seed in (('same', 0), ('other', 1)):
-        scene_tool.write_split(tmp_path / name, 'val', COUNTS['val'], seed)
+        call('make_digit_scenes', '--train', 1, '--val', 6, '--out', name, '--seed', seed)
     file = 'annotations/instances_val.json'
     text = (scenes / file).read_text()
     assert (tmp_path / 'same' / file).read_text() == text
@@ -137,15 +122,6 @@ def test_scenes_follow_the_seed(scenes, scene_tool, tmp_path):
     np.testing.assert_array_equal(first, again)
     # the splits do not repeat each other's draws
     assert (read(scenes, 'train')[0][0] != first[0]).any()
-
-
-def test_places_are_free_and_all_can_be_drawn(scene_tool):
-    taken = np.ones((128, 128), bool)
-    taken[10:41, 20:52] = False  # 31 rows of 32 columns
-    rng = np.random.default_rng(0)
-    drawn = {scene_tool.free_place(taken, 30, rng) for _ in range(60)}
-    assert drawn == {(y, x) for y in (10, 11) for x in (20, 21, 22)}
-    assert scene_tool.free_place(taken, 32, rng) is None
 
 
 def test_scenes_are_whole_or_not_there(call, refused, tmp_path, monkeypatch):

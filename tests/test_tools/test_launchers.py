@@ -6,31 +6,25 @@ import re
 import pytest
 import torch
 
+from ..test_commands.happens import write_disturbed
 from ..tiny import ROOT, run, write_project
 from ..two_processes import free_port, run_twice
 
+# At once, as with its machine
 KILL_ONCE = """
-import os, signal
-from pathlib import Path
+if os.environ['RANK'] == '1' and not os.path.exists('killed'):
+    open('killed', 'w').close()
+    os.kill(os.getpid(), 9)
+"""
+# Every rank writes down its weights before and after, and its mixing draws.
+KEEP = """
+import torch
+from copy import deepcopy
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
-class KillOnce(Hook):
-    def before_train_iter(self, runner, *args, **kwargs):
-        # at once, as with its machine
-        if runner.iter == 3 and runner.rank == 1 and not Path('killed').exists():
-            Path('killed').touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
-# And every rank writes down its weights before and after, and its mixing draws.
-KEEP = """
-import torch
-from copy import deepcopy
-from kill_once import KillOnce, HOOKS
-
-@HOOKS.register_module()
-class Keep(KillOnce):
+class Keep(Hook):
     def before_train(self, runner):
         self.before = deepcopy(runner.model.module.state_dict())
 
@@ -42,7 +36,7 @@ class Keep(KillOnce):
                  mixing=mixing.get_state()), f'rank{runner.rank}.pth')
 """
 WITH_KEEP = """
-custom_imports = dict(imports=['keep'])
+custom_imports['imports'].append('keep')
 custom_hooks.append(dict(type='mmengine.Keep'))
 train_cfg.update(max_epochs=2)
 """
@@ -54,8 +48,7 @@ def test_two_processes_train_one_model_and_are_started_again(tmp_path):
     folder = tmp_path / 'a folder'
     folder.mkdir()
     (folder / 'keep.py').write_text(KEEP)
-    (folder / 'kill_once.py').write_text(KILL_ONCE)
-    write_project(folder, WITH_KEEP)
+    write_disturbed(folder, 'iter_3', KILL_ONCE, WITH_KEEP)
     trained = run(
         [ROOT / 'tools/dist_train.sh', 'tiny.py', 2]
         + ['--work-dir', 'the work', '--resume', '--no-report'],
@@ -105,13 +98,20 @@ SLURM, TRAIN = 'slurm_train.sh gpu job tiny.py work', 'dist_train.sh tiny.py 2'
         (TRAIN, dict(NODE_RANK='a[$(touch planted)]'), 'NODE_RANK='),
         (TRAIN, dict(PORT='a[$(touch planted)]'), 'PORT='),
         (TRAIN, dict(MAX_RESTARTS='-1'), 'MAX_RESTARTS='),
+        ('lacvit.sh', {}, 'usage: tools/lacvit.sh CONFIG_OF_STAGE_2'),
+        ('lacvit.sh x.py', {}, "config 'x.py' does not exist"),
+        ('lacvit.sh tiny.py --work-dir x', {}, 'set WORK_DIRS'),
+        ('lacvit.sh tiny.py', dict(WORK_DIRS='a b'), "WORK_DIRS='a b' holds a blank"),
+        pytest.param(
+            *('lacvit.sh tiny.py', {}, "'tiny.py' is no config of stage 2"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_mistake_is_told_in_one_line_and_nothing_runs(tmp_path, command, env, line):
-    (tmp_path / 'tiny.py').touch()
+    write_project(tmp_path)
     script, *arguments = command.split()
     process = run([ROOT / 'tools' / script, *arguments], tmp_path, **env)
-    assert process.returncode == (1 if 'does not' in line else 2)
+    assert process.returncode == (1 if 'does not' in line or script == 'lacvit.sh' else 2)
     assert line in process.stderr
     assert process.stderr.count('\n') == 1
     assert not (tmp_path / 'planted').exists()

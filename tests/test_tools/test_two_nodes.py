@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from ..test_commands.happens import write_disturbed
 from ..test_commands.test_train_and_test import load, same
 from ..tiny import ROOT, environment, write_project
 from ..two_processes import run_twice
@@ -65,18 +66,14 @@ def train_on(nodes, folder):
 def test_two_nodes_end_and_go_on_as_two_processes_of_one(nodes, tmp_path):
     train = (ROOT / 'tools/train.py', 'tiny.py', '--launcher', 'pytorch', '--no-report')
     straight, broken = tmp_path / 'straight', tmp_path / 'broken'
-    for folder in (straight, broken):
-        folder.mkdir()
-        write_project(folder, 'train_cfg.update(max_epochs=2)')
+    straight.mkdir()
+    broken.mkdir()
+    two_epochs = 'train_cfg.update(max_epochs=2)'
+    write_project(straight, two_epochs)
+    write_disturbed(broken, 'iter_3', KILL_ONCE, two_epochs)
     done = run_twice(straight, *train)
     assert done.returncode == 0, done.stderr
 
-    (broken / 'kill_once.py').write_text(KILL_ONCE)
-    with (broken / 'tiny.py').open('a') as file:
-        file.write("""
-custom_imports = dict(imports=['kill_once'])
-custom_hooks.append(dict(type='mmengine.KillOnce'))
-""")
     said, codes = train_on(nodes, broken)
     assert all(codes), said
     work = broken / 'work_dirs/tiny'
