@@ -54,7 +54,7 @@ setup(
     author='mmtlalign authors',
     license='Apache-2.0',
     packages=find_packages(include=['mmtlalign*']),
-    package_data={'mmtlalign.visualization.report': ['*.j2']},
+    package_data={name: ['*.j2'] for name in ('mmtlalign.apis', 'mmtlalign.visualization.report')},
     cmdclass=dict(build_py=BuildWithConfigs),
     entry_points=dict(console_scripts=['mmtlalign = mmtlalign.__main__:main']),
     python_requires='>=3.10',

@@ -1,8 +1,6 @@
 """Configs in YAML and JSON: data, which name registered parts and run nothing."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import mmengine.registry.registry as lookup
 import yaml
@@ -78,8 +76,18 @@ def read_data_config(path: str) -> Config:
     Raises:
         UserError: If it, or a base of it, names code.
     """
-    with _without_python(path):
+    read = Config._file2dict
+
+    def read_data(filename, *args, **kwargs):
+        if filename.endswith('.py'):  # which would be run
+            raise refusal(path, f"its _base_ '{filename}' is Python")
+        return read(filename, *args, **kwargs)
+
+    Config._file2dict = staticmethod(read_data)
+    try:
         cfg = Config.fromfile(path, import_custom_modules=False)
+    finally:
+        Config._file2dict = staticmethod(read)
     if named := code_named_in(cfg):
         raise refusal(path, named)
     return cfg
@@ -96,23 +104,6 @@ def code_named_in(cfg: Config) -> str | None:
         if isinstance(value, str):
             _texts.add(value)
     return None
-
-
-@contextmanager
-def _without_python(path: str) -> Iterator[None]:
-    """Let no base be a config in Python, which would be run."""
-    read = Config._file2dict
-
-    def read_data(filename, *args, **kwargs):
-        if filename.endswith('.py'):
-            raise refusal(path, f"its _base_ '{filename}' is Python")
-        return read(filename, *args, **kwargs)
-
-    Config._file2dict = staticmethod(read_data)
-    try:
-        yield
-    finally:
-        Config._file2dict = staticmethod(read)
 
 
 def _names_code(key: str, value) -> str | None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -25,8 +24,9 @@ from torch.nn import functional as F
 from mmtlalign.alignment import families, propagation
 from mmtlalign.registry import BATCH_AUGMENTS
 from mmtlalign.registry import MODELS as OUR_MODELS
-from projects.reliability.tasks import write_scenes
+from projects.reliability.tasks import DETECTOR, SEGMENTER, write_scenes
 from tests.oracle import dense_labels
+from tests.oracles.vits import flat_labels, global_attention
 from tests.test_alignment import toys
 
 from .conftest import needs_operators
@@ -174,16 +174,12 @@ def test_b_plain_loop(follow, monkeypatch, capsys):
     assert len(re.findall(pattern, capsys.readouterr().out)) == 3
 
 
-def one_step(file, **dataset):
-    """The runner of a config after a step at rate 0, without a GPU."""
+def one_step(file, task):
+    """The runner of a config after an epoch at rate 0 on the data of a task, without a GPU."""
     cfg = Config.fromfile(file)
     cfg.work_dir = file.replace('.py', '')
-    cfg.train_dataloader = dict(
-        batch_size=2,
-        num_workers=0,
-        dataset=dict(data_root='data', metainfo=dict(classes=('a', 'b')), **dataset),
-        sampler=dict(type='DefaultSampler', shuffle=False),
-    )
+    cfg.train_dataloader = Config.fromstring(task, '.py').train_dataloader
+    cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=False)
     cfg.train_cfg = dict(by_epoch=True, max_epochs=1)
     cfg.optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.0))
     cfg.param_scheduler = None
@@ -214,24 +210,8 @@ def test_c_backbone_of_a_detector_and_a_segmenter(follow):
         if 'backbone.' in key
     }
     printed = dict(blocks('c'))['text'].split('Weights of ')[1:]
-    load = dict(type='LoadImageFromFile')
-    boxes, maps = dict(type='LoadAnnotations', with_bbox=True), dict(type='LoadAnnotations')
-    for runner in (
-        one_step(
-            'detector.py',
-            type='CocoDataset',
-            ann_file='boxes.json',
-            data_prefix=dict(img='images'),
-            pipeline=[load, boxes, dict(type='PackDetInputs')],
-        ),
-        one_step(
-            'segmenter.py',
-            type='BaseSegDataset',
-            img_suffix='.png',
-            data_prefix=dict(img_path='images', seg_map_path='masks'),
-            pipeline=[load, maps, dict(type='PackSegInputs')],
-        ),
-    ):
+    for name, task in (('detector', DETECTOR), ('segmenter', SEGMENTER)):
+        runner = one_step(f'{name}.py', task)
         arrived = runner.model.backbone.state_dict()
         assert pretrained.keys() <= arrived.keys()
         for key, value in pretrained.items():
@@ -240,27 +220,6 @@ def test_c_backbone_of_a_detector_and_a_segmenter(follow):
         log = ' '.join(log.read_text().split())
         for line in printed:
             assert ' '.join(line.split()) in log
-
-
-def own_shares(backbone, images, token_share):
-    """Shares after every block of MyTransformer, from its weights alone."""
-    backbone = copy.deepcopy(backbone).double()
-    seen = []
-    for block in backbone.blocks:
-        block.attn.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    with torch.no_grad():
-        backbone(images.double())
-    share = token_share.double().flatten(1)
-    shares = []
-    for block, x in zip(backbone.blocks, seen, strict=True):
-        attn = block.attn
-        query, key, _ = F.linear(x, attn.qkv.weight, attn.qkv.bias).chunk(3, dim=-1)
-        query, key = (y.unflatten(-1, (attn.num_heads, -1)) for y in (query, key))
-        logits = torch.einsum('bihc,bjhc->bhij', query, key)
-        weights = (logits / query.size(-1) ** 0.5).softmax(-1).mean(1)
-        share = (share + (weights @ share[..., None])[..., 0]) / 2
-        shares.append(share)
-    return shares
 
 
 def test_d_family_of_another_backbone(follow, capsys):
@@ -272,9 +231,14 @@ def test_d_family_of_another_backbone(follow, capsys):
     with names['trace'](token_share):
         feats = backbone(images)
     assert torch.equal(feats[0], backbone(images)[0])
-    expected = own_shares(backbone, images, token_share)
-    found = names['trace'].block_shares
-    for share, exact in zip(found, expected, strict=True):
+    twin = copy.deepcopy(backbone).double()
+    layers = [block.attn for block in twin.blocks]
+    with torch.no_grad():
+        expected = flat_labels(
+            twin, images.double(), token_share[..., None].double(), layers, global_attention
+        )
+    expected = [share[..., 0] for share in expected]
+    for share, exact in zip(names['trace'].block_shares, expected, strict=True):
         torch.testing.assert_close(share.double(), exact, rtol=0, atol=2e-6)
     output = expected[-1].mean(1)
     torch.testing.assert_close(names['trace'].output_share.double(), output, rtol=0, atol=2e-6)
@@ -336,24 +300,8 @@ def test_e_mixing_method(follow):
         assert record.token_share.shape == (4, 4, 4)
         torch.testing.assert_close(record.lam, record.token_share.mean((1, 2)))
         lams.add(record.lam[0].item())
-        mixed = mix.apply(images, record)
-        for i in range(4):
-            for row, col in np.ndindex(4, 4):
-                source = i if record.token_share[i, row, col] else 3 - i
-                patch = (slice(None), slice(8 * row, 8 * row + 8), slice(8 * col, 8 * col + 8))
-                assert torch.equal(mixed[i][patch], images[source][patch])
+        own = record.token_share.kron(torch.ones(1, 8, 8))[:, None] > 0
+        assert torch.equal(mix.apply(images, record), images.where(own, images.flip(0)))
     assert len(lams) > 2 and all(0 < lam < 1 for lam in lams)
 
     assert Config.fromfile('mine.py').custom_imports.imports == ['patch_mix']
-
-    # In a stock classifier, labels are mixed by area.
-    preprocessor = Config.fromfile('mine.py').data_preprocessor
-    preprocessor.update(to_onehot=True, batch_augments=dict(augments=[mix]))
-    samples = noise(labels=(0, 1, 0, 1))
-    stock = MODELS.build(dict(preprocessor, type='ClsDataPreprocessor'))
-    mix.seed(0)
-    lam = mix.draw(samples['inputs']).lam
-    mix.seed(0)
-    stock(samples, training=True)
-    for i, sample in enumerate(samples['data_samples']):
-        assert sample.gt_score[i % 2].item() == pytest.approx(lam[i].item())

@@ -1,15 +1,11 @@
 """Configs of any host find our types by name, in a fresh process."""
 
-import importlib
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from mmpretrain.registry import MODELS as HOST_MODELS
-
-from tests.test_models import test_tlalign
 
 # What hosts share is imported once; each then looks in a fork of its own.
 FIND = """
@@ -42,48 +38,6 @@ for host in hosts:
 def test_types_resolve_without_custom_imports():
     others = ['mmdet', 'mmseg'] if find_spec('mmcv._ext') else []
     subprocess.run([sys.executable, '-c', FIND, 'mmpretrain', *others], check=True)
-
-
-PART = """
-import torch
-from mmtlalign.models import BatchMix, LabelTarget
-from mmtlalign.registry import BATCH_AUGMENTS, MODELS
-
-@BATCH_AUGMENTS.register_module()
-class LeftHalf(BatchMix):
-    def draw(self, inputs):
-        share = torch.ones(self.grid(inputs))
-        share[:, : share.size(1) // 2] = 0
-        return self.record(inputs, share)
-
-@MODELS.register_module()
-class HalfTarget(LabelTarget):
-    def share(self, record, trace, scores, data_samples):
-        return torch.full_like(record.lam, 0.5)
-"""
-
-
-def test_a_new_part_is_one_new_file(tmp_path, monkeypatch):
-    """In a package like those under mmtlalign/models."""
-    package = tmp_path / 'masks_of_a_test'
-    package.mkdir()
-    (package / '__init__.py').write_text(
-        'from mmtlalign.registry import import_parts\n'
-        'globals().update(parts := import_parts(__name__, __path__))\n__all__ = list(parts)\n'
-    )
-    (package / 'left_half.py').write_text(PART)
-    monkeypatch.syspath_prepend(tmp_path)
-    module = importlib.import_module('masks_of_a_test')
-    assert set(module.__all__) == {'LeftHalf', 'HalfTarget'}
-    cfg = test_tlalign.config(
-        target=dict(type='mmtlalign.HalfTarget'),
-        train_cfg=dict(augments=[dict(type='mmtlalign.LeftHalf', patch_size=4)]),
-    )
-    model = HOST_MODELS.build(cfg)
-    batch = model.data_preprocessor(test_tlalign.data(), training=True)
-    losses = model.loss(**batch)
-    assert losses['lam'] == losses['aligned_share'] == 0.5
-    losses['loss'].backward()
 
 
 def test_every_file_of_models_is_imported_and_exported():

@@ -37,15 +37,11 @@ MIN_PATCHES = 2
 
 
 class Network(nn.Module):
-    """From images to tensors, without samples, losses or label traces.
-
-    Args:
-        model (BaseModel): In evaluation mode; modified.
-        backbone_only (bool): Put out the features of the backbone instead of the logits.
+    """From images to tensors, without samples, losses or label traces; modifies the model.
 
     Raises:
-        UserError: If the model is neither a classifier nor a segmenter, and
-            more than its backbone is asked for.
+        UserError: If it is neither a classifier nor a segmenter, and not its backbone alone is
+            asked for.
     """
 
     def __init__(self, model: BaseModel, backbone_only: bool) -> None:
@@ -111,12 +107,8 @@ def converts_channels(preprocess: nn.Module) -> bool:
     return getattr(preprocess, 'to_rgb', getattr(preprocess, '_channel_conversion', False))
 
 
-def patch_size(network: Network) -> int:
-    """Edge in pixels of what must divide the sizes of images.
-
-    Raises:
-        UserError: If sizes cannot be left open.
-    """
+def check_open(network: Network) -> None:
+    """Raise a UserError for a model that takes one size of images."""
     backbone = network.model.backbone
     instead = 'give the size of the images with --shape H W and --batch N'
     if not isinstance(backbone, VisionTransformer):
@@ -129,7 +121,6 @@ def patch_size(network: Network) -> int:
             '--dynamic is for classifiers and backbones: a segmenter pools and resizes its maps '
             f'by factors that are fixed when it is exported; {instead}'
         )
-    return network.patch
 
 
 def check_patches(network: Network, height: int, width: int) -> None:
@@ -156,28 +147,10 @@ class Unlike(int):
     __hash__ = int.__hash__
 
 
-@contextmanager
-def always_resized(backbone: nn.Module):
-    """Let a ViT resize its position embeddings even to the size they have.
-
-    Else a traced program would have the other branch, and refuse images of the pretraining's size.
-    """
-    resolution = backbone.patch_resolution
-    backbone.patch_resolution = tuple(map(Unlike, resolution))
-    try:
-        yield
-    finally:
-        backbone.patch_resolution = resolution
-
-
 def trace(
     network: Network, size: tuple[int, ...], dynamic_shapes: tuple | None = None
 ) -> ExportedProgram:
-    """The network as a graph, traced on images of a size (N, 3, H, W).
-
-    Raises:
-        UserError: If torch cannot trace it.
-    """
+    """The network as a graph, traced on images of a size (N, 3, H, W), or a UserError."""
     try:
         program = torch.export.export(
             network, (torch.zeros(size),), dynamic_shapes=dynamic_shapes, strict=False
@@ -199,19 +172,22 @@ def trace_any_size(network: Network) -> tuple[ExportedProgram, list[tuple[int, .
     It is traced on another size than those: at that of the pretraining, and
     at one that is no square.
     """
-    patch = patch_size(network)
-    rows, cols = (max(n, MIN_PATCHES) for n in network.model.backbone.patch_resolution)
+    check_open(network)
+    patch, backbone = network.patch, network.model.backbone
+    resolution = backbone.patch_resolution
+    rows, cols = (max(n, MIN_PATCHES) for n in resolution)
     shapes = {
         0: Dim('batch'),
         2: patch * Dim('rows', min=MIN_PATCHES),
         3: patch * Dim('cols', min=MIN_PATCHES),
     }
-    with always_resized(network.model.backbone):
-        program = trace(network, (2, 3, patch * (rows + 1), patch * (cols + 2)), (shapes,))
-    return program, [
-        (1, 3, patch * rows, patch * cols),
-        (3, 3, patch * (rows + 3), patch * (cols + 1)),
-    ]
+    # Embeddings are resized even to the size that they have: else the program
+    # would have the other branch, and refuse images of the pretraining's size.
+    backbone.patch_resolution = tuple(map(Unlike, resolution))
+    program = trace(network, (2, 3, patch * (rows + 1), patch * (cols + 2)), (shapes,))
+    backbone.patch_resolution = resolution
+    sizes = [(1, rows, cols), (3, rows + 3, cols + 1)]
+    return program, [(n, 3, patch * height, patch * width) for n, height, width in sizes]
 
 
 def describe(
@@ -219,14 +195,11 @@ def describe(
 ) -> dict[str, str]:
     """What somebody who has only the file must know, in plain strings."""
     model = network.model
+    sizes = ' x '.join(map(str, size or 'N3HW'))
     if size is None:
-        patch = patch_size(network)
-        sizes = f'any N x 3 x H x W, H and W multiples of {patch} from {MIN_PATCHES * patch} on'
-    else:
-        sizes = ' x '.join(map(str, size))
-    is_rgb = trained_order(model.cfg) == 'rgb'
-    if converts_channels(model.data_preprocessor):
-        is_rgb = not is_rgb
+        patch = network.patch
+        sizes = f'any {sizes}, H and W multiples of {patch} from {MIN_PATCHES * patch} on'
+    is_rgb = (trained_order(model.cfg) == 'rgb') != bool(converts_channels(model.data_preprocessor))
     classes = model.dataset_meta.get('classes')
     return dict(
         name=name,
@@ -280,14 +253,8 @@ def load(path: Path) -> Callable[[Tensor], list[Tensor]]:
 
 @torch.no_grad()
 def verify(path: Path, network: Network, sizes: list[tuple[int, ...]]) -> float:
-    """Hold a written file against the model, on random images.
-
-    Returns:
-        float: Largest difference, as a part of the largest value.
-
-    Raises:
-        UserError: If it is more than TOLERANCE, or values are not finite.
-    """
+    """Hold a written file against the model, on random images; the largest difference, as a part
+    of the largest value, or a UserError if that is more than TOLERANCE or not finite."""
     run = load(path)
     random = torch.Generator().manual_seed(0)
     largest = 0.0
@@ -310,16 +277,17 @@ def verify(path: Path, network: Network, sizes: list[tuple[int, ...]]) -> float:
 
 def check_packages() -> None:
     """Raise a UserError unless all that ONNX needs can be imported."""
-    for name in ONNX_PACKAGES:
-        try:
+    try:
+        for name in ONNX_PACKAGES:
             import_module(name)
-        except ImportError as error:
-            raise UserError(
-                f'ONNX needs {", ".join(ONNX_PACKAGES)} ({error}); run `pip '
-                'install -r requirements/export.txt`, or write a .pt2'
-            ) from error
+    except ImportError as error:
+        raise UserError(
+            f'ONNX needs {", ".join(ONNX_PACKAGES)} ({error}); run `pip '
+            'install -r requirements/export.txt`, or write a .pt2'
+        ) from error
 
 
+@quiet()
 def export(
     model: BaseModel,
     path: Path,
@@ -347,20 +315,18 @@ def export(
             something else; what was at the path is then still there.
     """
     network = Network(model, backbone_only)
-    with quiet():
-        if size is None:
-            program, sizes = trace_any_size(network)
-        else:
-            if path.suffix == '.onnx':
-                check_patches(network, *size[2:])
-            program, sizes = trace(network, size), [size]
+    if size is None:
+        program, sizes = trace_any_size(network)
+    else:
+        if path.suffix == '.onnx':
+            check_patches(network, *size[2:])
+        program, sizes = trace(network, size), [size]
     count = len(program.graph_signature.user_outputs)
     names = [f'feature_{i}' for i in range(count)] if backbone_only else ['logits']
     # Under another name until it is known to be right.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder, path.name)
-        with quiet():
-            write(program, describe(network, name, names, size), written)
-            difference = verify(written, network, sizes)
+        write(program, describe(network, name, names, size), written)
+        difference = verify(written, network, sizes)
         written.rename(path)
     return names, difference

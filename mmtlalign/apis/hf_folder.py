@@ -34,9 +34,7 @@ def write_folder(
         folder (Path): Made here; files of these names in it are replaced.
         state (dict[str, Tensor]): In mmpretrain's layout.
         model (nn.Module): mmpretrain's classifier, with these weights.
-        cfg (Config): Of its training.
-        info (dict): The record of the training.
-        license, source, interval: Of :func:`write_card`.
+        cfg, info, license, source, interval: Of :func:`write_card`.
 
     Returns:
         float: The largest difference of logits on random images.
@@ -101,10 +99,9 @@ def read_resizing(cfg: Config) -> dict:
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     steps = {step['type']: step for step in dataset.get('pipeline') or []}
     resize, crop = steps.get('ResizeEdge', {}), steps.get('CenterCrop', {})
-    whole = not (resize and crop)
     return dict(
         interpolation=resize.get('interpolation', 'bilinear'),
-        crop_pct=1.0 if whole else crop['crop_size'] / resize['scale'],
+        crop_pct=crop['crop_size'] / resize['scale'] if resize and crop else 1.0,
         crop_mode='center',
     )
 
@@ -123,8 +120,7 @@ def compare(folder: Path, model: nn.Module, mean: list, std: list, reverse: bool
         reason = ' '.join(str(error).split())[:200]
         raise UserError(f'timm has no model for these weights ({reason})') from None
     size = theirs.pretrained_cfg['input_size']
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(2, *size, generator=generator)
+    images = torch.rand(2, *size, generator=torch.Generator().manual_seed(0))
     images = (images - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
     ours = model.head(model.extract_feat(images.flip(1) if reverse else images))
     found = theirs(images)

@@ -95,7 +95,7 @@ class Detection:
 
         cfg.setdefault('visualizer', dict(type='DetLocalVisualizer'))
         self.score_thr = score_thr
-        self.host = strict(DetInferencer, checkpoint)(cfg, checkpoint, device, show_progress=False)
+        self.host = build_strictly(DetInferencer, cfg, checkpoint, device)
 
     def __call__(self, path):
         result = self.host(path, return_vis=True, pred_score_thr=self.score_thr)
@@ -111,9 +111,7 @@ class Segmentation:
         from mmseg.apis import MMSegInferencer
 
         cfg.setdefault('visualizer', dict(type='SegLocalVisualizer'))
-        self.host = strict(MMSegInferencer, checkpoint)(
-            cfg, checkpoint, device=device, show_progress=False
-        )
+        self.host = build_strictly(MMSegInferencer, cfg, checkpoint, device)
 
     def __call__(self, path):
         result = self.host(path, return_vis=True)
@@ -125,7 +123,7 @@ class Segmentation:
         )
 
 
-def strict(inferencer: type, path: str) -> type:
+def build_strictly(inferencer: type, cfg: Config, path: str, device: str | None):
     """A host's inferencer that does not run on weights that do not fit."""
 
     class Strict(inferencer):
@@ -133,4 +131,4 @@ def strict(inferencer: type, path: str) -> type:
             load_strictly(model, get_weights(checkpoint, path), path)
             super()._load_weights_to_model(model, checkpoint, cfg)
 
-    return Strict
+    return Strict(cfg, path, device=device, show_progress=False)

@@ -67,22 +67,11 @@ def hand_to_host(path: str, checkpoint: dict) -> None:
 
 @CheckpointLoader.register_scheme(prefixes=UNSAFE, force=True)
 def load_from_checked(filename: str, map_location=None) -> dict:
-    """Read for the hosts, in place of their loaders.
+    """Read for the hosts: what has been handed over for this path, else what it holds.
 
-    They first forbid code and, if the file then cannot be read, permit it;
-    for a web address they permit it at once.
-
-    Args:
-        filename (str): File or address.
-        map_location (str | torch.device, optional): Not heeded: everything
-            is on the CPU, and goes from there to where it is loaded.
-
-    Returns:
-        dict: What has been handed over for this path, else what it holds.
-        Without trust it lacks the text of a config that mmengine would run.
-
-    Raises:
-        UserError: See :func:`load_checkpoint_safely`.
+    Their own loaders first forbid code and, if the file then cannot be read, permit it; for a web
+    address they permit it at once. Without trust, the text of a config that mmengine would run is
+    left out. ``map_location`` is not heeded: everything goes from the CPU to where it is loaded.
     """
     trust = filename in _trusted
     checkpoint = _handed.pop(filename, None)
@@ -210,11 +199,7 @@ def hash8(path: Path) -> str:
 
 
 def check_hash(path: Path) -> None:
-    """Hold a file against the hash in its name, ``...-{hash8}.suffix``.
-
-    Raises:
-        UserError: If they differ.
-    """
+    """Raise a UserError unless a file has the hash in its name, ``...-{hash8}.suffix``."""
     stated = path.stem[-8:]
     found = hash8(path)
     if found != stated:
@@ -225,14 +210,7 @@ def check_hash(path: Path) -> None:
 
 
 def get_weights(checkpoint: dict, path: str) -> dict[str, Tensor]:
-    """The model's weights in a checkpoint, without a wrapper's prefix.
-
-    Args:
-        checkpoint (dict): As read.
-        path (str): Only for messages.
-
-    Returns:
-        dict[str, Tensor]: By key.
+    """The model's weights by key, without a wrapper's prefix; the path is for messages.
 
     Raises:
         UserError: If there are none, or not where OpenMMLab keeps them, or they are not dense.
@@ -272,7 +250,7 @@ def check_finite(state: dict[str, Tensor], path: str) -> None:
         if not value.isfinite().all():
             raise DamagedFile(
                 f"checkpoint '{path}' is of no use: {key} holds values that are not finite; its "
-                'training has diverged'
+                'training has diverged, take an earlier one'
             )
 
 

@@ -40,13 +40,11 @@ PLAIN = frozenset(
 def check_plain_types(cfg: Config, path: str) -> None:
     """Raise a UserError unless all that a model is built of is known.
 
+    It names the first type that is neither one of ours nor in the list of the hosts' plain ones.
+
     Args:
         cfg (Config): Read from a file that may be anybody's.
         path (str): Of the checkpoint; only for the message.
-
-    Raises:
-        UserError: Naming the first type that is neither one of ours nor in
-            the list of the hosts' plain ones.
     """
     scopes = [cfg.get('default_scope') or 'mmpretrain']
     MODELS.import_from_location()

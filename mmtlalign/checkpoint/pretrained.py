@@ -99,15 +99,9 @@ def _check_form(init_cfg, name: str) -> dict:
 
 
 def forget_pretrained(model: nn.Module) -> list[str]:
-    """Drop every ``init_cfg`` that names a file, which need not exist then.
+    """Drop every ``init_cfg`` that names a file, which need not exist then; names of the modules.
 
-    For a model whose weights all come from a checkpoint of its own.
-
-    Args:
-        model (nn.Module): Not wrapped; modified.
-
-    Returns:
-        list[str]: Names of the modules.
+    For a model, not wrapped, whose weights all come from a checkpoint of its own.
     """
     names = []
     for name, module in model.named_modules():

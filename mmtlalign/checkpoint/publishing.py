@@ -15,31 +15,26 @@ import mmtlalign
 from mmtlalign.errors import UserError
 from mmtlalign.output_files import save_whole, write_whole
 
-from .loading import get_weights, hash8, load_checkpoint_safely, load_strictly
+from .loading import check_finite, get_weights, hash8, load_checkpoint_safely, load_strictly
 from .training_record import find_command, split_version, tell_legs
 
 
 def check_meta(meta: dict, path: str) -> None:
     """Raise a UserError if the record lacks the config, or is none of mmengine's."""
+
+    def refusal(why: str) -> UserError:
+        return UserError(f"checkpoint '{path}'{why}; publish one that tools/train.py has written")
+
     if 'cfg' not in meta:
-        raise UserError(
-            f"checkpoint '{path}' does not hold the config it was trained with; publish one that "
-            'tools/train.py has written'
-        )
+        raise refusal(' does not hold the config it was trained with')
     for key in ('cfg', 'experiment_name', 'mmengine_version', 'time'):
         if not isinstance(meta.get(key, ''), str):
-            raise UserError(
-                f"checkpoint '{path}': meta.{key} is {meta[key]!r:.50}, not a string; publish "
-                'one that tools/train.py has written'
-            )
+            raise refusal(f': meta.{key} is {meta[key]!r:.50}, not a string')
     legs = meta.get('legs', [])
     if not isinstance(legs, list) or not all(
         isinstance(leg, dict) and isinstance(leg.get('changes', []), list) for leg in legs
     ):
-        raise UserError(
-            f"checkpoint '{path}': meta.legs is {legs!r:.50}, not the parts of a training; publish "
-            'one that tools/train.py has written'
-        )
+        raise refusal(f': meta.legs is {legs!r:.50}, not the parts of a training')
 
 
 def choose_weights(checkpoint: dict, path: str, raw: bool) -> dict:
@@ -84,12 +79,8 @@ def prepare(state: dict, path: str, backbone_only: bool, half: bool) -> dict[str
         state = {key: value for key, value in state.items() if key.startswith('backbone.')}
     if not state:
         raise UserError(f"checkpoint '{path}' has no weights of a backbone")
+    check_finite(state, path)
     for key, value in state.items():
-        if not value.isfinite().all():
-            raise UserError(
-                f"checkpoint '{path}': {key} is not finite; the "
-                'training has diverged, publish an earlier one'
-            )
         if half and value.is_floating_point():
             if value.abs().amax() > torch.finfo(torch.float16).max:
                 raise UserError(

@@ -25,6 +25,7 @@ MAGIC_NUMBER, PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
 # Operations that find or call something by themselves.
 REFUSED = pickle.INST + pickle.OBJ + pickle.NEWOBJ_EX + pickle.EXT1 + pickle.EXT2 + pickle.EXT4
 BUFFER = 'mmengine.logging.history_buffer.HistoryBuffer'
+MAX_REPEATED = 2**28  # numbers of a tensor that is larger than what is stored of it
 STATISTICS = ('min', 'max', 'current', 'mean')
 
 
@@ -229,6 +230,8 @@ def _tensor(
     tensor = torch.empty(0, dtype=storage.dtype).set_(storage.data, offset, size, stride)
     if storage.data.nbytes() != numbytes:  # torch has enlarged it
         raise ValueError('a tensor larger than its storage')
+    if tensor.numel() > max(numbytes, MAX_REPEATED):  # of strides of zero
+        raise ValueError(f'a tensor of {tensor.numel()} numbers that repeat a few')
     return tensor
 
 

@@ -155,12 +155,8 @@ def read_option(option: str) -> tuple:
 
 
 def split_version(meta: dict) -> tuple[str, str]:
-    """mmengine's version, and the commit of the folder that a training ran
-    in, which mmengine appends to it; '' or 'unknown' without one.
-
-    Args:
-        meta (dict): Of the checkpoint.
-    """
+    """mmengine's version in a checkpoint's meta, and the commit of the folder that a training ran
+    in, which mmengine appends to it; '' or 'unknown' without one."""
     return re.findall(r'(.*?)([0-9a-f]{40}|unknown|)\Z', meta.get('mmengine_version', ''))[0]
 
 
@@ -219,11 +215,7 @@ def join_logs(logs: Iterable[Path], legs: bool = False) -> str:
 
 
 def tell_legs(meta: dict) -> list[str]:
-    """What a training was resumed with that its last config does not say.
-
-    Args:
-        meta (dict): Of the checkpoint.
-    """
+    """What a checkpoint's training was resumed with that its last config does not say."""
     legs = [leg for leg in meta.get('legs', []) if isinstance(leg, dict)]
     told = []
     for leg in legs:

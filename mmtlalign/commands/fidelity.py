@@ -17,31 +17,24 @@ over pairs of images; block by block in the .json, in a picture beside it.
 """
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from mmengine.registry import init_default_scope
 from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import DATASETS
-from rich.console import Console
-from rich.progress import track
 
 from mmtlalign.apis import get_model
 from mmtlalign.commands.checks import check_data
-from mmtlalign.commands.command_line import (
-    add_cfg_options,
-    add_trust_argument,
-    check_file,
-    ending,
-    make_folder_of,
-    new_parser,
-    number,
+from mmtlalign.commands.command_line import check_file, new_parser, number
+from mmtlalign.commands.measuring import (
+    add_measuring_arguments,
+    open_tested,
+    progress,
+    save,
+    save_picture,
 )
-from mmtlalign.commands.own_loaders import use_own_loaders
-from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.fidelity import (
     REFERENCES,
@@ -52,8 +45,6 @@ from mmtlalign.evaluation.fidelity import (
     join,
     summarize,
 )
-from mmtlalign.output_files import write_whole, written_beside
-from mmtlalign.resources import check_class, check_data_of, open_config
 from mmtlalign.visualization import draw_fidelity
 
 
@@ -78,16 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--mixes', type=number(int, 4), default=5000, help='how many, about (default: 5000)'
     )
-    parser.add_argument('--seed', type=int, default=0, help='of pairs, boxes and bootstrap')
-    parser.add_argument('--device', default='cpu', help='cpu or cuda')
-    parser.add_argument(
-        '--out',
-        type=ending('.json'),
-        default='fidelity.json',
-        help='.json to write; a .png goes beside it',
-    )
-    add_cfg_options(parser)
-    add_trust_argument(parser)
+    add_measuring_arguments(parser, 'fidelity.json', 'pairs, boxes and bootstrap')
     return parser
 
 
@@ -137,12 +119,7 @@ def measure(model, dataset, pairs: Pairs, args, label: str) -> dict:
         raise UserError(str(error)) from None
     for name, reason in fidelity.left_out.items():
         print(f'{name} is left out: {reason}')
-    parts = track(
-        fidelity.measure(dataset, pairs),
-        label,
-        total=fidelity.batches(pairs),
-        console=Console(stderr=True),
-    )
+    parts = progress(fidelity.measure(dataset, pairs), label, fidelity.batches(pairs))
     return summarize(join(list(parts)), seed=args.seed)
 
 
@@ -176,16 +153,11 @@ def main(argv: list[str] | None = None) -> None:
     for path in args.checkpoints:
         check_file(path, 'checkpoint')
     labels = name_checkpoints(args.checkpoints, args.labels)
-    make_folder_of(args.out)
-    cfg = open_config(args.config, args.trust)
-    merge_options(cfg, args.cfg_options, args.allow_unread)
-    check_class(cfg, ImageClassifier)
-    check_data_of(cfg, 'test')
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    use_own_loaders(cfg)
+    cfg = open_tested(args, ImageClassifier)
     check_data(cfg, 'test')
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     classes = class_labels(dataset)
+    name = Path(args.config).stem
     result, pairs = {}, None
     for label, checkpoint in zip(labels, args.checkpoints):
         model = get_model(cfg, checkpoint, args.device, trust=args.trust)
@@ -197,22 +169,9 @@ def main(argv: list[str] | None = None) -> None:
                 torch.Generator().manual_seed(args.seed),
             )
         result[label] = measure(model, dataset, pairs, args, label)
-        save(args, pairs, result)
+        figures = dict(config=name, seed=args.seed, mixes=pairs.mixes, pairs=len(pairs.images))
+        save(dict(figures, checkpoints=result), args.out)
+        title = f'{name}: {pairs.mixes} mixes of {len(pairs.images)} pairs'
+        picture = save_picture(draw_fidelity(result, title), args.out)
     print('\n'.join(write_table(result)))
-    print(f'figures: {args.out}, picture: {picture_of(args.out)}')
-
-
-def save(args: argparse.Namespace, pairs: Pairs, result: dict) -> None:
-    """Write figures and picture of the checkpoints so far."""
-    name = Path(args.config).stem
-    figures = dict(config=name, seed=args.seed, mixes=pairs.mixes, pairs=len(pairs.images))
-    figures['checkpoints'] = result
-    write_whole(args.out, json.dumps(figures, indent=1) + '\n')
-    title = f'{name}: {pairs.mixes} mixes of {len(pairs.images)} pairs'
-    with written_beside(picture_of(args.out)) as beside:
-        draw_fidelity(result, title).savefig(beside, dpi=110)
-
-
-def picture_of(out: str) -> Path:
-    """Beside the figures."""
-    return Path(out).with_suffix('.png')
+    print(f'figures: {args.out}, picture: {picture}')

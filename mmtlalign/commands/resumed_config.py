@@ -80,7 +80,11 @@ def check_same_run(
         extend_schedule(cfg, extend, epoch_length(checkpoint))
     if before is None:
         return []
-    for today in (cfg, unextended):  # extended once more, or the first time
+    known = [cfg, unextended]  # as it will be, or as it was before it was extended
+    if extend is not None and total_of(before) > total_of(unextended):  # it had been already
+        known.append(deepcopy(unextended))
+        extend_schedule(known[-1], total_of(before), epoch_length(checkpoint))
+    for today in known:
         lines = differences(before, today, meta, accepted)
         if not lines:
             return differences(before, today, meta, ())
@@ -146,13 +150,20 @@ def epoch_length(checkpoint: dict) -> int | None:
         return None
 
 
+def total_of(cfg: Config) -> int:
+    """Epochs or iterations that a config trains for."""
+    train = cfg.get('train_cfg') or {}
+    total = train.get('max_epochs') or train.get('max_iters')
+    return total if isinstance(total, int) else 0
+
+
 def extend_schedule(cfg: Config, total: int, length: int | None = None) -> None:
     """Give a config another total, not less than its own, and schedules that end with it as well:
     of epochs, or of iterations where training is counted in them. Schedules counted in iterations
     where training is in epochs need the length of an epoch."""
     train = cfg.train_cfg
     key = 'max_epochs' if train.get('max_epochs') else 'max_iters'
-    old = train.get(key)
+    old = total_of(cfg)
     if not old or total < old:
         raise UserError(
             f'--extend {total} is less than train_cfg.{key}={old} of the config; give more'

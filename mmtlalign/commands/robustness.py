@@ -12,40 +12,36 @@ class folders, at any depth, named like those of the config's own.
 """
 
 import argparse
-import json
 import os
 import os.path as osp
 import re
+from collections import defaultdict
+from collections.abc import Iterator
 from math import lcm
 from pathlib import Path
 
-import matplotlib
 import torch
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.utils import to_2tuple
 from mmpretrain.models import BaseClassifier
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision.datasets.folder import find_classes
 
 from mmtlalign.apis import get_model
 from mmtlalign.apis.channel_order import for_files
 from mmtlalign.checkpoint import load_checkpoint_safely
 from mmtlalign.commands.checks import check_data, classes_in
-from mmtlalign.commands.command_line import (
-    add_cfg_options,
-    add_trust_argument,
-    check_file,
-    ending,
-    make_folder_of,
-    new_parser,
-    number,
+from mmtlalign.commands.command_line import check_file, new_parser, number
+from mmtlalign.commands.measuring import (
+    add_measuring_arguments,
+    open_tested,
+    progress,
+    save,
+    save_picture,
 )
-from mmtlalign.commands.own_loaders import use_own_loaders
-from mmtlalign.commands.unread_keys import merge_options
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.robustness import (
     drop_patches,
@@ -53,10 +49,6 @@ from mmtlalign.evaluation.robustness import (
     fgsm,
     fitting_patch_size,
 )
-from mmtlalign.output_files import write_whole, written_beside
-from mmtlalign.resources import check_class, check_data_of, open_config
-
-matplotlib.use('Agg')  # a picture in a file needs no display
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -89,75 +81,62 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--folders', nargs='*', default=[], metavar='NAME=FOLDER', help='further images'
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the dropped patches')
-    parser.add_argument('--device', default='cpu', help='cpu or cuda')
-    add_cfg_options(parser)
-    add_trust_argument(parser)
-    parser.add_argument(
-        '--out',
-        type=ending('.json'),
-        default='robustness.json',
-        help='.json to write; a .png goes beside it',
-    )
+    add_measuring_arguments(parser, 'robustness.json', 'the dropped patches')
     return parser
 
 
-class Classifier:
-    """A trained classifier of mmpretrain: batches in, logits out."""
-
-    def __init__(self, cfg: Config, checkpoint: str, device: str, trust: bool = False) -> None:
-        self.model = get_model(cfg, checkpoint, device, trust=trust).requires_grad_(False)
-        preprocessor = self.model.data_preprocessor
-        self.mean, self.std = preprocessor.mean, preprocessor.std
-        self.token = lcm(*to_2tuple(cfg.model.backbone.get('patch_size', 1)))
-
-    def read(self, batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch of the loader -> normalised images and labels."""
-        data = self.model.data_preprocessor(batch, False)
-        labels = [sample.gt_label for sample in data['data_samples']]
-        return data['inputs'], torch.cat(labels).to(data['inputs'].device)
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Images -> logits (B, K)."""
-        return self.model.head(self.model.extract_feat(images))
+def read_batch(model: nn.Module, batch) -> tuple[Tensor, Tensor]:
+    """A batch of the loader -> normalised images and labels."""
+    data = model.data_preprocessor(batch, False)
+    labels = [sample.gt_label for sample in data['data_samples']]
+    return data['inputs'], torch.cat(labels).to(data['inputs'].device)
 
 
-def measure(classifier: Classifier, loader, args) -> dict:
+def disturb(
+    model: nn.Module, images: Tensor, labels: Tensor, args, generator: torch.Generator
+) -> Iterator[tuple[str, Tensor]]:
+    """The images as they are, then disturbed, each time under a name."""
+    yield 'clean', images
+    size = patch_side(args.patch_size, images, model)
+    for fraction in args.drop:
+        yield f'drop {fraction:g}', drop_patches(images, fraction, size, generator)
+    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+    names = (f'fgsm {strength:g}/255' for strength in args.fgsm)
+    yield from zip(names, fgsm(model, images, labels, args.fgsm, mean, std))
+
+
+def measure(model: nn.Module, loader: DataLoader, args: argparse.Namespace) -> dict:
     """All disturbances of the config's own images, in one pass."""
     generator = torch.Generator().manual_seed(args.seed)
     batches: list[tuple[Tensor, Tensor]] = []  # scores, labels
-    right: dict[str, int] = {}
-
-    def count(name: str, images: torch.Tensor, label: torch.Tensor):
-        with torch.no_grad():
-            logits = classifier(images)
-        hits = int((logits.argmax(1) == label).sum())
-        right[name] = right.get(name, 0) + hits
-        return logits
-
-    for batch in progress(loader, 'test images'):
-        images, label = classifier.read(batch)
-        logits = count('clean', images, label)
-        batches.append((logits.softmax(1).cpu(), label.cpu()))
-        size = patch_side(args.patch_size, images, classifier.token)
-        for fraction in args.drop:
-            count(f'drop {fraction:g}', drop_patches(images, fraction, size, generator), label)
-        attacks = fgsm(classifier, images, label, args.fgsm, classifier.mean, classifier.std)
-        for strength, attacked in zip(args.fgsm, attacks):
-            count(f'fgsm {strength:g}/255', attacked, label)
+    right = defaultdict(list)
+    for batch in progress(loader, 'test images', len(loader)):
+        images, label = read_batch(model, batch)
+        for name, version in disturb(model, images, label, args, generator):
+            with torch.no_grad():
+                logits = model(version)
+            right[name].append(logits.argmax(1) == label)
+            if name == 'clean':
+                batches.append((logits.softmax(1).cpu(), label.cpu()))
     scores, labels = map(torch.cat, zip(*batches))
-    error = expected_calibration_error(scores, labels)
     return dict(
-        top1={name: 100 * hits / len(labels) for name, hits in right.items()},
-        calibration_error=100 * error,
+        top1={name: accuracy(parts) for name, parts in right.items()},
+        calibration_error=100 * expected_calibration_error(scores, labels),
         confidence=100 * scores.max(1).values.mean().item(),
         num_images=len(labels),
     )
 
 
-def patch_side(given: int | None, images: torch.Tensor, token: int) -> int:
+def accuracy(right: list[Tensor]) -> float:
+    """In per cent, of batches of whether answers are right."""
+    found = torch.cat(right)
+    return 100 * found.sum().item() / len(found)
+
+
+def patch_side(given: int | None, images: Tensor, model: nn.Module) -> int:
     """Of the patches to drop, in pixels; the one given, if it divides."""
     height, width = images.shape[-2:]
+    token = lcm(*to_2tuple(model.cfg.model.backbone.get('patch_size', 1)))
     fitting = fitting_patch_size(height, width, token)
     if given and (height % given or width % given):
         raise UserError(
@@ -168,61 +147,48 @@ def patch_side(given: int | None, images: torch.Tensor, token: int) -> int:
     return given or fitting
 
 
-def progress(loader, what: str):
-    """A bar with the time left."""
-    return track(loader, what, total=len(loader), console=Console(stderr=True))
-
-
-def measure_trees(classifier: Classifier, cfg: Config, trees: list[Path]) -> float:
+def measure_trees(model: nn.Module, cfg: Config, trees: list[Path]) -> float:
     """Mean top-1 over class-folder trees, in per cent.
 
     Only the classes that a tree has compete, as is usual for ImageNet-A and
     -R, which hold 200 of the 1000.
     """
-    own = class_folders(dataset_root(cfg))
+    own = own_classes(cfg)
     accuracies = []
     for root in trees:
-        names = class_folders(root)
-        classes = torch.tensor([own.index(name) for name in names])
-        loader = build_loader(
-            cfg,
-            dict(
-                type='CustomDataset',
-                data_root='',
-                data_prefix=str(root),
-                ann_file='',
-                pipeline=for_files(cfg).test_dataloader.dataset.pipeline,
-            ),
+        classes = torch.tensor([own.index(name) for name in find_classes(root)[0]])
+        dataset = dict(
+            type='CustomDataset',
+            data_root='',
+            data_prefix=str(root),
+            ann_file='',
+            pipeline=for_files(cfg).test_dataloader.dataset.pipeline,
         )
-        hits = total = 0
-        for batch in progress(loader, str(root)):
-            images, label = classifier.read(batch)
+        loader = Runner.build_dataloader({**cfg.test_dataloader, 'dataset': dataset})
+        right = []
+        for batch in progress(loader, str(root), len(loader)):
+            images, label = read_batch(model, batch)
             with torch.no_grad():
-                logits = classifier(images)[:, classes.to(images.device)]
-            hits += int((logits.argmax(1) == label).sum())
-            total += len(label)
-        accuracies.append(100 * hits / total)
+                logits = model(images)[:, classes.to(images.device)]
+            right.append(logits.argmax(1) == label)
+        accuracies.append(accuracy(right))
     return sum(accuracies) / len(accuracies)
 
 
-def dataset_root(cfg: Config) -> Path:
-    """The folder of class folders that the config tests on."""
+def own_classes(cfg: Config) -> list[str]:
+    """Names of the class folders that the config tests on, sorted, which numbers the classes."""
     dataset = cfg.test_dataloader.dataset
     prefix = dataset.get('data_prefix') or dataset.get('split') or ''
     if isinstance(prefix, dict):
         prefix = next(iter(prefix.values()))
     root = Path(dataset.get('data_root') or '', prefix)
-    if not root.is_dir():
+    try:
+        return find_classes(root)[0]
+    except OSError:
         raise UserError(
-            f'--folders compares class folders with those of the '
-            f"config's own images, but '{root}' is no folder"
-        )
-    return root
-
-
-def class_folders(root: Path) -> list[str]:
-    """Names of the folders below, sorted, which numbers the classes."""
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+            '--folders compares class folders with those of the '
+            f"config's own images, but '{root}' holds none"
+        ) from None
 
 
 def find_trees(cfg: Config, folder: str) -> list[Path]:
@@ -230,28 +196,21 @@ def find_trees(cfg: Config, folder: str) -> list[Path]:
     not all empty."""
     if not osp.isdir(folder):
         raise UserError(f"--folders: '{folder}' does not exist")
-    own = set(class_folders(dataset_root(cfg)))
+    own = own_classes(cfg)
     found = [
         Path(root)
         for root, children, _ in os.walk(folder)
         if children
-        and own.issuperset(children)
+        and set(own).issuperset(children)
         and any(any(Path(root, child).iterdir()) for child in children)
     ]
     if not found:
         raise UserError(
             f"--folders: below '{folder}' there is no folder whose folders "
             'are all named like classes of the config, such as '
-            f"'{min(own)}', and hold images"
+            f"'{own[0]}', and hold images"
         )
     return sorted(found)
-
-
-def build_loader(cfg: Config, dataset: dict):
-    """The config's test loader, with another dataset."""
-    loader = cfg.test_dataloader.copy()
-    loader.dataset = dataset
-    return Runner.build_dataloader(loader)
 
 
 def read_folders(items: list[str]) -> list[tuple[str, str]]:
@@ -270,15 +229,11 @@ def read_folders(items: list[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def save(result: dict, path: str) -> None:
-    """Write the figures so far."""
-    write_whole(path, json.dumps(result, indent=1) + '\n')
-
-
-def draw(result: dict, path: Path) -> None:
+def draw(result: dict) -> Figure:
     """Bars of accuracy."""
     names, values = zip(*result['top1'].items())
-    figure, axes = plt.subplots(figsize=(7, 0.5 + 0.4 * len(names)))
+    figure = Figure(figsize=(7, 0.5 + 0.4 * len(names)), layout='tight')
+    axes = figure.subplots()
     bars = axes.barh(names, values, color='#4878a8')
     axes.bar_label(bars, fmt='%.1f', padding=3)
     axes.set(xlim=(0, 108), xlabel='top-1 accuracy, %')
@@ -289,40 +244,31 @@ def draw(result: dict, path: Path) -> None:
     )
     axes.invert_yaxis()
     axes.spines[['top', 'right']].set_visible(False)
-    figure.tight_layout()
-    with written_beside(path) as beside:
-        figure.savefig(beside, dpi=110)
+    return figure
 
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     check_file(args.checkpoint, 'checkpoint')
-    pairs = read_folders(args.folders)
-    cfg = open_config(args.config, args.trust)
-    merge_options(cfg, args.cfg_options, args.allow_unread)
-    use_own_loaders(cfg)
-    check_class(cfg, BaseClassifier)
-    check_data_of(cfg, 'test')
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    folders = read_folders(args.folders)
+    cfg = open_tested(args, BaseClassifier)
     trained = classes_in(load_checkpoint_safely(args.checkpoint, args.trust))
     check_data(cfg, 'test', trained=trained, checkpoint=args.checkpoint)
-    trees = [(name, find_trees(cfg, folder)) for name, folder in pairs]
-    make_folder_of(args.out)
-    classifier = Classifier(cfg, args.checkpoint, args.device, args.trust)
+    trees = {name: find_trees(cfg, folder) for name, folder in folders}
+    model = get_model(cfg, args.checkpoint, args.device, trust=args.trust).requires_grad_(False)
+    loader = Runner.build_dataloader(cfg.test_dataloader)
+    # before anything is measured, the first image tells whether patches fit
+    images, _ = read_batch(model, loader.collate_fn([loader.dataset[0]]))
+    patch_side(args.patch_size, images, model)
     result = dict(
         config=Path(args.config).stem, checkpoint=Path(args.checkpoint).name, seed=args.seed
     )
-    loader = build_loader(cfg, cfg.test_dataloader.dataset)
-    # before anything is measured, the first image tells whether patches fit
-    images, _ = classifier.read(loader.collate_fn([loader.dataset[0]]))
-    patch_side(args.patch_size, images, classifier.token)
-    result.update(measure(classifier, loader, args))
+    result |= measure(model, loader, args)
     save(result, args.out)
-    for name, roots in trees:
-        result['top1'][name] = measure_trees(classifier, cfg, roots)
+    for name, roots in trees.items():
+        result['top1'][name] = measure_trees(model, cfg, roots)
         save(result, args.out)
-    picture = Path(args.out).with_suffix('.png')
-    draw(result, picture)
+    picture = save_picture(draw(result), args.out)
     for name, value in result['top1'].items():
         print(f'{name:>14}: {value:6.2f} %')
     print(

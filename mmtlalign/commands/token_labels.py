@@ -15,24 +15,19 @@ interrupted goes on where it stopped when it is started again.
 
 import argparse
 import hashlib
-import multiprocessing.connection
-import os
-import os.path as osp
-import threading
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmpretrain.registry import DATASETS, MODELS
-from mmpretrain.utils import register_all_modules
+from mmpretrain.registry import DATASETS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.multiprocessing import ProcessExitedException, spawn
 
+from mmtlalign.apis import get_model
 from mmtlalign.apis.channel_order import in_order, reads_files, trained_order
-from mmtlalign.checkpoint import check_checkpoint, load_checkpoint_safely
+from mmtlalign.checkpoint import load_checkpoint_safely
 from mmtlalign.commands.checks import check_data, check_trained_classes, classes_in
 from mmtlalign.commands.command_line import add_trust_argument, check_file, new_parser, number
 from mmtlalign.commands.own_loaders import use_own_loaders
@@ -40,8 +35,7 @@ from mmtlalign.datasets import TokenLabelStore, image_names
 from mmtlalign.datasets.token_label_annotator import TokenLabelAnnotator
 from mmtlalign.datasets.token_labels import SCORE_MODES
 from mmtlalign.errors import UserError, one_line_errors
-from mmtlalign.old_arguments import modernise
-from mmtlalign.resources import check_data_of, check_model, open_config
+from mmtlalign.resources import check_data_of, open_config
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -83,7 +77,10 @@ def make_parser() -> argparse.ArgumentParser:
         help='annotators at work at the same time, one per GPU or CPU core (default: 1)',
     )
     parser.add_argument(
-        '--workers', type=int, default=0, help='that load images for each of them (default: 0)'
+        '--workers',
+        type=number(int, 0),
+        default=0,
+        help='that load images for each of them (default: 0)',
     )
     parser.add_argument(
         '--device', help='default: cuda if there is one, else cpu; process i takes the i-th GPU'
@@ -92,20 +89,29 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def load_config(path: str, trust: bool) -> Config:
-    """Read a config and make its scope the default one."""
-    config = open_config(path, trust)
+def open_data(args: argparse.Namespace) -> Config:
+    """The config whose training data to annotate; its scope becomes the default one."""
+    config = open_config(args.dataset, args.trust)
+    check_data_of(config, 'train')
     use_own_loaders(config)
-    register_all_modules(init_default_scope=False)
     init_default_scope(config.get('default_scope', 'mmpretrain'))
     return config
 
 
-def build_dataset(args: argparse.Namespace):
+def find_out(args: argparse.Namespace, config: Config) -> str:
+    """The folder that the training pipeline reads."""
+    for step in config.train_dataloader.dataset.get('pipeline', []):
+        if step.type == 'mmtlalign.LoadTokenLabels':
+            return step.store
+    raise UserError(
+        f"'{args.dataset}' has no mmtlalign.LoadTokenLabels in "
+        'its training pipeline; name a folder with --out'
+    )
+
+
+def build_dataset(args: argparse.Namespace, config: Config):
     """The training data in their order, with images whole, square, and in the
     annotator's channel order."""
-    config = load_config(args.dataset, args.trust)
-    check_data_of(config, 'train')
     cfg = config.train_dataloader.dataset
     if 'pipeline' not in cfg:
         raise UserError(
@@ -130,53 +136,25 @@ def build_dataset(args: argparse.Namespace):
     return DATASETS.build(cfg)
 
 
-def find_out(args: argparse.Namespace) -> str:
-    """The folder to write."""
-    if args.out:
-        return args.out
-    config = load_config(args.dataset, args.trust)
-    check_data_of(config, 'train')
-    for step in config.train_dataloader.dataset.get('pipeline', []):
-        if step.type == 'mmtlalign.LoadTokenLabels':
-            return step.store
-    raise UserError(
-        f"'{args.dataset}' has no mmtlalign.LoadTokenLabels in "
-        'its training pipeline; name a folder with --out'
-    )
-
-
 def build_annotator(args: argparse.Namespace, device: str) -> TokenLabelAnnotator:
     """The classifier with its weights."""
-    config = load_config(args.config, args.trust)
-    check_model(config)
-    cfg = config.model
-    modernise(cfg)
-    cfg.setdefault('data_preprocessor', config.get('data_preprocessor', {}))
-    model = MODELS.build(cfg)
-    annotator = TokenLabelAnnotator(model, args.batch_size, args.workers)
-    check_checkpoint(model, args.checkpoint, args.trust)
-    model.to(device)
-    return annotator
-
-
-def check_classes(args: argparse.Namespace, count: int, classes: Sequence[str]) -> None:
-    """Compare the annotator's classes with those of the data set."""
-    trained = classes_in(load_checkpoint_safely(args.checkpoint, args.trust))
-    check_trained_classes(trained, args.checkpoint, classes, args.dataset)
-    if count != len(classes):
-        raise UserError(f"the annotator knows {count} classes, '{args.dataset}' has {len(classes)}")
+    model = get_model(args.config, args.checkpoint, device, trust=args.trust)
+    return TokenLabelAnnotator(model, args.batch_size, args.workers)
 
 
 def open_store(
     args: argparse.Namespace, annotator: TokenLabelAnnotator, dataset
 ) -> TokenLabelStore:
-    """Check the annotator on the first batch and lay out the store."""
+    """Hold the annotator against the data set's classes and images, and lay out the store."""
     classes = dataset.metainfo.get('classes') or ()
-    check_classes(args, annotator.model.head.num_classes, classes)
+    trained = classes_in(load_checkpoint_safely(args.checkpoint, args.trust))
+    check_trained_classes(trained, args.checkpoint, classes, args.dataset)
+    count = annotator.model.head.num_classes
+    if count != len(classes):
+        raise UserError(f"the annotator knows {count} classes, '{args.dataset}' has {len(classes)}")
     grid = annotator.find_grid(dataset)
     accuracy = annotator.judge(dataset, args.force)
-    weights = Path(args.checkpoint).read_bytes()
-    digest = hashlib.sha256(weights).hexdigest()
+    digest = hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest()
     return TokenLabelStore.create(
         args.out,
         image_names(dataset),
@@ -184,36 +162,23 @@ def open_store(
         grid,
         min(args.top_k, len(classes)),
         args.score_mode,
-        annotator=dict(config=osp.basename(args.config), sha256=digest, size=args.size),
+        annotator=dict(config=Path(args.config).name, sha256=digest, size=args.size),
         accuracy=accuracy,
     )
 
 
-def annotate_part(args: argparse.Namespace, part: int) -> None:
+def annotate_part(part: int, args: argparse.Namespace) -> None:
     """What each of several processes does."""
     with one_line_errors('mmtlalign token-labels'):
-        end_with_parent()
         device = args.device
         if device == 'cuda':
             device = f'cuda:{part % torch.cuda.device_count()}'
         else:
             torch.set_num_threads(1)
-        annotator, dataset = build_annotator(args, device), build_dataset(args)
+        annotator, dataset = build_annotator(args, device), build_dataset(args, open_data(args))
         store = TokenLabelStore(args.out, writable=True)
         for _ in annotator.annotate(dataset, store, part, args.processes):
             pass
-
-
-def end_with_parent() -> None:
-    """End this process when the one that started it is gone, however."""
-    parent = multiprocessing.parent_process()
-
-    def wait() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    if parent is not None:
-        threading.Thread(target=wait, daemon=True).start()
 
 
 def progress_bar() -> Progress:
@@ -228,34 +193,25 @@ def progress_bar() -> Progress:
 
 
 def annotate_in_parallel(args: argparse.Namespace, store: TokenLabelStore) -> None:
-    """Start processes, show what they have done, end them all if one fails."""
-    context = multiprocessing.get_context('spawn')
-    crew = [
-        context.Process(target=annotate_part, args=(args, part)) for part in range(args.processes)
-    ]
-    for process in crew:
-        process.start()
+    """Start processes, which end with this one, and show what they have done.
+
+    Raises:
+        UserError: If one has failed; all are ended then.
+    """
+    crew = spawn(annotate_part, (args,), args.processes, join=False)
     try:
-        watch(crew, store)
-    finally:
-        for process in crew:
-            process.terminate()
-    if any(process.exitcode for process in crew):
+        with progress_bar() as bar:
+            task = bar.add_task('', total=len(store))
+            while not crew.join(timeout=0.2):
+                bar.update(task, completed=int(store.done.sum()))
+            bar.update(task, completed=int(store.done.sum()))
+    except ProcessExitedException:
         raise UserError(
             'a process has failed, as said above; what is done is kept: start again to go on'
-        )
-
-
-def watch(crew: list, store: TokenLabelStore) -> None:
-    """Show what has been done until all have ended, or one has failed."""
-    with progress_bar() as bar:
-        task = bar.add_task('', total=len(store))
-        while any(process.is_alive() for process in crew) and not any(
-            process.exitcode for process in crew
-        ):
-            bar.update(task, completed=int(store.done.sum()))
-            time.sleep(0.2)
-        bar.update(task, completed=int(store.done.sum()))
+        ) from None
+    finally:
+        for process in crew.processes:
+            process.terminate()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -266,8 +222,9 @@ def main(argv: list[str] | None = None) -> None:
             f"checkpoint '{args.checkpoint}' is no file here; download it and give its path"
         )
     check_file(args.checkpoint, 'checkpoint')
-    args.out = find_out(args)
-    dataset = build_dataset(args)
+    config = open_data(args)
+    args.out = args.out or find_out(args, config)
+    dataset = build_dataset(args, config)
     annotator = build_annotator(args, args.device)
     store = open_store(args, annotator, dataset)
     if args.processes > 1:

@@ -25,12 +25,7 @@ class ObjectMask:
         return self.pixels.shape
 
     def flipped(self, direction: str | None) -> 'ObjectMask':
-        """After the image was mirrored, or could have been.
-
-        Args:
-            direction (str, optional): 'horizontal', 'vertical', 'diagonal',
-                or None if it was left as it is.
-        """
+        """After the image was mirrored, or could have been; see :meth:`TokenLabels.flipped`."""
         if direction is None:
             return replace(self, flip=False)
         return ObjectMask(np.ascontiguousarray(mmcv.imflip(self.pixels, direction)), True)
@@ -38,12 +33,9 @@ class ObjectMask:
     def cropped(
         self, top: int, left: int, height: int, width: int, image_size: tuple[int, int]
     ) -> 'ObjectMask':
-        """After a part of the image was cut out and resized.
+        """After a part of the image was cut out and resized; see :meth:`TokenLabels.cropped`.
 
-        Args:
-            top, left, height, width (int): Of the part, in pixels; it may
-                reach beyond the image, where there is no object.
-            image_size (tuple[int]): Rows and columns it was resized to.
+        It may reach beyond the image, where there is no object.
         """
         part = np.zeros((height, width), np.uint8)
         rows, cols = self.pixels.shape
@@ -55,10 +47,6 @@ class ObjectMask:
         return replace(self, pixels=part)
 
     def warped(self, matrix: np.ndarray) -> 'ObjectMask':
-        """After an affine map of the image that keeps its size.
-
-        Args:
-            matrix (np.ndarray): (2, 3), as for ``cv2.warpAffine``: where a pixel (x, y, 1) goes to.
-        """
+        """After an affine map of the image; see :meth:`TokenLabels.warped`."""
         moved = cv2.warpAffine(self.pixels, np.asarray(matrix, np.float64), self.pixels.shape[::-1])
         return replace(self, pixels=moved)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from torch.nn.functional import grid_sample
 
 SCORE_MODES = ('probs', 'logits')
 
@@ -81,14 +83,19 @@ class TokenLabels:
         Args:
             matrix (np.ndarray): (2, 3), as for ``cv2.warpAffine``: where a pixel (x, y, 1) goes to.
         """
-        x, y, seen = self._sources(matrix)
-        cells, weights = _neighbours(x, y, *self.ids.shape[:2])
-        weights = weights * seen[:, None]
+        rows, cols, k = self.ids.shape
+        places, seen = self._sources(matrix)
         classes, dense, others = self._expanded()
+        maps = np.column_stack((others, dense)).T.reshape(1, -1, rows, cols)
+        moved = grid_sample(
+            torch.from_numpy(np.ascontiguousarray(maps)),
+            torch.from_numpy(places)[None, None],
+            padding_mode='border',
+            align_corners=False,
+        )
+        moved = moved[0, :, 0].numpy().T * seen[:, None]
         flat = 1 / self.num_classes if self.score_mode == 'probs' else 0.0
-        others = (weights * others[cells]).sum(1) + (1 - seen) * flat
-        dense = np.einsum('nj,njc->nc', weights, dense[cells])
-        k = self.ids.shape[-1]
+        others, dense = moved[:, 0] + (1 - seen) * flat, moved[:, 1:]
         top = np.argpartition(-dense, k - 1, axis=1)[:, :k]
         scores = np.take_along_axis(dense, top, axis=1) + others[:, None]
         return replace(
@@ -98,8 +105,8 @@ class TokenLabels:
         )
 
     def _sources(self, matrix):
-        """Where the content of each cell comes from: x and y on the map, where 0 is the middle of
-        the first cell, and 1 or, from outside the image, 0; each (N,)."""
+        """Where the content of each cell comes from: x and y from -1 to 1 over the map, (N, 2); and
+        1 or, from outside the image, 0, (N,)."""
         rows, cols = self.ids.shape[:2]
         origin, scale = self.box[:2], self.box[2:] - self.box[:2]
         size = np.array(self.image_size[::-1])
@@ -108,8 +115,8 @@ class TokenLabels:
         matrix = np.asarray(matrix, np.float64)
         sources = (pixels - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
         seen = ((sources > -0.5) & (sources < size - 0.5)).all(1)
-        x, y = ((sources + 0.5) / size * scale + origin - 0.5).T
-        return x, y, seen.astype(np.float64)
+        places = (sources + 0.5) / size * scale + origin
+        return 2 * places / (cols, rows) - 1, seen.astype(np.float64)
 
     def _expanded(self):
         """Classes that occur in the map (C,), their scores in every cell less that of the others
@@ -123,14 +130,3 @@ class TokenLabels:
         dense = np.zeros((len(scores), len(classes)))
         np.put_along_axis(dense, columns.reshape(-1, k), scores - others[:, None], axis=1)
         return classes, dense, others
-
-
-def _neighbours(x, y, rows: int, cols: int):
-    """Cells around positions and their bilinear weights, both (N, 4)."""
-    x, y = x.clip(0, cols - 1), y.clip(0, rows - 1)
-    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
-    right, bottom = (left + 1).clip(max=cols - 1), (top + 1).clip(max=rows - 1)
-    u, v = x - left, y - top
-    cells = [top * cols + left, top * cols + right, bottom * cols + left, bottom * cols + right]
-    weights = [(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v]
-    return np.stack(cells, 1), np.stack(weights, 1)

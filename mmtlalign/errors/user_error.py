@@ -15,12 +15,7 @@ class DamagedFile(UserError):
 
 class StoppedBySignal(KeyboardInterrupt):
     """A signal that was heeded, and what came of it; like Ctrl-C no error
-    that anybody but the command's boundary should catch.
-
-    Args:
-        number (int): Of the signal.
-        message (str): What came of it.
-    """
+    that anybody but the command's boundary should catch."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -32,9 +27,6 @@ def in_one_line(text) -> str:
 
     Names and keys out of files can hold line breaks, or codes that move the
     cursor and change colours.
-
-    Args:
-        text (object): Its ``str`` is taken.
     """
     return ''.join(
         char if char.isprintable() else char.encode('unicode_escape', 'surrogatepass').decode()

@@ -22,7 +22,7 @@ from mmtlalign.alignment import LabelTrace
 from mmtlalign.alignment.families import build_family
 from mmtlalign.errors import UserError
 from mmtlalign.models.batch_augments import MixRecord
-from mmtlalign.models.targets import attended_share, visible_objects
+from mmtlalign.models.targets import attended_share, visible_share
 
 # What a share is read from: arguments of the trace; None is no trace.
 SHARES = {
@@ -215,7 +215,7 @@ class Fidelity:
             answer=mixes.answer(self.model.head(feats)), ablation=own / (own + partner)
         )
         if 'object_mask' in mixes.samples[0]:
-            references['truth'] = mixes.truth()
+            references['truth'] = visible_share(mixes.record, mixes.samples, unseen=torch.nan)
         return Measured(
             {name: _numpy(shares[name]) for name in self.names},
             {name: _numpy(value) for name, value in references.items()},
@@ -276,12 +276,6 @@ class Mixes:
         own = labels.to(scores.device)[:, None]
         partner = own[self.record.partner]
         return (scores.gather(1, own) - scores.gather(1, partner))[:, 0].sigmoid()
-
-    def truth(self) -> Tensor:
-        """(N,), visible pixels of the own object over those of both; NaN where there are none."""
-        own, partner = visible_objects(self.record, self.samples)
-        both = own + partner
-        return torch.where(both < 1, torch.nan, own / both.clamp(min=1))
 
 
 def _numpy(values: Tensor) -> np.ndarray:

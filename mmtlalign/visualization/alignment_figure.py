@@ -1,14 +1,9 @@
 """One picture of what label alignment does to one mixed image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from matplotlib.figure import Figure
 
 # Own image and partner, wherever they are told apart.
 OWN, PARTNER = '#2166ac', '#b2182b'
@@ -36,8 +31,6 @@ def draw_alignment(
     Returns:
         Figure: To be saved by the caller.
     """
-    from matplotlib.figure import Figure
-
     rows = -(-len(share_maps) // MAPS_PER_ROW)
     figure = Figure(figsize=(12, 5.2 + 1.8 * rows), layout='constrained')
     figure.suptitle(title, fontsize=13)
@@ -54,8 +47,6 @@ def draw_share_maps(share_maps: dict[str, list[np.ndarray]]) -> Figure:
     Args:
         share_maps (dict[str, list[np.ndarray]]): Of each propagation, as of :func:`draw_alignment`.
     """
-    from matplotlib.figure import Figure
-
     rows = -(-max(map(len, share_maps.values())) // MAPS_PER_ROW)
     figure = Figure(figsize=(12, (0.5 + 1.8 * rows) * len(share_maps)), layout='constrained')
     parts = figure.subfigures(len(share_maps), 1, squeeze=False)[:, 0]

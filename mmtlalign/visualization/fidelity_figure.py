@@ -1,14 +1,9 @@
 """Pictures of what shares say of a model, and of what there is to see."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from matplotlib.figure import Figure
 
 TITLES = dict(answer="the model's answer", ablation='the ablation', truth='what is visible')
 
@@ -24,8 +19,6 @@ def draw_fidelity(checkpoints: dict[str, dict], title: str) -> Figure:
             :func:`mmtlalign.evaluation.fidelity.summarize` returned.
         title (str): What was measured.
     """
-    from matplotlib.figure import Figure
-
     references = [
         name for name in TITLES if any(name in shares['area'] for shares in checkpoints.values())
     ]

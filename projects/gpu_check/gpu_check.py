@@ -34,47 +34,26 @@ from mmtlalign.alignment.kernels.windows import mean_heads_of_windows  # noqa: E
 
 DEVICE = torch.device('cpu' if REHEARSE else 'cuda')
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-# heads, queries, keys, width
-SHAPES = (
-    ((1, 20, 7, 24),)
-    if REHEARSE
-    else (
-        (6, 197, 197, 64),
-        (6, 577, 577, 64),
-        (6, 1025, 1025, 64),
-        (3, 50, 50, 32),
-        (4, 197, 197, 80),
-        (2, 196, 49, 64),
-    )
+# Heads, queries, keys, width; with a batch before them, of DeiT-S at 224, 384, 512 px and ViT-B;
+# windows, heads, positions of Swin-T's first stage; batches of the benchmark's cases.
+if REHEARSE:
+    SHAPES, TIMED, WINDOWS = ((1, 20, 7, 24),), ((1, 2, 5, 5, 16),), (2, 2, 9)
+    STEPS, NAMES = dict(tiny=1), tuple(choice.KERNELS)
+else:
+    SHAPES = ((6, 197, 197, 64), (6, 577, 577, 64), (6, 1025, 1025, 64))
+    SHAPES += ((3, 50, 50, 32), (4, 197, 197, 80), (2, 196, 49, 64))
+    TIMED = ((128, 6, 197, 197, 64), (64, 6, 577, 577, 64))
+    TIMED += ((32, 6, 1025, 1025, 64), (128, 12, 197, 197, 64))
+    WINDOWS = (8192, 3, 49)
+    STEPS = {'deit-s-224': 128, 'deit-s-384': 64, 'deit-s-512': 32, 'swin-t-224': 128}
+    NAMES = choice.ORDER['cuda']
+TINY = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=32)
+TINY = dict(arch=TINY, img_size=32)
+overhead.CASES['tiny'] = (overhead.MMPRETRAIN, 'VisionTransformer', TINY, 32, 16, 1)
+WINDOW_KERNELS = (
+    ('triton', lambda *inputs: choice.load('triton', 'window_pass')(*inputs)),
+    ('mean', mean_heads_of_windows),
 )
-# batch, heads, queries, keys, width: DeiT-S at 224, 384, 512 px and ViT-B
-TIMED = (
-    ((1, 2, 5, 5, 16),)
-    if REHEARSE
-    else (
-        (128, 6, 197, 197, 64),
-        (64, 6, 577, 577, 64),
-        (32, 6, 1025, 1025, 64),
-        (128, 12, 197, 197, 64),
-    )
-)
-# windows, heads, positions: Swin-T's first stage
-WINDOWS = (2, 2, 9) if REHEARSE else (8192, 3, 49)
-# case of the benchmark -> batch
-STEPS = (
-    dict(tiny=1)
-    if REHEARSE
-    else {'deit-s-224': 128, 'deit-s-384': 64, 'deit-s-512': 32, 'swin-t-224': 128}
-)
-overhead.CASES['tiny'] = (
-    overhead.MMPRETRAIN,
-    'VisionTransformer',
-    dict(arch=dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=32), img_size=32),
-    32,
-    16,
-    1,
-)
-NAMES = tuple(choice.KERNELS) if REHEARSE else choice.ORDER['cuda']
 RECIPE = 'configs/classification/tlalign/tlalign_deit-digits_1xb32_digits.py'
 
 
@@ -123,14 +102,11 @@ def _text(value) -> str:
 def machine() -> dict:
     import triton
 
-    cuda = DEVICE.type == 'cuda'
-    return dict(
-        device=torch.cuda.get_device_name() if cuda else (overhead.processor()),
-        torch=torch.__version__,
-        triton=triton.__version__,
-        cuda=torch.version.cuda if cuda else 'none',
-        cudnn=torch.backends.cudnn.version() if cuda else 'none',
-    )
+    found = dict(device=overhead.processor(), cuda='none', cudnn='none')
+    if DEVICE.type == 'cuda':
+        cudnn = torch.backends.cudnn.version()
+        found = dict(device=torch.cuda.get_device_name(), cuda=torch.version.cuda, cudnn=cudnn)
+    return dict(found, torch=torch.__version__, triton=triton.__version__)
 
 
 def load(name: str) -> Callable:
@@ -148,9 +124,8 @@ def errors(name: str, case: choice.Case) -> dict:
     found = torch.autograd.grad(out, qkv, grad)
     stock = torch.autograd.grad(F.scaled_dot_product_attention(*qkv), qkv, grad)
     moved, own = choice.explicit_shares(*doubles, share.double())
-    row = dict(
-        features=gap(out, expected), share=gap(mixed, moved), gradient=max(map(gap, found, right))
-    )
+    row = dict(features=gap(out, expected), share=gap(mixed, moved))
+    row['gradient'] = max(map(gap, found, right))
     row['stock gradient'] = max(map(gap, stock, right))
     return row if carried is None else dict(row, carried=gap(carried, own))
 
@@ -181,11 +156,7 @@ def windows(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
 def window_errors(dtype: torch.dtype) -> dict:
     matrix, channels = windows(dtype)
     expected = matrix.double().mean(1) @ channels.double()
-    kernel = choice.load('triton', 'window_pass')
-    return {
-        'triton': gap(kernel(matrix, channels), expected),
-        'mean': gap(mean_heads_of_windows(matrix, channels), expected),
-    }
+    return {name: gap(kernel(matrix, channels), expected) for name, kernel in WINDOW_KERNELS}
 
 
 def milliseconds(run: Callable) -> dict:
@@ -205,10 +176,7 @@ def time_kernels(report: Report) -> None:
                 measure = partial(attention_time, name, case, batch)
                 report.add('Forward and backward of attention', measure, **keys, kernel=name)
     matrix, channels = windows(dtype)
-    for name, kernel in (
-        ('triton', lambda *x: choice.load('triton', 'window_pass')(*x)),
-        ('mean', mean_heads_of_windows),
-    ):
+    for name, kernel in WINDOW_KERNELS:
         measure = partial(milliseconds, partial(kernel, matrix, channels))
         report.add('Shares of windows', measure, kernel=name)
 
@@ -238,14 +206,8 @@ def check_steps(report: Report, rounds: int) -> None:
 def steps(name: str, batch: int, compiled: bool, rounds: int) -> dict:
     """Median and quartiles of the ratios to the stock step within a round, and peak memory."""
     torch._dynamo.reset()
-    args = argparse.Namespace(
-        device=str(DEVICE),
-        bf16=True,
-        propagation=['tlalign', 'contribution'],
-        watch=None,
-        batch=batch,
-        num_classes=1000,
-    )
+    args = dict(bf16=True, propagation=['tlalign', 'contribution'], watch=None, num_classes=1000)
+    args = argparse.Namespace(device=str(DEVICE), batch=batch, **args)
     step = overhead.TrainingStep(name, args)
     if compiled:
         backend = 'aot_eager' if REHEARSE else 'inductor'
@@ -282,11 +244,8 @@ def train(dtype: str, folder: Path) -> dict:
         return dict(note='skipped: --amp on a CPU is bfloat16')
     options = [] if DEVICE.type == 'cpu' else [f'optim_wrapper.dtype={dtype}']
     if REHEARSE:
-        options += [
-            'train_cfg.max_epochs=2',
-            'train_dataloader.dataset.indices=32',
-            'val_dataloader.dataset.indices=32',
-        ]
+        options += ['train_cfg.max_epochs=2']
+        options += [f'{part}_dataloader.dataset.indices=32' for part in ('train', 'val')]
     work_dir = folder / f'digits_{dtype}'
     command = [sys.executable, 'tools/train.py', RECIPE, '--amp', '--no-report']
     command += ['--work-dir', str(work_dir), *['--cfg-options'] * bool(options), *options]

@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 
 from mini_study import ROOT, Job, run_job, run_tool, write
-from study_report import interval, mean_and_spread, paired_gaps
+from study_report import interval, mean_and_spread, paired_gaps, row
 
 from mmtlalign.errors import UserError, one_line_errors
 
@@ -38,13 +38,9 @@ def plan(backbone: str) -> list[Job]:
             f'{len(found)} files of zoo/ start {backbone}: run '
             f'this from the root of a checkout, {ROOT}'
         )
-    folder, weights = (
-        'configs/segmentation/cutmix',
-        f'model.backbone.init_cfg.checkpoint={found[0]}',
-    )
-    return [
-        Job('camvid', arm, f'{folder}/{arm}_{SEGMENTERS[backbone]}.py', [weights]) for arm in ARMS
-    ]
+    weights = f'model.backbone.init_cfg.checkpoint={found[0]}'
+    config = f'configs/segmentation/cutmix/{{}}_{SEGMENTERS[backbone]}.py'
+    return [Job('camvid', arm, config.format(arm), [weights]) for arm in ARMS]
 
 
 def work_dir(backbone: str, seed: int, arm: str) -> Path:
@@ -52,20 +48,18 @@ def work_dir(backbone: str, seed: int, arm: str) -> Path:
     return Path('work_dirs/camvid_mixing', f'{backbone}_seed{seed}', arm)
 
 
-def result_file(backbone: str, seed: int) -> Path:
-    """What remains of a unit."""
-    return RESULTS / f'{backbone}_seed{seed}.json'
-
-
 def run_unit(backbone: str, seed: int) -> None:
-    """Train what is not trained yet, and write the file of the unit."""
+    """Train what is not trained yet, and write the file of the unit; nothing if it is there."""
+    path = RESULTS / f'{backbone}_seed{seed}.json'
+    if path.is_file():
+        return
     arms = {}
     for job in plan(backbone):
         print(f'{backbone}, seed {seed}: {job.arm}', flush=True)
-        result = run_job(job, work_dir(backbone, seed, job.arm), seed, show=lambda left: None)
+        result = run_job(job, work_dir(backbone, seed, job.arm), seed)
         arms[job.arm] = {key: result[key] for key in KEPT}
     RESULTS.mkdir(parents=True, exist_ok=True)
-    write(result_file(backbone, seed), dict(backbone=backbone, seed=seed, arms=arms))
+    write(path, dict(backbone=backbone, seed=seed, arms=arms))
 
 
 def smoke(backbone: str) -> None:
@@ -78,31 +72,32 @@ def smoke(backbone: str) -> None:
         run_tool(folder, *command, '--cfg-options', *job.options, *short)
 
 
+HEAD = """mIoU in percent after the last step, mean ± SD (seeds); differences are paired by
+seed, with 95 % t intervals.
+
+| backbone | none | cutmix | aligned-cutmix | CutMix - none | aligned - CutMix |
+|---|---|---|---|---|---|"""
+
+
 def report() -> str:
     """mIoU of every arm, and paired differences."""
-    rows = [
-        '| backbone | ' + ' | '.join(ARMS) + ' | CutMix - none | aligned - CutMix |',
-        '|---' * (3 + len(ARMS)) + '|',
-    ]
+    rows = [HEAD]
     for backbone in SEGMENTERS:
-        arms = {arm: {} for arm in ARMS}
-        for path in sorted(RESULTS.glob(f'{backbone}_seed*.json')):
-            unit = json.loads(path.read_text())
-            for arm, result in unit['arms'].items():
-                arms[arm][unit['seed']] = result
-        if not arms['none']:
+        units = [
+            json.loads(path.read_text()) for path in sorted(RESULTS.glob(f'{backbone}_seed*.json'))
+        ]
+        if not units:
             continue
+        none, cutmix, aligned = (
+            {unit['seed']: unit['arms'][arm] for unit in units} for arm in ARMS
+        )
         cells = []
-        for results in arms.values():
-            finals = [result['final'] for result in results.values()]
+        for arm in (none, cutmix, aligned):
+            finals = [result['final'] for result in arm.values()]
             cells.append(f'{mean_and_spread(finals)} ({len(finals)})')
-        for a, b in (('cutmix', 'none'), ('aligned-cutmix', 'cutmix')):
-            cells.append(interval(paired_gaps(arms[a], arms[b])))
-        rows.append(f'| {backbone} | ' + ' | '.join(cells) + ' |')
-    return (
-        'mIoU in percent after the last step, mean ± SD (seeds); '
-        'differences are paired by\nseed, with 95 % t intervals.\n\n' + '\n'.join(rows)
-    )
+        gaps = paired_gaps(cutmix, none), paired_gaps(aligned, cutmix)
+        rows.append(row(backbone, *cells, *map(interval, gaps)))
+    return '\n'.join(rows)
 
 
 def parse_args() -> argparse.Namespace:
@@ -122,14 +117,12 @@ def main() -> None:
     args = parse_args()
     if args.report:
         print(report())
-        return
-    if args.smoke:
+    elif args.smoke:
         for backbone in args.backbones:
             smoke(backbone)
-        return
-    for seed in args.seeds:
-        for backbone in args.backbones:
-            if not result_file(backbone, seed).is_file():
+    else:
+        for seed in args.seeds:
+            for backbone in args.backbones:
                 run_unit(backbone, seed)
 
 

@@ -12,26 +12,22 @@ other is at; `--stage screen` ends after it.
 """
 
 import argparse
-import fcntl
 import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
-import psutil
 from mmengine.config import Config
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy import optimize, stats
+from trainings import ROOT, BusyError, hold, progress_bar, read_cpu_seconds, run_held, write
+
+from mmtlalign.errors import UserError, one_line_errors
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 UNITS, DECISION = HERE / 'units', HERE / 'decision.json'
 
 # What tells a regime from the recipe in configs/classification/planted.
@@ -42,15 +38,8 @@ REGIMES = dict(
 )
 ARMS = dict(area='cutmix', object='object', tlalign='tlalign', contribution='contribution')
 COMPARED = ('tlalign', 'contribution')
-RECIPE = (
-    'model',
-    'data_preprocessor',
-    'train_dataloader',
-    'val_dataloader',
-    'optim_wrapper',
-    'param_scheduler',
-    'train_cfg',
-)
+RECIPE = ('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader')
+RECIPE += ('optim_wrapper', 'param_scheduler', 'train_cfg')
 SCREEN_SEEDS = range(100, 104)
 FIRST_SEEDS = (200, 400)  # of the control, and of a second try
 LEVELS = (0.05, 0.025)  # one-sided, likewise
@@ -75,9 +64,8 @@ class Unit(NamedTuple):
 
     @property
     def config(self) -> str:
-        return (
-            f'configs/classification/planted/{ARMS[self.arm]}_deit-micro_1xb50-150e_planted-24px.py'
-        )
+        name = f'{ARMS[self.arm]}_deit-micro_1xb50-150e_planted-24px'
+        return f'configs/classification/planted/{name}.py'
 
     @property
     def options(self) -> list[str]:
@@ -108,13 +96,8 @@ class Unit(NamedTuple):
     def recipe(self) -> str:
         """A hash of what makes the weights, but the seed."""
         cfg = Config.fromfile(ROOT / self.config)
-        text = json.dumps(
-            [
-                {key: cfg[key] for key in RECIPE},
-                [o for o in self.options if not o.startswith('randomness')],
-            ],
-            sort_keys=True,
-        )
+        options = [o for o in self.options if not o.startswith('randomness')]
+        text = json.dumps([{key: cfg[key] for key in RECIPE}, options], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -133,12 +116,11 @@ def screen_units() -> list[Unit]:
 
 def differences(stage: str, regime: str, arm: str, seeds) -> np.ndarray:
     """Arm - area in points, of the given seeds, all of which are in."""
-    return np.array(
-        [
-            read(Unit(stage, regime, arm, seed)) - read(Unit(stage, regime, 'area', seed))
-            for seed in seeds
-        ]
+    own, area = (
+        np.array([read(Unit(stage, regime, name, seed)) for seed in seeds])
+        for name in (arm, 'area')
     )
+    return own - area
 
 
 def decide() -> dict:
@@ -147,24 +129,13 @@ def decide() -> dict:
     for regime in REGIMES:
         gaps = differences('screen', regime, 'object', SCREEN_SEEDS)
         mean, spread = gaps.mean(), gaps.std(ddof=1)
-        cost = sum(
-            json.loads(Unit('screen', regime, arm, seed).file.read_text())['cpu_seconds']
-            for arm in ('area', 'object')
-            for seed in SCREEN_SEEDS
-        )
+        units = [unit for unit in screen_units() if unit.regime == regime]
+        cost = sum(json.loads(unit.file.read_text())['cpu_seconds'] for unit in units)
         limit = upper_limit(spread, len(gaps))
-        ranked.append(
-            dict(
-                regime=regime,
-                mean=mean,
-                sd=spread,
-                rank=mean / spread,
-                cpu_seconds=cost,
-                sd_limit=limit,
-                pairs=pairs_needed(limit),
-                smallest=smallest_found(limit, pairs_needed(limit)),
-            )
-        )
+        pairs = pairs_needed(limit)
+        row = dict(regime=regime, mean=mean, sd=spread, rank=mean / spread, cpu_seconds=cost)
+        row |= dict(sd_limit=limit, pairs=pairs, smallest=smallest_found(limit, pairs))
+        ranked.append(row)
     ranked.sort(key=lambda row: (-row['rank'], row['cpu_seconds']))
     return dict(screen=ranked, tries=[row['regime'] for row in ranked if row['mean'] > 0][:2])
 
@@ -205,9 +176,8 @@ def control(attempt: int, decision: dict) -> dict | None:
 
 
 def confirm_seeds(attempt: int, decision: dict) -> range:
-    pairs = next(
-        row['pairs'] for row in decision['screen'] if row['regime'] == decision['tries'][attempt]
-    )
+    pairs = {row['regime']: row['pairs'] for row in decision['screen']}
+    pairs = pairs[decision['tries'][attempt]]
     return range(FIRST_SEEDS[attempt], FIRST_SEEDS[attempt] + pairs)
 
 
@@ -215,21 +185,24 @@ def confirm_units(regime: str, arms, seeds) -> list[Unit]:
     return [Unit('confirm', regime, arm, seed) for seed in seeds for arm in arms]
 
 
+def tried() -> Iterator[tuple[int, str, range, dict | None]]:
+    """Of every regime whose control is due: which try it is, name, seeds, and how it came out;
+    none follows one that is not in, or confirmed."""
+    decision = json.loads(DECISION.read_text()) if DECISION.is_file() else dict(tries=[])
+    for attempt, regime in enumerate(decision['tries']):
+        result = control(attempt, decision)
+        yield attempt, regime, confirm_seeds(attempt, decision), result
+        if result is None or result['passed']:
+            return
+
+
 def plan() -> list[Unit]:
     """All units that the protocol asks for, as far as it can be told."""
     units = screen_units()
-    if not DECISION.is_file():
-        return units
-    decision = json.loads(DECISION.read_text())
-    for attempt, regime in enumerate(decision['tries']):
-        seeds = confirm_seeds(attempt, decision)
+    for _, regime, seeds, result in tried():
         units += confirm_units(regime, ('area', 'object'), seeds)
-        result = control(attempt, decision)
-        if result is None:
-            break
-        if result['passed']:
+        if result and result['passed']:
             units += confirm_units(regime, COMPARED, seeds)
-            break
     return units
 
 
@@ -240,11 +213,11 @@ def read(unit: Unit) -> float:
     """Its accuracy in percent.
 
     Raises:
-        SystemExit: If another recipe trained it.
+        UserError: If another recipe trained it.
     """
     stored = json.loads(unit.file.read_text())
     if stored['recipe'] != unit.recipe:
-        sys.exit(
+        raise UserError(
             f'{unit.file.name} was trained by another recipe '
             f'({stored["recipe"]}) than there is now ({unit.recipe}): go '
             'back to that, or remove the file'
@@ -256,70 +229,33 @@ def run(unit: Unit) -> bool:
     """Train it, or go on, and write its file; False if another process, or a
     training that outlived its runner, is at it."""
     folder = ROOT / 'work_dirs/labels_study' / unit.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / 'output.txt', 'a') as output:
-        try:
-            # the training inherits the open file, and with it the lock
-            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        if not unit.file.is_file():
-            seconds = train(unit, folder, output)
-            store(unit, folder, seconds)
+    try:
+        with hold(folder) as output:
+            if not unit.file.is_file():
+                train(unit, folder, output)
+    except BusyError:
+        return False
     return True
 
 
-def train(unit: Unit, folder: Path, output) -> float:
-    """Train or go on, by tools/train.py; CPU seconds spent, kills included.
-
-    Raises:
-        SystemExit: If it fails, naming its output.
-    """
-    spent = folder / 'cpu_seconds'
-    seconds = before = float(spent.read_text()) if spent.is_file() else 0.0
-    with subprocess.Popen(
-        [
-            sys.executable,
-            'tools/train.py',
-            unit.config,
-            '--work-dir',
-            folder,
-            '--resume',
-            '--cfg-options',
-            *unit.options,
-        ],
-        cwd=ROOT,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env={'OMP_NUM_THREADS': '1', **os.environ},
-    ) as process:
-        while process.poll() is None:
-            seconds = before + sum(psutil.Process(process.pid).cpu_times()[:4])
-            spent.write_text(str(seconds))
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(5)
-    if process.returncode:
-        sys.exit(f'the training failed: see {folder}/output.txt, then start this command again')
-    return seconds
-
-
-def store(unit: Unit, folder: Path, seconds: float) -> None:
-    """Write the file of a unit whose training has ended."""
+def train(unit: Unit, folder: Path, output: TextIO) -> None:
+    """Let tools/train.py begin or go on, and write the file of the unit."""
+    command = ['tools/train.py', unit.config, '--work-dir', folder, '--resume']
+    threads = os.environ.get('OMP_NUM_THREADS', '1')
+    run_held(output, *command, '--cfg-options', *unit.options, OMP_NUM_THREADS=threads)
     curve = dict(read_curve(folder))
     UNITS.mkdir(exist_ok=True)
-    write(
-        unit.file,
-        dict(
-            **unit._asdict(),
-            config=unit.config,
-            options=unit.options,
-            recipe=unit.recipe,
-            top1=curve[max(curve)],
-            curve=curve,
-            cpu_seconds=round(seconds),
-            commit=commit(),
-        ),
+    result = dict(
+        **unit._asdict(),
+        config=unit.config,
+        options=unit.options,
+        recipe=unit.recipe,
+        top1=curve[max(curve)],
+        curve=curve,
+        cpu_seconds=round(read_cpu_seconds(folder / 'cpu_seconds')),
+        commit=commit(),
     )
+    write(unit.file, result)
 
 
 def read_curve(folder: Path) -> Iterator[tuple[int, float]]:
@@ -332,27 +268,13 @@ def read_curve(folder: Path) -> Iterator[tuple[int, float]]:
 
 def commit() -> str:
     """Where the repository is."""
-    return subprocess.run(
-        ['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-
-
-def write(path: Path, result: dict) -> None:
-    """A file that is whole or absent, whenever this is killed."""
-    draft = path.with_suffix('.part')
-    draft.write_text(json.dumps(result, indent=1) + '\n')
-    draft.rename(path)
+    command = ['git', 'rev-parse', '--short', 'HEAD']
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
 def go_on(stage: str | None) -> None:
     """Run what is missing; decide when the screen is in."""
-    columns = (
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=1e6) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task('')
         while True:
             units = plan()
@@ -378,14 +300,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        '--stage', choices=('screen', 'confirm'), help='run no units but of this stage'
-    )
-    parser.add_argument(
-        '--report',
-        action='store_true',
-        help='write labels_report.md, what may be told of the units that are in',
-    )
+    only = 'run no units but of this stage'
+    parser.add_argument('--stage', choices=('screen', 'confirm'), help=only)
+    what = 'write labels_report.md, what may be told of the units that are in'
+    parser.add_argument('--report', action='store_true', help=what)
     args = parser.parse_args()
     if args.report:
         from labels_report import report
@@ -398,4 +316,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_line_errors('labels_study.py'):
+        main()

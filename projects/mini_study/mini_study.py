@@ -12,31 +12,24 @@ configs/classification/tlalign, and the reasons for it in README.md.
 """
 
 import argparse
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import re
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import torch
 from mmengine.config import Config
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
+from trainings import ROOT, hold, progress_bar, read_cpu_seconds, run_held, write
 
 import mmtlalign
 from mmtlalign.checkpoint import load_checkpoint_safely
 from mmtlalign.checkpoint.training_record import read_log, split_version
 from mmtlalign.errors import UserError, one_line_errors
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'projects/mini_study/results'
 CLASSIFIERS = 'configs/classification/tlalign/'
 EPOCHS = 128
@@ -45,13 +38,14 @@ RECIPE = f'1xb128-{EPOCHS}e_cifar10-2500'
 BACKBONES = ('deit-mini', 'swin-mini')
 SEEDS = dict(tlalign=range(6), cutmix=range(6), none=range(2), random=())
 TRANSFER_SEEDS = dict(tlalign=range(3), cutmix=range(3), none=range(1), random=range(1))
-DETECTORS = {
-    'deit-mini': 'faster-rcnn_tlalign-deit-mini_sfp_1xb2_bccd.py',
-    'swin-mini': 'faster-rcnn_tlalign-swin-mini_fpn_1xb2_bccd.py',
-}
-SEGMENTERS = {
-    'deit-mini': 'tlalign-deit-mini_upernet_1xb4-600_camvid-120x90.py',
-    'swin-mini': 'tlalign-swin-mini_upernet_1xb4-600_camvid-240x180.py',
+TRANSFERS = dict(
+    bccd='configs/detection/tlalign/faster-rcnn_tlalign-{}_1xb2_bccd.py',
+    camvid='configs/segmentation/tlalign/tlalign-{}.py',
+)
+# What a backbone has in their names.
+NAMED = {
+    'deit-mini': dict(bccd='deit-mini_sfp', camvid='deit-mini_upernet_1xb4-600_camvid-120x90'),
+    'swin-mini': dict(bccd='swin-mini_fpn', camvid='swin-mini_upernet_1xb4-600_camvid-240x180'),
 }
 # Name of the metric in the logs, and what makes it percent.
 METRICS = dict(cifar10=('accuracy/top1', 1), bccd=('coco/bbox_mAP', 100), camvid=('mIoU', 1))
@@ -76,16 +70,12 @@ def plan(backbone: str, seed: int) -> list[Job]:
     for arm in ('none', 'cutmix', 'tlalign'):  # the pilots come first
         if seed in SEEDS[arm]:
             jobs.append(Job('cifar10', arm, CLASSIFIERS + (f'{arm}_{backbone}_{RECIPE}.py'), []))
-    for task, folder, configs in (
-        ('bccd', 'configs/detection/tlalign/', DETECTORS),
-        ('camvid', 'configs/segmentation/tlalign/', SEGMENTERS),
-    ):
-        for arm, seeds in TRANSFER_SEEDS.items():
-            if seed in seeds:
-                start = unit_dir(backbone, seed) / f'cifar10_{arm}'
-                weights = '=None' if arm == 'random' else f'.checkpoint={start}/epoch_{EPOCHS}.pth'
-                weights = f'model.backbone.init_cfg{weights}'
-                jobs.append(Job(task, arm, folder + configs[backbone], [weights]))
+    for task, arm in product(TRANSFERS, TRANSFER_SEEDS):
+        if seed in TRANSFER_SEEDS[arm]:
+            start = unit_dir(backbone, seed) / f'cifar10_{arm}/epoch_{EPOCHS}.pth'
+            weights = '=None' if arm == 'random' else f'.checkpoint={start}'
+            weights = f'model.backbone.init_cfg{weights}'
+            jobs.append(Job(task, arm, TRANSFERS[task].format(NAMED[backbone][task]), [weights]))
     return jobs
 
 
@@ -99,11 +89,11 @@ def result_file(backbone: str, seed: int) -> Path:
     return RESULTS / f'{backbone}_seed{seed}.json'
 
 
-def run_job(job: Job, folder: Path, seed: int, show: Callable[[str], None]) -> dict:
+def run_job(job: Job, folder: Path, seed: int, show: Callable[[str], None] | None = None) -> dict:
     """Train and, for classifiers, keep how they err.
 
     Args:
-        show (Callable): Called with the time left, as the training tells it.
+        show (Callable, optional): Called with the time left, as the training tells it.
 
     Returns:
         dict: Final figure, what it is on images drawn anew, curve, CPU
@@ -126,105 +116,40 @@ def run_job(job: Job, folder: Path, seed: int, show: Callable[[str], None]) -> d
     train = [job.config, '--work-dir', folder, '--resume', '--cfg-options', *options]
     run_tool(folder, 'tools/train.py', *train, show=show)
     result = dict(config=job.config, options=options, config_hash=recipe)
-    result.update(read_curve(folder, *METRICS[job.task]))
+    metric, factor = METRICS[job.task]
+    curve = read_scalars(folder, metric, 'step', factor, 4)
+    result.update(final=curve[-1][1], curve=curve)
     checkpoint = folder / Path((folder / 'last_checkpoint').read_text()).name
     bootstrap = ['--work-dir', folder / 'test', '--bootstrap', folder / 'bootstrap.json']
     run_tool(folder, 'tools/test.py', job.config, checkpoint, *bootstrap)
-    result['redrawn'] = read_draws(folder / 'bootstrap.json', METRICS[job.task][1])
+    result['redrawn'] = read_draws(folder / 'bootstrap.json', factor)
     result['versions'] = read_versions(checkpoint)
     if job.task == 'cifar10':
         out = ['--patch-size', '4', '--out', folder / 'robustness.json']
         run_tool(folder, 'tools/analysis_tools/robustness.py', job.config, checkpoint, *out)
         robustness = json.loads((folder / 'robustness.json').read_text())
-        result['robustness'] = {
-            key: robustness[key] for key in ('top1', 'calibration_error', 'confidence')
-        }
-        result['fluctuation'] = read_fluctuation(folder)
-    result['cpu_seconds'] = read_cpu_seconds(folder / 'cpu_seconds')
+        kept = ('top1', 'calibration_error', 'confidence')
+        result['robustness'] = {key: robustness[key] for key in kept}
+        # Mean of |share - lam| at the output, in the last logs of every epoch.
+        result['fluctuation'] = read_scalars(folder, 'token_fluctuation', 'epoch', 1, 5)
+    result['cpu_seconds'] = round(read_cpu_seconds(folder / 'cpu_seconds'))
     write(done, result)
     return result
 
 
-def run_tool(folder: Path, *command, show: Callable[[str], None] = lambda left: None) -> None:
-    """Run one of our tools; its output goes into the folder.
-
-    Raises:
-        UserError: If it fails, where its output is; if another process is at
-            work there, even one that outlived the runner that started it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / 'output.txt', 'a+') as output:
-        try:
-            # The tool inherits the open file, and with it the lock.
-            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f'another process is at work in {folder}: let it '
-                'end or kill it, then start this command again'
-            )
-        with subprocess.Popen(
-            [sys.executable, *map(str, command)], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
-        ) as process:
-            count = count_cpu_seconds(folder / 'cpu_seconds', process.pid)
-            while process.poll() is None:
-                next(count)
-                time.sleep(1)
-                show(time_left(folder / 'output.txt'))
-    if process.returncode:
-        raise UserError(
-            f'{command[0]} failed with exit status {process.returncode}: see {folder}/output.txt, '
-            'then start this command again'
-        )
+def run_tool(folder: Path, *command, show: Callable[[str], None] | None = None) -> None:
+    """Run one of our tools; its output goes into the folder, which is its own meanwhile."""
+    with hold(folder) as output:
+        run_held(output, *command, show=show)
 
 
-def time_left(output: Path) -> str:
-    """What a training said last about it, for instance '0:24:42'."""
-    with open(output, 'rb') as file:
-        file.seek(max(output.stat().st_size - 4096, 0))
-        found = re.findall(rb'eta: ([\w ,:]+?)  ', file.read())
-    return found[-1].decode() if found else ''
-
-
-def count_cpu_seconds(total: Path, pid: int) -> Iterator[None]:
-    """Keep the CPU time of all processes of a job in a file, up to a second
-    before a kill; every step of the iterator counts anew."""
-    before = read_cpu_seconds(total)
-    while True:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            now = psutil.Process(pid).cpu_times()
-            write(total, round(before + sum(now[:4])))  # its children's too
-        yield
-
-
-def read_cpu_seconds(total: Path) -> float:
-    """What was counted so far, 0 without a file."""
-    return json.loads(total.read_text()) if total.is_file() else 0
-
-
-def read_records(folder: Path) -> Iterator[dict]:
-    """What the logger wrote, of all parts of a resumed run."""
+def read_scalars(folder: Path, key: str, by: str, factor: float, digits: int) -> list:
+    """What the logger wrote last under a key, of every step or epoch, in all parts of a run."""
     checkpoint = (folder / 'last_checkpoint').read_text()
     log = read_log(str(folder / Path(checkpoint).name), {})
-    yield from map(json.loads, log.splitlines())
-
-
-def read_curve(folder: Path, key: str, factor: float) -> dict:
-    """Validation figures by step."""
-    curve = {}
-    for record in read_records(folder):
-        if key in record:
-            curve[record['step']] = round(factor * record[key], 4)
-    steps = sorted(curve)
-    return dict(final=curve[steps[-1]], curve=[[step, curve[step]] for step in steps])
-
-
-def read_fluctuation(folder: Path) -> list:
-    """Mean of |share - lam| at the output by epoch, in the last logs of it."""
-    means = {}
-    for record in read_records(folder):
-        if 'token_fluctuation' in record:
-            means[record['epoch']] = round(record['token_fluctuation'], 5)
-    return [[epoch, means[epoch]] for epoch in sorted(means)]
+    records = [record for record in map(json.loads, log.splitlines()) if key in record]
+    last = {record[by]: round(factor * record[key], digits) for record in records}
+    return [[step, last[step]] for step in sorted(last)]
 
 
 def read_draws(path: Path, factor: float) -> str:
@@ -237,12 +162,8 @@ def read_draws(path: Path, factor: float) -> str:
 def read_versions(checkpoint: Path) -> dict:
     """What trained a checkpoint, and the commit it was at."""
     mmengine, commit = split_version(load_checkpoint_safely(str(checkpoint))['meta'])
-    return dict(
-        commit=commit,
-        mmtlalign=mmtlalign.__version__,
-        mmengine=mmengine,
-        torch=str(torch.__version__),
-    )
+    versions = dict(mmtlalign=mmtlalign.__version__, mmengine=mmengine)
+    return dict(commit=commit, **versions, torch=str(torch.__version__))
 
 
 def hash_of(config: str, options: list) -> str:
@@ -252,20 +173,12 @@ def hash_of(config: str, options: list) -> str:
     return hashlib.sha256((cfg.pretty_text + repr(same)).encode()).hexdigest()[:12]
 
 
-def write(path: Path, result: dict | float) -> None:
-    """Write a JSON file that is whole or absent, whenever this is killed."""
-    draft = path.with_suffix('.part')
-    draft.write_text(json.dumps(result, indent=1) + '\n')
-    draft.rename(path)
-
-
 def run_unit(backbone: str, seed: int, progress: Progress, bar: int) -> None:
     """All jobs of a unit, and then its file among the results."""
     results = {}
     for job in plan(backbone, seed):
-        name = f'{backbone}, seed {seed}: {job.name}'
 
-        def show(left: str, name: str = name) -> None:
+        def show(left: str, name: str = f'{backbone}, seed {seed}: {job.name}') -> None:
             progress.update(bar, description=name + (f' ({left} left)' if left else ''))
 
         show('')
@@ -295,8 +208,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if args.report:
-        report = ROOT / 'projects/mini_study/study_report.py'
-        sys.exit(subprocess.call([sys.executable, report, '--folder', RESULTS]))
+        from study_report import write_report
+
+        write_report(RESULTS)
+        return
     units = [
         (backbone, seed)
         for seed in args.seeds
@@ -304,10 +219,8 @@ def main() -> None:
         if not result_file(backbone, seed).is_file()
     ]
     jobs = [unit_dir(*unit) / job.name for unit in units for job in plan(*unit)]
-    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
-    columns += (TimeRemainingColumn(),)
     done = sum((folder / 'done.json').is_file() for folder in jobs)
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=1e6) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task('', total=len(jobs), completed=done)
         progress.advance(bar, 0)  # the time counts from here
         for unit in units:

@@ -12,6 +12,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 
 import matplotlib
@@ -70,9 +71,13 @@ def read_units(folder: Path) -> dict[tuple[str, str, str], dict[int, dict]]:
     }
 
 
-def final(job: dict) -> float:
-    """Accuracy, box AP or mIoU after the last epoch, in percent."""
-    return job['final']
+def row(*cells: str) -> str:
+    """Of a table in Markdown."""
+    return f'| {" | ".join(cells)} |'
+
+
+def head(*names: str) -> str:
+    return f'{row(*names)}\n{"|---" * len(names)}|'
 
 
 def mean_and_spread(values: list[float]) -> str:
@@ -81,11 +86,10 @@ def mean_and_spread(values: list[float]) -> str:
     return f'{np.mean(values):.2f}{spread}'
 
 
-def paired_gaps(first: dict, second: dict, read: Callable[[dict], float] = final) -> np.ndarray:
-    """Differences of what is read of jobs, of every seed both have."""
-    return np.array(
-        [read(first[seed]) - read(second[seed]) for seed in sorted(first.keys() & second.keys())]
-    )
+def paired_gaps(first: dict, second: dict, read: Callable = itemgetter('final')) -> np.ndarray:
+    """Differences of what is read of jobs, of every seed both have; in percent, in the end."""
+    seeds = sorted(first.keys() & second.keys())
+    return np.array([read(first[seed]) - read(second[seed]) for seed in seeds])
 
 
 def interval(gaps: np.ndarray) -> str:
@@ -107,13 +111,30 @@ def bootstrap_interval(first: dict, second: dict) -> str:
     return f'{low:+.2f} to {high:+.2f}'
 
 
+STATE = """# Results of the study
+
+Written by `python projects/mini_study/mini_study.py --report`; what they mean is in
+[README.md](../README.md).
+"""
+DIFFERENCES = """## TL-Align minus CutMix
+
+Pairs share their seed; the 95 % t interval is over seeds. The bootstrap draws the
+test images anew, 1000 times, and keeps the seeds: it says nothing about other
+trainings.
+
+| task | backbone | every pair | mean, 95 % t interval over seeds | bootstrap over images |
+|---|---|---|---|---|"""
+ERRORS = """## How the classifiers err
+
+Mean confidence and calibration error, then top-1 of clean test images, with a part
+of their patches dropped, and under FGSM; in percent, mean ± standard deviation over
+seeds; the difference with its 95 % t interval over seeds.
+"""
+
+
 def state_rows(table: dict) -> Iterator[str]:
     """Which units have ended."""
-    yield '# Results of the study\n'
-    yield (
-        'Written by `python projects/mini_study/mini_study.py --report`; '
-        'what they mean is in\n[README.md](../README.md).\n'
-    )
+    yield STATE
     for (task, backbone, arm), jobs in table.items():
         if (task, arm) == ('cifar10', 'tlalign'):
             yield f'- {backbone}: seeds {", ".join(map(str, sorted(jobs)))}'
@@ -123,39 +144,25 @@ def accuracy_rows(table: dict) -> Iterator[str]:
     """Every task, backbone and arm."""
     yield '## After the last epoch\n'
     yield 'Mean ± standard deviation over seeds (number of seeds).\n'
-    yield f'| task | backbone | {" | ".join(ARMS.values())} |'
-    yield '|---' * (2 + len(ARMS)) + '|'
-    rows = defaultdict(dict)
+    yield head('task', 'backbone', *ARMS.values())
+    figures = defaultdict(lambda: dict.fromkeys(ARMS, ''))
     for (task, backbone, arm), jobs in table.items():
-        figure = mean_and_spread([final(job) for job in jobs.values()])
-        rows[task, backbone][arm] = f'{figure} ({len(jobs)})'
-    for (task, backbone), row in rows.items():
-        cells = [row.get(arm, '') for arm in ARMS]
-        yield f'| {TASKS[task]} | {backbone} | {" | ".join(cells)} |'
+        figure = mean_and_spread([job['final'] for job in jobs.values()])
+        figures[task, backbone][arm] = f'{figure} ({len(jobs)})'
+    for (task, backbone), arms in figures.items():
+        yield row(TASKS[task], backbone, *arms.values())
 
 
 def difference_rows(table: dict) -> Iterator[str]:
     """The question of the study."""
-    yield '## TL-Align minus CutMix\n'
-    yield (
-        'Pairs share their seed; the 95 % t interval is over seeds. The '
-        'bootstrap draws the\ntest images anew, 1000 times, and keeps the '
-        'seeds: it says nothing about other\ntrainings.\n'
-    )
-    yield (
-        '| task | backbone | every pair | mean, 95 % t interval over seeds '
-        '| bootstrap over images |'
-    )
-    yield '|---|---|---|---|---|'
-    for task, backbone, arm in table:
+    yield DIFFERENCES
+    for (task, backbone, arm), jobs in table.items():
         other = table.get((task, backbone, 'cutmix'))
         if arm == 'tlalign' and other:
-            own = table[task, backbone, arm]
-            gaps = paired_gaps(own, other)
-            yield (
-                f'| {TASKS[task]} | {backbone} | {" ".join(map("{:+.2f}".format, gaps))} | '
-                f'{interval(gaps)} | {bootstrap_interval(own, other)} |'
-            )
+            gaps = paired_gaps(jobs, other)
+            pairs = ' '.join(map('{:+.2f}'.format, gaps))
+            bootstrap = bootstrap_interval(jobs, other)
+            yield row(TASKS[task], backbone, pairs, interval(gaps), bootstrap)
 
 
 def disturbances(job: dict) -> dict[str, float]:
@@ -168,35 +175,22 @@ def disturbances(job: dict) -> dict[str, float]:
 def diagnosis_rows(table: dict) -> Iterator[str]:
     """How the classifiers err."""
     found = {
-        key: jobs
+        key: {seed: disturbances(job) for seed, job in jobs.items()}
         for key, jobs in table.items()
         if all('robustness' in job for job in jobs.values())
     }
     if not found:
         return
-    measured = [disturbances(job) for jobs in found.values() for job in jobs.values()]
-    columns = list(dict.fromkeys(name for figures in measured for name in figures))
-    yield '## How the classifiers err\n'
-    yield (
-        'Mean confidence and calibration error, then top-1 of clean test '
-        'images, with a part\nof their patches dropped, and under FGSM; '
-        'in percent, mean ± standard deviation over\nseeds; the difference '
-        'with its 95 % t interval over seeds.\n'
-    )
-    yield f'| backbone | arm | {" | ".join(columns)} |'
-    yield '|---' * (2 + len(columns)) + '|'
+    columns = dict.fromkeys(name for arm in found.values() for job in arm.values() for name in job)
+    yield ERRORS
+    yield head('backbone', 'arm', *columns)
     for (task, backbone, arm), jobs in found.items():
-        values = [
-            mean_and_spread([disturbances(job)[name] for job in jobs.values()]) for name in columns
-        ]
-        yield f'| {backbone} | {NAMES[arm]} | {" | ".join(values)} |'
+        values = [mean_and_spread([job[name] for job in jobs.values()]) for name in columns]
+        yield row(backbone, NAMES[arm], *values)
         other = found.get((task, backbone, 'cutmix'))
         if arm == 'tlalign' and other:
-            gaps = [
-                interval(paired_gaps(jobs, other, lambda job, name=name: disturbances(job)[name]))
-                for name in columns
-            ]
-            yield (f'| {backbone} | TL-Align minus CutMix | {" | ".join(gaps)} |')
+            gaps = [interval(paired_gaps(jobs, other, itemgetter(name))) for name in columns]
+            yield row(backbone, 'TL-Align minus CutMix', *gaps)
 
 
 def write_tables(table: dict) -> str:
@@ -257,12 +251,8 @@ def add_line(ax: plt.Axes, arm: str, lines: np.ndarray) -> None:
         ax.fill_between(x, low, high, color=COLOURS[arm], alpha=0.2, linewidth=0)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--folder', type=Path, default=STUDY, help='of the units and the pictures')
-    folder = parser.parse_args().folder
+def write_report(folder: Path) -> None:
+    """The tables and the pictures, beside the units."""
     table = read_units(folder)
     path = folder / 'report.md'
     path.write_text(write_tables(table))
@@ -272,6 +262,14 @@ def main() -> None:
         arms = {arm: [*table.get(('cifar10', backbone, arm), {}).values()] for arm in NAMES}
         draw(backbone, arms).savefig(path, dpi=110)
         print(f'wrote {path}')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--folder', type=Path, default=STUDY, help='of the units and the pictures')
+    write_report(parser.parse_args().folder)
 
 
 if __name__ == '__main__':

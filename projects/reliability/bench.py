@@ -2,29 +2,45 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import tasks
 import torch
+from corpus import TRACE
 from mmengine.config import Config
 from sandbox import Outcome, call
-from tasks import (
-    ANNOTATOR,
-    CLASSIFIER,
-    DETECTOR,
-    SEGMENTER,
-    TOKEN_LABELS,
-    write_classes,
-    write_scenes,
-)
 
 CLASSES = dict(tiny=('class0', 'class1', 'class2'), detector=('a', 'b'), segmenter=('a', 'b'))
 CONFIGS = dict(
-    tiny=CLASSIFIER,
-    annotator=ANNOTATOR,
-    tokens=CLASSIFIER + TOKEN_LABELS,
-    detector=DETECTOR,
-    segmenter=SEGMENTER,
+    tiny=tasks.CLASSIFIER,
+    annotator=tasks.ANNOTATOR,
+    tokens=tasks.CLASSIFIER + tasks.TOKEN_LABELS,
+    detector=tasks.DETECTOR,
+    segmenter=tasks.SEGMENTER,
 )
+
+
+ANNOTATE = 'annotator.py annotator.pth tokens.py --size 48 --device cpu --force'.split()
+
+
+class Case(NamedTuple):
+    """A call, and what is done before.
+
+    Attributes:
+        name (str): Unique.
+        what (str | Callable): Command, script or function.
+        arguments (list[str]): Its.
+        spoil (Callable): Takes the folder to run in, and spoils it.
+        named (str): What the line must name, if it is to end in one.
+    """
+
+    name: str
+    what: str | Callable
+    arguments: list[str]
+    spoil: Callable[[Path], object] = lambda folder: None
+    named: str = ''
 
 
 class Bench:
@@ -40,8 +56,8 @@ class Bench:
             return
         shutil.rmtree(self.sound, ignore_errors=True)
         self.sound.mkdir(parents=True)
-        write_classes(self.sound)
-        write_scenes(self.sound)
+        tasks.write_classes(self.sound)
+        tasks.write_scenes(self.sound)
         shutil.copy(self.sound / 'images/class0/0.png', self.sound / 'photo.png')
         for name, text in CONFIGS.items():
             (self.sound / f'{name}.py').write_text(text)
@@ -52,23 +68,22 @@ class Bench:
 
     def train(self) -> None:
         """Leave a trained checkpoint and its log."""
-        self.expect('train', ['tiny.py'], self.sound)
+        self.expect('train', ['tiny.py', '--no-report'], self.sound)
         log = next(self.sound.glob('work_dirs/tiny/*/vis_data/scalars.json'))
         shutil.copy(log, self.sound / 'scalars.json')
         shutil.copy(self.sound / 'work_dirs/tiny/epoch_3.pth', self.sound / 'trained.pth')
         shutil.rmtree(self.sound / 'work_dirs')
 
-    def copy(self, *more: Path) -> Path:
-        """A sound folder, and what lies in others, instead of the last one."""
+    def copy(self) -> Path:
+        """A sound folder, instead of the last one."""
         folder = self.root / 'try'
         shutil.rmtree(folder, ignore_errors=True)
-        for source in (self.sound, *more):
-            shutil.copytree(source, folder, dirs_exist_ok=True)
+        shutil.copytree(self.sound, folder)
         return folder
 
-    def call(self, what, arguments: list, folder: Path, kill_after=None) -> Outcome:
+    def call(self, what: str | Callable, arguments: list, folder: Path, **kill_after) -> Outcome:
         """Ours; see :func:`sandbox.call`."""
-        return call(what, arguments, folder, kill_after)
+        return call(what, arguments, folder, **kill_after)
 
     def expect(self, what, arguments: list, folder: Path) -> Outcome:
         """A call that must succeed."""
@@ -77,9 +92,19 @@ class Bench:
             raise RuntimeError(f'{what} {arguments}: status {outcome.status}\n{outcome.err}')
         return outcome
 
-
-ANNOTATE = ['annotator.py', 'annotator.pth', 'tokens.py', '--size', '48', '--device', 'cpu']
-ANNOTATE += ['--force']
+    def attempt(self, case: Case) -> dict:
+        """What comes of a case: whether it ends in one clear line, and whether anything in a
+        file of it was executed."""
+        folder = self.copy()
+        case.spoil(folder)
+        outcome = self.call(case.what, case.arguments, folder)
+        return dict(
+            clear=outcome.is_clear(case.named),
+            executed=any(folder.rglob(TRACE)),
+            status=outcome.status,
+            lines=len(outcome.err.splitlines()),
+            line=outcome.line[-400:],
+        )
 
 
 def save_weights() -> None:

@@ -7,16 +7,15 @@ import argparse
 import json
 import os
 import pickle
-import shutil
 import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from xml.sax.saxutils import escape
 
 import cv2
 import numpy as np
 import torch
+import yaml
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from torch import nn
@@ -65,10 +64,7 @@ def write_corpus(folder: Path, trained: Path) -> dict[str, list[Path]]:
     Returns:
         dict[str, list[Path]]: By kind, as entry points name them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ('evil.py', 'modules/mc.py'):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(f"open('{TRACE}', 'w').close()\nmodel = dict()\n")
+    lay(folder, dict.fromkeys(('evil.py', 'modules/mc.py'), f'{CODE}\nmodel = dict()\n'))
     return dict(
         checkpoint=write_checkpoints(folder, trained),
         config=[*write_configs(folder), *write_data(folder)],
@@ -110,33 +106,33 @@ def write_checkpoints(folder: Path, trained: Path) -> list[Path]:
     changed = {f'added_{name}': dict(whole, more=part) for name, part in OBJECTS.items()}
     changed['hub'] = dict(whole, message_hub=OBJECTS['system'])
     changed['optimizer'] = dict(whole, optimizer=OBJECTS['exec'])
-    meta = whole['meta']
-    program = f'{CODE}\nmodel = dict()\n'
-    changed['meta_config'] = dict(whole, meta=dict(meta, config=program, cfg=meta['cfg']))
-    changed['meta_cfg'] = dict(whole, meta=dict(meta, cfg=program))
+    meta, program = whole['meta'], f'{CODE}\nmodel = dict()\n'
     init_cfg = dict(type='Pretrained', checkpoint='added_system.pth')
     backbone = dict(type='VisionTransformer', init_cfg=init_cfg)
-    for name, model in {
-        'dotted': dict(type='os.system', command=SHELL),
-        'clip': dict(type='mmpretrain.CLIPGenerator', tokenizer_path='added_system.pth'),
-        'pretrained': dict(type='mmpretrain.ImageClassifier', backbone=backbone),
-    }.items():
-        changed[f'model_{name}'] = dict(whole, meta=dict(meta, cfg=f'model = {model!r}\n'))
-    imports = "custom_imports = dict(imports=['evil'])\n"
-    changed['imports'] = dict(whole, meta=dict(meta, cfg=imports + meta['cfg']))
+    for name, part in dict(
+        meta_config=dict(config=program),
+        meta_cfg=dict(cfg=program),
+        model_dotted=in_config(type='os.system', command=SHELL),
+        model_clip=in_config(type='mmpretrain.CLIPGenerator', tokenizer_path='added_system.pth'),
+        model_pretrained=in_config(type='mmpretrain.ImageClassifier', backbone=backbone),
+        imports=dict(cfg="custom_imports = dict(imports=['evil'])\n" + meta['cfg']),
+    ).items():
+        changed[name] = dict(whole, meta=meta | part)
     paths = []
     for name, content in changed.items():
         for archive in (True, False):
             paths.append(folder / f'{name}{"" if archive else "_old"}.pth')
             torch.save(content, paths[-1], _use_new_zipfile_serialization=archive)
     for name, program in PROGRAMS.items():
-        paths += [folder / f'{name}.pth', folder / f'{name}_zip.pth']
-        paths[-2].write_bytes(program.encode('latin1'))
+        paths += [*lay_each(folder, {f'{name}.pth': program}), folder / f'{name}_zip.pth']
         write_archive(paths[-1], program.encode('latin1'))
-    paths.append(folder / 'lies.safetensors')
     header = json.dumps(dict(a=dict(dtype='F32', shape=[2**40], data_offsets=[0, 2**42]))).encode()
-    paths[-1].write_bytes(len(header).to_bytes(8, 'little') + header)
-    return paths
+    lies = len(header).to_bytes(8, 'little') + header
+    return paths + lay_each(folder, {'lies.safetensors': lies})
+
+
+def in_config(**model) -> dict:
+    return dict(cfg=f'model = {model!r}\n')
 
 
 def write_archive(path: Path, program: bytes) -> None:
@@ -144,6 +140,10 @@ def write_archive(path: Path, program: bytes) -> None:
     with zipfile.ZipFile(path, 'w') as file:
         file.writestr('archive/data.pkl', program)
         file.writestr('archive/byteorder', 'little')
+
+
+def in_loaders(text: str) -> str:
+    return f'train_dataloader: {text}\ntest_dataloader: {text}'
 
 
 # What makes the tiny config hostile, in YAML.
@@ -161,97 +161,97 @@ CONFIGS = dict(
     constructor='optim_wrapper: {constructor: os.system}',
     hook='custom_hooks: [{type: os.system, command: touch ran}]',
     preprocessor='data_preprocessor: {type: os.system, command: touch ran}',
-    pipeline="""train_dataloader: {dataset: {pipeline: [{type: os.system, command: touch ran}]}}
-test_dataloader: {dataset: {pipeline: [{type: os.system, command: touch ran}]}}""",
-    collate="""train_dataloader: {collate_fn: {type: os.system}}
-test_dataloader: {collate_fn: {type: os.system}}""",
+    pipeline=in_loaders('{dataset: {pipeline: [{type: os.system, command: touch ran}]}}'),
+    collate=in_loaders('{collate_fn: {type: os.system}}'),
     runner='runner_type: os.system',
     visualizer='visualizer: {type: os.system, command: touch ran}',
     weights='load_from: added_system.pth',
     pretrained='model: {backbone: {init_cfg: {type: Pretrained, checkpoint: added_system.pth}}}',
     nms='model: {test_cfg: {nms: {type: exec("open(1)")}}}',
     teacher='model: {teacher_config: evil.py}',
-    dtype="""train_dataloader: {dataset: {pipeline: [{type: torchvision/ConvertImageDtype,
-  dtype: "half if __import__('evil') else 0"}]}}
-test_dataloader: {dataset: {pipeline: [{type: torchvision/ConvertImageDtype,
-  dtype: "half if __import__('evil') else 0"}]}}""",
-    memcached="""train_dataloader: {dataset: {pipeline: [{type: LoadImageFromFile, backend_args:
-  {backend: memcached, server_list_cfg: a, client_cfg: a, sys_path: modules}}]}}
-test_dataloader: {dataset: {pipeline: [{type: LoadImageFromFile, backend_args:
-  {backend: memcached, server_list_cfg: a, client_cfg: a, sys_path: modules}}]}}""",
+    dtype=in_loaders("""{dataset: {pipeline: [{type: torchvision/ConvertImageDtype,
+  dtype: "half if __import__('evil') else 0"}]}}"""),
+    memcached=in_loaders("""{dataset: {pipeline: [{type: LoadImageFromFile, backend_args:
+  {backend: memcached, server_list_cfg: a, client_cfg: a, sys_path: modules}}]}}"""),
 )
 
 
-def write_configs(folder: Path) -> list[Path]:
-    paths = []
-    for name, text in CONFIGS.items():
-        paths.append(folder / f'{name}.yaml')
-        base = '' if '_base_' in text else '_base_: tiny.json\n'
-        paths[-1].write_text(f'{base}{text}\n')
-    for name in ('imports', 'model', 'hook'):  # the same in JSON, flow style being both
-        import yaml
+def lay(folder: Path, files: dict[str, str | bytes]) -> Path:
+    """Write files, by their names in the folder, which is given back."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode('latin1'))
+    return folder
 
-        paths.append(folder / f'{name}.json')
-        content = yaml.safe_load((folder / f'{name}.yaml').read_text())
-        paths[-1].write_text(json.dumps(content))
-    return paths
+
+def lay_each(folder: Path, files: dict[str, str | bytes]) -> list[Path]:
+    """Likewise; the paths of the files are given back."""
+    return [lay(folder, files) / name for name in files]
+
+
+def write_configs(folder: Path) -> list[Path]:
+    texts = {
+        f'{name}.yaml': f'{text}\n' if '_base_' in text else f'_base_: tiny.json\n{text}\n'
+        for name, text in CONFIGS.items()
+    }
+    for name in ('imports', 'model', 'hook'):  # the same in JSON, flow style being both
+        texts[f'{name}.json'] = json.dumps(yaml.safe_load(texts[f'{name}.yaml']))
+    return lay_each(folder, texts)
+
+
+# Configs of one's own that read data of anybody.
+BOTH = "_base_ = 'tiny.py'\ntrain_dataloader = test_dataloader = dict(dataset={})\n"
+READERS = {
+    'pickled_list.py': BOTH.format(
+        "dict(type='mmengine.BaseDataset', ann_file='list.pkl', _delete_=True)"
+    ),
+    'listed.py': BOTH.format("dict(ann_file='list.pkl')"),
+    'pickled_maps.py': """
+_base_ = 'tokens.py'
+train_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile'),
+    dict(type='mmtlalign.LoadTokenLabels', store='maps_evil'),
+    dict(type='mmtlalign.RandomResizedCrop', scale=16),
+    dict(type='PackInputs', algorithm_keys=('token_labels', ))]))
+""",
+}
 
 
 def write_data(folder: Path) -> list[Path]:
-    """Configs of one's own that read data of anybody."""
-    (folder / 'list.pkl').write_bytes(PROGRAMS['reduce'].encode())
-    tiny = "_base_ = 'tiny.py'\n"
-    both = 'train_dataloader = dict(dataset={0})\ntest_dataloader = dict(dataset={0})\n'
-    texts = dict(
-        pickled_list=tiny
-        + both.format("dict(type='mmengine.BaseDataset', ann_file='list.pkl', _delete_=True)"),
-        listed=tiny + both.format("dict(ann_file='list.pkl')"),
-        pickled_maps=(
-            "_base_ = 'tokens.py'\ntrain_dataloader = dict(dataset=dict(pipeline=[\n"
-            "    dict(type='LoadImageFromFile'),\n"
-            "    dict(type='mmtlalign.LoadTokenLabels', store='maps_evil'),\n"
-            "    dict(type='mmtlalign.RandomResizedCrop', scale=16),\n"
-            "    dict(type='PackInputs', algorithm_keys=('token_labels', ))]))\n"
-        ),
-    )
-    for name, text in texts.items():
-        (folder / f'{name}.py').write_text(text)
-    maps = folder / 'maps_evil'
-    maps.mkdir(exist_ok=True)
     index = dict(format=2, num_images=12, grid=[6, 6], top_k=2, score_mode='probs')
-    (maps / 'index.json').write_text(json.dumps(dict(index, classes=['class0'])))
+    index = json.dumps(dict(index, classes=['class0']))
+    lay(folder, {'list.pkl': PROGRAMS['reduce'], 'maps_evil/index.json': index})
     for name in ('ids', 'scores', 'rectangles', 'checks', 'sums', 'done'):
         array = np.array([OBJECTS['system']], dtype=object)
-        np.save(maps / f'{name}.npy', array, allow_pickle=True)
-    return [folder / f'{name}.py' for name in texts]
+        np.save(folder / f'maps_evil/{name}.npy', array, allow_pickle=True)
+    return lay_each(folder, READERS)
 
 
 def write_images(folder: Path) -> list[Path]:
     """Names that a shell would run, and contents that other readers would."""
     image = cv2.imencode('.png', np.zeros((16, 16, 3), np.uint8))[1].tobytes()
     names = ('$(touch ran).png', '`touch ran`.png', 'a;touch ran;.png', 'a\x1b[31m\n.png')
-    for name in names:
-        (folder / name).write_bytes(image)
-    (folder / 'pickle.png').write_bytes((folder / 'list.pkl').read_bytes())
-    (folder / 'script.png').write_text(f'#!/bin/sh\ntouch {TRACE}\n')
-    (folder / 'magick.png').write_text(
-        f'push graphic-context\nimage over 0,0 0,0 "|touch {TRACE}"\n'
-    )
-    return [folder / name for name in (*names, 'pickle.png', 'script.png', 'magick.png')]
+    contents = {
+        'pickle.png': PROGRAMS['reduce'],
+        'script.png': f'#!/bin/sh\ntouch {TRACE}\n',
+        'magick.png': f'push graphic-context\nimage over 0,0 0,0 "|touch {TRACE}"\n',
+    }
+    return lay_each(folder, dict.fromkeys(names, image) | contents)
+
+
+# JSON of figures, and logs, one object a line.
+TEXTS = dict(
+    python=f'{{"a": __import__("os").system("touch {TRACE}")}}',
+    deep='[' * 100_000,
+    nan='{"step": NaN, "loss": Infinity, "accuracy/top1": NaN}',
+    name='{"step": 1, "\\u001b[31m\\n$(touch ran)": 1}',
+    pickled=PROGRAMS['reduce'],
+)
 
 
 def write_texts(folder: Path, kind: str) -> list[Path]:
-    """JSON of figures, and logs, one object a line."""
-    bodies = dict(
-        python=f'{{"a": __import__("os").system("touch {TRACE}")}}',
-        deep='[' * 100_000,
-        nan='{"step": NaN, "loss": Infinity, "accuracy/top1": NaN}',
-        name='{"step": 1, "\\u001b[31m\\n$(touch ran)": 1}',
-        pickled=PROGRAMS['reduce'],
-    )
-    for name, body in bodies.items():
-        (folder / f'{kind}_{name}.json').write_text(body)
-    return [folder / f'{kind}_{name}.json' for name in bodies]
+    return lay_each(folder, {f'{kind}_{name}.json': text for name, text in TEXTS.items()})
 
 
 # What makes a work dir hostile: entries that take the place of those of its config.
@@ -270,79 +270,73 @@ RUNS = dict(
 def write_runs(folder: Path, trained: Path) -> list[Path]:
     """Work dirs with a log, a sound checkpoint, and a config that is not."""
     cfg = torch.load(trained, weights_only=False)['meta']['cfg']
-    paths = []
-    for name, text in RUNS.items():
-        paths.append(folder / f'run_{name}')
-        log = paths[-1] / '20260101_000000/vis_data/scalars.json'
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text('{"loss": 1.0, "step": 1}\n')
-        shutil.copy(trained, paths[-1] / 'epoch_3.pth')
-        (paths[-1] / 'tiny.py').write_text(f'{cfg}\n{text}\n')
-    return paths
+    sound = {
+        '20260101_000000/vis_data/scalars.json': '{"loss": 1.0, "step": 1}\n',
+        'epoch_3.pth': trained.read_bytes(),
+    }
+    return [
+        lay(folder / f'run_{name}', dict(sound, **{'tiny.py': f'{cfg}\n{text}\n'}))
+        for name, text in RUNS.items()
+    ]
 
 
 def write_hubs(folder: Path) -> list[Path]:
     """Folders of the hub whose weights are a pickle, or whose record is none."""
-    paths = [folder / f'hub_{name}' for name in ('pickle', 'list', 'record')]
-    for path, text in zip(paths, ('{}', '[]', '{"mmtlalign": [1]}')):
-        path.mkdir(exist_ok=True)
-        (path / 'config.json').write_text(text)
-        (path / 'model.safetensors').write_bytes(PROGRAMS['reduce'].encode())
-    return paths
+    records = dict(pickle='{}', list='[]', record='{"mmtlalign": [1]}')
+    return [
+        lay(
+            folder / f'hub_{name}', {'config.json': record, 'model.safetensors': PROGRAMS['reduce']}
+        )
+        for name, record in records.items()
+    ]
 
 
 def write_roots(folder: Path) -> list[Path]:
     """Checkouts with a hostile index, and with a hostile metafile."""
-    roots = []
-    for name, index in (
-        ('index', '!!python/object/apply:os.system [touch ran]'),
-        ('metafile', 'Import: [metafile.yml]'),
-        ('config', 'Import: [models.yml]'),
-    ):
-        roots.append(folder / f'root_{name}')
-        roots[-1].mkdir(exist_ok=True)
-        models = 'Models: [{Name: model, In Collection: a, Config: model.yaml}]\n'
-        for file, text in {
-            'model-index.yml': index,
-            'metafile.yml': CONFIGS['tag'],
-            'models.yml': f'Collections: [{{Name: a}}]\n{models}',
-            'README.md': '',
-            'model.yaml': 'model: {type: os.system, command: touch ran}',
-        }.items():
-            (roots[-1] / file).write_text(text)
-    return roots
+    files = {
+        'metafile.yml': CONFIGS['tag'],
+        'models.yml': """
+Collections: [{Name: a}]
+Models: [{Name: model, In Collection: a, Config: model.yaml}]
+""",
+        'README.md': '',
+        'model.yaml': 'model: {type: os.system, command: touch ran}',
+    }
+    indices = dict(
+        index='!!python/object/apply:os.system [touch ran]',
+        metafile='Import: [metafile.yml]',
+        config='Import: [models.yml]',
+    )
+    return [
+        lay(folder / f'root_{name}', {'model-index.yml': index, **files})
+        for name, index in indices.items()
+    ]
 
 
 def write_voc(folder: Path) -> list[Path]:
     """Pascal VOC whose lists and names lead out of the folder."""
-    roots = []
     entity = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
     bomb = '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa">%s]>' % ''.join(
         f'<!ENTITY {chr(98 + i)} "{f"&{chr(97 + i)};" * 10}">' for i in range(9)
     )
+    roots = []
     for name, head, body, listed in (
         ('entity', entity, '&x;', 'a'),
         ('bomb', bomb, '&j;', 'a'),
-        ('outside', '', escape('../../x'), '../../x'),
-        ('shell', '', escape('$(touch ran)'), '$(touch ran)'),
+        ('outside', '', '../../x', '../../x'),
+        ('shell', '', '$(touch ran)', '$(touch ran)'),
     ):
-        root = folder / f'bccd_{name}'
-        for part in ('Annotations', 'ImageSets/Main', 'JPEGImages'):
-            (root / part).mkdir(parents=True, exist_ok=True)
+        files = {f'ImageSets/Main/{split}.txt': f'{listed}\n' for split in ('train', 'val')}
         xml = f'{head}<annotation><filename>{body}</filename></annotation>'
-        (root / 'Annotations/a.xml').write_text(xml)
-        for split in ('train', 'val'):
-            (root / f'ImageSets/Main/{split}.txt').write_text(f'{listed}\n')
-        roots.append(root)
+        roots.append(lay(folder / f'bccd_{name}', {'Annotations/a.xml': xml, **files}))
+        (roots[-1] / 'JPEGImages').mkdir(exist_ok=True)
     return roots
 
 
 def write_camvid(folder: Path) -> list[Path]:
-    root = folder / 'camvid'
-    for part in ('train', 'trainannot', 'val', 'valannot'):
-        (root / part).mkdir(parents=True, exist_ok=True)
-        (root / part / '$(touch ran).png').write_bytes((folder / 'list.pkl').read_bytes())
-    return [root]
+    parts = ('train', 'trainannot', 'val', 'valannot')
+    files = {f'{part}/$(touch ran).png': PROGRAMS['reduce'] for part in parts}
+    return [lay(folder / 'camvid', files)]
 
 
 def sound_parts() -> dict:

@@ -4,53 +4,53 @@ In an argument, ``{kind}`` stands for a file of that kind of the corpus; the
 other names are sound files of the bench.
 """
 
-TESTING = ['--device', 'cpu']
-ANNOTATING = ['--size', '48', '--out', 'new', '--force', *TESTING]
-# By command of mmtlalign, the calls that between them read all it can be given.
-COMMANDS = dict(
-    train=[
-        ['{config}'],
-        ['tiny.py', '--extend', '4', '--resume', '{checkpoint}'],
-        ['tiny.py', '--cfg-options', 'load_from={checkpoint}'],
-    ],
-    test=[['{config}', 'tiny.pth'], ['tiny.py', '{checkpoint}']],
-    check=[['{config}']],
-    demo=[
-        ['photo.png', '{config}', 'tiny.pth', *TESTING],
-        ['photo.png', 'tiny.py', '{checkpoint}', *TESTING],
-        ['{image}', 'tiny.py', 'tiny.pth', *TESTING],
-    ],
-    publish=[
-        ['{checkpoint}', 'out', '--name', 'a'],
-        ['{checkpoint}', 'out', '--name', 'a', '--format', 'hf'],
-        ['trained.pth', 'out', '--name', 'a', '--metrics', '{json}'],
-    ],
-    export=[
-        ['{config}', 'tiny.pth', '--out', 'a.pt2', '--shape', '16', '16'],
-        ['tiny.py', '{checkpoint}', '--out', 'a.pt2', '--shape', '16', '16'],
-    ],
-    convert=[['{checkpoint}', 'out.pth'], ['hf:{hub}', 'out.pth']],
-    robustness=[['{config}', 'tiny.pth'], ['tiny.py', '{checkpoint}']],
-    fidelity=[['{config}', 'tiny.pth'], ['tiny.py', '{checkpoint}']],
-    visualize=[
-        ['{config}', 'tiny.pth', '--img', 'photo.png', 'photo.png'],
-        ['tiny.py', '{checkpoint}', '--img', 'photo.png', 'photo.png'],
-        ['tiny.py', '--img', '{image}', 'photo.png'],
-    ],
-    curves=[['{log}']],
-    report=[['{run}']],
-    token_labels=[
-        ['{config}', 'annotator.pth', 'tokens.py', *ANNOTATING],
-        ['annotator.py', '{checkpoint}', 'tokens.py', *ANNOTATING],
-        ['annotator.py', 'annotator.pth', '{config}', *ANNOTATING],
-    ],
-)
+
+def read_calls(table: str) -> dict[str, list[list[str]]]:
+    """By the first word of its lines, all that follow it."""
+    calls: dict[str, list[list[str]]] = {}
+    for line in table.strip().splitlines():
+        what, *arguments = line.split()
+        calls.setdefault(what, []).append(arguments)
+    return calls
+
+
+# The calls of our commands that between them read all that these can be given.
+COMMANDS = read_calls("""
+train {config}
+train tiny.py --extend 4 --resume {checkpoint}
+train tiny.py --cfg-options load_from={checkpoint}
+test {config} tiny.pth
+test tiny.py {checkpoint}
+check {config}
+demo photo.png {config} tiny.pth --device cpu
+demo photo.png tiny.py {checkpoint} --device cpu
+demo {image} tiny.py tiny.pth --device cpu
+publish {checkpoint} out --name a
+publish {checkpoint} out --name a --format hf
+publish trained.pth out --name a --metrics {json}
+export {config} tiny.pth --out a.pt2 --shape 16 16
+export tiny.py {checkpoint} --out a.pt2 --shape 16 16
+convert {checkpoint} out.pth
+convert hf:{hub} out.pth
+robustness {config} tiny.pth
+robustness tiny.py {checkpoint}
+fidelity {config} tiny.pth --mixes 20
+fidelity tiny.py {checkpoint} --mixes 20
+visualize {config} tiny.pth --img photo.png photo.png
+visualize tiny.py {checkpoint} --img photo.png photo.png
+visualize tiny.py --img {image} photo.png
+curves {log}
+report {run}
+token_labels {config} annotator.pth tokens.py --size 48 --out new --force --device cpu
+token_labels annotator.py {checkpoint} tokens.py --size 48 --out new --force --device cpu
+token_labels annotator.py annotator.pth {config} --size 48 --out new --force --device cpu
+""")
 # Scripts that do more than start one of these commands.
-SCRIPTS = {
-    'tools/dataset_tools/bccd_to_coco.py': [['{bccd}', '--out', 'new']],
-    'tools/dataset_tools/camvid_to_folders.py': [['{camvid}', '--out', 'new']],
-    'tools/misc/check_metafile.py': [['{root}']],
-}
+SCRIPTS = read_calls("""
+tools/dataset_tools/bccd_to_coco.py {bccd} --out new
+tools/dataset_tools/camvid_to_folders.py {camvid} --out new
+tools/misc/check_metafile.py {root}
+""")
 # And those that read nothing that anybody else has written.
 READ_NOTHING = {
     'tools/benchmarks/alignment_overhead.py': 'makes its inputs',
@@ -91,20 +91,13 @@ def read(path: str) -> None:
         mmengine.load(path)
 
 
-FUNCTIONS = [
-    (get_model, ['{config}', 'tiny.pth']),
-    (get_model, ['tiny.py', '{checkpoint}']),
-    (read_by_host, ['{checkpoint}']),
-    (read_by_host, ['{json}']),
-    (read_by_host, ['list.pkl']),
-    (read_by_host, ['root_index/model-index.yml']),
-]
+FUNCTIONS = {
+    get_model: [['{config}', 'tiny.pth'], ['tiny.py', '{checkpoint}']],
+    read_by_host: [['{checkpoint}'], ['{json}'], ['list.pkl'], ['root_index/model-index.yml']],
+}
 
 
 def all_calls() -> list[tuple]:
     """(what, arguments) of every entry point."""
-    return [
-        *((name, call) for name, calls in COMMANDS.items() for call in calls),
-        *((name, call) for name, calls in SCRIPTS.items() for call in calls),
-        *FUNCTIONS,
-    ]
+    every = COMMANDS | SCRIPTS | FUNCTIONS
+    return [(what, call) for what, calls in every.items() for call in calls]

@@ -1,61 +1,60 @@
 """Inputs that are wrong, each of which must end a command in one clear line."""
 
-import copy
 import json
 import re
 import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from entry_points import ANNOTATING, COMMANDS, SCRIPTS
+from bench import ANNOTATE, Case
+from entry_points import COMMANDS, SCRIPTS
+
+# What a file holds, or what makes it of its path; None: there is none.
+Content = bytes | Callable[[Path], object] | None
 
 
-class Case(NamedTuple):
-    """A call with something wrong.
-
-    Attributes:
-        name (str): Unique.
-        what (str): Command or script.
-        arguments (list[str]): Its.
-        spoil (Callable): Takes the folder to run in, and spoils it.
-        named (str): What the line must name.
-    """
-
-    name: str
-    what: str
-    arguments: list[str]
-    spoil: Callable
-    named: str
+def put(name: str, content: Content, folder: Path) -> None:
+    path = folder / name
+    if callable(content):
+        content(path)
+    elif content is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(content)
 
 
-def all_cases() -> list[Case]:
-    """Some four hundred."""
-    return [*spoilt_files(), *wrong_values(), *spoilt_data(), *wrong_arguments()]
+def wrong_cases() -> Iterator[Case]:
+    """Some six hundred."""
+    yield from spoilt_files()
+    yield from spoilt_data()
+    for option in VALUES:
+        key = option.partition('=')[0].split('.')[-1]
+        arguments = ['tiny.py', '--cfg-options', option]
+        named = '' if key in UNNAMED else key
+        yield Case(f'train: {option}', 'train', arguments, named=named)
+    for what, words, named in ARGUMENTS:
+        yield Case(f'{what} {words}', what, words.split(), named=named)
 
 
 # Files that are named in an argument ---------------------------------------
 
 
+def png(image: np.ndarray) -> bytes:
+    return cv2.imencode('.png', image)[1].tobytes()
+
+
 def bomb() -> bytes:
     """A PNG of 60000 x 60000 pixels, by what its header says."""
-
-    def chunk(kind, data):
-        length, check = (struct.pack('>I', n) for n in (len(data), zlib.crc32(kind + data)))
-        return length + kind + data + check
-
-    size = struct.pack('>IIBBBBB', 60000, 60000, 8, 2, 0, 0, 0)
-    parts = (b'IHDR', size), (b'IDAT', zlib.compress(b'')), (b'IEND', b'')
-    return b'\x89PNG\r\n\x1a\n' + b''.join(chunk(*part) for part in parts)
-
-
-def folder_at(path: Path) -> None:
-    path.mkdir()
+    image = bytearray(png(np.zeros((1, 1, 3), np.uint8)))
+    image[16:24] = struct.pack('>II', 60000, 60000)
+    image[29:33] = struct.pack('>I', zlib.crc32(image[12:29]))
+    return bytes(image)
 
 
 def weights(change: Callable) -> Callable:
@@ -68,14 +67,13 @@ def weights(change: Callable) -> Callable:
     return spoil
 
 
-def with_weights(change: Callable) -> Callable:
+def each_weight(change: Callable) -> Callable:
     """Likewise, every one of its weights."""
 
-    def each(content: dict) -> dict:
-        state = {key: change(value) for key, value in content['state_dict'].items()}
-        return dict(content, state_dict=state)
+    def change_all(state: dict) -> dict:
+        return {key: change(value) for key, value in state.items()}
 
-    return weights(each)
+    return weights(lambda content: dict(content, state_dict=change_all(content['state_dict'])))
 
 
 def cut(path: Path) -> None:
@@ -92,11 +90,30 @@ def flipped(path: Path) -> None:
     path.write_bytes(content)
 
 
-# By kind of file: name -> content, or what makes it; None: there is none.
-SPOILT: dict[str, dict[str, bytes | Callable | None]] = dict(
+# What any file may be instead.
+ANY: dict[str, Content] = dict(
+    absent=None,
+    empty=b'',
+    text=b'nothing that was asked for',
+    latin=b'{"a": "\xe9"}\n',
+    list=b'[1]\n',
+    deep=b'[' * 100_000,
+    bomb=bomb(),
+    cut=bomb()[:20],
+    folder=Path.mkdir,
+)
+
+
+def pick(names: str, ending: str = '') -> dict[str, Content]:
+    """Some of those above, by the names of files."""
+    return {name + ending: ANY[name] for name in names.split()}
+
+
+TEXTS = 'absent empty text latin list deep folder'
+# By kind of file.
+SPOILT: dict[str, dict[str, Content]] = dict(
     config={
-        'absent.py': None,
-        'empty.py': b'',
+        **pick('absent empty folder', '.py'),
         'syntax.py': b'model = dict(',
         'latin.py': b'a = "\xe9"',
         'null.py': b'a = 1\0',
@@ -108,57 +125,28 @@ SPOILT: dict[str, dict[str, bytes | Callable | None]] = dict(
         'list.json': b'[1]',
         'cut.json': b'{"model": {"a": 1',
         'deep.json': b'{"model": ' * 20_000,
-        'folder.py': folder_at,
         'other.txt': b'model = dict()',
     },
     checkpoint={
-        'absent.pth': None,
-        'empty.pth': b'',
-        'text.pth': b'no checkpoint',
+        **pick('absent empty text folder', '.pth'),
         'cut.pth': cut,
         'flipped.pth': flipped,
-        'folder.pth': folder_at,
         'number.pth': weights(lambda content: 7),
         'nothing.pth': weights(lambda content: {}),
         'noweights.pth': weights(lambda content: dict(state_dict={})),
-        'nan.pth': with_weights(lambda value: value * torch.nan),
-        'shapes.pth': with_weights(lambda value: value[..., None].repeat_interleave(2, -1)),
-        'ints.pth': with_weights(lambda value: value.int()),
-        'complex.pth': with_weights(lambda value: value * 1j),
-        'sparse.pth': with_weights(lambda value: value.to_sparse()),
-        'texts.pth': with_weights(lambda value: 'text'),
-        'absent.safetensors': None,
-        'text.safetensors': b'no checkpoint at all',
+        'nan.pth': each_weight(lambda value: value * torch.nan),
+        'shapes.pth': each_weight(lambda value: value[..., None].repeat_interleave(2, -1)),
+        'ints.pth': each_weight(lambda value: value.int()),
+        'complex.pth': each_weight(lambda value: value * 1j),
+        'sparse.pth': each_weight(lambda value: value.to_sparse()),
+        'texts.pth': each_weight(lambda value: 'text'),
+        **pick('absent text', '.safetensors'),
     },
-    image={
-        'absent.png': None,
-        'empty.png': b'',
-        'text.png': b'no image',
-        'bomb.png': bomb(),
-        'cut.png': bomb()[:20],
-    },
-    log={
-        'absent.json': None,
-        'empty.json': b'',
-        'text.json': b'no log',
-        'latin.json': b'{"a": "\xe9"}\n',
-        'list.json': b'[1]\n',
-        'deep.json': b'[' * 100_000,
-        'wrong.json': b'{"step": "x", "loss": "y"}\n',
-        'folder.json': folder_at,
-    },
-    json={
-        'absent.json': None,
-        'empty.json': b'',
-        'text.json': b'no figures',
-        'latin.json': b'{"a": "\xe9"}',
-        'list.json': b'[1]',
-        'deep.json': b'[' * 100_000,
-        'wrong.json': b'{"a": NaN}',
-        'folder.json': folder_at,
-    },
-    bccd={'absent': None, 'folder': folder_at, 'file': b'no folder'},
-    camvid={'absent': None, 'folder': folder_at, 'file': b'no folder'},
+    image=pick('absent empty text bomb cut', '.png'),
+    log=pick(TEXTS, '.json') | {'wrong.json': b'{"step": "x", "loss": "y"}\n'},
+    json=pick(TEXTS, '.json') | {'wrong.json': b'{"a": NaN}'},
+    bccd=pick('absent folder') | {'file': b'no folder'},
+    camvid=pick('absent folder') | {'file': b'no folder'},
 )
 
 
@@ -172,23 +160,13 @@ def spoilt_files() -> Iterator[Case]:
                 if what == 'train' and name == 'folder.py':
                     continue  # the same as absent.py to find_config
                 case = f'{what} {number}: {kind} {name}'
-                yield Case(case, what, arguments, write(name, content), name)
+                yield Case(case, what, arguments, partial(put, name, content), name)
 
 
 def slot(call: list[str]) -> str:
-    """The kind of file that a call is open for."""
-    (kind,) = re.findall(r'\{(\w+)\}', ' '.join(call))
-    return kind
-
-
-def write(name: str, content: bytes | Callable | None) -> Callable:
-    def spoil(folder: Path) -> None:
-        if callable(content):
-            content(folder / name)
-        elif content is not None:
-            (folder / name).write_bytes(content)
-
-    return spoil
+    """The kind of file that a call is open for, if it is."""
+    found = re.search(r'\{(\w+)\}', ' '.join(call))
+    return found[1] if found else ''
 
 
 # Values ----------------------------------------------------------------------
@@ -218,15 +196,6 @@ train_dataloader=5 train_cfg=5 optim_wrapper=5 env_cfg.dist_cfg=5 work_dir=tiny.
 UNNAMED = ('type', 'pipeline', 'patch_size', 'img_size', 'num_heads', 'in_channels', 'load_from')
 UNNAMED += ('default_scope', 'custom_hooks', 'work_dir', 'mean')
 
-
-def wrong_values() -> Iterator[Case]:
-    for option in VALUES:
-        key = option.partition('=')[0].split('.')[-1]
-        named = '' if key in UNNAMED else key
-        arguments = ['tiny.py', '--cfg-options', option]
-        yield Case(f'train: {option}', 'train', arguments, lambda folder: None, named)
-
-
 # Arguments -------------------------------------------------------------------
 
 ARGUMENTS = [
@@ -254,7 +223,7 @@ ARGUMENTS = [
     ('export', 'tiny.py tiny.pth --shape 16 16 --out a.txt', 'a.txt'),
     ('export', 'tiny.py tiny.pth --out a.pt2 --shape 0 16', 'shape'),
     ('export', 'detector.py detector.pth --out a.pt2', ''),
-    ('convert', 'tiny.pth gone/out.pth', 'gone'),
+    ('convert', 'tiny.pth tiny.py/out.pth', 'tiny.py'),
     ('convert', 'tiny.pth tiny.pth', 'tiny.pth'),
     ('convert', 'tiny.pth a.pth --window-size 0', 'window-size'),
     ('robustness', 'tiny.py tiny.pth --drop 2', 'drop'),
@@ -271,46 +240,35 @@ ARGUMENTS = [
     ('token_labels', 'annotator.py annotator.pth tokens.py --size 48 --top-k 0 --device cpu', ''),
 ]
 
-
-def wrong_arguments() -> Iterator[Case]:
-    for what, arguments, named in ARGUMENTS:
-        yield Case(f'{what} {arguments}', what, arguments.split(), lambda folder: None, named)
-
-
 # Data ------------------------------------------------------------------------
 
 
-def first(group: str, **changes) -> Callable:
-    """Changes the first image, box or category of the annotations."""
+def edited(group: str, change: Callable[[dict], list[dict]]) -> Callable:
+    """Annotations with others in place of the first image, box or category."""
 
-    def change(content):
-        content[group][0].update(changes)
+    def spoil(path: Path) -> None:
+        content = json.loads(path.read_text())
+        content[group][:1] = change(content[group][0])
+        path.write_text(json.dumps(content))
 
-    return change
+    return spoil
+
+
+def first(group: str, **entries) -> Callable:
+    return edited(group, lambda one: [one | entries])
 
 
 def without(group: str, key: str) -> Callable:
-    def change(content):
-        del content[group][0][key]
-
-    return change
+    return edited(group, lambda one: [{k: value for k, value in one.items() if k != key}])
 
 
 def twice(group: str) -> Callable:
-    def change(content):
-        content[group].append(copy.deepcopy(content[group][0]))
-
-    return change
+    return edited(group, lambda one: [one, one])
 
 
-BOXES: dict[str, Callable | bytes | None] = dict(
-    absent=None,
-    empty=b'',
-    text=b'no boxes',
+BOXES: dict[str, Content] = dict(
+    pick('absent empty text latin deep list'),
     cut=b'{"images": [{"id": 1',
-    latin=b'{"images": "\xe9"}',
-    deep=b'[' * 100_000,
-    list=b'[]',
     nothing=b'{}',
     nan=first('annotations', bbox=[float('nan'), 0, 4, 4]),
     infinite=first('annotations', bbox=[0, 0, float('inf'), 4]),
@@ -334,97 +292,82 @@ BOXES: dict[str, Callable | bytes | None] = dict(
     other_name=first('categories', name='c'),
     no_name=without('categories', 'name'),
 )
-MASKS: dict[str, Callable] = dict(
-    empty=lambda path: path.write_bytes(b''),
-    text=lambda path: path.write_bytes(b'no mask'),
-    bomb=lambda path: path.write_bytes(bomb()),
-    gone=lambda path: path.unlink(),
-    value=lambda path: cv2.imwrite(str(path), np.full((32, 32), 7, np.uint8)),
-    deep=lambda path: cv2.imwrite(str(path), np.full((32, 32), 300, np.uint16)),
-    size=lambda path: cv2.imwrite(str(path), np.zeros((8, 8), np.uint8)),
-    colour=lambda path: cv2.imwrite(str(path), np.zeros((32, 32, 3), np.uint8)),
+MASKS: dict[str, Content] = dict(
+    pick('empty text bomb'),
+    gone=None,
+    value=png(np.full((32, 32), 7, np.uint8)),
+    deep=png(np.full((32, 32), 300, np.uint16)),
+    size=png(np.zeros((8, 8), np.uint8)),
+    colour=png(np.zeros((32, 32, 3), np.uint8)),
 )
-IMAGES = {name: SPOILT['image'][f'{name}.png'] for name in ('empty', 'text', 'bomb', 'cut')}
-READ_CLASSES = [
-    ('train', ['tiny.py']),
-    ('test', ['tiny.py', 'tiny.pth']),
-    ('check', ['tiny.py']),
-    ('robustness', ['tiny.py', 'tiny.pth']),
-    ('fidelity', ['tiny.py', 'tiny.pth']),
-    ('token_labels', ['annotator.py', 'annotator.pth', 'tokens.py', *ANNOTATING]),
-]
 
 
-def array_of(name: str, change: Callable) -> Callable:
-    """Changes an array of the store."""
+def array(name: str, change: Callable) -> Callable:
+    """A store with a changed array."""
 
-    def spoil(folder: Path) -> None:
-        path = folder / f'maps/{name}.npy'
-        array = np.load(path)
-        array = change(array) if change(array) is not None else array
-        np.save(path, array)
+    def spoil(path: Path) -> None:
+        np.save(path, change(np.load(path)))
 
-    return spoil
+    return partial(put, f'{name}.npy', spoil)
 
 
-def fill(value) -> Callable:
-    return lambda array: np.full_like(array, value)
+def filled(name: str, value: float) -> Callable:
+    return array(name, lambda values: np.full_like(values, value))
 
 
-STORES: dict[str, Callable] = dict(
-    gone=lambda folder: shutil.rmtree(folder / 'maps'),
-    no_index=lambda folder: (folder / 'maps/index.json').unlink(),
-    empty_index=lambda folder: (folder / 'maps/index.json').write_bytes(b''),
-    deep_index=lambda folder: (folder / 'maps/index.json').write_bytes(b'[' * 100_000),
-    list_index=lambda folder: (folder / 'maps/index.json').write_bytes(b'[]'),
-    no_names=lambda folder: (folder / 'maps/names.txt').unlink(),
-    latin_names=lambda folder: (folder / 'maps/names.txt').write_bytes(b'\xe9'),
-    other_names=lambda folder: (folder / 'maps/names.txt').write_bytes(b'a.png\n'),
-    no_ids=lambda folder: (folder / 'maps/ids.npy').unlink(),
-    empty_ids=lambda folder: (folder / 'maps/ids.npy').write_bytes(b''),
-    nan=array_of('scores', fill(np.nan)),
-    negative=array_of('scores', fill(-1)),
-    large=array_of('ids', fill(99)),
-    below=array_of('ids', fill(-1)),
-    rectangle=array_of('rectangles', fill(0)),
-    short=array_of('done', lambda array: array[:3]),
-    undone=array_of('done', fill(False)),
-    sums=array_of('sums', fill(0)),
-    checks=array_of('checks', fill(0)),
-    shape=array_of('ids', lambda array: array[..., :1]),
-    dtype=array_of('scores', lambda array: array.astype(np.float64)),
+STORES: dict[str, Content] = dict(
+    gone=shutil.rmtree,
+    no_index=partial(put, 'index.json', None),
+    empty_index=partial(put, 'index.json', b''),
+    deep_index=partial(put, 'index.json', ANY['deep']),
+    list_index=partial(put, 'index.json', ANY['list']),
+    no_names=partial(put, 'names.txt', None),
+    latin_names=partial(put, 'names.txt', b'\xe9'),
+    other_names=partial(put, 'names.txt', b'a.png\n'),
+    no_ids=partial(put, 'ids.npy', None),
+    empty_ids=partial(put, 'ids.npy', b''),
+    nan=filled('scores', np.nan),
+    negative=filled('scores', -1),
+    large=filled('ids', 99),
+    below=filled('ids', -1),
+    rectangle=filled('rectangles', 0),
+    short=array('done', lambda values: values[:3]),
+    undone=filled('done', False),
+    sums=filled('sums', 0),
+    checks=filled('checks', 0),
+    shape=array('ids', lambda values: values[..., :1]),
+    dtype=array('scores', lambda values: values.astype(np.float64)),
+)
+READ_CLASSES = dict(
+    train=['tiny.py'],
+    test=['tiny.py', 'tiny.pth'],
+    check=['tiny.py'],
+    robustness=['tiny.py', 'tiny.pth'],
+    fidelity=['tiny.py', 'tiny.pth'],
+    token_labels=[*ANNOTATE, '--out', 'new'],
+)
+
+
+DETECT, SEGMENT = ['detector.py'], ['segmenter.py']
+# What is spoilt, how, for which calls, and what the line must name.
+DATA = (
+    ('image', 'images/class0/0.png', pick('empty text bomb cut'), READ_CLASSES, 'class0/0.png'),
+    ('boxes', 'data/boxes.json', BOXES, dict.fromkeys(('train', 'check'), ['detector.py']), ''),
+    (
+        'mask',
+        'data/masks/0.png',
+        MASKS,
+        dict.fromkeys(('train', 'check'), ['segmenter.py']),
+        '0.png',
+    ),
+    ('store', 'maps', STORES, dict(train=['tokens.py']), 'maps'),
 )
 
 
 def spoilt_data() -> Iterator[Case]:
-    for what, arguments in READ_CLASSES:
-        for name, content in IMAGES.items():
-            spoil = write('images/class0/0.png', content)
-            yield Case(f'{what}: image {name}', what, arguments, spoil, 'class0/0.png')
-    for what in ('train', 'check'):
-        for name, change in BOXES.items():
-            yield Case(f'{what}: boxes {name}', what, ['detector.py'], boxes(change), '')
-        for name, spoil in MASKS.items():
-            named = '0.png' if name != 'gone' else ''
-            yield Case(f'{what}: mask {name}', what, ['segmenter.py'], mask(spoil), named)
-    for name, spoil in STORES.items():
-        yield Case(f'train: store {name}', 'train', ['tokens.py'], spoil, 'maps')
-
-
-def mask(spoil: Callable) -> Callable:
-    return lambda folder: spoil(folder / 'data/masks/0.png')
-
-
-def boxes(change: Callable | bytes | None) -> Callable:
-    def spoil(folder: Path) -> None:
-        path = folder / 'data/boxes.json'
-        if change is None:
-            path.unlink()
-        elif callable(change):
-            content = json.loads(path.read_text())
-            change(content)
-            path.write_text(json.dumps(content))
-        else:
-            path.write_bytes(change)
-
-    return spoil
+    for kind, path, contents, calls, named in DATA:
+        for what, arguments in calls.items():
+            for name, content in contents.items():
+                case = f'{what}: {kind} {name}'
+                named_here = '' if (kind, name) == ('mask', 'gone') else named
+                yield Case(case, what, arguments, partial(put, path, content), named_here)

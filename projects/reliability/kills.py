@@ -3,17 +3,14 @@
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import cache, partial
 
 import torch
 from bench import Bench
 
 # By task: the config and options of a training of some seconds, and its last checkpoint.
-DENSE = [
-    'train_cfg.max_iters=20',
-    'train_cfg.val_interval=20',
-    'default_hooks.checkpoint.interval=2',
-]
+DENSE = ['train_cfg.max_iters=20', 'train_cfg.val_interval=20']
+DENSE += ['default_hooks.checkpoint.interval=2']
 TASKS = dict(
     classification=('tiny', ['train_cfg.max_epochs=20'], 'epoch_20.pth'),
     detection=('detector', DENSE, 'iter_20.pth'),
@@ -28,10 +25,6 @@ def command(task: str) -> tuple[list[str], str]:
     return arguments, f'work_dirs/{config}/{last}'
 
 
-def load(path: Path) -> dict:
-    return torch.load(path, weights_only=False)
-
-
 def same(a, b) -> bool:
     """Whether nested containers are equal, tensors bit for bit."""
     if isinstance(a, torch.Tensor):
@@ -43,25 +36,19 @@ def same(a, b) -> bool:
     return a == b
 
 
-class Uninterrupted:
-    """The whole training of every task, run once each when first asked for."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench, self.found = bench, {}
-
-    def __getitem__(self, task: str) -> tuple[dict, float, float]:
-        """Last checkpoint, and after how many seconds the first and it were there."""
-        if task not in self.found:
-            arguments, last = command(task)
-            folder, begin = self.bench.copy(), time.time()
-            outcome = self.bench.expect('train', arguments, folder)
-            end = folder / last
-            first = min(path.stat().st_mtime for path in end.parent.glob('*.pth')) - begin
-            self.found[task] = load(end), first, outcome.seconds
-        return self.found[task]
+@cache
+def whole(task: str, bench: Bench) -> tuple[dict, float, float]:
+    """The last checkpoint of a training that nobody kills, and after how many seconds the first
+    one was there, and the end."""
+    arguments, last = command(task)
+    folder, begin = bench.copy(), time.time()
+    outcome = bench.expect('train', arguments, folder)
+    end = folder / last
+    first = min(path.stat().st_mtime for path in end.parent.glob('*.pth')) - begin
+    return torch.load(end, weights_only=False), first, outcome.seconds
 
 
-def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
+def kill(task: str, seed: int, bench: Bench) -> dict:
     """Kill one training, go on with it, and compare.
 
     Args:
@@ -69,14 +56,13 @@ def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
         seed (int): Of the time, which is drawn from the first checkpoint to the end; before, there
             is nothing to go on from. Drawn again, earlier, where the training ended first.
         bench (Bench): Gives the folder.
-        whole (Uninterrupted): What it should come to.
 
     Returns:
         dict: Seconds to the kill, checkpoints that lay there, how both legs
         ended, and whether weights and optimizer are those of the whole one.
     """
     arguments, last = command(task)
-    wanted, first, seconds = whole[task]
+    wanted, first, seconds = whole(task, bench)
     draw = random.Random(f'{task} {seed}').uniform
     moment, killed = seconds, None
     while killed is None or killed.status != 128 + 9:  # it had ended: kill earlier
@@ -85,24 +71,14 @@ def kill(task: str, seed: int, bench: Bench, whole: Uninterrupted) -> dict:
     left = sorted(path.name for path in folder.glob('work_dirs/*/*.pth'))
     resumed = bench.call('train', [*arguments, '--resume'], folder)
     path = folder / last
-    found = load(path) if path.is_file() else {}
-    return dict(
-        seconds=round(moment, 2),
-        left=left,
-        status=resumed.status,
-        line=resumed.line,
-        identical=all(
-            part in found and same(found[part], wanted[part])
-            for part in ('state_dict', 'optimizer', 'param_schedulers')
-            if part in wanted
-        ),
-    )
+    found = torch.load(path, weights_only=False) if path.is_file() else {}
+    parts = {'state_dict', 'optimizer', 'param_schedulers'} & wanted.keys()
+    identical = all(part in found and same(found[part], wanted[part]) for part in parts)
+    ended = dict(status=resumed.status, line=resumed.line)
+    return dict(seconds=round(moment, 2), left=left, **ended, identical=identical)
 
 
 def all_kills(count: int, bench: Bench) -> dict[str, Callable[[], dict]]:
     """By name, that many kills, over the tasks in turn."""
-    whole, names = Uninterrupted(bench), list(TASKS)
-    return {
-        f'{names[i % 3]} {i // 3}': lambda i=i: kill(names[i % 3], i // 3, bench, whole)
-        for i in range(count)
-    }
+    drawn = [(list(TASKS)[i % 3], i // 3) for i in range(count)]
+    return {f'{task} {seed}': partial(kill, task, seed, bench) for task, seed in drawn}

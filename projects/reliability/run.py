@@ -11,16 +11,19 @@ tries one hostile file on every entry point, and writes no page; the test suite 
 import argparse
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch, since it is forked
 
 import torch
-from bench import ANNOTATE, Bench
-from corpus import TRACE, sound_parts, write_corpus
+from bench import ANNOTATE, Bench, Case
+from corpus import sound_parts, write_corpus
 from entry_points import all_calls
-from inputs import Case, all_cases, slot
+from inputs import slot, wrong_cases
 from kills import all_kills
 from rich.progress import track
 from sandbox import ROOT, import_all
@@ -50,104 +53,79 @@ def main() -> None:
 
 
 def run_parts(bench: Bench, out: Path, args: argparse.Namespace) -> None:
-    """Run the parts asked for, of ours or of stock."""
-    cases = dict(
-        executions=lambda: hostile(bench, args.quick),
-        sound=lambda: sound(bench),
-        inputs=lambda: {case.name: lambda case=case: wrong(case, bench) for case in all_cases()},
-        kills=lambda: all_kills(args.kills, bench),
-    )
+    """Run what has no result yet of the parts asked for, of ours or of stock."""
     for part in args.parts:
-        run_part(part, cases[part](), out / f'{part}.jsonl')
+        path = out / f'{part}.jsonl'
+        done = {json.loads(line)['name'] for line in read_lines(path)}
+        cases = all_cases(part, bench, args)
+        todo = [name for name in cases if name not in done]
+        for name in track(todo, f'{part} ({len(done)} done)'):
+            try:
+                result = dict(name=name, **cases[name]())
+            except NotApplicable:
+                result = dict(name=name, applies=False)
+            with open(path, 'a') as file:  # each at once
+                file.write(json.dumps(result) + '\n')
 
 
-def run_part(part: str, cases: dict[str, Callable[[], dict]], out: Path) -> None:
-    """Run what has no result yet, and keep each at once."""
-    done = {json.loads(line)['name'] for line in read_lines(out)}
-    todo = [name for name in cases if name not in done]
-    for name in track(todo, f'{part} ({len(done)} done)'):
-        try:
-            result = dict(name=name, **cases[name]())
-        except NotApplicable:
-            result = dict(name=name, applies=False)
-        with open(out, 'a') as file:
-            file.write(json.dumps(result) + '\n')
+def all_cases(part: str, bench: Bench, args: argparse.Namespace) -> dict[str, Callable[[], dict]]:
+    """By name, what makes the results of a part."""
+    if part == 'kills':
+        return all_kills(args.kills, bench)
+    make = dict(
+        executions=partial(hostile_cases, bench, args.quick),
+        sound=partial(sound_cases, bench),
+        inputs=wrong_cases,
+    )
+    return {case.name: partial(bench.attempt, case) for case in make[part]()}
 
 
-def read_lines(path: Path) -> list[str]:
-    """But for one that was being written when this was killed."""
-    if not path.is_file():
-        return []
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
-
-
-def hostile(bench: Bench, quick: bool) -> dict[str, Callable[[], dict]]:
+def hostile_cases(bench: Bench, quick: bool) -> Iterator[Case]:
     """Every hostile file for every entry point, or one each, spread over them."""
     corpus = bench.root / 'corpus'
     files = write_corpus(corpus, bench.sound / 'trained.pth')
-    calls: dict[str, list] = {}
-    for what, call_ in all_calls():
-        is_open = any('{' in part for part in call_)
-        calls.setdefault(slot(call_) if is_open else '', []).append((what, call_))
-    cases = {}
+    spoil = partial(shutil.copytree, corpus, dirs_exist_ok=True)
+    calls = defaultdict(list)
+    for what, arguments in all_calls():
+        calls[slot(arguments)].append((what, arguments))
     for kind, those in calls.items():
+        paths = files.get(kind, [Path()])
         for number, (what, arguments) in enumerate(those):
-            paths = files.get(kind, [Path()])
             for path in [paths[number * len(paths) // len(those)]] if quick else paths:
                 given = [part.replace(f'{{{kind}}}', path.name) for part in arguments]
                 name = what if isinstance(what, str) else what.__name__
-                cases[f'{name} {" ".join(given)}'] = lambda what=what, given=given: attack(
-                    what, given, bench, corpus
-                )
-    return cases
+                yield Case(f'{name} {" ".join(given)}', what, given, spoil)
 
 
-def attack(what, arguments: list, bench: Bench, corpus: Path) -> dict:
-    """Whether anything in a hostile file was executed."""
-    folder = bench.copy(corpus)
-    outcome = bench.call(what, arguments, folder)
-    return dict(executed=any(folder.rglob(TRACE)), status=outcome.status, line=outcome.line[-300:])
-
-
-def sound(bench: Bench) -> dict[str, Callable[[], dict]]:
+def sound_cases(bench: Bench) -> Iterator[Case]:
     """Files of every allowed kind, which must be read."""
-
-    def read(what, arguments, part=None):
-        folder = bench.copy()
-        if part is not None:
-            content = torch.load(folder / 'trained.pth', weights_only=False)
-            torch.save(dict(content, more=part), folder / 'more.pth')
-        outcome = bench.call(what, arguments, folder)
-        return dict(status=outcome.status, line=outcome.line[-300:])
-
-    cases = {
-        f'config {name}': lambda name=name: read('test', [name, 'tiny.pth'])
-        for name in ('tiny.py', 'tiny.yaml', 'tiny.json')
-    }
-    cases['token_labels'] = lambda: read('token_labels', [*ANNOTATE, '--out', 'new'])
+    for name in ('tiny.py', 'tiny.yaml', 'tiny.json'):
+        yield Case(f'config {name}', 'test', [name, 'tiny.pth'])
+    yield Case('token_labels', 'token_labels', [*ANNOTATE, '--out', 'new'])
     longer = ['tiny.py', '--extend', '4', '--resume', 'more.pth']
     for name, part in sound_parts().items():
-        cases[f'test {name}'] = lambda part=part: read('test', ['tiny.py', 'more.pth'], part)
-        cases[f'resume {name}'] = lambda part=part: read('train', longer, part)
-    for name in ('tiny', 'detector', 'segmenter'):
-        cases[f'resume stock {name}'] = lambda name=name: resume_stock(name, bench)
-    return cases
+        spoil = partial(save_with, part)
+        yield Case(f'test {name}', 'test', ['tiny.py', 'more.pth'], spoil)
+        yield Case(f'resume {name}', 'train', longer, spoil)
+    changed = 'custom_hooks train_cfg param_scheduler work_dir load_from'
+    for name, start, more in (
+        ('tiny', 'epoch_2', 'train_cfg.max_epochs=3'),
+        ('detector', 'iter_2', 'train_cfg.max_iters=4'),
+        ('segmenter', 'iter_2', 'train_cfg.max_iters=4'),
+    ):
+        words = f'{name}.py --resume stock/{start}.pth --cfg-options {more} --accept {changed}'
+        spoil = partial(bench.expect, train_stock, [f'{name}.py'])
+        yield Case(f'resume stock {name}', 'train', words.split(), spoil)
 
 
-def resume_stock(name: str, bench: Bench) -> dict:
-    """Go on with what mmengine's own runner has trained and saved."""
-    folder = bench.copy()
-    bench.expect(train_stock, [f'{name}.py'], folder)
-    (start,) = folder.glob('stock/*_2.pth')
-    more = ['train_cfg.max_epochs=3'] if name == 'tiny' else ['train_cfg.max_iters=4']
-    accept = ['--accept', 'custom_hooks', 'train_cfg', 'param_scheduler', 'work_dir', 'load_from']
-    arguments = [f'{name}.py', '--resume', f'stock/{start.name}', '--cfg-options', *more, *accept]
-    outcome = bench.call('train', arguments, folder)
-    return dict(status=outcome.status, line=outcome.line[-300:])
+def save_with(part: object, folder: Path) -> None:
+    """A sound checkpoint that holds more."""
+    content = torch.load(folder / 'trained.pth', weights_only=False)
+    torch.save(dict(content, more=part), folder / 'more.pth')
 
 
 def train_stock(config: str) -> None:
-    """Two epochs or iterations by mmengine's runner."""
+    """Two epochs or iterations by mmengine's own runner."""
     from mmengine.config import Config
     from mmengine.runner import Runner
 
@@ -158,17 +136,10 @@ def train_stock(config: str) -> None:
     Runner.from_cfg(cfg).train()
 
 
-def wrong(case: Case, bench: Bench) -> dict:
-    """Whether a wrong input ends in one clear line."""
-    folder = bench.copy()
-    case.spoil(folder)
-    outcome = bench.call(case.what, case.arguments, folder)
-    return dict(
-        clear=outcome.is_clear(case.named),
-        status=outcome.status,
-        lines=len(outcome.err.splitlines()),
-        line=outcome.line[-400:],
-    )
+def read_lines(path: Path) -> list[str]:
+    """But for one that was being written when this was killed."""
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [line for line in lines if line.endswith('\n')]
 
 
 if __name__ == '__main__':

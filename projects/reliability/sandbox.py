@@ -5,9 +5,9 @@ import runpy
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,14 +20,12 @@ class Outcome(NamedTuple):
 
     Attributes:
         status (int): As a shell sees it, 128 and more for signals.
-        out (str): What it wrote to standard output.
-        err (str): And to standard error.
+        err (str): What it wrote to standard error.
         seconds (float): That it took.
         program (str): How its own lines begin.
     """
 
     status: int
-    out: str
     err: str
     seconds: float
     program: str
@@ -57,7 +55,7 @@ def import_all() -> None:
 
 
 def call(
-    what: str | Callable, arguments: list, folder: Path, kill_after: float | None = None
+    what: str | Callable, arguments: list, folder: Path, kill_after: float = TIMEOUT
 ) -> Outcome:
     """Run a command to its end, or to where it is killed.
 
@@ -65,57 +63,29 @@ def call(
         what (str | Callable): Name of a command, path of a script in the repository, or a function.
         arguments (list): Of the command line, or of the function.
         folder (Path): To run in.
-        kill_after (float, optional): Seconds to SIGKILL. Defaults to None.
+        kill_after (float): Seconds to SIGKILL. Defaults to what no command takes.
     """
     written = [folder.parent / f'{folder.name}.{name}' for name in ('out', 'err')]
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    child = get_context('fork').Process(target=_become, args=(what, arguments, folder, written))
     begin = time.monotonic()
-    child = os.fork()
-    if not child:
-        _become(what, arguments, folder, written)
-    status = None
-    while status is None:
-        time.sleep(0.005)
-        seconds = time.monotonic() - begin
-        ended, code = os.waitpid(child, os.WNOHANG)
-        if ended:
-            status = os.waitstatus_to_exitcode(code)
-        elif seconds > (TIMEOUT if kill_after is None else kill_after):
-            os.killpg(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            status = -signal.SIGKILL
-    texts = [path.read_text(errors='backslashreplace') for path in written]
+    child.start()
+    child.join(kill_after)
+    if child.exitcode is None:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.join()
+    seconds, status = time.monotonic() - begin, child.exitcode
+    err = written[1].read_text(errors='backslashreplace')
     what = str(what)
     program = f'{what.rpartition("/")[2] if what.endswith(".py") else f"mmtlalign {what}"}: '
-    return Outcome(status if status >= 0 else 128 - status, *texts, seconds, program)
+    return Outcome(status if status >= 0 else 128 - status, err, seconds, program)
 
 
-def _become(what, arguments, folder, written) -> None:
-    """Never returns."""
-    status = 1
-    try:
-        os.setpgid(0, 0)
-        os.chdir(folder)
-        sys.path.insert(0, str(folder))  # as `python -m mmtlalign` has it
-        for number, path in enumerate(written, 1):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        _run(what, list(map(str, arguments)) if isinstance(what, str) else arguments)
-        status = 0
-    except SystemExit as ended:
-        status = ended.code
-        if not isinstance(status, (int, type(None))):
-            print(status, file=sys.stderr)
-            status = 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(status or 0)
-
-
-def _run(what, arguments) -> None:
+def _become(what: str | Callable, arguments: list, folder: Path, written: list[Path]) -> None:
+    os.setpgid(0, 0)
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))  # as `python -m mmtlalign` has it
+    for number, path in enumerate(written, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if not isinstance(what, str):
         what(*arguments)
     elif what.endswith('.py'):

@@ -62,8 +62,8 @@ class StockBench(Bench):
         dump_config(self.sound)
         self.train()
 
-    def call(self, what, arguments: list, folder: Path, kill_after=None) -> Outcome:
-        return call(*as_stock(what, arguments), folder, kill_after)
+    def call(self, what: str | Callable, arguments: list, folder: Path, **kill_after) -> Outcome:
+        return call(*as_stock(what, arguments), folder, **kill_after)
 
 
 def as_stock(what: str | Callable, arguments: list[str]) -> tuple[str | Callable, list[str]]:

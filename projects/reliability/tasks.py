@@ -15,36 +15,26 @@ model = dict(
     type='mmtlalign.TLAlignClassifier',
     backbone=dict(
         type='VisionTransformer',
-        arch=dict(embed_dims=16, num_layers=2, num_heads=2,
-                  feedforward_channels=32),
+        arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
         img_size=16, patch_size=4, drop_rate=.1, drop_path_rate=.3),
     head=dict(
-        type='mmtlalign.TLAlignVisionTransformerClsHead', num_classes=3,
-        in_channels=16,
-        loss=dict(type='LabelSmoothLoss', label_smooth_val=.1,
-                  mode='original')),
-    train_cfg=dict(
-        augments=[dict(type='mmtlalign.TokenCutMix', patch_size=4)]))
+        type='mmtlalign.TLAlignVisionTransformerClsHead', num_classes=3, in_channels=16,
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=.1, mode='original')),
+    train_cfg=dict(augments=[dict(type='mmtlalign.TokenCutMix', patch_size=4)]))
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    dataset=dict(
-        type='CustomDataset', data_root='images',
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='RandomCrop', crop_size=16, padding=2),
-            dict(type='NumpyToPIL', to_rgb=True),
-            dict(type='torchvision/ColorJitter', brightness=.5),
-            dict(type='PILToNumpy', to_bgr=True),
-            dict(type='PackInputs')]),
-    sampler=dict(type='DefaultSampler', shuffle=True))
+    batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='CustomDataset', data_root='images', pipeline=[
+        dict(type='LoadImageFromFile'),
+        dict(type='RandomCrop', crop_size=16, padding=2),
+        dict(type='NumpyToPIL', to_rgb=True),
+        dict(type='torchvision/ColorJitter', brightness=.5),
+        dict(type='PILToNumpy', to_bgr=True),
+        dict(type='PackInputs')]))
 val_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    dataset=dict(
-        type='CustomDataset', data_root='images',
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]),
-    sampler=dict(type='DefaultSampler', shuffle=False))
+    batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='CustomDataset', data_root='images', pipeline=[
+        dict(type='LoadImageFromFile'),
+        dict(type='PackInputs')]))
 test_dataloader = val_dataloader
 val_evaluator = dict(type='Accuracy', topk=1)
 test_evaluator = val_evaluator
@@ -60,7 +50,10 @@ custom_hooks = [dict(type='mmtlalign.ResumeRandomState')]
 randomness = dict(seed=3)
 """
 
-COMMON = """
+# The end of the two that follow.
+DENSE = """
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
 val_cfg = dict()
 test_cfg = dict()
@@ -73,8 +66,7 @@ custom_hooks = [dict(type='mmtlalign.ResumeRandomState')]
 randomness = dict(seed=0)
 """
 
-DETECTOR = (
-    """
+DETECTOR = f"""
 _base_ = 'mmdet::_base_/models/faster-rcnn_r50_fpn.py'
 default_scope = 'mmdet'
 model = dict(
@@ -88,48 +80,37 @@ dataset = dict(
     type='CocoDataset', data_root='data', ann_file='boxes.json',
     data_prefix=dict(img='images'), metainfo=dict(classes=('a', 'b')))
 train_dataloader = dict(
-    batch_size=2, num_workers=0,
+    batch_size=2, num_workers=0, sampler=dict(type='InfiniteSampler'),
     batch_sampler=dict(type='AspectRatioBatchSampler'),
-    sampler=dict(type='InfiniteSampler'),
     dataset=dict(**dataset, pipeline=[
         dict(type='LoadImageFromFile'),
         dict(type='LoadAnnotations', with_bbox=True),
         dict(type='RandomFlip', prob=.5),
         dict(type='PackDetInputs')]))
 val_dataloader = dict(
-    batch_size=1, num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(**dataset, test_mode=True, pipeline=[
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=(32, 32), keep_ratio=True),
         dict(type='LoadAnnotations', with_bbox=True),
         dict(type='PackDetInputs')]))
-test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', ann_file='data/boxes.json')
-test_evaluator = val_evaluator
-"""
-    + COMMON
-)
+{DENSE}"""
 
-SEGMENTER = (
-    """
+SEGMENTER = f"""
 default_scope = 'mmseg'
 norm_cfg = dict(type='BN')
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
-        type='SegDataPreProcessor', mean=[127.] * 3, std=[60.] * 3,
-        size=(32, 32)),
-    backbone=dict(type='ResNet', depth=18, base_channels=4,
-                  norm_cfg=norm_cfg),
+        type='SegDataPreProcessor', mean=[127.] * 3, std=[60.] * 3, size=(32, 32)),
+    backbone=dict(type='ResNet', depth=18, base_channels=4, norm_cfg=norm_cfg),
     decode_head=dict(
-        type='FCNHead', in_channels=32, channels=8, num_convs=1,
-        num_classes=2, norm_cfg=norm_cfg),
+        type='FCNHead', in_channels=32, channels=8, num_convs=1, num_classes=2, norm_cfg=norm_cfg),
     test_cfg=dict(mode='whole'))
 dataset = dict(
-    type='BaseSegDataset', data_root='data',
+    type='BaseSegDataset', data_root='data', img_suffix='.png', reduce_zero_label=False,
     data_prefix=dict(img_path='images', seg_map_path='masks'),
-    img_suffix='.png', reduce_zero_label=False,
     metainfo=dict(classes=('a', 'b'), palette=[[0, 0, 0], [255, 0, 0]]))
 train_dataloader = dict(
     batch_size=2, num_workers=0, sampler=dict(type='InfiniteSampler'),
@@ -139,18 +120,13 @@ train_dataloader = dict(
         dict(type='RandomFlip', prob=.5),
         dict(type='PackSegInputs')]))
 val_dataloader = dict(
-    batch_size=1, num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(**dataset, pipeline=[
         dict(type='LoadImageFromFile'),
         dict(type='LoadAnnotations'),
         dict(type='PackSegInputs')]))
-test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator
-"""
-    + COMMON
-)
+{DENSE}"""
 
 ANNOTATOR = """
 default_scope = 'mmpretrain'
@@ -162,19 +138,14 @@ model = dict(
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=3, in_channels=32))
 """
-# the tiny training on token labels
+# Makes the tiny training one on token labels.
 TOKEN_LABELS = """
-data_preprocessor.update(num_classes=3)
 model = dict(
     type='mmtlalign.TokenLabelClassifier',
     backbone=dict(
         type='mmtlalign.LVViT', img_size=16, patch_size=4, out_type='raw',
-        arch=dict(embed_dims=16, num_layers=2, num_heads=2,
-                  feedforward_channels=32, stem_channels=8)),
-    head=dict(
-        type='mmtlalign.TokenLabelHead', num_classes=3, in_channels=16,
-        loss=dict(type='LabelSmoothLoss', label_smooth_val=.1,
-                  mode='original')),
+        arch=dict(model['backbone']['arch'], stem_channels=8)),
+    head=dict(model['head'], type='mmtlalign.TokenLabelHead'),
     train_cfg=dict(augments=[dict(type='mmtlalign.MixToken', patch_size=4)]))
 train_dataloader['dataset']['pipeline'] = [
     dict(type='LoadImageFromFile'),
@@ -184,8 +155,7 @@ train_dataloader['dataset']['pipeline'] = [
          num_policies=2, magnitude_level=9),
     dict(type='mmtlalign.RandomResizedCrop', scale=16),
     dict(type='PackInputs', algorithm_keys=('token_labels', ))]
-custom_hooks = [dict(type='mmtlalign.ResumeRandomState'),
-                dict(type='mmtlalign.CheckTokenLabels')]
+custom_hooks += [dict(type='mmtlalign.CheckTokenLabels')]
 train_cfg['max_epochs'] = 1
 """
 

@@ -46,6 +46,7 @@ def test_no_line_of_a_config_is_run(tmp_path, monkeypatch, text, reason):
 
 
 NAME = 'tlalign_deit-mini_1xb128_cifar10'
+COMMAND = f'python tools/train.py configs/classification/tlalign/{NAME}.py'
 
 
 @pytest.mark.slow
@@ -83,22 +84,14 @@ OPTIONS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    'options, written',
-    [
-        ({}, ''),
-        (
-            OPTIONS,
-            ' --cfg-options auto_scale_lr=None model.backbone.init_cfg.checkpoint=a/b.pth '
-            "'model.backbone.new.deep=[(1,2.5),(a,True)]' 'model.backbone.out_indices=(0,)' "
-            'optim_wrapper.optimizer.lr=0.0001 randomness.seed=7',
-        ),
-    ],
-)
-def test_the_command_repeats_the_training(options, written):
-    trained = train_as(options)
+def test_the_command_repeats_the_training():
+    trained = train_as(OPTIONS)
     command, beyond = find_command(trained, NAME, trained.randomness.seed)
-    assert command == f'python tools/train.py configs/classification/tlalign/{NAME}.py{written}'
+    assert command == (
+        f'{COMMAND} --cfg-options auto_scale_lr=None '
+        "model.backbone.init_cfg.checkpoint=a/b.pth 'model.backbone.new.deep=[(1,2.5),(a,True)]' "
+        "'model.backbone.out_indices=(0,)' optim_wrapper.optimizer.lr=0.0001 randomness.seed=7"
+    )
     assert beyond == ''
     again = train_as(
         dict(('.'.join(keys), value) for keys, value in map(read_option, shlex.split(command)[4:]))
@@ -123,15 +116,15 @@ def test_what_no_option_says_is_told():
 def test_where_training_began_is_an_option_unless_resumed():
     trained = train_as({})
     trained.load_from = 'a.pth'
-    assert 'load_from' not in find_command(trained, NAME, 0)[0]
+    assert find_command(trained, NAME, trained.randomness.seed) == (COMMAND, '')
     trained.resume = False
     assert find_command(trained, NAME, 0)[0].endswith(' --cfg-options load_from=a.pth')
 
 
-def write_log(folder, time, text):
+def write_log(folder, time, *records):
     log = folder / time / 'vis_data/scalars.json'
     log.parent.mkdir(parents=True)
-    log.write_text(text)
+    log.write_text(''.join(f'{json.dumps(record)}\n' for record in records))
     return log
 
 
@@ -151,8 +144,7 @@ def test_only_the_log_of_this_training(tmp_path, by_epoch, end, parts):
     for i, (time, record) in enumerate(PARTS.items(), 1):
         if record and not by_epoch:
             record = dict(iter=record['iter'], step=max(record['step'], 50))
-        line = f'{{"part": {i}, "step": 1}}\n'
-        write_log(tmp_path, time, f'{json.dumps(record)}\n{line}' if record else '')
+        write_log(tmp_path, time, *[record, dict(part=i, step=1)] if record else [])
     text = read_log(str(tmp_path / 'epoch_4.pth'), dict(experiment_name=f'name_202601{end}_000000'))
     assert ''.join(re.findall(r'"part": (\d)', text)) == parts
     assert read_log(str(tmp_path / 'a/b.pth'), {}) == ''
@@ -172,10 +164,9 @@ def test_only_the_log_of_this_training(tmp_path, by_epoch, end, parts):
 )
 def test_a_resumed_log_holds_no_step_twice(tmp_path, parts, expected):
     for i, part in enumerate(parts):
-        text = ''.join(
-            json.dumps(dict(step=int(name.strip('V-')), name=name)) + '\n' for name in part.split()
-        )
-        write_log(tmp_path, f'2026010{i}_000000', text[:-5] if part.endswith('-') else text)
+        records = [dict(step=int(name.strip('V-')), name=name) for name in part.split()]
+        log = write_log(tmp_path, f'2026010{i}_000000', *records)
+        log.write_text(log.read_text()[: -5 if part.endswith('-') else None])
     lines = read_log(str(tmp_path / 'a.pth'), {}).splitlines()
     assert ' '.join(json.loads(line)['name'] for line in lines) == expected
 
@@ -184,7 +175,7 @@ def test_legs_tell_the_order_where_a_clock_was_set_back(tmp_path):
     legs = []
     for day, epoch, step in (('05', 1, 50), ('03', 1, 60), ('04', 2, 100)):
         time = f'202601{day}_000000'
-        write_log(tmp_path, time, json.dumps(dict(epoch=epoch, step=step)) + '\n')
+        write_log(tmp_path, time, dict(epoch=epoch, step=step))
         legs.append(dict(time=time, iter=step - 10, changes=[], processes=1))
     meta = dict(experiment_name='a_20260104_000000')
     for more, expected in (({}, [60, 100]), (dict(legs=legs), [50, 60, 100])):
@@ -203,12 +194,13 @@ def test_what_is_published_tells_what_legs_changed():
 
 
 def test_a_leg_names_no_folder_elsewhere(tmp_path):
-    write_log(tmp_path, 'other', '{"step": 1}\n')
+    write_log(tmp_path, 'other', dict(step=1))
     assert read_log(str(tmp_path / 'run/a.pth'), dict(legs=[dict(time='../other')])) == ''
 
 
 @pytest.mark.parametrize('text', ['garbage\n', '{"a": 1}\n', '[1]\n', '{"step": "x"}\n'])
 def test_a_damaged_log_is_named(tmp_path, text):
-    log = write_log(tmp_path, 'one', text)
+    log = write_log(tmp_path, 'one')
+    log.write_text(text)
     with pytest.raises(UserError, match=f"'{log}' is no log of a training"):
         read_log(str(tmp_path / 'a.pth'), dict(legs=[dict(time='one')]))

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import struct
-import zlib
 from pathlib import Path
 
 import pytest
@@ -27,7 +25,6 @@ from ..tiny import CONFIG, write_project
         ('train_dataloader.batch_size', 2.5, 'a whole number of at least 1'),
         ('train_dataloader.num_workers', -1, 'a whole number of at least 0'),
         ('train_cfg.by_epoch', 'maybe', 'True or False'),
-        ('optim_wrapper.optimizer.lr', 'fast', 'a finite number of at least 0'),
         ('optim_wrapper.optimizer.lr', -1, 'a finite number of at least 0'),
         ('optim_wrapper.clip_grad.max_norm', 0, 'a finite number above 0'),
         ('randomness.seed', -1, 'a whole number from 0 to 4294967295'),
@@ -217,21 +214,11 @@ def test_a_worker_that_is_killed():
     assert 'set fewer num_workers or a smaller batch_size' in line
 
 
-def bomb():
-    """A PNG of 60000 x 60000 pixels, by what its header says."""
-    chunks = [
-        (b'IHDR', struct.pack('>IIBBBBB', 60000, 60000, 8, 2, 0, 0, 0)),
-        (b'IDAT', zlib.compress(b'')),
-        (b'IEND', b''),
-    ]
-    return b'\x89PNG\r\n\x1a\n' + b''.join(
-        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
+BOMB = b'P6 60000 60000 255\n'  # an image of that many pixels, as its header says
 
 
 def test_an_image_that_cannot_be_decoded(ends_with, tmp_path):
-    (tmp_path / 'images/class0/0.png').write_bytes(bomb())
+    (tmp_path / 'images/class0/0.png').write_bytes(BOMB)
     line = ends_with('train.py', 'tiny.py')
     assert line.startswith("train.py: image 'images/class0/0.png' cannot be read (")
     assert line.endswith('get it again or take it out of the data set')
@@ -251,7 +238,7 @@ def test_an_image_that_is_cut_short(ends_with, tmp_path):
     [
         (None, "No such file or directory: '{}'", 0),
         (b'', 'failed to load image: {} (error: ', 0),
-        (bomb(), 'failed to load image: {} (error: ', 0),
+        (BOMB, 'failed to load image: {} (error: ', 0),
         (None, "No such file or directory: '{}'", 1),
         (b'', 'failed to load image: {} (error: ', 1),
     ],

@@ -10,7 +10,6 @@ from mmtlalign.commands.command_line import (
     make_out_folder,
     new_parser,
 )
-from mmtlalign.commands.work_dir import lock_work_dir
 from mmtlalign.errors import UserError
 
 
@@ -59,21 +58,12 @@ def test_a_folder_is_made_or_refused(config, tmp_path, monkeypatch):
     assert (tmp_path / 'new/deep').is_dir()
     monkeypatch.chdir(tmp_path)
     make_folder_of('a.json')
-    for make, path, said in (
-        (make_folder_of, config / 'a', "folder '.*name.py' cannot be made .* another with --out"),
-        (make_out_folder, config, 'choose another with --out'),
-        (make_folder_of, tmp_path / 'new', 'new.* is a folder; name a file'),
-        (lock_work_dir, config, "work dir '.*name.py' cannot be made .* another with --work-dir"),
-    ):
-        with pytest.raises(UserError, match=said):
-            make(path)
+    with pytest.raises(UserError, match='name.py.* cannot be made .*choose another with --out'):
+        make_out_folder(config)
     monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)
     with pytest.raises(UserError, match='cannot be written'):
         make_out_folder(tmp_path / 'new')
 
 
-def test_a_missing_file_is_named_and_an_address_is_not_looked_up(config):
-    check_file(str(config), 'checkpoint')
+def test_an_address_is_not_looked_up():
     check_file('https://example.com/a.pth', 'checkpoint')
-    with pytest.raises(UserError, match="checkpoint 'gone' does not exist"):
-        check_file('gone', 'checkpoint')

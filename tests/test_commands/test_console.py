@@ -4,24 +4,7 @@ import pytest
 
 from mmtlalign.commands.console import FILE_ONLY
 
-from ..tiny import CONFIG
-
-SHORT = CONFIG + 'train_cfg.update(max_epochs=1)\n'
-# the runner for strategies, which sharding takes
-FLEXIBLE = SHORT + "runner_type = 'FlexibleRunner'\n"
-
-
-@pytest.fixture
-def train(here, tmp_path, capsys, terminal):
-    """Train; returns what the console shows, and what the log file has."""
-
-    def run(config):
-        (tmp_path / 'tiny.py').write_text(config)
-        here('train.py', 'tiny.py', '--work-dir', tmp_path / 'a run')
-        (log,) = (tmp_path / 'a run').glob('*/*.log')
-        return capsys.readouterr().out, log.read_text()
-
-    return run
+from ..tiny import write_project
 
 
 def shows_what_fills_screens(text):
@@ -40,20 +23,22 @@ def test_messages_that_only_begin_alike_are_shown():
 
 @pytest.mark.slow
 @pytest.mark.parametrize('term, bar', [('xterm', True), ('dumb', False)])
-def test_a_terminal_shows_a_bar_in_place_of_the_lines_on_steps(train, monkeypatch, term, bar):
+def test_a_terminal_shows_a_bar_in_place_of_the_lines_on_steps_and_what_next(
+    here, tmp_path, capsys, terminal, monkeypatch, term, bar
+):
     monkeypatch.setenv('TERM', term)
-    console, log = train(SHORT)
+    # with a bar by the runner for strategies, which sharding takes; by the other one it is seen
+    # in the trainings of detectors and segmenters
+    runner = "runner_type = 'FlexibleRunner'\n" * bar
+    write_project(tmp_path, f'train_cfg.update(max_epochs=1)\n{runner}')
+    here('train.py', 'tiny.py', '--work-dir', tmp_path / 'a run')
+    console = capsys.readouterr().out
+    (log,) = (path.read_text() for path in (tmp_path / 'a run').glob('*/*.log'))
     assert shows_what_fills_screens(log) and not shows_what_fills_screens(console)
     assert '(train)' in log and ('(train)' in console) is not bar
     assert ('images/s' in console and '100%' in console) is bar
     assert '(val)' in console
 
-
-@pytest.mark.slow
-def test_the_end_says_what_next(train, here, tmp_path, capsys):
-    console, log = train(FLEXIBLE)
-    assert shows_what_fills_screens(log) and not shows_what_fills_screens(console)
-    assert '(train)' not in console and 'images/s' in console and '100%' in console
     test, publish = map(split, console[console.index('next:') :].splitlines()[1:])
     assert test[-4] == publish[-4] == 'mmtlalign'
     here('test.py', *test[-2:])

@@ -1,17 +1,20 @@
 """What the converter's options do, and what it refuses."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
 import timm
 import torch
-from mmpretrain.models import SwinTransformer, VisionTransformer
+from mmpretrain.models import SwinTransformer, SwinTransformerV2, VisionTransformer
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from timm.models.swin_transformer_v2 import SwinTransformerV2 as TimmSwinV2
 
 from mmtlalign.checkpoint.conversion import recognise
 from mmtlalign.errors import UserError
+from tests.test_models.test_backbones.lvvit_reference import build_state
 
 SWIN = dict(
     img_size=32,
@@ -49,15 +52,23 @@ def vit_state(cls=timm.models.VisionTransformer, **kwargs):
     return dict(randomize(cls(**VIT, **kwargs)).state_dict())
 
 
-def host_swin(window_size=4):
+def lvvit_release():
+    """A state in the layout that LV-ViTs are published in."""
+    return build_state(240, 3, 8, num_patches=16, num_classes=5)
+
+
+def without(state, key):
+    del state[key]
+    return state
+
+
+def host_swin(cls=SwinTransformer, window_size=4, **kwargs):
     """mmpretrain's of the same architecture."""
-    host = SwinTransformer(
-        arch=dict(embed_dims=8, depths=[1, 2, 1], num_heads=[1, 2, 4]),
-        img_size=32,
-        patch_size=2,
-        window_size=window_size,
-        out_indices=(2,),
-    )
+    arch = dict(embed_dims=8, depths=[1, 2, 1], num_heads=[1, 2, 4])
+    if cls is SwinTransformerV2:
+        arch['extra_norm_every_n_blocks'], kwargs['pretrained_window_sizes'] = 0, [0, 0, 0]
+    kwargs |= dict(img_size=32, patch_size=2, window_size=window_size, out_indices=(2,))
+    host = cls(arch=arch, **kwargs)
     host.eval()  # which returns None in mmpretrain
     return host
 
@@ -115,7 +126,7 @@ def test_without_distillation_a_deit_is_plain(convert, capsys):
     assert 'they load strictly into VisionTransformer' in capsys.readouterr().out
 
 
-ONE = torch.zeros(1)
+ONE, NAN = torch.zeros(1), torch.full((32,), torch.nan)
 DEIT, TINY_SWIN = {'blocks.0.norm1.weight': ONE}, {'layers.0.downsample.': ONE}
 
 
@@ -129,44 +140,36 @@ DEIT, TINY_SWIN = {'blocks.0.norm1.weight': ONE}, {'layers.0.downsample.': ONE}
             'is no LV-ViT, BEiT, DeiT or ViT, Swin v2, Swin, PVT v2, Twins in a layout that is '
             "known: its first key is 'a'",
         ),
+        (TINY_SWIN, '--drop-distillation', '--drop-distillation is for DeiT or ViT, .* is a Swin'),
         (
-            TINY_SWIN,
-            '--drop-distillation',
-            "--drop-distillation is for DeiT or ViT, and '.*in.pth' is a Swin",
+            lambda: TimmSwinV2(**SWIN).state_dict(),
+            '--window-size 8',
+            "--window-size is for Swin, and '.*in.pth' is a Swin v2",
         ),
         (DEIT, '--to paper', '--to paper: a DeiT or ViT has the layouts mmpretrain, timm'),
         (lambda: vit_state(), '--drop-distillation', 'has no distillation token'),
         (
-            lambda: TimmSwinV2(**SWIN).state_dict(),
-            '--window-size 8',
-            "--window-size is for Swin, and '.*' is a Swin v2",
-        ),
-        (
-            lambda: dict(swin_state(), **{'layers.0.blocks.0.attn.more': ONE}),
+            lambda: swin_state() | {'layers.0.blocks.0.attn.more': ONE},
             '',
             r"does not fit mmpretrain's SwinTransformer: 1 keys unknown.*w_msa\.more",
         ),
-        (
-            lambda: dict(swin_state(), **{'norm.bias': torch.full((32,), torch.nan)}),
-            '',
-            r'norm\.bias holds values that are not finite',
-        ),
-        (
-            lambda: dict(vit_state(), **{'blocks.0.attn.q_norm.weight': torch.zeros(8)}),
-            '',
-            r"'blocks\.0\.attn\.q_norm\.weight', which no",
-        ),
+        (lambda: swin_state() | {'norm.bias': NAN}, '', r'norm\.bias holds values that are not'),
+        (lambda: vit_state() | {'blocks.0.attn.q_norm.': ONE}, '', r"0\.attn\.q_norm\.', which no"),
         (lambda: dict(vit_state(), pos_embed=torch.zeros(1, 15, 8)), '', '14 patches.*no square'),
         (
             lambda: vit_state(mlp_layer=timm.layers.SwiGLUPacked),
             '',
-            'is a ViT with gated feed-forward layers',
+            'a ViT with gated feed-forward',
         ),
         (
             lambda: PyramidVisionTransformerV2(**PYRAMID, linear=True).state_dict(),
             '',
             'is a PVT v2 of linear attention',
         ),
+        (lambda: without(lvvit_release(), 'patch_embed.conv1.weight'), '', 'which no model of th'),
+        (lambda: lvvit_release() | dict(extra=ONE), '', "holds 'extra'"),
+        (lambda: without(lvvit_release(), 'blocks.1.norm2.bias'), '', '1 keys missing'),
+        (lambda: lvvit_release() | dict(pos_embed=torch.ones(1, 16, 240)), '', '15 patches, which'),
     ],
 )
 def test_mistakes_are_told_in_one_line(convert, tmp_path, content, arguments, complaint):
@@ -199,32 +202,26 @@ def test_no_place_for_the_output(convert, tmp_path, out, complaint):
     assert {path.name for path in tmp_path.iterdir()} == {'in.pth', 'link.pth'}
 
 
-@pytest.mark.parametrize(
-    'name, told',
-    [
-        ('vit_small_patch14_reg4_dinov2', 'a ViT with registers'),
-        ('resnet18', 'a ResNet'),
-        ('vit_tiny_r_s16_p8_224', 'a ViT on a ResNet'),
-    ],
-)
-def test_another_family_is_named(name, told):
+def keys_of(name):
+    """Those of a model of timm."""
     with torch.device('meta'):
-        keys = timm.create_model(name, pretrained=False).state_dict()
-    state = {key: torch.zeros(value.shape[:1]) for key, value in keys.items()}
-    with pytest.raises(UserError, match=f"'x.pth' is {told}.*what is converted: LV-ViT, BEiT"):
-        recognise(state, 'x.pth')
+        return list(timm.create_model(name, pretrained=False).state_dict())
 
 
 @pytest.mark.parametrize(
-    'key, told',
+    'keys, told',
     [
-        ('rpn_head.rpn_conv.weight', 'a detector or segmenter'),
-        ('vit.embeddings.cls_token', "a ViT in transformers' layout"),
-        ('encoder.layers.encoder_layer_0.ln_1.weight', "a ViT in torchvision's layout"),
-        ('pos_embed1', 'a PVT v1'),
-        ('visual.conv1.weight', 'a CLIP'),
+        (partial(keys_of, 'vit_small_patch14_reg4_dinov2'), 'a ViT with registers'),
+        (partial(keys_of, 'resnet18'), 'a ResNet'),
+        (partial(keys_of, 'vit_tiny_r_s16_p8_224'), 'a ViT on a ResNet'),
+        (['rpn_head.rpn_conv.weight'], 'a detector or segmenter'),
+        (['vit.embeddings.cls_token'], "a ViT in transformers' layout"),
+        (['encoder.layers.encoder_layer_0.ln_1.weight'], "a ViT in torchvision's layout"),
+        (['pos_embed1'], 'a PVT v1'),
+        (['visual.conv1.weight'], 'a CLIP'),
     ],
 )
-def test_another_layout_is_named(key, told):
-    with pytest.raises(UserError, match=f"'x.pth' is {told}"):
-        recognise({key: ONE}, 'x.pth')
+def test_another_family_or_layout_is_named(keys, told):
+    state = dict.fromkeys(keys() if callable(keys) else keys, ONE)
+    with pytest.raises(UserError, match=f"'x.pth' is {told}; what is converted: LV-ViT, BEiT"):
+        recognise(state, 'x.pth')

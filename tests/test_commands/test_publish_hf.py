@@ -1,7 +1,9 @@
 """``mmtlalign publish --format hf``: what timm makes of it, on random weights."""
 
 import json
+import shutil
 import sys
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -14,12 +16,11 @@ from mmtlalign.apis import get_model
 from mmtlalign.commands import convert, publish
 from mmtlalign.errors import UserError, one_line_errors
 
-from ..tiny import ROOT
+from ..tiny import CONFIG, ROOT
 from .test_convert import randomize, same_tensors
 
-ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
-VIT = dict(type='VisionTransformer', arch=ARCH, img_size=16, patch_size=4)
-VIT_HEAD = dict(type='mmtlalign.TLAlignVisionTransformerClsHead', num_classes=3, in_channels=16)
+TINY = Config.fromstring(CONFIG, '.py')
+VIT, VIT_HEAD = TINY.model.backbone, TINY.model.head
 LINEAR_HEAD = dict(type='LinearClsHead', num_classes=3, in_channels=16)
 SWIN_ARCH = dict(embed_dims=8, depths=[2, 2], num_heads=[2, 4])
 SWIN = dict(type='SwinTransformer', arch=SWIN_ARCH, img_size=16, patch_size=2, window_size=4)
@@ -38,23 +39,21 @@ MODELS = dict(
         backbone=dict(SWIN_V2, out_indices=(1,), pretrained_window_sizes=[0, 0]), **POOLED
     ),
 )
-LOAD, PACK = dict(type='LoadImageFromFile'), dict(type='PackInputs')
 RESIZE = [
+    dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=20, interpolation='bicubic'),
     dict(type='CenterCrop', crop_size=16),
 ]
-PHOTOS = dict(type='CustomDataset', data_root='data/photos')
-NORMALIZE = dict(type='ClsDataPreprocessor', mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0])
+NORMALIZE = dict(mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0], num_classes=3)
 
 
 def make_config(name, to_rgb=True):
     return Config(
         dict(
-            default_scope='mmpretrain',
             model=dict(type='ImageClassifier', **MODELS[name]),
-            data_preprocessor=dict(NORMALIZE, num_classes=3, to_rgb=to_rgb),
-            train_dataloader=dict(dataset=dict(PHOTOS, pipeline=[LOAD, PACK])),
-            test_dataloader=dict(dataset=dict(PHOTOS, pipeline=[LOAD, *RESIZE, PACK])),
+            data_preprocessor=dict(NORMALIZE, type='ClsDataPreprocessor', to_rgb=to_rgb),
+            train_dataloader=TINY.train_dataloader,
+            test_dataloader=dict(dataset=dict(type='CustomDataset', pipeline=RESIZE)),
         )
     )
 
@@ -66,16 +65,8 @@ def publish_hf(tmp_path):
     def run(name, *options, to_rgb=True):
         cfg = make_config(name, to_rgb)
         model = randomize(get_model(cfg))
-        meta = dict(
-            cfg=cfg.pretty_text,
-            experiment_name='some',
-            time='20260101_000000',
-            mmengine_version='0.10.12',
-            seed=5,
-            epoch=2,
-            iter=8,
-            dataset_meta=dict(classes=['a', 'b', 'c']),
-        )
+        meta = dict(cfg=cfg.pretty_text, seed=5, epoch=2, iter=8)
+        meta['dataset_meta'] = dict(classes=['a', 'b', 'c'])
         file = tmp_path / 'photos_vit/epoch_2.pth'
         file.parent.mkdir(exist_ok=True)
         torch.save(dict(meta=meta, state_dict=model.state_dict()), file)
@@ -122,7 +113,7 @@ def test_the_card_says_what_was_trained(publish_hf, tmp_path):
     for line in (
         'license: mit',
         'A VisionTransformer for 16x16 px images',
-        '`CustomDataset`, data_root `data/photos`',
+        '`CustomDataset`, data_root `images`',
         '`python tools/train.py photos_vit.py`; but for any options',
         '2 epochs, 8 steps; seed 5',
         '| accuracy/top1 | 51.23 (95 % interval 49.00 to 53.50, bootstrap over 2000 test images) |',
@@ -134,6 +125,10 @@ def test_the_card_says_what_was_trained(publish_hf, tmp_path):
         assert line in card, line
     _, folder = publish_hf('vit')
     assert 'None were recorded' in read_card(folder)
+    shutil.rmtree(folder)
+    folder.touch()
+    with pytest.raises(SystemExit, match='File exists.*; remove it, or write elsewhere'):
+        publish_hf('vit')
 
 
 @pytest.mark.parametrize('name, to_rgb', [('deit', True), ('swin', False)])
@@ -141,9 +136,7 @@ def test_the_other_way(publish_hf, tmp_path, name, to_rgb):
     model, folder = publish_hf(name, to_rgb=to_rgb)
     convert.main([f'hf:{folder}', str(tmp_path / 'back.pth')])
     back = torch.load(tmp_path / 'back.pth', weights_only=True)
-    if name == 'swin':  # the converter's name of a linear head
-        assert 'head.fc.weight' in back['state_dict']
-    same_tensors(back['state_dict'], dict(model.state_dict()))
+    same_tensors(back['state_dict'], dict(model.state_dict()))  # head.fc: a linear head's
     assert back['meta']['dataset_meta'] == dict(classes=['a', 'b', 'c'])
     assert back['meta']['seed'] == 5
 
@@ -158,28 +151,17 @@ def test_a_folder_of_others(tmp_path, capsys):
         convert.main([f'hf:{tmp_path}', str(tmp_path / 'out.pth')])
 
 
-class FakeApi:
-    """Of huggingface_hub; keeps what it is asked for."""
-
-    calls: list = []
-
-    def create_repo(self, repo_id, **options):
-        self.calls.append(('create', repo_id, options))
-        return f'https://hub/{repo_id}'
-
-    def upload_folder(self, *, repo_id, folder_path, **options):
-        self.calls.append(('upload', repo_id, sorted(path.name for path in folder_path.iterdir())))
-
-
 def test_upload(publish_hf, monkeypatch, capsys):
-    monkeypatch.setattr('huggingface_hub.HfApi', FakeApi)
+    api = MagicMock()
+    api.create_repo.return_value = 'https://hub/me/photos'
+    monkeypatch.setattr('huggingface_hub.HfApi', lambda: api)
     monkeypatch.setattr('huggingface_hub.get_token', lambda: 'hf_x')
-    FakeApi.calls.clear()
     _, folder = publish_hf('vit', '--upload', 'me/photos')
-    assert FakeApi.calls == [
-        ('create', 'me/photos', dict(private=True, exist_ok=True)),
-        ('upload', 'me/photos', ['README.md', 'config.json', 'model.safetensors']),
-    ]
+    api.create_repo.assert_called_once_with('me/photos', private=True, exist_ok=True)
+    sent = api.upload_folder.call_args.kwargs
+    assert (sent['repo_id'], sent['folder_path']) == ('me/photos', folder)
+    files = sorted(path.name for path in folder.iterdir())
+    assert files == ['README.md', 'config.json', 'model.safetensors']
     assert "timm.create_model('hf-hub:me/photos', pretrained=True)" in read_card(folder)
     assert capsys.readouterr().out.endswith('https://hub/me/photos\n')
 
@@ -229,13 +211,6 @@ def test_what_timm_does_not_compute_is_refused(publish_hf, monkeypatch, tmp_path
     with pytest.raises(SystemExit, match=told):
         publish_hf('other')
     assert not (tmp_path / 'out/photos_vit').exists()
-
-
-def test_a_file_in_the_place_of_the_folder(publish_hf, tmp_path):
-    (tmp_path / 'out').mkdir()
-    (tmp_path / 'out/photos_vit').touch()
-    with pytest.raises(SystemExit, match='File exists.*; remove it, or write elsewhere'):
-        publish_hf('vit')
 
 
 def test_a_file_of_the_zoo(tmp_path, capsys):

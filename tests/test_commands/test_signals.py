@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from ..tiny import run_tool, write_project
+from ..tiny import write_project
 from .happens import write_disturbed
 from .test_train_and_test import load, same
 
@@ -51,15 +51,6 @@ def test_it_goes_on_bit_identical(
     assert [leg['iter'] for leg in broken['meta']['legs']] == [0, step]
 
 
-@pytest.mark.slow
-def test_a_killed_one_goes_on_from_its_last_checkpoint(trained, here, tmp_path, capsys):
-    killed = run_tool('train.py', interrupt(tmp_path, signal.SIGKILL, 'iter_4'), folder=tmp_path)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert [path.name for path in tmp_path.glob('work_dirs/tiny/*.pth')] == ['epoch_1.pth']
-    resumed(here, trained, tmp_path)
-    assert 'resumed epoch: 1, iter: 3' in capsys.readouterr().out
-
-
 BY_ITER = """
 train_cfg = dict(by_epoch=False, max_iters=6, val_interval=6)
 param_scheduler = dict(type='PolyLR', by_epoch=False, end=6)
@@ -79,9 +70,3 @@ def test_iterations_without_epochs(ends_with, here, tmp_path):
     a, b = (load(tmp_path / folder / 'iter_6.pth') for folder in ('straight', 'broken'))
     assert same(a['state_dict'], b['state_dict'])
     assert same(a['optimizer'], b['optimizer'])
-
-
-def test_other_commands_end_with_the_status_of_the_signal(ends_with, tmp_path, capsys):
-    write_project(tmp_path, 'import os\nos.kill(os.getpid(), 15)\n')
-    assert ends_with('test.py', 'tiny.py', 'a.pth') == 143
-    assert capsys.readouterr().err.splitlines()[-1] == 'test.py: stopped by SIGTERM'

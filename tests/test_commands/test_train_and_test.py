@@ -64,17 +64,10 @@ def test_testing_gives_the_accuracy_of_training(whole, trained, here, tmp_path, 
     assert f'95 % of the time between {low:.4f} and {high:.4f}' in said
 
 
-def test_a_checkpoint_of_another_model_is_refused(trained, ends_with):
-    options = ['--cfg-options', 'model.backbone.arch.num_layers=3']
-    said = ends_with('test.py', 'tiny.py', trained, *options)
-    assert re.fullmatch(
-        r"test\.py: checkpoint '.*' does not fit the config's TLAlignClassifier: 12 keys missing "
-        r'in the file \(first: backbone\.layers\.2\..*',
-        said,
-    )
+def test_a_checkpoint_of_another_model_is_not_resumed(trained, ends_with):
     options = '--cfg-options model.head.in_channels=32 --accept model --extend 4'.split()
     said = ends_with('train.py', 'tiny.py', '--resume', trained, *options)
-    assert 'size mismatch for head.layers.head.weight' in said and '\n' not in said
+    assert "does not fit the config's TLAlignClassifier: size mismatch for head.layers" in said
 
 
 def test_only_schedules_of_the_same_unit_must_begin_in_time():

@@ -166,7 +166,7 @@ def meta(epoch=10, iter=30, **more):
     'damage, said',
     [
         (cut, ''),
-        (flip, ''),
+        (flip, 'cannot be read (BadZipFile: Bad CRC-32'),
         (lambda path: path.write_bytes(b''), ''),
         (dict(state_dict=dict(w=torch.full((3,), torch.nan))), ''),
         (dict(message_hub=None), 'message_hub is of type NoneType'),

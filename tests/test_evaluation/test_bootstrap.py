@@ -1,7 +1,5 @@
 """Figures of images drawn anew, against the hosts' own metrics."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -73,13 +71,8 @@ def boxes(generator, count):
     return torch.cat((corners, corners + 10 + 10 * torch.rand(count, 2, generator=generator)), 1)
 
 
-def detected(path, images):
-    """Scattered boxes of two classes; a metric of annotations for images.
-
-    Args:
-        path (Path): Where the annotations go.
-        images (Sequence[int]): Numbers of 12 random images, also repeated.
-    """
+def detected(images):
+    """Scattered boxes of two classes; the metric of 12 random images, by number, also repeated."""
     needs_operators()
     metrics = pytest.importorskip('mmdet.evaluation')
     generator = torch.Generator().manual_seed(0)
@@ -92,40 +85,29 @@ def detected(path, images):
             scores=torch.rand(5, generator=generator).numpy(),
             labels=np.array([0, 1, 0, 0, 1]),
         )
-        pool.append((truth, prediction))
-    annotations, results = [], []
-    for number, image in enumerate(images):
-        truth, found = pool[image]
-        for (left, top, right, bottom), label in zip(truth.tolist(), (0, 1, 1)):
-            box = [left, top, right - left, bottom - top]
-            common = dict(id=len(annotations) + 1, image_id=number, iscrowd=0)
-            annotations.append(dict(common, category_id=label, area=box[2] * box[3], bbox=box))
-        results.append((dict(img_id=number), dict(found, img_id=number)))
-    shown = [dict(id=number, width=99, height=99) for number in range(len(images))]
-    categories = [dict(id=0, name='a'), dict(id=1, name='b')]
-    coco = dict(images=shown, annotations=annotations, categories=categories)
-    path.write_text(json.dumps(coco))
-    metric = metrics.CocoMetric(ann_file=str(path), metric='bbox')
+        anns = [dict(bbox=box, bbox_label=k) for box, k in zip(truth.tolist(), (0, 1, 1))]
+        pool.append((dict(width=99, height=99, anns=anns), prediction))
+    metric = metrics.CocoMetric(metric='bbox')
     metric.dataset_meta = dict(classes=('a', 'b'))
-    return metric, results
+    return metric, [
+        tuple(dict(part, img_id=number) for part in pool[image])
+        for number, image in enumerate(images)
+    ]
 
 
-def test_box_ap_is_that_of_the_host_on_copies_of_the_images(tmp_path, capsys):
-    metric, results = detected(tmp_path / 'all.json', range(NUM_IMAGES))
+def test_box_ap_is_that_of_the_host_on_copies_of_the_images(capsys):
+    metric, results = detected(range(NUM_IMAGES))
     metric.compute_metrics(results)
     capsys.readouterr()
     figures = redraw(metric, results, num_draws=6)
     assert not capsys.readouterr().out  # of the host's, for each draw
     for draw, figure in zip(DRAWS, figures):
-        copies, results = detected(tmp_path / 'copies.json', draw)
-        expected = copies.compute_metrics(results)['bbox_mAP']
+        copies, drawn = detected(draw)
+        expected = copies.compute_metrics(drawn)['bbox_mAP']
         assert figure == pytest.approx(expected, abs=0.00051)  # rounded
     assert figures.std() > 0.01
     assert figure_of(metric) == 'coco/bbox_mAP'
-    # without a single box
-    metric, results = detected(tmp_path / 'all.json', range(NUM_IMAGES))
-    metric.compute_metrics(results)
-    for _, found in results:
+    for _, found in results:  # without a single box
         found.update(bboxes=np.zeros((0, 4)), scores=np.zeros(0), labels=np.zeros(0, int))
     assert np.array_equal(redraw(metric, results, num_draws=3), np.zeros(3))
 

@@ -24,12 +24,6 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def planted(count=24, keys=('object_mask',)):
-    pipeline = [dict(type='PackInputs', algorithm_keys=keys)]
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return PlantedDigits('val', count, object_size=8, image_size=16, pipeline=pipeline)
-
-
 def classifier(**backbone):
     """A tiny one whose attention is far from even."""
     model = test_tlalign.build(
@@ -109,7 +103,10 @@ def by_hand(model, images, masks, labels, own, partner, share):
 
 @pytest.mark.slow
 def test_measured_one_by_one():
-    dataset, model = planted(), classifier()
+    pipeline = [dict(type='PackInputs', algorithm_keys=['object_mask'])]
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        dataset = PlantedDigits('val', 24, object_size=8, image_size=16, pipeline=pipeline)
+    model = classifier()
     items = [dataset.get_data_info(i) for i in range(len(dataset))]
     images = [item['img'] for item in items]
     masks = [item['object_mask'].pixels for item in items]
@@ -135,15 +132,6 @@ def test_measured_one_by_one():
         for name, value in references.items():
             assert found.references[name][n] == pytest.approx(value, abs=1e-4, nan_ok=True), name
     assert seen == [2 * pairs.shares.size(1)] * len(seen)
-
-
-def test_without_masks_there_is_no_truth():
-    dataset = planted(keys=())
-    fidelity = Fidelity(classifier(), ['area'])
-    labels = [dataset.get_data_info(i)['gt_label'] for i in range(24)]
-    found = join(list(fidelity.measure(dataset, draw_pairs(labels, (4, 4), 8, generator()))))
-    assert set(found.references) == {'answer', 'ablation'}
-    assert set(summarize(found, draws=9)) == {'area'}
 
 
 def test_shares_that_a_backbone_lacks():

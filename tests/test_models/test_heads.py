@@ -100,13 +100,6 @@ def test_loss_is_the_hosts_on_aligned_scores(name, loss):
     torch.testing.assert_close(aligned.loss(feats, samples(own)), stock.loss(feats, samples(own)))
 
 
-def test_a_stock_head_in_a_config_is_built_in_its_aligned_form():
-    cfg = config()
-    named = MODELS.build(cfg)
-    cfg['head']['type'] = 'VisionTransformerClsHead'
-    assert type(MODELS.build(cfg).head) is type(named.head)
-
-
 @pytest.mark.parametrize(
     'head, error, message',
     [

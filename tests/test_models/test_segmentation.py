@@ -1,18 +1,17 @@
 """Mixing of label maps, pixel by pixel, and labels that follow the tokens."""
 
 import copy
-from types import SimpleNamespace
+from functools import partial
 
 import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from mmengine.structures import PixelData
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import interpolate, logsigmoid
 
 from tests.conftest import needs_operators
 from tests.oracle import dense_labels
-from tests.oracles.geometry import resize_table
 from tests.test_models import test_tlalign
 from tests.test_models.test_tlalign import MEAN, STD, TOKEN_CUTMIX, mixing
 
@@ -20,7 +19,6 @@ needs_operators()
 
 from mmseg.structures import SegDataSample  # noqa: E402
 
-from mmtlalign.engine.hooks.resume_random_state import mixing_of  # noqa: E402
 from mmtlalign.models import MixSegDataPreProcessor  # noqa: E402
 from mmtlalign.models.segmentation.tlalign_encoder_decoder import mixed_losses  # noqa
 
@@ -74,12 +72,6 @@ def test_every_pixel_comes_with_its_label(kind):
             for each in (unmixed, batch)
         )
         assert torch.equal(found, torch.where(kept, own, own[partner]))
-
-
-def test_a_resumed_training_finds_what_to_seed():
-    made = preprocessor()
-    runner = SimpleNamespace(model=SimpleNamespace(data_preprocessor=made))
-    assert mixing_of(runner) == [made.mixing]
 
 
 def test_blended_pixels_have_no_class():
@@ -144,23 +136,11 @@ def oracle_share(model, batch):
     return blocks[-1][:, extra:, 0].unflatten(1, (4, 4))
 
 
-def enlarge(maps, size):
-    """(B, rows, cols) -> (B, H, W), linearly along one axis and the other."""
-    columns = [resize_table(each, size[0]) for each in maps]  # (H, cols)
-    return torch.stack([resize_table(each.T, size[1]).T for each in columns])
-
-
 def target_of(samples, partner, share):
-    """Soft labels (B, K, H, W) of a share of every pixel (B, H, W); and how many are labelled."""
+    """Soft labels (B, K, H, W) of a share (B, 1, H, W), and how many pixels are labelled."""
     maps = torch.stack([sample.gt_sem_seg.data[0] for sample in samples])
     own = torch.stack([maps == k for k in range(CLASSES)], 1).double()
-    share = share[:, None]
     return share * own + (1 - share) * own[partner], (maps != IGNORED).sum().item()
-
-
-def scores_on_pixels(head, maps):
-    scores = head(maps).double()
-    return torch.stack([enlarge(scores[:, k], (16, 16)) for k in range(CLASSES)], 1)
 
 
 def by_hand(scores, target, count, binary):
@@ -197,10 +177,11 @@ def test_loss_is_that_of_dense_labels(swin, loss, target):
         moved = model.trace.output_token_share.double()
         torch.testing.assert_close(moved, share, atol=2e-6, rtol=0)
         assert found['token_fluctuation'] > 1e-2
-    target, count = target_of(samples, mix.partner, enlarge(share, (16, 16)))
+    enlarge = partial(interpolate, size=(16, 16), mode='bilinear')
+    target, count = target_of(samples, mix.partner, enlarge(share[:, None]))
     maps = model.extract_feat(batch['inputs'])
     for prefix, head in (('decode', model.decode_head), ('aux', model.auxiliary_head)):
-        expected = by_hand(scores_on_pixels(head, maps), target, count, loss is BINARY)
+        expected = by_hand(enlarge(head(maps).double()), target, count, loss is BINARY)
         assert found[f'{prefix}.loss_ce'].item() == pytest.approx(expected.item(), rel=1e-5)
     assert 0 < found['decode.acc_seg'] < 100
     assert found['aligned_share'].item() == pytest.approx(share.mean().item(), abs=1e-5)
@@ -263,13 +244,6 @@ def test_unmixed_batches_predictions_and_weights_are_the_hosts():
             ours, theirs = (m.eval().test_step(copy.deepcopy(raw))[0] for m in (model, stock))
         assert torch.equal(ours.seg_logits.data, theirs.seg_logits.data)
         assert torch.equal(ours.gt_sem_seg.data, theirs.gt_sem_seg.data)
-
-
-def test_a_segmentor_of_the_host_trains_on_pasted_labels():
-    stock = MODELS.build(config(type='mmseg.EncoderDecoder'))
-    batch = mixed(stock)
-    assert 'mix' not in batch
-    stock(**batch, mode='loss')['decode.loss_ce'].backward()
 
 
 def test_blending_is_trained_on_both_labels():

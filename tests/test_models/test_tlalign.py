@@ -1,12 +1,10 @@
 """Preprocessor, classifier and heads: one training step, end to end."""
 
 import copy
-import pickle
 
 import numpy as np
 import pytest
 import torch
-from mmengine.model import ExponentialMovingAverage as EMA
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample, MultiTaskDataSample
@@ -135,22 +133,6 @@ def test_checkpoint_and_prediction_are_the_hosts(swin):
     for a, b in zip(ours, host):
         assert torch.equal(a.pred_score, b.pred_score)
         assert set(a.keys()) == set(b.keys())
-
-
-@pytest.mark.parametrize(
-    'copied',
-    [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), lambda m: EMA(m).module],
-    ids=['deepcopy', 'pickle', 'ema'],
-)
-def test_copies_trace_their_own_backbone(copied):
-    model = build()
-    clone = copied(model)
-    assert clone.trace.backbone is clone.backbone is not model.backbone
-    batch = clone.data_preprocessor(data(), training=True)
-    clone(**batch, mode='loss')
-    assert clone.trace.output_share.shape == (4,)
-    with pytest.raises(RuntimeError):
-        model.trace.output_share
 
 
 KEEP = dict(keep_rate=0.5, blocks=[0])

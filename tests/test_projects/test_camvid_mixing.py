@@ -4,6 +4,7 @@ import json
 import re
 import sys
 
+import camvid_mixing as study
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -12,15 +13,26 @@ from mmtlalign.errors import UserError
 
 from ..tiny import ROOT
 
-sys.path.insert(0, str(ROOT / 'projects/mini_study'))
-import camvid_mixing as study
-
 
 @pytest.fixture(autouse=True)
-def results(monkeypatch, tmp_path):
-    """Go elsewhere."""
+def ended(monkeypatch, tmp_path):
+    """Arm, folder and seed of every training, all of which end at once; results go elsewhere."""
+    calls = []
+
+    def run_job(job, folder, seed):
+        calls.append((job.arm, str(folder), seed))
+        arm = study.ARMS.index(job.arm)
+        return dict(dict.fromkeys(study.KEPT), final=20 + 2 * arm + seed * (1 + arm) / 10, more=1)
+
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(study, 'RESULTS', tmp_path / 'results')
+    monkeypatch.setattr(study, 'run_job', run_job)
+    return calls
+
+
+def run(monkeypatch, *args):
+    monkeypatch.setattr(sys, 'argv', ['camvid_mixing.py', *args])
+    study.main()
 
 
 def test_plan_starts_every_arm_from_the_same_weights(monkeypatch, tmp_path):
@@ -38,58 +50,32 @@ def test_plan_starts_every_arm_from_the_same_weights(monkeypatch, tmp_path):
         study.plan('deit-mini')
 
 
-@pytest.fixture
-def trained(monkeypatch):
-    """Every training ends at once; which did."""
-    calls = []
-
-    def run_job(job, folder, seed, show):
-        calls.append((job.arm, str(folder), seed))
-        final = 20 + 2 * study.ARMS.index(job.arm) + seed * (1 + study.ARMS.index(job.arm)) / 10
-        return dict(dict.fromkeys(study.KEPT), final=final, redrawn='1 ' * 999)
-
-    monkeypatch.setattr(study, 'run_job', run_job)
-    return calls
-
-
-def run(monkeypatch, *args):
-    monkeypatch.setattr(sys, 'argv', ['camvid_mixing.py', *args])
-    study.main()
-
-
-def test_units_that_have_ended_are_not_trained_again(trained, monkeypatch):
-    run(monkeypatch, '--backbones', 'deit-mini', '--seeds', '0', '1')
-    assert [(arm, seed) for arm, _, seed in trained] == [
-        (arm, seed) for seed in (0, 1) for arm in study.ARMS
-    ]
-    assert len({folder for _, folder, _ in trained}) == 6
-    run(monkeypatch, '--seeds', '0')
-    assert [folder.split('/')[-2] for _, folder, _ in trained[6:]] == ['swin-mini_seed0'] * 3
-    for path in study.RESULTS.iterdir():
-        unit = json.loads(path.read_text())
-        assert set(unit['arms']) == set(study.ARMS)
-        assert path.stat().st_size < 2000
-
-
-def test_report(trained, monkeypatch):
+def test_units_that_have_ended_are_not_trained_again_and_are_reported(ended, monkeypatch, capsys):
+    run(monkeypatch, '--backbones', 'swin-mini', '--seeds', '0', '1')
+    pairs = [(arm, seed) for seed in (0, 1) for arm in study.ARMS]
+    assert [(arm, seed) for arm, _, seed in ended] == pairs
+    assert len({folder for _, folder, _ in ended}) == 6
     run(monkeypatch, '--backbones', 'swin-mini')
-    row = study.report().splitlines()[-1]
-    seeds = np.arange(6) / 10
+    assert [seed for *_, seed in ended[6:]] == sorted([2, 3, 4, 5] * 3)
+    for path in study.RESULTS.iterdir():
+        arms = json.loads(path.read_text())['arms']
+        assert set(arms) == set(study.ARMS) and set(arms['none']) == set(study.KEPT)
+    capsys.readouterr()
+    run(monkeypatch, '--report')
+    text = capsys.readouterr().out
+    row, seeds = text.splitlines()[-1], np.arange(6) / 10
     for i in range(3):
         finals = 20 + 2 * i + (1 + i) * seeds
         assert f'{finals.mean():.2f} ± {finals.std(ddof=1):.2f} (6)' in row
     gaps = 2 + seeds
     half = 2.5706 * gaps.std(ddof=1) / 6**0.5  # t of 5 degrees of freedom
     assert re.search(rf'\+{gaps.mean():.2f} ± {half:.2f} \| \+', row)
-    assert 'deit-mini' not in study.report()
+    assert 'deit-mini' not in text
 
 
 def test_smoke_takes_two_steps_of_every_arm(monkeypatch):
     calls = []
-    monkeypatch.setattr(
-        study, 'run_tool', lambda folder, *command: calls.append(' '.join(map(str, command)))
-    )
+    monkeypatch.setattr(study, 'run_tool', lambda *words: calls.append(' '.join(map(str, words))))
     run(monkeypatch, '--smoke', '--backbones', 'deit-mini')
-    assert len(calls) == 3
-    assert all('train_cfg.max_iters=2' in call for call in calls)
+    assert len(calls) == 3 and all('train_cfg.max_iters=2' in call for call in calls)
     assert not study.RESULTS.exists()

@@ -1,72 +1,71 @@
 """The second study does what its protocol says, with made-up units."""
 
-import fcntl
 import json
-import sys
 
-import numpy as np
-import pytest
-from scipy import stats
-
-from ..conftest import ROOT
-
-sys.path.insert(0, str(ROOT / 'projects/mini_study'))
 import labels_report
 import labels_study as study
+import numpy as np
+import pytest
+import trainings
+from scipy import stats
+
+from mmtlalign.errors import UserError
 
 AREA = 70.0
+
+
+GAPS = {'o12': [4, 5, 6, 7], 'o8': [-1, 1, -2, 1], 'o12-2000': [3, 3, 3, 4]}
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(study, 'UNITS', tmp_path / 'units')
     monkeypatch.setattr(study, 'DECISION', tmp_path / 'decision.json')
-    monkeypatch.setattr(study, 'ROOT', tmp_path)
+    for module in (study, trainings):
+        monkeypatch.setattr(module, 'ROOT', tmp_path)
     # reading configs takes long; that recipes differ is tested below
     monkeypatch.setattr(study.Unit, 'recipe', 'one')
     (tmp_path / 'units').mkdir()
 
 
-def store(unit, top1, recipe='one', cpu_seconds=100):
-    unit.file.write_text(json.dumps(dict(top1=top1, recipe=recipe, cpu_seconds=cpu_seconds)))
+def store(unit, top1):
+    unit.file.write_text(json.dumps(dict(top1=top1, recipe='one', cpu_seconds=100)))
 
 
-def store_screen(gaps):
+def decide(gaps):
     """gaps: regime -> object - area of the four seeds."""
     for unit in study.screen_units():
-        gap = gaps[unit.regime][unit.seed - 100]
-        store(unit, AREA + gap * (unit.arm == 'object'))
+        store(unit, AREA + gaps[unit.regime][unit.seed - 100] * (unit.arm == 'object'))
+    return study.decide()
 
 
-GAPS = {'o12': [4, 5, 6, 7], 'o8': [-1, 1, -2, 1], 'o12-2000': [3, 3, 3, 4]}
+@pytest.fixture
+def decision():
+    made = decide(GAPS)
+    study.DECISION.write_text(json.dumps(made))
+    return made
 
 
-def decided():
-    store_screen(GAPS)
-    decision = study.decide()
-    study.DECISION.write_text(json.dumps(decision))
-    return decision
+def control_units(attempt, decision):
+    seeds = study.confirm_seeds(attempt, decision)
+    return study.confirm_units(decision['tries'][attempt], ('area', 'object'), seeds)
 
 
 def test_the_screen_is_what_the_protocol_says():
-    units = study.screen_units()
+    units = study.plan()
     assert len(units) == len(set(units)) == 3 * 2 * 4
-    assert {unit.seed for unit in units} == {100, 101, 102, 103}
     # seeds advance together
-    assert [unit.seed for unit in units[:6]] == [100] * 6
-    assert study.plan() == units
+    assert [unit.seed for unit in units] == sorted([100, 101, 102, 103] * 6)
 
 
-def test_regimes_are_ranked_by_mean_over_spread():
-    decision = decided()
+def test_regimes_are_ranked_by_mean_over_spread(decision):
     ranks = {row['regime']: row['rank'] for row in decision['screen']}
     for regime, gaps in GAPS.items():
         assert ranks[regime] == pytest.approx(np.mean(gaps) / np.std(gaps, ddof=1))
     assert [row['regime'] for row in decision['screen']] == ['o12-2000', 'o12', 'o8']
     assert decision['tries'] == ['o12-2000', 'o12']
     # one behind is not confirmed
-    store_screen({regime: [-1, -2, -1, -3] for regime in GAPS})
-    assert study.decide()['tries'] == []
+    assert decide({regime: [-1, -2, -1, -3] for regime in GAPS})['tries'] == []
 
 
 def test_number_of_pairs_has_the_power_it_claims():
@@ -92,11 +91,10 @@ def test_upper_limit_holds_in_four_of_five():
     assert (limits > 2).mean() == pytest.approx(0.8, abs=0.01)
 
 
-def test_control_then_comparison():
-    decision = decided()
-    seeds = study.confirm_seeds(0, decision)
+def test_control_then_comparison(decision):
+    seeds, first = study.confirm_seeds(0, decision), control_units(0, decision)
     assert seeds[0] == 200 and len(seeds) == decision['screen'][0]['pairs']
-    first = study.confirm_units('o12-2000', ('area', 'object'), seeds)
+    assert first[0].regime == 'o12-2000'
     assert study.plan() == study.screen_units() + first
     for unit in first[:-1]:
         store(unit, AREA + (unit.arm == 'object') * (3 + unit.seed % 3))
@@ -115,19 +113,16 @@ def test_control_then_comparison():
     assert 'tlalign - area' in text and 'contribution - area' in text
 
 
-def test_a_second_regime_and_then_the_end():
-    decision = decided()
-    for attempt, regime in enumerate(decision['tries']):
-        units = study.confirm_units(
-            regime, ('area', 'object'), study.confirm_seeds(attempt, decision)
-        )
+def test_a_second_regime_and_then_the_end(decision):
+    for attempt in range(2):
+        units = control_units(attempt, decision)
         assert study.plan()[-len(units) :] == units
         for unit in units:  # level on average
             store(unit, AREA + (unit.arm == 'object') * (-1) ** unit.seed)
     assert study.confirm_seeds(1, decision)[0] == 400
     assert all(unit.file.is_file() for unit in study.plan())
-    assert labels_report.report().count('not confirmed') == 2
-    assert 'waits for a confirmed control' in labels_report.report()
+    text = labels_report.report()
+    assert text.count('not confirmed') == 2 and 'waits for a confirmed control' in text
 
 
 def test_no_figure_is_told_before_a_stage_is_in():
@@ -138,13 +133,8 @@ def test_no_figure_is_told_before_a_stage_is_in():
     assert '- o12-2000: 7 of 8' in text
 
 
-def test_a_unit_is_trained_once_and_stored(tmp_path, monkeypatch):
-    """tools/train.py is replaced by what it leaves."""
-    unit = study.Unit('screen', 'o8', 'object', 101)
-    with pytest.raises(SystemExit, match='output.txt'):
-        study.run(unit)  # there is no such file
-    (tmp_path / 'tools').mkdir()
-    (tmp_path / 'tools/train.py').write_text("""
+# What tools/train.py leaves.
+TRAIN = """
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1], 'now')
 (folder / 'vis_data').mkdir(parents=True)
@@ -152,7 +142,18 @@ folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1], 'now')
     {'loss': 1., 'step': 60}, {'accuracy/top1': 41.5, 'step': 50},
     {'accuracy/top1': 61.25, 'step': 150}])))
 assert '--resume' in sys.argv and 'randomness.seed=101' in sys.argv
-""")
+"""
+
+
+def test_a_unit_is_trained_once_and_stored(tmp_path, monkeypatch):
+    unit = study.Unit('screen', 'o8', 'object', 101)
+    with pytest.raises(UserError, match='output.txt'):
+        study.run(unit)  # there is no such file
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools/train.py').write_text(TRAIN)
+    with trainings.hold(tmp_path / 'work_dirs/labels_study' / unit.name):
+        assert not study.run(unit)  # another process is at it
+    assert not unit.file.is_file()
     assert study.run(unit)
     stored = json.loads(unit.file.read_text())
     assert stored['top1'] == study.read(unit) == 61.25
@@ -161,18 +162,8 @@ assert '--resume' in sys.argv and 'randomness.seed=101' in sys.argv
     before = unit.file.stat().st_mtime_ns
     assert study.run(unit) and unit.file.stat().st_mtime_ns == before
     monkeypatch.setattr(study.Unit, 'recipe', 'another')
-    with pytest.raises(SystemExit, match='trained by another recipe'):
+    with pytest.raises(UserError, match='trained by another recipe'):
         study.read(unit)
-
-
-def test_a_unit_that_another_process_is_at_is_left_alone(tmp_path):
-    unit = study.screen_units()[0]
-    folder = tmp_path / 'work_dirs/labels_study' / unit.name
-    folder.mkdir(parents=True)
-    with open(folder / 'output.txt', 'a') as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert not study.run(unit)
-    assert not unit.file.is_file()
 
 
 def test_holm():
@@ -183,10 +174,8 @@ def test_holm():
 
 def test_recipes_of_regimes_differ_and_those_of_seeds_do_not(monkeypatch):
     monkeypatch.undo()
-    units = study.screen_units()
-    recipes = {unit: unit.recipe for unit in units[:7]}
-    assert len(set(recipes.values())) == 6
-    assert recipes[units[0]] == recipes[units[6]]  # the next seed
+    *units, again = study.screen_units()[:7]
     confirm = study.Unit('confirm', 'o12', 'area', 200)
-    assert confirm.recipe != recipes[units[0]]
+    assert len({unit.recipe for unit in (*units, confirm)}) == 7
+    assert again.recipe == units[0].recipe  # the next seed
     assert 'val_dataloader.dataset.split=test' in confirm.options

@@ -149,13 +149,11 @@ def load(module: str, function: str) -> Callable:
 
 
 def choose(loaders: dict[str, Callable], gap: Callable, timer, label: str) -> Callable:
-    """Check candidates, time them, keep one and log why.
+    """Check candidates, time them, keep one and log why, under a label.
 
-    Args:
-        loaders (dict[str, Callable]): Name -> what returns the kernel, in order of preference.
-        gap (Callable): How far a kernel is off; raises where it fails.
-        timer (Callable, optional): Its seconds. None keeps the first sound one, and asks no other.
-        label (str): For the log.
+    ``loaders`` return kernels, in order of preference; ``gap`` says how far one is off, and raises
+    where it fails; ``timer`` gives its seconds. Without it the first sound one is kept, and no
+    other is asked.
     """
     kernels, notes, times = {}, [], {}
     for name, load in loaders.items():

@@ -15,7 +15,7 @@ from torch import nn
 from mmtlalign.errors import UserError
 
 from .family import Family, State, Table, with_head
-from .vit import LAYERS, arch_of
+from .vit import LAYERS, arch_of, side_of
 
 # timm, mmpretrain
 TABLE = [
@@ -81,18 +81,13 @@ class DeiT(Family):
         width, channels, patch_size = state['backbone.patch_embed.projection.weight'].shape[:3]
         distilled, has_class = (f'backbone.{kind}_token' in state for kind in ('dist', 'cls'))
         patches = state['backbone.pos_embed'].shape[1] - has_class - distilled
-        if round(patches**0.5) ** 2 != patches:
-            raise UserError(
-                f"'{path}' has position embeddings for {patches} patches "
-                'beside those of its tokens, which is no square'
-            )
         cls = DistilledVisionTransformer if distilled else VisionTransformer
         options = {} if has_class else dict(with_cls_token=False, out_type='featmap')
         if 'backbone.ln2.weight' in state:
             options['out_type'] = 'avg_featmap'
         backbone = cls(
             arch=arch_of(state, path),
-            img_size=round(patches**0.5) * patch_size,
+            img_size=side_of(patches, path) * patch_size,
             patch_size=patch_size,
             in_channels=channels,
             final_norm='backbone.ln1.weight' in state,

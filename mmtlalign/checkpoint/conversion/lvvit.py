@@ -3,11 +3,10 @@
 from mmpretrain.models import VisionTransformerClsHead
 from torch import nn
 
-from mmtlalign.errors import UserError
 from mmtlalign.models import LVViT, TokenLabelHead
 
 from .family import Family, State, Table, with_head
-from .vit import LAYERS, arch_of
+from .vit import LAYERS, arch_of, side_of
 
 # published, mmtlalign
 TABLE = [
@@ -44,13 +43,9 @@ class LVViTFamily(Family):
         """
         width, channels, half = state['backbone.patch_embed.projection.weight'].shape[:3]
         patches = state['backbone.pos_embed'].shape[1] - 1
-        if round(patches**0.5) ** 2 != patches:
-            raise UserError(
-                f"'{path}' has position embeddings for {patches} patches, which is no square"
-            )
         backbone = LVViT(
             arch=dict(arch_of(state, path), stem_channels=channels),
-            img_size=round(patches**0.5) * 2 * half,
+            img_size=side_of(patches, path) * 2 * half,
             patch_size=2 * half,
             qkv_bias='backbone.layers.0.attn.qkv.bias' in state,
         )

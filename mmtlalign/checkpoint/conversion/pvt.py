@@ -8,6 +8,8 @@ from mmtlalign.errors import UserError
 from .family import Family, State, Table, count, with_linear_head
 
 BLOCK = 'backbone.layers.{}.1.{}.'
+# ends of keys: layers that are convolutions in mmdet
+LINEAR = ('ffn.layers.0.weight', 'ffn.layers.4.weight')
 
 
 class PVTv2(Family):
@@ -53,8 +55,7 @@ class PVTv2(Family):
                 both = torch.cat([value, state[key.replace('.q_', '.kv_')]])
                 adopted[key.replace('.q_', '.in_proj_')] = both
             elif '.attn.attn.kv_' not in key:
-                is_linear = key.endswith(('ffn.layers.0.weight', 'ffn.layers.4.weight'))
-                adopted[key] = value[..., None, None] if is_linear else value
+                adopted[key] = value[..., None, None] if key.endswith(LINEAR) else value
         return adopted
 
     def release(self, state: State) -> State:
@@ -65,8 +66,7 @@ class PVTv2(Family):
                 released[key.replace('.in_proj_', '.q_')] = value[:width].clone()
                 released[key.replace('.in_proj_', '.kv_')] = value[width:].clone()
             else:
-                is_linear = key.endswith(('ffn.layers.0.weight', 'ffn.layers.4.weight'))
-                released[key] = value[..., 0, 0].contiguous() if is_linear else value
+                released[key] = value[..., 0, 0].contiguous() if key.endswith(LINEAR) else value
         return released
 
     def build(self, state: State, path: str) -> nn.Module:

@@ -37,11 +37,7 @@ FAMILIES: tuple[Family, ...] = (LVViTFamily(), BEiT(), DeiT(), SwinV2(), Swin(),
 
 
 def recognise(state: State, path: str) -> tuple[Family, str]:
-    """The family and the layout of a file.
-
-    Args:
-        state (dict[str, Tensor]): By key.
-        path (str): Only for messages.
+    """The family and the layout of a file's weights by key; the path is for messages.
 
     Raises:
         UserError: If there is none, naming what it is, as far as that is known.

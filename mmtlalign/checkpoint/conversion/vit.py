@@ -15,6 +15,17 @@ LAYERS: Table = [
 ]
 
 
+def side_of(patches: int, path: str) -> int:
+    """How many patches are in a row; a UserError if they are no square."""
+    side = round(patches**0.5)
+    if side**2 != patches:
+        raise UserError(
+            f"'{path}' has position embeddings for {patches} patches, which is no square, beside "
+            'those of its tokens'
+        )
+    return side
+
+
 def arch_of(state: State, path: str) -> dict[str, int]:
     """``arch`` of a ViT's weights in mmpretrain's layout; the number of heads
     is not to be seen in them and stays at one, as they serve any.

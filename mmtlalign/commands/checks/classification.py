@@ -13,8 +13,9 @@ from mmtlalign.datasets.image_folders import FoldersByName, number_folders
 from mmtlalign.errors import UserError
 
 from .findings import Findings
-from .images import folders_of, missing_files, read_headers, sample, say_unread
+from .images import folders_of, missing_files, read_header, sample, say_unread
 from .paths import has_image_files
+from .progress import in_threads
 
 
 class LabelledImages:
@@ -116,7 +117,7 @@ def look_at_images(data: LabelledImages, num_classes: int | None, full: bool = F
     found.left_out += say_unread(data.folder, paths)
     _leave_out(data, found)
     looked_at = sample(paths, full)
-    read_headers(looked_at)
+    in_threads(read_header, looked_at, 'image headers')
     found.files += [*folders_of(paths), *looked_at]
     return found
 

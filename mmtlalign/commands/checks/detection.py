@@ -11,8 +11,9 @@ from mmtlalign.errors import UserError
 
 from .coco import NO_MASK, USELESS_MASK, CocoFile, read_coco
 from .findings import Findings
-from .images import folders_of, missing_files, read_headers, sample, say_unclear, say_unread
+from .images import Header, folders_of, missing_files, read_header, sample, say_unclear, say_unread
 from .paths import has_image_files
+from .progress import in_threads
 
 
 def look_at_coco(
@@ -222,7 +223,8 @@ class _CocoCheck:
         looked_at = sample(paths, full)
         found.complete &= len(looked_at) == len(paths)
         unclear = 0
-        for path, header in zip(looked_at, read_headers(looked_at)):
+        headers: list[Header] = in_threads(read_header, looked_at, 'image headers')
+        for path, header in zip(looked_at, headers):
             view = annotated_view(*header, sizes[path])
             unclear += view == UNCLEAR
             if view is None:

@@ -14,8 +14,6 @@ from PIL import Image
 from mmtlalign.datasets.orientation import orientation_of
 from mmtlalign.errors import UserError, first_line
 
-from .progress import in_threads
-
 SAMPLE = 2000  # headers read unless all are to be
 SUFFIXES = '.bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp'.split()
 
@@ -53,11 +51,6 @@ def sample(items: Sequence, full: bool, count: int = SAMPLE) -> list:
         return list(items)
     places = np.linspace(0, len(items) - 1, count).astype(int)
     return [items[i] for i in places]
-
-
-def read_headers(paths: Sequence[str]) -> list[Header]:
-    """Of each file, in order; see :func:`read_header`."""
-    return in_threads(read_header, paths, 'image headers')
 
 
 def missing_files(paths: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Look at a segmentation data set before training on it."""
 
 import os.path as osp
+from functools import partial
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -91,15 +92,15 @@ def _count_pixels(
     """Pixels by class, as the host will number them."""
     classes = list(built.metainfo.get('classes', ()))
     becomes = _host_labels(built, dataset)
-    checker = _PairCheck(found.where, becomes, len(classes), built.ignore_index)
+    look_at = partial(_look_at_pair, found.where, becomes, len(classes), built.ignore_index)
     unclear, counts = 0, np.zeros(256, np.int64)
-    for is_unclear, pixels in in_threads(checker, looked_at, 'label maps'):
+    for is_unclear, pixels in in_threads(look_at, looked_at, 'label maps'):
         unclear, counts = unclear + is_unclear, counts + pixels
     if not counts[becomes != built.ignore_index].any():
         rest = sorted(set(pairs) - set(looked_at))
         if not any(
             pixels[becomes != built.ignore_index].any()
-            for _, pixels in in_threads(checker, rest, 'more label maps')
+            for _, pixels in in_threads(look_at, rest, 'more label maps')
         ):
             raise UserError(_why_nothing_counts(built, found.where))
     for i, name in enumerate(classes):
@@ -122,56 +123,48 @@ def _host_labels(built: Dataset, dataset: ConfigDict) -> np.ndarray:
         return load(info)['gt_seg_map'].reshape(-1)
 
 
-class _PairCheck:
-    """Looks at an image and its label map, of which each stored value ``becomes``
-    (256,) a class."""
+def _look_at_pair(
+    where: str, becomes: np.ndarray, num_classes: int, ignored: int, pair: tuple[str, str]
+) -> tuple[bool, np.ndarray]:
+    """An image and its label map, of which each stored value ``becomes`` (256,) a class: whether
+    the orientation is unclear, and how often each value is there, (256,)."""
+    image, path = pair
 
-    def __init__(self, where: str, becomes: np.ndarray, num_classes: int, ignored: int) -> None:
-        self.where, self.becomes = where, becomes
-        self.num_classes, self.ignored = num_classes, ignored
+    def refuse(complaint: str) -> UserError:
+        return UserError(f"label map '{path}' ({where}) {complaint}")
 
-    def __call__(self, pair: tuple[str, str]) -> tuple[bool, np.ndarray]:
-        """Whether the orientation is unclear, and how often each value is there, (256,)."""
-        image, path = pair
-        try:
-            with Image.open(path) as file:
-                stored = np.asarray(file)
-        except Exception as error:  # reading garbage can raise anything
-            raise self.refuse(path, f'cannot be read ({first_line(error)}): replace it') from None
-        if stored.ndim != 2:
-            channels = stored.shape[2] if stored.ndim == 3 else stored.shape
-            only = 'it must have one, whose values are the classes: convert it'
-            raise self.refuse(path, f'has {channels} channels; {only}')
-        height, width = stored.shape
-        header = read_header(image)
-        view = annotated_view(*header, (width, height))
-        if view is None:
-            size = 'x'.join(map(str, header.size))
-            said = f"has {width}x{height} px, but its image '{image}' {size}: make them the same"
-            raise self.refuse(path, said)
-        if stored.dtype.kind == 'b':
-            stored = stored.astype(np.uint8)
-        if stored.dtype.kind not in 'ui' or stored.min() < 0 or (stored.max() > 255):
-            raise self.refuse(
-                path,
-                f'holds values from {stored.min()} to {stored.max()} ({stored.dtype}), but the '
-                'host keeps 8 bits of them, 0 to 255: renumber the classes',
-            )
-        counts = np.bincount(stored.ravel(), minlength=256)
-        wrong = np.flatnonzero(
-            (counts > 0) & (self.becomes != self.ignored) & (self.becomes >= self.num_classes)
+    try:
+        with Image.open(path) as file:
+            stored = np.asarray(file)
+    except Exception as error:  # reading garbage can raise anything
+        raise refuse(f'cannot be read ({first_line(error)}): replace it') from None
+    if stored.ndim != 2:
+        channels = stored.shape[2] if stored.ndim == 3 else stored.shape
+        only = 'it must have one, whose values are the classes: convert it'
+        raise refuse(f'has {channels} channels; {only}')
+    height, width = stored.shape
+    header = read_header(image)
+    view = annotated_view(*header, (width, height))
+    if view is None:
+        size = 'x'.join(map(str, header.size))
+        said = f"has {width}x{height} px, but its image '{image}' {size}: make them the same"
+        raise refuse(said)
+    if stored.dtype.kind == 'b':
+        stored = stored.astype(np.uint8)
+    if stored.dtype.kind not in 'ui' or stored.min() < 0 or (stored.max() > 255):
+        raise refuse(
+            f'holds values from {stored.min()} to {stored.max()} ({stored.dtype}), but the '
+            'host keeps 8 bits of them, 0 to 255: renumber the classes'
         )
-        if len(wrong):
-            raise self.refuse(
-                path,
-                f'holds the class {self.becomes[wrong[0]]}, but the dataset has '
-                f'{self.num_classes} classes, 0 to {self.num_classes - 1} (and {self.ignored} to '
-                f'ignore): correct the file, or the classes in {self.where}.metainfo',
-            )
-        return view == UNCLEAR, counts
-
-    def refuse(self, path: str, complaint: str) -> UserError:
-        return UserError(f"label map '{path}' ({self.where}) {complaint}")
+    counts = np.bincount(stored.ravel(), minlength=256)
+    wrong = np.flatnonzero((counts > 0) & (becomes != ignored) & (becomes >= num_classes))
+    if len(wrong):
+        raise refuse(
+            f'holds the class {becomes[wrong[0]]}, but the dataset has '
+            f'{num_classes} classes, 0 to {num_classes - 1} (and {ignored} to '
+            f'ignore): correct the file, or the classes in {where}.metainfo'
+        )
+    return view == UNCLEAR, counts
 
 
 def _why_nothing_counts(dataset: Dataset, where: str) -> str:

@@ -75,11 +75,7 @@ LIMITS = (
     Limit(r'optim_wrapper\.paramwise_cfg\.(.*\.)?\w+_(mult|rate)', whole=False, low=0),
     Limit(r'param_scheduler(\.\d+)?\.(begin|end)', low=0),
     Limit(r'param_scheduler(\.\d+)?\.(T_max|total_iters|step_size)'),
-    Limit(
-        r'param_scheduler(\.\d+)?\.(eta_min|gamma|start_factor|end_factor|factor|power)',
-        whole=False,
-        low=0,
-    ),
+    Limit(r'param_scheduler(\.\d+)?\.(eta_min|gamma|(start_|end_)?factor|power)', False, 0),
     Limit(r'randomness\.seed', low=0, high=2**32 - 1),
     Limit(r'auto_scale_lr\.base_batch_size'),
     Limit(r'default_hooks\.logger\.interval'),

@@ -73,15 +73,10 @@ class RandomCrop(_Crop, HostRandomCrop):
     def transform(self, results: dict) -> dict:
         results = super().transform(results)
         top, left, height, width = self.part
-        pad_left, pad_top = self._padding()
+        padding = self.padding or 0  # at all sides, or at the left, at the top, and so on
+        pad_left, pad_top = (padding, padding) if isinstance(padding, int) else padding[:2]
         place = top - pad_top, left - pad_left
         return carry(results, 'cropped', *place, height, width, results['img'].shape[:2])
-
-    def _padding(self) -> tuple[int, int]:
-        """Pixels added at the left and at the top."""
-        if not isinstance(self.padding, (list, tuple)):
-            return (self.padding or 0,) * 2
-        return tuple(self.padding[:2])
 
 
 @TRANSFORMS.register_module()
@@ -94,7 +89,10 @@ class RandomResizedCrop(_Crop, HostRandomResizedCrop):
 
 
 class _Affine:
-    """Mixin: a host's operation that moves pixels by an affine map."""
+    """Mixin: a host's operation that moves pixels by an affine map.
+
+    Its ``_matrix``, (2, 3), says where the host moves a pixel (x, y, 1) to.
+    """
 
     def random_negative(self, value: float) -> float:
         """The last of the host's draws: note how far the image moves."""
@@ -108,10 +106,6 @@ class _Affine:
             matrix = self._matrix(self.amount, *results['img'].shape[:2])
             carry(results, 'warped', matrix)
         return results
-
-    def _matrix(self, amount: float, rows: int, cols: int) -> np.ndarray:
-        """(2, 3): where the host moves a pixel (x, y, 1) to."""
-        raise NotImplementedError
 
 
 @TRANSFORMS.register_module()
@@ -160,9 +154,8 @@ class RandAugment(auto_augment.RandAugment):
         if isinstance(policies, str):
             policies = auto_augment.RANDAUG_POLICIES.get(policies, policies)
         if not isinstance(policies, str):
-            policies = [{**policy, 'type': self._carrying(policy['type'])} for policy in policies]
+            own = {kind: f'mmtlalign.{kind}' for kind in self.GEOMETRIC}
+            policies = [
+                {**policy, 'type': own.get(policy['type'], policy['type'])} for policy in policies
+            ]
         super().__init__(policies, *args, **kwargs)
-
-    @classmethod
-    def _carrying(cls, kind: str) -> str:
-        return f'mmtlalign.{kind}' if kind in cls.GEOMETRIC else kind

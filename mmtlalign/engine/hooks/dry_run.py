@@ -1,11 +1,12 @@
 """A training that is tried out, and left again."""
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmtlalign.registry import HOOKS
 
-from .peak_memory import peak_memory
+from .peak_memory import peak_of_process
 
 
 class DryRunEnded(Exception):
@@ -34,7 +35,9 @@ class DryRun(Hook):
         """End."""
         if runner.iter + 1 == self._end:
             seconds = runner.message_hub.get_scalar('train/time').current()
+            on_gpu = torch.cuda.is_available()
+            peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_of_process()
             raise DryRunEnded(
-                f'dry run: peak memory {peak_memory():.0f} MiB a process; {seconds:.3f} s a step, '
+                f'dry run: peak memory {peak:.0f} MiB a process; {seconds:.3f} s a step, '
                 f'so {self._left} steps take {self._left * seconds / 3600:.2f} h without validation'
             )

@@ -7,7 +7,6 @@ from functools import partial
 from mmengine.dist import collect_results, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
@@ -58,8 +57,7 @@ class EncoderFeatures(Hook):
         extract = partial(extract_features, model.module if is_model_wrapper(model) else model)
         for metric in metrics:
             metric.extract = extract
-        needing = [metric for metric in metrics if metric.needs_bank]
-        if needing:
+        if needing := [metric for metric in metrics if metric.needs_bank]:
             loader = self.bank_dataloader or training_images(runner.cfg, phase)
             bank = extract_bank(runner, extract, loader)
             for metric in needing:
@@ -67,18 +65,7 @@ class EncoderFeatures(Hook):
 
 
 def training_images(cfg: dict, phase: str) -> dict:
-    """Dataloader of the training images under the pipeline of a phase.
-
-    Args:
-        cfg (dict): Full config.
-        phase (str): 'val' or 'test'.
-
-    Returns:
-        dict: Arguments of ``Runner.build_dataloader``.
-
-    Raises:
-        UserError: If the training data have no pipeline of their own.
-    """
+    """Dataloader of a config's training images under the pipeline of 'val' or 'test'."""
     dataset = deepcopy((cfg.get('train_dataloader') or {}).get('dataset', {}))
     if 'pipeline' not in dataset:
         raise UserError(
@@ -87,28 +74,18 @@ def training_images(cfg: dict, phase: str) -> dict:
         )
     loader = deepcopy(cfg[f'{phase}_dataloader'])
     dataset['pipeline'] = loader['dataset']['pipeline']
-    loader['dataset'] = dataset
-    return loader
+    return dict(loader, dataset=dataset)
 
 
-def extract_bank(runner: Runner, extract: Callable[[dict], Tensor], dataloader: dict):
-    """Features of all images of a dataloader.
-
-    Args:
-        runner (Runner): Builds the dataloader.
-        extract (Callable): Gives features (B, C) of a batch.
-        dataloader (dict): Arguments of ``Runner.build_dataloader``.
-
-    Returns:
-        tuple[Tensor, Tensor] | None: Features (N, C) and labels (N, ), on the
-        CPU; None on all processes but the first.
-    """
+def extract_bank(
+    runner: Runner, extract: Callable[[dict], Tensor], dataloader: dict
+) -> tuple[Tensor, Tensor] | None:
+    """Features (N, C) and labels (N,) of all images of a dataloader, on the CPU; None on all
+    processes but the first."""
     loader = runner.build_dataloader(dataloader, seed=runner.seed)
     size = len(loader.dataset)
-    print_log(f'Extracting a bank of features from {size} images', logger='current')
-    batches = loader
-    if is_main_process():
-        batches = track_iter_progress((loader, len(loader)))
+    runner.logger.info(f'Extracting a bank of features from {size} images')
+    batches = track_iter_progress((loader, len(loader))) if is_main_process() else loader
     runner.model.eval()
     results = []
     for batch in batches:

@@ -2,7 +2,6 @@
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
@@ -28,16 +27,15 @@ class ExtendSchedule(Hook):
         if not runner.iter or not runner.param_schedulers:
             return
         wrapper, schedulers = runner.optim_wrapper, runner.param_schedulers
+        pairs = [(wrapper, schedulers)]
         if isinstance(wrapper, OptimWrapperDict):
             pairs = [(wrapper[name], schedulers[name]) for name in schedulers]
-        else:
-            pairs = [(wrapper, schedulers)]
         for single, resumed in pairs:
             was = single.optimizer.param_groups[0]['lr']
             replay(runner, single, resumed)
             now = single.optimizer.param_groups[0]['lr']
             change = f'jumps from {was:.6g} to {now:.6g}' if now != was else f'stays {now:.6g} here'
-            print_log(f'The schedule is extended: the learning rate {change}', logger='current')
+            runner.logger.info(f'The schedule is extended: the learning rate {change}')
 
 
 def replay(runner: Runner, wrapper, resumed: list) -> None:
@@ -67,9 +65,7 @@ def optimizer_like(optimizer) -> torch.optim.Optimizer:
     """One with the same groups, as they were at the beginning, and no weights."""
     groups = []
     for group in optimizer.param_groups:
-        values = {key: value for key, value in group.items() if key != 'params'}
-        first = {
-            key[len('initial_') :]: values[key] for key in values if key.startswith('initial_')
-        }
-        groups.append(dict(values, **first, params=[torch.zeros(1)]))
+        begun = [key for key in group if key.startswith('initial_')]
+        first = {key.removeprefix('initial_'): group[key] for key in begun}
+        groups.append({**group, **first, 'params': [torch.zeros(1)]})
     return torch.optim.SGD(groups, lr=0.0)

@@ -67,7 +67,13 @@ class KeepPredictions(Hook):
             return
         entries = [entry for entry in entries if entry]
         unit, figures = per_class(entries, len(self._classes))
-        self._choose(entries)
+        # of all that processes have drawn, the worst and a spread are kept
+        drawn = sorted((e for e in entries if 'drawn' in e), key=lambda e: -e['error'])
+        rest = drawn[self.half :]
+        step = max(1, len(rest) // self.half)
+        for i, entry in enumerate(rest):
+            if i % step or i // step >= self.half:
+                del entry['drawn']
         content = dict(
             epoch=runner.epoch,
             iter=runner.iter,
@@ -92,16 +98,6 @@ class KeepPredictions(Hook):
         if dropped != place:
             del self._entries[dropped]['drawn']
         return dropped != place
-
-    def _choose(self, entries: list[dict]) -> None:
-        """Of all that processes have drawn, keep the worst and a spread."""
-        drawn = [entry for entry in entries if 'drawn' in entry]
-        drawn.sort(key=lambda entry: -entry['error'])
-        rest = drawn[self.half :]
-        step = max(1, len(rest) // self.half)
-        for i, entry in enumerate(rest):
-            if i % step or i // step >= self.half:
-                del entry['drawn']
 
 
 def _is_number(value) -> bool:

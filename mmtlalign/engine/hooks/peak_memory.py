@@ -3,15 +3,6 @@
 import resource
 import sys
 
-import torch
-
-
-def peak_memory() -> float:
-    """MiB: of tensors on the GPU, or of this process where there is none."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return peak_of_process()
-
 
 def peak_of_process() -> float:
     """MiB."""

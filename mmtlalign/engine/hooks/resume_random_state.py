@@ -59,9 +59,26 @@ class ResumeRandomState(Hook):
         # run: not from the global state, then.
         loader.generator = torch.Generator()
         self._host_worker_init = loader.worker_init_fn
-        self._warn_of_lasting_workers(runner)
-        if runner.iter > 0:
-            self._restore(runner)
+        if loader.num_workers and (loader.persistent_workers or not self._by_epoch):
+            print_log(
+                f'The {loader.num_workers} workers of train_dataloader outlive a checkpoint: if '
+                'this training is resumed, their augmentation draws will not be those of an '
+                'uninterrupted one (num_workers=0 avoids it)',
+                logger='current',
+            )
+        if runner.iter == 0:  # weights alone were loaded, if anything
+            return
+        if self._resumed.get('sampler_seed') is not None:
+            _sampler(runner).seed = self._resumed['sampler_seed']
+        now = torch.get_num_threads()
+        before = self._resumed.get('threads', now)
+        if now != before:
+            print_log(
+                f'Resuming with {now} threads a training started with '
+                f'{before}: sums are split differently, so weights may differ '
+                f'in their last bits (OMP_NUM_THREADS={before} avoids it)',
+                logger='current',
+            )
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed an epoch, or the first iteration of this process."""
@@ -88,42 +105,10 @@ class ResumeRandomState(Hook):
         for mixing in mixing_of(runner):
             seed_mixing(mixing, mixing_seed)
 
-    def _restore(self, runner: Runner) -> None:
-        """Restore the order of the data; compare the number of threads."""
-        if self._resumed.get('sampler_seed') is not None:
-            _sampler(runner).seed = self._resumed['sampler_seed']
-        now = torch.get_num_threads()
-        before = self._resumed.get('threads', now)
-        if now != before:
-            print_log(
-                f'Resuming with {now} threads a training started with '
-                f'{before}: sums are split differently, so weights may differ '
-                f'in their last bits (OMP_NUM_THREADS={before} avoids it)',
-                logger='current',
-            )
-
-    def _warn_of_lasting_workers(self, runner: Runner) -> None:
-        """Say once what cannot be repeated."""
-        loader = runner.train_dataloader
-        if loader.num_workers and (loader.persistent_workers or not self._by_epoch):
-            print_log(
-                f'The {loader.num_workers} workers of train_dataloader outlive a checkpoint: if '
-                'this training is resumed, their augmentation draws will not be those of an '
-                'uninterrupted one (num_workers=0 avoids it)',
-                logger='current',
-            )
-
 
 def independent_seeds(count: int, *key: int) -> list[int]:
-    """Hash a key into seeds; unlike with sums, (0, 1) and (1, 0) differ.
-
-    Args:
-        count (int): How many seeds.
-        key (int): Non-negative numbers.
-
-    Returns:
-        list[int]: Each in [0, 2**32).
-    """
+    """Hash non-negative numbers into seeds in [0, 2**32); unlike with sums, (0, 1) and (1, 0)
+    differ."""
     return np.random.SeedSequence(key).generate_state(count).tolist()
 
 
@@ -145,15 +130,9 @@ def mixing_of(runner: Runner) -> list:
 
 def seed_mixing(mixing, seed: int) -> None:
     """Seed a mixing method, or the methods of ours that the host chooses
-    from (by numpy's generator).
-
-    Args:
-        mixing (BatchMix | RandomBatchAugment): Of a data preprocessor.
-        seed (int): Ours takes it as it is.
-    """
+    from (by numpy's generator)."""
     if hasattr(mixing, 'seed'):
-        mixing.seed(seed)
-        return
+        return mixing.seed(seed)
     for i, augment in enumerate(getattr(mixing, 'augments', []), 1):
         if hasattr(augment, 'seed'):
             augment.seed(*independent_seeds(1, seed, i))

@@ -42,7 +42,7 @@ class StopOnDivergence(Hook):
 
     def __init__(self) -> None:
         self._watches: list[StepWatch] = []
-        self._sound_loss: Tensor | None = None
+        self._sound_loss: Tensor | bool = True
         self._saved = False
 
     def before_train(self, runner: Runner) -> None:
@@ -52,7 +52,7 @@ class StopOnDivergence(Hook):
         wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
         of_torch = (one for one in wrappers if isinstance(one.optimizer, torch.optim.Optimizer))
         self._watches = [StepWatch(one) for one in of_torch]
-        self._sound_loss, self._saved = None, runner.iter > 0
+        self._sound_loss, self._saved = True, runner.iter > 0
         self._interval = min(
             (hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), default=10
         )
@@ -71,8 +71,7 @@ class StopOnDivergence(Hook):
             watch.count()
         loss = (outputs or {}).get('loss')
         if isinstance(loss, Tensor):
-            sound = loss.detach().isfinite().all()
-            self._sound_loss = sound if self._sound_loss is None else (self._sound_loss & sound)
+            self._sound_loss = self._sound_loss & loss.detach().isfinite().all()
         due = self._is_due(runner, by_epoch=False)
         if due or self.every_n_inner_iters(batch_idx, self._interval):
             self._check_steps(runner)
@@ -99,11 +98,9 @@ class StopOnDivergence(Hook):
 
     def _is_due(self, runner: Runner, by_epoch: bool) -> bool:
         """Whether a checkpoint will be saved now."""
-        every, is_last = (
-            (self.every_n_epochs, self.is_last_train_epoch)
-            if by_epoch
-            else (self.every_n_train_iters, self.is_last_train_iter)
-        )
+        every, is_last = self.every_n_train_iters, self.is_last_train_iter
+        if by_epoch:
+            every, is_last = self.every_n_epochs, self.is_last_train_epoch
         return any(
             every(runner, hook.interval, hook.save_begin) or hook.save_last and is_last(runner)
             for hook in runner.hooks
@@ -112,25 +109,25 @@ class StopOnDivergence(Hook):
 
     def _check_steps(self, runner: Runner) -> None:
         """Judge all steps so far."""
-        scaled = [watch for watch in self._watches if watch.scaler]
-        if scaled:
+        if scaled := [watch for watch in self._watches if watch.scaler]:
             skipped = sum(int(watch.skipped) for watch in scaled)
             runner.message_hub.update_scalar('train/skipped_steps', skipped)
         reasons = [watch.reason() for watch in self._watches]
         # with loss scaling, the loss of a step to skip may be anything
-        if not scaled and self._sound_loss is not None and (not self._sound_loss):
+        if not scaled and not self._sound_loss:
             reasons.insert(0, 'a loss is not finite')
         self._stop_if(runner, next(filter(None, reasons), None))
 
     def _check_weights(self, runner: Runner) -> None:
         """Judge weights, their averages and the optimizers' states."""
-        models = dict(weights=runner.model)
-        for hook in runner.hooks:
-            if hasattr(hook, 'ema_model'):
-                models[f'averaged weights of {type(hook).__name__}'] = hook.ema_model
+        models = [(runner.model, 'weights')] + [
+            (hook.ema_model, f'averaged weights of {type(hook).__name__}')
+            for hook in runner.hooks
+            if hasattr(hook, 'ema_model')
+        ]
         tensors = [
             (f'{name} ({what})', value)
-            for what, model in models.items()
+            for model, what in models
             for name, value in named_tensors(model.state_dict())
         ]
         for watch in self._watches:
@@ -148,39 +145,34 @@ class StopOnDivergence(Hook):
 
     def _error(self, runner: Runner, reason: str) -> UserError:
         """What has happened, what is left and what to do."""
-        last = self._saved and (
-            find_latest_checkpoint(runner.work_dir) or runner.cfg.get('load_from')
-        )
         rates = [group['lr'] for watch in self._watches for group in watch.optimizer.param_groups]
         anew = (
             f'begin anew with a lower learning rate (it is {max(rates, default=0):.3g} now; '
             '--cfg-options optim_wrapper.optimizer.lr=RATE)'
         )
         clip = '--cfg-options optim_wrapper.clip_grad.max_norm=1'
-        return UserError(
-            f'training has diverged: {reason}, by iteration {runner.iter + 1} '
-            f'(epoch {runner.epoch + 1}); nothing of that was saved. '
-            + (
+        remedy = f'There is no earlier checkpoint: {anew}, or clip gradients ({clip})'
+        if last := self._saved and (
+            find_latest_checkpoint(runner.work_dir) or runner.cfg.get('load_from')
+        ):
+            remedy = (
                 f"The last sound checkpoint is '{last}': go on from it with "
                 f'gradients clipped (--resume {last} {clip}), or {anew}'
-                if last
-                else f'There is no earlier checkpoint: {anew}, or clip gradients ({clip})'
             )
+        return UserError(
+            f'training has diverged: {reason}, by iteration {runner.iter + 1} '
+            f'(epoch {runner.epoch + 1}); nothing of that was saved. {remedy}'
         )
 
 
 class StepWatch:
-    """What the steps of an optimizer were like.
-
-    Args:
-        wrapper (OptimWrapper): Of the optimizer.
-    """
+    """What the steps of a wrapper's optimizer were like."""
 
     def __init__(self, wrapper: OptimWrapper) -> None:
         self.wrapper, self.optimizer = wrapper, wrapper.optimizer
         scaler = getattr(wrapper, 'loss_scaler', None)
         self.scaler = scaler if scaler and scaler.is_enabled() else None
-        self.sound: Tensor | None = None
+        self.sound: Tensor | bool = True
         self.skipped = self.running = self.longest = torch.zeros(())
         self._seen, self._skips = wrapper._inner_count, 1.0
         self.handle = self.optimizer.register_step_pre_hook(self._before_step)
@@ -193,17 +185,13 @@ class StepWatch:
             return
         weights = [weight for group in optimizer.param_groups for weight in group['params']]
         gradients = [own_part(weight.grad) for weight in weights if weight.grad is not None]
-        gradients = [gradient for gradient in gradients if gradient.numel()]
-        if gradients:
-            sound = get_total_norm(gradients, torch.inf).isfinite()
-            self.sound = sound if self.sound is None else self.sound & sound
+        if gradients := [gradient for gradient in gradients if gradient.numel()]:
+            self.sound = self.sound & get_total_norm(gradients, torch.inf).isfinite()
 
     def count(self) -> None:
         """After a training iteration, tell skipped steps from taken ones."""
-        if not self.scaler or self.wrapper._inner_count == self._seen:
-            return
-        self._seen = self.wrapper._inner_count
-        if self.wrapper.should_update():
+        seen, self._seen = self._seen, self.wrapper._inner_count
+        if self.scaler and self._seen != seen and self.wrapper.should_update():
             self.skipped = self.skipped + self._skips
             self.running = (self.running + 1) * self._skips
             self.longest = torch.maximum(self.longest, self.running)
@@ -211,7 +199,7 @@ class StepWatch:
 
     def reason(self) -> str | None:
         """Why to stop, if there is a reason."""
-        if self.sound is not None and not self.sound:
+        if not self.sound:
             return 'a gradient is not finite'
         if self.longest >= MAX_SKIPPED:
             return f'{int(self.longest)} steps in a row were skipped, as their gradients overflowed'

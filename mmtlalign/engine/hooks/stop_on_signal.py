@@ -49,7 +49,6 @@ class StopOnSignal(Hook):
         self._states: list[dict] | None = None
         self._resumed: dict = {}
         self._place: dict = {}
-        self._whole_sampler = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the position within an epoch until it begins."""
@@ -58,6 +57,7 @@ class StopOnSignal(Hook):
     def before_train(self, runner: Runner) -> None:
         """Take over the signals."""
         self._signal = 0
+        self._by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         numbers = [signal.SIGINT, *ending_signals()]
         self._handlers = {number: signal.signal(number, self._note) for number in numbers}
 
@@ -70,12 +70,9 @@ class StopOnSignal(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Go on where a resumed epoch was interrupted."""
         resumed, self._resumed = self._resumed, {}
-        if not resumed or not self._is_by_epoch(runner):
+        loader, done = runner.train_dataloader, resumed.get('batches', 0)
+        if not (self._by_epoch and 0 < done < len(loader)):
             return
-        loader, done = runner.train_dataloader, resumed['batches']
-        if not 0 < done < len(loader):
-            return
-        self._whole_sampler = loader.batch_sampler
         set_batches(loader, RestOfBatches(loader.batch_sampler, done))
         if len(resumed['states']) == runner.world_size:
             set_random_states(runner, resumed['states'][runner.rank])
@@ -85,11 +82,11 @@ class StopOnSignal(Hook):
         self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None
     ) -> None:
         """Stop within an epoch, or between iterations."""
-        last = self._is_by_epoch(runner) and (batch_idx + 1 == len(runner.train_dataloader))
+        last = self._by_epoch and batch_idx + 1 == len(runner.train_dataloader)
         ask = not (is_distributed() and (runner.iter + 1) % ASK_EVERY)
         if last or not self._is_asked(runner, ask):
             return  # the end of an epoch comes in a moment
-        if self._is_by_epoch(runner):
+        if self._by_epoch:
             self._states = all_gather_object(random_states(runner))
         self._stop(runner, runner.epoch, runner.iter + 1)
 
@@ -105,9 +102,9 @@ class StopOnSignal(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Stop at the end of an epoch."""
-        if self._whole_sampler is not None:
-            set_batches(runner.train_dataloader, self._whole_sampler)
-            self._whole_sampler = None
+        batches = runner.train_dataloader.batch_sampler
+        if isinstance(batches, RestOfBatches):
+            set_batches(runner.train_dataloader, batches.batches)
         if self._is_asked(runner):
             self._stop(runner, runner.epoch + 1, runner.iter)
 
@@ -149,18 +146,9 @@ class StopOnSignal(Hook):
             f"in '{path}': the same command with --resume goes on from it",
         )
 
-    @staticmethod
-    def _is_by_epoch(runner: Runner) -> bool:
-        return isinstance(runner.train_loop, EpochBasedTrainLoop)
-
 
 class RestOfBatches:
-    """The batches of a sampler without the first ones.
-
-    Args:
-        batches (Iterable): Of indices.
-        skipped (int): How many to leave out.
-    """
+    """The batches of a sampler without the first ones, which are ``skipped``."""
 
     def __init__(self, batches, skipped: int) -> None:
         self.batches, self.skipped = batches, skipped

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmtlalign.registry import HOOKS
 
 from ..optimizers import BFloat16OptimWrapper
-from .peak_memory import peak_memory
+from .peak_memory import peak_of_process
 
 # Dense half-precision TFLOP/s as the vendor publishes them, by words of the
 # name that torch reports; the first that fits.
@@ -81,7 +81,7 @@ class Throughput(Hook):
         if self._peak:
             hub.update_scalar('train/mfu', self._flops / (seconds * self._peak * 1e12))
         if not torch.cuda.is_available():
-            hub.update_scalar('train/memory', peak_memory())
+            hub.update_scalar('train/memory', peak_of_process())
 
 
 def known_peak() -> float | None:

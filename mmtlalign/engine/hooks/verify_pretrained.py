@@ -2,7 +2,6 @@
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -31,6 +30,10 @@ class VerifyPretrained(Hook):
     Args:
         trust (bool): Also read files that hold more than weights, which may
             run code. Defaults to False.
+
+    Raises:
+        UserError: If an ``init_cfg``, a file or a prefix is wrong, the weights do not fit, or a
+            tensor differs in the end, naming the first.
     """
 
     # After every other hook that could still touch the weights.
@@ -41,11 +44,7 @@ class VerifyPretrained(Hook):
         self._expected: dict[str, dict[str, Tensor]] = {}
 
     def before_run(self, runner: Runner) -> None:
-        """Read the files and hold them against the modules.
-
-        Raises:
-            UserError: If an ``init_cfg``, a file or a prefix is wrong, or the weights do not fit.
-        """
+        """Read the files and hold them against the modules."""
         if self._expected:  # read before the model was sharded
             return
         model = _unwrapped(runner)
@@ -53,21 +52,16 @@ class VerifyPretrained(Hook):
             self._expected[name], line = expected_weights(
                 model.get_submodule(name), name, init_cfg, self.trust
             )
-            print_log(line, logger='current')
+            runner.logger.info(line)
 
     def before_train(self, runner: Runner) -> None:
-        """Compare what the host has loaded.
-
-        Raises:
-            UserError: Naming the first tensor that differs.
-        """
+        """Compare what the host has loaded."""
         model = _unwrapped(runner)
         if runner._has_loaded:  # a checkpoint of the whole model
             self._expected.clear()
-            print_log(
-                'Weights: from a checkpoint of the whole model, so '
-                'those of init_cfg are not compared',
-                logger='current',
+            runner.logger.info(
+                'Weights: from a checkpoint of the whole model, so those of init_cfg are '
+                'not compared'
             )
         for name, expected in self._expected.items():
             live = model.get_submodule(name).state_dict()
@@ -78,9 +72,7 @@ class VerifyPretrained(Hook):
                         'something has changed the weights after they were '
                         'loaded (another hook, or an init_weights)'
                     )
-            print_log(
-                f'Weights of {name}: verified, {len(expected)} tensors are equal', logger='current'
-            )
+            runner.logger.info(f'Weights of {name}: verified, {len(expected)} tensors are equal')
         self._expected.clear()
 
 

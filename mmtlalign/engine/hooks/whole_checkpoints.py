@@ -24,7 +24,11 @@ class WholeCheckpointHook(CheckpointHook):
     """
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        obsolete = self._count(runner, step)
+        obsolete: list[int] = []
+        if self.max_keep_ckpts > 0 and step not in [*self.keep_ckpt_ids][-1:]:
+            obsolete = [*self.keep_ckpt_ids][: len(self.keep_ckpt_ids) + 1 - self.max_keep_ckpts]
+            self.keep_ckpt_ids.append(step)  # drops them, as its length is that
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -84,15 +88,6 @@ class WholeCheckpointHook(CheckpointHook):
             self.file_backend.remove(path)
         elif self.file_backend.isdir(path):  # of sharded trainings
             self.file_backend.rmtree(path)
-
-    def _count(self, runner: Runner, step: int) -> list[int]:
-        """Note a step among those kept; returns those to remove."""
-        if self.max_keep_ckpts <= 0 or step in [*self.keep_ckpt_ids][-1:]:
-            return []
-        obsolete = [*self.keep_ckpt_ids][: len(self.keep_ckpt_ids) + 1 - self.max_keep_ckpts]
-        self.keep_ckpt_ids.append(step)  # drops them, as its length is that
-        runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        return obsolete
 
 
 def keep_checkpoints_whole(runner: Runner) -> None:

@@ -33,27 +33,15 @@ class LayerDecayOptimWrapperConstructor(LearningRateDecayOptimWrapperConstructor
         get_layer_depth: Callable | None = None,
         **kwargs,
     ) -> None:
-        """Add one group per parameter; called first with the whole model.
-
-        Args:
-            params (list[dict]): Groups so far, extended in place.
-            module (nn.Module): The model or, by recursion, a part of it.
-            prefix (str): Name of the part, with a trailing dot.
-            get_layer_depth (Callable, optional): From a parameter's name to
-                its depth and the number of depths. Defaults to the backbone's.
-        """
+        """Add one group per parameter of the model and, by recursion, of its parts, to those so
+        far; depths, and how many there are, are the backbone's."""
         if get_layer_depth is None:
-            get_layer_depth = _backbone_depth(module)
+            backbone = getattr(module, 'backbone', None)
+            if not hasattr(backbone, 'get_layer_depth'):
+                raise UserError(
+                    f'{type(self).__name__} needs a backbone that tells the depth of a parameter '
+                    '(get_layer_depth), as those of mmpretrain do; model.backbone is a '
+                    f'{type(backbone).__name__}'
+                )
+            get_layer_depth = partial(backbone.get_layer_depth, prefix='backbone.')
         super().add_params(params, module, prefix=prefix, get_layer_depth=get_layer_depth, **kwargs)
-
-
-def _backbone_depth(model: nn.Module) -> Callable:
-    """The backbone's own function, told that names start with its name."""
-    backbone = getattr(model, 'backbone', None)
-    if not hasattr(backbone, 'get_layer_depth'):
-        raise UserError(
-            f'{LayerDecayOptimWrapperConstructor.__name__} needs a backbone '
-            'that tells the depth of a parameter (get_layer_depth), as those '
-            f'of mmpretrain do; model.backbone is a {type(backbone).__name__}'
-        )
-    return partial(backbone.get_layer_depth, prefix='backbone.')

@@ -6,15 +6,10 @@ from mmtlalign.alignment.families import build_family
 
 
 def transformer_layers(model: nn.Module) -> list[nn.Module]:
-    """The layers of a model's backbone, by where its family mixes tokens.
+    """The layers of a model's backbone, in the order of the forward, by where its family mixes
+    tokens; none if it is of no known family.
 
     A layer is the item of the innermost list or sequence that such a place is in.
-
-    Args:
-        model (nn.Module): With a ``backbone``.
-
-    Returns:
-        list[nn.Module]: In the order of the forward; none if the backbone is of no known family.
     """
     backbone = getattr(model, 'backbone', None)
     try:

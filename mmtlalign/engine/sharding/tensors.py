@@ -45,13 +45,8 @@ def gather(value: Any) -> Any:
 
 
 def like_shards(value: Tensor, own: Any) -> Tensor:
-    """This process's shard of a whole tensor, cut as its own tensor is.
-
-    Args:
-        value (Tensor): Whole, the same in all processes.
-        own (Tensor): What it will take the place of; returns ``value`` as it
-            is where that has no shards.
-    """
+    """This process's shard of a whole tensor that is the same in all, cut as its own tensor is; the
+    tensor as it is where that has no shards."""
     if not isinstance(own, DTensor) or isinstance(value, DTensor) or value.shape != own.shape:
         return value
     value = value.to(own.device)

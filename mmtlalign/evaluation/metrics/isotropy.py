@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.special import logsumexp
+from sklearn.preprocessing import normalize
 from torch import Tensor
 
 from mmtlalign.errors import UserError
@@ -43,16 +44,10 @@ class Isotropy(FeatureMetric):
             )
         cosine = mean_cosine(cloud)
         if self.normalize:
-            cloud = normalized(cloud)
+            cloud = normalize(cloud)
         return dict(
             mean_cosine=cosine, partition_score=partition_score(cloud), iso_score=iso_score(cloud)
         )
-
-
-def normalized(cloud: np.ndarray) -> np.ndarray:
-    """Rows (N, C) at length one; rows of zeros stay."""
-    length = np.linalg.norm(cloud, axis=1, keepdims=True)
-    return cloud / np.maximum(length, np.finfo(cloud.dtype).tiny)
 
 
 def mean_cosine(cloud: np.ndarray) -> float:
@@ -63,7 +58,7 @@ def mean_cosine(cloud: np.ndarray) -> float:
     time. 0 for an isotropic cloud, 1 if all rows point in one direction.
     """
     n = len(cloud)
-    total = normalized(cloud).sum(0)
+    total = normalize(cloud).sum(0)
     return float((total @ total - n) / (n * (n - 1)))
 
 

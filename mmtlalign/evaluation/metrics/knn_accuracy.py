@@ -1,7 +1,7 @@
 """Accuracy of the nearest neighbours in a bank of labelled features."""
 
-import torch
-import torch.nn.functional as F
+import numpy as np
+from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from mmtlalign.errors import UserError
@@ -28,7 +28,6 @@ class KNNAccuracy(FeatureMetric):
 
     default_prefix = 'knn'
     needs_bank = True
-    chunk_size = 1024  # tested images at a time; bounds memory only
 
     def __init__(self, k: int = 20, temperature: float = 0.07, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -41,22 +40,17 @@ class KNNAccuracy(FeatureMetric):
 
     def measure(self, features: Tensor, labels: Tensor) -> dict[str, float]:
         """``top1``, in percent."""
-        bank, bank_labels = self.bank
+        bank, bank_labels = (part.numpy() for part in self.bank)
         if len(bank) < self.k:
             raise UserError(
                 f'KNNAccuracy(k={self.k}) needs as many images in the bank, '
                 f'which has {len(bank)}; lower k'
             )
-        bank = F.normalize(bank, dim=1)
-        chunks = F.normalize(features, dim=1).split(self.chunk_size)
-        found = torch.cat([self._classify(chunk, bank, bank_labels) for chunk in chunks])
-        return dict(top1=100 * (found == labels).sum().item() / len(labels))
+        knn = KNeighborsClassifier(self.k, weights=self._votes, metric='cosine')
+        found = knn.fit(bank, bank_labels).predict(features.numpy())
+        return dict(top1=100 * (found == labels.numpy()).sum().item() / len(labels))
 
-    def _classify(self, features: Tensor, bank: Tensor, bank_labels: Tensor) -> Tensor:
-        """Labels (N, ) of normalised features (N, C)."""
-        cosine, neighbours = (features @ bank.T).topk(self.k)
-        votes = cosine.new_zeros(len(features), int(bank_labels.max()) + 1)
-        # The largest cosine is taken off: exp(1 / temperature) may overflow.
-        weight = ((cosine - cosine[:, :1]) / self.temperature).exp()
-        votes.scatter_add_(1, bank_labels[neighbours], weight)
-        return votes.argmax(1)
+    def _votes(self, distance: np.ndarray) -> np.ndarray:
+        """Weights (N, k) of neighbours at cosine distances, less those of the nearest: exp(1 /
+        temperature) may overflow."""
+        return np.exp((distance.min(1, keepdims=True) - distance) / self.temperature)

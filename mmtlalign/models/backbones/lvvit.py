@@ -70,7 +70,6 @@ class LVViT(VisionTransformer):
         stem_norm_cfg: dict = dict(type='BN'),
         qkv_bias: bool = False,
         norm_cfg: dict = dict(type='LN', eps=1e-5),
-        init_cfg: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(
@@ -80,7 +79,6 @@ class LVViT(VisionTransformer):
             in_channels=in_channels,
             qkv_bias=qkv_bias,
             norm_cfg=norm_cfg,
-            init_cfg=init_cfg,
             **kwargs,
         )
         self.patch_embed = ConvStemPatchEmbed(

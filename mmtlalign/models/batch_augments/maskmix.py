@@ -1,4 +1,5 @@
-"""MaskMix (MixPro, arXiv 2304.12043, section 3.2): random cells of a grid."""
+"""Random cells of a grid: MaskMix (MixPro, arXiv 2304.12043, section 3.2), where they are as many
+in every image, and GridMix (doi 10.1016/j.patcog.2020.107594), where each is drawn by itself."""
 
 import math
 
@@ -65,3 +66,20 @@ class MaskMix(BatchMix):
         """Values of cells (..., rows, cols), written to their patches."""
         size = self.cell_size
         return cells.repeat_interleave(size, -2).repeat_interleave(size, -1)
+
+
+@BATCH_AUGMENTS.register_module()
+class GridMix(MaskMix):
+    """Draw for every cell of a grid which of the two images it shows.
+
+    Each is an own one with probability ``r ~ Beta(alpha, alpha)``; ``lam`` is
+    then the part that is. One ``r`` and one mask per batch.
+
+    Args: Those of :class:`MaskMix`, which also tells what is raised.
+    """
+
+    def draw(self, inputs: Tensor) -> MixRecord:
+        cells = self.cells(inputs)
+        ratio = self.draw_lam(self.alpha)
+        drawn = torch.rand(cells, generator=self.generator, device='cpu')
+        return self.record(inputs, self.on_patches((drawn < ratio).float()))

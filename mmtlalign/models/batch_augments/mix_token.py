@@ -5,8 +5,8 @@ from torch import Tensor
 
 from mmtlalign.registry import BATCH_AUGMENTS
 
+from .cutmix import TokenCutMix
 from .mix_record import MixRecord
-from .token_cutmix import TokenCutMix
 
 
 @BATCH_AUGMENTS.register_module()

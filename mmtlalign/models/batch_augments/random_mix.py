@@ -1,4 +1,4 @@
-"""One of several mixing methods per batch, by probability."""
+"""One of several mixing methods per batch, by probability, or none."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -10,7 +10,6 @@ from mmtlalign.registry import BATCH_AUGMENTS
 
 from .batch_mix import BatchMix
 from .mix_record import MixRecord
-from .no_mix import NoMix
 
 
 @BATCH_AUGMENTS.register_module()
@@ -65,6 +64,21 @@ class RandomMix(BatchMix):
         record, choice = copy(record), record.choice[0]
         record.choice = record.choice[1:]
         return [*self.augments, self.no_mix][choice].apply(inputs, record)
+
+
+@BATCH_AUGMENTS.register_module()
+class NoMix(BatchMix):
+    """Leave images and labels as they are.
+
+    Args:
+        patch_size (int): Edge of the backbone's patches in pixels. Defaults to 16.
+    """
+
+    def draw(self, inputs: Tensor) -> MixRecord:
+        return self.unmixed(inputs)
+
+    def apply(self, inputs: Tensor, record: MixRecord) -> Tensor:
+        return inputs
 
 
 def _checked_probs(probs, count: int) -> list[float]:

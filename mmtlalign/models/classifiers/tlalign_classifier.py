@@ -48,6 +48,8 @@ class TLAlignClassifier(ImageClassifier):
         ValueError: A head or loss that cannot be trained on mixed labels.
     """
 
+    preprocessor = 'mmtlalign.TLAlignDataPreprocessor'
+
     def __init__(
         self,
         backbone: dict,
@@ -62,21 +64,19 @@ class TLAlignClassifier(ImageClassifier):
         old = modernise({'type': type(self).__name__, **kwargs})
         if old:
             raise TypeError(f'Of release 0.1: {"; ".join(old)}.')
-        if data_preprocessor is None or isinstance(data_preprocessor, dict):
-            if train_cfg and (data_preprocessor or {}).get('batch_augments'):
+        data_preprocessor = data_preprocessor or {}
+        if isinstance(data_preprocessor, dict):
+            if train_cfg and data_preprocessor.get('batch_augments'):
                 raise TypeError(
                     'mixing is named twice, in train_cfg and in data_preprocessor.batch_augments; '
                     'leave out one.'
                 )
-            data_preprocessor = {
-                'type': 'mmtlalign.TLAlignDataPreprocessor',
-                'batch_augments': train_cfg,
-                **(data_preprocessor or {}),
-            }
+            data_preprocessor = {'type': self.preprocessor, **data_preprocessor}
         super().__init__(
             backbone=backbone,
             neck=neck,
             head=_aligned(head),
+            train_cfg=train_cfg,
             data_preprocessor=data_preprocessor,
             **kwargs,
         )

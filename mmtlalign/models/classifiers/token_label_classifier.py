@@ -28,22 +28,12 @@ class TokenLabelClassifier(TLAlignClassifier):
             backbone has not exactly one class token.
     """
 
+    preprocessor = 'mmtlalign.TokenLabelDataPreprocessor'
+
     def __init__(
-        self,
-        backbone: dict,
-        *args,
-        target: dict = dict(type='mmtlalign.AreaTarget'),
-        data_preprocessor: dict | None = None,
-        **kwargs,
+        self, backbone: dict, *args, target: dict = dict(type='mmtlalign.AreaTarget'), **kwargs
     ) -> None:
-        if data_preprocessor is None or isinstance(data_preprocessor, dict):
-            data_preprocessor = {
-                'type': 'mmtlalign.TokenLabelDataPreprocessor',
-                **(data_preprocessor or {}),
-            }
-        super().__init__(
-            backbone, *args, target=target, data_preprocessor=data_preprocessor, **kwargs
-        )
+        super().__init__(backbone, *args, target=target, **kwargs)
         self.patch_embedding  # refuses a backbone without one
         extra = getattr(self.backbone, 'num_extra_tokens', 1)
         if isinstance(self.head, TokenLabelHead) and extra != 1:

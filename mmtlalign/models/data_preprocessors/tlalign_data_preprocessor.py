@@ -2,11 +2,10 @@
 
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
-from torch import Tensor
 
 from mmtlalign.registry import MODELS
 
-from ..batch_augments import MixRecord, RandomMix
+from ..batch_augments import RandomMix
 
 
 @MODELS.register_module()
@@ -14,7 +13,8 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
     """The host's preprocessor, with mixing that leaves a record.
 
     In training it returns, beside mixed ``inputs`` and ``data_samples`` with each image's own label
-    as ``gt_score``, the batch's :class:`MixRecord` as ``mix``. mmengine hands that to the model's
+    as ``gt_score``, the batch's :class:`MixRecord` as ``mix``. A batch drawn by :class:`MixToken`
+    keeps its images; the record says so. mmengine hands that to the model's
     ``forward`` as a keyword; a classifier that takes it says so by setting ``record_is_taken``.
 
     Validation and test are the host's own.
@@ -80,14 +80,10 @@ class TLAlignDataPreprocessor(ClsDataPreprocessor):
         return batch
 
     def mix(self, batch: dict) -> None:
-        """Mix the images of a batch and put the record beside them."""
-        record = self.batch_augments.draw(batch['inputs'])
-        batch['inputs'] = self.mix_images(batch['inputs'], record)
-        batch['mix'] = record
-
-    def mix_images(self, inputs: Tensor, record: MixRecord) -> Tensor:
-        """Mixed images (B, C, H, W)."""
-        return self.batch_augments.apply(inputs, record)
+        """Mix the images of a batch, unless tokens are to be; put the record beside them."""
+        batch['mix'] = record = self.batch_augments.draw(batch['inputs'])
+        if not record.in_backbone:
+            batch['inputs'] = self.batch_augments.apply(batch['inputs'], record)
 
 
 def _require_single_label(data_samples: list[DataSample] | None) -> None:

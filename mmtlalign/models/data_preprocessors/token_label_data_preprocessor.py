@@ -7,7 +7,6 @@ from torch import Tensor
 
 from mmtlalign.registry import MODELS
 
-from ..batch_augments import MixRecord
 from .tlalign_data_preprocessor import TLAlignDataPreprocessor
 from .token_scores import crop_scores, expand_maps
 
@@ -16,8 +15,7 @@ from .token_scores import crop_scores, expand_maps
 class TokenLabelDataPreprocessor(TLAlignDataPreprocessor):
     """Mixes a batch and turns its token labels into scores.
 
-    A batch drawn by :class:`MixToken` keeps its images; the record says so. In training, if the
-    pipeline loaded ``token_labels``, samples also get
+    In training, if the pipeline loaded ``token_labels``, samples also get
 
     - ``gt_token_score``: (rows * cols, num_classes), float32, the scores of every patch of the
       sample's own image;
@@ -31,9 +29,6 @@ class TokenLabelDataPreprocessor(TLAlignDataPreprocessor):
         ValueError: If token labels are for another number of classes, or for another image than the
             one that came with them.
     """
-
-    def mix_images(self, inputs: Tensor, record: MixRecord) -> Tensor:
-        return inputs if record.in_backbone else super().mix_images(inputs, record)
 
     def mix(self, batch: dict) -> None:
         super().mix(batch)

@@ -1,7 +1,9 @@
-"""What heads that train every token have in common."""
+"""Heads that train every token: what they have in common, and that for aligned labels."""
 
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
+
+from mmtlalign.registry import MODELS
 
 from ..batch_augments import MixRecord
 from .tlalign_head import TLAlignVisionTransformerClsHead
@@ -114,3 +116,47 @@ def mix_token_scores(own: Tensor, partner: Tensor, share: Tensor) -> Tensor:
     (B, rows, cols) of N tokens."""
     share = share.flatten(1)[..., None].to(own, non_blocking=True)
     return share * own + (1 - share) * partner
+
+
+@MODELS.register_module()
+class AlignedTokenHead(TokenHead):
+    """Aligned labels for all tokens, without an annotator.
+
+    Every patch token is trained on ``share * own + (1 - share) * partner`` with the share that
+    arrives at it, which TL-Align (arXiv 2210.06455) computes and does not use; the loss beside that
+    of the image is that of Token Labeling (arXiv 2104.10858, section 3.1). Predictions read the
+    class token, or the mean of the map, alone.
+
+    The model needs a target that weighs tokens: :class:`AlignedTokenTarget`, or, as the baseline,
+    :class:`AreaTarget`.
+
+    Args:
+        num_classes (int): Number of classes.
+        in_channels (int): Channels of a token.
+        dense_weight (float): Weight of the patch tokens' loss. Defaults to 0.5, as in the paper on
+            Token Labeling.
+        **kwargs: Other arguments of :class:`TokenHead`.
+
+    Raises:
+        ValueError: As :class:`TokenHead`; if the backbone gives another number of tokens than there
+            are shares.
+    """
+
+    reads_token_share = True
+
+    def __init__(
+        self, num_classes: int, in_channels: int, dense_weight: float = 0.5, **kwargs
+    ) -> None:
+        super().__init__(num_classes, in_channels, dense_weight, **kwargs)
+
+    def dense_loss(self, tokens, data_samples, mix, token_share) -> Tensor:
+        rows, cols = token_share.shape[1:]
+        if tokens.size(1) != rows * cols:
+            raise ValueError(
+                f'The head is given {tokens.size(1)} patch tokens, and the shares are for '
+                f"{rows}x{cols}; it reads backbones with one class token and out_type='raw', or "
+                'with maps, and no neck. AreaTarget fits backbones that merge no patches.'
+            )
+        own = self.own_scores(data_samples).float()[:, None]
+        partner = own[mix.partner.to(own.device, non_blocking=True)]
+        return self.token_loss(tokens, mix_token_scores(own, partner, token_share))

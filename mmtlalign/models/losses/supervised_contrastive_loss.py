@@ -75,7 +75,8 @@ class SupervisedContrastiveLoss(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             features = F.normalize(features.float(), dim=1)
             everyone, all_labels = self._gather(features, labels)
-            paired = has_positive(all_labels)
+            _, group, count = all_labels.unique(return_inverse=True, return_counts=True)
+            paired = count[group] > 1
             if not paired.any():
                 raise UserError(
                     f'no two of the {len(all_labels)} features of a batch share a label, so '
@@ -111,9 +112,3 @@ class SupervisedContrastiveLoss(nn.Module):
         similarity = everyone[index] @ everyone.T / self.temperature
         every = similarity.masked_fill(~others, -torch.inf).logsumexp(1, keepdim=True)
         return -((similarity - every) * positive).sum(1) / positive.sum(1)
-
-
-def has_positive(labels: Tensor) -> Tensor:
-    """Whether each label (N, ) occurs at least twice: (N, ), bool."""
-    _, group, count = labels.unique(return_inverse=True, return_counts=True)
-    return count[group] > 1

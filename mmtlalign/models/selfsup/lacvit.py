@@ -25,25 +25,15 @@ class LaCViT(BaseSelfSupervisor):
         backbone (dict): Any backbone of the host or ours.
         neck (dict): The projector, such as the host's ``MoCoV2Neck`` (linear, ReLU, linear).
         loss (dict): :class:`SupervisedContrastiveLoss`.
-        data_preprocessor (dict, optional): Arguments of the host's
-            ``SelfSupDataPreprocessor``, its default type.
-        init_cfg (dict, optional): As in the host. Defaults to None.
+        **kwargs: ``data_preprocessor``, arguments of the host's ``SelfSupDataPreprocessor``, its
+            default type, and ``init_cfg``, as in the host.
 
     Raises:
         UserError: In the first step, if the projector does not take what the backbone puts out.
     """
 
-    def __init__(
-        self,
-        backbone: dict,
-        neck: dict,
-        loss: dict,
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(
-            backbone=backbone, neck=neck, data_preprocessor=data_preprocessor, init_cfg=init_cfg
-        )
+    def __init__(self, backbone: dict, neck: dict, loss: dict, **kwargs) -> None:
+        super().__init__(backbone=backbone, neck=neck, **kwargs)
         self.loss_module = MODELS.build(loss)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
@@ -65,7 +55,13 @@ class LaCViT(BaseSelfSupervisor):
         """
         views = [inputs] if isinstance(inputs, Tensor) else inputs
         features = self.extract_feat(torch.cat(views))
-        check_projector(self.neck, features.size(1), self.backbone)
+        first = next((m for m in self.neck.modules() if isinstance(m, nn.Linear)), None)
+        if first is not None and first.in_features != features.size(1):
+            raise UserError(
+                f'the projector (model.neck) takes {first.in_features} channels, but '
+                f'{type(self.backbone).__name__} (model.backbone) puts out {features.size(1)}; set '
+                f'model.neck.in_channels={features.size(1)}'
+            )
         # as a map of one position, so that a neck that pools works as well
         (projected,) = self.neck((features[..., None, None],))
         labels = torch.cat([sample.gt_label for sample in data_samples])
@@ -77,14 +73,3 @@ class LaCViT(BaseSelfSupervisor):
         for sample, feature in zip(data_samples, self.extract_feat(inputs)):
             sample.set_field(feature, 'feature')
         return data_samples
-
-
-def check_projector(neck: nn.Module, width: int, backbone: nn.Module) -> None:
-    """Raise a UserError if the first linear layer of a projector takes another width."""
-    first = next((m for m in neck.modules() if isinstance(m, nn.Linear)), None)
-    if first is not None and first.in_features != width:
-        raise UserError(
-            f'the projector (model.neck) takes {first.in_features} channels, but '
-            f'{type(backbone).__name__} (model.backbone) puts out {width}; set '
-            f'model.neck.in_channels={width}'
-        )

@@ -26,24 +26,21 @@ class ObjectTarget(LabelTarget):
         return share.to(scores.device, non_blocking=True)
 
 
-def visible_share(record: MixRecord, data_samples: list[DataSample]) -> Tensor:
+def visible_share(
+    record: MixRecord, data_samples: list[DataSample], unseen: float | None = None
+) -> Tensor:
     """The own object's part of all that is visible of two objects, (B,), on the CPU.
 
     Args:
         record (MixRecord): What was mixed with what.
         data_samples (list[DataSample]): With an ``object_mask`` each.
+        unseen (float, optional): What it is where neither object shows a whole pixel. Defaults to
+            None, the area.
 
     Raises:
         ValueError: Samples without masks, masks of different sizes, and records whose patches come
             from elsewhere in the partner.
     """
-    own, partner = visible_objects(record, data_samples)
-    both = own + partner
-    return torch.where(both < 1, record.lam, own / both.clamp(min=1))
-
-
-def visible_objects(record: MixRecord, data_samples: list[DataSample]) -> tuple[Tensor, Tensor]:
-    """Pixels of the own and of the partner's object that a mix shows, (B,) each; as above."""
     if record.source is not None:
         raise ValueError(
             'this way to mix moves patches of the partner, '
@@ -54,7 +51,9 @@ def visible_objects(record: MixRecord, data_samples: list[DataSample]) -> tuple[
     if kept is None:
         kept = F.interpolate(record.token_share[:, None], masks.shape[1:])[:, 0]
     own = (masks * kept).sum((1, 2))
-    return own, (masks[record.partner] * (1 - kept)).sum((1, 2))
+    both = own + (masks[record.partner] * (1 - kept)).sum((1, 2))
+    unseen = record.lam if unseen is None else unseen
+    return torch.where(both < 1, unseen, own / both.clamp(min=1))
 
 
 def _stacked(data_samples: list[DataSample]) -> Tensor:

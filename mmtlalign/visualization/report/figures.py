@@ -1,16 +1,12 @@
 """Figures of a report, as data URIs."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 MAX_POINTS = 400  # of a curve: more would only make the page heavy
 MAX_NAMES = 30  # of classes beside a confusion matrix
@@ -64,16 +60,12 @@ def draw_reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) 
 
 
 def _new(width: float, height: float):
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(width, height), layout='constrained')
     return figure, figure.subplots()
 
 
 def to_uri(figure: Figure, kind: str = 'png') -> str:
     """A figure in the page: 'svg' for lines, 'png' for pixels."""
-    from matplotlib import rc_context
-
     file = io.BytesIO()
     with rc_context({'svg.fonttype': 'none'}):
         figure.savefig(file, format=kind, dpi=110)

@@ -1,5 +1,6 @@
 """The page: what is known of runs, put into ``page.html.j2``."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,12 +124,9 @@ def most_confused(
     labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
 ) -> list[tuple[str, str, int]]:
     """Pairs of true and predicted class, the most frequent first."""
-    wrong = labels != predicted
-    pairs, counts = np.unique(
-        np.stack([labels[wrong], predicted[wrong]], 1), axis=0, return_counts=True
-    )
-    order = np.argsort(-counts, kind='stable')[:MAX_PAIRS]
-    return [(classes[pairs[i, 0]], classes[pairs[i, 1]], int(counts[i])) for i in order]
+    pairs = sorted((true, guess) for true, guess in zip(labels, predicted) if true != guess)
+    most = Counter(pairs).most_common(MAX_PAIRS)
+    return [(classes[true], classes[guess], count) for (true, guess), count in most]
 
 
 def describe_sample(image: dict, classes: Sequence[str]) -> dict:

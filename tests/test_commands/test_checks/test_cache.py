@@ -6,7 +6,6 @@ import pytest
 
 from mmtlalign.commands.checks.cache import remembered
 from mmtlalign.commands.checks.findings import Findings
-from mmtlalign.errors import UserError
 
 
 @pytest.fixture
@@ -67,12 +66,3 @@ def test_what_has_changed_is_looked_at_again(look, change):
 def test_no_cache_can_be_written(look, tmp_path):
     (tmp_path / 'cache').write_text('a file')
     assert remembered(dict(a=1), look).images == 3
-
-
-def test_errors_are_not_kept(look):
-    def fail():
-        raise UserError('bad data')
-
-    for _ in range(2):
-        with pytest.raises(UserError):
-            remembered(dict(a=1), fail)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmtlalign.commands.checks import check_data, report
+from mmtlalign.commands.checks import check_data
 from mmtlalign.commands.checks.coco import _count_pixels
 
 from ...conftest import needs_operators
@@ -80,16 +80,8 @@ def first(key, value, of='annotations'):
     return lambda coco: coco[of][0].update({key: value})
 
 
-def second(key, value):
-    return lambda coco: coco['categories'][1].update({key: value})
-
-
 def without(key):
     return each(lambda i, row: row.pop(key))
-
-
-def as_text(key):
-    return each(lambda i, row: row.update({key: str(row[key])}))
 
 
 def replaced(**lists):
@@ -103,23 +95,10 @@ def test_sound_files_with_keys_in_any_order(write):
     )
     train, val = check_data(cfg, 'train', 'val')
     assert train.counts == val.counts == dict(box=4, disc=4)
-    assert list(report([train, val])) == [
-        'images: train 4; val 4',
-        'per class: train 8 boxes in 2 classes (box 4, disc 4); '
-        'val 8 boxes in 2 classes (box 4, disc 4)',
-        'left out: train nothing; val nothing',
-    ]
 
 
 @pytest.mark.parametrize(
-    'classes, phase',
-    [
-        (('disc', 'box'), 'train'),
-        (('Box', 'disc'), 'test'),
-        (('box',), 'train'),
-        (CLASSES + ('more',), 'test'),
-        ((), 'train'),
-    ],
+    'classes, phase', [(('disc', 'box'), 'train'), (('Box', 'disc'), 'test'), ((), 'train')]
 )
 def test_other_names_are_refused_with_both_lists(write, classes, phase):
     message = refused(write(options=dict(classes=classes, roi_head={}), count=1), phase)
@@ -178,8 +157,8 @@ def test_heads_have_as_many_classes(write):
             (without(key), f"annotation 1 has no '{key}'")
             for key in ('area', 'bbox', 'image_id', 'category_id', 'iscrowd')
         ),
-        (as_text('image_id'), "annotation 1 has the image_id '1', a str and no whole number"),
-        (as_text('category_id'), "annotation 1 has the category_id '1', a str"),
+        (first('image_id', '1'), "annotation 1 has the image_id '1', a str and no whole number"),
+        (first('category_id', '1'), "annotation 1 has the category_id '1', a str"),
         (lambda coco: '{"images": [', 'is no JSON'),
         (lambda coco: {}, 'has no images'),
         *(
@@ -222,9 +201,9 @@ def test_heads_have_as_many_classes(write):
             "1 of 4 images .* are not there, the first is '.*/val/gone.jpg'",
         ),
         (first('id', 2, 'images'), 'image 2 is there twice'),
-        (second('id', 1), 'there twice'),
-        (second('name', 'box'), 'there twice'),
-        (second('name', 3), 'the name 3'),
+        (first('id', 2, 'categories'), 'there twice'),
+        (first('name', 'disc', 'categories'), 'there twice'),
+        (first('name', 3, 'categories'), 'the name 3'),
     ],
 )
 def test_faults_are_refused_in_one_line(write, change, complaint):

@@ -17,10 +17,10 @@ WHERE = 'train_dataloader.dataset'
 
 @pytest.fixture
 def cfg(tmp_path):
-    """Config of 60 images with 2x2 px label maps of three classes."""
+    """Config of 12 images with 2x2 px label maps of three classes."""
     for folder in ('images', 'maps'):
         (tmp_path / folder).mkdir()
-    for i in range(60):
+    for i in range(12):
         cv2.imwrite(str(tmp_path / f'images/{i:02d}.jpg'), np.zeros((2, 2, 3), np.uint8))
     write_all(tmp_path, [0, 1, 2, 255])
     heads = dict(decode_head=dict(num_classes=3), auxiliary_head=[dict(num_classes=3)])
@@ -39,7 +39,7 @@ def write(folder, i, labels):
 
 
 def write_all(folder, labels):
-    for i in range(60):
+    for i in range(12):
         write(folder, i, labels)
 
 
@@ -48,9 +48,9 @@ def test_wrapped_data_are_checked(cfg, tmp_path):
     cfg.train_dataloader.dataset = dict(
         type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset
     )
-    write(tmp_path, 59, [0, 1, 2, 3])
+    write(tmp_path, 11, [0, 1, 2, 3])
     message = refused(cfg)
-    assert f"{tmp_path}/maps/59.png' ({WHERE}.dataset) holds the class 3" in message
+    assert f"{tmp_path}/maps/11.png' ({WHERE}.dataset) holds the class 3" in message
     assert '3 classes, 0 to 2' in message
 
 
@@ -68,7 +68,7 @@ def test_files_that_are_not_there_or_damaged(cfg, tmp_path):
     for i in (7, 8):
         (tmp_path / f'maps/{i:02d}.png').unlink()
     message = refused(cfg)
-    assert '2 of 60 images' in message and "maps/07.png'" in message
+    assert '2 of 12 images' in message and "maps/07.png'" in message
     assert 'seg_map_suffix' in message
     cfg.train_dataloader.dataset.img_suffix = '.bmp'
     message = refused(cfg)
@@ -83,14 +83,14 @@ def test_images_to_predict_only_need_no_label_maps(cfg, tmp_path):
         assert [found.images for found in check_data(cfg, 'train')] == [count]
 
 
-def test_not_one_pixel_that_counts(cfg, tmp_path):
+def test_not_one_pixel_that_counts(cfg, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmentation, 'SAMPLE', 5)
     write_all(tmp_path, [255] * 4)
     message = refused(cfg)
-    assert 'not one pixel of the 60 label maps' in message
+    assert 'not one pixel of the 12 label maps' in message
     assert 'all are 255, to ignore, in the files' in message
     # one in a map that is not among the first read is enough
-    read = set(np.linspace(0, 59, 50).astype(int).tolist())
-    write(tmp_path, min(set(range(60)) - read), [255, 255, 1, 255])
+    write(tmp_path, 1, [255, 255, 1, 255])
     check_data(cfg, 'train')
 
     write_all(tmp_path, [0, 0, 0, 255])
@@ -136,7 +136,6 @@ VALUES = np.array([[0, 1], [2, 255]], np.uint8)
         (VALUES.astype(np.float32), r'\(float32\)'),
         (np.zeros((2, 3), np.uint8), r"3x2 px, but its image '.*07.jpg' 2x2"),
     ],
-    ids=['rgb', 'grey alpha', '16 bit', '32 bit', 'float', 'wide'],
 )
 def test_values_are_judged_as_they_are_stored(cfg, tmp_path, array, complaint):
     kind = 'PNG' if array.dtype.itemsize < 4 else 'TIFF'
@@ -154,10 +153,10 @@ def test_ways_to_store_that_are_sound(cfg, tmp_path, kind):
         picture.putdata(labels.ravel().tolist())
     else:
         picture = Image.fromarray(labels.astype(kind))
-    for i in range(60):
+    for i in range(12):
         picture.save(tmp_path / f'maps/{i:02d}.png')
     (found,) = check_data(cfg, 'train')
-    assert found.counts == dict(a=120, b=120, c=0)
+    assert found.counts == dict(a=24, b=24, c=0)
 
 
 def test_what_is_left_out_is_counted(cfg, tmp_path):
@@ -168,22 +167,22 @@ def test_what_is_left_out_is_counted(cfg, tmp_path):
         cv2.imwrite(str(tmp_path / f'images/more{i}.png'), np.zeros((2, 2, 3), np.uint8))
     (tmp_path / 'images/._00.jpg').write_bytes(b'fork')
     (found,) = check_data(cfg, 'train')
-    assert found.images == 60 and found.counts == dict(a=118, b=63, c=0)
+    assert found.images == 12 and found.counts == dict(a=22, b=15, c=0)
     assert found.left_out == [
-        f'3 of 63 images in {tmp_path}/images (3 .png)',
-        f'1 of 61 label maps in {tmp_path}/maps (1 .png)',
+        f'3 of 15 images in {tmp_path}/images (3 .png)',
+        f'1 of 13 label maps in {tmp_path}/maps (1 .png)',
     ]
     assert found.all_warnings() == [f'1 of 3 classes of {WHERE} are in no annotation: c']
 
 
 def test_a_sample_says_nothing_of_unused_classes(cfg, tmp_path, monkeypatch):
-    monkeypatch.setattr(segmentation, 'SAMPLE', 10)
+    monkeypatch.setattr(segmentation, 'SAMPLE', 5)
     write_all(tmp_path, [0, 0, 1, 1])
     write(tmp_path, 1, [0, 1, 2, 7])
     (found,) = check_data(cfg, 'train')
-    assert not found.complete and sum(found.counts.values()) == 40
+    assert not found.complete and sum(found.counts.values()) == 20
     assert list(report([found]))[1:] == [
-        'per class: train 40 pixels of a sample in 3 classes (a 20, b 20, c 0)',
+        'per class: train 20 pixels of a sample in 3 classes (a 10, b 10, c 0)',
         'left out: train nothing',
     ]
     assert re.search('01.png.*holds the class 7', refused(cfg, full=True))
@@ -199,7 +198,7 @@ def test_orientation_of_images(cfg, tmp_path, orientation, map_is_turned, unclea
     tags = Image.Exif()
     tags[0x0112] = orientation
     labels = np.tile(np.arange(2, dtype=np.uint8), 4).reshape((4, 2) if map_is_turned else (2, 4))
-    for i in range(60):
+    for i in range(12):
         Image.new('RGB', (4, 2)).save(tmp_path / f'images/{i:02d}.jpg', exif=tags)
         Image.fromarray(labels).save(tmp_path / f'maps/{i:02d}.png')
     if unclear is None:

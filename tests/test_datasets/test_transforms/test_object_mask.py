@@ -7,7 +7,6 @@ from mmpretrain.registry import TRANSFORMS
 from mmpretrain.utils import register_all_modules
 from PIL import Image
 
-from mmtlalign.datasets import ObjectMask
 from mmtlalign.errors import UserError
 
 
@@ -22,19 +21,6 @@ def host_scope():
 def test_padding_with_the_image_is_refused(arguments):
     with pytest.raises(ValueError, match='padding'):
         TRANSFORMS.build(dict(type='mmtlalign.RandomCrop', crop_size=8, **arguments))
-
-
-def test_nothing_is_modified_in_place():
-    before = np.random.randint(0, 256, (40, 52), np.uint8)
-    mask = ObjectMask(before.copy())
-    for moved in (
-        mask.flipped('horizontal'),
-        mask.cropped(-3, 2, 20, 20, (20, 20)),
-        mask.warped(np.array([[1, 0, 3], [0, 1, 0.0]])),
-    ):
-        moved.pixels[:] = 7
-    np.testing.assert_array_equal(mask.pixels, before)
-    assert mask.image_size == (40, 52)
 
 
 @pytest.fixture

@@ -41,7 +41,6 @@ def cloud(size, classes=3, channels=4, seed=0):
 def test_knn_equals_a_loop(k, temperature):
     metric = KNNAccuracy(k=k, temperature=temperature)
     metric.bank = bank, bank_labels = cloud(60)
-    metric.chunk_size = 7  # several chunks
     features, labels = cloud(20, seed=1)
     right = 0
     for feature, label in zip(features, labels):

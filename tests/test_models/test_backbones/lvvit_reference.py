@@ -53,12 +53,6 @@ def predict(state, images, num_heads, skip_lam):
 
 def both_scores(state, images, num_heads, skip_lam):
     """Scores of the class token (B, K) and of the patches (B, N, K)."""
-    x = tokens_out(state, images, num_heads, skip_lam)
-    return linear(state, 'head', x[:, 0]), linear(state, 'aux_head', x[:, 1:])
-
-
-def tokens_out(state, images, num_heads, skip_lam):
-    """All tokens after the final norm (B, 1 + N, C)."""
     x = images
     for i, stride in ((1, 2), (2, 1), (3, 1)):
         weight = state[f'patch_embed.conv{i}.weight']
@@ -76,7 +70,8 @@ def tokens_out(state, images, num_heads, skip_lam):
         y = linear(state, block + 'mlp.fc1', norm(state, block + 'norm2', x))
         x = x + linear(state, block + 'mlp.fc2', F.gelu(y)) / skip_lam
         i += 1
-    return norm(state, 'norm', x)
+    x = norm(state, 'norm', x)
+    return linear(state, 'head', x[:, 0]), linear(state, 'aux_head', x[:, 1:])
 
 
 def attend(state, block, x, num_heads):

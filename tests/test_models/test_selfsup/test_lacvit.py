@@ -68,29 +68,12 @@ def test_one_view_skips_anchors_without_a_positive():
         model.loss(images, samples(range(5)))
 
 
-def test_train_step_from_a_loaders_batch():
-    """Views as the host's MultiView and collate_fn leave them."""
-    model = build().train()
-    images = torch.randint(0, 256, (2, 4, 3, 16, 16), dtype=torch.uint8)
-    data = dict(inputs=list(images), data_samples=samples([0, 1, 0, 2]))
-    prepared = model.data_preprocessor(data, True)
-    torch.testing.assert_close(prepared['inputs'][1], (images[1].flip(1).float() - 1) / 2)
-    losses = model(**prepared, mode='loss')
-    parsed, _ = model.parse_losses(losses)
-    assert parsed == losses['loss']  # the count is logged, not trained on
-    parsed.backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-
-
 def test_modes_and_a_projector_of_another_width():
     model = build().eval()
     images = torch.randn(2, 3, 16, 16)
     assert model(images).shape == (2, 16)
     given = samples([0, 1])
     assert model(images, given, mode='predict') is given
-    with pytest.raises(RuntimeError, match='Invalid mode'):
-        model(images, given, mode='x')
     message = (
         r'\(model.neck\) takes 12 channels, but VisionTransformer .* puts out 16; set '
         'model.neck.in_channels=16'
