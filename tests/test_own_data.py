@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmtlalign.commands import check
+
 from .conftest import needs_operators
 from .tiny import ROOT, run_tool
 
@@ -27,40 +29,12 @@ train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline), **w
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline), **workers)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 """
-SLIM_SWIN = """
-arch = dict(_delete_=True, embed_dims=24, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8])
-model['backbone'].update(arch=arch)
-channels = [24, 48, 96, 192]
-"""
 SEGMENTER = """
 train_pipeline[3].crop_size = (64, 64)
 train_cfg = dict(max_iters=20, val_interval=20)
 """
-SLIM_UPERNET = """
-norm_cfg = dict(type='BN', requires_grad=True)
-model.update(
-    data_preprocessor=dict(size=(64, 64)),
-    decode_head=dict(in_channels=channels, channels=32, norm_cfg=norm_cfg),
-    auxiliary_head=dict(in_channels=96, channels=32, norm_cfg=norm_cfg))
-train_cfg.update(max_iters=40, val_interval=40)
-"""
 DETECTOR = """
 train_cfg = dict(max_epochs=3, val_interval=3)
-"""
-SLIM_MASK_RCNN = """
-model.update(
-    neck=dict(in_channels=channels, out_channels=32),
-    rpn_head=dict(in_channels=32, feat_channels=32),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=32),
-        mask_roi_extractor=dict(out_channels=32),
-        bbox_head=dict(in_channels=32, fc_out_channels=64),
-        mask_head=dict(in_channels=32, conv_out_channels=32, num_convs=2)),
-    train_cfg=dict(
-        rpn_proposal=dict(nms_pre=200, max_per_img=100),
-        rcnn=dict(sampler=dict(num=64))),
-    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)))
-train_cfg.update(max_epochs=7, val_interval=7)
 """
 
 
@@ -98,37 +72,51 @@ def write_data(root):
 
 
 @pytest.fixture
-def train(tmp_path):
-    """Train on made data what a page's section has for a CPU, or, slimmer, what it has for a GPU;
-    returns the last scores."""
+def follow(tmp_path, monkeypatch):
+    """Lay out made data, and what a page's section writes for a CPU and for a GPU."""
     needs_operators()
+    monkeypatch.chdir(tmp_path)
 
-    def run(page, small, slimmer):
+    def follow(page):
         section = (ROOT / f'docs/{page}.md').read_text().partition('\n## Own data\n')[2]
         configs = re.findall(r'```python\n(.*?)```', section.partition('\n## ')[0], re.DOTALL)
-        assert len(configs) == 2
         write_data(tmp_path / 'data/mine')
         (tmp_path / 'path').mkdir()
         (tmp_path / 'path/to').symlink_to(ROOT)
-        (tmp_path / 'mine.py').write_text(configs[bool(slimmer)])
-        (tmp_path / 'small.py').write_text(SMALL + small + slimmer)
-        done = run_tool('train.py', 'small.py', folder=tmp_path)
-        assert done.returncode == 0, done.stderr
-        (log,) = tmp_path.glob('work_dirs/small/*/vis_data/scalars.json')
-        return json.loads(log.read_text().splitlines()[-1])
+        for name, text in zip(('mine.py', 'on_a_gpu.py'), configs, strict=True):
+            (tmp_path / name).write_text(text)
 
-    return run
+    return follow
 
 
-@pytest.mark.parametrize('slimmer', ['', SLIM_SWIN + SLIM_UPERNET], ids=['CPU', 'GPU'])
-def test_segmentation(train, slimmer):
-    scores = train('segmentation', SEGMENTER, slimmer)
-    assert scores['mIoU'] > 75  # 47 for background everywhere
-    assert 80 < scores['aAcc'] < 100
+@pytest.mark.parametrize(
+    'page, small, least',
+    [
+        # 47 for background everywhere
+        ('segmentation', SEGMENTER, dict(mIoU=75, aAcc=80)),
+        ('detection', DETECTOR, {'coco/bbox_mAP_50': 0.3}),
+    ],
+)
+def test_training_on_a_cpu(follow, tmp_path, page, small, least):
+    follow(page)
+    (tmp_path / 'small.py').write_text(SMALL + small)
+    done = run_tool('train.py', 'small.py', folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (log,) = tmp_path.glob('work_dirs/small/*/vis_data/scalars.json')
+    scores = json.loads(log.read_text().splitlines()[-1])
+    assert all(bound < scores[name] < 100 for name, bound in least.items())
 
 
-@pytest.mark.parametrize('slimmer', ['', SLIM_SWIN + SLIM_MASK_RCNN], ids=['CPU', 'GPU'])
-def test_detection(train, slimmer):
-    scores = train('detection', DETECTOR, slimmer)
-    for kind in ('bbox', 'segm')[: 1 + bool(slimmer)]:
-        assert scores[f'coco/{kind}_mAP_50'] > 0.3
+@pytest.mark.parametrize(
+    'page, classes',
+    [
+        ('segmentation', r'2 classes \(road \d+, river'),
+        ('detection', r'2 classes \(car 12, bus 12'),
+    ],
+)
+def test_the_config_for_a_gpu_fits_the_data(follow, capsys, page, classes):
+    """Splits, classes and heads, as looked at before a training."""
+    follow(page)
+    check.main(['on_a_gpu.py'])
+    said = capsys.readouterr().out
+    assert 'images: train 12; val 6' in said and re.search(classes, said)
