@@ -37,12 +37,10 @@ train() {
 # checkpoint FOLDER: the last one of a run.
 checkpoint() { echo "$1/$(basename "$(cat "$1/last_checkpoint")")"; }
 
-# run_test FOLDER CONFIG [OPTION...]
+# run_test FOLDER CONFIG
 run_test() {
-    local folder=$1 config=$2
-    shift 2
-    "$PY" "$ROOT/tools/test.py" "$config" "$(checkpoint "$folder")" \
-        --work-dir "$folder/test" "$@" || fail 'testing failed (see above)'
+    "$PY" "$ROOT/tools/test.py" "$2" "$(checkpoint "$1")" --work-dir "$1/test" ||
+        fail 'testing failed (see above)'
 }
 
 # newest FOLDER EXTENSION: mmengine names runs, folder and file, by their time.
@@ -116,11 +114,8 @@ run_short() {
 # The full quickstart -----------------------------------------------------
 
 DIGITS=configs/classification/tlalign/tlalign_swin-mini_1xb32_digits.py
-MINI=mask-rcnn_tlalign-swin-mini_fpn_1xb4-2e_digits-scenes.py
-DETECTOR=configs/detection/tlalign/$MINI
-MINI=tlalign-swin-mini_upernet_1xb4-500_digits-scenes.py
-SEGMENTER=configs/segmentation/tlalign/$MINI
-SCENES=tools/dataset_tools/make_digit_scenes.py
+DETECTOR=configs/detection/tlalign/mask-rcnn_tlalign-swin-mini_fpn_1xb4-2e_digits-scenes.py
+SEGMENTER=configs/segmentation/tlalign/tlalign-swin-mini_upernet_1xb4-500_digits-scenes.py
 # Fixed after one trial run of each, which reached 96.6 and 28.1.
 MASK_AP50_BAR=90
 MIOU_BAR=20
@@ -132,11 +127,6 @@ transfer() {
     "$PY" "$ROOT/demo/image_demo.py" "$(dirname "$1")/scenes" "$2" \
         "$(checkpoint "$1")" --out-dir "$1/pictures" --score-thr 0.6 ||
         fail 'drawing what was found failed'
-}
-
-# The configs look for data/digit_scenes from where they are run.
-make_scenes() {
-    [ -d data/digit_scenes ] || "$PY" "$SCENES" || fail 'making the scenes failed'
 }
 
 # Four scenes of held-out digits to draw on, enlarged: labels need room.
@@ -160,7 +150,9 @@ run_full() {
     bash "$ROOT/tools/setup_env.sh" --ops
     cd "$ROOT"
     ! $FRESH || rm -rf "$out"
-    make_scenes
+    # the configs look for data/digit_scenes from where they are run
+    [ -d data/digit_scenes ] || "$PY" tools/dataset_tools/make_digit_scenes.py ||
+        fail 'making the scenes failed'
     write_scenes "$out/scenes"
     start=model.backbone.init_cfg=None
     $RANDOM_WEIGHTS || {

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from mmpretrain.registry import MODELS
+
+from mmtlalign import get_model
 
 from ..tiny import ROOT, run
 
@@ -35,13 +36,7 @@ def test_a_job_is_requeued_by_its_exit_code(tmp_path, status, left, requeued):
 def test_figures_follow_from_the_functions():
     names = {}
     exec(block('python'), names)
-    deit = MODELS.build(
-        dict(
-            type='mmpretrain.ImageClassifier',
-            backbone=dict(type='VisionTransformer', arch='deit-small', img_size=224, patch_size=16),
-            head=dict(type='VisionTransformerClsHead', num_classes=1000, in_channels=384),
-        )
-    )
+    deit = get_model('tlalign_deit-small_8xb128_in1k')
     weights, unit = (
         sum(weight.numel() for weight in module.parameters())
         for module in (deit, deit.backbone.layers[0])

@@ -1,27 +1,6 @@
-from .carrying import (
-    RandAugment,
-    RandomCrop,
-    RandomFlip,
-    RandomResizedCrop,
-    Rotate,
-    Shear,
-    Translate,
-)
-from .load_annotated_image import LoadAnnotatedImage
-from .load_object_mask import LoadObjectMask
-from .swap_channels import SwapChannels
-from .token_labels import LoadTokenLabels
+"""Steps of pipelines."""
 
-__all__ = [
-    'LoadAnnotatedImage',
-    'LoadObjectMask',
-    'LoadTokenLabels',
-    'RandAugment',
-    'RandomCrop',
-    'RandomFlip',
-    'RandomResizedCrop',
-    'Rotate',
-    'Shear',
-    'SwapChannels',
-    'Translate',
-]
+from mmtlalign.registry import import_parts
+
+globals().update(parts := import_parts(__name__, __path__))
+__all__ = list(parts)
