@@ -15,6 +15,9 @@ interrupted goes on where it stopped when it is started again.
 
 import argparse
 import hashlib
+import multiprocessing.connection
+import os
+import threading
 from pathlib import Path
 
 import torch
@@ -170,6 +173,7 @@ def open_store(
 def annotate_part(part: int, args: argparse.Namespace) -> None:
     """What each of several processes does."""
     with one_line_errors('mmtlalign token-labels'):
+        end_with_parent()
         device = args.device
         if device == 'cuda':
             device = f'cuda:{part % torch.cuda.device_count()}'
@@ -179,6 +183,19 @@ def annotate_part(part: int, args: argparse.Namespace) -> None:
         store = TokenLabelStore(args.out, writable=True)
         for _ in annotator.annotate(dataset, store, part, args.processes):
             pass
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, however; torch's own way is SIGINT,
+    which what runs in the background ignores."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def progress_bar() -> Progress:

@@ -18,6 +18,7 @@ from pathlib import Path
 from mini_study import ROOT, Job, run_job, run_tool, write
 from study_report import interval, mean_and_spread, paired_gaps, row
 
+from mmtlalign.commands.command_line import new_parser
 from mmtlalign.errors import UserError, one_line_errors
 
 RESULTS = ROOT / 'projects/mini_study/camvid_mixing'
@@ -101,9 +102,7 @@ def report() -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument('--smoke', action='store_true', help='two steps of each arm')
     what.add_argument('--report', action='store_true', help='print the table of what is done')

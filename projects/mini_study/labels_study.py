@@ -11,7 +11,6 @@ where there is one. Several processes may run at once, each takes units that no
 other is at; `--stage screen` ends after it.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from mmengine.config import Config
 from scipy import optimize, stats
 from trainings import ROOT, BusyError, hold, progress_bar, read_cpu_seconds, run_held, write
 
+from mmtlalign.commands.command_line import new_parser
 from mmtlalign.errors import UserError, one_line_errors
 
 HERE = Path(__file__).resolve().parent
@@ -297,9 +297,7 @@ def go_on(stage: str | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     only = 'run no units but of this stage'
     parser.add_argument('--stage', choices=('screen', 'confirm'), help=only)
     what = 'write labels_report.md, what may be told of the units that are in'

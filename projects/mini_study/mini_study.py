@@ -28,6 +28,7 @@ from trainings import ROOT, hold, progress_bar, read_cpu_seconds, run_held, writ
 import mmtlalign
 from mmtlalign.checkpoint import load_checkpoint_safely
 from mmtlalign.checkpoint.training_record import read_log, split_version
+from mmtlalign.commands.command_line import new_parser
 from mmtlalign.errors import UserError, one_line_errors
 
 RESULTS = ROOT / 'projects/mini_study/results'
@@ -194,9 +195,7 @@ def run_unit(backbone: str, seed: int, progress: Progress, bar: int) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     what = 'write tables and pictures of the units done beside them'
     parser.add_argument('--report', action='store_true', help=what)
     parser.add_argument('--backbones', nargs='+', default=BACKBONES, choices=BACKBONES)

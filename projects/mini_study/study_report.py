@@ -8,7 +8,6 @@ shares by epoch, accuracy with patches dropped and under FGSM, lines for means o
 for their standard deviation.
 """
 
-import argparse
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import matplotlib
 import numpy as np
 from scipy import stats
 
+from mmtlalign.commands.command_line import new_parser
 from mmtlalign.errors import UserError, one_line_errors
 
 matplotlib.use('Agg')  # a picture in a file needs no display
@@ -265,9 +265,7 @@ def write_report(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument('--folder', type=Path, default=STUDY, help='of the units and the pictures')
     write_report(parser.parse_args().folder)
 

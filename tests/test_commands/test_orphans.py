@@ -4,27 +4,29 @@ import multiprocessing
 import os
 import signal
 import time
-from argparse import Namespace
 
-import numpy as np
 import pytest
 
-from mmtlalign.commands import token_labels
+from mmtlalign.commands.token_labels import end_with_parent
 
 FORK = multiprocessing.get_context('fork')
 
 
-def test_a_child_ends_when_its_parent_is_killed(monkeypatch):
-    def wait(part, args):
-        theirs.send(os.getpid())
-        time.sleep(600)
+def start_child(pipe):
+    child = FORK.Process(target=wait, args=(pipe,))
+    child.start()
+    child.join()
 
-    monkeypatch.setattr(multiprocessing, 'get_context', lambda method: FORK)
-    monkeypatch.setattr(token_labels, 'annotate_part', wait)
+
+def wait(pipe):
+    end_with_parent()
+    pipe.send(os.getpid())
+    time.sleep(600)
+
+
+def test_a_child_ends_when_its_parent_is_killed():
     ours, theirs = FORK.Pipe(duplex=False)
-    store = np.rec.array([(False,)], names='done')
-    arguments = Namespace(processes=1), store
-    parent = FORK.Process(target=token_labels.annotate_in_parallel, args=arguments)
+    parent = FORK.Process(target=start_child, args=(theirs,))
     parent.start()
     theirs.close()
     assert ours.recv() != parent.pid

@@ -6,14 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmtlalign.commands.command_line import new_parser
 from mmtlalign.errors import UserError
 
 
 def make_parser(about: str, out: str) -> argparse.ArgumentParser:
     """What it is about, and where to write."""
-    parser = argparse.ArgumentParser(
-        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(about)
     parser.add_argument(
         '--out', type=Path, default=Path(out), help=f'folder to write (default: {out})'
     )

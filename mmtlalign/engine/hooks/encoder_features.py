@@ -13,7 +13,7 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor
 
 from mmtlalign.errors import UserError
-from mmtlalign.evaluation.metrics.feature_metric import FeatureMetric, stack
+from mmtlalign.evaluation.metrics.feature_metric import FeatureMetric, stack_features
 from mmtlalign.models.encoder_features import extract_features
 from mmtlalign.registry import HOOKS
 
@@ -92,4 +92,4 @@ def extract_bank(
         labels = [sample.gt_label for sample in batch['data_samples']]
         results += zip(extract(batch).cpu(), labels)
     results = collect_results(results, size, 'cpu')
-    return stack(results) if results is not None else None
+    return stack_features(results) if results is not None else None

@@ -1,14 +1,6 @@
-from .feature_metric import FeatureMetric
-from .isotropy import Isotropy, iso_score, mean_cosine, partition_score
-from .knn_accuracy import KNNAccuracy
-from .linear_probe import LinearProbe
+"""Metrics of features, one file each."""
 
-__all__ = [
-    'FeatureMetric',
-    'Isotropy',
-    'KNNAccuracy',
-    'LinearProbe',
-    'iso_score',
-    'mean_cosine',
-    'partition_score',
-]
+from mmtlalign.registry import import_parts
+
+globals().update(parts := import_parts(__name__, __path__))
+__all__ = list(parts)

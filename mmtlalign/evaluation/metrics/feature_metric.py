@@ -50,14 +50,14 @@ class FeatureMetric(BaseMetric):
         """Measure the features of all processes."""
         if self.needs_bank and self.bank is None:
             raise UserError(f'{type(self).__name__} has no bank of features: {HINT}')
-        return self.measure(*stack(results))
+        return self.measure(*stack_features(results))
 
     @abstractmethod
     def measure(self, features: Tensor, labels: Tensor) -> dict[str, float]:
         """Compute the metrics of features (N, C) and labels (N, )."""
 
 
-def stack(results: list[tuple]) -> tuple[Tensor, Tensor]:
+def stack_features(results: list[tuple]) -> tuple[Tensor, Tensor]:
     """Features (N, C), float32, and labels (N, ) of single images."""
     features, labels = zip(*results)
     return torch.stack(features).float(), torch.cat(labels)
