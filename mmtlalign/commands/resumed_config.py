@@ -75,15 +75,15 @@ def check_same_run(
             'that they are the same is for you to see'
         )
         before = None
-    unextended = deepcopy(cfg)
+    known = [cfg]
     if extend is not None:
-        extend_schedule(cfg, extend, epoch_length(checkpoint))
+        # the training began with the config's own total, and may have been extended before
+        own = total_of(cfg)
+        known += [deepcopy(cfg), deepcopy(cfg)]
+        for today, total in zip(known, (extend, own, max(own, total_of(before or cfg)))):
+            extend_schedule(today, total, epoch_length(checkpoint))
     if before is None:
         return []
-    known = [cfg, unextended]  # as it will be, or as it was before it was extended
-    if extend is not None and total_of(before) > total_of(unextended):  # it had been already
-        known.append(deepcopy(unextended))
-        extend_schedule(known[-1], total_of(before), epoch_length(checkpoint))
     for today in known:
         lines = differences(before, today, meta, accepted)
         if not lines:
