@@ -24,8 +24,7 @@ PY=$ROOT/.venv/bin/python
 say() { printf 'quickstart: %s\n' "$*"; }
 fail() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
 
-# train FOLDER CONFIG WHAT [OPTION...]: a run that is finished stays as it is, and
-# one of another config is refused.
+# train FOLDER CONFIG WHAT [OPTION...]: begins, or goes on unless the config is another.
 train() {
     local folder=$1 config=$2
     say "training $3"

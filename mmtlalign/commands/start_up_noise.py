@@ -52,5 +52,9 @@ def silence_known_noise() -> None:
             record.levelno, record.levelname = logging.DEBUG, 'DEBUG'
         return record
 
+    def print_unknown(message: str) -> None:
+        if message not in KNOWN_NOISE:
+            print(message)
+
     logging.setLogRecordFactory(make_demoted)
-    mmengine_logger.print = lambda message: message in KNOWN_NOISE or print(message)
+    mmengine_logger.print = print_unknown

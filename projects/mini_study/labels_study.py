@@ -298,8 +298,7 @@ def go_on(stage: str | None) -> None:
 
 def main() -> None:
     parser = new_parser(__doc__)
-    only = 'run no units but of this stage'
-    parser.add_argument('--stage', choices=('screen', 'confirm'), help=only)
+    parser.add_argument('--stage', choices=('screen', 'confirm'), help='run only its units')
     what = 'write labels_report.md, what may be told of the units that are in'
     parser.add_argument('--report', action='store_true', help=what)
     args = parser.parse_args()

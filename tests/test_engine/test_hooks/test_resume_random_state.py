@@ -85,7 +85,7 @@ def test_resumed_training_ends_bit_identical(tmp_path, monkeypatch, change):
     straight = end_of(build_runner(tmp_path / 'whole', change))
     with pytest.raises(Break):
         build_runner(tmp_path / 'broken', change, break_at=5).train()
-    for path in tmp_path.glob('broken/work/*.pth'):
+    for path in (tmp_path / 'broken').glob('work/*.pth'):
         with torch.serialization.safe_globals(get_torch_safe_globals()):
             stored = torch.load(path, weights_only=True)['resume_random_state']
         assert stored == dict(sampler_seed=5, threads=torch.get_num_threads())
