@@ -113,6 +113,19 @@ def test_control_then_comparison(decision):
     assert 'tlalign - area' in text and 'contribution - area' in text
 
 
+def test_arms_of_a_seed_share_a_machine(decision):
+    regime, seeds = 'o12-2000', study.confirm_seeds(0, decision)
+    units = study.plan(ahead=True)[24:]
+    assert units[:4] == [study.Unit('confirm', regime, arm, 200) for arm in study.ARMS]
+    assert len(units) == 4 * len(seeds)
+    for unit in units:
+        store(unit, AREA)
+    units[2].file.write_text(json.dumps(dict(study.read(units[2]), device='GPU')))
+    assert len(study.differences('confirm', regime, 'object', seeds)) == len(seeds)
+    with pytest.raises(UserError, match='tlalign_seed200.* train one again'):
+        study.differences('confirm', regime, 'tlalign', seeds)
+
+
 def test_a_second_regime_and_then_the_end(decision):
     for attempt in range(2):
         units = control_units(attempt, decision)
@@ -156,7 +169,7 @@ def test_a_unit_is_trained_once_and_stored(tmp_path, monkeypatch):
     assert not unit.file.is_file()
     assert study.run(unit)
     stored = json.loads(unit.file.read_text())
-    assert stored['top1'] == study.read(unit) == 61.25
+    assert stored == study.read(unit) and stored['top1'] == 61.25
     assert stored['curve'] == {'50': 41.5, '150': 61.25}
     assert (stored['regime'], stored['arm'], stored['seed']) == ('o8', 'object', 101)
     before = unit.file.stat().st_mtime_ns
