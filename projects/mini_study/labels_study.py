@@ -27,7 +27,9 @@ from scipy import optimize, stats
 from trainings import ROOT, BusyError, hold, progress_bar, read_cpu_seconds, run_held, write
 
 from mmtlalign.commands.command_line import new_parser
+from mmtlalign.engine.hooks.keep_predictions import PREDICTIONS
 from mmtlalign.errors import UserError, one_line_errors
+from mmtlalign.evaluation.robustness import calibration_error
 
 HERE = Path(__file__).resolve().parent
 UNITS, DECISION = HERE / 'units', HERE / 'decision.json'
@@ -116,8 +118,8 @@ def screen_units() -> list[Unit]:
     ]
 
 
-def differences(stage: str, regime: str, arm: str, seeds) -> np.ndarray:
-    """Arm - area in points, of the given seeds, all of which are in.
+def differences(stage: str, regime: str, arm: str, seeds, figure: str = 'top1') -> np.ndarray:
+    """Arm - area of what is stored, points of ``top1``, of the given seeds, which are in.
 
     Raises:
         UserError: If a seed's two were trained by machines of different kinds.
@@ -129,7 +131,7 @@ def differences(stage: str, regime: str, arm: str, seeds) -> np.ndarray:
         if len(devices) > 1:
             name = Unit(stage, regime, arm, seed).file.name
             raise UserError(f'{name} and its area were trained by {devices}: train one again')
-        gaps.append(own['top1'] - area['top1'])
+        gaps.append(own[figure] - area[figure])
     return np.array(gaps)
 
 
@@ -263,6 +265,7 @@ def train(unit: Unit, folder: Path, output: TextIO) -> None:
         recipe=unit.recipe,
         top1=curve[max(curve)],
         curve=curve,
+        **read_probabilities(folder),
         cpu_seconds=round(read_cpu_seconds(folder / 'cpu_seconds')),
         commit=commit(),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu',
@@ -277,6 +280,16 @@ def read_curve(folder: Path) -> Iterator[tuple[int, float]]:
         for record in map(json.loads, log.read_text().splitlines()):
             if 'accuracy/top1' in record:
                 yield record['step'], round(record['accuracy/top1'], 4)
+
+
+def read_probabilities(folder: Path) -> dict[str, float]:
+    """Calibration error and mean negative log-likelihood of the last validation."""
+    images = json.loads((folder / PREDICTIONS).read_text())['images']
+    right = [image['label'] == image['predicted'] for image in images]
+    return dict(
+        calibration_error=calibration_error([image['score'] for image in images], right),
+        nll=float(np.mean([image['error'] for image in images])),
+    )
 
 
 def commit() -> str:
