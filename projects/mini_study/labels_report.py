@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import labels_study as study
 import numpy as np
 from scipy import stats
-from study_report import interval
+from study_report import head, interval, mean_and_spread, row
 
 INTRODUCTION = """# Labels that follow the content: where the study stands
 
@@ -89,6 +89,24 @@ def primary_lines() -> Iterator[str]:
     yield '|---|---|---|'
     for (arm, values), p in zip(gaps.items(), adjusted):
         yield f'| {arm} - area | {interval(values)} | {p:.4f} |'
+    yield from exploratory_lines(regime, seeds)
+
+
+def exploratory_lines(regime: str, seeds: range) -> Iterator[str]:
+    """Every arm, and what else can be read of it; descriptive."""
+    yield '\n## Exploratory\n'
+    columns = 'top-1, %', 'less that of area', "part of object's gain"
+    yield head('arm', *columns, 'log-likelihood - area', 'calibration error - area, points')
+    gain = study.differences('confirm', regime, 'object', seeds).mean()
+    for arm in study.ARMS:
+        units = study.confirm_units(regime, (arm,), seeds)
+        values = [study.read(unit)['top1'] for unit in units]
+        top1, nll, error = (
+            study.differences('confirm', regime, arm, seeds, figure)
+            for figure in ('top1', 'nll', 'calibration_error')
+        )
+        cells = [mean_and_spread(values), interval(top1), f'{top1.mean() / gain:.2f}']
+        yield row(arm, *cells, interval(-nll), interval(100 * error))
 
 
 def waiting(regime: str, arms: tuple[str, ...], seeds: range) -> str:

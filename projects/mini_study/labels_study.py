@@ -8,7 +8,8 @@ PROTOCOL2.md. A unit is one regime, arm and seed: one training by
 tools/train.py, which resumes after a kill, and one small file under units/,
 which counts as done from then on, on any machine: commit it. A GPU is used
 where there is one. Several processes may run at once, each takes units that no
-other is at; `--stage screen` ends after it.
+other is at; `--stage screen` ends after it. `--ahead` trains all arms of a seed
+together, as they must be by machines of one kind.
 """
 
 import hashlib
@@ -20,12 +21,15 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from scipy import optimize, stats
 from trainings import ROOT, BusyError, hold, progress_bar, read_cpu_seconds, run_held, write
 
 from mmtlalign.commands.command_line import new_parser
+from mmtlalign.engine.hooks.keep_predictions import PREDICTIONS
 from mmtlalign.errors import UserError, one_line_errors
+from mmtlalign.evaluation.robustness import calibration_error
 
 HERE = Path(__file__).resolve().parent
 UNITS, DECISION = HERE / 'units', HERE / 'decision.json'
@@ -114,13 +118,21 @@ def screen_units() -> list[Unit]:
     ]
 
 
-def differences(stage: str, regime: str, arm: str, seeds) -> np.ndarray:
-    """Arm - area in points, of the given seeds, all of which are in."""
-    own, area = (
-        np.array([read(Unit(stage, regime, name, seed)) for seed in seeds])
-        for name in (arm, 'area')
-    )
-    return own - area
+def differences(stage: str, regime: str, arm: str, seeds, figure: str = 'top1') -> np.ndarray:
+    """Arm - area of what is stored, points of ``top1``, of the given seeds, which are in.
+
+    Raises:
+        UserError: If a seed's two were trained by machines of different kinds.
+    """
+    gaps = []
+    for seed in seeds:
+        own, area = (read(Unit(stage, regime, name, seed)) for name in (arm, 'area'))
+        devices = {unit.get('device', 'cpu') for unit in (own, area)}
+        if len(devices) > 1:
+            name = Unit(stage, regime, arm, seed).file.name
+            raise UserError(f'{name} and its area were trained by {devices}: train one again')
+        gaps.append(own[figure] - area[figure])
+    return np.array(gaps)
 
 
 def decide() -> dict:
@@ -196,12 +208,13 @@ def tried() -> Iterator[tuple[int, str, range, dict | None]]:
             return
 
 
-def plan() -> list[Unit]:
-    """All units that the protocol asks for, as far as it can be told."""
+def plan(ahead: bool = False) -> list[Unit]:
+    """All units that the protocol asks for, as far as it can be told; or those of the comparison
+    beside those of the control."""
     units = screen_units()
     for _, regime, seeds, result in tried():
-        units += confirm_units(regime, ('area', 'object'), seeds)
-        if result and result['passed']:
+        units += confirm_units(regime, ARMS if ahead else ('area', 'object'), seeds)
+        if not ahead and result and result['passed']:
             units += confirm_units(regime, COMPARED, seeds)
     return units
 
@@ -209,8 +222,8 @@ def plan() -> list[Unit]:
 # How a unit is run.
 
 
-def read(unit: Unit) -> float:
-    """Its accuracy in percent.
+def read(unit: Unit) -> dict:
+    """What is stored of it, ``top1`` in percent.
 
     Raises:
         UserError: If another recipe trained it.
@@ -222,7 +235,7 @@ def read(unit: Unit) -> float:
             f'({stored["recipe"]}) than there is now ({unit.recipe}): go '
             'back to that, or remove the file'
         )
-    return stored['top1']
+    return stored
 
 
 def run(unit: Unit) -> bool:
@@ -252,8 +265,11 @@ def train(unit: Unit, folder: Path, output: TextIO) -> None:
         recipe=unit.recipe,
         top1=curve[max(curve)],
         curve=curve,
+        **read_probabilities(folder),
         cpu_seconds=round(read_cpu_seconds(folder / 'cpu_seconds')),
         commit=commit(),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu',
+        torch=torch.__version__,
     )
     write(unit.file, result)
 
@@ -266,18 +282,28 @@ def read_curve(folder: Path) -> Iterator[tuple[int, float]]:
                 yield record['step'], round(record['accuracy/top1'], 4)
 
 
+def read_probabilities(folder: Path) -> dict[str, float]:
+    """Calibration error and mean negative log-likelihood of the last validation."""
+    images = json.loads((folder / PREDICTIONS).read_text())['images']
+    right = [image['label'] == image['predicted'] for image in images]
+    return dict(
+        calibration_error=calibration_error([image['score'] for image in images], right),
+        nll=float(np.mean([image['error'] for image in images])),
+    )
+
+
 def commit() -> str:
     """Where the repository is."""
     command = ['git', 'rev-parse', '--short', 'HEAD']
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
-def go_on(stage: str | None) -> None:
+def go_on(stage: str | None, ahead: bool) -> None:
     """Run what is missing; decide when the screen is in."""
     with progress_bar() as progress:
         bar = progress.add_task('')
         while True:
-            units = plan()
+            units = plan(ahead)
             missing = [u for u in units if not u.file.is_file() and stage in (None, u.stage)]
             progress.update(bar, total=len(units), completed=len(units) - len(missing))
             if not missing:
@@ -299,6 +325,8 @@ def go_on(stage: str | None) -> None:
 def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument('--stage', choices=('screen', 'confirm'), help='run only its units')
+    what = "train the comparison's units beside the control's; both are evaluated in their order"
+    parser.add_argument('--ahead', action='store_true', help=what)
     what = 'write labels_report.md, what may be told of the units that are in'
     parser.add_argument('--report', action='store_true', help=what)
     args = parser.parse_args()
@@ -309,7 +337,7 @@ def main() -> None:
         (HERE / 'labels_report.md').write_text(text)
         print(text)
     else:
-        go_on(args.stage)
+        go_on(args.stage, args.ahead)
 
 
 if __name__ == '__main__':

@@ -33,7 +33,7 @@ def test_rehearsal(tmp_path):
     for title, rows in tables.items():
         assert f'## {title}' in page
         for row in rows:
-            assert 'note' not in row or row.get('dtype') == 'float16', row
+            assert 'note' not in row or row.get('dtype') == 'fp16', row
     errors = tables['Errors against float64']
     assert {row['kernel'] for row in errors} >= {'triton', 'triton_flash', 'separate', 'padded'}
     assert all(row['share'] < 2e-6 for row in errors if row['kernel'].startswith('triton'))

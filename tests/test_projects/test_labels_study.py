@@ -29,7 +29,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def store(unit, top1):
-    unit.file.write_text(json.dumps(dict(top1=top1, recipe='one', cpu_seconds=100)))
+    stored = dict(top1=top1, nll=2 - top1 / 100, calibration_error=0.1, recipe='one')
+    unit.file.write_text(json.dumps(dict(stored, cpu_seconds=100)))
 
 
 def decide(gaps):
@@ -111,6 +112,23 @@ def test_control_then_comparison(decision):
         store(unit, AREA + 2 * (unit.arm == 'contribution') + rng.normal())
     text = labels_report.report()
     assert 'tlalign - area' in text and 'contribution - area' in text
+    ceiling = next(line for line in text.splitlines() if line.startswith('| object | '))
+    gap = np.mean([3 + seed % 3 for seed in seeds[:-1]] + [3])
+    gain = [cell.split()[0] for cell in ceiling.split(' | ')[2:]]
+    assert gain == [f'{gap:+.2f}', '1.00', f'{gap / 100:+.2f}', '+0.00']
+
+
+def test_arms_of_a_seed_share_a_machine(decision):
+    regime, seeds = 'o12-2000', study.confirm_seeds(0, decision)
+    units = study.plan(ahead=True)[24:]
+    assert units[:4] == [study.Unit('confirm', regime, arm, 200) for arm in study.ARMS]
+    assert len(units) == 4 * len(seeds)
+    for unit in units:
+        store(unit, AREA)
+    units[2].file.write_text(json.dumps(dict(study.read(units[2]), device='GPU')))
+    assert len(study.differences('confirm', regime, 'object', seeds)) == len(seeds)
+    with pytest.raises(UserError, match='tlalign_seed200.* train one again'):
+        study.differences('confirm', regime, 'tlalign', seeds)
 
 
 def test_a_second_regime_and_then_the_end(decision):
@@ -141,6 +159,9 @@ folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1], 'now')
 (folder / 'vis_data/scalars.json').write_text('\\n'.join(map(json.dumps, [
     {'loss': 1., 'step': 60}, {'accuracy/top1': 41.5, 'step': 50},
     {'accuracy/top1': 61.25, 'step': 150}])))
+(folder.parent / 'predictions.json').write_text(json.dumps(dict(images=[
+    dict(label=0, predicted=predicted, score=.75, error=error)
+    for predicted, error in ((0, .25), (1, 2.))])))
 assert '--resume' in sys.argv and 'randomness.seed=101' in sys.argv
 """
 
@@ -156,7 +177,8 @@ def test_a_unit_is_trained_once_and_stored(tmp_path, monkeypatch):
     assert not unit.file.is_file()
     assert study.run(unit)
     stored = json.loads(unit.file.read_text())
-    assert stored['top1'] == study.read(unit) == 61.25
+    assert stored == study.read(unit) and stored['top1'] == 61.25
+    assert stored['nll'] == 1.125 and stored['calibration_error'] == pytest.approx(0.25)
     assert stored['curve'] == {'50': 41.5, '150': 61.25}
     assert (stored['regime'], stored['arm'], stored['seed']) == ('o8', 'object', 101)
     before = unit.file.stat().st_mtime_ns
