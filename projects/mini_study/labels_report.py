@@ -64,7 +64,7 @@ def control_lines() -> Iterator[str]:
             verdict = 'confirmed' if result['passed'] else 'not confirmed'
             yield (
                 f'{regime}, {len(seeds)} pairs: {interval(result["gaps"])} points, one-sided '
-                f'p = {result["p"]:.4f}, level {study.LEVELS[attempt]}: **{verdict}**.\n'
+                f'p = {result["p"]:.2g}, level {study.LEVELS[attempt]}: **{verdict}**.\n'
             )
 
 

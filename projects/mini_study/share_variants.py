@@ -33,7 +33,7 @@ from mmtlalign.commands.command_line import new_parser
 from mmtlalign.errors import one_line_errors
 from mmtlalign.evaluation.fidelity import Fidelity, draw_pairs, join, summarize
 
-CONFIG = 'configs/classification/planted/cutmix_deit-micro_1xb50-150e_planted-24px.py'
+CONFIG = 'configs/classification/planted/cutmix_deit-micro_1xb50-150e_planted-8in24px.py'
 VARIANTS = ('token pairs', 'branch norms', 'vector weights', 'two vectors')
 PROPAGATIONS = ('tlalign', 'contribution', 'contribution-norm', *VARIANTS[:3])
 MARGIN = 0.08

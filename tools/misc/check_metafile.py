@@ -160,17 +160,18 @@ def _check_run(config: str, result: dict) -> Iterator[str]:
 
 
 def _check_weights(path: Path, model: dict) -> Iterator[str]:
-    """A file of the zoo: that of this model, of seed 0, with its figure."""
+    """A file of the zoo: that of this model, of its first seed, with its figure."""
     try:
         check_hash(path)
         meta = load_checkpoint_safely(str(path))['meta']
     except (OSError, UserError) as error:
         yield f'Weights: {error}'
         return
-    if (meta.get('name'), meta.get('seed')) != (model['Name'], 0):
+    first = next(iter(model['Results'][0]['Seeds'])) if model.get('Results') else 0
+    if (meta.get('name'), meta.get('seed')) != (model['Name'], first):
         yield (
             f'Weights: {path.name} is of {meta.get("name")}, seed '
-            f'{meta.get("seed")}, and not of seed 0 of this model'
+            f'{meta.get("seed")}, and not of seed {first} of this model'
         )
     log = path.with_name(f'{path.stem.rpartition("-")[0]}.log.json')
     if not log.is_file():
@@ -179,7 +180,7 @@ def _check_weights(path: Path, model: dict) -> Iterator[str]:
     logged = {}  # the last value of each key
     for line in log.read_text().splitlines():
         logged.update(json.loads(line))
-    for name, stated in _figures_of_seed_0(model).items():
+    for name, stated in _figures_of_first_seed(model).items():
         if name not in LOGGED:
             yield f'Weights: {name} has no key in LOGGED to compare it by'
             continue
@@ -189,17 +190,17 @@ def _check_weights(path: Path, model: dict) -> Iterator[str]:
             if found is None or abs(factor * found - stated) > 0.0101:
                 yield (
                     f'Weights: {where} does not record the {name} {stated} '
-                    f'that is stated for seed 0, but {found}'
+                    f'that is stated for seed {first}, but {found}'
                 )
 
 
-def _figures_of_seed_0(model: dict) -> dict:
+def _figures_of_first_seed(model: dict) -> dict:
     """Of the first result, whose weights are published; all of its metrics
     where there is one seed, else the first."""
     if not model.get('Results'):
         return {}
     figures, seeds = (model['Results'][0][key] for key in ('Metrics', 'Seeds'))
-    return figures if list(seeds) == [0] else {next(iter(figures)): seeds[0]}
+    return figures if len(seeds) == 1 else {next(iter(figures)): next(iter(seeds.values()))}
 
 
 def _check_readme(readme: str, model: dict) -> Iterator[str]:

@@ -29,7 +29,7 @@ Made by `python tools/misc/make_model_zoo.py` from the metafiles under
 
 Figures are of the last epoch, in percent, but for IsoScore, which lies between
 0 and 1; where there are several seeds, their mean; one seed tells nothing
-about which of two lines is better. Weights are always those of seed 0, and the
+about which of two lines is better. Weights are always those of the first seed, and the
 figure beside them is that seed's, before it was rounded to 16 bits. Nothing
 here was trained on ImageNet, COCO or ADE20K: what was trained is small and
 made for one CPU, each line by its command, whichever way it fell. A model that
@@ -84,10 +84,12 @@ def trained(meta: dict) -> Iterator[str]:
     for model, result in runs:
         # the weights are those of the first result
         weights = model.get('Weights') if result is model['Results'][0] else None
-        shown = f'[{result["Seeds"][0]}]({weights})' if weights else '-'
+        seeds = result['Seeds']
+        shown = f'[{next(iter(seeds.values()))}]({weights})' if weights else '-'
+        told = ', '.join(map(str, seeds)) if len(seeds) < 10 else f'{min(seeds)} to {max(seeds)}'
         yield (
             f'| {recipe(model)} | {result["Dataset"]} | {result.get("Start", "-")} | '
-            f'{figures(result)} | {", ".join(map(str, result.get("Seeds", {})))} | {shown} |'
+            f'{figures(result)} | {told} | {shown} |'
         )
     yield ''
     yield '```bash'
