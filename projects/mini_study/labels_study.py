@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -99,10 +100,16 @@ class Unit(NamedTuple):
     @property
     def recipe(self) -> str:
         """A hash of what makes the weights, but the seed."""
-        cfg = Config.fromfile(ROOT / self.config)
-        options = [o for o in self.options if not o.startswith('randomness')]
-        text = json.dumps([{key: cfg[key] for key in RECIPE}, options], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return hash_of(self._replace(seed=0))
+
+
+@cache
+def hash_of(unit: Unit) -> str:
+    """Of the recipe, without a seed."""
+    cfg = Config.fromfile(ROOT / unit.config)
+    options = [o for o in unit.options if not o.startswith('randomness')]
+    text = json.dumps([{key: cfg[key] for key in RECIPE}, options], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 # What the protocol says.

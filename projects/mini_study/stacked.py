@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -248,12 +247,6 @@ def load_images(regime: str, stage: str, device) -> tuple[Tensor, Tensor]:
     return data['inputs'][:, 0].to(device), labels.to(device)
 
 
-@cache
-def recipe(stage: str, regime: str, arm: str) -> str:
-    """That of all seeds."""
-    return Unit(stage, regime, arm, 0).recipe
-
-
 def store(unit: Unit, folder: Path, scores: Tensor, labels: Tensor, **more) -> None:
     """The file of a unit, as labels_study.py writes it; another folder than its own while nothing
     may be looked at."""
@@ -265,7 +258,7 @@ def store(unit: Unit, folder: Path, scores: Tensor, labels: Tensor, **more) -> N
         **unit._asdict(),
         config=unit.config,
         options=unit.options,
-        recipe=recipe(*unit[:3]),
+        recipe=unit.recipe,
         top1=top1,
         curve={REGIMES[unit.regime]['epochs']: top1},
         calibration_error=calibration_error(confidence.cpu(), right.cpu()),
