@@ -9,7 +9,8 @@ tools/train.py, which resumes after a kill, and one small file under units/,
 which counts as done from then on, on any machine: commit it. A GPU is used
 where there is one. Several processes may run at once, each takes units that no
 other is at; `--stage screen` ends after it. `--ahead` trains all arms of a seed
-together, as they must be by machines of one kind.
+together, as they must be by machines of one kind; stacked.py trains many seeds
+at once on a GPU.
 """
 
 import hashlib

@@ -33,7 +33,7 @@ def batches(tmp_path_factory):
 @pytest.fixture(scope='module')
 def model(batches):
     arms = list(study.ARMS)
-    return stacked.train(stacked.Chunks(batches, SEEDS), arms, CPU, float('inf'), 12)
+    return stacked.train(stacked.Chunks(batches, SEEDS), arms, CPU, 12)
 
 
 def train_one(arm, seed, work_dir):
@@ -62,15 +62,6 @@ def test_weights_are_those_of_an_ordinary_training(model, arm, tmp_path):
     torch.testing.assert_close(found, scores, rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
-def test_the_control_alone_where_time_is_short(batches, model, capsys, monkeypatch):
-    monkeypatch.setattr(stacked, 'WARM', 1)
-    short = stacked.train(stacked.Chunks(batches, SEEDS), list(study.ARMS), CPU, 0, 12)
-    assert short.arms == ['area', 'object'] and 'the control alone' in capsys.readouterr().out
-    for name, weight in short.weights.items():
-        torch.testing.assert_close(weight, model.weights[name][: 2 * len(SEEDS)])
-
-
 def test_a_unit_is_stored(tmp_path):
     scores = torch.tensor([[0.75, 0.25] + 8 * [0.0], [0.75, 0.25] + 8 * [0.0]])
     unit = study.Unit('confirm', 'o8', 'object', 7)
@@ -80,6 +71,14 @@ def test_a_unit_is_stored(tmp_path):
     assert stored['nll'] == pytest.approx(-(torch.tensor([0.75, 0.25]).log().mean().item()))
     assert stored['calibration_error'] == pytest.approx(0.25)
     assert stored['device'] == 'cpu' and stored['arm'] == 'object'
+
+
+def test_nothing_of_another_run_is_taken_or_lost(tmp_path, monkeypatch):
+    for folder, seed, named in ((tmp_path, '7', tmp_path), (tmp_path / 'new', '200', 'seed200')):
+        monkeypatch.setattr('sys.argv', ['stacked.py', 'o8', str(folder), seed])
+        with pytest.raises(stacked.UserError, match=str(named)):
+            stacked.main()
+    assert not (tmp_path / 'new').exists()
 
 
 def test_a_collector_that_fails_is_told(tmp_path):
