@@ -270,8 +270,10 @@ def main() -> None:
     chunks = Chunks(args.folder, args.seeds, collector)
     regime = REGIMES[args.regime]
     steps = regime['epochs'] * regime['images'] // BATCH
-    model = train(chunks, list(ARMS), device, steps)
-    collector.wait()
+    try:
+        model = train(chunks, list(ARMS), device, steps)
+    finally:  # whatever happens, no process of it stays
+        collector.terminate()
     for stage, (images, labels) in held_out.items():
         for arm, found in zip(model.arms, evaluate(model, images)):
             for seed, scores in zip(args.seeds, found):

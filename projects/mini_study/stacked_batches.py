@@ -8,6 +8,7 @@ all arms of a seed see the same images.
 """
 
 import os
+import signal
 import sys
 import tempfile
 from multiprocessing import get_context
@@ -110,10 +111,12 @@ def main() -> None:
     assert regime in REGIMES and not torch.cuda.is_available()
     context = get_context('fork')  # which need not import anything again
     processes = [
-        context.Process(target=collect, args=(regime, Path(folder), int(seed))) for seed in seeds
+        context.Process(target=collect, args=(regime, Path(folder), int(seed)), daemon=True)
+        for seed in seeds
     ]
     for process in processes:
         process.start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends them all
     for process in processes:
         process.join()
     sys.exit(max(process.exitcode for process in processes))
