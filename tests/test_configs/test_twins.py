@@ -15,7 +15,7 @@ ALIGNED = [
     for name in (stem(path).removeprefix('tlalign_') for path in TLALIGN if '/tlalign_' in path)
     if name not in STUDY
 ]
-PLANTED = ['deit-micro_1xb50-150e_planted-24px']
+PLANTED = [f'deit-micro_1xb50-150e_planted-{size}px' for size in ('24', '8in24')]
 
 AREA = dict(type='mmtlalign.AreaTarget')
 ATTENTION = dict(type='mmtlalign.AttentionTarget', ratio=0.5)
@@ -72,13 +72,19 @@ def test_nothing_else_differs(name, expected, base):
     assert found == {key if '.' in key else f'model.{key}': expected[key] for key in expected}
 
 
+def test_smaller_objects_alone():
+    large, small = (f'planted/cutmix_{recipe}' for recipe in PLANTED)
+    parts = (f'{part}_dataloader.dataset.object_size' for part in ('train', 'val', 'test'))
+    assert changes_of(small, large) == dict.fromkeys(parts, 8)
+
+
 @pytest.mark.parametrize(
     'folder, own',
     [
         ('contribution', []),
         ('mixing', []),
         ('mixpro', ['mixpro_deit-tiny-p14_8xb128_in1k', 'mixpro_deit-small-p14_8xb128_in1k']),
-        ('planted', [f'cutmix_{PLANTED[0]}']),
+        ('planted', [f'cutmix_{recipe}' for recipe in PLANTED]),
         ('tlalign', [f'tlalign_{recipe}' for recipe in (*ALIGNED, *STUDY)]),
         ('tlalign-tokens', []),
         ('tokenmix', [f'tokenmix_{recipe}' for recipe in (MINI, SMALL, TINY)]),
