@@ -8,9 +8,8 @@ PROTOCOL2.md. A unit is one regime, arm and seed: one training by
 tools/train.py, which resumes after a kill, and one small file under units/,
 which counts as done from then on, on any machine: commit it. A GPU is used
 where there is one. Several processes may run at once, each takes units that no
-other is at; `--stage screen` ends after it. `--ahead` trains all arms of a seed
-together, as they must be by machines of one kind; stacked.py trains many seeds
-at once on a GPU.
+other is at; `--stage screen` ends after it. Arms of a seed must be trained by
+machines of one kind; stacked.py trains many seeds at once on a GPU.
 """
 
 import hashlib
@@ -216,13 +215,12 @@ def tried() -> Iterator[tuple[int, str, range, dict | None]]:
             return
 
 
-def plan(ahead: bool = False) -> list[Unit]:
-    """All units that the protocol asks for, as far as it can be told; or those of the comparison
-    beside those of the control."""
+def plan() -> list[Unit]:
+    """All units that the protocol asks for, as far as it can be told."""
     units = screen_units()
     for _, regime, seeds, result in tried():
-        units += confirm_units(regime, ARMS if ahead else ('area', 'object'), seeds)
-        if not ahead and result and result['passed']:
+        units += confirm_units(regime, ('area', 'object'), seeds)
+        if result and result['passed']:
             units += confirm_units(regime, COMPARED, seeds)
     return units
 
@@ -306,12 +304,12 @@ def commit() -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
-def go_on(stage: str | None, ahead: bool) -> None:
+def go_on(stage: str | None) -> None:
     """Run what is missing; decide when the screen is in."""
     with progress_bar() as progress:
         bar = progress.add_task('')
         while True:
-            units = plan(ahead)
+            units = plan()
             missing = [u for u in units if not u.file.is_file() and stage in (None, u.stage)]
             progress.update(bar, total=len(units), completed=len(units) - len(missing))
             if not missing:
@@ -333,8 +331,6 @@ def go_on(stage: str | None, ahead: bool) -> None:
 def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument('--stage', choices=('screen', 'confirm'), help='run only its units')
-    what = "train the comparison's units beside the control's; both are evaluated in their order"
-    parser.add_argument('--ahead', action='store_true', help=what)
     what = 'write labels_report.md, what may be told of the units that are in'
     parser.add_argument('--report', action='store_true', help=what)
     args = parser.parse_args()
@@ -345,7 +341,7 @@ def main() -> None:
         (HERE / 'labels_report.md').write_text(text)
         print(text)
     else:
-        go_on(args.stage, args.ahead)
+        go_on(args.stage)
 
 
 if __name__ == '__main__':

@@ -120,9 +120,7 @@ def test_control_then_comparison(decision):
 
 def test_arms_of_a_seed_share_a_machine(decision):
     regime, seeds = 'o12-2000', study.confirm_seeds(0, decision)
-    units = study.plan(ahead=True)[24:]
-    assert units[:4] == [study.Unit('confirm', regime, arm, 200) for arm in study.ARMS]
-    assert len(units) == 4 * len(seeds)
+    units = study.confirm_units(regime, study.ARMS, seeds)
     for unit in units:
         store(unit, AREA)
     units[2].file.write_text(json.dumps(dict(study.read(units[2]), device='GPU')))
