@@ -8,8 +8,10 @@ PROTOCOL2.md asks.
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import labels_study as study
+import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 from study_report import head, interval, mean_and_spread, row
@@ -20,10 +22,15 @@ Written by `python projects/mini_study/labels_study.py --report`; the rules are 
 [PROTOCOL2.md](PROTOCOL2.md).
 """
 
+PICTURE = """![Differences of all seeds, arm by arm, with their means and 95 % intervals, on a line
+from labels by area](results/labels.png)"""
+
 
 def report() -> str:
     """In Markdown."""
     lines = [INTRODUCTION, *screen_lines(), *control_lines(), *primary_lines()]
+    if all_in():
+        lines += ['', PICTURE]
     return '\n'.join(lines).rstrip() + '\n'
 
 
@@ -68,19 +75,30 @@ def control_lines() -> Iterator[str]:
             )
 
 
-def primary_lines() -> Iterator[str]:
-    """The two comparisons, with Holm's correction."""
-    yield '## Primary comparison\n'
-    confirmed = [
+def compared() -> list[tuple[str, range]]:
+    """Regime and seeds of the comparison, if there is one: where the control is confirmed."""
+    return [
         (regime, seeds)
         for *_, regime, seeds, result in study.tried()
         if result and result['passed']
     ]
+
+
+def all_in() -> bool:
+    """Whether the comparison is complete."""
+    units = (study.confirm_units(regime, study.ARMS, seeds) for regime, seeds in compared())
+    return any(all(unit.file.is_file() for unit in found) for found in units)
+
+
+def primary_lines() -> Iterator[str]:
+    """The two comparisons, with Holm's correction."""
+    yield '## Primary comparison\n'
+    confirmed = compared()
     if not confirmed:
         yield 'It waits for a confirmed control.\n'
         return
     regime, seeds = confirmed[0]
-    if not all(unit.file.is_file() for unit in study.confirm_units(regime, study.COMPARED, seeds)):
+    if not all_in():
         yield waiting(regime, study.COMPARED, seeds)
         return
     gaps = {arm: study.differences('confirm', regime, arm, seeds) for arm in study.COMPARED}
@@ -107,6 +125,25 @@ def exploratory_lines(regime: str, seeds: range) -> Iterator[str]:
         )
         cells = [mean_and_spread(values), interval(top1), f'{top1.mean() / gain:.2f}']
         yield row(arm, *cells, interval(-nll), interval(100 * error))
+
+
+def draw(path: Path) -> None:
+    """Differences of all seeds of the comparison, their means and 95 % t intervals."""
+    regime, seeds = compared()[0]
+    arms = [arm for arm in study.ARMS if arm != 'area']
+    figure, axes = plt.subplots(figsize=(6.4, 3.2), layout='constrained')
+    for place, arm in enumerate(arms):
+        gaps = np.sort(study.differences('confirm', regime, arm, seeds))
+        spread = np.linspace(-0.25, 0.25, len(gaps))  # so that points do not hide one another
+        axes.plot(gaps, place + spread, 'o', color='tab:gray', alpha=0.5, markersize=4)
+        half = stats.t.ppf(0.975, len(gaps) - 1) * stats.sem(gaps)
+        axes.errorbar(gaps.mean(), place, xerr=half, fmt='o', color='tab:red', capsize=4)
+    axes.axvline(0, color='black', linewidth=0.8)
+    axes.set_yticks(range(len(arms)), arms)
+    axes.invert_yaxis()
+    axes.set_xlabel(f'top-1 less that of area, points ({len(seeds)} seeds; mean, 95 % interval)')
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 def waiting(regime: str, arms: tuple[str, ...], seeds: range) -> str:

@@ -335,9 +335,11 @@ def main() -> None:
     parser.add_argument('--report', action='store_true', help=what)
     args = parser.parse_args()
     if args.report:
-        from labels_report import report
+        from labels_report import all_in, draw, report
 
         text = report()
+        if all_in():
+            draw(HERE / 'results/labels.png')
         (HERE / 'labels_report.md').write_text(text)
         print(text)
     else:

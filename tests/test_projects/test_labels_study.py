@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import labels_report
 import labels_study as study
 import numpy as np
@@ -92,7 +93,7 @@ def test_upper_limit_holds_in_four_of_five():
     assert (limits > 2).mean() == pytest.approx(0.8, abs=0.01)
 
 
-def test_control_then_comparison(decision):
+def test_control_then_comparison(decision, tmp_path):
     seeds, first = study.confirm_seeds(0, decision), control_units(0, decision)
     assert seeds[0] == 200 and len(seeds) == decision['screen'][0]['pairs']
     assert first[0].regime == 'o12-2000'
@@ -112,6 +113,8 @@ def test_control_then_comparison(decision):
         store(unit, AREA + 2 * (unit.arm == 'contribution') + rng.normal())
     text = labels_report.report()
     assert 'tlalign - area' in text and 'contribution - area' in text
+    labels_report.draw(tmp_path / 'labels.png')
+    assert cv2.imread(str(tmp_path / 'labels.png')).std() > 1 and 'labels.png' in text
     ceiling = next(line for line in text.splitlines() if line.startswith('| object | '))
     gap = np.mean([3 + seed % 3 for seed in seeds[:-1]] + [3])
     gain = [cell.split()[0] for cell in ceiling.split(' | ')[2:]]
