@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import mmengine
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,7 @@ from torch import Tensor
 from trainings import write
 
 from mmtlalign.commands.command_line import new_parser
+from mmtlalign.datasets import PlantedDigits
 from mmtlalign.errors import UserError, one_line_errors
 from mmtlalign.evaluation.robustness import calibration_error
 
@@ -248,6 +250,21 @@ def store(unit: Unit, folder: Path, scores: Tensor, labels: Tensor, **more) -> N
     write(folder / unit.file.name, result)
 
 
+def save(unit: Unit, folder: Path, weights: dict[str, Tensor], steps: int) -> None:
+    """A checkpoint, as far as testing and publishing read one."""
+    cfg = load_config(unit)
+    meta = dict(
+        cfg=cfg.pretty_text,
+        seed=unit.seed,
+        epoch=cfg.train_cfg.max_epochs,
+        iter=steps,
+        time=time.strftime('%Y%m%d_%H%M%S'),
+        mmengine_version=mmengine.__version__,
+        dataset_meta=PlantedDigits.METAINFO,
+    )
+    torch.save(dict(meta=meta, state_dict=weights), folder / f'{unit.name}.pth')
+
+
 def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument('regime', choices=REGIMES)
@@ -287,7 +304,7 @@ def main() -> None:
         for k, arm in enumerate(model.arms):
             index = k * model.seeds + args.seeds.index(seed)
             weights = {name: w.detach()[index].cpu().clone() for name, w in model.weights.items()}
-            torch.save(weights, args.folder / f'{arm}_seed{seed}.pth')
+            save(Unit('confirm', args.regime, arm, seed), args.folder, weights, steps)
 
 
 if __name__ == '__main__':
