@@ -84,6 +84,7 @@ def load_config(unit: Unit) -> Config:
     cfg = Config.fromfile(ROOT / unit.config)
     pairs = (option.split('=', 1) for option in unit.options)
     cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in pairs})
+    cfg.experiment_name = unit.name  # mmengine takes runs of one name and second for one
     return cfg
 
 
