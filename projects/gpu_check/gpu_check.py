@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -234,11 +233,8 @@ def steps(name: str, batch: int, compiled: bool, rounds: int) -> dict:
 
 
 def train_digits(report: Report, folder: Path) -> None:
-    """Side by side, as neither fills a GPU."""
-    with ThreadPoolExecutor() as pool:
-        runs = {dtype: pool.submit(train, dtype, folder) for dtype in ('fp16', 'bf16')}
-        for dtype, run in runs.items():
-            report.add('Digits with --amp', run.result, dtype=dtype)
+    for dtype in ('fp16', 'bf16'):
+        report.add('Digits with --amp', partial(train, dtype, folder), dtype=dtype)
 
 
 def train(dtype: str, folder: Path) -> dict:

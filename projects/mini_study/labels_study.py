@@ -262,8 +262,13 @@ def train(unit: Unit, folder: Path, output: TextIO) -> None:
     command = ['tools/train.py', unit.config, '--work-dir', folder, '--resume']
     threads = os.environ.get('OMP_NUM_THREADS', '1')
     run_held(output, *command, '--cfg-options', *unit.options, OMP_NUM_THREADS=threads)
-    curve = dict(read_curve(folder))
     UNITS.mkdir(exist_ok=True)
+    seconds = round(read_cpu_seconds(folder / 'cpu_seconds'))
+    store(unit, UNITS, dict(read_curve(folder)), cpu_seconds=seconds, **read_probabilities(folder))
+
+
+def store(unit: Unit, folder: Path, curve: dict[int, float], **more) -> None:
+    """The file of a unit: what was trained, by which machine, how it came out, and more."""
     result = dict(
         **unit._asdict(),
         config=unit.config,
@@ -271,13 +276,12 @@ def train(unit: Unit, folder: Path, output: TextIO) -> None:
         recipe=unit.recipe,
         top1=curve[max(curve)],
         curve=curve,
-        **read_probabilities(folder),
-        cpu_seconds=round(read_cpu_seconds(folder / 'cpu_seconds')),
+        **more,
         commit=commit(),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu',
         torch=torch.__version__,
     )
-    write(unit.file, result)
+    write(folder / unit.file.name, result)
 
 
 def read_curve(folder: Path) -> Iterator[tuple[int, float]]:

@@ -27,8 +27,8 @@ from labels_study import (
     SCREEN_SEEDS,
     UNITS,
     Unit,
-    commit,
     confirm_units,
+    store,
 )
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
@@ -37,7 +37,6 @@ from rich.console import Console
 from rich.progress import track
 from stacked_batches import CHUNK, load_config
 from torch import Tensor
-from trainings import write
 
 from mmtlalign.commands.command_line import new_parser
 from mmtlalign.datasets import PlantedDigits
@@ -226,28 +225,21 @@ def load_images(regime: str, stage: str, device) -> tuple[Tensor, Tensor]:
     return data['inputs'][:, 0].to(device), labels.to(device)
 
 
-def store(unit: Unit, folder: Path, scores: Tensor, labels: Tensor, **more) -> None:
-    """The file of a unit, as labels_study.py writes it; another folder than its own while nothing
-    may be looked at."""
+def keep(unit: Unit, folder: Path, scores: Tensor, labels: Tensor) -> None:
+    """The file of a unit, from probabilities (images, classes); in another folder than its own
+    where it is of the screen again."""
     confidence, predicted = scores.double().max(-1)
     right = predicted == labels
     top1 = round(100 * right.double().mean().item(), 4)
     own = scores.double().gather(1, labels[:, None]).clamp(min=1e-12)
-    result = dict(
-        **unit._asdict(),
-        config=unit.config,
-        options=unit.options,
-        recipe=unit.recipe,
-        top1=top1,
-        curve={REGIMES[unit.regime]['epochs']: top1},
+    store(
+        unit,
+        folder,
+        {REGIMES[unit.regime]['epochs']: top1},
         calibration_error=calibration_error(confidence.cpu(), right.cpu()),
         nll=-own.log().mean().item(),
         trainer='stacked',
-        commit=commit(),
-        torch=torch.__version__,
-        **more,
     )
-    write(folder / unit.file.name, result)
 
 
 def save(unit: Unit, folder: Path, weights: dict[str, Tensor], steps: int) -> None:
@@ -273,7 +265,6 @@ def main() -> None:
     parser.add_argument('--weights', type=int, nargs='*', default=[], help='keep those of seeds')
     args = parser.parse_args()
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    kind = torch.cuda.get_device_name() if device.type == 'cuda' else 'cpu'
     # whose batches would be taken for this run's, and whose figures be lost
     units = confirm_units(args.regime, ARMS, args.seeds)
     for path in (args.folder, *(unit.file for unit in units)):
@@ -297,9 +288,9 @@ def main() -> None:
                 unit = Unit(stage, args.regime, arm, seed)
                 # the screen's seeds are a check of this against its units
                 if stage == 'confirm' and seed not in SCREEN_SEEDS:
-                    store(unit, UNITS, scores, labels, device=kind)
+                    keep(unit, UNITS, scores, labels)
                 elif stage == 'screen' and seed in SCREEN_SEEDS and arm not in COMPARED:
-                    store(unit, args.folder, scores, labels, device=kind)
+                    keep(unit, args.folder, scores, labels)
     for seed in args.weights:
         for k, arm in enumerate(model.arms):
             index = k * model.seeds + args.seeds.index(seed)

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from labels_study import REGIMES, ROOT, Unit
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from mmtlalign.checkpoint.training_record import read_option
 from mmtlalign.models.targets import ObjectTarget
 
 CHUNK = 50  # steps in a file
@@ -82,8 +83,8 @@ class Collector:
 def load_config(unit: Unit) -> Config:
     """That of a unit, as tools/train.py has it."""
     cfg = Config.fromfile(ROOT / unit.config)
-    pairs = (option.split('=', 1) for option in unit.options)
-    cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in pairs})
+    read = map(read_option, unit.options)
+    cfg.merge_from_dict({'.'.join(keys): value for keys, value in read})
     cfg.experiment_name = unit.name  # mmengine takes runs of one name and second for one
     return cfg
 

@@ -62,10 +62,11 @@ def test_weights_are_those_of_an_ordinary_training(model, arm, tmp_path):
     torch.testing.assert_close(found, scores, rtol=0, atol=1e-5)
 
 
-def test_a_unit_is_stored(tmp_path):
+def test_a_unit_is_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     scores = torch.tensor([[0.75, 0.25] + 8 * [0.0], [0.75, 0.25] + 8 * [0.0]])
     unit = study.Unit('confirm', 'o8', 'object', 7)
-    stacked.store(unit, tmp_path, scores, torch.tensor([0, 1]), device='cpu')
+    stacked.keep(unit, tmp_path, scores, torch.tensor([0, 1]))
     stored = json.loads((tmp_path / unit.file.name).read_text())
     assert stored['top1'] == 50 and stored['recipe'] == unit.recipe
     assert stored['nll'] == pytest.approx(-(torch.tensor([0.75, 0.25]).log().mean().item()))

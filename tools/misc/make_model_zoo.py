@@ -84,9 +84,11 @@ def trained(meta: dict) -> Iterator[str]:
     for model, result in runs:
         # the weights are those of the first result
         weights = model.get('Weights') if result is model['Results'][0] else None
-        seeds = result['Seeds']
+        seeds = result.get('Seeds', {})
         shown = f'[{next(iter(seeds.values()))}]({weights})' if weights else '-'
-        told = ', '.join(map(str, seeds)) if len(seeds) < 10 else f'{min(seeds)} to {max(seeds)}'
+        told = ', '.join(map(str, seeds))
+        if len(seeds) >= 10 and max(seeds) - min(seeds) == len(seeds) - 1:
+            told = f'{min(seeds)} to {max(seeds)}'
         yield (
             f'| {recipe(model)} | {result["Dataset"]} | {result.get("Start", "-")} | '
             f'{figures(result)} | {told} | {shown} |'
