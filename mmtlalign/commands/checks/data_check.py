@@ -9,7 +9,6 @@ from functools import cached_property, partial
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
-from mmtlalign.apis.channel_order import channel_order, trained_order
 from mmtlalign.config_nodes import walk
 from mmtlalign.errors import UserError
 
@@ -26,6 +25,7 @@ from .classification import LabelledImages, build_unread, look_at_images, opens_
 from .detection import look_at_coco
 from .findings import Findings
 from .paths import check_evaluator, check_paths, downloads_itself, evaluators, is_here, named_paths
+from .pipelines import check_pipeline
 from .segmentation import look_at_label_maps
 
 HINT = 'put or link the data there, as the README describes'
@@ -85,8 +85,9 @@ def check_data(
     """Read what a run will read, and hold it against itself and the config.
 
     Classes have the same names in all splits, as many as the heads tell apart, and are the
-    checkpoint's; images come in the channel order of the training images; annotations say what the
-    host expects. Data sets that download themselves, those in memory and remote ones are not read.
+    checkpoint's; images come in the channel order of the training images, and what lies on them
+    moves with them; annotations say what the host expects. Data sets that download themselves,
+    those in memory and remote ones are not read.
 
     Args:
         cfg (Config): Full config; classes of a split that states none are set to those of the
@@ -109,7 +110,7 @@ def check_data(
     for phase in phases:
         found = found_in[phase]
         for leaf in found:
-            check_channels(leaf, cfg)
+            check_pipeline(leaf.where, leaf.dataset, cfg)
             if not downloads_itself(leaf.dataset, leaf.cls):
                 check_paths(leaf.where, leaf.dataset, hint)
             check_top_k(leaf, cfg, phase)
@@ -161,21 +162,6 @@ def _dataset_class(dataset: dict, scope: str | None) -> type | None:
         return dataset['type']
     with DATASETS.switch_scope_and_registry(scope) as registry:
         return registry.get(dataset['type'])
-
-
-def check_channels(leaf: Leaf, cfg: Config) -> None:
-    """Compare the channel order of a dataset with that of the training."""
-    steps = leaf.dataset.get('pipeline')
-    if not steps:
-        return  # of a wrapper, perhaps
-    order, trained = (channel_order(steps, cfg.get('default_scope')), trained_order(cfg))
-    if order != trained:
-        raise UserError(
-            f'{leaf.where}.pipeline gives images as {order.upper()}, and train_dataloader as '
-            f'{trained.upper()} (files are read as BGR, data sets in memory such as CIFAR hold '
-            'RGB), and one data_preprocessor cannot fit both: put '
-            "dict(type='mmtlalign.SwapChannels') into the pipeline, after what loads the image"
-        )
 
 
 def check_order(leaves: Sequence[Leaf]) -> None:

@@ -7,9 +7,12 @@ on the image they are the host's altogether. What does has the methods ``flipped
 
 import cv2
 import numpy as np
+from mmcv.transforms import CenterCrop as HostCenterCrop
 from mmcv.transforms import RandomFlip as HostRandomFlip
+from mmcv.transforms import Resize as HostResize
 from mmpretrain.datasets.transforms import RandomCrop as HostRandomCrop
 from mmpretrain.datasets.transforms import RandomResizedCrop as HostRandomResizedCrop
+from mmpretrain.datasets.transforms import ResizeEdge as HostResizeEdge
 from mmpretrain.datasets.transforms import auto_augment
 
 from mmtlalign.registry import TRANSFORMS
@@ -38,6 +41,54 @@ class RandomFlip(HostRandomFlip):
     def transform(self, results: dict) -> dict:
         results = super().transform(results)
         return carry(results, 'flipped', results['flip_direction'])
+
+
+class _Resize:
+    """Mixin: a host's transform that resizes whole images."""
+
+    def _resize_img(self, results: dict) -> None:
+        size = results['img'].shape[:2]
+        super()._resize_img(results)
+        carry(results, 'cropped', 0, 0, *size, results['img'].shape[:2])
+
+
+@TRANSFORMS.register_module()
+class Resize(_Resize, HostResize):
+    """The host's ``Resize``, with what lies on the image."""
+
+
+@TRANSFORMS.register_module()
+class ResizeEdge(_Resize, HostResizeEdge):
+    """The host's ``ResizeEdge``, with what lies on the image."""
+
+
+@TRANSFORMS.register_module()
+class CenterCrop(HostCenterCrop):
+    """The host's ``CenterCrop``, with what lies on the image.
+
+    Args:
+        *args: As in the host.
+        **kwargs: As in the host, other than a ``pad_cfg`` that pads with the
+            image itself, which would show objects twice.
+
+    Raises:
+        ValueError: For that.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        mode = self.pad_cfg.get('padding_mode', 'constant')
+        if self.auto_pad and mode != 'constant':
+            raise ValueError(
+                f'padding_mode={mode!r} in pad_cfg: what lies on an image can follow padding with '
+                'a constant only.'
+            )
+
+    def _crop_img(self, results: dict, bboxes: np.ndarray) -> None:
+        super()._crop_img(results, bboxes)
+        left, top = bboxes[:2].tolist()
+        size = results['img'].shape[:2]
+        carry(results, 'cropped', top, left, *size, size)
 
 
 class _Crop:

@@ -38,8 +38,8 @@ def visible_share(
             None, the area.
 
     Raises:
-        ValueError: Samples without masks, masks of different sizes, and records whose patches come
-            from elsewhere in the partner.
+        ValueError: Samples without masks, masks of different sizes or of others than their images',
+            and records whose patches come from elsewhere in the partner.
     """
     if record.source is not None:
         raise ValueError(
@@ -50,6 +50,11 @@ def visible_share(
     kept = record.pixel_share
     if kept is None:
         kept = F.interpolate(record.token_share[:, None], masks.shape[1:])[:, 0]
+    if kept.shape[1:] != masks.shape[1:]:
+        raise ValueError(
+            f'object masks are of {tuple(masks.shape[1:])} pixels, but images of '
+            f'{tuple(kept.shape[1:])}: let the data preprocessor pad nothing.'
+        )
     own = (masks * kept).sum((1, 2))
     both = own + (masks[record.partner] * (1 - kept)).sum((1, 2))
     unseen = record.lam if unseen is None else unseen
@@ -64,6 +69,8 @@ def _stacked(data_samples: list[DataSample]) -> Tensor:
             'them, such as mmtlalign.PlantedDigits, move images by the transforms of mmtlalign '
             "only, and put 'object_mask' into PackInputs' algorithm_keys."
         )
+    for sample in data_samples:
+        _check(sample)
     masks = [sample.object_mask.pixels for sample in data_samples]
     sizes = {mask.shape for mask in masks}
     if len(sizes) > 1:
@@ -71,3 +78,15 @@ def _stacked(data_samples: list[DataSample]) -> Tensor:
             f'object masks have different sizes {sorted(sizes)}; crop or resize images to one.'
         )
     return torch.from_numpy(np.stack(masks)).float() / 255
+
+
+def _check(sample: DataSample) -> None:
+    """The image's size and whether it was mirrored are the mask's, as far as it tells."""
+    mask, flip = sample.object_mask, sample.get('flip', False)
+    size = tuple(sample.get('img_shape', mask.image_size))[:2]
+    if mask.image_size != size or mask.flip != flip:
+        raise ValueError(
+            f'The object mask of {sample.get("img_path", "an image")} is for an image of '
+            f'{mask.image_size} pixels, flip={mask.flip}, but it is now {size}, flip={flip}. A '
+            'transform moved the image alone: use those of mmtlalign.'
+        )

@@ -16,11 +16,16 @@ def host_scope():
 
 
 @pytest.mark.parametrize(
-    'arguments', [dict(pad_if_needed=True), dict(padding=2, padding_mode='reflect')]
+    'kind, arguments',
+    [
+        ('RandomCrop', dict(pad_if_needed=True)),
+        ('RandomCrop', dict(padding=2, padding_mode='reflect')),
+        ('CenterCrop', dict(auto_pad=True, pad_cfg=dict(type='Pad', padding_mode='edge'))),
+    ],
 )
-def test_padding_with_the_image_is_refused(arguments):
+def test_padding_with_the_image_is_refused(kind, arguments):
     with pytest.raises(ValueError, match='padding'):
-        TRANSFORMS.build(dict(type='mmtlalign.RandomCrop', crop_size=8, **arguments))
+        TRANSFORMS.build(dict(type=f'mmtlalign.{kind}', crop_size=8, **arguments))
 
 
 @pytest.fixture

@@ -108,6 +108,13 @@ CROPS = dict(
     shift_unevenly=[dict(type='RandomCrop', crop_size=30, padding=(1, 7, 3, 2))],
     shift_sideways=[dict(type='RandomCrop', crop_size=(40, 52), padding=(6, 2))],
     crop_as_it_is=[dict(type='RandomCrop', crop_size=28)],
+    resize=[dict(type='Resize', scale=(64, 48))],
+    rescale=[dict(type='Resize', scale=(64, 48), keep_ratio=True)],
+    test=[dict(type='ResizeEdge', scale=48), dict(type='CenterCrop', crop_size=40)],
+    test_padded=[
+        dict(type='ResizeEdge', scale=32, edge='long'),
+        dict(type='CenterCrop', crop_size=32, auto_pad=True),
+    ],
 )
 
 

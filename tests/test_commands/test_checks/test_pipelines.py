@@ -1,0 +1,104 @@
+"""Transforms that would leave masks and token labels where the image was."""
+
+from functools import partial
+
+import pytest
+from mmengine.registry import TRANSFORMS
+from mmpretrain.utils import register_all_modules
+
+from mmtlalign.commands.checks import check_data
+from mmtlalign.commands.checks.pipelines import HIDES, MOVES
+from mmtlalign.datasets.transforms import carrying
+
+from .conftest import config, refused
+
+DIGITS = dict(type='mmtlalign.PlantedDigits', split='train', num_images=2)
+LOAD = dict(type='mmtlalign.LoadObjectMask', folder='masks')
+# Of the hosts and torchvision, the others
+LEAVE_IN_PLACE = """AlbuKeypoint ApplyToList AutoContrast BEiTMaskGenerator Brightness CleanCaption
+Collect ColorJitter ColorTransform Compose Contrast ConvertImageDtype DenormalizeKeypointLocation
+Equalize GaussianBlur Grayscale ImageToTensor Invert KeyMapper Lambda Lighting LinearTransformation
+LoadAnnotations LoadImageFromFile Normalize NormalizeKeypointLocation NumpyToPIL OFAAddObjects
+PILToNumpy PILToTensor PackInputs PackMultiTaskInputs Posterize RandomAdjustSharpness RandomApply
+RandomAutocontrast RandomChoice RandomEqualize RandomGrayscale RandomInvert RandomOrder
+RandomPosterize RandomSolarize Sharpness SimMIMMaskGenerator Solarize SolarizeAdd ToNumpy ToPIL
+ToPILImage ToTensor TransformBroadcaster""".split()
+
+
+def planted(*steps, handed_on=('object_mask',), **options):
+    pack = dict(type='PackInputs', algorithm_keys=handed_on)
+    return config(train=dict(DIGITS, pipeline=[*steps, pack], **options))
+
+
+def within(kind, **options):
+    return dict(type='RandomApply', transforms=[dict(type=kind, **options)])
+
+
+@pytest.mark.parametrize(
+    'step, place, remedy',
+    [
+        (dict(type='RandomFlip'), '0', 'use mmtlalign.RandomFlip'),
+        (dict(type='mmcv.Resize', scale=8), '0', 'use mmtlalign.Resize'),
+        (dict(type='RandAugment'), '0', 'use mmtlalign.RandAugment'),
+        (dict(type='Pad', size=(40, 40)), '0', 'take it out; docs/faithfulness.md'),
+        (dict(type='RandomErasing'), '0', 'take it out'),
+        (within('Rotate', angle=9.0), '0.transforms.0', 'use mmtlalign.Rotate'),
+        (within('torchvision/RandomRotation', degrees=9), '0.transforms.0', 'take it out'),
+        (
+            dict(type='mmtlalign.RandAugment', policies=[dict(type='Cutout')]),
+            '0.policies.0',
+            'take it out',
+        ),
+    ],
+    ids=str,
+)
+def test_moved_alone_is_refused(step, place, remedy):
+    said = refused(planted(step))
+    assert f'pipeline.{place} is the host' in said and 'object_mask' in said and remedy in said
+
+
+def test_moved_together_passes():
+    check_data(
+        planted(
+            dict(type='mmtlalign.RandomFlip'),
+            within('mmtlalign.Rotate', angle=9.0),
+            dict(type='mmtlalign.RandAugment', policies='timm_increasing'),
+            dict(type='ColorJitter', brightness=0.4),
+        ),
+        'train',
+    )
+
+
+def test_nothing_carried_or_nothing_that_hides_labels_passes():
+    check_data(planted(dict(type='RandomFlip'), handed_on=()), 'train')
+    check_data(planted(dict(type='RandomErasing'), handed_on=('token_labels',)), 'train')
+    assert 'token_labels' in refused(planted(dict(type='RandomFlip'), handed_on=('token_labels',)))
+
+
+def test_masks_loaded_after_a_move_are_refused():
+    check_data(planted(LOAD, dict(type='mmtlalign.RandomFlip')), 'train')
+    said = refused(planted(dict(type='mmtlalign.RandomFlip'), LOAD))
+    assert 'pipeline.1 (LoadObjectMask) comes after RandomFlip' in said
+
+
+def of_the_hosts():
+    """Names of their transforms, and of torchvision's that they offer."""
+    register_all_modules(init_default_scope=False)
+    with TRANSFORMS.switch_scope_and_registry('mmpretrain') as registry:
+        known = {**registry.parent.module_dict, **registry.module_dict}
+    for name, part in known.items():
+        if isinstance(part, partial) or part.__module__.startswith(('mmcv.', 'mmpretrain.')):
+            yield name.removeprefix('torchvision/')
+
+
+def test_all_transforms_of_the_hosts_are_known():
+    """What is new in a host's next release is to be looked at once."""
+    names = {*of_the_hosts()}
+    assert MOVES | HIDES <= names
+    assert names - MOVES - HIDES == {*LEAVE_IN_PLACE}
+    ours = {
+        name
+        for name, part in vars(carrying).items()
+        if getattr(part, '__module__', '') == carrying.__name__ and hasattr(part, 'transform')
+    }
+    assert {name for name in ours if not name.startswith('_')} <= MOVES
