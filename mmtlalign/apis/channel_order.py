@@ -11,19 +11,24 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 
+from mmtlalign.datasets.transforms.load_annotated_image import LoadAnnotatedImage
+
 # Transforms that swap channels, and the argument that makes them do so; None if they always do.
 SWAPS = dict(NumpyToPIL='to_rgb', PILToNumpy='to_bgr', SwapChannels=None)
 LOAD = dict(type='LoadImageFromFile')
 SWAP = dict(type='mmtlalign.SwapChannels')
 
 
-def reads_files(step: dict, scope: str | None = None) -> bool:
-    """Whether a transform, searched in a scope or the current one, loads images, as BGR."""
+def reads_files(step: dict, scope: str | None = None, cls: type = LoadImageFromFile) -> bool:
+    """Whether a transform, searched in a scope or the current one, loads images, as BGR.
+
+    With ``cls``, whether it is one of these.
+    """
     kind = step['type']
     if isinstance(kind, str):
         with TRANSFORMS.switch_scope_and_registry(scope) as registry:
             kind = registry.get(kind)
-    return isinstance(kind, type) and issubclass(kind, LoadImageFromFile)
+    return isinstance(kind, type) and issubclass(kind, cls)
 
 
 def channel_order(steps: list[dict], scope: str | None = None) -> str:
@@ -75,7 +80,7 @@ def for_files(cfg: Config) -> Config:
         return cfg
     # the hosts' inferencers look for theirs by its name
     steps = [
-        LOAD if step['type'] == 'mmtlalign.LoadAnnotatedImage' else step
+        LOAD if reads_files(step, scope, LoadAnnotatedImage) else step
         for step in dataset['pipeline']
     ]
     if not any(reads_files(step, scope) for step in steps):

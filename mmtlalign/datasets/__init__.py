@@ -2,6 +2,7 @@ from .digits import Digits
 from .hf_image_dataset import HFImageDataset
 from .image_folder_subset import ImageFolderSubset
 from .image_folders import CustomDataset, ImageNet
+from .object_crops import ObjectCrops
 from .object_mask import ObjectMask
 from .planted_digits import PlantedDigits
 from .token_label_store import TokenLabelStore, image_names
@@ -14,6 +15,7 @@ __all__ = [
     'HFImageDataset',
     'ImageFolderSubset',
     'ImageNet',
+    'ObjectCrops',
     'ObjectMask',
     'PlantedDigits',
     'TokenLabelStore',

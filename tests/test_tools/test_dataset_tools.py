@@ -270,6 +270,72 @@ JPG, PNG, MAP = 'BCCD/JPEGImages/00003.jpg', 'CamVid/val/1.png', 'CamVid/valanno
 COLOURED = cv2.imencode('.png', np.full((8, 12, 3), 20, np.uint8))[1].tobytes()
 
 
+@pytest.fixture
+def maps(tmp_path):
+    """Two objects of one class that touch, one of another, and a rim that is none."""
+    labels = np.zeros((12, 20), np.uint8)
+    labels[2:6, 2:5], labels[2:6, 5:9], labels[8:11, 3:6], labels[8:11, 14:18] = 8, 8, 8, 3
+    numbers = np.zeros_like(labels)
+    numbers[2:6, 2:5], numbers[2:6, 5:9], numbers[8:11, 3:6], numbers[8:11, 14:18] = 1, 2, 3, 9
+    labels[0], numbers[0], numbers[2, 2] = 255, 255, 255
+    for name, values in dict(labels=labels, numbers=numbers).items():
+        (tmp_path / name).mkdir()
+        image = Image.fromarray(values)
+        image.putpalette([*range(256)] * 3)  # as those of VOC
+        image.save(tmp_path / name / 'a.png')
+    (tmp_path / 'images').mkdir()
+    Image.new('RGB', (20, 12)).save(tmp_path / 'images/a.jpg')
+    return labels, numbers
+
+
+@pytest.mark.parametrize('numbered', [False, True])
+def test_objects_of_label_maps(maps, call, tmp_path, numbered):
+    options = ['--objects', 'numbers'] if numbered else []
+    call('label_maps_to_coco', 'images', 'labels', *options, '--classes', 'car=8', 'tree=3')
+    coco = coco_api.COCO('objects.json')
+    found = {
+        (part['category_id'], part['area'], *part['bbox']): coco.annToMask(part)
+        for part in coco.anns.values()
+    }
+    labels, numbers = maps
+    cars = {(1, 11, 2, 2, 3, 4), (1, 16, 5, 2, 4, 4)} if numbered else {(1, 28, 2, 2, 7, 4)}
+    assert {*found} == cars | {(1, 9, 3, 8, 3, 3), (2, 12, 14, 8, 4, 3)}
+    for category, value in (1, 8), (2, 3):
+        together = sum(mask for key, mask in found.items() if key[0] == category)
+        shown = (labels == value) & (numbers != 255 if numbered else True)
+        np.testing.assert_array_equal(together, shown)
+    assert [cat['name'] for cat in coco.cats.values()] == ['car', 'tree']
+    assert coco.imgs[1]['file_name'] == 'a.jpg'
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ('images labels --classes car', "'car' is not NAME=VALUE"),
+        ('images labels --classes car=300', 'from 0 to 255'),
+        ('images labels --classes car=8 bus=8', 'a value twice'),
+        ('images labels --classes bus=7', 'shows none of bus=7'),
+        ('images images --classes car=8', 'holds no label maps'),
+        ('labels labels --objects images --classes car=8', "a.png' does not exist"),
+        ('numbers/.. labels --classes car=8', 'has no image a '),
+    ],
+)
+def test_label_maps_without_objects_to_list(maps, refused, tmp_path, arguments, message):
+    assert message in refused('label_maps_to_coco', *arguments.split())
+    assert not (tmp_path / 'objects.json').exists()
+
+
+def test_label_maps_in_colours_are_refused(maps, refused, tmp_path):
+    Image.new('RGB', (20, 12)).save(tmp_path / 'labels/a.png')
+    said = refused('label_maps_to_coco', 'images', 'labels', '--classes', 'car=8')
+    assert "a.png' has the shape (12, 20, 3)" in said
+    Image.new('L', (3, 2)).save(tmp_path / 'labels/a.png')
+    said = refused(
+        'label_maps_to_coco', 'images', 'labels', '--objects', 'numbers', '--classes', 'car=8'
+    )
+    assert 'they belong to other images' in said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'name, content, message',

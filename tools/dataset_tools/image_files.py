@@ -14,7 +14,7 @@ def make_parser(about: str, out: str) -> argparse.ArgumentParser:
     """What it is about, and where to write."""
     parser = new_parser(about)
     parser.add_argument(
-        '--out', type=Path, default=Path(out), help=f'folder to write (default: {out})'
+        '--out', type=Path, default=Path(out), help=f'where to write (default: {out})'
     )
     return parser
 
