@@ -13,6 +13,9 @@ from mmtlalign.datasets.transforms.load_object_mask import LoadObjectMask
 from mmtlalign.datasets.transforms.token_labels import LoadTokenLabels
 from mmtlalign.errors import UserError
 
+from .class_names import task_of
+from .paths import evaluators
+
 # Of the hosts, and torchvision's that they offer: what shows pixels elsewhere.
 MOVES = frozenset(
     """Albu Albumentations AugMix AutoAugment CenterCrop EfficientNetCenterCrop
@@ -23,6 +26,7 @@ MOVES = frozenset(
     RandomVerticalFlip Resize ResizeEdge Rotate Shear TenCrop TestTimeAug Translate Transpose
     TrivialAugmentWide""".split()
 )
+HOSTS = ('mmcv.', 'mmdet.', 'mmengine.', 'mmpretrain.', 'mmseg.', 'mmtlalign.')
 HIDES = frozenset(('Cutout', 'RandomErasing'))  # objects, which a mask goes on to show
 
 
@@ -35,9 +39,11 @@ def check_pipeline(where: str, dataset: dict, cfg: Config) -> None:
         cfg (Config): Full config.
 
     Raises:
-        UserError: Other channels than the training's; masks or token labels left behind.
+        UserError: Other channels than the training's; annotations that nothing loads; masks or
+            token labels left behind.
     """
     if steps := dataset.get('pipeline'):
+        check_annotations(f'{where}.pipeline', steps, cfg)
         check_channels(f'{where}.pipeline', steps, cfg)
         check_moves(f'{where}.pipeline', steps, cfg)
 
@@ -51,6 +57,27 @@ def check_channels(where: str, steps: list[dict], cfg: Config) -> None:
             f'{trained.upper()} (files are read as BGR, data sets in memory such as CIFAR hold '
             'RGB), and one data_preprocessor cannot fit both: put '
             "dict(type='mmtlalign.SwapChannels') into the pipeline, after what loads the image"
+        )
+
+
+def check_annotations(where: str, steps: list[dict], cfg: Config) -> None:
+    """Raise if the boxes or label maps that are trained or scored on are never loaded.
+
+    Transforms that are not the hosts' may load what they like.
+    """
+    phase, task = where.partition('_')[0], task_of(cfg)
+    scored = any(not metric.get('format_only') for metric in evaluators(cfg, f'{phase}_evaluator'))
+    needed = phase == 'train' or task == 'mmseg' and scored  # mmdet's metrics read the file
+    if task not in ('mmdet', 'mmseg') or not needed:
+        return
+    transforms = [cls for _, cls in _transforms(steps, task)]
+    if all(cls.__module__.startswith(HOSTS) for cls in transforms) and not any(
+        'Annotation' in cls.__name__ for cls in transforms
+    ):
+        options = ' (with_bbox=True, and with_mask=True for masks)' if task == 'mmdet' else ''
+        raise UserError(
+            f'{where} loads no annotations, which this phase needs: put '
+            f"dict(type='LoadAnnotations') after what loads the image{options}"
         )
 
 

@@ -3,12 +3,15 @@
 from functools import partial
 
 import pytest
+from mmcv.transforms import BaseTransform
+from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 from mmpretrain.utils import register_all_modules
 
 from mmtlalign.commands.checks import check_data
-from mmtlalign.commands.checks.pipelines import HIDES, MOVES
+from mmtlalign.commands.checks.pipelines import HIDES, MOVES, check_annotations
 from mmtlalign.datasets.transforms import carrying
+from mmtlalign.errors import UserError
 
 from .conftest import config, refused
 
@@ -79,6 +82,33 @@ def test_masks_loaded_after_a_move_are_refused():
     check_data(planted(LOAD, dict(type='mmtlalign.RandomFlip')), 'train')
     said = refused(planted(dict(type='mmtlalign.RandomFlip'), LOAD))
     assert 'pipeline.1 (LoadObjectMask) comes after RandomFlip' in said
+
+
+@pytest.mark.parametrize(
+    'scope, phase, evaluator, needed',
+    [
+        ('mmdet', 'train', None, True),
+        ('mmdet', 'val', dict(type='CocoMetric'), False),
+        ('mmseg', 'train', None, True),
+        ('mmseg', 'val', dict(type='IoUMetric'), True),
+        ('mmseg', 'test', [dict(type='IoUMetric', format_only=True)], False),
+        ('mmpretrain', 'train', None, False),
+    ],
+)
+def test_annotations_must_be_loaded(scope, phase, evaluator, needed):
+    pytest.importorskip('mmdet', reason='mmdet is not installed')
+    pytest.importorskip('mmseg', reason='mmseg is not installed')
+    where = f'{phase}_dataloader.dataset.pipeline'
+    cfg = Config({'default_scope': scope, f'{phase}_evaluator': evaluator})
+    load, annotations = dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')
+    own = dict(type=type('LoadMine', (BaseTransform,), {'transform': None}))
+    for steps in [load, annotations], [load, within('LoadAnnotations')], [load, own]:
+        check_annotations(where, steps, cfg)
+    if needed:
+        with pytest.raises(UserError, match='pipeline loads no annotations.*LoadAnnotations'):
+            check_annotations(where, [load, dict(type='RandomFlip', prob=0.5)], cfg)
+    else:
+        check_annotations(where, [load], cfg)
 
 
 def of_the_hosts():
