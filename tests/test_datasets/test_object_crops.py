@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmpretrain.registry import TRANSFORMS
 from mmpretrain.utils import register_all_modules
 from PIL import Image
 
+from mmtlalign.commands.checks import check_data
 from mmtlalign.datasets import ObjectCrops
 from mmtlalign.errors import UserError
 from mmtlalign.models.batch_augments import MixRecord
@@ -168,3 +170,18 @@ def test_shares_of_crops(crops):
     token_share = torch.tensor(left)
     record = MixRecord(torch.tensor([1, 0]), token_share, token_share.mean((1, 2)))
     np.testing.assert_allclose(visible_share(record, samples), [0.5, 0.75])
+
+
+def test_classes_in_another_order_are_refused_before_a_training(folder):
+    loaders = {}
+    for split, names in dict(train=['car', 'tree'], val=['tree', 'car']).items():
+        categories = [dict(id=i, name=name) for i, name in enumerate(names, 1)]
+        content = dict(images=[], annotations=[], categories=categories)
+        (folder / f'{split}.json').write_text(json.dumps(content))
+        crops = dict(type='mmtlalign.ObjectCrops', data_root=str(folder), ann_file=f'{split}.json')
+        loaders[f'{split}_dataloader'] = dict(dataset=crops)
+    cfg = Config(dict(default_scope='mmpretrain', train_cfg={}, val_cfg={}, model={}, **loaders))
+    with pytest.raises(UserError, match="class 0 is 'tree' in val_.* and 'car' in train_"):
+        check_data(cfg, 'train', 'val')
+    cfg.val_dataloader.dataset.classes = ['car', 'tree']
+    check_data(cfg, 'train', 'val')

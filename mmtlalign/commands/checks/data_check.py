@@ -52,8 +52,8 @@ class Leaf:
         return False
 
     @property
-    def is_table(self) -> bool:
-        return hasattr(self.cls, 'read_classes')  # our own
+    def names_itself(self) -> bool:
+        return hasattr(self.cls, 'read_classes')  # ours, from their files
 
     @property
     def is_segmented(self) -> bool:
@@ -69,7 +69,7 @@ class Leaf:
     @property
     def names(self) -> list[str] | None:
         """Classes, in the order of labels; None if not known."""
-        if self.is_table:
+        if self.names_itself:
             return list(build_unread(self.dataset).read_classes())
         names = stated_classes(self.dataset, self.cls)
         return self.images.classes if names is None and self.images else names
@@ -224,15 +224,15 @@ def check_names(
     split in folders whose config names no classes gets those of the training."""
     names = leaf.names
     if names is not None and reference is not None and names != reference:
-        if stated_classes(leaf.dataset, leaf.cls) is None and not leaf.is_table:
+        if stated_classes(leaf.dataset, leaf.cls) is None and not leaf.names_itself:
             leaf.dataset.metainfo = dict(
                 leaf.dataset.get('metainfo') or {}, classes=tuple(reference)
             )
             names = reference
         else:
             remedy = (
-                'mend the tables, or set classes where their order is known'
-                if leaf.is_table
+                'mend the tables or annotation files, or set classes where their order is known'
+                if leaf.names_itself
                 else 'set metainfo.classes to the same names in the same order'
             )
             raise UserError(
