@@ -10,6 +10,7 @@ OWN = dict(
     mmdet={'LoadImageFromFile': 'mmtlalign.LoadAnnotatedImage'},
     mmseg={'LoadImageFromFile': 'mmtlalign.LoadAnnotatedImage'},
 )
+TURNING = ('mmtlalign.LoadAnnotatedImage', 'mmtlalign.LoadObjectCrop')
 
 
 def use_own_loaders(cfg: Config, apply_exif: bool = False) -> None:
@@ -25,5 +26,5 @@ def use_own_loaders(cfg: Config, apply_exif: bool = False) -> None:
         scope, _, name = node['type'].rpartition('.')
         if name in own and scope in ('', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg'):
             node['type'] = own[name]
-        if apply_exif and node['type'] == 'mmtlalign.LoadAnnotatedImage':
+        if apply_exif and node['type'] in TURNING:
             node['apply_tag'] = True

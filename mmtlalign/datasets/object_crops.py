@@ -34,6 +34,9 @@ class ObjectCrops(BaseDataset):
         **kwargs: Arguments of :class:`mmpretrain.datasets.BaseDataset`. With ``classes`` objects of
             other names are left out; without, labels follow the order of the file's categories.
 
+    Attributes:
+        left_out (str): How many objects are not read, and why, once annotations are.
+
     Raises:
         ValueError: An argument out of range.
         UserError: A file of another format, unknown classes, objects without a mask, or none left.
@@ -66,13 +69,13 @@ class ObjectCrops(BaseDataset):
         coco = self._read()
         labels = self._name_classes(coco)
         try:
-            samples, left_out = self._collect(coco, labels)
+            samples = self._collect(coco, labels)
         except (KeyError, TypeError, ValueError) as error:
             raise self._refuse(f"is not in COCO's format ({type(error).__name__}: {error})")
         kept = f'{len(samples)} objects are read from {self.ann_file}'
-        print_log(f'{kept}; left out: {left_out}', logger='current')
+        print_log(f'{kept}; left out: {self.left_out}', logger='current')
         if not samples:
-            raise self._refuse(f'leaves no object to read: {left_out}')
+            raise self._refuse(f'leaves no object to read: {self.left_out}')
         return samples
 
     def _read(self) -> dict:
@@ -95,7 +98,7 @@ class ObjectCrops(BaseDataset):
             raise self._refuse(f'has no category {unknown[0]!r}, but {", ".join(map(str, names))}')
         return {names[name]: label for label, name in enumerate(self.CLASSES)}
 
-    def _collect(self, coco: dict, labels: dict[int, int]) -> tuple[list[dict], str]:
+    def _collect(self, coco: dict, labels: dict[int, int]) -> list[dict]:
         scenes = {scene['id']: scene for scene in coco['images']}
         samples, crowds, others, small = [], 0, 0, 0
         for part in coco['annotations']:
@@ -107,7 +110,8 @@ class ObjectCrops(BaseDataset):
                 small += 1
             else:
                 samples.append(self._sample(part, scenes[part['image_id']], labels))
-        return samples, f'{crowds} crowds, {others} of other classes, {small} small'
+        self.left_out = f'{crowds} crowds, {others} of other classes, {small} small'
+        return samples
 
     def _sample(self, part: dict, scene: dict, labels: dict[int, int]) -> dict:
         shape = part.get('segmentation')

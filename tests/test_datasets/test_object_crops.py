@@ -172,13 +172,33 @@ def test_shares_of_crops(crops):
     np.testing.assert_allclose(visible_share(record, samples), [0.5, 0.75])
 
 
+def test_scenes_are_looked_at_before_a_training(crops, folder):
+    annotations = part(3), part(1), part(1), part(1, bbox=(0, 0, 5, 5))
+    crops(*annotations, steps=None, shape='box')
+    dataset = dict(type='mmtlalign.ObjectCrops', data_root=str(folder), ann_file='objects.json')
+    dataset['shape'] = 'box'
+    cfg = Config(dict(default_scope='mmpretrain', train_cfg={}, model={}))
+    cfg.train_dataloader = dict(dataset=dataset)
+    (found,) = check_data(cfg, 'train')
+    assert found.counts == dict(car=1, tree=2)
+    assert found.left_out == ['0 crowds, 0 of other classes, 1 small']
+    Image.new('RGB', (COLS, COLS)).save(folder / 'scene.png')
+    with pytest.raises(UserError, match='scene.png. has 60x60 px, .* for 60x40'):
+        check_data(cfg, 'train')
+    (folder / 'scene.png').unlink()
+    with pytest.raises(UserError, match='names 1 of 1 images .*scene.png.*data_prefix'):
+        check_data(cfg, 'train')
+
+
 def test_classes_in_another_order_are_refused_before_a_training(folder):
     loaders = {}
     for split, names in dict(train=['car', 'tree'], val=['tree', 'car']).items():
         categories = [dict(id=i, name=name) for i, name in enumerate(names, 1)]
-        content = dict(images=[], annotations=[], categories=categories)
+        scene = dict(id=1, file_name='scene.png', height=ROWS, width=COLS)
+        content = dict(images=[scene], annotations=[part()], categories=categories)
         (folder / f'{split}.json').write_text(json.dumps(content))
         crops = dict(type='mmtlalign.ObjectCrops', data_root=str(folder), ann_file=f'{split}.json')
+        crops['shape'] = 'box'
         loaders[f'{split}_dataloader'] = dict(dataset=crops)
     cfg = Config(dict(default_scope='mmpretrain', train_cfg={}, val_cfg={}, model={}, **loaders))
     with pytest.raises(UserError, match="class 0 is 'tree' in val_.* and 'car' in train_"):

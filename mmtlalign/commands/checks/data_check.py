@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
 from mmtlalign.config_nodes import walk
+from mmtlalign.datasets import ObjectCrops
 from mmtlalign.errors import UserError
 
 from .cache import remembered
@@ -22,6 +23,7 @@ from .class_names import (
     task_of,
 )
 from .classification import LabelledImages, build_unread, look_at_images, opens_as_labelled
+from .crops import look_at_crops
 from .detection import look_at_coco
 from .findings import Findings
 from .paths import check_evaluator, check_paths, downloads_itself, evaluators, is_here, named_paths
@@ -267,6 +269,8 @@ def look(leaf: Leaf, cfg: Config, names: list[str] | None, full: bool) -> Findin
     elif opens_as_labelled(leaf.cls) and task_of(cfg) == 'mmpretrain':
         count = next((count for _, count in parts), None)
         look_at = partial(look_at_images, leaf.images.renamed(names), count, full)
+    elif isinstance(leaf.cls, type) and issubclass(leaf.cls, ObjectCrops):
+        look_at = partial(look_at_crops, where, dataset, full)
     else:
         return None
     return remembered(question, look_at)
