@@ -39,7 +39,11 @@ ROWS = [
     ('tlalign/cutmix', dict(target=dict(AREA, monitor=True)), STUDY),
     ('tlalign/none', dict(target=AREA, train_cfg=None), STUDY),
     ('tlalign-tokens/tlalign-tokens', TOKENS, (DIGITS, MINI, SMALL)),
-    ('contribution/contribution', dict(target=CONTRIBUTION), (SMALL, MINI, DIGITS, *SWINS)),
+    (
+        'contribution/contribution',
+        dict(target=CONTRIBUTION),
+        (SMALL, MINI, DIGITS, *SWINS, STUDY[0]),
+    ),
     ('transmix/transmix', dict(target=ATTENTION), (MINI, DIGITS)),
     ('mixpro/mixpro', dict(target=PROGRESSIVE, masks=['MaskMix']), (MINI, DIGITS)),
     ('mixpro/maskmix', dict(target=AREA, masks=['MaskMix']), (SMALL, MINI)),
