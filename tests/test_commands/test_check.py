@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
 from mmtlalign.commands import check
@@ -17,7 +18,7 @@ from mmtlalign.commands.checks.picture import draw_samples
 from mmtlalign.errors import UserError
 from projects.reliability.tasks import DETECTOR
 
-from ..conftest import needs_operators
+from ..conftest import ROOT, needs_operators
 from ..tiny import CONFIG
 
 FRUIT = (
@@ -119,6 +120,23 @@ def test_boxes_and_masks_lie_where_they_are(tmp_path, masks, monkeypatch):
     expected[5:20, 10:30] = True
     assert all((pixels != expected).mean() < 0.05 for pixels in layers)
     assert cv2.imread(str(tmp_path / 'out.png')).shape == (1280, 1280, 3)
+
+
+def test_objects_are_outlined(tmp_path, monkeypatch):
+    outlines = []
+    real = picture._outline
+    monkeypatch.setattr(
+        picture, '_outline', lambda ax, pixels: outlines.append(pixels) or real(ax, pixels)
+    )
+    config = 'configs/classification/planted/object_deit-micro_1xb50-150e_planted-24px.py'
+    cfg = Config.fromfile(ROOT / config)
+    cfg.train_dataloader.dataset.pipeline = cfg.test_dataloader.dataset.pipeline
+    draw_samples(cfg, str(tmp_path / 'out.png'))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    places = np.linspace(0, len(dataset) - 1, 16).astype(int)
+    expected = [dataset.get_data_info(int(i))['object_mask'].pixels > 127 for i in places]
+    np.testing.assert_array_equal(outlines, expected)
 
 
 @pytest.mark.slow

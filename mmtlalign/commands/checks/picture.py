@@ -47,6 +47,8 @@ def draw_samples(cfg: Config, path: str) -> None:
             _draw_instances(ax, sample.gt_instances, names)
         if 'gt_sem_seg' in sample:
             _draw_classes(ax, sample.gt_sem_seg.data[0].numpy(), names)
+        if 'object_mask' in sample:
+            _outline(ax, sample.object_mask.pixels > 127)
         ax.set_title(title, fontsize=9)
     with written_beside(path) as beside:
         figure.savefig(beside, dpi=80)
@@ -101,6 +103,11 @@ def _overlay(ax: Axes, pixels: np.ndarray, colour: tuple) -> None:
     layer = np.zeros((*pixels.shape, 4))
     layer[pixels] = (*colour, 0.3)
     ax.imshow(layer, interpolation='nearest')
+
+
+def _outline(ax: Axes, pixels: np.ndarray) -> None:
+    if pixels.any() and not pixels.all():
+        ax.contour(pixels, [0.5], colors=[COLOURS[2]], linewidths=1.5)
 
 
 def _write(ax: Axes, x: float, y: float, words: str, colour: tuple) -> None:
