@@ -30,6 +30,7 @@ def draw_fidelity(checkpoints: dict[str, dict], title: str) -> Figure:
         _draw_output(column[1], checkpoints, reference, 'distance')
         _draw_blocks(column[2], checkpoints, reference)
         column[0].set_title(TITLES[reference])
+    grid[1, 0].set_ylim(bottom=0)  # of the row, which fits all columns until then
     grid[0, 0].set_ylabel('correlation within equal area')
     grid[1, 0].set_ylabel('root mean square distance')
     grid[2, 0].set_ylabel('correlation, block by block')
@@ -62,8 +63,6 @@ def _draw_output(axes, checkpoints: dict, reference: str, measure: str) -> None:
     axes.set_xticks(range(len(names)), names, rotation=20, fontsize='small')
     if measure == 'correlation':
         axes.axhline(0, color='0.7', linewidth=1, zorder=0)
-    else:
-        axes.set_ylim(0, None)
 
 
 def _draw_blocks(axes, checkpoints: dict, reference: str) -> None:

@@ -1,17 +1,23 @@
 """The command on a trained tiny model."""
 
 import json
+import re
+from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
+from PIL import Image
 
 from mmtlalign.apis import get_model
 from mmtlalign.commands.fidelity import class_labels, name_checkpoints
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.fidelity import Fidelity, draw_pairs, join, summarize
+
+from ..conftest import ROOT
 
 TOOL = 'analysis_tools/fidelity.py'
 
@@ -45,6 +51,50 @@ def test_images_of_several_labels_are_refused():
     images = DATASETS.build(dict(type='mmtlalign.PlantedDigits', split='val', pipeline=[], **size))
     with pytest.raises(UserError, match=r'test image 0 has the labels \['):
         class_labels(images)
+
+
+@pytest.mark.slow
+def test_objects_of_scenes(here, tmp_path, capsys, monkeypatch):
+    """The page's commands, word for word, on made scenes: cars are red, pedestrians green."""
+    pytest.importorskip('pycocotools', reason='pycocotools is not installed')
+    section = (ROOT / 'docs/faithfulness.md').read_text().split('## True? Objects of CamVid')[1]
+    python, bash = re.findall(r'```(?:python|bash)\n(.*?)```', section, re.DOTALL)[:2]
+    for name in ('configs', 'zoo', 'tools'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / 'camvid_crops.py').write_text(python)
+    for split in ('train', 'val'):
+        write_scenes(tmp_path / 'data/camvid', split)
+    commands = bash.replace('\\\n', ' ').splitlines()
+    loop, convert, _, *rest = (line.split('#')[0].split() for line in commands)
+    short = 'train_cfg.max_epochs=2 train_cfg.val_interval=1 train_dataloader.num_workers=0'
+    monkeypatch.syspath_prepend(ROOT / 'tools/dataset_tools')
+    for split in loop[3:5]:
+        split = split.rstrip(';')
+        name, *options = (word.replace('$split', split) for word in convert[1:])
+        here(name.removeprefix('tools/'), *options)
+    for line in rest:
+        extra = dict(train=short, fidelity='--mixes 8').get(line[1], '').split()
+        line = [word.replace('epoch_20', 'epoch_2') for word in line]
+        import_module(f'mmtlalign.commands.{line[1]}').main([*line[2:], *extra])
+    found = json.loads((tmp_path / 'fidelity.json').read_text())
+    (shares,) = found['checkpoints'].values()
+    # an object fills (2 / 3) squared of its square: what is seen of it is not the area
+    assert shares['area']['truth']['distance'][0][0] > 0.05
+    assert 'truth: correlation' in capsys.readouterr().out
+
+
+def write_scenes(folder, split):
+    """Four scenes, each with a car and a pedestrian."""
+    for kind in ('images', 'annotations'):
+        (folder / kind / split).mkdir(parents=True)
+    for number in range(4):
+        image = np.full((60, 90, 3), 128, np.uint8)
+        labels = np.zeros((60, 90), np.uint8)
+        for value, left in (8, 5 + number), (9, 50 - number):
+            place = slice(20, 40), slice(left, left + 20)
+            image[place], labels[place] = (255 * (value == 8), 255 * (value == 9), 0), value
+        Image.fromarray(image).save(folder / f'images/{split}/{number}.jpg')
+        Image.fromarray(labels).save(folder / f'annotations/{split}/{number}.png')
 
 
 def test_checkpoints_are_named_by_their_folders(tmp_path):

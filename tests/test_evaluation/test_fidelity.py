@@ -17,6 +17,7 @@ from mmtlalign.evaluation.fidelity import (
     join,
     summarize,
 )
+from mmtlalign.visualization import draw_fidelity
 from tests.test_models import test_tlalign
 
 
@@ -200,3 +201,17 @@ def test_the_area_says_nothing_within_equal_area():
     # what the model answers is held against the truth, too
     assert found['answer']['truth']['correlation'][0][0] == pytest.approx(1)
     assert 'answer' not in found['answer']
+
+
+def test_pictures_show_all_points():
+    """In a row of one scale, those of later columns too."""
+    held = {
+        reference: dict(correlation=[(level,) * 3] * 2, distance=[(level,) * 3] * 2)
+        for reference, level in dict(answer=0.1, ablation=0.2, truth=0.9).items()
+    }
+    figure = draw_fidelity(dict(one=dict(area=held, tlalign=held)), 'title')
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        for line in axes.lines:
+            values = np.asarray(line.get_ydata(), float)
+            assert not values.size or low <= values.min() and values.max() <= high
