@@ -9,6 +9,8 @@ from mmpretrain.datasets import BaseDataset
 from mmtlalign.errors import UserError
 from mmtlalign.registry import DATASETS
 
+from .transforms.load_object_crop import LoadObjectCrop
+
 SHAPES = ('box', 'ellipse')
 
 
@@ -38,7 +40,7 @@ class ObjectCrops(BaseDataset):
         left_out (str): How many objects are not read, and why, once annotations are.
 
     Raises:
-        ValueError: An argument out of range.
+        ValueError: An argument out of range, or a pipeline that begins with another step.
         UserError: A file of another format, unknown classes, objects without a mask, or none left.
     """
 
@@ -66,6 +68,13 @@ class ObjectCrops(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """Where every object is, and what."""
+        steps = self.pipeline.transforms
+        if steps and not isinstance(steps[0], LoadObjectCrop):
+            raise ValueError(
+                f'the pipeline begins with {type(steps[0]).__name__}, which reads whole scenes and '
+                "calls them by one of their objects; begin with dict(type='mmtlalign."
+                "LoadObjectCrop')."
+            )
         coco = self._read()
         labels = self._name_classes(coco)
         try:

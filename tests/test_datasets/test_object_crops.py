@@ -138,6 +138,12 @@ def test_bad_arguments_are_refused(crops, options):
         crops(part(), **options)
 
 
+def test_whole_scenes_are_refused(folder):
+    steps = [TRANSFORMS.build(dict(type='mmpretrain.LoadImageFromFile'))]
+    with pytest.raises(ValueError, match='begins with LoadImageFromFile.*LoadObjectCrop'):
+        ObjectCrops('objects.json', data_root=str(folder), pipeline=steps)
+
+
 def test_another_image_is_refused(crops, folder):
     Image.new('RGB', (COLS, COLS)).save(folder / 'scene.png')
     with pytest.raises(UserError, match=r'\(60, 60\) pixels, .* for \(40, 60\)'):
