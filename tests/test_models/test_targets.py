@@ -136,9 +136,28 @@ def test_mistakes_about_objects():
     uneven[1].object_mask = ObjectMask(np.zeros((8, 8), np.uint8))
     with pytest.raises(ValueError, match=r'\(8, 8\), \(16, 16\)'):
         target_share(record, uneven)
+    moved = masked(masks())
+    moved[2].set_field(True, 'flip', field_type='metainfo')
+    with pytest.raises(ValueError, match=r'\(16, 16\) pixels, flip=False, .* flip=True'):
+        target_share(record, moved)
+    moved = masked(masks())
+    moved[3].set_field((16, 20), 'img_shape', field_type='metainfo')
+    with pytest.raises(ValueError, match=r'it is now \(16, 20\)'):
+        target_share(record, moved)
     record.source = torch.zeros(4, 4, 4)
     with pytest.raises(ValueError, match='moves patches'):
         target_share(record, masked(masks()))
+
+
+def test_a_batch_without_an_outline_is_refused():
+    """As of trimaps whose background counts as object."""
+    record = TokenCutMix(patch_size=4).draw(torch.rand(8, 3, SIZE, SIZE))
+    pixels = np.full((8, SIZE, SIZE), 255, np.uint8)
+    pixels[3] = 0
+    with pytest.raises(ValueError, match='all 8 object masks .*values='):
+        target_share(record, masked(pixels))
+    pixels[3, 5, 5] = 1
+    target_share(record, masked(pixels))
 
 
 # One training step

@@ -11,6 +11,8 @@ from mmtlalign.registry import MODELS
 from ..batch_augments import MixRecord
 from .label_target import LabelTarget
 
+ENOUGH = 8  # images that are no chance
+
 
 @MODELS.register_module()
 class ObjectTarget(LabelTarget):
@@ -39,7 +41,8 @@ def visible_share(
 
     Raises:
         ValueError: Samples without masks, masks of different sizes or of others than their images',
-            and records whose patches come from elsewhere in the partner.
+            a batch of masks without an outline, and records whose patches come from elsewhere in
+            the partner.
     """
     if record.source is not None:
         raise ValueError(
@@ -77,7 +80,14 @@ def _stacked(data_samples: list[DataSample]) -> Tensor:
         raise ValueError(
             f'object masks have different sizes {sorted(sizes)}; crop or resize images to one.'
         )
-    return torch.from_numpy(np.stack(masks)).float() / 255
+    stacked = np.stack(masks)
+    if len(masks) >= ENOUGH and all(np.ptp(mask) == 0 for mask in masks):
+        raise ValueError(
+            f'all {len(masks)} object masks of a batch show object everywhere or nowhere, so that '
+            'labels would be those by area: do the masks fit the images, and have LoadObjectMask '
+            'the values= of the objects (Oxford Pets: (1, 3))?'
+        )
+    return torch.from_numpy(stacked).float() / 255
 
 
 def _check(sample: DataSample) -> None:
