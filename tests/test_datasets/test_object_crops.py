@@ -35,7 +35,7 @@ def folder(tmp_path):
 
 
 def part(category=1, bbox=(10, 12, 20, 16), **more):
-    return dict(id=7, image_id=1, category_id=category, bbox=list(bbox), **more)
+    return dict(dict(id=7, image_id=1, category_id=category, bbox=list(bbox), area=9), **more)
 
 
 @pytest.fixture
@@ -45,7 +45,8 @@ def crops(folder):
     def build(*annotations, steps=(), coco=(), **options):
         scene = dict(id=1, file_name='scene.png', height=ROWS, width=COLS)
         categories = [dict(id=3, name='car'), dict(id=1, name='tree')]
-        content = dict(images=[scene], annotations=annotations, categories=categories)
+        numbered = [dict(part, id=7 + i) for i, part in enumerate(annotations)]
+        content = dict(images=[scene], annotations=numbered, categories=categories)
         (folder / 'objects.json').write_text(json.dumps({**content, **dict(coco)}))
         pipeline = [dict(type='mmtlalign.LoadObjectCrop'), *steps] if steps is not None else []
         return ObjectCrops('objects.json', data_root=str(folder), pipeline=pipeline, **options)
@@ -121,10 +122,11 @@ def test_labels_and_what_is_left_out(crops):
     [
         (dict(), 'no mask of annotation 7 .scene.png.*shape='),
         (dict(shape='box', classes=('bus',)), "no category 'bus', but car, tree"),
-        (dict(shape='box', min_size=17), 'leaves no object .*0 of other classes, 1 small'),
-        (dict(coco=dict(images=[])), 'not in COCO.s format .KeyError: 1'),
-        (dict(coco=dict(categories=None)), 'must have the lists'),
-        (dict(coco=dict(annotations=[dict(bbox=[1, 2])])), 'not in COCO.s format'),
+        (dict(shape='box', min_size=17), 'leaves no object .*: 1 below 17 px'),
+        (dict(coco=dict(images=[])), 'annotation 7 with the image_id 1, which is not there'),
+        (dict(coco=dict(categories=[])), 'the category_id 1, which is not there'),
+        (dict(coco=dict(annotations=[dict(bbox=[1, 2])])), "an annotation has no 'id'"),
+        (dict(coco=dict(annotations=[part(bbox=(1, 2, 3, True))])), 'not four numbers'),
     ],
 )
 def test_files_that_will_not_do(crops, options, message):
@@ -132,10 +134,27 @@ def test_files_that_will_not_do(crops, options, message):
         len(crops(part(), steps=None, **options))
 
 
-@pytest.mark.parametrize('options', [dict(context=0.5), dict(min_size=0), dict(shape='star')])
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(context=0.5),
+        dict(context=float('nan')),
+        dict(context='1.5'),
+        dict(min_size=0),
+        dict(min_size=True),
+        dict(shape='star'),
+        dict(data_prefix=dict(img='')),
+    ],
+    ids=str,
+)
 def test_bad_arguments_are_refused(crops, options):
     with pytest.raises(ValueError, match=f'{[*options][0]}='):
-        crops(part(), **options)
+        crops(part(), **{'shape': 'box', **options})
+
+
+def test_classes_are_a_list(crops):
+    with pytest.raises(ValueError, match="classes='car' must be a list"):
+        crops(part(), shape='box', metainfo=dict(classes='car'))
 
 
 def test_whole_scenes_are_refused(folder):
@@ -152,13 +171,33 @@ def test_another_image_is_refused(crops, folder):
 
 @pytest.mark.parametrize(
     'shape',
-    [[[1, 2]], [5], dict(size=[ROWS, COLS], counts='!'), dict(size=[2, 2], counts=[2, 2]), 'x'],
+    [
+        [5],
+        [[1, 2, 3, 4, 5, 1e9]],
+        dict(size=[ROWS, COLS], counts='!'),
+        dict(size=[ROWS, COLS], counts=[]),
+        dict(size=[ROWS, COLS], counts=[100, 100]),
+        dict(size=[2, 2], counts=[2, 2]),
+        'x',
+    ],
     ids=str,
 )
 def test_damaged_masks_are_refused(crops, shape):
+    with pytest.raises(UserError, match='annotation 7'):
+        crops(part(segmentation=shape))
+
+
+def test_masks_that_show_nothing_are_refused(crops):
     pytest.importorskip('pycocotools.mask', reason='pycocotools is not installed')
-    with pytest.raises(UserError, match='scene.png cannot be read'):
-        crops(part(segmentation=shape))[0]
+    elsewhere = [[40, 0, 60, 0, 60, 8, 40, 8]]
+    with pytest.raises(UserError, match='scene.png shows nothing'):
+        crops(part(segmentation=elsewhere), context=1)[0]
+
+
+@pytest.mark.parametrize('shape', ['box', 'ellipse'])
+def test_boxes_that_reach_beyond_the_scene(crops, shape):
+    mask = crops(part(bbox=(-4, -2, 20, 16)), shape=shape, context=1)[0]['object_mask'].pixels
+    assert mask[:14, :16].mean() > 255 * 0.75 and not mask[15:].any()
 
 
 def test_shares_of_crops(crops):
@@ -179,7 +218,7 @@ def test_shares_of_crops(crops):
 
 
 def test_scenes_are_looked_at_before_a_training(crops, folder):
-    annotations = part(3), part(1), part(1), part(1, bbox=(0, 0, 5, 5))
+    annotations = part(3), part(1), part(1), part(1, bbox=(0, 0, 5, 5)), part(bbox=(99, 1, 20, 20))
     crops(*annotations, steps=None, shape='box')
     dataset = dict(type='mmtlalign.ObjectCrops', data_root=str(folder), ann_file='objects.json')
     dataset['shape'] = 'box'
@@ -187,12 +226,12 @@ def test_scenes_are_looked_at_before_a_training(crops, folder):
     cfg.train_dataloader = dict(dataset=dataset)
     (found,) = check_data(cfg, 'train')
     assert found.counts == dict(car=1, tree=2)
-    assert found.left_out == ['0 crowds, 0 of other classes, 1 small']
+    assert found.left_out == ['1 below 16 px, 1 outside their image']
     Image.new('RGB', (COLS, COLS)).save(folder / 'scene.png')
-    with pytest.raises(UserError, match='scene.png. has 60x60 px, .* for 60x40'):
+    with pytest.raises(UserError, match='scene.png. has 60x60 px, .* says 60x40'):
         check_data(cfg, 'train')
     (folder / 'scene.png').unlink()
-    with pytest.raises(UserError, match='names 1 of 1 images .*scene.png.*data_prefix'):
+    with pytest.raises(UserError, match='1 of 1 images .*scene.png.*data_prefix'):
         check_data(cfg, 'train')
 
 

@@ -13,7 +13,7 @@ from mmtlalign.output_files import write_whole
 
 from .findings import Findings
 
-FORMAT = 2  # to be raised when a check looks at more
+FORMAT = 3  # to be raised when a check looks at more
 
 
 def remembered(question: dict, look: Callable[[], Findings]) -> Findings:

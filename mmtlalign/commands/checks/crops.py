@@ -3,53 +3,34 @@
 from collections import Counter
 
 from mmengine.config import ConfigDict
+from mmengine.registry import DATASETS, DefaultScope
 
-from mmtlalign.datasets.orientation import UNCLEAR, annotated_view
-from mmtlalign.errors import UserError
+from mmtlalign.datasets import ObjectCrops
+from mmtlalign.datasets.transforms.load_object_crop import LoadObjectCrop
 
-from .classification import build_unread
+from .detection import look_at_coco
 from .findings import Findings
-from .images import Header, folders_of, missing_files, read_header, sample, say_unclear
+from .images import sample
 from .progress import in_threads
 
 
 def look_at_crops(where: str, dataset: ConfigDict, full: bool = False) -> Findings:
-    """Annotations, and headers of a sample of the scenes; ``full``: of all.
+    """Annotations and images as for detection, and masks of a sample; ``full``: of all.
 
     Raises:
         UserError: Naming the file and what to do.
     """
-    built = build_unread(dataset)
-    built.full_init()
-    objects = [built.get_data_info(i) for i in range(len(built))]
-    scenes = {part['img_path']: (part['width'], part['height']) for part in objects}
-    if missing := missing_files([*scenes]):
-        raise UserError(
-            f"annotation file '{built.ann_file}' ({where}.ann_file) names {len(missing)} of "
-            f"{len(scenes)} images that are not there, the first '{missing[0]}': add them, or "
-            f'correct {where}.data_prefix'
-        )
-    looked_at = sample([*scenes], full)
-
-    def is_unclear(path: str) -> bool:
-        return _view(path, read_header(path), scenes[path]) == UNCLEAR
-
-    unclear = sum(in_threads(is_unclear, looked_at, 'image headers'))
-    found = Findings(where, images=len(built), unit='objects', left_out=[built.left_out])
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        crops: ObjectCrops = DATASETS.build({**dataset, 'lazy_init': True})
+    crops.full_init()
+    scenes = ConfigDict(dataset, data_root='', data_prefix=dict(img=crops.img_prefix))
+    found = look_at_coco(where, scenes, crops.ann_file, None, full=full)
+    objects = [crops.get_data_info(i) for i in range(len(crops))]
+    looked_at = sample(objects, full)
+    # to be told now what would end a training
+    in_threads(LoadObjectCrop(), looked_at, 'objects')
     labels = Counter(part['gt_label'] for part in objects)
-    found.counts = {name: labels[i] for i, name in enumerate(built.CLASSES)}
-    found.files = [built.ann_file, *folders_of(scenes), *looked_at]
-    if unclear:
-        found.warnings.append(say_unclear(unclear, len(looked_at), where))
+    found.counts = {name: labels[i] for i, name in enumerate(crops.CLASSES)}
+    found.images, found.unit = len(crops), 'objects'
+    found.left_out = [crops.left_out] if crops.left_out else []
     return found
-
-
-def _view(path: str, header: Header, annotated: tuple[int, int]) -> str:
-    view = annotated_view(*header, annotated)
-    if view is None:
-        stored, said = ('x'.join(map(str, size)) for size in (header.size, annotated))
-        raise UserError(
-            f"image '{path}' has {stored} px, but its annotations are for {said}: they belong to "
-            'another image'
-        )
-    return view

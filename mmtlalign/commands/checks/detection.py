@@ -6,21 +6,21 @@ from functools import cached_property
 import numpy as np
 from mmengine.config import ConfigDict
 
+from mmtlalign.datasets.coco_file import NO_MASK, USELESS_MASK, CocoFile, read_coco
 from mmtlalign.datasets.orientation import UNCLEAR, annotated_view
 from mmtlalign.errors import UserError
 
-from .coco import NO_MASK, USELESS_MASK, CocoFile, read_coco
 from .findings import Findings
 from .images import Header, folders_of, missing_files, read_header, sample, say_unclear, say_unread
 from .paths import has_image_files
-from .progress import in_threads
+from .progress import in_threads, open_with_bar
 
 
 def look_at_coco(
     where: str,
     dataset: ConfigDict,
     path: str,
-    classes: list[str],
+    classes: list[str] | None,
     *,
     evaluated: bool = False,
     with_masks: bool = False,
@@ -34,14 +34,15 @@ def look_at_coco(
 
     Args:
         path (str): The annotation file of the data set at ``where`` in the config; it exists.
-        classes (list[str]): Names the config expects, in order.
+        classes (list[str], optional): Names the config expects, in order; None if any will do.
         evaluated, with_masks (bool): What the file, and its masks, are for.
 
     Raises:
         UserError: Naming the file, the record and what to do.
     """
     what = f"annotation file '{path}' ({where}.ann_file)"
-    coco = read_coco(path, what)
+    with open_with_bar(path) as file:
+        coco = read_coco(file, what)
     annotated = where[:4] != 'test'  # else it may be for a server
     for key, there in (
         ('images', coco.images),
@@ -54,7 +55,7 @@ def look_at_coco(
                 'format?'
             )
     names = list(coco.categories.values())
-    if names != classes:
+    if classes is not None and names != classes:
         raise UserError(
             f'{what} has the categories {names}, but the config expects {classes}; labels are '
             f'numbered in the order of the file, so set {where}.metainfo.classes to its names in '

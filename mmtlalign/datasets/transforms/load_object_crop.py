@@ -36,9 +36,14 @@ class LoadObjectCrop(LoadAnnotatedImage):
         left, top, width, height = results['crop_box']
         part = slice(top, top + height), slice(left, left + width)
         mask = self._draw(results, size)[part]
+        if not mask.any():
+            raise UserError(
+                f'the mask of an object of {results["img_path"]} shows nothing inside its box: '
+                'correct the annotation file'
+            )
         image = np.ascontiguousarray(results['img'][part])
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
-        results['object_mask'] = ObjectMask(np.ascontiguousarray(255 * mask))
+        results['object_mask'] = ObjectMask(np.where(mask, 255, 0).astype(np.uint8))
         return results
 
     @staticmethod
@@ -84,7 +89,8 @@ def _draw_inside(kind: str, box: list[float], size: tuple[int, int]) -> np.ndarr
     x, y, width, height = box
     if kind == 'box':
         mask = np.zeros(size, np.uint8)
-        mask[round(y) : round(y + height), round(x) : round(x + width)] = 1
+        rows = slice(max(round(y), 0), max(round(y + height), 0))
+        mask[rows, max(round(x), 0) : max(round(x + width), 0)] = 1
         return mask
     rows, cols = np.ogrid[0.5 : size[0], 0.5 : size[1]]  # middles of pixels
     across, down = 2 * (cols - x) / width - 1, 2 * (rows - y) / height - 1

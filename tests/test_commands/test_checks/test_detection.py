@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mmtlalign.commands.checks import check_data
-from mmtlalign.commands.checks.coco import _count_pixels
+from mmtlalign.datasets.coco_file import _count_pixels
 
 from ...conftest import needs_operators
 from .coco_files import CLASSES, SIZE, make

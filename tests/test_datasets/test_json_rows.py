@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from mmtlalign.commands.checks import json_rows
-from mmtlalign.commands.checks.json_rows import MAX_DEPTH, JSONRowsError, read_rows
+from mmtlalign.datasets import json_rows
+from mmtlalign.datasets.json_rows import MAX_DEPTH, JSONRowsError, read_rows
 
 DOCUMENT = {
     'info': {'images': [1, 2]},

@@ -2,18 +2,20 @@
 
 import gc
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import numpy as np
 
 from mmtlalign.errors import UserError
 
 from .json_rows import JSONRowsError, read_rows
-from .progress import open_with_bar
 
 NUMBERS = frozenset((int, float))
 # What an annotation's segmentation is to the host.
 NO_MASK, POLYGONS, RUN_LENGTHS, USELESS_MASK = range(4)
+FAR = 100_000  # of the corner of an image; pycocotools fails on what is much further
 COLUMNS = ('id', 'image_id', 'category_id', 'x', 'y', 'w', 'h', 'area')
 
 
@@ -32,12 +34,17 @@ class CocoFile:
     masks: dict = field(default_factory=dict)
 
 
-def read_coco(path: str, what: str) -> CocoFile:
+def read_coco(file: BinaryIO, what: str, keep: Callable[[dict], object] | None = None) -> CocoFile:
     """Read a file in one pass, with its keys in any order.
 
     A COCO-sized file, which takes several GB as Python objects, takes some
     hundred MB: records are looked at one by one, and what is needed of
     annotations is kept as columns.
+
+    Args:
+        file (BinaryIO): To read.
+        what (str): It is, for messages.
+        keep (Callable, optional): Called with every annotation.
 
     Raises:
         UserError: Naming the file as ``what``, and what is wrong with it or a record.
@@ -51,10 +58,11 @@ def read_coco(path: str, what: str) -> CocoFile:
     collects = gc.isenabled()
     gc.disable()  # records hold no cycles, and there are millions
     try:
-        with open_with_bar(path) as file:
-            for key, row in read_rows(file, list(take)):
-                kind, function = take[key]
-                function(row)
+        for key, row in read_rows(file, list(take)):
+            kind, function = take[key]
+            function(row)
+            if keep and key == 'annotations':
+                keep(row)
     except JSONRowsError as error:
         raise UserError(
             f'{what} is no JSON in COCO format ({error}, after {len(reader.columns["id"])} '
@@ -142,6 +150,8 @@ class _Reader:
             raise _Fault(f'has a segmentation {mask!r:.40} that is no list of polygons')
         if not all(map(_are_numbers, mask)):
             raise _Fault('has a polygon with what is no number')
+        if any(polygon and max(map(abs, polygon)) > FAR for polygon in mask):
+            raise _Fault(f'has a polygon that reaches beyond {FAR:,} px')
         useful = any(len(polygon) >= 6 and not len(polygon) % 2 for polygon in mask)
         return POLYGONS if useful else USELESS_MASK
 
