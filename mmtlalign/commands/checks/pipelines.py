@@ -16,18 +16,20 @@ from mmtlalign.errors import UserError
 from .class_names import task_of
 from .paths import evaluators
 
-# Of the hosts, and torchvision's that they offer: what shows pixels elsewhere.
-MOVES = frozenset(
-    """Albu Albumentations AugMix AutoAugment CenterCrop EfficientNetCenterCrop
-    EfficientNetRandomCrop ElasticTransform FiveCrop MAERandomResizedCrop MultiScaleFlipAug
-    MultiView Pad RandAugment RandomAffine RandomChoiceResize RandomCrop RandomFlip
-    RandomHorizontalFlip RandomPerspective RandomResize RandomResizedCrop
-    RandomResizedCropAndInterpolationWithTwoPic RandomRotation RandomTranslatePad
-    RandomVerticalFlip Resize ResizeEdge Rotate Shear TenCrop TestTimeAug Translate Transpose
-    TrivialAugmentWide""".split()
+HOSTS = ('mmcv.', 'mmdet.', 'mmengine.', 'mmpretrain.', 'mmseg.', 'torchvision.')
+# Of these, what shows every pixel where it was, and what holds other transforms. All others move
+# the image, or may: what is new in a release is looked at once.
+IN_PLACE = frozenset(
+    """AdjustGamma ApplyToList AutoContrast BEiTMaskGenerator Brightness CLAHE CleanCaption Collect
+    Color ColorJitter ColorTransform Compose Contrast ConvertImageDtype
+    DenormalizeKeypointLocation Equalize GaussianBlur Grayscale ImageToTensor Invert KeyMapper
+    Lambda Lighting LinearTransformation Normalize NormalizeKeypointLocation NumpyToPIL PILToNumpy
+    PILToTensor PhotoMetricDistortion Posterize RGB2Gray RandomAdjustSharpness RandomApply
+    RandomAutocontrast RandomChoice RandomEqualize RandomGrayscale RandomInvert RandomOrder
+    RandomPosterize RandomSolarize Sharpness SimMIMMaskGenerator Solarize SolarizeAdd ToNumpy ToPIL
+    ToPILImage ToTensor TransformBroadcaster YOLOXHSVRandomAug""".split()
 )
-HOSTS = ('mmcv.', 'mmdet.', 'mmengine.', 'mmpretrain.', 'mmseg.', 'mmtlalign.')
-HIDES = frozenset(('Cutout', 'RandomErasing'))  # objects, which a mask goes on to show
+HIDES = ('CutOut', 'Cutout', 'RandomCutOut', 'RandomErasing')  # objects; labels stay
 
 
 def check_pipeline(where: str, dataset: dict, cfg: Config) -> None:
@@ -71,9 +73,8 @@ def check_annotations(where: str, steps: list[dict], cfg: Config) -> None:
     if task not in ('mmdet', 'mmseg') or not needed:
         return
     transforms = [cls for _, cls in _transforms(steps, task)]
-    if all(cls.__module__.startswith(HOSTS) for cls in transforms) and not any(
-        'Annotation' in cls.__name__ for cls in transforms
-    ):
+    known = all(cls.__module__.startswith((*HOSTS, 'mmtlalign.')) for cls in transforms)
+    if known and not any('Annotation' in cls.__name__ for cls in transforms):
         options = ' (with_bbox=True, and with_mask=True for masks)' if task == 'mmdet' else ''
         raise UserError(
             f'{where} loads no annotations, which this phase needs: put '
@@ -83,42 +84,76 @@ def check_annotations(where: str, steps: list[dict], cfg: Config) -> None:
 
 def check_moves(where: str, steps: list[dict], cfg: Config) -> None:
     """Raise if masks or token labels that a pipeline hands on are not moved with their images."""
-    carried = {key for step in steps for key in step.get('algorithm_keys') or ()}
-    carried &= {*carrying.KEYS}
+    carried = {
+        key
+        for _, node in walk(steps)
+        if isinstance(node, dict)
+        for option in ('algorithm_keys', 'meta_keys')
+        for key in node.get(option) or ()
+        if key in carrying.KEYS
+    }
     if not carried:
         return
-    moves = MOVES | (HIDES if 'object_mask' in carried else frozenset())
     what, moved = ' and '.join(sorted(carried)), None
     for place, cls in _transforms(steps, cfg.get('default_scope')):
-        names = [base.__name__ for base in cls.__mro__ if base.__name__ in moves]
-        carries = any(base.__module__ == carrying.__name__ for base in cls.__mro__)
-        if names and not carries:
+        name = cls.__name__
+        if _moves(cls) and not (name in HIDES and 'object_mask' not in carried):
+            ours = hasattr(carrying, name)
+            remedy = f'use mmtlalign.{name}' if ours else f'take it out; {CARRIERS}'
             raise UserError(
-                f"{where}.{place} is the host's {cls.__name__}, which moves or hides parts of the "
-                f'image and leaves its {what} as they are: {_remedy(names)}'
+                f"{where}.{place} is a host's {name}, which may move or hide parts of the image "
+                f'and leaves its {what} as they are: {remedy}'
             )
         if issubclass(cls, (LoadObjectMask, LoadTokenLabels)) and moved:
             raise UserError(
-                f'{where}.{place} ({cls.__name__}) comes after {moved}, which has moved the '
-                'image: put it right after what loads the image'
+                f'{where}.{place} ({name}) comes after {moved}, which has moved the image: put it '
+                'right after what loads the image'
             )
-        moved = cls.__name__ if names else moved
+        moved = name if _carries(cls) else moved
 
 
-def _transforms(steps: list[dict], scope: str | None) -> Iterator[tuple[str, type]]:
-    """Place and class of every transform of a pipeline, and of those within others."""
+CARRIERS = 'docs/faithfulness.md lists what carries them along'
+
+
+def _moves(cls: type) -> bool:
+    """Whether it is a host's and not known to leave pixels where they are."""
+    name = cls.__name__
+    return cls.__module__.startswith(HOSTS) and not (
+        name in IN_PLACE or name.startswith(('Load', 'Pack'))
+    )
+
+
+def _carries(cls: type) -> bool:
+    return any(base.__module__ == carrying.__name__ for base in cls.__mro__)
+
+
+def _transforms(steps, scope: str | None) -> Iterator[tuple[str, type]]:
+    """Place and class of every transform of a pipeline, and of those within others; but for what
+    a transform of ours builds, which knows what it does."""
     with TRANSFORMS.switch_scope_and_registry(scope) as registry:
+        own: tuple[str, ...] = ()
         for place, node in walk(steps):
-            kind = node.get('type') if isinstance(node, dict) else None
+            if not isinstance(node, dict):
+                continue
+            kind = node.get('type')
             cls = registry.get(kind) if isinstance(kind, str) else kind
             if isinstance(cls, partial):  # the host's wrapper of torchvision's
                 cls = cls.keywords.get('transform')
-            if isinstance(cls, type):
+            if not isinstance(cls, type) or place.startswith(own) and _built_by_ours(cls):
+                continue
+            if _carries(cls):
+                own = (*own, f'{place}.')
+            if not _resizes_by_ours(node, registry):
                 yield place, cls
 
 
-def _remedy(names: list[str]) -> str:
-    ours = [name for name in names if hasattr(carrying, name)]
-    if ours:
-        return f'use mmtlalign.{ours[0]}'
-    return 'take it out; docs/faithfulness.md lists those that carry them along'
+def _built_by_ours(cls: type) -> bool:
+    """In the place of the host's by ``RandAugment``, or padding of ``CenterCrop``."""
+    return cls.__name__ in (*carrying.RandAugment.GEOMETRIC, 'Pad')
+
+
+def _resizes_by_ours(node: dict, registry) -> bool:
+    """Whether the host's random sizes are left to our transform."""
+    kind = node.get('resize_type')
+    cls = registry.get(kind) if isinstance(kind, str) else kind
+    return isinstance(cls, type) and _carries(cls)
