@@ -21,10 +21,12 @@ def use_own_loaders(cfg: Config, apply_exif: bool = False) -> None:
     places = [cfg.get(f'{phase}_dataloader') for phase in ('train', 'val', 'test')]
     # a list, as nodes are changed on the way
     for _, node in list(walk([*places, cfg.get('tta_pipeline')])):
-        if not isinstance(node, dict) or not isinstance(node.get('type'), str):
-            continue
-        scope, _, name = node['type'].rpartition('.')
-        if name in own and scope in ('', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg'):
-            node['type'] = own[name]
-        if apply_exif and node['type'] in TURNING:
+        kind = node.get('type') if isinstance(node, dict) else None
+        if isinstance(kind, str):
+            scope, _, name = kind.rpartition('.')
+            if name in own and scope in ('', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg'):
+                kind = node['type'] = own[name]
+        elif isinstance(kind, type) and kind.__module__.startswith('mmtlalign.'):
+            kind = f'mmtlalign.{kind.__name__}'
+        if apply_exif and kind in TURNING:
             node['apply_tag'] = True

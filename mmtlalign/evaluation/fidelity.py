@@ -302,8 +302,9 @@ def summarize(measured: Measured, draws: int = 1000, seed: int = 0) -> dict:
 
     Returns:
         dict: share -> 'movement', the mean of ``|share - lam|`` after each block, and reference ->
-        'correlation' and 'distance' after each block, lists of (value, low, high), 95 % intervals;
-        the model's own answer is held against the truth as if it were a share.
+        'correlation' and 'distance' after each block, lists of (value, low, high), 95 % intervals,
+        None where nothing is known; the model's own answer is held against the truth as if it were
+        a share.
     """
     weights = bootstrap_weights(measured.pair, draws, seed)
     shares, found = dict(measured.shares), {}
@@ -330,8 +331,9 @@ def compare(
         ]
         with np.errstate(invalid='ignore', divide='ignore'):
             varies = within[1] > 1e-9 * np.maximum(xx.sum(1), 1)
-            correlation = np.where(varies, within[0] / np.sqrt(within[1] * within[2]), 0)
-        square = (xx - 2 * xy + yy).sum(1) / n.sum(1)
+            still = np.where(n.sum(1) > 0, 0, np.nan)  # as the area's, of mixes there are
+            correlation = np.where(varies, within[0] / np.sqrt(within[1] * within[2]), still)
+            square = (xx - 2 * xy + yy).sum(1) / n.sum(1)
         found['correlation'].append(estimate(correlation))
         found['distance'].append(estimate(np.sqrt(square.clip(0))))
     return found
@@ -357,6 +359,9 @@ def bootstrap_weights(pair: np.ndarray, draws: int, seed: int) -> np.ndarray:
     return np.concatenate([np.ones((1, count)), drawn])
 
 
-def estimate(values: np.ndarray) -> list[float]:
-    """The value of all pairs, and 95 % of those drawn."""
-    return [float(values[0]), *np.percentile(values[1:], [2.5, 97.5]).tolist()]
+def estimate(values: np.ndarray) -> list[float | None]:
+    """The value of all pairs, and 95 % of those drawn; None where there is none."""
+    drawn = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]) or not len(drawn):
+        return [None] * 3
+    return [float(values[0]), *np.percentile(drawn, [2.5, 97.5]).tolist()]

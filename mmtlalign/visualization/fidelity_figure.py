@@ -19,9 +19,8 @@ def draw_fidelity(checkpoints: dict[str, dict], title: str) -> Figure:
             :func:`mmtlalign.evaluation.fidelity.summarize` returned.
         title (str): What was measured.
     """
-    references = [
-        name for name in TITLES if any(name in shares['area'] for shares in checkpoints.values())
-    ]
+    held = {name for shares in checkpoints.values() for share in shares.values() for name in share}
+    references = [name for name in TITLES if name in held]
     figure = Figure(figsize=(1.5 + 4.2 * len(references), 9.6), layout='constrained')
     figure.suptitle(title, fontsize='medium')
     grid = figure.subplots(3, len(references), sharey='row', squeeze=False)
@@ -53,7 +52,7 @@ def _draw_output(axes, checkpoints: dict, reference: str, measure: str) -> None:
     names: list[str] = []
     for number, label, shares in _of(checkpoints, reference):
         names += [name for name in shares if name not in names]
-        values = np.array([share[measure][-1] for share in shares.values()])
+        values = np.array([share[measure][-1] for share in shares.values()], float)
         at = np.array([names.index(name) for name in shares])
         spread = np.abs(values[:, 1:] - values[:, :1]).T
         shift = 0.6 * ((number + 0.5) / len(checkpoints) - 0.5)
@@ -70,7 +69,7 @@ def _draw_blocks(axes, checkpoints: dict, reference: str) -> None:
     styles: dict[str, str] = {}
     for number, label, shares in _of(checkpoints, reference):
         for name, share in shares.items():
-            values = np.array(share['correlation'])
+            values = np.array(share['correlation'], float)
             if len(values) == 1:
                 continue
             style = styles.setdefault(name, ('-', '--', ':', '-.')[len(styles) % 4])

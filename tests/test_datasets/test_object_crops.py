@@ -12,7 +12,8 @@ from mmpretrain.utils import register_all_modules
 from PIL import Image
 
 from mmtlalign.commands.checks import check_data
-from mmtlalign.datasets import ObjectCrops
+from mmtlalign.commands.own_loaders import use_own_loaders
+from mmtlalign.datasets import LoadObjectCrop, ObjectCrops
 from mmtlalign.errors import UserError
 from mmtlalign.models.batch_augments import MixRecord
 from mmtlalign.models.targets import visible_share
@@ -250,3 +251,10 @@ def test_classes_in_another_order_are_refused_before_a_training(folder):
         check_data(cfg, 'train', 'val')
     cfg.val_dataloader.dataset.classes = ['car', 'tree']
     check_data(cfg, 'train', 'val')
+
+
+@pytest.mark.parametrize('kind', ['mmtlalign.LoadObjectCrop', LoadObjectCrop])
+def test_exif_is_applied_if_wanted(kind):
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(pipeline=[dict(type=kind)]))))
+    use_own_loaders(cfg, apply_exif=True)
+    assert cfg.train_dataloader.dataset.pipeline[0].apply_tag

@@ -1,5 +1,7 @@
 """Shares against what they should say, recomputed one mix at a time."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.models import ImageClassifier
 
 from mmtlalign.alignment import LabelTrace
+from mmtlalign.commands.fidelity import write_table
 from mmtlalign.datasets import PlantedDigits
 from mmtlalign.errors import UserError
 from mmtlalign.evaluation.fidelity import (
@@ -215,3 +218,17 @@ def test_pictures_show_all_points():
         for line in axes.lines:
             values = np.asarray(line.get_ydata(), float)
             assert not values.size or low <= values.min() and values.max() <= high
+
+
+def test_an_unknown_truth_is_no_number():
+    """Table and picture are made all the same, also without the area."""
+    rng = np.random.default_rng(0)
+    shares, lam = rng.random((2, 8)), np.repeat([0.25, 0.5], 4)
+    references = dict(answer=rng.random(8), truth=np.full(8, np.nan))
+    found = summarize(Measured(dict(tlalign=shares), references, lam, np.arange(8)), draws=20)
+    assert found['tlalign']['truth'] == dict.fromkeys(('correlation', 'distance'), [[None] * 3] * 2)
+    assert None not in found['tlalign']['answer']['distance'][-1]
+    lines = [*write_table(dict(one=found))]
+    assert lines[2].endswith('| not known | not known |')
+    assert 'NaN' not in json.dumps(found)
+    draw_fidelity(dict(one=found), 'title')

@@ -151,10 +151,10 @@ def test_mistakes_about_objects():
 
 def test_a_batch_without_an_outline_is_refused():
     """As of trimaps whose background counts as object."""
-    record = TokenCutMix(patch_size=4).draw(torch.rand(8, 3, SIZE, SIZE))
-    pixels = np.full((8, SIZE, SIZE), 255, np.uint8)
+    record = TokenCutMix(patch_size=4).draw(torch.rand(32, 3, SIZE, SIZE))
+    pixels = np.full((32, SIZE, SIZE), 255, np.uint8)
     pixels[3] = 0
-    with pytest.raises(ValueError, match='all 8 object masks .*values='):
+    with pytest.raises(ValueError, match='all 32 object masks .*values='):
         target_share(record, masked(pixels))
     pixels[3, 5, 5] = 1
     target_share(record, masked(pixels))

@@ -106,7 +106,7 @@ def _overlay(ax: Axes, pixels: np.ndarray, colour: tuple) -> None:
 
 
 def _outline(ax: Axes, pixels: np.ndarray) -> None:
-    if pixels.any() and not pixels.all():
+    if pixels.any() and not pixels.all() and min(pixels.shape) > 1:
         ax.contour(pixels, [0.5], colors=[COLOURS[2]], linewidths=1.5)
 
 

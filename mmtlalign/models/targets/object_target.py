@@ -11,7 +11,7 @@ from mmtlalign.registry import MODELS
 from ..batch_augments import MixRecord
 from .label_target import LabelTarget
 
-ENOUGH = 8  # images that are no chance
+ENOUGH = 32  # images, all of which cannot be so by chance
 
 
 @MODELS.register_module()
@@ -92,7 +92,8 @@ def _stacked(data_samples: list[DataSample]) -> Tensor:
 
 def _check(sample: DataSample) -> None:
     """The image's size and whether it was mirrored are the mask's, as far as it tells."""
-    mask, flip = sample.object_mask, sample.get('flip', False)
+    mask = sample.object_mask
+    flip = sample.get('flip', mask.flip)  # where PackInputs hands that on
     size = tuple(sample.get('img_shape', mask.image_size))[:2]
     if mask.image_size != size or mask.flip != flip:
         raise ValueError(
