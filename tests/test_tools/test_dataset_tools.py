@@ -312,12 +312,17 @@ def test_objects_of_label_maps(maps, call, tmp_path, numbered):
     'arguments, message',
     [
         ('images labels --classes car', "'car' is not NAME=VALUE"),
+        ('images labels --classes car=8=9', "'car=8=9' is not NAME=VALUE"),
+        ('images labels --classes car=8,tree=3', "'car=8,tree=3' is not NAME=VALUE"),
         ('images labels --classes car=300', 'from 0 to 255'),
+        (f'images labels --classes car={"9" * 5000}', 'from 0 to 255'),
         ('images labels --classes car=8 bus=8', 'a value twice'),
-        ('images labels --classes bus=7', 'shows none of bus=7'),
+        ('images labels --classes car=8 bus=7', 'there is no object bus=7'),
         ('images images --classes car=8', 'holds no label maps'),
-        ('labels labels --objects images --classes car=8', "a.png' does not exist"),
-        ('numbers/.. labels --classes car=8', 'has no image a '),
+        ('images labels --objects labels --classes car=8', 'are the label maps'),
+        ('images labels --objects images --classes car=8', "a.png' does not exist"),
+        ('images labels --objects gone --classes car=8', "'gone' is no folder"),
+        ('numbers/.. labels --classes car=8', 'has 0 images a '),
     ],
 )
 def test_label_maps_without_objects_to_list(maps, refused, tmp_path, arguments, message):
@@ -330,10 +335,13 @@ def test_label_maps_in_colours_are_refused(maps, refused, tmp_path):
     said = refused('label_maps_to_coco', 'images', 'labels', '--classes', 'car=8')
     assert "a.png' has the shape (12, 20, 3)" in said
     Image.new('L', (3, 2)).save(tmp_path / 'labels/a.png')
-    said = refused(
-        'label_maps_to_coco', 'images', 'labels', '--objects', 'numbers', '--classes', 'car=8'
-    )
-    assert 'they belong to other images' in said
+    options = '--classes', 'car=8'
+    said = refused('label_maps_to_coco', 'images', 'labels', '--objects', 'numbers', *options)
+    assert "numbers/a.png' has (12, 20) pixels" in said and 'belong to other images' in said
+    said = refused('label_maps_to_coco', 'images', 'labels', *options)
+    assert "images/a.jpg' has (20, 12) px" in said and 'belong to other images' in said
+    Image.new('RGB', (3, 2)).save(tmp_path / 'images/a.png')
+    assert 'has 2 images a ' in refused('label_maps_to_coco', 'images', 'labels', *options)
 
 
 @pytest.mark.slow

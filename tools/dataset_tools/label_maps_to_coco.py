@@ -14,6 +14,7 @@ like their images. An object is a region that hangs together, or with
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,20 +23,24 @@ import numpy as np
 from image_files import make_parser
 from PIL import Image
 
+from mmtlalign.commands.checks.images import read_header
 from mmtlalign.commands.command_line import check_absent, make_out_folder
 from mmtlalign.commands.measuring import progress
+from mmtlalign.datasets.orientation import annotated_view
 from mmtlalign.errors import UserError, one_line_errors
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
+NONE = (0, 255)  # numbers of no object
 
 
 def parse_class(text: str) -> tuple[str, int]:
     """NAME=VALUE, a number from 0 to 255."""
-    name, _, value = text.rpartition('=')
-    if not name or not value.isdecimal() or int(value) > 255:
+    name, _, value = text.partition('=')
+    is_byte = value.isdecimal() and len(value) < 4 and int(value) <= 255
+    if not name or ',' in name or not is_byte:
         raise UserError(
-            f'--classes {text!r} is not NAME=VALUE, VALUE being what the class has in the label '
-            'maps, from 0 to 255: car=8'
+            f'--classes {text!r:.60} is not NAME=VALUE, VALUE being what the class has in '
+            'the label maps, from 0 to 255: car=8'
         )
     return name, int(value)
 
@@ -57,15 +62,20 @@ def read_map(path: Path) -> np.ndarray:
     return labels
 
 
-def find_image(folder: Path, stem: str) -> Path:
-    """The image of a label map."""
-    for suffix in SUFFIXES:
-        path = folder / f'{stem}{suffix}'
-        if path.is_file():
-            return path
-    raise UserError(
-        f"'{folder}' has no image {stem} ({', '.join(SUFFIXES)}), of which there is a label map"
-    )
+def find_image(folder: Path, stem: str, size: tuple[int, int]) -> str:
+    """Name of the one image of a label map of some size, (width, height)."""
+    names = [f'{stem}{suffix}' for suffix in SUFFIXES if (folder / f'{stem}{suffix}').is_file()]
+    if len(names) != 1:
+        raise UserError(
+            f"'{folder}' has {len(names)} images {stem} ({', '.join(SUFFIXES)}), but one label map"
+        )
+    header = read_header(str(folder / names[0]))
+    if annotated_view(*header, size) is None:
+        raise UserError(
+            f"'{folder / names[0]}' has {header.size} px in width and height, but its label map "
+            f'{size}: they belong to other images'
+        )
+    return names[0]
 
 
 def find_objects(shown: np.ndarray, numbers: np.ndarray | None) -> Iterator[np.ndarray]:
@@ -73,7 +83,7 @@ def find_objects(shown: np.ndarray, numbers: np.ndarray | None) -> Iterator[np.n
     if numbers is None:
         _, numbers = cv2.connectedComponents(shown)
     for number in np.unique(numbers[shown > 0]):
-        if number not in (0, 255) or numbers.dtype != np.uint8:
+        if number not in NONE or numbers.dtype != np.uint8:
             yield (shown & (numbers == number)).astype(np.uint8)
 
 
@@ -90,30 +100,50 @@ def describe(mask: np.ndarray) -> dict:
     )
 
 
+def read_numbers(path: Path, labels: np.ndarray) -> np.ndarray:
+    """A map that numbers the objects of a label map."""
+    numbers = read_map(path)
+    if numbers.shape != labels.shape:
+        raise UserError(
+            f"'{path}' has {numbers.shape} pixels, but its label map {labels.shape}: they belong "
+            'to other images'
+        )
+    return numbers
+
+
 def convert(args, classes: dict[str, int]) -> dict:
     """All maps of a folder."""
+    images, annotations, unnumbered = [], [], 0
     paths = sorted(args.labels.glob('*.png'))
-    if not paths:
-        raise UserError(f"'{args.labels}' holds no label maps (*.png)")
-    images, annotations = [], []
     for image_id, path in enumerate(progress(paths, 'label maps', len(paths)), 1):
         labels, numbers = read_map(path), None
         if args.objects:
-            numbers = read_map(args.objects / path.name)
-            if numbers.shape != labels.shape:
-                raise UserError(
-                    f"'{args.objects / path.name}' has {numbers.shape} pixels, but '{path}' "
-                    f'{labels.shape}: they belong to other images'
-                )
+            numbers = read_numbers(args.objects / path.name, labels)
+            unnumbered += (np.isin(labels, [*classes.values()]) & np.isin(numbers, NONE)).sum()
         height, width = labels.shape
-        name = find_image(args.images, path.stem).name
+        name = find_image(args.images, path.stem, (width, height))
         images.append(dict(id=image_id, file_name=name, height=height, width=width))
         for category, value in enumerate(classes.values(), 1):
             for mask in find_objects((labels == value).astype(np.uint8), numbers):
                 ids = dict(id=len(annotations) + 1, image_id=image_id, category_id=category)
                 annotations.append(ids | describe(mask))
+    if unnumbered:
+        print(f'left out: {unnumbered} pixels of these classes that --objects gives no number')
     categories = [dict(id=i, name=name) for i, name in enumerate(classes, 1)]
     return dict(images=images, annotations=annotations, categories=categories)
+
+
+def check_folders(args) -> None:
+    """Before anything is read."""
+    check_absent(args.out)
+    for folder in filter(None, (args.images, args.labels, args.objects)):
+        if not folder.is_dir():
+            raise UserError(f"'{folder}' is no folder")
+    if args.objects and args.objects.resolve() == args.labels.resolve():
+        raise UserError(f"--objects '{args.objects}' are the label maps: leave it out")
+    if not any(args.labels.glob('*.png')):
+        raise UserError(f"'{args.labels}' holds no label maps (*.png)")
+    make_out_folder(args.out.parent)
 
 
 def main() -> None:
@@ -123,17 +153,22 @@ def main() -> None:
     parser.add_argument('--objects', type=Path, help='folder of maps that number the objects')
     parser.add_argument('--classes', nargs='+', required=True, metavar='NAME=VALUE')
     args = parser.parse_args()
-    check_absent(args.out)
     pairs = list(map(parse_class, args.classes))
     classes = dict(pairs)
     if len({*classes.values()}) < len(pairs):
         raise UserError(f'--classes {" ".join(args.classes)} names a class or a value twice')
+    check_folders(args)
     coco = convert(args, classes)
-    if not coco['annotations']:
-        raise UserError(f"'{args.labels}' shows none of {', '.join(args.classes)}")
-    make_out_folder(args.out.parent)
+    counts = Counter(part['category_id'] for part in coco['annotations'])
+    for category, (name, value) in enumerate(classes.items(), 1):
+        if not counts[category]:
+            raise UserError(
+                f'there is no object {name}={value}: no map in {args.labels} has the value, or '
+                '--objects numbers none; leave the class out, or correct it'
+            )
     args.out.write_text(json.dumps(coco))
-    print(f'{len(coco["annotations"])} objects of {len(coco["images"])} images in {args.out}')
+    found = ', '.join(f'{counts[i]} {name}' for i, name in enumerate(classes, 1))
+    print(f'{found} of {len(coco["images"])} images in {args.out}')
 
 
 if __name__ == '__main__':
