@@ -69,7 +69,7 @@ def read_coco(file: BinaryIO, what: str, keep: Callable[[dict], object] | None =
             'annotations; NaN and Infinity are no numbers of JSON); get it again or correct it'
         ) from None
     except _Fault as fault:
-        name = f'an {kind}'
+        name = 'a category' if kind == 'category' else f'an {kind}'
         if isinstance(row, dict) and 'id' in row:
             name = f'{kind} {row["id"]!r:.40}'
         raise UserError(f'{what}: {name} {fault}; correct the file') from None

@@ -142,6 +142,8 @@ class ObjectCrops(BaseDataset):
     def _sample(self, part: dict, coco: CocoFile, labels: dict[int, int]) -> dict:
         name, width, height = coco.images[part['image_id']]
         mask = part['segmentation']
+        if isinstance(mask, dict) and None in (mask.get('size'), mask.get('counts')):
+            mask = None  # to the host, too
         if isinstance(mask, dict) and mask['size'] != [height, width]:
             raise self._refuse(
                 f'has annotation {part["id"]} with a mask of {mask["size"]} rows and columns, but '

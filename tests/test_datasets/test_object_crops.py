@@ -174,7 +174,10 @@ def test_another_image_is_refused(crops, folder):
     'shape',
     [
         [5],
+        [[1, 2, 3, 4]],
         [[1, 2, 3, 4, 5, 1e9]],
+        dict(),
+        dict(counts='01'),
         dict(size=[ROWS, COLS], counts='!'),
         dict(size=[ROWS, COLS], counts=[]),
         dict(size=[ROWS, COLS], counts=[100, 100]),
