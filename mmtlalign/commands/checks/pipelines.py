@@ -29,6 +29,7 @@ IN_PLACE = frozenset(
     RandomPosterize RandomSolarize Sharpness SimMIMMaskGenerator Solarize SolarizeAdd ToNumpy ToPIL
     ToPILImage ToTensor TransformBroadcaster YOLOXHSVRandomAug""".split()
 )
+CARRIERS = 'docs/faithfulness.md lists what carries them along'
 HIDES = ('CutOut', 'Cutout', 'RandomCutOut', 'RandomErasing')  # objects; labels stay
 
 
@@ -110,9 +111,6 @@ def check_moves(where: str, steps: list[dict], cfg: Config) -> None:
                 'right after what loads the image'
             )
         moved = name if _carries(cls) else moved
-
-
-CARRIERS = 'docs/faithfulness.md lists what carries them along'
 
 
 def _moves(cls: type) -> bool:
