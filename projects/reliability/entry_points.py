@@ -49,6 +49,7 @@ token_labels annotator.py annotator.pth {config} --size 48 --out new --force --d
 SCRIPTS = read_calls("""
 tools/dataset_tools/bccd_to_coco.py {bccd} --out new
 tools/dataset_tools/camvid_to_folders.py {camvid} --out new
+tools/dataset_tools/label_maps_to_coco.py {camvid}/train {camvid}/trainannot --classes a=8 --out new
 tools/misc/check_metafile.py {root}
 """)
 # And those that read nothing that anybody else has written.
