@@ -21,7 +21,9 @@ def use_own_loaders(cfg: Config, apply_exif: bool = False) -> None:
     places = [cfg.get(f'{phase}_dataloader') for phase in ('train', 'val', 'test')]
     # a list, as nodes are changed on the way
     for _, node in list(walk([*places, cfg.get('tta_pipeline')])):
-        kind = node.get('type') if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            continue
+        kind = node.get('type')
         if isinstance(kind, str):
             scope, _, name = kind.rpartition('.')
             if name in own and scope in ('', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg'):
