@@ -4,6 +4,10 @@ import json
 import os
 import sys
 
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+
 from mmtlalign.__main__ import run
 from mmtlalign.commands.distributed import leave_group
 
@@ -16,3 +20,6 @@ for port, arguments in json.loads(sys.argv[1]):
         if ended.code != 128 + 15:  # a signal that a test has sent
             raise
     leave_group()
+    # two trainings of one second have one name, and would share them
+    for managed in (MMLogger, MessageHub, Visualizer, DefaultScope):
+        managed._instance_dict.clear()
