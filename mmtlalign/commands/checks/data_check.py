@@ -68,11 +68,16 @@ class Leaf:
             return LabelledImages(self.where, self.dataset)
         return None
 
+    @cached_property
+    def own_names(self) -> list[str]:
+        """Classes that its files name, which are read once, whatever their size."""
+        return list(build_unread(self.dataset).read_classes())
+
     @property
     def names(self) -> list[str] | None:
         """Classes, in the order of labels; None if not known."""
         if self.names_itself:
-            return list(build_unread(self.dataset).read_classes())
+            return self.own_names
         names = stated_classes(self.dataset, self.cls)
         return self.images.classes if names is None and self.images else names
 
